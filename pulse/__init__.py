@@ -1,0 +1,1 @@
+"""pulse requests the application's own URLs on schedule, once across all workers."""

@@ -1,0 +1,83 @@
+"""The only file that may ask the time.
+
+Inside pulse an instant is a whole number of microseconds since the Unix epoch, UTC; a span is a
+whole number of microseconds. Aware datetimes appear only at the borders.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from pulse.errors import BadValueError
+
+Instant = int
+"""Microseconds since 1970-01-01T00:00:00Z."""
+
+Span = int
+"""A length of time in microseconds."""
+
+SECOND: Span = 1_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Clock(Protocol):
+    """Tells the time: the wall for fire times, the boot clock for leases and durations."""
+
+    def wall(self) -> Instant:
+        """Return the present instant; it may step either way when somebody sets the clock."""
+
+    def boot(self) -> Span:
+        """Return the time since some fixed point; it never steps and goes on in a suspend."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    __slots__ = ()
+
+    def wall(self) -> Instant:
+        """Return `CLOCK_REALTIME` in microseconds."""
+        return time.time_ns() // 1000
+
+    def boot(self) -> Span:
+        """Return `CLOCK_BOOTTIME` in microseconds, or `CLOCK_MONOTONIC` where there is none."""
+        return time.clock_gettime_ns(_LEASE_CLOCK) // 1000
+
+
+def instant_of(moment: datetime) -> Instant:
+    """Return the instant of an aware datetime; a naive one is an error."""
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise BadValueError("a datetime with a time zone", moment)
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def moment_of(instant: Instant) -> datetime:
+    """Return the aware UTC datetime of an instant."""
+    return EPOCH + timedelta(microseconds=instant)
+
+
+def span_of(length: timedelta) -> Span:
+    """Return a timedelta as whole microseconds."""
+    return length // _MICROSECOND
+
+
+def rfc3339(instant: Instant) -> str:
+    """Return `2026-11-23T07:00:00Z`, with six digits of microseconds where there are any.
+
+    The form is that of RFC 3339, section 5.6, always in UTC.
+    """
+    seconds, micros = divmod(instant, SECOND)
+    text = _second_text(seconds)
+    return f"{text}.{micros:06d}Z" if micros else f"{text}Z"
+
+
+def _second_text(seconds: int) -> str:
+    parts = time.gmtime(seconds)
+    return (
+        f"{parts.tm_year:04d}-{parts.tm_mon:02d}-{parts.tm_mday:02d}"
+        f"T{parts.tm_hour:02d}:{parts.tm_min:02d}:{parts.tm_sec:02d}"
+    )

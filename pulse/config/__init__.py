@@ -1,0 +1,1 @@
+"""Ini files and keywords into settings."""

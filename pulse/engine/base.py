@@ -1,0 +1,115 @@
+"""The port of engines: where the loop and the runs happen.
+
+Theory of operation
+-------------------
+An engine gives the scheduler three things in one flavour, threads or greenlets: a place for its
+loop, a way to wait that can be cut short, and slots in which runs go on side by side.
+
+    scheduler loop --submit(claim)--> slot: result = perform(claim) --report(Ending)--> loop
+
+What every keeper promises:
+
+1. Nothing exists before `start`: no thread, lock, event or child process. So an engine may be
+   built before a fork and started after it.
+2. `free` is how many claims `submit` takes now without waiting; the loop asks the store for no
+   more than that, so a claim never waits in a queue while its lease runs.
+3. Each submitted claim is reported exactly once, whatever the app does: `perform` turns what the
+   app raises into a result, and the slot turns what `perform` raises (a `BaseException` from
+   anywhere) into one. A slot that dies is replaced.
+4. A run past its `timeout_us` is interrupted where the flavour can: the slot raises an
+   `Interruption` inside it, which names the claim, so that it is never mistaken for the app's
+   own exceptions nor hits the claim that follows. What cannot be interrupted is announced by
+   `overdue`, its slot is free for others, and it is reported `timed_out` when it ends. A run
+   that ends by itself after its timeout is `timed_out` too.
+5. `stop(drain_us)` takes no more claims, lets those in progress end for that long, then
+   interrupts what is left as `interrupted` and returns once all that can end has ended and been
+   reported. It is safe to call twice, and from any thread or greenlet but a slot's own.
+6. The store is called through `offload`, which keeps a blocking call from stalling the hub, and
+   never from a slot: a greenlet that may be killed must not hold a database connection.
+
+`wait` returns when `wake` was called since the last `wait` returned, or when the time is over;
+a wake-up is never lost. `wake` may be called from any slot or thread, and costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Span
+    from pulse.run import Claim, Ending, Outcome, Result
+
+T = TypeVar("T")
+
+
+class Interruption(BaseException):
+    """Raised inside a run by its engine; tells by *claim* whose run is meant."""
+
+    def __init__(self, claim: Claim, outcome: Outcome) -> None:
+        self.claim = claim
+        self.outcome = outcome
+        super().__init__(outcome.value)
+
+
+class Interrupts(NamedTuple):
+    """What an engine can stop: a run that waits, and one that computes."""
+
+    waiting: bool
+    computing: bool
+
+
+class Work(NamedTuple):
+    """What an engine needs to know of its owner.
+
+    Attributes:
+        perform: runs a claim to its result; lets only an `Interruption` of that claim out.
+        report: takes each ending, from whichever thread or greenlet it comes.
+        overdue: told once of a run that passed its timeout and cannot be stopped, and how many
+            such runs are left behind.
+
+    """
+
+    perform: Callable[[Claim], Result]
+    report: Callable[[Ending], None]
+    overdue: Callable[[Claim, int], None]
+
+
+class Engine(Protocol):
+    """Runs claims side by side, and the scheduler's loop beside them."""
+
+    name: str
+    interrupts: Interrupts
+
+    def start(self, work: Work, *, concurrency: int) -> None:
+        """Make the slots.
+
+        Raises:
+            EngineError: the engine cannot run in this process.
+
+        """
+
+    def spawn_loop(self, loop: Callable[[], None]) -> None:
+        """Run *loop* in a thread or greenlet of its own; it must not keep the process alive."""
+
+    def join_loop(self, timeout_us: Span) -> bool:
+        """Wait for the loop to return; False when it has not within the time."""
+
+    def free(self) -> int:
+        """Return how many claims may be submitted now."""
+
+    def submit(self, claim: Claim) -> None:
+        """Hand a claim to a free slot."""
+
+    def wait(self, timeout_us: Span) -> None:
+        """Let the loop sleep until `wake`, or for the given time."""
+
+    def wake(self) -> None:
+        """End the loop's sleep, or keep the next one from beginning."""
+
+    def offload(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns, without stalling others in this flavour."""
+
+    def stop(self, drain_us: Span) -> None:
+        """End the slots: drain, then interrupt; see promise 5."""

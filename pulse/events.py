@@ -1,0 +1,147 @@
+"""What can happen, one frozen class an event, and the bus that tells the listeners.
+
+An event says what is already so: a run's end is recorded first and told after. A listener that
+raises is logged and breaks neither the run nor the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Span
+    from pulse.run import Claim, Result, Run
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Something that happened."""
+
+
+class SchedulerStarted(Event, frozen=True, gc=False):
+    """This process began to take part; *reach* says how far "once" goes."""
+
+    holder: str
+    mode: str
+    store: str
+    reach: str
+    tasks: int
+
+
+class SchedulerStopped(Event, frozen=True, gc=False):
+    """This process takes no more part; *interrupted* runs did not end within the drain."""
+
+    holder: str
+    interrupted: int
+
+
+class TickMissed(Event, frozen=True, gc=False):
+    """Fire times passed that nobody was there to run in time; `run.count` says how many."""
+
+    run: Run
+
+
+class TickSkipped(Event, frozen=True, gc=False):
+    """A tick found no room: earlier runs of its task were still going."""
+
+    run: Run
+
+
+class RunClaimed(Event, frozen=True, gc=False):
+    """This process won a tick and hands it to its engine."""
+
+    claim: Claim
+
+
+class RunOverdue(Event, frozen=True, gc=False):
+    """A run passed its timeout and cannot be interrupted; it goes on, its slot is free again."""
+
+    claim: Claim
+    left_behind: int
+
+
+class RunEnded(Event, frozen=True, gc=False):
+    """A run ended here, and the store has recorded it."""
+
+    claim: Claim
+    result: Result
+
+
+class ClaimLost(Event, frozen=True, gc=False):
+    """A run ended here after its claim was lost: the store refused the record."""
+
+    claim: Claim
+    result: Result
+
+
+class RunAbandoned(Event, frozen=True, gc=False):
+    """A run's holder died or fell silent for a lease; any process may find that."""
+
+    run: Run
+
+
+class StoreLost(Event, frozen=True, gc=False):
+    """The store does not answer: nothing is dispatched until it does."""
+
+    error: str
+
+
+class StoreBack(Event, frozen=True, gc=False):
+    """The store answers again."""
+
+    after_us: Span
+
+
+class StepFailed(Event, frozen=True, gc=False):
+    """An unexpected error in the loop, which goes on; *task* is named where it is known."""
+
+    error: BaseException
+    task: str = ""
+
+
+class ConfigsDiffer(Event, frozen=True, gc=False):
+    """Live processes hold different definitions, as in a rolling deploy."""
+
+    tasks: tuple[str, ...]
+
+
+class Notice(Event, frozen=True, gc=False):
+    """Something a person should know about how pulse runs here."""
+
+    text: str
+
+
+E = TypeVar("E", bound=Event)
+Listener = "Callable[[Any], None]"
+
+_log = logging.getLogger("pulse")
+
+
+class Bus:
+    """Tells each listener of the events it asked for, in the order in which they subscribed."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        self._listeners: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
+
+    def subscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
+        """Call *listener* with each event of exactly the class *kind* from now on."""
+        self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
+
+    def heard(self, kind: type[Event]) -> bool:
+        """Return whether anybody listens: an event that nobody hears need not be made."""
+        return kind in self._listeners
+
+    def emit(self, event: Event) -> None:
+        """Tell the listeners of the event's class; what they raise is logged."""
+        for listener in self._listeners.get(type(event), ()):
+            try:
+                listener(event)
+            # A listener is somebody else's code: its failure must not break a run or the loop.
+            except Exception:  # noqa: BLE001 - the reason is above
+                _log.exception("listener %r failed on %s", listener, type(event).__name__)

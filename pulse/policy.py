@@ -1,0 +1,35 @@
+"""The closed sets of words that say how a task behaves when things do not go as planned."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Overlap(Enum):
+    """What becomes of a tick that is due while a run of its task is still going."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+
+
+class Misfire(Enum):
+    """What becomes of fire times that passed while nobody could run them."""
+
+    LATEST = "latest"
+    SKIP = "skip"
+    ALL = "all"
+
+
+class Scope(Enum):
+    """How far "once" reaches for a task: the fleet, each host, or each process."""
+
+    FLEET = "fleet"
+    HOST = "host"
+    PROCESS = "process"
+
+
+class OnAbandoned(Enum):
+    """What becomes of a run whose process died: left on record, or dispatched again."""
+
+    RECORD = "record"
+    RERUN = "rerun"

@@ -1,0 +1,131 @@
+"""Runs: why one started, how it ended, and the claim that gives the right to it."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pulse.clock import Instant, Span
+    from pulse.task import Definition
+
+
+class Trigger(Enum):
+    """Why a run started."""
+
+    SCHEDULE = "schedule"
+    CATCH_UP = "catch_up"
+    MANUAL = "manual"
+    STARTUP = "startup"
+
+
+class Outcome(Enum):
+    """How a run ended, or why its tick did not run."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    ABANDONED = "abandoned"
+    INTERRUPTED = "interrupted"
+    MISSED = "missed"
+    SKIPPED = "skipped"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One execution of a claimed tick, or the record of ticks that did not run.
+
+    Attributes:
+        id: 32 hex digits; for a planned tick the same in whichever process opens it.
+        task: the task's name.
+        place: empty for the fleet, else the host or the holder that the tick belongs to.
+        fire_time: the planned instant; for manual and start-up runs the instant of the request.
+        slot: the fire time of a planned tick; None for manual and start-up runs.
+        trigger: why it started.
+        attempt: counts the tries, 1 first; 0 while it was never claimed.
+        holder: who runs it; empty while nobody does.
+        claimed_at: when it was claimed, on the store's clock.
+        started_at: when the call began.
+        took_us: how long the call took.
+        outcome: how it ended; None while it is open.
+        status: the HTTP status of the reply.
+        message: the start of the body, a traceback, or a reason in words.
+        count: how many fire times a missed or skipped row stands for, *fire_time* the oldest.
+        retry_at: when an open run that nobody holds may be claimed.
+        body: a body given with a manual trigger instead of the task's own.
+
+    """
+
+    id: str
+    task: str
+    fire_time: Instant
+    slot: Instant | None = None
+    place: str = ""
+    trigger: Trigger = Trigger.SCHEDULE
+    attempt: int = 1
+    holder: str = ""
+    claimed_at: Instant | None = None
+    started_at: Instant | None = None
+    took_us: Span | None = None
+    outcome: Outcome | None = None
+    status: int | None = None
+    message: str = ""
+    count: int = 1
+    retry_at: Instant | None = None
+    body: bytes | None = None
+
+    @property
+    def lateness_us(self) -> Span | None:
+        """The start of the run minus its fire time; None while it has not started."""
+        return None if self.started_at is None else self.started_at - self.fire_time
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """The exclusive right of this process to run one tick.
+
+    Attributes:
+        run: the open run.
+        definition: what to call.
+        good_until: the instant of the boot clock up to which the right may be trusted without
+            renewal: the start of the claim attempt plus the lease.
+
+    """
+
+    run: Run
+    definition: Definition
+    good_until: Span
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """What came of one execution, as the engine's worker saw it.
+
+    Attributes:
+        outcome: succeeded, failed, timed_out, interrupted, or abandoned when the lease had ended
+            before the call could begin.
+        started_at: the wall clock when the call began.
+        took_us: how long it took, by the boot clock.
+        status: the HTTP status of the reply, if there was one.
+        message: the start of the body, or the traceback.
+
+    """
+
+    outcome: Outcome
+    started_at: Instant
+    took_us: Span
+    status: int | None = None
+    message: str = ""
+
+
+class Ending(NamedTuple):
+    """A claim and what came of it."""
+
+    claim: Claim
+    result: Result
+
+
+def run_id(space: str, task: str, place: str, slot: Instant) -> str:
+    """Return the id of a planned tick's run: a hash on which all processes agree."""
+    words = f"{space}\0{task}\0{place}\0{slot}".encode()
+    return hashlib.blake2b(words, digest_size=16).hexdigest()

@@ -1,0 +1,1 @@
+"""When a task is due: pure rules from instants to instants."""

@@ -1,0 +1,1 @@
+"""Which processes serve requests, and when they begin and end."""

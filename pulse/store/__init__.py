@@ -1,0 +1,1 @@
+"""Where processes coordinate and history is kept."""

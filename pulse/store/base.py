@@ -1,0 +1,212 @@
+"""The port of stores: where processes agree on who runs a tick, and history is kept.
+
+Theory of operation
+-------------------
+A store holds one *row* per task and place: its cursor (anchor, next fire time, floor), whether
+it is paused, the digest of the definition that stands, its source, and a version. It holds one
+*run* per execution, and one *member* per live process. It is the one truth: a process holds no
+schedule state that the store lacks. There is no leader: every member may claim.
+
+A row and its runs move through these states:
+
+    row:  due --claim_due--> cursor moved, run opened
+    run:  (none) --claim_due--> held --finish--> ended
+                                held --lease over, or holder gone--> abandoned (ended)
+                                held --same, on_abandoned = rerun--> unheld, attempt as it was
+          (none) --trigger, run_at_start--> unheld --claim_due--> held, attempt + 1
+
+A run is *open* until it has an outcome; an open run counts as running for overlap, held or not.
+An unheld run has `retry_at`, the instant from which `claim_due` may take it; retries and waiting
+runs live so too, so that no death loses one.
+
+What every keeper promises:
+
+1. `claim_due` opens each (task, place, slot) at most once, ever, whatever calls run at the same
+   time: the cursor moves by compare-and-set on the row's version, the floor never falls, and a
+   second run of a slot is refused by uniqueness. A claim that another process won is absent from
+   the answer; that is no error.
+2. The planner decides (`pulse.planner.plan`), on what one consistent read has seen, outside the
+   write. Whatever opens a run moves the row's version.
+3. A claim is good for one lease from the *start* of the claim attempt on the boot clock
+   (`Claim.good_until`); the store's record of it ends one lease after the claim on the store's
+   clock, which is later: a holder stops trusting its claim before others take it away.
+4. `finish` and `renew` touch a run only while holder and attempt match and it is open. A refusal
+   is an answer, not an exception.
+5. A run is abandoned by `beat` when its lease has ended, and at once when its holder was on this
+   host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
+   lease only after its own calls have succeeded for a whole lease: after an outage the holders
+   get their chance first.
+6. Missed and skipped fire times are rows. A skip that directly follows a skip of the same task
+   is folded into it: its count grows.
+7. A member claims only rows whose digest is the one it holds itself.
+8. A call that cannot reach its storage within its time limit raises `StoreUnavailableError` and
+   has changed nothing, or has changed everything it would have: a claim whose answer was lost is
+   an open run of this holder that nobody dispatches, and it ends as abandoned.
+
+Calls come from one loop per process and, for reads and the verbs of the handle, from request
+threads; a keeper is safe for that. Nothing is opened before `open`, which is called after fork.
+A store's clock decides what is due and what has expired; `Claimed` tells what it said.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.run import Claim, Ending, Run
+    from pulse.task import Definition
+
+
+class Reach(Enum):
+    """How far "once" goes with a store."""
+
+    PROCESS = "process"
+    HOST = "host"
+    FLEET = "fleet"
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One live process that takes part.
+
+    Attributes:
+        holder: host:pid:nonce, made after fork.
+        host: the host's name, the place of tasks with `scope = host`.
+        machine: boot id and pid namespace; pids compare only between equal machines.
+        pid_started: the start time of the process in clock ticks since boot; 0 where unknown.
+        mode: the engine's name.
+        digest: the digest of all config tasks together.
+        lease_us: the lease that this process asks for.
+
+    """
+
+    holder: str
+    host: str
+    machine: str
+    pid: int
+    pid_started: int
+    mode: str
+    digest: str
+    lease_us: Span
+
+
+class Claimed(NamedTuple):
+    """What `claim_due` won and decided.
+
+    Attributes:
+        claims: the runs that this process now holds, in order of fire time.
+        passed: the rows of missed and skipped fire times that this call wrote.
+        now: the store's clock at the call.
+        wake_at: the store's next known instant of work; None when there is none. Not later than
+            *now* when the limit was reached and more is due.
+
+    """
+
+    claims: Sequence[Claim]
+    passed: Sequence[Run]
+    now: Instant
+    wake_at: Instant | None
+
+
+class Synced(NamedTuple):
+    """What `sync` did, by name; *superseded* are tasks whose newer definition stands instead."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    superseded: tuple[str, ...]
+
+
+class Beat(NamedTuple):
+    """What a heartbeat found: runs now abandoned, and names of rows no live process wants."""
+
+    abandoned: Sequence[Run]
+    archived: tuple[str, ...]
+    superseded: tuple[str, ...]
+
+
+class TaskState(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's row, as people are shown it."""
+
+    name: str
+    place: str
+    source: str
+    digest: str
+    paused: bool
+    anchor: Instant
+    next_fire: Instant | None
+    floor: Instant | None
+    running: int
+
+
+class Store(Protocol):
+    """Agrees between processes who runs a tick, and keeps what happened."""
+
+    name: str
+    reach: Reach
+
+    def open(self, member: Member) -> None:
+        """Take part as *member*; makes the storage where it is not there yet.
+
+        Raises:
+            StoreInUseError: this process has the same storage open under the same name.
+            StoreSchemaError: the storage has a layout that this version cannot use.
+            StoreUnavailableError: it does not answer.
+
+        """
+
+    def close(self) -> None:
+        """Take part no more; harmless when the store is not open."""
+
+    def sync(self, definitions: Mapping[str, Definition]) -> Synced:
+        """Make rows for this process's config tasks, and keep *definitions* to plan with.
+
+        Adds and updates, never deletes. A row whose schedule is unchanged keeps its cursor; a
+        changed one moves to the next instant of the new grid and fires nothing by itself. A
+        definition that has been replaced stays replaced while a live member holds the newer one.
+        A row made for a task with `run_at_start` gets one unheld start-up run.
+        """
+
+    def claim_due(self, limit: int) -> Claimed:
+        """Decide what is due, and open at most *limit* runs for this process.
+
+        With a limit of 0 nothing is claimed or decided; `now` and `wake_at` are still told.
+        """
+
+    def finish(self, endings: Sequence[Ending]) -> list[bool]:
+        """Record how runs ended; False stands where the claim was lost."""
+
+    def renew(self, claims: Sequence[Claim]) -> list[bool]:
+        """Extend the leases of runs in progress; False stands where the claim was lost."""
+
+    def beat(self) -> Beat:
+        """Record that this member lives, and abandon the runs of those that do not."""
+
+    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+        """Open an unheld manual run of a task, due now; None when overlap refuses it.
+
+        Raises:
+            UnknownTaskError: no such task.
+
+        """
+
+    def pause(self, name: str, *, paused: bool) -> None:
+        """Pause or resume a task, in all its places; what passed while paused is missed.
+
+        Raises:
+            UnknownTaskError: no such task.
+
+        """
+
+    def tasks(self) -> list[TaskState]:
+        """Return the rows, by name and place."""
+
+    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
+        """Return the newest runs, newest first: open and ended ones, missed and skipped rows."""
+
+    def members(self) -> list[Member]:
+        """Return the processes seen within three of their leases."""

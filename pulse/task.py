@@ -1,0 +1,341 @@
+"""Tasks: what a user declares, and the definition that the rest of pulse works with.
+
+`Task` holds the public keywords and refuses bad ones by name. `define` turns it, once it has a
+name and a context, into a `Definition`: exact types, the final path, and a digest on which all
+processes that hold the same declaration agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from pulse import convert
+from pulse.clock import SECOND, Span, rfc3339
+from pulse.errors import BadValueError, ConfigError
+from pulse.policy import Misfire, OnAbandoned, Overlap, Scope
+from pulse.schedule.interval import Interval
+from pulse.setting import Setting, read, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from pulse.schedule.base import Schedule
+
+DEFAULT_TIMEOUT: Span = 180 * SECOND
+DEFAULT_GRACE: Span = 60 * SECOND
+"""How late a run may be under `misfire = skip` where no `grace` is given."""
+
+LATE: Span = 60 * SECOND
+"""A run that is later than this is a catch-up even when it passed over nothing."""
+
+
+def action(value: object) -> str:
+    """Return a path, relative to the context or absolute, with an optional query."""
+    expected = "a path such as cleanup or /sessions/cleanup"
+    if not isinstance(value, str) or not value.strip():
+        raise BadValueError(expected, value)
+    word = value.strip()
+    if "://" in word or word.startswith("//"):
+        raise BadValueError(f"{expected} without scheme and host", value)
+    if any(char.isspace() or ord(char) < 32 for char in word):  # noqa: PLR2004 - control characters
+        raise BadValueError(f"{expected} without blanks (write %20)", value)
+    if "#" in word or word.startswith("?"):
+        raise BadValueError(f"{expected} without a fragment", value)
+    return word
+
+
+TASK_SETTINGS = table(
+    Setting(
+        name="action",
+        convert=action,
+        kind="path",
+        default="required",
+        help="The path to request: below the context, or absolute when it starts with a slash.",
+        example="cleanup",
+    ),
+    Setting(
+        name="interval",
+        convert=convert.duration,
+        kind="duration",
+        default="required",
+        help="The time from one fire time to the next, on a grid that restarts do not shift.",
+        example="5m",
+    ),
+    Setting(
+        name="start",
+        convert=convert.instant,
+        kind="date and time",
+        default="one interval after the task is first seen",
+        help="The anchor of the grid and the first fire time.",
+        example="2027-01-01T00:00:00+01:00",
+    ),
+    Setting(
+        name="run_at_start",
+        convert=convert.boolean,
+        kind="boolean",
+        default="false",
+        help="Run the task once when the store first sees it; not at restarts.",
+        example="true",
+    ),
+    Setting(
+        name="method",
+        convert=convert.method,
+        kind="HTTP method",
+        default="GET",
+        help="The method of the request.",
+        example="POST",
+    ),
+    Setting(
+        name="headers",
+        convert=convert.headers,
+        kind="lines of Name: value",
+        default="none",
+        help="Headers of the request; ${NAME} stands for an environment variable.",
+        example="Authorization: Bearer ${CRON_TOKEN}",
+    ),
+    Setting(
+        name="body",
+        convert=convert.body,
+        kind="text",
+        default="empty",
+        help="The body of the request.",
+        example='{"full": true}',
+    ),
+    Setting(
+        name="timeout",
+        convert=convert.duration,
+        kind="duration",
+        default="180s",
+        help="How long a run may take before it is timed out; each mode stops what it can.",
+        example="30s",
+    ),
+    Setting(
+        name="overlap",
+        convert=convert.choice(Overlap),
+        kind="skip or allow",
+        default="skip",
+        help="What becomes of a tick that is due while a run of the task is still going.",
+        example="skip",
+    ),
+    Setting(
+        name="max_running",
+        convert=convert.count(1, 1_000),
+        kind="number",
+        default="10",
+        help="How many runs of the task may go at once under overlap = allow.",
+        example="4",
+    ),
+    Setting(
+        name="misfire",
+        convert=convert.choice(Misfire),
+        kind="latest, skip or all",
+        default="latest",
+        help="Which of the fire times that were passed over are run when there is time again.",
+        example="all",
+    ),
+    Setting(
+        name="grace",
+        convert=convert.duration_or_zero,
+        kind="duration",
+        default="60s under misfire = skip, else unlimited",
+        help="How late a run may start; a tick that is later is recorded as missed.",
+        example="10m",
+    ),
+    Setting(
+        name="scope",
+        convert=convert.choice(Scope),
+        kind="fleet, host or process",
+        default="fleet",
+        help="How far once reaches: one run a tick in the fleet, on each host or in each process.",
+        example="process",
+    ),
+    Setting(
+        name="on_abandoned",
+        convert=convert.choice(OnAbandoned),
+        kind="record or rerun",
+        default="record",
+        help="What becomes of a run whose process died: a row that says so, or another attempt.",
+        example="rerun",
+    ),
+    Setting(
+        name="enabled",
+        convert=convert.boolean,
+        kind="boolean",
+        default="true",
+        help="Whether the task is scheduled at all; a disabled one is checked and left out.",
+        example="false",
+    ),
+)
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared task: what to request, when, and how to behave when things do not go as planned.
+
+    Every keyword takes what the ini setting of the same name takes, and the natural Python value:
+    durations are seconds, text such as `"5m"` or a timedelta; `start` is an aware datetime.
+
+    Raises:
+        ConfigError: a keyword has a bad value, or there is not exactly one schedule; all problems
+            are named.
+
+    """
+
+    action: str
+    interval: float | str | timedelta | None = None
+    start: datetime | str | None = None
+    run_at_start: bool | str = False
+    method: str = "GET"
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] | str = ()
+    body: bytes | str = b""
+    timeout: float | str | timedelta = 180
+    overlap: Overlap | str = Overlap.SKIP
+    max_running: int | str = 10
+    misfire: Misfire | str = Misfire.LATEST
+    grace: float | str | timedelta | None = None
+    scope: Scope | str = Scope.FLEET
+    on_abandoned: OnAbandoned | str = OnAbandoned.RECORD
+    enabled: bool | str = True
+
+    def __post_init__(self) -> None:
+        """Refuse bad values at once, all of them together."""
+        _, problems = _read(self)
+        if problems:
+            raise ConfigError(problems)
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """A task ready to be planned and called: exact types, microseconds, the final path.
+
+    Attributes:
+        path: PATH_INFO as WSGI wants it (PEP 3333: bytes in latin-1 characters), unquoted.
+        query: the query string, still quoted.
+        room: how many runs may go at once.
+        grace_us: how late a run may start; None is without limit.
+        digest: the same for the same declaration in every process.
+
+    """
+
+    name: str
+    path: str
+    query: str
+    schedule: Schedule
+    digest: str
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    run_at_start: bool = False
+    timeout_us: Span = DEFAULT_TIMEOUT
+    overlap: Overlap = Overlap.SKIP
+    room: int = 1
+    misfire: Misfire = Misfire.LATEST
+    grace_us: Span | None = None
+    scope: Scope = Scope.FLEET
+    on_abandoned: OnAbandoned = OnAbandoned.RECORD
+
+
+_DEFAULTS: dict[str, Any] = dict(
+    zip(
+        Task.__struct_fields__[-len(Task.__struct_defaults__) :],
+        Task.__struct_defaults__,
+        strict=True,
+    )
+)
+
+
+def given(task: Task) -> dict[str, Any]:
+    """Return the keywords of *task* that differ from their defaults."""
+    words = {"action": task.action}
+    for name, default in _DEFAULTS.items():
+        value = getattr(task, name)
+        if value is not default:
+            words[name] = value
+    return words
+
+
+def define(name: str, task: Task, *, context: str = "") -> Definition:
+    """Return the definition of *task* under *name*, its action below *context*."""
+    values, problems = _read(task)
+    if problems:
+        raise ConfigError(f"{name}.{problem}" for problem in problems)
+    target = values["action"] if values["action"].startswith("/") else _join(context, values)
+    path, _, query = target.partition("?")
+    overlap = values.get("overlap", Overlap.SKIP)
+    misfire = values.get("misfire", Misfire.LATEST)
+    return Definition(
+        name=name,
+        path=_wsgi_path(path),
+        query=query,
+        schedule=_schedule(values),
+        digest=_digest(target, values),
+        method=values.get("method", "GET"),
+        headers=values.get("headers", ()),
+        body=values.get("body", b""),
+        run_at_start=values.get("run_at_start", False),
+        timeout_us=values.get("timeout", DEFAULT_TIMEOUT),
+        overlap=overlap,
+        room=values.get("max_running", 10) if overlap is Overlap.ALLOW else 1,
+        misfire=misfire,
+        grace_us=values.get("grace", DEFAULT_GRACE if misfire is Misfire.SKIP else None),
+        scope=values.get("scope", Scope.FLEET),
+        on_abandoned=values.get("on_abandoned", OnAbandoned.RECORD),
+    )
+
+
+def spell(task: Task) -> dict[str, str]:
+    """Return the settings that declare *task*, in canonical spelling, without the defaults.
+
+    `Task(**spell(task))` is a task with the same definition: this is how a task is stored.
+    """
+    values, _ = _read(task)
+    return _spell(values)
+
+
+def _read(task: Task) -> tuple[dict[str, Any], list[str]]:
+    values, problems = read(TASK_SETTINGS, given(task))
+    if task.interval is None:
+        problems.append("interval: expected a schedule such as interval = 300, got none")
+    return values, problems
+
+
+def _join(context: str, values: dict[str, Any]) -> str:
+    prefix = context.strip("/")
+    return f"/{prefix}/{values['action']}" if prefix else f"/{values['action']}"
+
+
+def _schedule(values: dict[str, Any]) -> Schedule:
+    return Interval.of(values["interval"], values.get("start"))
+
+
+def _wsgi_path(path: str) -> str:
+    return unquote_to_bytes(quote(path, safe="/%~:@!$&'()*+,;=-._")).decode("latin-1")
+
+
+def _digest(target: str, values: dict[str, Any]) -> str:
+    words = _spell(values) | {"action": target}
+    return hashlib.blake2b(msgspec.json.encode(sorted(words.items())), digest_size=8).hexdigest()
+
+
+def _spell(values: dict[str, Any]) -> dict[str, str]:
+    return {name: _spell_value(name, value) for name, value in values.items()}
+
+
+def _spell_value(name: str, value: Any) -> str:  # noqa: ANN401 - a value of any setting
+    match value:
+        case bool():
+            return str(value).lower()
+        case bytes():
+            return value.decode(errors="surrogateescape")
+        case tuple():
+            return "\n".join(f"{header}: {content}" for header, content in value)
+        case Overlap() | Misfire() | Scope() | OnAbandoned():
+            return str(value.value)
+        case int() if name == "start":
+            return rfc3339(value)
+        case int() if name in {"interval", "timeout", "grace"}:
+            return convert.spell_span(value)
+    return str(value)

@@ -1,0 +1,44 @@
+"""A clock that stands still until it is told to move."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pulse.clock import instant_of
+from pulse.convert import duration_or_zero
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from pulse.clock import Instant, Span
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class FakeClock:
+    """A `Clock` for tests: it begins at *start* and moves only by `forward` and `set_wall`."""
+
+    __slots__ = ("_boot", "_wall")
+
+    def __init__(self, start: datetime = NOON) -> None:
+        self._wall = instant_of(start)
+        self._boot = 1_000_000
+
+    def wall(self) -> Instant:
+        """Return the wall's instant as it was last set."""
+        return self._wall
+
+    def boot(self) -> Span:
+        """Return the boot clock, which only `forward` moves."""
+        return self._boot
+
+    def forward(self, length: float | str | timedelta) -> None:
+        """Let time pass, on the wall and the boot clock alike."""
+        span = duration_or_zero(length)
+        self._wall += span
+        self._boot += span
+
+    def set_wall(self, moment: datetime) -> None:
+        """Step the wall clock, as somebody who sets it does; the boot clock stays."""
+        self._wall = instant_of(moment)
