@@ -148,6 +148,8 @@ class Store(Protocol):
 
     name: str
     reach: Reach
+    blocking: bool
+    """Whether calls wait for a disk or a network; such a store is called through `offload`."""
 
     def open(self, member: Member) -> None:
         """Take part as *member*; makes the storage where it is not there yet.
