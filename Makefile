@@ -1,0 +1,121 @@
+# What a newcomer runs, and the gate that every change passes. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+MODE ?= gevent
+PORT ?= 8000
+JOBS ?= 4
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A plain path entry instead of an import hook: type checkers can follow it.
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-input \
+	-C editable_mode=compat -e
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope
+SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
+
+define say
+@printf '\033[1m==> %s\033[0m\n' "$(1)"
+endef
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/demo.stamp ## start the quickstart: MODE=gevent, threading or processing; PORT=8000
+	@case "$(MODE)" in gevent|threading|processing) ;; \
+	*) echo "MODE: expected gevent, threading or processing, got '$(MODE)'" >&2; exit 2 ;; esac
+	$(call say,quickstart: 4 gunicorn workers; one of them requests /sessions/cleanup every 2 s; mode $(MODE))
+	$(call say,http://127.0.0.1:$(PORT)/ makes you a session; Ctrl-C stops)
+	@MODE=$(MODE) PORT=$(PORT) exec $(BIN)/gunicorn --config gunicorn.conf.py \
+		--paste examples/quickstart/quickstart.ini
+
+.PHONY: test
+test: $(VENV)/all.stamp ## run the whole test suite
+	$(call say,tests)
+	@$(PYTEST)
+
+.PHONY: test-unit
+test-unit: $(VENV)/all.stamp ## run the tests that start no server
+	@$(PYTEST) -m "not server"
+
+.PHONY: check
+check: lint imports types news docs coverage ## the gate: everything below, then the tests with coverage
+	$(call say,all is well)
+
+.PHONY: lint
+lint: $(VENV)/all.stamp ## check style and format
+	$(call say,lint and format)
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+
+.PHONY: imports
+imports: $(VENV)/all.stamp ## check that modules import downward only
+	$(call say,import contracts)
+	@$(BIN)/lint-imports --no-cache --no-logo 2>/dev/null || $(BIN)/lint-imports --no-cache
+
+.PHONY: types
+types: $(VENV)/all.stamp ## check types, and that the public ones are complete
+	$(call say,types)
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/pyright --verifytypes pulse --ignoreexternal --pythonpath $(BIN)/python > $(VENV)/pyright.log \
+		|| { cat $(VENV)/pyright.log; exit 1; }
+
+.PHONY: news
+news: $(VENV)/all.stamp ## check that the fragments in changes/ make a changelog
+	$(call say,changelog fragments)
+	@$(BIN)/towncrier build --draft --version 0 > /dev/null
+
+.PHONY: docs
+docs: $(VENV)/all.stamp ## build the documentation into docs/_build/html; a warning is an error
+	$(call say,documentation)
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+.PHONY: coverage
+coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
+	$(call say,tests with coverage)
+	@$(PYTEST) --cov --cov-report=term --cov-fail-under=95
+
+.PHONY: bench
+bench: $(VENV)/bench.stamp ## run the benchmarks and print their tables
+	@$(BIN)/python -m bench
+
+.PHONY: format
+format: $(VENV)/all.stamp ## put the code into its format
+	@$(BIN)/ruff format -q .
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .demo build dist docs/_build htmlcov .coverage .coverage.* \
+		.mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# The environment is made when it is not there, and brought up to date when pyproject.toml is newer.
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found; name one: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual" \
+		"environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(call say,a virtual environment in $(VENV))
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
+	$(call say,installing pulse and what the demo needs)
+	@$(INSTALL) '.[gevent]'
+	@touch $@
+
+$(VENV)/all.stamp: pyproject.toml | $(BIN)/python
+	$(call say,installing pulse and what its tests and documentation need)
+	@$(INSTALL) '.[gevent,test,docs]'
+	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
+	$(call say,installing pulse and what its benchmarks need)
+	@$(INSTALL) '.[gevent,bench]'
+	@touch $@ $(VENV)/demo.stamp
