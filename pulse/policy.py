@@ -1,4 +1,4 @@
-"""The closed sets of words that say how a task behaves when things do not go as planned."""
+"""The closed sets of words that say how tasks, and pulse itself, are to behave."""
 
 from __future__ import annotations
 
@@ -33,3 +33,11 @@ class OnAbandoned(Enum):
 
     RECORD = "record"
     RERUN = "rerun"
+
+
+class Start(Enum):
+    """When a process begins to take part: by itself, as soon as it is built, or never."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    OFF = "off"

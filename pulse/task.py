@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -37,15 +37,18 @@ LATE: Span = 60 * SECOND
 def action(value: object) -> str:
     """Return a path, relative to the context or absolute, with an optional query."""
     expected = "a path such as cleanup or /sessions/cleanup"
-    if not isinstance(value, str) or not value.strip():
+    word = value.strip() if isinstance(value, str) else ""
+    if not word:
         raise BadValueError(expected, value)
-    word = value.strip()
-    if "://" in word or word.startswith("//"):
+    path = word.partition("?")[0]
+    if "://" in path or path.startswith("//"):
         raise BadValueError(f"{expected} without scheme and host", value)
-    if any(char.isspace() or ord(char) < 32 for char in word):  # noqa: PLR2004 - control characters
+    if not word.isprintable() or " " in word:
         raise BadValueError(f"{expected} without blanks (write %20)", value)
-    if "#" in word or word.startswith("?"):
+    if "#" in word or not path:
         raise BadValueError(f"{expected} without a fragment", value)
+    if "." in path and not {".", ".."}.isdisjoint(path.split("/")):
+        raise BadValueError(f"{expected} without dot segments", value)
     return word
 
 
@@ -110,7 +113,7 @@ TASK_SETTINGS = table(
         name="timeout",
         convert=convert.duration,
         kind="duration",
-        default="180s",
+        default="180s, or what pulse.config.timeout says",
         help="How long a run may take before it is timed out; each mode stops what it can.",
         example="30s",
     ),
@@ -192,7 +195,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "GET"
     headers: Mapping[str, str] | Sequence[tuple[str, str]] | str = ()
     body: bytes | str = b""
-    timeout: float | str | timedelta = 180
+    timeout: float | str | timedelta | None = None
     overlap: Overlap | str = Overlap.SKIP
     max_running: int | str = 10
     misfire: Misfire | str = Misfire.LATEST
@@ -203,7 +206,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse bad values at once, all of them together."""
-        _, problems = _read(self)
+        _, problems = read_task(given(self))
         if problems:
             raise ConfigError(problems)
 
@@ -238,51 +241,59 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     on_abandoned: OnAbandoned = OnAbandoned.RECORD
 
 
-_DEFAULTS: dict[str, Any] = dict(
-    zip(
-        Task.__struct_fields__[-len(Task.__struct_defaults__) :],
-        Task.__struct_defaults__,
-        strict=True,
-    )
-)
+_OPTIONAL = Task.__struct_fields__[1:]
+_DEFAULTS: tuple[object, ...] = Task.__struct_defaults__
+_PLAIN = _DEFAULTS[1:]
+_MISSING = {
+    "action": "a path such as cleanup or /sessions/cleanup",
+    "interval": "a schedule such as interval = 300",
+}
 
 
-def given(task: Task) -> dict[str, Any]:
+def given(task: Task) -> dict[str, object]:
     """Return the keywords of *task* that differ from their defaults."""
-    words = {"action": task.action}
-    for name, default in _DEFAULTS.items():
-        value = getattr(task, name)
-        if value is not default:
-            words[name] = value
-    return words
+    action, *rest = msgspec.structs.astuple(task)
+    if rest[0] is not None and tuple(rest[1:]) == _PLAIN:
+        return {"action": action, "interval": rest[0]}
+    options = zip(_OPTIONAL, rest, _DEFAULTS, strict=True)
+    changed = {name: value for name, value, default in options if value is not default}
+    return {"action": action, **changed}
 
 
-def define(name: str, task: Task, *, context: str = "") -> Definition:
+def read_task(words: Mapping[str, object], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Return the exact values of a task's settings, and one sentence for each that is wrong."""
+    values, problems = read(TASK_SETTINGS, words, prefix=prefix)
+    for name, expected in _MISSING.items():
+        if name not in words and not any(f"did you mean {name!r}" in line for line in problems):
+            problems.append(f"{prefix}{name}: expected {expected}, got none")
+    return values, problems
+
+
+def define(
+    name: str, task: Task, *, context: str = "", timeout_us: Span = DEFAULT_TIMEOUT
+) -> Definition:
     """Return the definition of *task* under *name*, its action below *context*."""
-    values, problems = _read(task)
+    values, problems = read_task(given(task))
     if problems:
         raise ConfigError(f"{name}.{problem}" for problem in problems)
-    target = values["action"] if values["action"].startswith("/") else _join(context, values)
+    return define_values(name, values, context=context, timeout_us=timeout_us)
+
+
+def define_values(
+    name: str, values: Mapping[str, Any], *, context: str = "", timeout_us: Span = DEFAULT_TIMEOUT
+) -> Definition:
+    """Return the definition of a task whose exact values `read_task` has returned."""
+    target = _target(values["action"], context)
     path, _, query = target.partition("?")
-    overlap = values.get("overlap", Overlap.SKIP)
-    misfire = values.get("misfire", Misfire.LATEST)
+    schedule = Interval.of(values["interval"], values.get("start"))
+    policy = _policy(values, timeout_us)
     return Definition(
         name=name,
-        path=_wsgi_path(path),
+        path=path if path.isascii() and "%" not in path else _wsgi_path(path),
         query=query,
-        schedule=_schedule(values),
-        digest=_digest(target, values),
-        method=values.get("method", "GET"),
-        headers=values.get("headers", ()),
-        body=values.get("body", b""),
-        run_at_start=values.get("run_at_start", False),
-        timeout_us=values.get("timeout", DEFAULT_TIMEOUT),
-        overlap=overlap,
-        room=values.get("max_running", 10) if overlap is Overlap.ALLOW else 1,
-        misfire=misfire,
-        grace_us=values.get("grace", DEFAULT_GRACE if misfire is Misfire.SKIP else None),
-        scope=values.get("scope", Scope.FLEET),
-        on_abandoned=values.get("on_abandoned", OnAbandoned.RECORD),
+        schedule=schedule,
+        digest=_digest(target, schedule, policy),
+        **policy,
     )
 
 
@@ -291,37 +302,38 @@ def spell(task: Task) -> dict[str, str]:
 
     `Task(**spell(task))` is a task with the same definition: this is how a task is stored.
     """
-    values, _ = _read(task)
-    return _spell(values)
+    values, _ = read_task(given(task))
+    return {name: _spell_value(name, value) for name, value in values.items()}
 
 
-def _read(task: Task) -> tuple[dict[str, Any], list[str]]:
-    values, problems = read(TASK_SETTINGS, given(task))
-    if task.interval is None:
-        problems.append("interval: expected a schedule such as interval = 300, got none")
-    return values, problems
-
-
-def _join(context: str, values: dict[str, Any]) -> str:
+def _target(action: str, context: str) -> str:
+    if action.startswith("/"):
+        return action
     prefix = context.strip("/")
-    return f"/{prefix}/{values['action']}" if prefix else f"/{values['action']}"
-
-
-def _schedule(values: dict[str, Any]) -> Schedule:
-    return Interval.of(values["interval"], values.get("start"))
+    return f"/{prefix}/{action}" if prefix else f"/{action}"
 
 
 def _wsgi_path(path: str) -> str:
-    return unquote_to_bytes(quote(path, safe="/%~:@!$&'()*+,;=-._")).decode("latin-1")
+    return unquote_to_bytes(path).decode("latin-1")
 
 
-def _digest(target: str, values: dict[str, Any]) -> str:
-    words = _spell(values) | {"action": target}
-    return hashlib.blake2b(msgspec.json.encode(sorted(words.items())), digest_size=8).hexdigest()
+def _policy(values: Mapping[str, Any], timeout_us: Span) -> dict[str, Any]:
+    """Return the fields of a definition that differ from their defaults, in a fixed order."""
+    timeout = values.get("timeout", timeout_us)
+    if len(values) == 2 and timeout == DEFAULT_TIMEOUT:  # noqa: PLR2004 - action and interval alone
+        return {}
+    fields = {name: values[name] for name in _SAME_NAME if name in values}
+    fields["timeout_us"] = timeout
+    if values.get("overlap") is Overlap.ALLOW:
+        fields["room"] = values.get("max_running", 10)
+    late = DEFAULT_GRACE if values.get("misfire") is Misfire.SKIP else None
+    fields["grace_us"] = values.get("grace", late)
+    return {name: value for name, value in fields.items() if value != _USUAL[name]}
 
 
-def _spell(values: dict[str, Any]) -> dict[str, str]:
-    return {name: _spell_value(name, value) for name, value in values.items()}
+def _digest(target: str, schedule: Schedule, policy: dict[str, Any]) -> str:
+    words = msgspec.json.encode((target, schedule.spell(), policy))
+    return hashlib.blake2b(words, digest_size=8).hexdigest()
 
 
 def _spell_value(name: str, value: Any) -> str:  # noqa: ANN401 - a value of any setting
@@ -339,3 +351,22 @@ def _spell_value(name: str, value: Any) -> str:  # noqa: ANN401 - a value of any
         case int() if name in {"interval", "timeout", "grace"}:
             return convert.spell_span(value)
     return str(value)
+
+
+_SAME_NAME = (
+    "method",
+    "headers",
+    "body",
+    "run_at_start",
+    "overlap",
+    "misfire",
+    "scope",
+    "on_abandoned",
+)
+_USUAL = dict(
+    zip(
+        Definition.__struct_fields__[-len(Definition.__struct_defaults__) :],
+        Definition.__struct_defaults__,
+        strict=True,
+    )
+)

@@ -1,0 +1,72 @@
+"""The keys of the ini dialect: `pulse.config.<setting>` and `pulse.task.<name>.<setting>`."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.config.settings import SETTINGS
+from pulse.errors import did_you_mean
+from pulse.task import TASK_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIG = "pulse.config."
+TASK = "pulse.task."
+_NEAR = 0.8
+
+
+class Sorted(NamedTuple):
+    """The values of a mapping by what they set, and one sentence for each key that is unknown."""
+
+    config: dict[str, object]
+    tasks: dict[str, dict[str, object]]
+    problems: list[str]
+
+
+def sort_keys(mapping: Mapping[str, object]) -> Sorted:
+    """Return the values of *mapping* by what they set; None stands for "not given"."""
+    config: dict[str, object] = {}
+    tasks: dict[str, dict[str, object]] = {}
+    problems: list[str] = []
+    for key, value in mapping.items():
+        name, dot, setting = key.removeprefix(TASK).rpartition(".")
+        if value is None:
+            continue
+        if key.startswith(CONFIG):
+            config[key.removeprefix(CONFIG)] = value
+        elif key.startswith(TASK) and dot:
+            tasks.setdefault(name, {})[setting] = value
+        else:
+            problems.append(_unknown(key))
+    return Sorted(config, tasks, problems)
+
+
+def looks_ours(key: object) -> bool:
+    """Return whether *key* begins with `pulse.` or with what looks like a misspelling of it."""
+    if not isinstance(key, str):
+        return False
+    first = key.partition(".")[0]
+    near = difflib.SequenceMatcher(None, first.lower(), "pulse").ratio() >= _NEAR
+    return first == "pulse" or ("." in key and near)
+
+
+def _unknown(key: str) -> str:
+    expected = f"expected {CONFIG}<setting> or {TASK}<name>.<setting>"
+    if key.startswith(TASK):
+        return f"{key}: expected {TASK}<name>.<setting>, got no {_lacking(key)}"
+    return f"{key}: unknown key; {expected}{_nearest(key)}"
+
+
+def _lacking(key: str) -> str:
+    return "name" if key.removeprefix(TASK) in TASK_SETTINGS else "setting"
+
+
+def _nearest(key: str) -> str:
+    first, _, rest = key.partition(".")
+    second, _, last = rest.partition(".")
+    if not last:
+        return did_you_mean(key, [CONFIG + name for name in SETTINGS])
+    kind = did_you_mean(f"{first}.{second}", ["pulse.config", "pulse.task"])
+    return kind.removesuffix("'?") + f".{last}'?" if kind else ""

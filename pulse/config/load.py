@@ -1,0 +1,186 @@
+"""The ini dialect and the keywords into `Settings`: all that is wrong is told at once.
+
+The rules:
+
+* A task's name may hold dots: in `pulse.task.<name>.<setting>` the last part is the setting.
+* A keyword wins over the key of the same setting; a task that both declare is an error. None
+  stands for "not given".
+* In the section of an ini file every key must be pulse's own. A mapping that is passed as
+  `config=` may be an application's whole settings: keys of others are let be there, unless they
+  look like a misspelt `pulse`.
+* Keys that begin with `pulse.` in `[DEFAULT]` apply where the section does not say otherwise.
+  (PasteDeploy drops a section's key that `[DEFAULT]` has too; `set <key> = ` overrules it.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
+from pulse.config.settings import SETTINGS, Paste, Settings
+from pulse.config.words import is_label
+from pulse.errors import ConfigError, shown
+from pulse.setting import read
+from pulse.task import DEFAULT_TIMEOUT, Task, define_values, given, read_task
+
+if TYPE_CHECKING:
+    from pulse.clock import Span
+    from pulse.task import Definition
+
+_SPANS = {name: f"{name}_us" for name in ("lease", "drain", "timeout", "keep_for")}
+_NAME = "a task's name of 1 to 200 printable characters, without blanks around it"
+_CHILDREN = "package.module:name (a section can be named only where an ini file is known)"
+
+
+def load(config: Mapping[str, object] | None, keywords: Mapping[str, object]) -> Settings:
+    """Return the settings of a mapping in the ini dialect and of keywords.
+
+    Raises:
+        ConfigError: with one sentence for each thing that is wrong.
+
+    """
+    draft = Draft()
+    draft.take_keys({key: value for key, value in (config or {}).items() if looks_ours(key)})
+    draft.take_keywords(keywords)
+    return draft.settle(origin=_working_directory())
+
+
+def load_paste(global_conf: Mapping[str, str], local_conf: Mapping[str, str]) -> Settings:
+    """Return the settings of one section of an ini file, as PasteDeploy passes it.
+
+    Raises:
+        ConfigError: with one sentence for each thing that is wrong.
+
+    """
+    draft = Draft()
+    inherited = {key: value for key, value in global_conf.items() if key.startswith("pulse.")}
+    draft.take_keys({**inherited, **local_conf})
+    file = global_conf.get("__file__")
+    if not file:
+        return draft.settle(origin=_working_directory())
+    return draft.settle(origin=str(Path(file).resolve()), paste=_paste(file, global_conf))
+
+
+class Draft:
+    """What was read so far, right and wrong."""
+
+    __slots__ = ("_prefixes", "_problems", "_tasks", "_values", "_written")
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._prefixes: dict[str, str] = {}
+        self._tasks: dict[str, dict[str, Any]] = {}
+        self._written: frozenset[str] = frozenset()
+        self._problems: list[str] = []
+
+    def take_keys(self, mapping: Mapping[str, object]) -> None:
+        """Read keys of the ini dialect."""
+        found = sort_keys(mapping)
+        self._problems += found.problems
+        self._take_config(found.config, prefix=CONFIG)
+        for name, words in found.tasks.items():
+            self._take_task(name, words, TASK)
+        self._written = frozenset(found.tasks)
+
+    def take_keywords(self, keywords: Mapping[str, object]) -> None:
+        """Read the keywords of `PulseMiddleware`."""
+        words = {name: value for name, value in keywords.items() if value is not None}
+        for keyword in ("tasks", "task"):
+            tasks = words.pop(keyword, {})
+            if isinstance(tasks, Mapping):
+                self._take_tasks(tasks, keyword)
+            else:
+                expected = "expected a mapping of names to Task"
+                self._problems.append(f"{keyword}: {expected}, got {shown(tasks)}")
+        self._take_config(words, prefix="")
+
+    def settle(self, *, origin: str, paste: Paste | None = None) -> Settings:
+        """Return the settings, or raise all the problems."""
+        values = {_SPANS.get(name, name): value for name, value in self._values.items()}
+        tasks = self._define(values.get("context", ""), values.get("timeout_us", DEFAULT_TIMEOUT))
+        if values.get("guard"):
+            self._refuse_guarded_root(tasks)
+        if ":" not in values.get("application", ":"):
+            paste = self._name_section(values.pop("application"), paste)
+        if self._problems:
+            raise ConfigError(self._problems)
+        digest = _digest(tasks, values.get("base_url", ""))
+        return Settings(tasks=tasks, digest=digest, origin=origin, paste=paste, **values)
+
+    def _take_config(self, words: Mapping[str, object], *, prefix: str) -> None:
+        values, problems = read(SETTINGS, words, prefix=prefix)
+        self._values |= values
+        self._prefixes |= dict.fromkeys(values, prefix)
+        self._problems += problems
+
+    def _take_tasks(self, tasks: Mapping[Any, object], keyword: str) -> None:
+        for name, task in tasks.items():
+            if name in self._tasks or name in self._written:
+                self._problems.append(f"{keyword}[{name!r}]: this task is declared twice")
+            elif isinstance(task, Task):
+                self._take_task(name, given(task), keyword)
+            elif isinstance(task, Mapping):
+                words = {key: value for key, value in task.items() if value is not None}
+                self._take_task(name, words, keyword)
+            else:
+                expected = "expected a Task or a mapping of its settings"
+                self._problems.append(f"{keyword}[{name!r}]: {expected}, got {shown(task)}")
+
+    def _take_task(self, name: Any, words: Mapping[str, object], source: str) -> None:  # noqa: ANN401 - any key of a mapping
+        values, problems = read_task(words)
+        if problems:
+            place = _place(source, name)
+            self._problems += [f"{place}.{problem}" for problem in problems]
+        if not isinstance(name, str) or not is_label(name):
+            self._problems.append(f"{_place(source, name)}: expected {_NAME}, got {shown(name)}")
+        elif not problems and values.get("enabled", True):
+            self._tasks[name] = values
+
+    def _define(self, context: str, timeout_us: Span) -> dict[str, Definition]:
+        return {
+            name: define_values(name, values, context=context, timeout_us=timeout_us)
+            for name, values in self._tasks.items()
+        }
+
+    def _refuse_guarded_root(self, tasks: Mapping[str, Definition]) -> None:
+        for name, task in tasks.items():
+            if not task.path.strip("/"):
+                place = _place(TASK if name in self._written else "tasks", name)
+                expected = "expected a path other than / under guard = true"
+                self._problems.append(f"{place}.action: {expected}, got {shown(task.path)}")
+
+    def _name_section(self, section: str, paste: Paste | None) -> Paste | None:
+        if paste is None:
+            key = self._prefixes["application"] + "application"
+            self._problems.append(f"{key}: expected {_CHILDREN}, got {shown(section)}")
+            return None
+        return msgspec.structs.replace(paste, section=section)
+
+
+def _place(source: str, name: object) -> str:
+    return f"{TASK}{name}" if source == TASK else f"{source}[{name!r}]"
+
+
+def _paste(file: str, global_conf: Mapping[str, str]) -> Paste:
+    uri = f"config:{quote(str(Path(file).absolute()))}"
+    return Paste(uri=uri, section="main", global_conf=dict(global_conf))
+
+
+def _digest(tasks: Mapping[str, Definition], base_url: str) -> str:
+    seen = hashlib.blake2b(base_url.encode(), digest_size=8)
+    for name in sorted(tasks):
+        seen.update(f"\n{name}\0{tasks[name].digest}".encode())
+    return seen.hexdigest()
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # the directory is gone: the name must come from elsewhere
+        return "/"

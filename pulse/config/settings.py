@@ -1,0 +1,211 @@
+"""The settings of pulse itself: one table of names, types, defaults and help, and their values.
+
+`SETTINGS` is the single source: the ini dialect, the keywords of `PulseMiddleware`, the errors
+and the reference page are made from it. The settings of tasks are `pulse.task.TASK_SETTINGS`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+import msgspec
+
+from pulse import convert
+from pulse.clock import SECOND, Span
+from pulse.config import words
+from pulse.policy import Start
+from pulse.setting import Setting, table
+from pulse.task import DEFAULT_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from pulse.task import Definition, Task
+
+DAY: Span = 86_400 * SECOND
+
+SETTINGS = table(
+    Setting(
+        name="context",
+        convert=words.context,
+        kind="path",
+        default="empty",
+        help="The path that the actions of tasks lie below; absolute actions ignore it.",
+        example="sessions",
+    ),
+    Setting(
+        name="mode",
+        convert=words.word,
+        kind="threading, gevent, processing, auto or inline",
+        default="threading",
+        help="The engine that runs happen in; other packages may add modes.",
+        example="gevent",
+    ),
+    Setting(
+        name="guard",
+        convert=convert.boolean,
+        kind="boolean",
+        default="false",
+        help="Whether requests from outside to scheduled paths are refused with 403.",
+        example="true",
+    ),
+    Setting(
+        name="store",
+        convert=convert.text,
+        kind="store",
+        default="an SQLite file that the processes of this host share",
+        help="Where processes agree on who runs a tick, and history is kept.",
+        example="memory:",
+    ),
+    Setting(
+        name="start",
+        convert=convert.choice(Start),
+        kind="auto, eager or off",
+        default="auto",
+        help="When a process takes part: once it serves requests, as soon as it can, or never.",
+        example="off",
+    ),
+    Setting(
+        name="name",
+        convert=words.name,
+        kind="name",
+        default="the path of the ini file, or of the working directory",
+        help="Tells applications that share a store apart, and names the default store's file.",
+        example="shop",
+    ),
+    Setting(
+        name="concurrency",
+        convert=convert.count(1, 10_000),
+        kind="number",
+        default="10; 2 where mode = processing",
+        help="How many runs each process takes at once.",
+        example="4",
+    ),
+    Setting(
+        name="lease",
+        convert=words.lease,
+        kind="duration of at least 1s",
+        default="30s",
+        help="How long a claim is good unless renewed; a dead process is noticed after that.",
+        example="10s",
+    ),
+    Setting(
+        name="drain",
+        convert=convert.duration_or_zero,
+        kind="duration",
+        default="25s, or the server's own limit less a second where that is less",
+        help="How long running work may go on when the process stops, before it is interrupted.",
+        example="60s",
+    ),
+    Setting(
+        name="application",
+        convert=words.application,
+        kind="package.module:name, or a section of the ini file",
+        default="the app of section main, where pulse is a filter of an ini file",
+        help="Where the child processes of mode = processing find the application.",
+        example="shop.wsgi:application",
+    ),
+    Setting(
+        name="base_url",
+        convert=words.base_url,
+        kind="URL",
+        default="http://localhost",
+        help="The scheme, host, port and script name that scheduled requests show the app.",
+        example="https://shop.example.org",
+    ),
+    Setting(
+        name="timeout",
+        convert=convert.duration,
+        kind="duration",
+        default="180s",
+        help="The timeout of tasks that set none.",
+        example="60s",
+    ),
+    Setting(
+        name="keep_runs",
+        convert=convert.count(1, 10_000_000),
+        kind="number",
+        default="1000",
+        help="How many ended runs of each task the store keeps; memory: ten times that in all.",
+        example="100",
+    ),
+    Setting(
+        name="keep_for",
+        convert=convert.duration,
+        kind="duration",
+        default="30d",
+        help="How long the store keeps ended runs.",
+        example="7d",
+    ),
+)
+
+
+class Keywords(TypedDict, total=False):
+    """The keywords of `PulseMiddleware`: each takes what the setting of its name takes, or None."""
+
+    context: str | None
+    mode: str | None
+    guard: bool | str | None
+    store: str | None
+    start: Start | str | None
+    name: str | None
+    concurrency: int | str | None
+    lease: float | str | timedelta | None
+    drain: float | str | timedelta | None
+    application: str | None
+    base_url: str | None
+    timeout: float | str | timedelta | None
+    keep_runs: int | str | None
+    keep_for: float | str | timedelta | None
+    tasks: Mapping[str, Task | Mapping[str, object]] | None
+    task: Mapping[str, Task | Mapping[str, object]] | None
+
+
+class Paste(msgspec.Struct, frozen=True, kw_only=True):
+    """Where PasteDeploy can load the application again: what a child process is told.
+
+    Attributes:
+        uri: `config:` and the quoted path of the ini file.
+        section: the name of the section that holds the application.
+        global_conf: what the loader passed, `here` and `__file__` included.
+
+    """
+
+    uri: str
+    section: str
+    global_conf: Mapping[str, str]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration, checked, with exact types.
+
+    Attributes:
+        concurrency: None stands for the mode's own default.
+        drain_us: at most this; a server's own limit may be less.
+        application: `package.module:name`, where it was given.
+        tasks: the enabled tasks by name, in the order in which they were declared.
+        digest: the same in all processes that hold the same tasks and call them alike.
+        origin: the real path of the ini file, or the working directory.
+        paste: where the ini file came from PasteDeploy.
+
+    """
+
+    context: str = ""
+    mode: str = "threading"
+    guard: bool = False
+    store: str | None = None
+    start: Start = Start.AUTO
+    name: str | None = None
+    concurrency: int | None = None
+    lease_us: Span = 30 * SECOND
+    drain_us: Span = 25 * SECOND
+    application: str | None = None
+    base_url: str = "http://localhost"
+    timeout_us: Span = DEFAULT_TIMEOUT
+    keep_runs: int = 1_000
+    keep_for_us: Span = 30 * DAY
+    tasks: Mapping[str, Definition]
+    digest: str
+    origin: str
+    paste: Paste | None = None

@@ -1,0 +1,92 @@
+"""Converters of the words that only the settings of pulse itself use.
+
+As in `pulse.convert`, each returns the value or raises `BadValueError`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from pulse.clock import SECOND
+from pulse.convert import duration, text
+from pulse.errors import BadValueError
+
+if TYPE_CHECKING:
+    from pulse.clock import Span
+
+_LONGEST_NAME = 200
+_SEGMENT = re.compile(r"[^\s?#\x00-\x1f]+")
+_OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_SECTION = re.compile(r"[^\s:#/]+")
+
+
+def is_label(word: str) -> bool:
+    """Return whether *word* can stand in a header, a log line and a database key."""
+    return word.isprintable() and word == word.strip() and 0 < len(word) <= _LONGEST_NAME
+
+
+def context(value: object) -> str:
+    """Return a path of one or more segments without the slashes around it; it may be empty."""
+    expected = "a path such as sessions or a/b, without scheme, blanks, ?, # or dot segments"
+    if not isinstance(value, str):
+        raise BadValueError(expected, value)
+    word = value.strip().strip("/")
+    if "://" in value or not all(_is_segment(segment) for segment in word.split("/") if word):
+        raise BadValueError(expected, value)
+    return word
+
+
+def _is_segment(segment: str) -> bool:
+    return segment not in {".", ".."} and _SEGMENT.fullmatch(segment) is not None
+
+
+def word(value: object) -> str:
+    """Return a word in lower case, without surrounding blanks."""
+    return text(value).lower()
+
+
+def name(value: object) -> str:
+    """Return a name that can be part of a file's name and of a database key."""
+    expected = f"a name of at most {_LONGEST_NAME} printable characters, without slashes"
+    found = value.strip() if isinstance(value, str) else ""
+    if not is_label(found) or found.startswith(".") or "/" in found or "\\" in found:
+        raise BadValueError(expected, value)
+    return found
+
+
+def lease(value: object) -> Span:
+    """Return a span of at least a second: a shorter one would end while its holder still works."""
+    span = duration(value)
+    if span < SECOND:
+        raise BadValueError("a duration of at least 1s", value)
+    return span
+
+
+def application(value: object) -> str:
+    """Return `package.module:name`, or the name of a section of the ini file."""
+    expected = "package.module:name, or the name of an app section of the ini file"
+    found = value.strip() if isinstance(value, str) else ""
+    if not (_OBJECT.fullmatch(found) or _SECTION.fullmatch(found)):
+        raise BadValueError(expected, value)
+    return found
+
+
+def base_url(value: object) -> str:
+    """Return a URL of scheme, host, and perhaps port and path, without a slash at its end."""
+    expected = "a URL such as https://example.org or http://localhost:8080/prefix"
+    found = value.strip() if isinstance(value, str) else ""
+    try:
+        parts = urlsplit(found)
+        usable = _is_base(parts) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not is_label(found) or any(char.isspace() for char in found):
+        raise BadValueError(expected, value)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _is_base(parts: SplitResult) -> bool:
+    extra = parts.query or parts.fragment or parts.username is not None
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not extra
