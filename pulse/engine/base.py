@@ -23,7 +23,10 @@ What every keeper promises:
    that ends by itself after its timeout is `timed_out` too.
 5. `stop(drain_us)` takes no more claims, lets those in progress end for that long, then
    interrupts what is left as `interrupted` and returns once all that can end has ended and been
-   reported. It is safe to call twice, and from any thread or greenlet but a slot's own.
+   reported. It is safe to call twice, and from any thread or greenlet but a slot's own. What
+   cannot be ended is reported all the same (`timed_out` when it was past its timeout), and its
+   late result is dropped. A claim submitted after the stop is reported `interrupted`, never run.
+   `wait`, `wake`, `offload` and the loop go on until the process ends: the loop has to record.
 6. The store is called through `offload`, which keeps a blocking call from stalling the hub, and
    never from a slot: a greenlet that may be killed must not hold a database connection.
 
@@ -65,7 +68,7 @@ class Work(NamedTuple):
 
     Attributes:
         perform: runs a claim to its result; lets only an `Interruption` of that claim out.
-        report: takes each ending, from whichever thread or greenlet it comes.
+        report: takes each ending, from whichever thread or greenlet it comes; never raises.
         overdue: told once of a run that passed its timeout and cannot be stopped, and how many
             such runs are left behind.
 
@@ -81,6 +84,8 @@ class Engine(Protocol):
 
     name: str
     interrupts: Interrupts
+    usual_concurrency: int
+    """How many runs go on at once in a process where the setting is left out."""
 
     def start(self, work: Work, *, concurrency: int) -> None:
         """Make the slots.

@@ -1,0 +1,19 @@
+"""The inline engine keeps what an engine promises that performs in its caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.engine.inline import InlineEngine
+from pulse.testing.engine import StepContract
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock
+
+
+class TestInlineEngine(StepContract):
+    """Runs happen in the call of `submit`."""
+
+    def make(self, clock: Clock) -> InlineEngine:
+        """Return the engine under test, not started."""
+        return InlineEngine(clock)
