@@ -1,0 +1,106 @@
+"""What the documentation takes from the code: tables of settings, docstrings as they stand."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import TYPE_CHECKING
+
+from sphinx.util.docutils import SphinxDirective
+
+import pulse.run
+import pulse.task
+from pulse.config.settings import SETTINGS
+from pulse.task import TASK_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+    from typing import ClassVar
+
+    from docutils import nodes
+    from sphinx.application import Sphinx
+
+    from pulse.setting import Table
+
+TABLES = {"pulse.config.": SETTINGS, "pulse.task.<name>.": TASK_SETTINGS}
+
+
+def markdown(table: Table, *, prefix: str) -> Iterator[str]:
+    """Give the lines of a Markdown table with a row for each setting."""
+    yield f"| `{prefix}…` | value | default | meaning |"
+    yield "|---|---|---|---|"
+    for row in table.values():
+        yield f"| `{row.name}` | {row.kind} | {row.default} | {row.help} |"
+
+
+class SettingsTable(SphinxDirective):
+    """The settings that begin with a prefix: a definition of each, with an example."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec: ClassVar = {}
+
+    def run(self) -> list[nodes.Node]:
+        """Return a definition list made from the table."""
+        prefix = self.arguments[0]
+        return self.parse_text_to_nodes("\n".join(_definitions(TABLES[prefix], prefix=prefix)))
+
+
+def _definitions(table: Table, *, prefix: str) -> Iterator[str]:
+    for row in table.values():
+        first, *more = f"{prefix}{row.name} = {row.example}".splitlines()
+        yield f"`{row.name}`"
+        yield f": {row.help}"
+        yield ""
+        yield f"  Value: {row.kind}. Default: {row.default}."
+        yield ""
+        yield "  ```ini"
+        yield f"  {first}"
+        yield from (f"  {line}" for line in more)
+        yield "  ```"
+        yield ""
+
+
+def show_blocks_as_they_stand(
+    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Make literal blocks of the indented ones that follow a colon and an empty line."""
+    for index, line in enumerate(lines[:-2]):
+        opens = line.endswith(":") and not line.endswith("::") and not lines[index + 1].strip()
+        if opens and _indent(lines[index + 2]) > _indent(line):
+            lines[index] = f"{line}:"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def drop_theory_headings(
+    _app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Leave out a module's heading, because the page has one and several share a page."""
+    if what == "module" and "Theory of operation" in lines:
+        place = lines.index("Theory of operation")
+        del lines[place : place + 2]
+
+
+def import_annotations(module: ModuleType) -> None:
+    """Import what *module* imports for type checkers only.
+
+    The signature of a msgspec Struct cannot be shown without the names in its annotations.
+    """
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            code = compile(ast.Module(node.body, []), module.__name__, "exec")
+            exec(code, vars(module))  # noqa: S102 - the module's own lines
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Tell Sphinx what there is."""
+    import_annotations(pulse.run)
+    import_annotations(pulse.task)
+    app.add_directive("settings-table", SettingsTable)
+    app.connect("autodoc-process-docstring", show_blocks_as_they_stand, priority=900)
+    app.connect("autodoc-process-docstring", drop_theory_headings)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
