@@ -87,6 +87,10 @@ coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 bench: $(VENV)/bench.stamp ## run the benchmarks and print their tables
 	@$(BIN)/python -m bench
 
+.PHONY: tables
+tables: $(VENV)/all.stamp ## write the README's tables of settings anew
+	@$(BIN)/python docs/_ext/settings_table.py README.md
+
 .PHONY: format
 format: $(VENV)/all.stamp ## put the code into its format
 	@$(BIN)/ruff format -q .

@@ -6,32 +6,18 @@ import ast
 import inspect
 from typing import TYPE_CHECKING
 
+from settings_table import definitions
 from sphinx.util.docutils import SphinxDirective
 
 import pulse.run
 import pulse.task
-from pulse.config.settings import SETTINGS
-from pulse.task import TASK_SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
     from typing import ClassVar
 
     from docutils import nodes
     from sphinx.application import Sphinx
-
-    from pulse.setting import Table
-
-TABLES = {"pulse.config.": SETTINGS, "pulse.task.<name>.": TASK_SETTINGS}
-
-
-def markdown(table: Table, *, prefix: str) -> Iterator[str]:
-    """Give the lines of a Markdown table with a row for each setting."""
-    yield f"| `{prefix}…` | value | default | meaning |"
-    yield "|---|---|---|---|"
-    for row in table.values():
-        yield f"| `{row.name}` | {row.kind} | {row.default} | {row.help} |"
 
 
 class SettingsTable(SphinxDirective):
@@ -43,23 +29,7 @@ class SettingsTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a definition list made from the table."""
-        prefix = self.arguments[0]
-        return self.parse_text_to_nodes("\n".join(_definitions(TABLES[prefix], prefix=prefix)))
-
-
-def _definitions(table: Table, *, prefix: str) -> Iterator[str]:
-    for row in table.values():
-        first, *more = f"{prefix}{row.name} = {row.example}".splitlines()
-        yield f"`{row.name}`"
-        yield f": {row.help}"
-        yield ""
-        yield f"  Value: {row.kind}. Default: {row.default}."
-        yield ""
-        yield "  ```ini"
-        yield f"  {first}"
-        yield from (f"  {line}" for line in more)
-        yield "  ```"
-        yield ""
+        return self.parse_text_to_nodes(definitions(self.arguments[0]))
 
 
 def show_blocks_as_they_stand(
