@@ -55,8 +55,15 @@ def read(
         try:
             values[name] = row.convert(value)
         except BadValueError as error:
-            problems.append(f"{prefix}{name}: {error}")
+            problems.append(f"{prefix}{name}: {error}{_comment(value)}")
     return values, problems
+
+
+def _comment(value: object) -> str:
+    """Return a hint for a value that seems to end in a comment, which ini files do not have."""
+    if isinstance(value, str) and (" ;" in value or " #" in value):
+        return "; a comment must stand on a line of its own"
+    return ""
 
 
 def unknown_key(prefix: str, name: str, known: Iterable[str]) -> str:

@@ -211,7 +211,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(problems)
 
 
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
+class Definition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A task ready to be planned and called: exact types, microseconds, the final path.
 
     Attributes:
@@ -244,7 +244,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 _OPTIONAL = Task.__struct_fields__[1:]
 _DEFAULTS: tuple[object, ...] = Task.__struct_defaults__
 _PLAIN = _DEFAULTS[1:]
-_MISSING = {
+_REQUIRED = {
     "action": "a path such as cleanup or /sessions/cleanup",
     "interval": "a schedule such as interval = 300",
 }
@@ -252,21 +252,29 @@ _MISSING = {
 
 def given(task: Task) -> dict[str, object]:
     """Return the keywords of *task* that differ from their defaults."""
-    action, *rest = msgspec.structs.astuple(task)
-    if rest[0] is not None and tuple(rest[1:]) == _PLAIN:
-        return {"action": action, "interval": rest[0]}
-    options = zip(_OPTIONAL, rest, _DEFAULTS, strict=True)
+    values = msgspec.structs.astuple(task)
+    if values[2:] == _PLAIN and values[1] is not None:
+        return {"action": values[0], "interval": values[1]}
+    options = zip(_OPTIONAL, values[1:], _DEFAULTS, strict=True)
     changed = {name: value for name, value, default in options if value is not default}
-    return {"action": action, **changed}
+    return {"action": values[0], **changed}
 
 
 def read_task(words: Mapping[str, object], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
     """Return the exact values of a task's settings, and one sentence for each that is wrong."""
     values, problems = read(TASK_SETTINGS, words, prefix=prefix)
-    for name, expected in _MISSING.items():
-        if name not in words and not any(f"did you mean {name!r}" in line for line in problems):
-            problems.append(f"{prefix}{name}: expected {expected}, got none")
+    if not _REQUIRED.keys() <= words.keys():
+        problems += _lacking(words, problems, prefix)
     return values, problems
+
+
+def _lacking(words: Mapping[str, object], problems: list[str], prefix: str) -> list[str]:
+    """Return a sentence for each setting that is not there, not even misspelt."""
+    return [
+        f"{prefix}{name}: expected {expected}, got none"
+        for name, expected in _REQUIRED.items()
+        if name not in words and not any(f"did you mean {name!r}" in line for line in problems)
+    ]
 
 
 def define(
@@ -292,7 +300,7 @@ def define_values(
         path=path if path.isascii() and "%" not in path else _wsgi_path(path),
         query=query,
         schedule=schedule,
-        digest=_digest(target, schedule, policy),
+        digest=_digest(target, values, policy),
         **policy,
     )
 
@@ -331,8 +339,9 @@ def _policy(values: Mapping[str, Any], timeout_us: Span) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value != _USUAL[name]}
 
 
-def _digest(target: str, schedule: Schedule, policy: dict[str, Any]) -> str:
-    words = msgspec.json.encode((target, schedule.spell(), policy))
+def _digest(target: str, values: Mapping[str, Any], policy: dict[str, Any]) -> str:
+    schedule = (values["interval"], values.get("start"))
+    words = msgspec.json.encode((target, schedule, policy))
     return hashlib.blake2b(words, digest_size=8).hexdigest()
 
 

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from pulse import spelling
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
 from pulse.config.settings import SETTINGS, Paste, Settings
 from pulse.config.words import is_label
@@ -150,9 +151,10 @@ class Draft:
 
     def _refuse_guarded_root(self, tasks: Mapping[str, Definition]) -> None:
         for name, task in tasks.items():
-            if not task.path.strip("/"):
+            reading = spelling.read(task.path)
+            if not reading or not spelling.resolve(reading):
                 place = _place(TASK if name in self._written else "tasks", name)
-                expected = "expected a path other than / under guard = true"
+                expected = "expected a path below the root under guard = true"
                 self._problems.append(f"{place}.action: {expected}, got {shown(task.path)}")
 
     def _name_section(self, section: str, paste: Paste | None) -> Paste | None:
