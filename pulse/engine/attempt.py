@@ -1,7 +1,13 @@
-"""One claim in a slot: since when, until when, and in which words its end is reported."""
+"""Claims in slots: who has which, until when, and in which words an end is reported.
+
+`Attempt` is one claim on its way through a slot; `Roll` is the list of those in progress, from
+which each is taken exactly once. Neither waits nor locks: an engine of threads holds its lock
+around each call of the roll.
+"""
 
 from __future__ import annotations
 
+import sys
 import traceback
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +20,9 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Span
     from pulse.run import Claim
 
+NEVER: Final[Span] = sys.maxsize
+
+_LEFT_BEHIND_PER_SLOT: Final = 2
 _ENDED_BY_ITSELF: Final = frozenset((Outcome.SUCCEEDED, Outcome.FAILED))
 
 
@@ -22,19 +31,21 @@ class Attempt:
 
     Attributes:
         claim: what is run.
-        began: the boot clock when the slot took it.
+        submitted: the boot clock when it was submitted.
         deadline: the boot clock when its timeout is over.
         watch_at: the boot clock when the engine should look at it next.
-        stopped: the outcome for which it was interrupted, None while it was not.
+        begun: whether a slot has taken it up.
+        stopped: the outcome for which it was interrupted or left behind, None while it was not.
 
     """
 
-    __slots__ = ("began", "claim", "deadline", "stopped", "watch_at")
+    __slots__ = ("begun", "claim", "deadline", "stopped", "submitted", "watch_at")
 
-    def __init__(self, claim: Claim, began: Span) -> None:
+    def __init__(self, claim: Claim, now: Span) -> None:
         self.claim = claim
-        self.began = began
-        self.deadline = self.watch_at = began + claim.definition.timeout_us
+        self.submitted = now
+        self.deadline = self.watch_at = now + claim.definition.timeout_us
+        self.begun = False
         self.stopped: Outcome | None = None
 
     def judge(self, result: Result, now: Span) -> Result:
@@ -48,23 +59,91 @@ class Attempt:
     def result_of(self, error: BaseException, clock: Clock) -> Result:
         """Return the result of a run that let *error* out."""
         if isinstance(error, Interruption) and error.claim is self.claim:
-            return self.result_as(error.outcome, clock)
+            return self._result(error.outcome, clock)
         text = "".join(traceback.format_exception(error))
-        return self.result_as(Outcome.FAILED, clock, message=text)
+        return self._result(Outcome.FAILED, clock, text)
 
-    def result_as(self, outcome: Outcome, clock: Clock, *, message: str = "") -> Result:
-        """Return a result that the engine gives because the run itself has none."""
-        took = clock.boot() - self.began
-        return Result(outcome, clock.wall() - took, took, message=message)
-
-    def ending_cut_off(self, clock: Clock) -> Ending:
-        """Return the ending of a run that outlasted the drain and cannot be waited for."""
+    def cut_off(self, clock: Clock) -> Ending:
+        """Return the ending of a run that the engine can wait for no longer, or never began."""
+        if not self.begun:
+            text = "the engine stopped before the run could begin"
+            return Ending(self.claim, self._result(Outcome.INTERRUPTED, clock, text))
         late = clock.boot() > self.deadline
         outcome = Outcome.TIMED_OUT if late else Outcome.INTERRUPTED
-        message = "the run outlasted the drain; it may go on until the process ends"
-        return Ending(self.claim, self.result_as(outcome, clock, message=message))
+        text = "the run outlasted the drain; it may go on until its process ends"
+        return Ending(self.claim, self._result(outcome, clock, text))
 
-    def ending_too_late(self, clock: Clock) -> Ending:
-        """Return the ending of a claim that came when the engine took no more."""
-        message = "the engine had stopped before the run could begin"
-        return Ending(self.claim, self.result_as(Outcome.INTERRUPTED, clock, message=message))
+    def _result(self, outcome: Outcome, clock: Clock, message: str = "") -> Result:
+        took = clock.boot() - self.submitted
+        return Result(outcome, clock.wall() - took, took, message=message)
+
+
+class Roll:
+    """The attempts in progress; `left` are those of them that outlasted their timeout.
+
+    A run left behind does not count against the slots, up to two a slot: that bound keeps an
+    application that hangs from filling the process.
+    """
+
+    __slots__ = ("active", "cap", "left", "next_at", "open", "slots")
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.cap = slots * _LEFT_BEHIND_PER_SLOT
+        self.active: set[Attempt] = set()
+        self.left: set[Attempt] = set()
+        self.next_at: Span = NEVER
+        self.open = True
+
+    def free(self) -> int:
+        """Return how many attempts may be added now."""
+        return max(0, self.room() - len(self.active)) if self.open else 0
+
+    def room(self) -> int:
+        """Return how many attempts may be in progress, those left behind included."""
+        return self.slots + min(len(self.left), self.cap)
+
+    def busy(self) -> int:
+        """Return how many attempts are in progress and within their time."""
+        return len(self.active) - len(self.left)
+
+    def add(self, attempt: Attempt) -> bool:
+        """Enter *attempt*; return whether it wants to be looked at before all others."""
+        self.active.add(attempt)
+        return self.watch(attempt)
+
+    def watch(self, attempt: Attempt) -> bool:
+        """Note when to look at *attempt*; return whether that is before all others."""
+        if attempt.watch_at >= self.next_at:
+            return False
+        self.next_at = attempt.watch_at
+        return True
+
+    def due(self, now: Span) -> list[Attempt]:
+        """Return the attempts to look at now, each once, and find out when the next one is."""
+        late = [attempt for attempt in self.active if attempt.watch_at <= now]
+        for attempt in late:
+            attempt.watch_at = NEVER
+        self.next_at = min((attempt.watch_at for attempt in self.active), default=NEVER)
+        return late
+
+    def leave(self, attempt: Attempt) -> int:
+        """Mark *attempt* as left behind; return how many are."""
+        attempt.stopped = attempt.stopped or Outcome.TIMED_OUT
+        self.left.add(attempt)
+        return len(self.left)
+
+    def take(self, attempt: Attempt) -> bool:
+        """Strike *attempt* off; return False when somebody else has, and reports it."""
+        if attempt not in self.active:
+            return False
+        self.active.remove(attempt)
+        self.left.discard(attempt)
+        return True
+
+    def take_all(self) -> list[Attempt]:
+        """Strike off all that are in progress, and return them."""
+        taken = list(self.active)
+        self.active.clear()
+        self.left.clear()
+        return taken

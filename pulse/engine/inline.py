@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND
 from pulse.engine.attempt import Attempt
@@ -26,9 +26,9 @@ class InlineEngine:
     `spawn_loop` does nothing: whoever uses this engine calls the scheduler's `step` by hand.
     """
 
-    name: Final = "inline"
-    interrupts: Final = Interrupts(waiting=False, computing=False)
-    usual_concurrency: Final = 10
+    name = "inline"
+    interrupts = Interrupts(waiting=False, computing=False)
+    usual_concurrency = 10
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -56,8 +56,9 @@ class InlineEngine:
         """Perform *claim* and report its ending before returning."""
         attempt = Attempt(claim, self._clock.boot())
         if not self._free:
-            self._work.report(attempt.ending_too_late(self._clock))
+            self._work.report(attempt.cut_off(self._clock))
             return
+        attempt.begun = True
         try:
             result = self._work.perform(claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.

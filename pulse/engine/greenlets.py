@@ -1,0 +1,241 @@
+"""The engine of greenlets: long-lived worker greenlets in the hub of the server itself.
+
+A claim is handed on by one callback of the hub, which switches straight into idle greenlets; one
+that ends its run takes the next waiting claim without a switch. An interruption is thrown by the
+hub too: there, and only there, it is certain which claim a greenlet runs at that moment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import Context
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import gevent
+from gevent.event import Event
+
+from pulse.clock import SECOND
+from pulse.engine.attempt import NEVER, Attempt, Roll
+from pulse.engine.base import Interruption, Interrupts
+from pulse.engine.native import NativeThread, process_is_patched
+from pulse.errors import EngineError
+from pulse.run import Ending, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Clock, Span
+    from pulse.engine.base import Work
+    from pulse.run import Claim
+
+T = TypeVar("T")
+
+GRACE: Final[Span] = SECOND // 2
+"""How long an interrupted run may take to clean up before its slot is given away."""
+
+
+class GreenletEngine:
+    """Runs claims in greenlets, which it interrupts where they wait."""
+
+    name = "gevent"
+    interrupts = Interrupts(waiting=True, computing=False)
+    usual_concurrency = 10
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._roll = Roll(0)
+        self._started = self._ending = self._pumping = False
+        self._waiting: deque[Attempt] = deque()
+        self._carriers: dict[Attempt, gevent.Greenlet] = {}
+        self._idle: dict[gevent.Greenlet, None] = {}
+
+    # Start and stop -----------------------------------------------------------------------
+
+    def start(self, work: Work, *, concurrency: int) -> None:
+        """Take the hub of this thread; greenlets are made when they are first needed.
+
+        Raises:
+            EngineError: gevent has not patched this process, so the app would block the hub.
+
+        """
+        if not process_is_patched():
+            raise EngineError("mode gevent: expected a process patched by gevent, got another")
+        self._work = work
+        self._hub = gevent.get_hub()
+        self._woken, self._alarm, self._drained, self._stopped = (Event() for _ in range(4))
+        self._native = NativeThread()
+        self._roll = Roll(concurrency)
+        self._watcher = gevent.spawn(self._watch)
+        self._started = True
+
+    def stop(self, drain_us: Span) -> None:
+        """Let runs end for that long, then interrupt the others; see promise 5 of the port."""
+        if not self._started:
+            return
+        self._hub.loop.run_callback_threadsafe(self._begin_end, drain_us)
+        self._stopped.wait()
+
+    def _begin_end(self, drain_us: Span) -> None:
+        if not self._ending:
+            self._ending = True
+            gevent.spawn(self._end, drain_us)
+
+    def _end(self, drain_us: Span) -> None:
+        self._roll.open = False
+        self._await_drained(drain_us)
+        self._drop_waiting()
+        self._interrupt_all()
+        self._await_drained(GRACE)
+        for attempt in self._roll.take_all():
+            self._work.report(attempt.cut_off(self._clock))
+        gevent.killall([*self._idle, self._watcher], block=False)
+        self._stopped.set()
+
+    def _await_drained(self, span: Span) -> None:
+        self._drained.clear()
+        if self._roll.busy():
+            self._drained.wait(span / SECOND)
+
+    def _drop_waiting(self) -> None:
+        while self._waiting:
+            attempt = self._waiting.popleft()
+            self._roll.take(attempt)
+            self._work.report(attempt.cut_off(self._clock))
+
+    def _interrupt_all(self) -> None:
+        for attempt in self._roll.active - self._roll.left:
+            self._hub.loop.run_callback(self._interrupt, attempt, Outcome.INTERRUPTED)
+
+    # The loop -----------------------------------------------------------------------------
+
+    def spawn_loop(self, loop: Callable[[], None]) -> None:
+        """Run *loop* in a greenlet."""
+        self._loop = gevent.spawn(loop)
+
+    def join_loop(self, timeout_us: Span) -> bool:
+        """Wait for the loop to return; False when it has not within the time."""
+        self._loop.join(timeout_us / SECOND)
+        return bool(self._loop.ready())
+
+    def wait(self, timeout_us: Span) -> None:
+        """Sleep until `wake`, or for the given time."""
+        self._woken.wait(timeout_us / SECOND)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """End the sleep of `wait`, or keep the next one from beginning; also from a thread."""
+        if self._started and not self._woken.is_set():
+            self._woken.set()
+
+    def offload(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns, from a native thread beside the hub."""
+        return self._native.call(call)
+
+    # The slots ----------------------------------------------------------------------------
+
+    def free(self) -> int:
+        """Return how many claims may be submitted now."""
+        return self._roll.free()
+
+    def submit(self, claim: Claim) -> None:
+        """Hand a claim to an idle greenlet, at the hub's next turn."""
+        attempt = Attempt(claim, self._clock.boot())
+        if not self._roll.open:
+            self._work.report(attempt.cut_off(self._clock))
+            return
+        if self._roll.add(attempt):
+            self._alarm.set()
+        self._waiting.append(attempt)
+        if not self._pumping:
+            self._pumping = True
+            self._hub.loop.run_callback(self._pump)
+
+    def _pump(self) -> None:
+        """Switch into idle greenlets, in the hub, until no claim waits."""
+        self._pumping = False
+        while self._waiting:
+            self._next_greenlet().switch()
+
+    def _next_greenlet(self) -> gevent.Greenlet:
+        if self._idle:
+            return self._idle.popitem()[0]
+        return gevent.Greenlet(Context().run, self._serve)
+
+    def _serve(self) -> None:
+        greenlet = gevent.getcurrent()
+        while self._carry_waiting(greenlet):
+            if not self._rest(greenlet):
+                return
+
+    def _carry_waiting(self, greenlet: gevent.Greenlet) -> bool:
+        """Perform what waits; False when an interruption went through this greenlet."""
+        while self._waiting:
+            attempt = self._waiting.popleft()
+            self._carry(attempt, greenlet)
+            if attempt.stopped is not None:
+                return False
+        return True
+
+    def _rest(self, greenlet: gevent.Greenlet) -> bool:
+        """Be idle until the pump switches here; False when somebody ended this greenlet."""
+        self._idle[greenlet] = None
+        while greenlet in self._idle:
+            try:
+                self._hub.switch()
+            except gevent.GreenletExit:
+                self._idle.pop(greenlet, None)
+                return False
+            # Something that an app left behind, such as its own timeout: not meant for anybody.
+            except BaseException:  # noqa: BLE001, S112 - the reason is above
+                continue
+        return True
+
+    def _carry(self, attempt: Attempt, greenlet: gevent.Greenlet) -> None:
+        claim = attempt.claim
+        attempt.begun = True
+        self._carriers[attempt] = greenlet
+        try:
+            result = Context().run(self._work.perform, claim)
+        # Whatever a run lets out is how it failed; see promise 3 of the port.
+        except BaseException as error:  # noqa: BLE001 - the reason is above
+            result = attempt.result_of(error, self._clock)
+        # No switch lies between the run's end and this line: no interruption hits what follows.
+        del self._carriers[attempt]
+        if self._roll.take(attempt):
+            self._work.report(Ending(claim, attempt.judge(result, self._clock.boot())))
+        if not self._roll.open:
+            self._tell_drained()
+
+    def _interrupt(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Interrupt the run where it waits, if it still goes on; called in the hub."""
+        greenlet = self._carriers.get(attempt)
+        if greenlet is not None:
+            attempt.stopped = outcome
+            greenlet.throw(Interruption(attempt.claim, outcome))
+
+    def _tell_drained(self) -> None:
+        if not self._roll.busy():
+            self._drained.set()
+
+    # The watch ----------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while True:
+            self._alarm.wait(self._until_next())
+            self._alarm.clear()
+            for attempt in self._roll.due(self._clock.boot()):
+                self._chase(attempt)
+
+    def _until_next(self) -> float | None:
+        next_at = self._roll.next_at
+        return None if next_at == NEVER else max(0, next_at - self._clock.boot()) / SECOND
+
+    def _chase(self, attempt: Attempt) -> None:
+        """Interrupt a run that is late; leave it behind when that did not end it."""
+        if attempt.stopped is None:
+            attempt.watch_at = self._clock.boot() + GRACE
+            self._roll.watch(attempt)
+            self._hub.loop.run_callback(self._interrupt, attempt, Outcome.TIMED_OUT)
+        else:
+            self._work.overdue(attempt.claim, self._roll.leave(attempt))
+            self._tell_drained()

@@ -1,0 +1,57 @@
+"""What an engine needs in a process patched by gevent: to know it, and a native thread."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def process_is_patched() -> bool:
+    """Return whether gevent has patched this process; gevent is not imported to find out."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
+
+
+class NativeThread:
+    """One native thread beside the hub, for calls that block without yielding."""
+
+    __slots__ = ("_hub", "_pool")
+
+    def __init__(self) -> None:
+        from gevent import get_hub
+        from gevent.threadpool import ThreadPool
+
+        self._hub = get_hub()
+        self._pool = ThreadPool(1)
+
+    def call(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns while the hub goes on; who has no hub here calls directly."""
+        from gevent import get_hub
+
+        if get_hub() is not self._hub:
+            return call()
+        answer: _Answer[T] = self._pool.apply(_Answer, (call,))
+        return answer.value()
+
+
+class _Answer(Generic[T]):
+    """What a call returned or raised: gevent prints what a pool's call raises, so none does."""
+
+    __slots__ = ("_error", "_value")
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._error: BaseException | None = None
+        try:
+            self._value = call()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
+            self._error = error
+
+    def value(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._value

@@ -1,0 +1,217 @@
+"""The engine of threads: a fixed pool of daemon threads, fed from a queue.
+
+A thread cannot be stopped. A run past its timeout is announced, another thread takes its slot,
+and the one left behind ends with its run. In a process patched by gevent the same code runs on
+greenlets: every primitive is looked up and made in `start`, never before.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextvars import Context
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from pulse.clock import SECOND
+from pulse.engine.attempt import NEVER, Attempt, Roll
+from pulse.engine.base import Interrupts
+from pulse.engine.native import NativeThread, process_is_patched
+from pulse.run import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Clock, Span
+    from pulse.engine.base import Work
+    from pulse.run import Claim
+
+T = TypeVar("T")
+
+_FAREWELL: Final = 1.0
+"""Seconds within which a thread that has ended its last run has also reported it."""
+
+
+class ThreadEngine:
+    """Runs claims in threads, which it can watch but not stop."""
+
+    name = "threading"
+    interrupts = Interrupts(waiting=False, computing=False)
+    usual_concurrency = 10
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._roll = Roll(0)
+        self._started = self._ending = False
+        self._threads = 0
+        self._quota: int | None = None
+
+    # Start and stop -----------------------------------------------------------------------
+
+    def start(self, work: Work, *, concurrency: int) -> None:
+        """Start the threads."""
+        self._work = work
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._woken, self._alarm = threading.Event(), threading.Event()
+        self._drained, self._gone, self._stopped = (threading.Event() for _ in range(3))
+        self._native = NativeThread() if process_is_patched() else None
+        self._roll = Roll(concurrency)
+        self._started = True
+        self._spawn(self._watch, "pulse-watch")
+        for _ in range(concurrency):
+            self._threads += 1
+            self._spawn(self._serve, "pulse-run")
+
+    def stop(self, drain_us: Span) -> None:
+        """Let runs end for that long; report the others `interrupted`, though they go on."""
+        if not self._started:
+            return
+        with self._lock:
+            first, self._ending = not self._ending, True
+            self._roll.open = False
+            busy = self._roll.busy()
+        if not first:
+            self._stopped.wait()
+            return
+        if busy:
+            self._drained.wait(drain_us / SECOND)
+        self._dismiss()
+        self._stopped.set()
+
+    def _dismiss(self) -> None:
+        with self._lock:
+            cut = self._roll.take_all()
+            self._quota = sum(attempt.begun for attempt in cut)
+            threads = self._threads
+        for attempt in cut:
+            self._work.report(attempt.cut_off(self._clock))
+        for _ in range(threads):
+            self._queue.put(None)
+        self._alarm.set()
+        if threads > self._quota:
+            self._gone.wait(_FAREWELL)
+
+    # The loop -----------------------------------------------------------------------------
+
+    def spawn_loop(self, loop: Callable[[], None]) -> None:
+        """Run *loop* in a daemon thread."""
+        self._loop = self._spawn(loop, "pulse-loop")
+
+    def join_loop(self, timeout_us: Span) -> bool:
+        """Wait for the loop to return; False when it has not within the time."""
+        self._loop.join(timeout_us / SECOND)
+        return not self._loop.is_alive()
+
+    def wait(self, timeout_us: Span) -> None:
+        """Sleep until `wake`, or for the given time."""
+        self._woken.wait(timeout_us / SECOND)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """End the sleep of `wait`, or keep the next one from beginning."""
+        if self._started and not self._woken.is_set():
+            self._woken.set()
+
+    def offload(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns; beside the hub, where the process has one."""
+        return call() if self._native is None else self._native.call(call)
+
+    # The slots ----------------------------------------------------------------------------
+
+    def free(self) -> int:
+        """Return how many claims may be submitted now."""
+        return self._roll.free()
+
+    def submit(self, claim: Claim) -> None:
+        """Hand a claim to a waiting thread."""
+        attempt = Attempt(claim, self._clock.boot())
+        with self._lock:
+            taken = self._roll.open
+            sooner = taken and self._roll.add(attempt)
+        if not taken:
+            self._work.report(attempt.cut_off(self._clock))
+            return
+        self._queue.put(attempt)
+        if sooner:
+            self._alarm.set()
+
+    def _spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=Context().run, args=(target,), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _serve(self) -> None:
+        while (attempt := self._queue.get()) is not None:
+            self._carry(attempt)
+            if attempt.stopped is not None and self._leaves(unless_needed=True):
+                return
+        self._leaves(unless_needed=False)
+
+    def _carry(self, attempt: Attempt) -> None:
+        attempt.begun = True
+        if attempt not in self._roll.active:
+            return
+        claim = attempt.claim
+        try:
+            result = Context().run(self._work.perform, claim)
+        # Whatever a run lets out is how it failed; see promise 3 of the port.
+        except BaseException as error:  # noqa: BLE001 - the reason is above
+            result = attempt.result_of(error, self._clock)
+        result = attempt.judge(result, self._clock.boot())
+        with self._lock:
+            mine = self._roll.take(attempt)
+        if mine:
+            self._work.report(Ending(claim, result))
+        if not self._roll.open:
+            self._tell_drained()
+
+    def _leaves(self, *, unless_needed: bool) -> bool:
+        """Count this thread out; when it may be needed, only if its slot has another thread."""
+        with self._lock:
+            if unless_needed and self._threads <= self._roll.room():
+                return False
+            self._threads -= 1
+            last = self._quota is not None and self._threads <= self._quota
+        if last:
+            self._gone.set()
+        return True
+
+    def _tell_drained(self) -> None:
+        with self._lock:
+            busy = self._roll.busy()
+        if not busy:
+            self._drained.set()
+
+    # The watch ----------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set() and self._quota is None:
+            self._alarm.wait(self._until_next())
+            self._alarm.clear()
+            self._leave_late_behind()
+
+    def _until_next(self) -> float | None:
+        next_at = self._roll.next_at
+        return None if next_at == NEVER else max(0, next_at - self._clock.boot()) / SECOND
+
+    def _leave_late_behind(self) -> None:
+        with self._lock:
+            late = self._roll.due(self._clock.boot())
+            told = [(attempt.claim, self._roll.leave(attempt)) for attempt in late]
+        for claim, count in told:
+            self._replace()
+            self._work.overdue(claim, count)
+        if told and not self._roll.open:
+            self._tell_drained()
+
+    def _replace(self) -> None:
+        with self._lock:
+            if self._threads >= self._roll.room():
+                return
+            self._threads += 1
+        try:
+            self._spawn(self._serve, "pulse-run")
+        except RuntimeError:  # the system gives no more threads: these slots stay taken
+            with self._lock:
+                self._threads -= 1
+                self._roll.cap = self._threads - self._roll.slots

@@ -1,0 +1,19 @@
+"""The engine of threads keeps every promise of an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.engine.threads import ThreadEngine
+from pulse.testing.engine import EngineContract
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock
+
+
+class TestThreadEngine(EngineContract):
+    """Runs happen in native threads, or in greenlets where the process is patched."""
+
+    def make(self, clock: Clock) -> ThreadEngine:
+        """Return the engine under test, not started."""
+        return ThreadEngine(clock)
