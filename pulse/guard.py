@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pulse.errors import ConfigError, shown
 from pulse.run import Run
-from pulse.spelling import read, resolve, stem
+from pulse.spelling import read, resolve, stem, stems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -186,7 +186,7 @@ def _holds_scattered(tree: _Tree, segments: Iterable[str]) -> bool:
     """Return whether some of *segments*, in their order, lead to the end of a guarded path."""
     reached = {id(tree): tree}
     for segment in segments:
-        words = {segment, stem(segment)}
+        words = stems(segment)
         found = [node[word] for node in reached.values() for word in words if word in node]
         if not all(found):
             return True

@@ -1,10 +1,10 @@
 """The canonical form of a request path: one form for all spellings that some router takes for it.
 
 Routers differ. One merges slashes, another resolves dot segments, a third ignores case or drops
-`;params`; no one form is what each of them sees. This form undoes all of it at once, and where
-the order of undoing matters (dot segments; separators that only a decoding brings to light) it
-says so by `loose`, because then any router may see fewer segments than stand here, though never
-others and never in another order.
+`;params`; no one form is what each of them sees. This form undoes all of it at once. Where the
+order of undoing matters (dot segments, a `?` or `#`, slashes and dots that only a decoding brings
+to light) it says so by `loose`: any router may then see fewer segments than stand here, though
+never others and never in another order.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PASSES = 8
 """How many rounds of decoding a path may need; an honest one needs two."""
 
+MOST_DOTS = 16
+"""How many dots of a segment may begin its extension; without an end a row of dots is costly."""
+
 _LETTERS_OF_I = {0x130: "i", 0x131: "i"}
 """Two letters that `re.IGNORECASE` takes for an i and case folding does not."""
 
@@ -32,7 +35,8 @@ class Reading(NamedTuple):
 
     Attributes:
         segments: the segments that are left, without empty ones and single dots.
-        loose: whether a router may see only some of them, in the same order.
+        loose: whether a router may see only some of them, in the same order, or an extension that
+            itself holds dots.
 
     """
 
@@ -49,7 +53,7 @@ def read(path: str) -> Reading | None:
     if text is None:
         return None
     segments = _meant(_PARAMETERS.sub("", raw) for raw in text.split("/"))
-    return Reading(segments, ".." in segments or text.count("/") != path.count("/"))
+    return Reading(segments, ".." in segments or _hides(path, text))
 
 
 def resolve(reading: Reading) -> list[str]:
@@ -68,8 +72,20 @@ def stem(segment: str) -> str:
     return segment.rpartition(".")[0] or segment
 
 
+def stems(segment: str) -> set[str]:
+    """Return *segment* and what stands before each of its dots, as far as `MOST_DOTS`."""
+    parts = segment.split(".", MOST_DOTS)
+    return {segment, *(".".join(parts[:end]) for end in range(1, len(parts)))}
+
+
 def _meant(segments: Iterable[str]) -> list[str]:
     return [segment for segment in segments if segment not in {"", "."}]
+
+
+def _hides(path: str, text: str) -> bool:
+    return any(mark in text for mark in "?#") or any(
+        text.count(mark) != path.count(mark) for mark in "/."
+    )
 
 
 def _as_text(path: str) -> str:
