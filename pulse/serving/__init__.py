@@ -1,1 +1,10 @@
-"""Which processes serve requests, and when they begin and end."""
+"""Which processes serve requests, and when they begin and end.
+
+`arrange` is called where the middleware is built. It looks at who is building it and sees to it
+that each process that serves requests begins once, after the last fork, and no other process does.
+"""
+
+from pulse.serving.arrangement import Arrangement, arrange
+from pulse.serving.base import Served
+
+__all__ = ["Arrangement", "Served", "arrange"]

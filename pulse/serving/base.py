@@ -1,0 +1,113 @@
+"""The promises between the server's side and what is served.
+
+Theory of operation
+-------------------
+An application is built in many processes that never serve a request: a master that loads it
+before it forks, a reloader's parent, a shell, a migration, a check of the configuration. So the
+question is asked three times, each time only if it is still open:
+
+    built      the stack of calls shows who builds: a gunicorn or uWSGI worker, waitress, pserve
+    forked     in the child, the stack shows whether gunicorn has just made a worker
+    requested  the first request in a process shows that it serves
+
+What is found is a `Place`: it enters the member, that is, begins it at the right moment and hooks
+its end. A place that is not recognised only puts the beginning off to the first request.
+
+All that is known belongs to one process: after a fork the child starts from nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Served(Protocol):
+    """What begins and ends with a process that serves."""
+
+    def ask(self, serving: Callable[[], bool]) -> None:
+        """Take the question to ask before each claim: does this process still take new work?
+
+        It is handed over once, before anything else; asking costs about a microsecond. Asked at
+        least once a second, it also measures how much time is left when the server stops.
+        """
+
+    def begin(self) -> None:
+        """Start taking part: once in a process, after its fork.
+
+        A child of a process that has begun begins anew; nothing of the parent's is used. What it
+        raises before the first request is an error of the server's start.
+        """
+
+    def quiet(self) -> None:
+        """Claim nothing more: the server is about to stop this process.
+
+        It may be called from a signal's handler, so it must not wait for a lock.
+        """
+
+    def end(self, limit_s: float | None) -> None:
+        """Drain for at most *limit_s* seconds less one, then interrupt; None is no limit known.
+
+        It is called once more, with a limit of one second, when the first call was cut short.
+        """
+
+
+class Host(Protocol):
+    """The server around this process, once it is known."""
+
+    def serving(self) -> bool:
+        """Return whether the server still wants new work from this process."""
+
+    def limit_s(self) -> float | None:
+        """Return how long this process may still live, or None where nothing is known."""
+
+
+class Member(Protocol):
+    """One middleware's part in this process, as places see it."""
+
+    def belong(self, host: Host) -> None:
+        """Take *host* for the server around this process."""
+
+    def is_begun(self) -> bool:
+        """Return whether it has begun in this process."""
+
+    def enter(self) -> None:
+        """Begin, unless it has begun already or must never begin by itself."""
+
+    def begin(self) -> None:
+        """Begin, unless it has begun already: somebody asked for it."""
+
+    def quiet(self) -> None:
+        """Claim nothing more."""
+
+    def end(self) -> None:
+        """Drain and end, unless it has not begun or has ended already."""
+
+    def forked(self) -> None:
+        """Forget the parent's state: this is the child."""
+
+    def note(self, text: str) -> None:
+        """Tell whoever reads debug notices."""
+
+
+class Place(Protocol):
+    """Where in a server the application is being built, forked or asked."""
+
+    def enter(self, member: Member) -> None:
+        """Begin *member* at the right moment, and see to its end."""
+
+
+class AnyServer:
+    """A server of which nothing is known: it wants work until the process ends."""
+
+    __slots__ = ()
+
+    def serving(self) -> bool:
+        """Return True."""
+        return True
+
+    def limit_s(self) -> float | None:
+        """Return None."""
+        return None

@@ -1,0 +1,109 @@
+"""A uWSGI worker: begun after its fork, or, with lazy-apps, once its application is loaded.
+
+Workers are told by `post_fork_hook`, which mules and the spooler run too. Python's at-fork
+callbacks run only where uWSGI is given `--py-call-osafterfork`; its at-exit callbacks always do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from pulse.serving.frames import Loading, frames_out
+from pulse.serving.hooks import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pulse.serving.base import Member
+
+MERCY_S = 60.0
+"""uWSGI's own default of `worker-reload-mercy`."""
+
+
+class Uwsgi(Protocol):
+    """What pulse uses of the module that uWSGI puts into its processes."""
+
+    opt: Mapping[str, object]
+    post_fork_hook: Callable[[], object]
+
+    def worker_id(self) -> int:
+        """Return the worker's number, 0 outside workers."""
+
+    def mule_id(self) -> int:
+        """Return the mule's number, 0 outside mules."""
+
+
+class UwsgiWorker:
+    """The worker that this process is."""
+
+    __slots__ = ("_loading", "_uwsgi")
+
+    def __init__(self, uwsgi: Uwsgi, loading: Loading | None = None) -> None:
+        self._uwsgi = uwsgi
+        self._loading = loading
+
+    def enter(self, member: Member) -> None:
+        """Begin *member* now; it claims nothing until the application is loaded."""
+        member.belong(self)
+        member.enter()
+
+    def serving(self) -> bool:
+        """Return whether the application is loaded; uWSGI does not tell when it wants to stop."""
+        return self._loading is None or self._loading.is_over()
+
+    def limit_s(self) -> float:
+        """Return the time after which uWSGI kills a worker that does not end."""
+        options = (self._uwsgi.opt.get(name) for name in ("worker-reload-mercy", "reload-mercy"))
+        return min((float(_text(value)) for value in options if value), default=MERCY_S)
+
+
+class UwsgiMaster:
+    """The process that loads the application and forks workers, or becomes the only one."""
+
+    __slots__ = ("_pid", "_uwsgi")
+
+    def __init__(self, uwsgi: Uwsgi) -> None:
+        self._uwsgi = uwsgi
+        self._pid = os.getpid()
+
+    def enter(self, member: Member) -> None:
+        """Begin *member* in each worker, after whatever else is to run there."""
+        theirs = getattr(self._uwsgi, "post_fork_hook", None)
+        ours = told(member, self._forked)
+
+        def hook() -> None:
+            if theirs is not None:
+                theirs()
+            ours()
+
+        self._uwsgi.post_fork_hook = hook
+
+    def _forked(self, member: Member) -> None:
+        if not is_worker(self._uwsgi):
+            return
+        if os.getpid() != self._pid:
+            member.forked()
+        UwsgiWorker(self._uwsgi).enter(member)
+
+
+def find() -> UwsgiWorker | UwsgiMaster | None:
+    """Return what uWSGI calls this process, if it is one of its master and workers."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is None:
+        return None
+    if is_worker(uwsgi):
+        outermost = [*frames_out()][-1]
+        return UwsgiWorker(uwsgi, Loading(outermost, threading.get_ident()))
+    return None if uwsgi.mule_id() else UwsgiMaster(uwsgi)
+
+
+def is_worker(uwsgi: Uwsgi) -> bool:
+    """Return whether this process serves requests for uWSGI."""
+    return uwsgi.worker_id() > 0 and not uwsgi.mule_id()
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
