@@ -12,11 +12,15 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
+ifeq ($(filter gevent threading processing,$(MODE)),)
+$(error MODE: expected gevent, threading or processing, got '$(MODE)')
+endif
+
 VENV := .venv
 BIN := $(VENV)/bin
 # A plain path entry instead of an import hook: type checkers can follow it.
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-input \
-	-C editable_mode=compat -e
+	--config-settings editable_mode=compat -e
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope
 SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
 
@@ -30,8 +34,6 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(VENV)/demo.stamp ## start the quickstart: MODE=gevent, threading or processing; PORT=8000
-	@case "$(MODE)" in gevent|threading|processing) ;; \
-	*) echo "MODE: expected gevent, threading or processing, got '$(MODE)'" >&2; exit 2 ;; esac
 	$(call say,quickstart: 4 gunicorn workers; one of them requests /sessions/cleanup every 2 s; mode $(MODE))
 	$(call say,http://127.0.0.1:$(PORT)/ makes you a session; Ctrl-C stops)
 	@MODE=$(MODE) PORT=$(PORT) exec $(BIN)/gunicorn --config gunicorn.conf.py \
