@@ -30,7 +30,7 @@ from wsgiref.util import FileWrapper
 from pulse.clock import SECOND, rfc3339
 from pulse.environ import address, header_entries, query_of, visible
 from pulse.errors import ConfigError
-from pulse.reply import Reception
+from pulse.reply import AppProtocolError, Reception
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,6 +121,8 @@ class Dispatcher:
         """
         reception = Reception()
         chunks = self._app(self._environ(claim), reception.start_response)
+        if chunks is None:
+            raise AppProtocolError("the app's answer: expected an iterable of bytes, got None")
         try:
             for chunk in chunks:
                 if not reception.take(chunk):

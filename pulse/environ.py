@@ -39,16 +39,16 @@ _REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
 def visible(word: str) -> str:
     """Return *word* for a header: all but visible ASCII percent-encoded, and `%` itself.
 
-    `urllib.parse.unquote` gives the word back.
+    `urllib.parse.unquote` gives every word back that UTF-8 can encode.
     """
-    return word if _plain(word) else quote(word, safe=_VISIBLE, errors="surrogateescape")
+    return word if _plain(word) else quote(word, safe=_VISIBLE, errors="surrogatepass")
 
 
 def query_of(text: str) -> str:
     """Return a query string, whatever is not ASCII in it percent-encoded."""
     if text.isascii():
         return text
-    return quote(text, safe=_VISIBLE + "%", errors="surrogateescape")
+    return quote(text, safe=_VISIBLE + "%", errors="surrogatepass")
 
 
 def address(base_url: str) -> dict[str, object]:

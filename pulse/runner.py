@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,7 +27,7 @@ _FRAMES = 40
 _OWN = frozenset({__name__, "pulse.dispatch", "pulse.reply"})
 
 
-class Begun(NamedTuple):
+class Begun(msgspec.Struct, frozen=True, gc=False):
     """When a call began: on the wall, and on the boot clock."""
 
     started_at: Instant
