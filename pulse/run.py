@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
+
 if TYPE_CHECKING:
-    from pulse.clock import Instant, Span
     from pulse.task import Definition
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from pulse.clock import SECOND
 from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interrupts
-from pulse.engine.native import NativeThread, process_is_patched
+from pulse.engine.loop import LoopThread, spawn
 from pulse.run import Ending
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ThreadEngine:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._loop = LoopThread()
         self._roll = Roll(0)
         self._started = self._ending = False
         self._threads = 0
@@ -52,15 +53,15 @@ class ThreadEngine:
         self._work = work
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
-        self._woken, self._alarm = threading.Event(), threading.Event()
+        self._alarm = threading.Event()
         self._drained, self._gone, self._stopped = (threading.Event() for _ in range(3))
-        self._native = NativeThread() if process_is_patched() else None
+        self._loop.open()
         self._roll = Roll(concurrency)
         self._started = True
-        self._spawn(self._watch, "pulse-watch")
+        spawn(self._watch, "pulse-watch")
         for _ in range(concurrency):
             self._threads += 1
-            self._spawn(self._serve, "pulse-run")
+            spawn(self._serve, "pulse-run")
 
     def stop(self, drain_us: Span) -> None:
         """Let runs end for that long; report the others `interrupted`, though they go on."""
@@ -95,26 +96,23 @@ class ThreadEngine:
 
     def spawn_loop(self, loop: Callable[[], None]) -> None:
         """Run *loop* in a daemon thread."""
-        self._loop = self._spawn(loop, "pulse-loop")
+        self._loop.spawn(loop)
 
     def join_loop(self, timeout_us: Span) -> bool:
         """Wait for the loop to return; False when it has not within the time."""
-        self._loop.join(timeout_us / SECOND)
-        return not self._loop.is_alive()
+        return self._loop.join(timeout_us)
 
     def wait(self, timeout_us: Span) -> None:
         """Sleep until `wake`, or for the given time."""
-        self._woken.wait(timeout_us / SECOND)
-        self._woken.clear()
+        self._loop.wait(timeout_us)
 
     def wake(self) -> None:
         """End the sleep of `wait`, or keep the next one from beginning."""
-        if self._started and not self._woken.is_set():
-            self._woken.set()
+        self._loop.wake()
 
     def offload(self, call: Callable[[], T]) -> T:
         """Return what *call* returns; beside the hub, where the process has one."""
-        return call() if self._native is None else self._native.call(call)
+        return self._loop.offload(call)
 
     # The slots ----------------------------------------------------------------------------
 
@@ -134,11 +132,6 @@ class ThreadEngine:
         self._queue.put(attempt)
         if sooner:
             self._alarm.set()
-
-    def _spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
-        thread = threading.Thread(target=Context().run, args=(target,), name=name, daemon=True)
-        thread.start()
-        return thread
 
     def _serve(self) -> None:
         while (attempt := self._queue.get()) is not None:
@@ -210,7 +203,7 @@ class ThreadEngine:
                 return
             self._threads += 1
         try:
-            self._spawn(self._serve, "pulse-run")
+            spawn(self._serve, "pulse-run")
         except RuntimeError:  # the system gives no more threads: these slots stay taken
             with self._lock:
                 self._threads -= 1

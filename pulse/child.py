@@ -1,0 +1,212 @@
+"""The door of a child process: `python -m pulse.child <line> <lifeline>`, called by its parent.
+
+It loads the application, then performs one claim after the other in the main thread, as an
+ordinary synchronous worker does. It ends with its parent, whatever it is doing, and takes its
+whole process group along.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from pulse.announce import Announcement, gathering
+from pulse.clock import SystemClock
+from pulse.dispatch import Dispatcher
+from pulse.engine.base import Interruption
+from pulse.engine.wire import (
+    Errand,
+    LineClosedError,
+    Opening,
+    Readiness,
+    claim_of,
+    receive,
+    send,
+    speakable,
+)
+from pulse.errors import EngineError
+from pulse.run import Outcome
+from pulse.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from wsgiref.types import WSGIApplication
+
+    from pulse.clock import Clock, Span
+    from pulse.engine.wire import ChildSetup
+    from pulse.run import Claim
+
+_LOOK_EVERY_MS = 1_000
+_TERMINATED = 128 + signal.SIGTERM
+
+
+class Child:
+    """One process's life: it loads, then performs until its line is closed.
+
+    SIGTERM interrupts the run that goes on, so that the app's `finally` blocks and `close()` run
+    and the parent learns where it was; then the process ends.
+    """
+
+    def __init__(self, line: socket.socket, clock: Clock) -> None:
+        self._line = line
+        self._clock = clock
+        self._claim: Claim | None = None
+        self._overdue_at: Span = 0
+        self._ending = False
+
+    def live(self, setup: ChildSetup) -> None:
+        """Load, say so, and answer errands until the parent closes the line or says TERM."""
+        runner = self._load(setup)
+        while runner is not None and not self._ending:
+            self._perform(runner, receive(self._line, Errand))
+
+    def terminate(self, _: int, __: FrameType | None) -> None:
+        """Interrupt the run, as the handler of SIGTERM; where there is none, end the process."""
+        if self._ending:
+            return
+        self._ending = True
+        claim = self._claim
+        if claim is None:
+            raise SystemExit(_TERMINATED)
+        overdue = self._clock.boot() >= self._overdue_at
+        raise Interruption(claim, Outcome.TIMED_OUT if overdue else Outcome.INTERRUPTED)
+
+    def _load(self, setup: ChildSetup) -> Runner | None:
+        try:
+            runner = Runner(find_dispatcher(setup), self._clock)
+        # Whatever keeps an application from loading is told to the parent, its sys.exit() too.
+        except BaseException:
+            if self._ending:
+                raise
+            send(self._line, Readiness(speakable(traceback.format_exc())))
+            return None
+        send(self._line, Readiness())
+        return runner
+
+    def _perform(self, runner: Runner, errand: Errand) -> None:
+        claim = claim_of(errand)
+        self._overdue_at = errand.overdue_at
+        self._claim = claim
+        result = runner.perform(claim)
+        self._claim = None
+        send(self._line, result)
+
+
+def find_dispatcher(setup: ChildSetup) -> Dispatcher:
+    """Load the application, and return what dispatches into it below the parent's middleware.
+
+    An application without any `PulseMiddleware` in it is called as it is.
+
+    Raises:
+        EngineError: there are middlewares in it, but none with the parent's settings.
+
+    """
+    with gathering() as found:
+        app = load_app(setup)
+    chosen = choose(found, app, setup)
+    return Dispatcher(
+        chosen.app,
+        base_url=setup.base_url,
+        multithread=False,
+        multiprocess=True,
+        environ=chosen.environ,
+    )
+
+
+def load_app(setup: ChildSetup) -> WSGIApplication:
+    """Return the application that *setup* names."""
+    if setup.application:
+        module, _, name = setup.application.partition(":")
+        named: WSGIApplication = attrgetter(name)(import_module(module))
+        return named
+    from paste.deploy import loadapp
+
+    loaded: WSGIApplication = loadapp(
+        setup.paste_uri, name=setup.paste_section, global_conf=dict(setup.global_conf)
+    )
+    return loaded
+
+
+def choose(found: Sequence[Announcement], app: WSGIApplication, setup: ChildSetup) -> Announcement:
+    """Return the announcement of the parent's middleware, or one of the bare *app*."""
+    for announcement in found:
+        if announcement.digest == setup.digest:
+            return announcement
+    where = setup.application or f"{setup.paste_uri}, section {setup.paste_section},"
+    if found:
+        raise EngineError(
+            f"pulse.config.application: expected {where} to hold the PulseMiddleware of the "
+            f"parent process, got {len(found)} with other settings"
+        )
+    if not setup.application:
+        raise EngineError(f"expected {where} to hold a PulseMiddleware, got none")
+    return Announcement(setup.digest, app, {})
+
+
+def tie_to_parent(lifeline: int, parent: int) -> None:
+    """Make sure that this process group ends when the parent does.
+
+    The kernel kills the group when the lifeline hangs up: no Python code has to run for that, so
+    that even a native call which holds the interpreter's lock does not outlive the parent. A fork
+    of the parent may hold the lifeline's other end; so a thread looks for the parent, too.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+    watch = threading.Thread(target=_watch, args=(lifeline, parent), daemon=True)
+    watch.name = "pulse-watch"
+    watch.start()
+
+
+def _watch(lifeline: int, parent: int) -> None:
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    while os.getppid() == parent:
+        if poll.poll(_LOOK_EVERY_MS):
+            break
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def settle_in(opening: Opening) -> None:
+    """Make this process look to the application as its parent does, but for starting pulse."""
+    sys.path[:] = opening.search_path
+    os.environ["PULSE_START"] = "off"
+    if opening.pythonpath is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = opening.pythonpath
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Live as the child whose line and lifeline are the two file descriptors given."""
+    line_fd, lifeline = map(int, arguments)
+    for number in (line_fd, lifeline):
+        fcntl.fcntl(number, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    with suppress(OSError):
+        os.dup2(2, 1)
+    line = socket.socket(fileno=line_fd)
+    line.settimeout(None)
+    child = Child(line, SystemClock())
+    signal.signal(signal.SIGTERM, child.terminate)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    with suppress(LineClosedError, Interruption):
+        opening = receive(line, Opening)
+        tie_to_parent(lifeline, opening.parent)
+        settle_in(opening)
+        child.live(opening.setup)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,247 @@
+"""A child process that holds the application: how it is made, spoken to and ended.
+
+Theory of operation
+-------------------
+A child is a fresh interpreter, never a fork: a fork of a server's worker runs the worker's own
+signal handlers, exit hooks and greenlets. Two things tie it to its parent:
+
+* the line, a private socket pair, on which errands and results travel (`pulse.engine.wire`);
+* the lifeline, a pipe in which nothing is ever written. The parent alone holds its writing end,
+  so that the child's end reports a hang-up the moment the parent is gone, however it went.
+
+The child leads a session and a process group of its own, with which all that the app starts in it
+is ended: TERM, a short grace, KILL. Nothing of it is the owner's concern but `perform`, which
+returns a result or raises what became of the child, and `dismiss`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pulse.clock import SECOND
+from pulse.engine.wire import (
+    ChildSetup,
+    LineClosedError,
+    Opening,
+    Readiness,
+    errand_of,
+    receive,
+    send,
+)
+from pulse.errors import EngineError
+from pulse.run import Result
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock, Span
+    from pulse.run import Claim
+
+M = TypeVar("M", Readiness, Result)
+
+GRACE: Span = 2 * SECOND
+"""How long a child has between TERM and KILL."""
+
+LOADING: Span = 60 * SECOND
+"""How long a child may take to load the application."""
+
+_LOOK_EVERY: Span = SECOND // 2
+_LAST_WORDS_S = 1.0
+
+
+class ChildLostError(Exception):
+    """A child ended, or could not begin; the message is what its run is recorded with."""
+
+
+class ChildOvertimeError(Exception):
+    """A child has not answered in time, and goes on."""
+
+
+class Child:
+    """One child process, which performs one claim at a time.
+
+    Args:
+        setup: how it finds the application.
+        clock: measures how long it takes.
+
+    """
+
+    def __init__(self, setup: ChildSetup, clock: Clock) -> None:
+        self._clock = clock
+        self._until: Span = 0
+        self._interrupted = self._dismissed = False
+        self._line, theirs = socket.socketpair()
+        far_end, self._lifeline = os.pipe()
+        try:
+            self._process = _launch(theirs.fileno(), far_end)
+        except OSError as error:
+            self._let_go()
+            raise ChildLostError(f"no child process could be made: {error}") from error
+        finally:
+            theirs.close()
+            os.close(far_end)
+        self._setup = setup
+
+    def open(self) -> None:
+        """Wait until the child has loaded the application.
+
+        Raises:
+            ChildLostError: it could not; the message is its traceback.
+
+        """
+        try:
+            self._allow(LOADING)
+            send(self._line, _opening(self._setup))
+            problem = self._hear(Readiness).problem
+        except LineClosedError:
+            problem = f"the child process ended while it loaded the application: {self._fate()}"
+        except ChildOvertimeError:
+            problem = f"the child process did not load the application in {LOADING // SECOND} s"
+        if problem:
+            raise ChildLostError(problem)
+
+    def perform(self, claim: Claim) -> Result:
+        """Return what came of the claim, in the child's own words.
+
+        Raises:
+            ChildLostError: the child ended before it answered.
+            ChildOvertimeError: the claim's timeout has passed.
+
+        """
+        try:
+            overdue_at = self._allow(claim.definition.timeout_us)
+            send(self._line, errand_of(claim, overdue_at=overdue_at))
+            return self._hear(Result)
+        except LineClosedError:
+            raise ChildLostError(
+                f"the child process ended during the run: {self._fate()}"
+            ) from None
+
+    def interrupt(self) -> None:
+        """Stop whatever goes on in the child; may be called beside `open` and `perform`.
+
+        They return what the child still says of it, or raise once it is gone or the grace is over.
+        """
+        self._interrupted = True
+        self._until = min(self._until, self._clock.boot() + GRACE)
+        self._signal(signal.SIGTERM)
+
+    def last_words(self) -> Result | None:
+        """Interrupt a run that is past its timeout; return what the child still says of it."""
+        self.interrupt()
+        self._allow(GRACE)
+        try:
+            return self._hear(Result)
+        except (LineClosedError, ChildOvertimeError):
+            return None
+
+    def dismiss(self, grace_us: Span = GRACE) -> None:
+        """End the child and its whole group; an idle child ends by itself within the grace."""
+        self._line.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_us / SECOND)
+        self._signal(signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_WORDS_S)
+        self._let_go()
+
+    def _allow(self, time_us: Span) -> Span:
+        """Let the child be silent for that long; return until when on the boot clock."""
+        self._until = self._clock.boot() + time_us
+        if self._interrupted:
+            self._until = self._clock.boot() + min(time_us, GRACE)
+        return self._until
+
+    def _hear(self, kind: type[M]) -> M:
+        while not self._speaks():
+            if self._clock.boot() >= self._until:
+                raise ChildOvertimeError
+        return receive(self._line, kind)
+
+    def _speaks(self) -> bool:
+        """Return whether the child says something soon; raise `LineClosedError` if it is gone.
+
+        The end of the line is not enough to know: what the app left behind may hold it open.
+        """
+        gone = self._process.poll() is not None
+        left = self._until - self._clock.boot()
+        self._line.settimeout(max(min(left, _LOOK_EVERY), 1) / SECOND)
+        try:
+            self._line.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            if gone:
+                raise LineClosedError from None
+            return False
+        except ConnectionResetError:
+            raise LineClosedError from None
+        return True
+
+    def _fate(self) -> str:
+        """Say how the process ended, once it has."""
+        try:
+            status = self._process.wait(_LAST_WORDS_S)
+        except subprocess.TimeoutExpired:
+            return "it closed its line"
+        if status >= 0:
+            return f"exit status {status}"
+        return f"signal {_name_of(-status)}"
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            if not self._dismissed:
+                os.killpg(self._process.pid, number)
+
+    def _let_go(self) -> None:
+        self._dismissed = True
+        self._line.close()
+        os.close(self._lifeline)
+
+
+def find_python() -> str:
+    """Return the Python interpreter that this process runs in, also where a server embeds it.
+
+    Raises:
+        EngineError: there is none.
+
+    """
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    homes = dict.fromkeys([sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix])
+    found = [Path(home, "bin", name) for home in homes for name in (version, "python3", "python")]
+    if Path(sys.executable or "").name.startswith(("python", "pypy")):
+        found.insert(0, Path(sys.executable))
+    for path in found:
+        if os.access(path, os.X_OK):
+            return str(path)
+    raise EngineError(f"expected a Python interpreter below {sys.prefix}, found none")
+
+
+def _launch(line: int, lifeline: int) -> subprocess.Popen[bytes]:
+    search_path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    return subprocess.Popen(  # noqa: S603 - our own door, no word of which comes from outside
+        [find_python(), "-P", "-m", "pulse.child", str(line), str(lifeline)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(line, lifeline),
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": search_path},
+    )
+
+
+def _opening(setup: ChildSetup) -> Opening:
+    return Opening(
+        setup=setup,
+        parent=os.getpid(),
+        search_path=sys.path,
+        pythonpath=os.environ.get("PYTHONPATH"),
+    )
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

@@ -1,0 +1,230 @@
+"""The engine of `mode = processing`: runs happen in child processes, which can be ended.
+
+Each slot is a thread, or a greenlet where the process is patched by gevent, that owns at most one
+child. A child is made for a slot's first claim, kept between runs, ended when its slot has been
+idle for a while, and replaced after an interruption. Claims go to the slot that was idle last, so
+that a process with little to do keeps one child, not all.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from pulse.clock import SECOND
+from pulse.engine.attempt import Attempt
+from pulse.engine.base import Interrupts
+from pulse.engine.children import GRACE, Child, ChildLostError, ChildOvertimeError, find_python
+from pulse.engine.loop import LoopThread, spawn
+from pulse.engine.nursery import Nursery, check_setup
+from pulse.run import Ending, Outcome, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Clock, Span
+    from pulse.engine.base import Work
+    from pulse.engine.wire import ChildSetup
+    from pulse.run import Claim
+
+T = TypeVar("T")
+
+IDLE: Span = 60 * SECOND
+"""How long a child may be idle before it is ended."""
+
+
+class Slot:
+    """One claim at a time, and the child that performs it; lives in a thread or greenlet."""
+
+    def __init__(self, nursery: Nursery, clock: Clock, *, idle_us: Span) -> None:
+        self._nursery = nursery
+        self._clock = clock
+        self._idle_us = idle_us
+        self._claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._child: Child | None = None
+        self._interrupted = False
+
+    def give(self, claim: Claim | None) -> None:
+        """Hand it its next claim; None ends it."""
+        self._claims.put(claim)
+
+    def live(self, report: Callable[[Slot, Ending], None]) -> None:
+        """Perform the claims that are given, until there are no more."""
+        while (claim := self._next()) is not None:
+            report(self, Ending(claim, self._result_of(claim)))
+        self._part()
+
+    def interrupt(self) -> None:
+        """Stop the run that goes on; called once, when the engine stops."""
+        self._interrupted = True
+        if self._child is not None:
+            self._child.interrupt()
+
+    def _next(self) -> Claim | None:
+        if self._child is None:
+            return self._claims.get()
+        try:
+            return self._claims.get(timeout=self._idle_us / SECOND)
+        except queue.Empty:
+            self._part()
+            return self._claims.get()
+
+    def _result_of(self, claim: Claim) -> Result:
+        attempt = Attempt(claim, self._clock.boot())
+        try:
+            child = self._child or self._nursery.make(self._adopt)
+            attempt = Attempt(claim, self._clock.boot())
+            result = self._perform(child, attempt)
+        except ChildLostError as lost:
+            self._part()
+            result = self._tell(attempt, Outcome.FAILED, str(lost))
+        # Promise 3 of the port: whatever a slot meets is how its run failed.
+        except BaseException as error:  # noqa: BLE001 - the reason is above
+            self._part()
+            result = attempt.result_of(error, self._clock)
+        if self._interrupted:
+            attempt.stopped = Outcome.INTERRUPTED
+        return attempt.judge(result, self._clock.boot())
+
+    def _adopt(self, child: Child) -> None:
+        self._child = child
+        if self._interrupted:
+            child.interrupt()
+
+    def _perform(self, child: Child, attempt: Attempt) -> Result:
+        if self._clock.boot() >= attempt.claim.good_until:
+            return self._tell(attempt, Outcome.ABANDONED, _LEASE_OVER)
+        try:
+            return child.perform(attempt.claim)
+        except ChildOvertimeError:
+            return self._cut_off(child, attempt)
+
+    def _cut_off(self, child: Child, attempt: Attempt) -> Result:
+        outcome = Outcome.INTERRUPTED if self._interrupted else Outcome.TIMED_OUT
+        words = None if self._interrupted else child.last_words()
+        if words is not None:
+            self._part()
+            return msgspec.structs.replace(words, outcome=outcome)
+        self._part(grace_us=0)
+        return self._tell(attempt, outcome, _SILENT)
+
+    def _tell(self, attempt: Attempt, outcome: Outcome, message: str) -> Result:
+        took = self._clock.boot() - attempt.submitted
+        return Result(outcome, self._clock.wall() - took, took, message=message)
+
+    def _part(self, *, grace_us: Span = GRACE) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.dismiss(grace_us)
+
+
+_LEASE_OVER = "the lease had ended before the call could begin, so it was not made"
+_SILENT = f"the child process was silent for {GRACE // SECOND} s after SIGTERM, and was killed"
+
+
+class ProcessEngine:
+    """Runs claims in child processes, each of which holds the application.
+
+    `Work.perform` is not called: each child has a runner of its own.
+
+    Args:
+        clock: measures timeouts.
+        child: how a child finds the application.
+        idle_us: how long a child may be idle before it is ended.
+
+    """
+
+    name = "processing"
+    interrupts = Interrupts(waiting=True, computing=True)
+    usual_concurrency = 2
+
+    def __init__(self, clock: Clock, *, child: ChildSetup, idle_us: Span = IDLE) -> None:
+        self._clock = clock
+        self._setup = child
+        self._idle_us = idle_us
+        self._loop = LoopThread()
+        self._slots: dict[Slot, threading.Thread] = {}
+        self._idle: list[Slot] = []
+        self._taking = False
+
+    def start(self, work: Work, *, concurrency: int) -> None:
+        """Make the slots; children come with the first claims.
+
+        Raises:
+            EngineError: nothing says where a child finds the application, or there is no Python.
+
+        """
+        check_setup(self._setup)
+        find_python()
+        self._loop.open()
+        self._work = work
+        self._state = threading.Condition()
+        nursery = Nursery(self._setup, self._clock)
+        for number in range(concurrency):
+            slot = Slot(nursery, self._clock, idle_us=self._idle_us)
+            life = partial(slot.live, self._end)
+            self._idle.append(slot)
+            self._slots[slot] = spawn(life, f"pulse-slot-{number}")
+        self._taking = True
+
+    def free(self) -> int:
+        """Return how many slots are idle."""
+        return len(self._idle) if self._taking else 0
+
+    def submit(self, claim: Claim) -> None:
+        """Hand a claim to the slot that was idle last, whose child is the likeliest to be there."""
+        with self._state:
+            if self._taking:
+                self._idle.pop().give(claim)
+                return
+        attempt = Attempt(claim, self._clock.boot())
+        self._work.report(attempt.cut_off(self._clock))
+
+    def stop(self, drain_us: Span) -> None:
+        """Let runs end for that long, then interrupt them, and end every child."""
+        if not self._slots:
+            return
+        with self._state:
+            self._taking = False
+            self._state.wait_for(self._all_idle, drain_us / SECOND)
+            left = [slot for slot in self._slots if slot not in self._idle]
+        for slot in left:
+            slot.interrupt()
+        for slot in self._slots:
+            slot.give(None)
+        for thread in self._slots.values():
+            thread.join()
+
+    def spawn_loop(self, loop: Callable[[], None]) -> None:
+        """Run *loop* in a daemon thread, or a greenlet where the process is patched."""
+        self._loop.spawn(loop)
+
+    def join_loop(self, timeout_us: Span) -> bool:
+        """Wait for the loop to return; False when it has not within the time."""
+        return self._loop.join(timeout_us)
+
+    def wait(self, timeout_us: Span) -> None:
+        """Sleep until `wake`, or for the given time."""
+        self._loop.wait(timeout_us)
+
+    def wake(self) -> None:
+        """End the sleep of `wait`, or keep the next one from beginning."""
+        self._loop.wake()
+
+    def offload(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns, beside the hub where the process has one."""
+        return self._loop.offload(call)
+
+    def _end(self, slot: Slot, ending: Ending) -> None:
+        with self._state:
+            self._idle.append(slot)
+        self._work.report(ending)
+        with self._state:
+            self._state.notify_all()
+
+    def _all_idle(self) -> bool:
+        return len(self._idle) == len(self._slots)

@@ -1,0 +1,27 @@
+"""The engine of processes keeps every promise of an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.engine.processes import ProcessEngine
+from pulse.engine.wire import ChildSetup
+from pulse.testing.engine import EngineContract
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock
+    from pulse.run import Claim
+
+
+class TestProcessEngine(EngineContract):
+    """Runs happen in child processes that load the application of the contract."""
+
+    concurrency = 2
+
+    def make(self, clock: Clock) -> ProcessEngine:
+        """Return the engine under test, not started."""
+        return ProcessEngine(clock, child=ChildSetup(application="pulse.testing.engine:app"))
+
+    def brief_claims(self) -> list[Claim]:
+        """Return none: each would cost a child that has just loaded."""
+        return []
