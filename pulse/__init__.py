@@ -1,1 +1,40 @@
-"""pulse requests the application's own URLs on schedule, once across all workers."""
+"""pulse requests the application's own URLs on schedule, once across all workers.
+
+Nothing is loaded until a name is asked for, so `import pulse` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pulse.guard import is_run
+    from pulse.insider import only
+    from pulse.middleware import PulseMiddleware
+    from pulse.schedule.interval import Interval
+    from pulse.task import Task
+
+__all__ = ["Interval", "PulseMiddleware", "Task", "is_run", "only"]
+
+_HOMES = {
+    "Interval": "pulse.schedule.interval",
+    "PulseMiddleware": "pulse.middleware",
+    "Task": "pulse.task",
+    "is_run": "pulse.guard",
+    "only": "pulse.insider",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module at first use (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        message = f"module 'pulse' has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

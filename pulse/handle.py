@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pulse.convert import body as convert_body
@@ -25,14 +26,16 @@ class Handle:
     What a call changes holds for the whole fleet: it is kept in the store.
     """
 
-    __slots__ = ("_scheduler",)
+    __slots__ = ("_pid", "_scheduler")
 
     def __init__(self) -> None:
         self._scheduler: Scheduler | None = None
+        self._pid = 0
 
     def attach(self, scheduler: Scheduler | None) -> None:
         """Speak for *scheduler* from now on; None while there is none in this process."""
         self._scheduler = scheduler
+        self._pid = os.getpid()
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
         """Run a task now, beside its schedule, with *body* instead of its own if given.
@@ -79,6 +82,6 @@ class Handle:
         return scheduler.call(scheduler.store.members)
 
     def _running(self) -> Scheduler:
-        if self._scheduler is None:
+        if self._scheduler is None or self._pid != os.getpid():
             raise NotServingError("expected a process in which the scheduler has started")
         return self._scheduler

@@ -1,0 +1,174 @@
+"""Settings and an app into the built whole: the only place that knows every part.
+
+Building opens nothing and starts nothing. What belongs to one process (engine, store, scheduler)
+is made in `begin`, after any fork.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse import events
+from pulse.clock import SECOND
+from pulse.dispatch import Dispatcher
+from pulse.engine.registry import EngineSetup, load_engine, resolve
+from pulse.errors import ConfigError
+from pulse.guard import Guard
+from pulse.handle import Handle
+from pulse.log import subscribe_log
+from pulse.runner import Runner
+from pulse.scheduler import Plant, Scheduler
+from pulse.store.member import this_member
+from pulse.store.registry import choose_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from wsgiref.types import WSGIApplication
+
+    from pulse.clock import Clock, Span
+    from pulse.config.settings import Settings
+    from pulse.engine.wire import ChildSetup
+    from pulse.store.base import Store
+    from pulse.task import Definition
+
+
+class Assembly:
+    """One middleware's whole; the server's part tells it to begin, to be quiet and to end.
+
+    Raises:
+        ConfigError: a header of a task cannot be sent, or `mode = processing` does not know where
+            its children find the application.
+
+    """
+
+    def __init__(self, app: WSGIApplication, settings: Settings, *, clock: Clock) -> None:
+        self.settings = settings
+        self.bus = events.Bus()
+        self.handle = Handle()
+        self.guard = _guard(settings)
+        self.extra: dict[str, object] = {"pulse.scheduler": self.handle}
+        self._dispatcher = Dispatcher(
+            app, base_url=settings.base_url, multithread=True, environ=self.extra
+        )
+        self._clock = clock
+        self._scheduler: Scheduler | None = None
+        self._serving: Callable[[], bool] = lambda: True
+        subscribe_log(self.bus)
+        _check(settings, self._dispatcher)
+
+    def ask(self, serving: Callable[[], bool]) -> None:
+        """Ask *serving* before each claim whether this process still takes new work."""
+        self._serving = serving
+
+    def begin(self) -> None:
+        """Start taking part, in this process.
+
+        Raises:
+            PulseError: what keeps it from starting; an outage of the store does not.
+
+        """
+        scheduler = self.build()
+        scheduler.start()
+        self._scheduler = scheduler
+        self.handle.attach(scheduler)
+
+    def quiet(self) -> None:
+        """Claim nothing more."""
+        if self._scheduler is not None:
+            self._scheduler.quiet()
+
+    def end(self, limit_s: float | None) -> None:
+        """Drain for at most the setting, or for the server's own limit less a second."""
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            self.handle.attach(None)
+            scheduler.stop(_drain(self.settings.drain_us, limit_s))
+
+    def build(self) -> Scheduler:
+        """Return a scheduler for this process, not yet open."""
+        settings = self.settings
+        mode, notice = resolve(settings.mode)
+        engine = load_engine(mode, EngineSetup(clock=self._clock, child=_child_setup(settings)))
+        self.note(notice)
+        plant = Plant(
+            definitions=settings.tasks,
+            member=this_member(mode, settings.digest, settings.lease_us),
+            store=self._store(),
+            engine=engine,
+            bus=self.bus,
+            clock=self._clock,
+            perform=Runner(self._dispatcher, self._clock).perform,
+            concurrency=settings.concurrency or engine.usual_concurrency,
+            serving=self._serving,
+        )
+        return Scheduler(plant)
+
+    def _store(self) -> Store:
+        settings = self.settings
+        store, notice = choose_store(
+            settings.store,
+            clock=self._clock,
+            name=settings.name,
+            origin=settings.origin,
+            keep_runs=settings.keep_runs,
+            keep_for_us=settings.keep_for_us,
+        )
+        self.note(notice)
+        return store
+
+    def note(self, text: str) -> None:
+        """Tell a person how pulse runs here; an empty text tells nothing."""
+        if text:
+            self.bus.emit(events.Notice(text))
+
+
+def _guard(settings: Settings) -> Guard | None:
+    if not settings.guard:
+        return None
+    return Guard((name, definition.path) for name, definition in settings.tasks.items())
+
+
+def _check(settings: Settings, dispatcher: Dispatcher) -> None:
+    problems: list[str] = []
+    for definition in settings.tasks.values():
+        if definition.headers:
+            problems += _header_problems(definition, dispatcher)
+    if settings.mode == "processing" and _child_setup(settings) is None:
+        problems.append(
+            "pulse.config.application: expected package.module:name under mode = processing, so "
+            "that child processes find the application, got nothing"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _header_problems(definition: Definition, dispatcher: Dispatcher) -> list[str]:
+    try:
+        dispatcher.check(definition)
+    except ConfigError as error:
+        return [f"pulse.task.{problem}" for problem in error.problems]
+    return []
+
+
+def _child_setup(settings: Settings) -> ChildSetup | None:
+    """Return how children find the application, or None where nothing says so."""
+    from pulse.engine.wire import ChildSetup
+
+    common = {"digest": settings.digest, "base_url": settings.base_url}
+    if settings.application:
+        return ChildSetup(application=settings.application, **common)
+    if settings.paste is None:
+        return None
+    paste = settings.paste
+    return ChildSetup(
+        paste_uri=paste.uri,
+        paste_section=paste.section,
+        global_conf=dict(paste.global_conf),
+        **common,
+    )
+
+
+def _drain(wanted_us: Span, limit_s: float | None) -> Span:
+    if limit_s is None:
+        return wanted_us
+    return max(min(wanted_us, round((limit_s - 1) * SECOND)), 0)

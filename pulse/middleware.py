@@ -1,0 +1,110 @@
+"""The WSGI middleware and its paste factory: thin, and quick on ordinary requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.announce import Announcement, announce
+from pulse.clock import SystemClock
+from pulse.compose import Assembly
+from pulse.config.load import load, load_paste
+from pulse.guard import PULSE_HEADERS, forbid, is_run
+from pulse.policy import Start
+from pulse.serving import arrange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Unpack
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from pulse.config.settings import Keywords, Settings
+    from pulse.events import Bus
+    from pulse.handle import Handle
+
+_TASK, _FIRE_TIME, _RUN_ID, _ATTEMPT, _TRIGGER = PULSE_HEADERS
+
+
+class PulseMiddleware:
+    """Requests the wrapped application's own URLs on schedule, and passes all else through.
+
+    Building it starts nothing: it begins by itself in each process that serves requests.
+
+    Args:
+        app: the WSGI application (PEP 3333) that holds the scheduled views.
+        config: settings as an ini file has them: `{"pulse.config.context": "sessions", ...}`.
+        keywords: the same settings as Python values; one given here wins over *config*.
+
+    Raises:
+        ConfigError: settings are wrong; all problems are told at once.
+
+    """
+
+    __slots__ = ("__weakref__", "_app", "_arrangement", "_assembly", "_guard", "_handle")
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        config: Mapping[str, object] | None = None,
+        **keywords: Unpack[Keywords],
+    ) -> None:
+        self._install(app, load(config, keywords))
+
+    @classmethod
+    def of(cls, app: WSGIApplication, settings: Settings) -> PulseMiddleware:
+        """Return the middleware of settings that are loaded already."""
+        made = cls.__new__(cls)
+        made._install(app, settings)
+        return made
+
+    @property
+    def scheduler(self) -> Handle:
+        """The handle that the app finds in `environ["pulse.scheduler"]`."""
+        return self._handle
+
+    @property
+    def bus(self) -> Bus:
+        """Where listeners subscribe to what happens in this process."""
+        return self._assembly.bus
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass a request on; from outside, without pulse's headers and not to guarded paths."""
+        if (
+            _TASK in environ
+            or _RUN_ID in environ
+            or _FIRE_TIME in environ
+            or _ATTEMPT in environ
+            or _TRIGGER in environ
+        ):
+            _drop_forged(environ)
+        if self._arrangement.pending:
+            self._arrangement.first_request(environ)
+        guard = self._guard
+        if guard is not None:
+            key = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO")
+            if key not in guard.passed and guard.refuses(environ) and not is_run(environ):
+                return forbid(environ, start_response)
+        environ["pulse.scheduler"] = self._handle
+        return self._app(environ, start_response)
+
+    def _install(self, app: WSGIApplication, settings: Settings) -> None:
+        self._app = app
+        self._assembly = assembly = Assembly(app, settings, clock=SystemClock())
+        self._handle = assembly.handle
+        self._guard = assembly.guard
+        heard = announce(Announcement(settings.digest, app, assembly.extra))
+        start = Start.OFF if heard else settings.start
+        self._arrangement = arrange(assembly, start=start, notice=assembly.note)
+
+
+def pulse_filter_app_factory(
+    app: WSGIApplication, global_conf: Mapping[str, str], **local_conf: str
+) -> PulseMiddleware:
+    """Return *app* wrapped by pulse; the `paste.filter_app_factory` of `egg:pulse`."""
+    return PulseMiddleware.of(app, load_paste(global_conf, local_conf))
+
+
+def _drop_forged(environ: WSGIEnvironment) -> None:
+    """Take pulse's headers from a request that is not pulse's own."""
+    if not is_run(environ):
+        for name in PULSE_HEADERS:
+            environ.pop(name, None)

@@ -1,0 +1,165 @@
+"""Every tick once across gunicorn's workers, judged by what the app itself wrote down."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from signal import SIGHUP, SIGKILL
+
+import pytest
+from evidence import begins, grid_between, overlapping, read_notes, stored_runs, unfinished
+from servers import Server, free_port
+
+pytestmark = pytest.mark.server
+
+WATCH_S = 20.0
+CLASSES = ["sync", "gthread", "gevent"]
+PRELOAD = [pytest.param(False, id="lazy"), pytest.param(True, id="preload")]
+
+
+class Fleet:
+    """A gunicorn master with four workers over the evidence app."""
+
+    def __init__(self, folder: Path, worker_class: str, *, preload: bool, nap: float) -> None:
+        self.evidence = folder / "evidence.jsonl"
+        self.store = folder / "pulse.db"
+        self._folder = folder
+        self._arguments = ["-k", worker_class, *(["--preload"] if preload else [])]
+        self._mode = "gevent" if worker_class == "gevent" else "threading"
+        self._nap = nap
+        self.killed: set[int] = set()
+
+    def server(self, *arguments: str, **tasks: dict[str, object]) -> Server:
+        """Return the server, not yet started, that requests *tasks*."""
+        port = free_port()
+        bind = ["-b", f"127.0.0.1:{port}", "--pythonpath", str(Path(__file__).parents[1] / "harness")]
+        command = [sys.executable, "-m", "gunicorn", "-w", "4", *bind, *self._arguments]
+        environ = {
+            "EVIDENCE": str(self.evidence),
+            "NAP": str(self._nap),
+            "SETTINGS": json.dumps(self._settings(tasks)),
+        }
+        return Server(
+            [*command, *arguments, "evidence_app:application"],
+            port=port,
+            folder=self._folder,
+            environ=environ,
+        )
+
+    def begins(self, task: str) -> list:
+        """Return the runs of a task that began so far."""
+        return [note for note in begins(read_notes(self.evidence)) if note.task == task]
+
+    def abandoned(self) -> dict[str, int]:
+        """Return fire times of abandoned runs, by run id."""
+        rows = stored_runs(self.store)
+        return {row["id"]: row["fire_time"] for row in rows if row["outcome"] == "abandoned"}
+
+    def kill_holder(self, server: Server, task: str) -> str:
+        """Kill -9 a worker in the middle of a run of *task*; return the run's id."""
+        known = len(self.begins(task))
+        victim = server.wait_for(lambda: self.begins(task)[known:], 10, f"a run of {task}")[0]
+        server.signal(SIGKILL, victim.pid)
+        self.killed.add(victim.pid)
+        return victim.run
+
+    def _settings(self, tasks: dict[str, dict[str, object]]) -> dict[str, str]:
+        words = {
+            f"pulse.task.{name}.{key}": str(value)
+            for name, task in tasks.items()
+            for key, value in task.items()
+        }
+        return words | {
+            "pulse.config.context": "tick",
+            "pulse.config.mode": self._mode,
+            "pulse.config.store": f"sqlite:///{self.store}",
+            "pulse.config.lease": "3s",
+        }
+
+
+def micros(fire_time: str) -> int:
+    """Return a header's instant in microseconds."""
+    from datetime import UTC, datetime, timedelta
+
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return (datetime.fromisoformat(fire_time) - epoch) // timedelta(microseconds=1)
+
+
+def unexplained(fleet: Fleet, task: str, every_s: float) -> list[str]:
+    """Return the ticks of the grid that neither ran nor have a row that says abandoned."""
+    seen = {note.fire_time for note in fleet.begins(task)}
+    excused = set(fleet.abandoned().values())
+    grid = grid_between(min(seen, key=micros), max(seen, key=micros), every_s)
+    return [tick for tick in grid if tick not in seen and micros(tick) not in excused]
+
+
+@pytest.mark.parametrize("preload", PRELOAD)
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_every_tick_is_dispatched_once_across_a_kill_and_a_reload(
+    tmp_path: Path, worker_class: str, *, preload: bool
+) -> None:
+    """Twenty seconds of ticks, a worker killed in the middle of a run, a HUP: none twice or lost."""
+    fleet = Fleet(tmp_path, worker_class, preload=preload, nap=1.0)
+    tick = {"action": "now", "interval": "1s", "misfire": "all"}
+    slow = {"action": "nap", "interval": "4s", "misfire": "all"}
+    with fleet.server(tick=tick, slow=slow) as server:
+        server.wait_for(lambda: fleet.begins("tick"), 10, "the first tick")
+        began = time.monotonic()
+        victim = fleet.kill_holder(server, "slow")
+        time.sleep(max(0.0, began + WATCH_S / 2 - time.monotonic()))
+        server.signal(SIGHUP)
+        time.sleep(max(0.0, began + WATCH_S - time.monotonic()))
+        server.wait_for(lambda: victim in fleet.abandoned(), 5, "the killed run is abandoned")
+        server.stop()
+    ticks = [note.fire_time for note in fleet.begins("tick")]
+    assert len(ticks) == len(set(ticks))
+    assert len(ticks) >= WATCH_S - 1
+    assert unexplained(fleet, "tick", 1) == []
+    assert unexplained(fleet, "slow", 4) == []
+    naps = [note.run for note in fleet.begins("slow")]
+    assert len(naps) == len(set(naps))
+
+
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_runs_in_hand_end_in_good_order_over_reloads(tmp_path: Path, worker_class: str) -> None:
+    """With HUPs in the middle of naps each run has its end, none overlap, nothing is left over."""
+    fleet = Fleet(tmp_path, worker_class, preload=False, nap=1.5)
+    with fleet.server(nap={"action": "nap", "interval": "1s"}) as server:
+        for runs in (1, 3, 5):
+            server.wait_for(lambda runs=runs: len(fleet.begins("nap")) >= runs, 15, "a nap")
+            server.signal(SIGHUP)
+        server.wait_for(lambda: len(fleet.begins("nap")) >= 6, 15, "a nap after the last reload")
+        server.stop()
+    notes = read_notes(fleet.evidence)
+    assert unfinished(notes, killed=set()) == []
+    assert overlapping(notes) == []
+    assert processes_holding(fleet.evidence) == []
+
+
+def test_an_interval_outlives_the_workers_that_serve_it(tmp_path: Path) -> None:
+    """A task of five seconds fires each five, though no worker lives longer than three."""
+    fleet = Fleet(tmp_path, "sync", preload=False, nap=0)
+    with fleet.server(five={"action": "now", "interval": "5s"}) as server:
+        deadline = time.monotonic() + 17.5
+        while time.monotonic() < deadline:
+            time.sleep(3)
+            server.signal(SIGHUP)
+        server.stop()
+    ticks = [note.fire_time for note in fleet.begins("five")]
+    assert ticks == grid_between(ticks[0], ticks[-1], 5)
+    assert len(ticks) == 3
+
+
+def processes_holding(evidence: Path) -> list[int]:
+    """Return the living processes whose environment names the evidence file."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                content = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if str(evidence).encode() in content:
+                found.append(int(entry.name))
+    return found

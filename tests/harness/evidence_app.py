@@ -1,0 +1,47 @@
+"""A WSGI app whose views append what they saw to a file; the evidence that cluster tests judge.
+
+Settings come from the environment: EVIDENCE is the file, NAP how many seconds the view below
+`/tick/nap` takes, and SETTINGS the pulse settings as JSON.
+"""
+
+import json
+import os
+import time
+
+from pulse.middleware import PulseMiddleware
+
+EVIDENCE = os.environ["EVIDENCE"]
+NAP_S = float(os.environ.get("NAP", "0"))
+
+
+def note(what, environ):
+    """Append one line in a single write, which O_APPEND keeps whole."""
+    record = {
+        "what": what,
+        "at": time.time(),
+        "pid": os.getpid(),
+        "task": environ.get("HTTP_X_PULSE_TASK", ""),
+        "fire_time": environ.get("HTTP_X_PULSE_FIRE_TIME", ""),
+        "run": environ.get("HTTP_X_PULSE_RUN_ID", ""),
+        "trigger": environ.get("HTTP_X_PULSE_TRIGGER", ""),
+    }
+    file = os.open(EVIDENCE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, (json.dumps(record) + "\n").encode())
+    finally:
+        os.close(file)
+
+
+def view(environ, start_response):
+    """Answer pid and, for scheduled paths, leave evidence of begin and end."""
+    if environ["PATH_INFO"].startswith("/tick"):
+        note("begin", environ)
+        if environ["PATH_INFO"].startswith("/tick/nap"):
+            time.sleep(NAP_S)
+        note("end", environ)
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+application = PulseMiddleware(view, config=json.loads(os.environ["SETTINGS"]))
