@@ -99,7 +99,7 @@ class Arrangement:
         It never raises: a request is not answered worse because pulse could not begin.
         """
         try:
-            if not why_not(environ):
+            if self._begins_by_itself() and not why_not(environ):
                 self._begin_late()
         # The request must be answered, whatever keeps pulse from beginning.
         except Exception as error:  # noqa: BLE001 - the reason is above
