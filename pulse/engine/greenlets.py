@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import gevent
@@ -17,7 +18,7 @@ from gevent.event import Event
 from pulse.clock import SECOND
 from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interruption, Interrupts
-from pulse.engine.native import NativeThread, process_is_patched
+from pulse.engine.native import NativeThread, call_from_afar, process_is_patched
 from pulse.errors import EngineError
 from pulse.run import Ending, Outcome
 
@@ -72,20 +73,20 @@ class GreenletEngine:
         """Let runs end for that long, then interrupt the others; see promise 5 of the port."""
         if not self._started:
             return
-        self._hub.loop.run_callback_threadsafe(self._begin_end, drain_us)
-        self._stopped.wait()
-
-    def _begin_end(self, drain_us: Span) -> None:
+        if gevent.get_hub() is not self._hub:
+            call_from_afar(self._hub, partial(self.stop, drain_us))
+            return
         if not self._ending:
             self._ending = True
             gevent.spawn(self._end, drain_us)
+        self._stopped.wait()
 
     def _end(self, drain_us: Span) -> None:
         self._roll.open = False
         self._await_drained(drain_us)
-        self._drop_waiting()
         self._interrupt_all()
         self._await_drained(GRACE)
+        self._waiting.clear()
         for attempt in self._roll.take_all():
             self._work.report(attempt.cut_off(self._clock))
         gevent.killall([*self._idle, self._watcher], block=False)
@@ -95,12 +96,6 @@ class GreenletEngine:
         self._drained.clear()
         if self._roll.busy():
             self._drained.wait(span / SECOND)
-
-    def _drop_waiting(self) -> None:
-        while self._waiting:
-            attempt = self._waiting.popleft()
-            self._roll.take(attempt)
-            self._work.report(attempt.cut_off(self._clock))
 
     def _interrupt_all(self) -> None:
         for attempt in self._roll.active - self._roll.left:
@@ -159,7 +154,7 @@ class GreenletEngine:
     def _next_greenlet(self) -> gevent.Greenlet:
         if self._idle:
             return self._idle.popitem()[0]
-        return gevent.Greenlet(Context().run, self._serve)
+        return gevent.Greenlet(self._serve)
 
     def _serve(self) -> None:
         greenlet = gevent.getcurrent()

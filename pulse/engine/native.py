@@ -1,4 +1,4 @@
-"""What an engine needs in a process patched by gevent: to know it, and a native thread."""
+"""What an engine needs in a process patched by gevent: to know it, and a way between threads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gevent.hub import Hub
+
 T = TypeVar("T")
 
 
@@ -15,6 +17,24 @@ def process_is_patched() -> bool:
     """Return whether gevent has patched this process; gevent is not imported to find out."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("socket"))
+
+
+def call_from_afar(hub: Hub, call: Callable[[], None]) -> None:
+    """Run *call* in a greenlet of *hub*, which belongs to another thread, and wait for its end."""
+    import gevent
+    from gevent.monkey import get_original
+
+    ended = get_original("_thread", "allocate_lock")()
+    ended.acquire()
+
+    def call_and_tell() -> None:
+        try:
+            call()
+        finally:
+            ended.release()
+
+    hub.loop.run_callback_threadsafe(gevent.spawn, call_and_tell)
+    ended.acquire()
 
 
 class NativeThread:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class TestThreadEngine(EngineContract):
-    """Runs happen in native threads, or in greenlets where the process is patched."""
+    """Runs happen in native threads."""
+
+    many = 10_000
 
     def make(self, clock: Clock) -> ThreadEngine:
         """Return the engine under test, not started."""

@@ -1,0 +1,26 @@
+"""Engines keep their promises in an interpreter that gevent has patched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from patched import run_patched
+
+from pulse.testing.engine import EngineContract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROMISES = sum(name.startswith("test_") for name in dir(EngineContract))
+
+
+@pytest.mark.parametrize(
+    ("file", "at_least"),
+    [("contract_greenlets.py", PROMISES), ("contract_threads.py", PROMISES), ("greenlets.py", 15)],
+)
+def test_engines_keep_their_promises_under_gevent(tmp_path: Path, file: str, at_least: int) -> None:
+    """Every test of the file passes in a patched process, and none is left out."""
+    tally = run_patched(file, tmp_path / "report.xml")
+    assert tally.others == 0, tally.output
+    assert tally.passed >= at_least, tally.output

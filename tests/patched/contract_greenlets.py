@@ -1,0 +1,21 @@
+"""The engine of greenlets keeps every promise of an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.engine.greenlets import GreenletEngine
+from pulse.testing.engine import EngineContract
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock
+
+
+class TestGreenletEngine(EngineContract):
+    """Runs happen in greenlets of this thread's hub."""
+
+    many = 10_000
+
+    def make(self, clock: Clock) -> GreenletEngine:
+        """Return the engine under test, not started."""
+        return GreenletEngine(clock)

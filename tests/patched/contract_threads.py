@@ -1,0 +1,21 @@
+"""The engine of threads keeps every promise where its threads are greenlets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.engine.threads import ThreadEngine
+from pulse.testing.engine import EngineContract
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock
+
+
+class TestPatchedThreadEngine(EngineContract):
+    """Runs happen in what gevent makes of threads."""
+
+    many = 10_000
+
+    def make(self, clock: Clock) -> ThreadEngine:
+        """Return the engine under test, not started."""
+        return ThreadEngine(clock)
