@@ -1,0 +1,251 @@
+"""The log listener: what happens, in readable lines on the logger `pulse`.
+
+One line a run: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. A failed
+run is a WARNING and goes on with what it said, indented, so that no reply can forge a line. A
+store outage is one ERROR and an INFO at its end. JSON loggers find the same facts in the record's
+attributes, which all begin with `pulse_`.
+
+Nothing is installed: where no logging is set up, `logging.lastResort` shows warnings on stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from pulse import events
+from pulse.clock import SECOND, Span, rfc3339
+from pulse.convert import spell_span
+from pulse.run import Outcome
+
+if TYPE_CHECKING:
+    from pulse.run import Claim, Result, Run
+
+    Extra = dict[str, object]
+
+_log = logging.getLogger("pulse")
+_SUCCEEDED = Outcome.SUCCEEDED
+_BODY_LINES = 5
+_LONGEST_LINE = 400
+_TENTHS: Span = 10_000
+_REACH = {
+    "process": "each tick runs once in this process, and in every other one too",
+    "host": "each tick runs once on this host",
+    "fleet": "each tick runs once among all that share the store",
+}
+
+
+def subscribe_log(bus: events.Bus) -> None:
+    """Let everything that happens on *bus* be logged."""
+    bus.subscribe(events.RunEnded, run_ended)
+    bus.subscribe(events.RunClaimed, run_claimed)
+    bus.subscribe(events.RunOverdue, run_overdue)
+    bus.subscribe(events.RunAbandoned, run_abandoned)
+    bus.subscribe(events.ClaimLost, claim_lost)
+    bus.subscribe(events.TickMissed, tick_missed)
+    bus.subscribe(events.TickSkipped, tick_skipped)
+    bus.subscribe(events.StoreLost, store_lost)
+    bus.subscribe(events.StoreBack, store_back)
+    bus.subscribe(events.StepFailed, step_failed)
+    bus.subscribe(events.SchedulerStarted, scheduler_started)
+    bus.subscribe(events.SchedulerStopped, scheduler_stopped)
+    bus.subscribe(events.ConfigsDiffer, configs_differ)
+    bus.subscribe(events.Notice, notice)
+
+
+def run_ended(event: events.RunEnded) -> None:
+    """INFO for a success, WARNING for any other end."""
+    result = event.result
+    level = logging.INFO if result.outcome is _SUCCEEDED else logging.WARNING
+    if _log.isEnabledFor(level):
+        text = f"{ended_line(event.claim.run, result, os.getpid())}{told(result)}"
+        _log.log(level, text, extra=_facts_of_end(event.claim, result))
+
+
+def run_claimed(event: events.RunClaimed) -> None:
+    """DEBUG: what is on its way."""
+    if _log.isEnabledFor(logging.DEBUG):
+        run = event.claim.run
+        text = f"{_tick(run)} claimed, attempt {run.attempt} [pid {os.getpid()}]"
+        _log.debug(text, extra=_facts(run))
+
+
+def run_overdue(event: events.RunOverdue) -> None:
+    """WARNING: it may be stuck, and nobody can stop it."""
+    run, timeout = event.claim.run, spell_span(event.claim.definition.timeout_us)
+    text = (
+        f"{_tick(run)} is past its timeout of {timeout} and goes on, because this mode cannot "
+        f"stop it; runs left behind here: {event.left_behind} [pid {os.getpid()}]"
+    )
+    _log.warning(text, extra=_facts(run) | {"pulse_left_behind": event.left_behind})
+
+
+def run_abandoned(event: events.RunAbandoned) -> None:
+    """WARNING: a process died in the middle of it."""
+    run = event.run
+    text = f"{_tick(run)} abandoned: {run.holder or 'its holder'} died or fell silent for a lease"
+    if run.attempt > 1:
+        text = f"{text}, attempt {run.attempt}"
+    _log.warning(text, extra=_facts(run) | {"pulse_outcome": Outcome.ABANDONED.value})
+
+
+def claim_lost(event: events.ClaimLost) -> None:
+    """WARNING: it did run, and history says otherwise."""
+    line = ended_line(event.claim.run, event.result, os.getpid())
+    text = f"{line}, but its claim had been lost: the store keeps what was recorded before"
+    _log.warning(text, extra=_facts_of_end(event.claim, event.result))
+
+
+def tick_missed(event: events.TickMissed) -> None:
+    """WARNING: nobody was there in time."""
+    run = event.run
+    text = f"{_tick(run)} missed: {_fire_times(run)} passed with nobody to run it in time"
+    _log.warning(text, extra=_facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count})
+
+
+def tick_skipped(event: events.TickSkipped) -> None:
+    """INFO: the task's policy at work."""
+    if _log.isEnabledFor(logging.INFO):
+        run = event.run
+        text = f"{_tick(run)} skipped: {_fire_times(run)} found an earlier run still going"
+        extra = _facts(run) | {"pulse_outcome": "skipped", "pulse_count": run.count}
+        _log.info(text, extra=extra)
+
+
+def store_lost(event: events.StoreLost) -> None:
+    """ERROR: no task runs until the store is back."""
+    _log.error("the store does not answer, nothing runs until it does: %s", event.error)
+
+
+def store_back(event: events.StoreBack) -> None:
+    """INFO: the end of an outage."""
+    _log.info("the store answers again after %s", length(event.after_us))
+
+
+def step_failed(event: events.StepFailed) -> None:
+    """ERROR with its traceback: it should not happen."""
+    error = event.error
+    about = f" with task {event.task}" if event.task else ""
+    _log.error(
+        "the scheduler goes on after an unexpected error%s",
+        about,
+        exc_info=(type(error), error, error.__traceback__),
+        extra={"pulse_task": event.task},
+    )
+
+
+def scheduler_started(event: events.SchedulerStarted) -> None:
+    """INFO: who takes part, and how far once reaches."""
+    number = "1 task" if event.tasks == 1 else f"{event.tasks} tasks"
+    reach = _REACH.get(event.reach, event.reach)
+    text = f"started with {number}, mode {event.mode}, store {event.store}: {reach}"
+    extra = {
+        "pulse_holder": event.holder,
+        "pulse_mode": event.mode,
+        "pulse_store": event.store,
+        "pulse_reach": event.reach,
+    }
+    _log.info("%s [pid %d]", text, os.getpid(), extra=extra)
+
+
+def scheduler_stopped(event: events.SchedulerStopped) -> None:
+    """INFO, or WARNING when it cost running work."""
+    level = logging.WARNING if event.interrupted else logging.INFO
+    text = f"stopped; runs that did not end in time: {event.interrupted} [pid {os.getpid()}]"
+    _log.log(level, text, extra={"pulse_holder": event.holder})
+
+
+def configs_differ(event: events.ConfigsDiffer) -> None:
+    """INFO: normal in a rolling deploy."""
+    if event.tasks:
+        names = ", ".join(event.tasks)
+        _log.info("newer definitions stand, so this process leaves these tasks alone: %s", names)
+    else:
+        _log.info("all definitions of this process stand again")
+
+
+def notice(event: events.Notice) -> None:
+    """WARNING: a person should know."""
+    _log.warning("%s", event.text)
+
+
+def ended_line(run: Run, result: Result, pid: int) -> str:
+    """Return the one line that says how a run went."""
+    status = f" {result.status}" if result.status else ""
+    late = result.started_at - run.fire_time
+    words = [
+        f"{_tick(run)} {result.outcome.value}{status} in {length(result.took_us)}",
+        f"{length(abs(late))} {'late' if late >= 0 else 'early'}",
+    ]
+    if run.attempt > 1:
+        words.append(f"attempt {run.attempt}")
+    if run.trigger.value != "schedule":
+        words.append(run.trigger.value)
+    return f"{', '.join(words)} [pid {pid}]"
+
+
+def told(result: Result) -> str:
+    """Return what a run that did not succeed said, to follow its line; empty for a success.
+
+    A traceback is whole, its last line first; of a reply's body there are the first lines.
+    """
+    if result.outcome is _SUCCEEDED or not result.message:
+        return ""
+    lines = [_harmless(line.expandtabs()) for line in result.message.splitlines()]
+    if result.status is not None:
+        lines = [line[:_LONGEST_LINE] for line in lines if line.strip()][:_BODY_LINES] or [""]
+    summary, *rest = lines
+    if summary.endswith("Traceback (most recent call last):"):
+        summary, rest = _last_words(lines), lines
+    return f": {summary}" + "".join(f"\n    {line}" for line in rest)
+
+
+def _last_words(lines: list[str]) -> str:
+    return next((line for line in reversed(lines) if line[:1].strip()), lines[-1])
+
+
+def length(span: Span) -> str:
+    """Return a span as people read it: `0.4 ms`, `12 ms`, `1.53 s`, `2m5s`."""
+    if span < _TENTHS:
+        return f"{span / 1_000:.1f} ms"
+    if span < SECOND:
+        return f"{span // 1_000} ms"
+    if span < 60 * SECOND:
+        return f"{span / SECOND:.2f} s"
+    return spell_span(span - span % SECOND)
+
+
+def _tick(run: Run) -> str:
+    return f"{_harmless(run.task)} {rfc3339(run.fire_time)}"
+
+
+def _fire_times(run: Run) -> str:
+    return "1 fire time" if run.count == 1 else f"{run.count} fire times from then on"
+
+
+def _harmless(line: str) -> str:
+    """Keep control characters, which terminals obey, out of the log."""
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+
+
+def _facts(run: Run) -> Extra:
+    return {
+        "pulse_task": run.task,
+        "pulse_fire_time": rfc3339(run.fire_time),
+        "pulse_run_id": run.id,
+        "pulse_attempt": run.attempt,
+        "pulse_trigger": run.trigger.value,
+        "pulse_worker_pid": os.getpid(),
+    }
+
+
+def _facts_of_end(claim: Claim, result: Result) -> Extra:
+    return _facts(claim.run) | {
+        "pulse_outcome": result.outcome.value,
+        "pulse_status": result.status,
+        "pulse_lateness_ms": (result.started_at - claim.run.fire_time) / 1_000,
+        "pulse_duration_ms": result.took_us / 1_000,
+    }

@@ -1,0 +1,355 @@
+"""What the log says of each event, and at which level."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from claims import FIRE_TIME, make_claim
+
+from pulse import events
+from pulse.log import length, subscribe_log, told
+from pulse.run import Outcome, Result, Trigger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Say = Callable[[events.Event], logging.LogRecord]
+
+
+@pytest.fixture(autouse=True)
+def pid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is number 123."""
+    monkeypatch.setattr("os.getpid", lambda: 123)
+
+
+@pytest.fixture
+def bus() -> events.Bus:
+    """A bus with the log listener on it."""
+    bus = events.Bus()
+    subscribe_log(bus)
+    return bus
+
+
+@pytest.fixture
+def say(bus: events.Bus, caplog: pytest.LogCaptureFixture) -> Say:
+    """Emits an event and returns the one record that came of it."""
+    caplog.set_level(logging.DEBUG, "pulse")
+
+    def say(event: events.Event) -> logging.LogRecord:
+        bus.emit(event)
+        (record,) = caplog.records
+        return record
+
+    return say
+
+
+def ended(outcome: Outcome = Outcome.SUCCEEDED, /, **parts: object) -> events.RunEnded:
+    """Return the end of a run that was 3 ms late and took 12."""
+    claim = make_claim(
+        trigger=parts.pop("trigger", Trigger.SCHEDULE), attempt=parts.pop("attempt", 1)
+    )
+    started = FIRE_TIME + parts.pop("late", 3_000)
+    return events.RunEnded(claim, Result(outcome, started, 12_345, **parts))
+
+
+def test_a_success_is_one_readable_line(say: Say) -> None:
+    """Task, fire time, outcome, status, duration, lateness, worker."""
+    record = say(ended(status=200, message="deleted 3"))
+    assert (record.levelname, record.name) == ("INFO", "pulse")
+    assert record.getMessage() == (
+        "cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3.0 ms late [pid 123]"
+    )
+
+
+def test_attempt_and_trigger_are_told_where_they_are_not_the_usual(say: Say) -> None:
+    """The first try on schedule goes without saying."""
+    record = say(ended(status=200, attempt=2, trigger=Trigger.MANUAL))
+    assert record.getMessage().endswith("3.0 ms late, attempt 2, manual [pid 123]")
+
+
+def test_a_run_that_began_before_its_time_is_early(say: Say) -> None:
+    """The clocks of two hosts may disagree."""
+    assert "3.0 ms early" in say(ended(status=200, late=-3_000)).getMessage()
+
+
+def test_json_loggers_find_the_facts_in_the_record(say: Say) -> None:
+    """Each attribute begins with pulse_."""
+    record = say(ended(status=200))
+    facts = {name: value for name, value in vars(record).items() if name.startswith("pulse_")}
+    assert facts == {
+        "pulse_task": "cleanup",
+        "pulse_fire_time": "2026-11-23T07:00:00Z",
+        "pulse_run_id": make_claim().run.id,
+        "pulse_attempt": 1,
+        "pulse_trigger": "schedule",
+        "pulse_worker_pid": 123,
+        "pulse_outcome": "succeeded",
+        "pulse_status": 200,
+        "pulse_lateness_ms": 3.0,
+        "pulse_duration_ms": 12.345,
+    }
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.ABANDONED],
+    ids=lambda outcome: outcome.value,
+)
+def test_any_other_end_is_a_warning(say: Say, outcome: Outcome) -> None:
+    """It says how the run ended and what it said."""
+    record = say(ended(outcome, message="words"))
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        f"cleanup 2026-11-23T07:00:00Z {outcome.value} in 12 ms, 3.0 ms late [pid 123]: words"
+    )
+
+
+def test_a_traceback_is_whole_and_its_last_line_first(say: Say) -> None:
+    """What went wrong is in the line itself; where, below it."""
+    traceback = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no'
+    record = say(ended(Outcome.FAILED, message=traceback))
+    assert record.getMessage().splitlines() == [
+        "cleanup 2026-11-23T07:00:00Z failed in 12 ms, 3.0 ms late [pid 123]: ValueError: no",
+        "    Traceback (most recent call last):",
+        '      File "a.py", line 1',
+        "    ValueError: no",
+    ]
+
+
+def test_the_traceback_of_a_group_is_told_too() -> None:
+    """All its lines are indented."""
+    text = "  + Exception Group Traceback (most recent call last):\n  | ExceptionGroup: two"
+    assert told(Result(Outcome.FAILED, 0, 0, None, text)).startswith(":   | ExceptionGroup: two\n")
+
+
+def test_of_a_body_the_first_lines_are_told() -> None:
+    """An error page is long, and mostly empty lines."""
+    body = "\n\n".join(f"line {number}" for number in range(40))
+    assert told(Result(Outcome.FAILED, 0, 0, 500, body)).splitlines() == [
+        ": line 0",
+        "    line 1",
+        "    line 2",
+        "    line 3",
+        "    line 4",
+    ]
+
+
+def test_a_long_line_of_a_body_is_cut() -> None:
+    """Minified pages are one line."""
+    assert len(told(Result(Outcome.FAILED, 0, 0, 500, "x" * 2_000))) < 500
+
+
+@pytest.mark.parametrize("message", ["", " \n "], ids=["none", "blank"])
+def test_a_body_without_words_adds_none(message: str) -> None:
+    """There is nothing to tell."""
+    assert told(Result(Outcome.FAILED, 0, 0, 500, message)).strip(": ") == ""
+
+
+def test_no_reply_can_forge_a_line_or_move_the_cursor() -> None:
+    """Lines after the first are indented, and control characters are spelt."""
+    text = told(Result(Outcome.FAILED, 0, 0, 500, "a\r2026 INFO forged\x1b[2J\n"))
+    assert text == ": a\n    2026 INFO forged\\x1b[2J"
+
+
+def test_a_claimed_run_is_told_to_those_who_debug(say: Say) -> None:
+    """What began and has not ended can be found."""
+    record = say(events.RunClaimed(make_claim()))
+    assert record.levelname == "DEBUG"
+    assert record.getMessage() == "cleanup 2026-11-23T07:00:00Z claimed, attempt 1 [pid 123]"
+
+
+def test_an_overdue_run_is_a_warning(say: Say) -> None:
+    """It says which timeout passed, and how many such runs there are."""
+    record = say(events.RunOverdue(make_claim(timeout="90s"), 2))
+    assert record.levelname == "WARNING"
+    assert "past its timeout of 1m30s and goes on" in record.getMessage()
+    assert record.pulse_left_behind == 2
+
+
+@pytest.mark.parametrize(("attempt", "end"), [(1, "for a lease"), (2, "for a lease, attempt 2")])
+def test_an_abandoned_run_is_a_warning(say: Say, attempt: int, end: str) -> None:
+    """It names the holder that is gone."""
+    run = make_claim(attempt=attempt).run
+    record = say(events.RunAbandoned(run))
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        f"cleanup 2026-11-23T07:00:00Z abandoned: its holder died or fell silent {end}"
+    )
+
+
+def test_a_lost_claim_is_a_warning(say: Say) -> None:
+    """The run's end is told although the store refused it."""
+    event = ended(status=200)
+    record = say(events.ClaimLost(event.claim, event.result))
+    assert record.levelname == "WARNING"
+    assert "succeeded 200 in 12 ms" in record.getMessage()
+    assert "its claim had been lost" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 fire time passed"), (12, "12 fire times from then on passed")]
+)
+def test_missed_ticks_are_one_warning_with_their_count(say: Say, count: int, words: str) -> None:
+    """The fire time is that of the oldest."""
+    record = say(events.TickMissed(_passed(count)))
+    assert (record.levelname, record.pulse_count) == ("WARNING", count)
+    assert record.getMessage() == (
+        f"cleanup 2026-11-23T07:00:00Z missed: {words} with nobody to run it in time"
+    )
+
+
+def test_skipped_ticks_are_told_at_info(say: Say) -> None:
+    """Overlap is the task's own policy."""
+    record = say(events.TickSkipped(_passed(1)))
+    assert (record.levelname, record.pulse_outcome) == ("INFO", "skipped")
+    assert "skipped: 1 fire time found an earlier run still going" in record.getMessage()
+
+
+def test_a_store_outage_is_an_error(say: Say) -> None:
+    """Nothing runs while it lasts."""
+    record = say(events.StoreLost("disk I/O error"))
+    assert record.levelname == "ERROR"
+    assert record.getMessage().endswith("nothing runs until it does: disk I/O error")
+
+
+def test_the_end_of_an_outage_is_told_at_info(say: Say) -> None:
+    """With how long it took."""
+    record = say(events.StoreBack(125_000_000))
+    assert (record.levelname, record.getMessage()) == (
+        "INFO",
+        "the store answers again after 2m5s",
+    )
+
+
+@pytest.mark.parametrize(("task", "words"), [("", "error"), ("cleanup", "error with task cleanup")])
+def test_a_failed_step_is_an_error_with_its_traceback(say: Say, task: str, words: str) -> None:
+    """The task is named where it is known."""
+    error = ValueError("unforeseen")
+    record = say(events.StepFailed(error, task))
+    assert record.levelname == "ERROR"
+    assert record.getMessage() == f"the scheduler goes on after an unexpected {words}"
+    assert record.exc_info == (ValueError, error, None)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "reach", "words"),
+    [
+        (1, "host", "1 task, mode gevent, store x: each tick runs once on this host [pid 123]"),
+        (2, "fleet", "2 tasks, mode gevent, store x: each tick runs once among all that share"),
+        (2, "process", "each tick runs once in this process, and in every other one too"),
+    ],
+    ids=["host", "fleet", "process"],
+)
+def test_the_start_says_how_far_once_reaches(say: Say, tasks: int, reach: str, words: str) -> None:
+    """One line at INFO."""
+    record = say(events.SchedulerStarted("h:1:n", "gevent", "x", reach, tasks))
+    assert record.levelname == "INFO"
+    assert words in record.getMessage()
+
+
+@pytest.mark.parametrize(("interrupted", "level"), [(0, "INFO"), (2, "WARNING")])
+def test_a_stop_that_cost_runs_is_a_warning(say: Say, interrupted: int, level: str) -> None:
+    """One that cost none is not."""
+    record = say(events.SchedulerStopped("h:1:n", interrupted))
+    assert record.levelname == level
+    assert f"did not end in time: {interrupted} [pid 123]" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "words"), [(("a", "b"), "leaves these tasks alone: a, b"), ((), "stand again")]
+)
+def test_differing_configurations_are_told_at_info(
+    say: Say, tasks: tuple[str, ...], words: str
+) -> None:
+    """They are normal in a rolling deploy."""
+    record = say(events.ConfigsDiffer(tasks))
+    assert record.levelname == "INFO"
+    assert record.getMessage().endswith(words)
+
+
+def test_a_notice_is_a_warning_in_its_own_words(say: Say) -> None:
+    """A percent sign in it is only that."""
+    record = say(events.Notice("100% here"))
+    assert (record.levelname, record.getMessage()) == ("WARNING", "100% here")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(ended(status=200), id="ended"),
+        pytest.param(events.RunClaimed(make_claim()), id="claimed"),
+        pytest.param(events.TickSkipped(make_claim().run), id="skipped"),
+    ],
+)
+def test_nothing_is_spelt_for_a_line_that_nobody_reads(
+    bus: events.Bus,
+    event: events.Event,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The level is asked before any text is made."""
+    caplog.set_level(logging.WARNING, "pulse")
+    spelt: list[object] = []
+    monkeypatch.setattr("pulse.log.rfc3339", spelt.append)
+    bus.emit(event)
+    assert (spelt, caplog.records) == ([], [])
+
+
+def test_every_kind_of_event_is_heard(bus: events.Bus) -> None:
+    """An event that is added must be given a line."""
+    kinds = [kind for kind in events.Event.__subclasses__() if kind.__module__ == events.__name__]
+    assert [kind for kind in kinds if not bus.heard(kind)] == []
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        (0, "0.0 ms"),
+        (440, "0.4 ms"),
+        (9_900, "9.9 ms"),
+        (12_900, "12 ms"),
+        (999_999, "999 ms"),
+        (1_534_000, "1.53 s"),
+        (125_400_000, "2m5s"),
+        (90_061_000_000, "1d1h1m1s"),
+    ],
+)
+def test_lengths_are_spelt_for_people(span: int, expected: str) -> None:
+    """With no more digits than anybody reads."""
+    assert length(span) == expected
+
+
+FAILING_RUN = """
+import logging
+from pulse.events import Bus, RunEnded
+from pulse.log import subscribe_log
+from pulse.run import Claim, Outcome, Result, Run
+from pulse.task import Task, define
+
+bus = Bus()
+subscribe_log(bus)
+run = Run(id="0" * 32, task="cleanup", fire_time=0)
+claim = Claim(run, define("cleanup", Task(action="x", interval=1)), 1)
+bus.emit(RunEnded(claim, Result(Outcome.SUCCEEDED, 0, 1, 200)))
+bus.emit(RunEnded(claim, Result(Outcome.FAILED, 0, 1, 500, "no such table")))
+assert not logging.getLogger().handlers and not logging.getLogger("pulse").handlers
+"""
+
+
+def test_failures_show_on_stderr_where_no_logging_is_set_up() -> None:
+    """Nothing is installed for that, and successes are silent."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING_RUN], capture_output=True, text=True, check=True, timeout=30
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cleanup 1970-01-01T00:00:00Z failed 500 in 0.0 ms, 0.0 ms late [pid ")
+    assert line.endswith("]: no such table")
+
+
+def _passed(count: int) -> events.Run:
+    run = make_claim().run
+    return type(run)(id=run.id, task=run.task, fire_time=run.fire_time, count=count, attempt=0)
