@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import bottle
@@ -104,6 +105,13 @@ def test_a_stale_request_of_bottle_opens_nothing() -> None:
     with pytest.raises(RefusedError):
         only(lambda: "done")()
     assert started == ["200 OK"]
+
+
+def test_a_thread_without_a_request_opens_nothing() -> None:
+    """Where no framework has a request at hand nobody vouches for the call."""
+    view = only(lambda: "done")
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RefusedError):
+        pool.submit(view).result()
 
 
 async def asynchronous() -> None:
