@@ -91,6 +91,7 @@ def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     """Answer with the process id, after `?nap=` seconds."""
     query = environ.get("QUERY_STRING", "")
     if query.startswith("nap="):
+        write_event("requested", "app")
         time.sleep(float(query.removeprefix("nap=")))
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]

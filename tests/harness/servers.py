@@ -32,7 +32,7 @@ T = TypeVar("T")
 HARNESS = Path(__file__).parent
 BIN = Path(sys.executable).parent
 READY_S = 20.0
-STOP_S = 15.0
+STOP_S = 10.0
 _dice = random.SystemRandom()  # the seeded one gives every xdist worker the same ports
 
 

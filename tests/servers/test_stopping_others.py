@@ -1,0 +1,116 @@
+"""uWSGI drains at its exit; simple servers drain on Ctrl-C, and die at once on TERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from servers import free_port, program
+from witnessed import Witnessed, uwsgi
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.server
+
+PYWSGI = (
+    "from gevent import monkey; monkey.patch_all()\n"
+    "from gevent.pywsgi import WSGIServer\n"
+    "from probe_app import app\n"
+    "try:\n"
+    "    WSGIServer(('127.0.0.1', {port}), app).serve_forever()\n"
+    "except KeyboardInterrupt:\n"
+    "    pass\n"
+)
+
+
+def waitress(folder: Path, environ: dict[str, str]) -> Witnessed:
+    """Return a waitress-serve, not yet started, that serves the probe."""
+    port = free_port()
+    command = [program("waitress-serve"), "--listen", f"127.0.0.1:{port}", "probe_app:app"]
+    return Witnessed(command, port=port, folder=folder, environ=environ)
+
+
+def pywsgi(folder: Path, environ: dict[str, str]) -> Witnessed:
+    """Return a program with gevent's own server, not yet started."""
+    port = free_port()
+    command = [sys.executable, "-c", PYWSGI.replace("{port}", str(port))]
+    return Witnessed(command, port=port, folder=folder, environ=environ)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
+def test_uwsgi_drains_each_worker(
+    lazy: tuple[str, ...], number: signal.Signals, tmp_path: Path
+) -> None:
+    """Each worker ends its work at its exit, within uWSGI's mercy."""
+    options = ("--master", "--processes", "2", "--worker-reload-mercy", "9", *lazy)
+    with uwsgi(tmp_path, *options, environ={"PROBE_NAP": "0.3"}) as server:
+        begun = server.wait_begun(2)
+        server.stop(number)
+
+    assert sorted(server.pids("ended")) == sorted(begun)
+    assert {event.rest for event in server.events("end")} == {("9.0",)}
+    assert "Traceback" not in server.log_text()
+
+
+def test_uwsgi_leaves_a_minute_by_default(tmp_path: Path) -> None:
+    """With no mercy set, the limit is uWSGI's default."""
+    with uwsgi(tmp_path, "--master", "--processes", "1") as server:
+        server.wait_begun(1)
+        server.stop()
+
+    assert [event.rest for event in server.events("end")] == [("60.0",)]
+
+
+@pytest.mark.parametrize("serve", [waitress, pywsgi])
+def test_ctrl_c_drains(serve: object, tmp_path: Path) -> None:
+    """Ctrl-C lets work end before the interpreter does, with no limit known."""
+    with serve(tmp_path, {"PROBE_NAP": "0.3"}) as server:
+        server.get()
+        status = server.stop(signal.SIGINT)
+
+    assert status == 0
+    assert [event.rest for event in server.events("end")] == [("None",)]
+    assert len(server.events("ended")) == 1
+    assert "Traceback" not in server.log_text()
+
+
+@pytest.mark.parametrize("serve", [waitress, pywsgi])
+def test_ctrl_c_again_cuts_the_drain_short(serve: object, tmp_path: Path) -> None:
+    """Whoever presses Ctrl-C twice does not wait for the drain, and sees no traceback."""
+    with serve(tmp_path, {"PROBE_NAP": "20"}) as server:
+        server.get()
+        server.signal(signal.SIGINT)
+        server.wait_events("end")
+        server.stop(signal.SIGINT, timeout=4.0)
+
+    assert [event.rest for event in server.events("end")] == [("None",), ("1.0",)]
+    assert len(server.events("ended")) == 1
+    assert "Traceback" not in server.log_text()
+
+
+@pytest.mark.parametrize("serve", [waitress, pywsgi])
+def test_an_idle_exit_is_not_delayed(serve: object, tmp_path: Path) -> None:
+    """From the last word of an idle process until it is gone, it takes less than 0.2 s."""
+    with serve(tmp_path, {}) as server:
+        server.get()
+        server.signal(signal.SIGINT)
+        server.wait_events("ended")
+        began = time.monotonic()
+        server.wait_ended()
+
+        assert time.monotonic() - began < 0.2
+
+
+def test_term_ends_waitress_at_once(tmp_path: Path) -> None:
+    """Waitress sets no handler for TERM, and pulse sets none either: leases do the rest."""
+    with waitress(tmp_path, {"PROBE_NAP": "20"}) as server:
+        server.wait_begun(1)
+        status = server.stop(signal.SIGTERM, timeout=2.0)
+
+    assert status in {-signal.SIGTERM, 0}
+    assert server.events("end") == []
