@@ -62,6 +62,10 @@ class EngineError(PulseError):
     """An engine cannot run with the given settings in this process."""
 
 
+class RefusedError(PulseError):
+    """A request from outside came to a view that answers pulse alone, in an unknown framework."""
+
+
 class UnknownTaskError(PulseError, LookupError):
     """No task of that name is known to the store."""
 

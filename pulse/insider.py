@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from pulse.errors import BadValueError, PulseError
+from pulse.errors import BadValueError, RefusedError
 from pulse.guard import forbid, is_run
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ _REFUSALS = {
     "bottle": ("bottle", "HTTPError"),
 }
 """The 403 of a framework, by the package of its request: module and exception."""
-
-
-class RefusedError(PulseError):
-    """A request from outside came to a view that answers pulse alone, in an unknown framework."""
 
 
 def only(view: Callable[P, R]) -> Callable[P, R]:

@@ -10,8 +10,8 @@ import bottle
 import pytest
 
 import pulse
-from pulse.errors import BadValueError
-from pulse.insider import RefusedError, only
+from pulse.errors import BadValueError, RefusedError
+from pulse.insider import only
 from pulse.run import Run
 
 RUN = Run(id="1", task="cleanup", fire_time=0)
