@@ -104,5 +104,5 @@ class Interval:
 
 
 # The slots' own setters: `object.__setattr__` by name costs three times as much.
-_set_every: Callable[[Interval, Span], None] = Interval.every_us.__set__  # type: ignore[attr-defined] # a slot's descriptor
-_set_start: Callable[[Interval, Instant | None], None] = Interval.start_us.__set__  # type: ignore[union-attr] # likewise
+_set_every: Callable[[Interval, Span], None] = vars(Interval)["every_us"].__set__
+_set_start: Callable[[Interval, Instant | None], None] = vars(Interval)["start_us"].__set__
