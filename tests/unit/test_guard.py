@@ -9,9 +9,11 @@ from wsgiref.validate import validator
 
 import pytest
 import routers
+from claims import make_claim
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pulse.dispatch import Dispatcher
 from pulse.errors import ConfigError
 from pulse.guard import LONGEST_PASSED, MOST_PASSED, PULSE_HEADERS, Guard, forbid, is_run
 from pulse.run import Run
@@ -413,3 +415,16 @@ def test_the_run_in_the_environ_is_the_proof() -> None:
 def test_nothing_that_comes_over_the_wire_is_a_proof(environ: dict[str, object]) -> None:
     """Headers end up as text under HTTP names, whatever they are called."""
     assert not is_run(environ)
+
+
+def test_the_headers_that_outsiders_lose_are_those_that_pulse_sends() -> None:
+    """None of the names that a run carries can come from outside."""
+    sent: dict[str, object] = {}
+
+    def app(environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
+        sent.update(environ)
+        start_response("200 OK", [])
+        return []
+
+    Dispatcher(app, multithread=True).call(make_claim())
+    assert {name for name in sent if name.startswith("HTTP_X_PULSE_")} == set(PULSE_HEADERS)
