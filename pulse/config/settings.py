@@ -36,7 +36,7 @@ SETTINGS = table(
     ),
     Setting(
         name="mode",
-        convert=words.word,
+        convert=words.mode,
         kind="threading, gevent, processing, auto or inline",
         default="threading",
         help="The engine that runs happen in; other packages may add modes.",

@@ -6,12 +6,14 @@ As in `pulse.convert`, each returns the value or raises `BadValueError`.
 from __future__ import annotations
 
 import re
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from pulse.clock import SECOND
 from pulse.convert import duration, text
-from pulse.errors import BadValueError
+from pulse.engine.registry import GROUP, OWN_MODES
+from pulse.errors import BadValueError, did_you_mean
 
 if TYPE_CHECKING:
     from pulse.clock import Span
@@ -42,9 +44,16 @@ def _is_segment(segment: str) -> bool:
     return segment not in {".", ".."} and _SEGMENT.fullmatch(segment) is not None
 
 
-def word(value: object) -> str:
-    """Return a word in lower case, without surrounding blanks."""
-    return text(value).lower()
+def mode(value: object) -> str:
+    """Return a mode of pulse's own, in any case, or one that another package adds."""
+    found = text(value)
+    if found.lower() in OWN_MODES:
+        return found.lower()
+    added = entry_points(group=GROUP).names
+    if found in added:
+        return found
+    known = (*OWN_MODES, *sorted(added))
+    raise BadValueError(f"one of {', '.join(known)}", value, hint=did_you_mean(found, known))
 
 
 def name(value: object) -> str:
