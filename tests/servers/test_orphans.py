@@ -1,0 +1,129 @@
+"""Children of mode processing outlive their parent by nothing, however it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from signal import SIGKILL
+from typing import TYPE_CHECKING
+
+import pytest
+from servers import HARNESS, is_alive, server_environment, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.server
+
+GONE_S = 2.0
+
+
+class Host:
+    """A process with an engine, and what its application notes."""
+
+    def __init__(self, folder: Path, kind: str, *paths: str) -> None:
+        self.notes = folder / "notes"
+        self.notes.touch()
+        command = [sys.executable, str(HARNESS / "engine_host.py"), kind, "child_app:app", *paths]
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=server_environment(extra={"NOTES": str(self.notes)}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def hear(self) -> list[object]:
+        """Return the next line that the host tells."""
+        assert self.process.stdout is not None
+        line: list[object] = json.loads(self.process.stdout.readline())
+        return line
+
+    def noted(self, word: str) -> int:
+        """Return the process id beside a word, once it is there."""
+        return wait_until(lambda: self._find(word), what=f"the note {word}")
+
+    def end(self) -> tuple[str, int]:
+        """Let the host stop by itself; return what it still told, and its exit status."""
+        told, _ = self.process.communicate(timeout=20)
+        return told, self.process.returncode
+
+    def close(self) -> None:
+        """End the host, whatever it does."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _find(self, word: str) -> int:
+        lines = [line.split() for line in self.notes.read_text().splitlines()]
+        return next((int(pid) for name, pid in lines if name == word), 0)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Host]]:
+    """Start hosts, and end them after the test."""
+    hosts: list[Host] = []
+
+    def begin(kind: str, *paths: str) -> Host:
+        hosts.append(Host(tmp_path, kind, *paths))
+        return hosts[-1]
+
+    yield begin
+    for host in hosts:
+        host.close()
+
+
+@pytest.mark.parametrize("path", ["/nap", "/native", "/stubborn"])
+def test_a_busy_child_dies_with_its_parent(start: Callable[..., Host], path: str) -> None:
+    """A child that waits, that computes in native code, or that ignores TERM is gone."""
+    host = start("plain", path)
+    child = host.noted("busy")
+    host.process.send_signal(SIGKILL)
+    wait_until(lambda: not is_alive(child), GONE_S, "the child is gone")
+
+
+def test_what_a_child_has_started_dies_with_its_parent(start: Callable[..., Host]) -> None:
+    """A process of the app's own making is gone, too."""
+    host = start("plain", "/family")
+    family = host.noted("busy"), host.noted("offspring")
+    host.process.send_signal(SIGKILL)
+    wait_until(lambda: not any(map(is_alive, family)), GONE_S, "the family is gone")
+
+
+def test_an_idle_child_dies_with_its_parent(start: Callable[..., Host]) -> None:
+    """A child between two runs is gone."""
+    host = start("plain", "/pid")
+    child = int(str(host.hear()[1]))
+    host.process.send_signal(SIGKILL)
+    wait_until(lambda: not is_alive(child), GONE_S, "the child is gone")
+
+
+def test_a_fork_of_the_parent_keeps_no_child_alive(start: Callable[..., Host]) -> None:
+    """A sibling that holds the lifeline open does not stand for the parent."""
+    host = start("forked", "/nap")
+    fork, child = int(str(host.hear()[1])), host.noted("busy")
+    host.process.send_signal(SIGKILL)
+    wait_until(lambda: not is_alive(child), GONE_S, "the child is gone")
+    was_alive = is_alive(fork)
+    os.kill(fork, SIGKILL)
+    assert was_alive
+
+
+def test_a_parent_that_stops_leaves_no_child(start: Callable[..., Host]) -> None:
+    """An ordinary end stops the engine, and with it every child."""
+    host = start("plain", "/pid")
+    child = int(str(host.hear()[1]))
+    assert host.end()[1] == 0
+    assert not is_alive(child)
+
+
+def test_children_work_below_a_parent_patched_by_gevent(start: Callable[..., Host]) -> None:
+    """Runs, deaths and timeouts are told as they are, and the hub goes on meanwhile."""
+    host = start("patched", "/pid", "/exit", "/nap", "/pid")
+    outcomes = [host.hear()[0] for _ in range(4)]
+    told, status = host.end()
+    assert (outcomes, status) == (["succeeded", "failed", "timed_out", "succeeded"], 0)
+    assert json.loads(told)[1] < 1.0
