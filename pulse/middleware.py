@@ -8,16 +8,17 @@ from pulse.announce import Announcement, announce
 from pulse.clock import SystemClock
 from pulse.compose import Assembly
 from pulse.config.load import load, load_paste
+from pulse.config.settings import Settings
 from pulse.guard import PULSE_HEADERS, forbid, is_run
 from pulse.policy import Start
 from pulse.serving import arrange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Unpack
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from pulse.config.settings import Keywords, Settings
+    from pulse.config.settings import Keywords
     from pulse.events import Bus
     from pulse.handle import Handle
 
@@ -31,7 +32,8 @@ class PulseMiddleware:
 
     Args:
         app: the WSGI application (PEP 3333) that holds the scheduled views.
-        config: settings as an ini file has them: `{"pulse.config.context": "sessions", ...}`.
+        config: settings as an ini file has them: `{"pulse.config.context": "sessions", ...}`,
+            or `Settings` that are loaded already.
         keywords: the same settings as Python values; one given here wins over *config*.
 
     Raises:
@@ -44,17 +46,18 @@ class PulseMiddleware:
     def __init__(
         self,
         app: WSGIApplication,
-        config: Mapping[str, object] | None = None,
+        config: Mapping[str, object] | Settings | None = None,
         **keywords: Unpack[Keywords],
     ) -> None:
-        self._install(app, load(config, keywords))
-
-    @classmethod
-    def of(cls, app: WSGIApplication, settings: Settings) -> PulseMiddleware:
-        """Return the middleware of settings that are loaded already."""
-        made = cls.__new__(cls)
-        made._install(app, settings)
-        return made
+        settings = config if isinstance(config, Settings) else load(config, keywords)
+        assembly = Assembly(app, settings, clock=SystemClock())
+        heard = announce(Announcement(settings.digest, app, assembly.extra))
+        start = Start.OFF if heard else settings.start
+        self._app = app
+        self._assembly = assembly
+        self._handle = assembly.handle
+        self._guard = assembly.guard
+        self._arrangement = arrange(assembly, start=start, notice=assembly.note)
 
     @property
     def scheduler(self) -> Handle:
@@ -86,21 +89,12 @@ class PulseMiddleware:
         environ["pulse.scheduler"] = self._handle
         return self._app(environ, start_response)
 
-    def _install(self, app: WSGIApplication, settings: Settings) -> None:
-        self._app = app
-        self._assembly = assembly = Assembly(app, settings, clock=SystemClock())
-        self._handle = assembly.handle
-        self._guard = assembly.guard
-        heard = announce(Announcement(settings.digest, app, assembly.extra))
-        start = Start.OFF if heard else settings.start
-        self._arrangement = arrange(assembly, start=start, notice=assembly.note)
-
 
 def pulse_filter_app_factory(
     app: WSGIApplication, global_conf: Mapping[str, str], **local_conf: str
 ) -> PulseMiddleware:
     """Return *app* wrapped by pulse; the `paste.filter_app_factory` of `egg:pulse`."""
-    return PulseMiddleware.of(app, load_paste(global_conf, local_conf))
+    return PulseMiddleware(app, load_paste(global_conf, local_conf))
 
 
 def _drop_forged(environ: WSGIEnvironment) -> None:

@@ -38,6 +38,10 @@ LONGEST_SLEEP: Span = SECOND
 """The loop looks at least this often: somebody may have set the clock, or triggered a task."""
 
 BEAT_EVERY: Span = SECOND
+
+SOON: Span = 2_000
+"""A run's end does not cut a sleep of this length short: ends are recorded together."""
+
 LAST_TRIES = 3
 _JOIN: Span = 5 * SECOND
 
@@ -80,6 +84,7 @@ class Scheduler:
         self._renew_at: Span = 0
         self._beat_at: Span = 0
         self._superseded: tuple[str, ...] = ()
+        self._sleep: Span = LONGEST_SLEEP
         self._synced = False
         self._opened = False
         self._quiet = False
@@ -153,7 +158,9 @@ class Scheduler:
 
     def _loop(self) -> None:
         while not self._stopping:
-            self._engine.wait(self.step())
+            self._sleep = self.step()
+            self._engine.wait(self._sleep)
+            self._sleep = LONGEST_SLEEP  # what ends during a step cuts the next sleep short
         self.close()
 
     def step(self) -> Span:
@@ -197,7 +204,8 @@ class Scheduler:
 
     def _report(self, ending: Ending) -> None:
         self._ended.append(ending)
-        self._engine.wake()
+        if self._sleep > SOON:
+            self._engine.wake()
 
     def _record(self) -> None:
         batch = list(self._ended)
