@@ -1,0 +1,328 @@
+"""The store of one process: rows in a heap by fire time, gone when the process ends.
+
+Every promise of `pulse.store.base` holds among the threads of this process; a fleet of such
+stores ticks once in each process. One lock makes every call one consistent step.
+"""
+
+from __future__ import annotations
+
+import threading
+from heapq import heappop, heapreplace
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from pulse.errors import StoreInUseError, StoreUnavailableError, UnknownTaskError, did_you_mean
+from pulse.planner import BEFORE_TIME
+from pulse.policy import OnAbandoned
+from pulse.run import Claim, Run, Trigger
+from pulse.store.base import Beat, Claimed, Reach, Synced, TaskState
+from pulse.store.decide import (
+    LEASE_OVER,
+    UNWANTED,
+    abandoned_run,
+    place_of,
+    runs_again,
+    seen_first,
+    unheld_run,
+)
+from pulse.store.ledger import Ledger
+from pulse.store.rows import DueHeap, Row, change_row, decide_row, state_of
+from pulse.store.turn import Turn
+from pulse.store.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pulse.clock import Clock, Instant, Span
+    from pulse.run import Ending, Result
+    from pulse.store.base import Member
+    from pulse.store.ledger import Kept
+    from pulse.task import Definition
+
+
+class MemoryStore:
+    """Keeps rows and history in this process.
+
+    Args:
+        clock: tells when rows are due and leases end.
+        name: the space that run ids are made in, as `pulse.config.name` says.
+        keep_runs: how many ended runs are remembered, of all tasks together.
+
+    """
+
+    name = "memory:"
+    reach = Reach.PROCESS
+    blocking = False
+
+    def __init__(self, clock: Clock, *, name: str = "", keep_runs: int = 10_000) -> None:
+        self._clock = clock
+        self._space = name
+        self._member: Member | None = None
+        self._rows: dict[str, Row] = {}
+        self._due = DueHeap()
+        self._ledger = Ledger(keep_runs)
+        self._withdrawn: dict[str, Span] = {}
+        self._floors: dict[str, Instant] = {}
+        self._paused: set[str] = set()
+        self._order = 0
+
+    # Taking part -------------------------------------------------------------------------
+
+    def open(self, member: Member) -> None:
+        """Take part as *member*; the lock is made here, in the process that uses it."""
+        if self._member is not None:
+            raise StoreInUseError("this memory store is open already; each pulse has its own")
+        self._lock = threading.Lock()
+        self._watch: Watch[str] = Watch(member.lease_us)
+        self._member = member
+
+    def close(self) -> None:
+        """Take part no more; what was recorded stays until the process ends."""
+        self._member = None
+
+    def _here(self) -> Member:
+        if self._member is None:
+            raise StoreUnavailableError("this memory store is not open")
+        return self._member
+
+    # Tasks -------------------------------------------------------------------------------
+
+    def sync(self, definitions: Mapping[str, Definition]) -> Synced:
+        """Make rows for the tasks, and plan with their definitions from now on."""
+        member, now = self._here(), self._clock.wall()
+        added: list[str] = []
+        changed: list[str] = []
+        with self._lock:
+            for name, definition in definitions.items():
+                row = self._rows.get(name)
+                place = place_of(definition.scope, member)
+                if row is None or row.place != place:
+                    added.append(name)
+                    self._add(name, definition, place, now)
+                elif row.definition.digest != definition.digest:
+                    changed.append(name)
+                    change_row(row, definition, now)
+            self._withdraw(definitions)
+            self._due.rebuild(self._rows.values())
+            self._ledger.look_again()
+        return Synced(tuple(added), tuple(changed), ())
+
+    def _add(self, name: str, definition: Definition, place: str, now: Instant) -> None:
+        floor = self._floors.pop(name, BEFORE_TIME)
+        self._order += 1
+        row = Row(definition, place, seen_first(definition, now, floor=floor), self._order)
+        row.paused = name in self._paused
+        if self._ledger.open:
+            row.running = self._ledger.count_open(name, place)
+        self._rows[name] = row
+        if definition.run_at_start:
+            self._open_unheld(row, unheld_run(name, place=place, trigger=Trigger.STARTUP, now=now))
+
+    def _withdraw(self, definitions: Mapping[str, Definition]) -> None:
+        boot = self._clock.boot()
+        gone = self._rows.keys() - definitions.keys()
+        self._withdrawn = {name: self._withdrawn.get(name, boot) for name in gone}
+        for name, row in self._rows.items():
+            row.withdrawn = name in gone
+
+    def pause(self, name: str, *, paused: bool) -> None:
+        """Pause or resume a task; what passed while paused is missed."""
+        self._here()
+        with self._lock:
+            row = self._row(name)
+            if row.paused == paused:
+                return
+            row.paused = paused
+            if paused:
+                self._paused.add(name)
+            else:
+                self._paused.discard(name)
+                row.resumed_at = self._clock.wall()
+                self._due.push(row)
+
+    def tasks(self) -> list[TaskState]:
+        """Return the rows, by name."""
+        self._here()
+        with self._lock:
+            states = [state_of(row) for row in self._rows.values()]
+        return sorted(states, key=attrgetter("name"))
+
+    def _row(self, name: str) -> Row:
+        row = self._rows.get(name)
+        if row is None:
+            near = did_you_mean(name, self._rows)
+            raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
+        return row
+
+    # Claiming ----------------------------------------------------------------------------
+
+    def claim_due(self, limit: int) -> Claimed:
+        """Decide what is due, and open at most *limit* runs."""
+        member = self._here()
+        now, boot = self._clock.wall(), self._clock.boot()
+        turn = Turn(self._space, member, self._ledger, now=now, boot=boot, limit=limit)
+        with self._lock:
+            if limit > 0:
+                self._claim_unheld(turn)
+                self._claim_rows(turn)
+            wake_at = self._next_work()
+        if len(turn.claims) > 1:
+            turn.claims.sort(key=_fire_time)
+        return Claimed(turn.claims, turn.passed, now, wake_at)
+
+    def _claim_unheld(self, turn: Turn) -> None:
+        ledger = self._ledger
+        while len(turn.claims) < turn.limit:
+            first = ledger.next_unheld(self._is_wanted)
+            if first is None or first.run.retry_at is None or first.run.retry_at > turn.now:
+                return
+            run = ledger.take_unheld(holder=turn.holder, now=turn.now, mark=turn.boot).run
+            turn.claims.append(Claim(run, self._rows[run.task].definition, turn.good_until))
+
+    def _is_wanted(self, run: Run) -> bool:
+        row = self._rows.get(run.task)
+        return row is not None and not row.withdrawn and row.place == run.place
+
+    def _claim_rows(self, turn: Turn) -> None:
+        due, now, claims = self._due.entries, turn.now, turn.claims
+        again: list[Row] = []
+        while due and len(claims) < turn.limit:
+            fire_time, order, row = due[0]
+            if fire_time > now:
+                break
+            if row.cursor.next_fire != fire_time or row.paused or row.withdrawn:
+                heappop(due)
+                continue
+            decided = decide_row(row, now)
+            if decided is None:
+                row.parked = True
+                heappop(due)
+                continue
+            row.cursor = decided.cursor
+            following = decided.cursor.next_fire
+            if following is not None and following > now:
+                heapreplace(due, (following, order, row))
+            else:
+                heappop(due)
+                again.append(row)
+            turn.record(row, decided)
+        for row in again:
+            self._due.push(row)
+
+    def _open_unheld(self, row: Row, run: Run) -> None:
+        row.running += 1
+        row.skip = None
+        self._ledger.hold(run, 0)
+
+    def _next_work(self) -> Instant | None:
+        fire_time = self._due.first()
+        unheld = self._ledger.next_unheld(self._is_wanted)
+        if unheld is None or unheld.run.retry_at is None:
+            return fire_time
+        return unheld.run.retry_at if fire_time is None else min(fire_time, unheld.run.retry_at)
+
+    # Runs --------------------------------------------------------------------------------
+
+    def finish(self, endings: Sequence[Ending]) -> list[bool]:
+        """Record how runs ended; False stands where the claim was lost."""
+        self._here()
+        with self._lock:
+            return [self._finish(claim, result) for claim, result in endings]
+
+    def _finish(self, claim: Claim, result: Result) -> bool:
+        kept = self._ledger.held(claim)
+        if kept is None:
+            return False
+        if runs_again(result.outcome, claim.definition):
+            self._ledger.release(kept, self._clock.wall())
+            return True
+        kept.result = result
+        self._end(kept, kept.run)
+        return True
+
+    def _end(self, kept: Kept, run: Run) -> None:
+        self._ledger.end(kept, run)
+        row = self._rows.get(run.task)
+        if row is not None and row.place == run.place:
+            row.running -= 1
+            if row.parked:
+                self._due.push(row)
+
+    def renew(self, claims: Sequence[Claim]) -> list[bool]:
+        """Extend the leases of runs in progress; False stands where the claim was lost."""
+        self._here()
+        boot = self._clock.boot()
+        with self._lock:
+            return [self._renew(claim, boot) for claim in claims]
+
+    def _renew(self, claim: Claim, boot: Span) -> bool:
+        kept = self._ledger.held(claim)
+        if kept is None:
+            return False
+        kept.mark = boot
+        return True
+
+    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+        """Open an unheld manual run of a task, due now; None when overlap refuses it."""
+        self._here()
+        with self._lock:
+            row = self._row(name)
+            if row.running >= row.definition.room:
+                return None
+            now = self._clock.wall()
+            run = unheld_run(name, place=row.place, trigger=Trigger.MANUAL, now=now, body=body)
+            self._open_unheld(row, run)
+            return run
+
+    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
+        """Return the newest runs, newest first."""
+        self._here()
+        with self._lock:
+            return self._ledger.newest(task=task, limit=limit)
+
+    # Staying alive -----------------------------------------------------------------------
+
+    def beat(self) -> Beat:
+        """Abandon the runs whose leases have ended, and archive what nobody wants any more."""
+        member = self._here()
+        boot = self._clock.boot()
+        with self._lock:
+            held = {
+                kept.run.id: (kept.mark, member.lease_us)
+                for kept in self._ledger.open.values()
+                if kept.run.holder
+            }
+            lost = self._watch.look(held, boot)
+            abandoned = [self._abandon(self._ledger.open[run_id]) for run_id in sorted(lost)]
+            archived = self._archive(boot - 3 * member.lease_us)
+        return Beat(abandoned, archived, ())
+
+    def _abandon(self, kept: Kept) -> Run:
+        row = self._rows.get(kept.run.task)
+        if row is not None and row.definition.on_abandoned is OnAbandoned.RERUN:
+            self._ledger.release(kept, self._clock.wall())
+        else:
+            self._end(kept, abandoned_run(kept.run, LEASE_OVER))
+        return kept.run
+
+    def _archive(self, until: Span) -> tuple[str, ...]:
+        names = tuple(sorted(name for name, since in self._withdrawn.items() if since <= until))
+        for name in names:
+            del self._withdrawn[name]
+            row = self._rows.pop(name)
+            self._floors[name] = row.cursor.floor
+            self._end_unheld(name)
+        return names
+
+    def _end_unheld(self, name: str) -> None:
+        for kept in [*self._ledger.open.values()]:
+            if kept.run.task == name and not kept.run.holder:
+                self._end(kept, abandoned_run(kept.run, UNWANTED))
+
+    def members(self) -> list[Member]:
+        """Return this process alone."""
+        return [self._here()]
+
+
+def _fire_time(claim: Claim) -> Instant:
+    return claim.run.fire_time

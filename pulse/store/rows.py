@@ -1,0 +1,104 @@
+"""The rows of a memory store, and the heap that gives the next one that is due."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pulse.planner import BEFORE_TIME, Cursor, moved_cursor, plan
+from pulse.store.base import TaskState
+from pulse.store.decide import plan_resumed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pulse.clock import Instant
+    from pulse.planner import Plan
+    from pulse.store.ledger import Kept
+    from pulse.task import Definition
+
+
+class Row(msgspec.Struct, gc=False):
+    """A task's row; *parked* while it is due but waits for one of its runs to end."""
+
+    definition: Definition
+    place: str
+    cursor: Cursor
+    order: int
+    running: int = 0
+    paused: bool = False
+    parked: bool = False
+    withdrawn: bool = False
+    resumed_at: Instant | None = None
+    skip: Kept | None = None
+
+
+class DueHeap:
+    """Rows by next fire time; an entry that its row has left behind is stale and is dropped."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Instant, int, Row]] = []
+
+    def push(self, row: Row) -> None:
+        """Consider a row from its next fire time on."""
+        row.parked = False
+        if row.cursor.next_fire is not None:
+            heappush(self.entries, (row.cursor.next_fire, row.order, row))
+
+    def rebuild(self, rows: Iterable[Row]) -> None:
+        """Consider all of *rows*, and nothing else."""
+        self.entries = []
+        for row in rows:
+            row.parked = False
+            if row.cursor.next_fire is not None:
+                self.entries.append((row.cursor.next_fire, row.order, row))
+        heapify(self.entries)
+
+    def first(self) -> Instant | None:
+        """Return the next fire time of all, or None."""
+        entries = self.entries
+        while entries and is_stale(entries[0]):
+            heappop(entries)
+        return entries[0][0] if entries else None
+
+
+def is_stale(entry: tuple[Instant, int, Row]) -> bool:
+    """Return whether the row has moved, or takes no part now."""
+    fire_time, _, row = entry
+    return row.cursor.next_fire != fire_time or row.paused or row.withdrawn
+
+
+def decide_row(row: Row, now: Instant) -> Plan | None:
+    """Return the planner's answer for a row that is due; a resumed row is planned as one once."""
+    if row.resumed_at is None:
+        return plan(row.definition, row.cursor, row.running, now)
+    resumed_at, row.resumed_at = row.resumed_at, None
+    return plan_resumed(
+        row.definition, row.cursor, resumed_at=resumed_at, running=row.running, now=now
+    )
+
+
+def change_row(row: Row, definition: Definition, now: Instant) -> None:
+    """Give a row another definition; its cursor moves only when the schedule is another."""
+    if row.definition.schedule.spell() != definition.schedule.spell():
+        row.cursor = moved_cursor(definition, row.cursor, now)
+    row.definition = definition
+
+
+def state_of(row: Row) -> TaskState:
+    """Return a row as people are shown it."""
+    return TaskState(
+        name=row.definition.name,
+        place=row.place,
+        source="config",
+        digest=row.definition.digest,
+        paused=row.paused,
+        anchor=row.cursor.anchor,
+        next_fire=row.cursor.next_fire,
+        floor=None if row.cursor.floor == BEFORE_TIME else row.cursor.floor,
+        running=row.running,
+    )

@@ -1,0 +1,286 @@
+"""Claiming: one read that plans, then one short write that compares versions and commits."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from pulse.planner import Cursor
+from pulse.run import Claim, Outcome, Run, run_id
+from pulse.store.decide import passed_run, plan_resumed
+from pulse.store.sqlite.records import COLUMNS, insert_runs, read_run, run_of, trim_history
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.planner import Plan
+    from pulse.store.base import Member
+    from pulse.store.sqlite.file import Cell, Link
+    from pulse.task import Definition
+
+_CHUNK = 500
+
+_DUE = (
+    "SELECT next_fire, key, task, place, digest, anchor, floor, resumed_at, version, skip_id,"
+    " (SELECT count(*) FROM @runs r"
+    "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
+    " FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
+    " AND next_fire IS NOT NULL ORDER BY next_fire, key"
+)
+_UNHELD = (
+    f"SELECT {', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest"  # noqa: S608 - constants alone
+    " FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
+    " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
+    " ORDER BY r.retry_at, r.seq"
+)
+_VERSIONS = "SELECT key, version, next_fire FROM @tasks WHERE key IN ({})"
+_STILL_UNHELD = "SELECT id, attempt FROM @runs WHERE holder = '' AND outcome IS NULL AND id IN ({})"
+_EXISTING = "SELECT id, 1 FROM @runs WHERE id IN ({})"
+_MOVE = (
+    "UPDATE @tasks SET next_fire = ?, floor = ?, skip_id = ?, resumed_at = NULL,"
+    " version = version + 1 WHERE key = ?"
+)
+_TAKE = (
+    "UPDATE @runs SET holder = ?, attempt = ?, claimed_at = ?, retry_at = NULL, lease_us = ?,"
+    " mark = ? WHERE id = ?"
+)
+_FOLD = "UPDATE @runs SET count = count + ? WHERE id = ?"
+
+
+class Here(NamedTuple):
+    """Who calls, and what with."""
+
+    member: Member
+    space: str
+    definitions: Mapping[str, Definition]
+    places: frozenset[str]
+    keep_runs: int
+
+
+class Intent(NamedTuple):
+    """A row that is due, as it was read, and what the planner says."""
+
+    key: int
+    version: int
+    definition: Definition
+    place: str
+    skip_id: str | None
+    plan: Plan
+
+
+class Reading(NamedTuple):
+    """What one look found to do, and when there is more."""
+
+    intents: Sequence[Intent]
+    unheld: Sequence[Run]
+    wake_at: Instant | None
+
+
+class Won(NamedTuple):
+    """What the write won: runs now held, rows of fire times that do not run, the next instant."""
+
+    runs: Sequence[Run]
+    passed: Sequence[Run]
+    wake_at: Instant | None
+
+
+def read_due(link: Link, here: Here, *, now: Instant, limit: int) -> Reading:
+    """Return what is due and what the planner says, opening at most *limit* runs."""
+    unheld, next_unheld = _read_unheld(link, here, now=now, limit=limit)
+    intents: list[Intent] = []
+    room = limit - len(unheld)
+    for row in _own_rows(link, here):
+        if row[0] > now or room <= 0:
+            return Reading(intents, unheld, earliest(row[0], next_unheld))
+        intent = _plan_row(here, row, now)
+        if intent is not None:
+            intents.append(intent)
+            room -= intent.plan.opened is not None
+    return Reading(intents, unheld, next_unheld)
+
+
+def _own_rows(link: Link, here: Here) -> Iterator[tuple[Any, ...]]:
+    found = [link.run(_DUE, (place,)) for place in here.places]
+    for row in _merged(found, itemgetter(0, 1)):
+        definition = here.definitions.get(row[2])
+        if definition is not None and definition.digest == row[4]:
+            yield row
+
+
+def _merged(
+    found: Sequence[sqlite3.Cursor], key: itemgetter[tuple[int, int]]
+) -> Iterable[tuple[Any, ...]]:
+    return found[0] if len(found) == 1 else heapq.merge(*found, key=key)
+
+
+def _plan_row(here: Here, row: tuple[Any, ...], now: Instant) -> Intent | None:
+    next_fire, key, task, place, _, anchor, floor, resumed_at, version, skip_id, running = row
+    definition = here.definitions[task]
+    cursor = Cursor(anchor, next_fire, floor)
+    plan = plan_resumed(definition, cursor, resumed_at=resumed_at, running=running, now=now)
+    return None if plan is None else Intent(key, version, definition, place, skip_id, plan)
+
+
+def _read_unheld(
+    link: Link, here: Here, *, now: Instant, limit: int
+) -> tuple[list[Run], Instant | None]:
+    runs: list[Run] = []
+    for run in _own_unheld(link, here):
+        due = run.retry_at or 0
+        if due > now or len(runs) == limit:
+            return runs, due
+        runs.append(run)
+    return runs, None
+
+
+def _own_unheld(link: Link, here: Here) -> Iterator[Run]:
+    found = [link.run(_UNHELD, (place,)) for place in here.places]
+    for row in _merged(found, itemgetter(15, 17)):
+        definition = here.definitions.get(row[1])
+        if definition is not None and definition.digest == row[18]:
+            yield run_of(row)
+
+
+def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
+    """Return the earlier of two instants, each of which may be none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def write_claims(
+    link: Link, here: Here, reading: Reading, *, now: Instant, boot: Span, wary: bool = False
+) -> Won:
+    """Open what nobody else has taken since the reading.
+
+    Args:
+        link: the connection, inside a write.
+        here: who claims.
+        reading: what was due, and the plans.
+        now: the store's clock when it was read.
+        boot: the boot clock when the attempt began.
+        wary: whether to look for runs that exist although their row's cursor says otherwise.
+
+    """
+    intents, next_fires = _unmoved(link, reading.intents)
+    opened: list[Run] = []
+    passed: list[Run] = []
+    rows: list[Run] = []
+    moves: list[tuple[Cell, ...]] = []
+    for intent in intents:
+        skip_id = _record(link, here, intent, rows=rows, passed=passed)
+        run = _opened(here, intent, now)
+        if run is not None:
+            skip_id = None
+            rows.append(run)
+            opened.append(run)
+        cursor = intent.plan.cursor
+        moves.append((cursor.next_fire, cursor.floor, skip_id, intent.key))
+        next_fires.append(cursor.next_fire)
+    link.run_many(_MOVE, moves)
+    if wary:
+        existing = {run_id for run_id, _ in _among(link, _EXISTING, [run.id for run in rows])}
+        rows = [run for run in rows if run.id not in existing]
+        opened = [run for run in opened if run.id not in existing]
+    insert_runs(link, rows, now=now, lease_us=here.member.lease_us, mark=boot)
+    opened += _take_unheld(link, here, reading.unheld, now=now, boot=boot)
+    trim_history(link, rows, keep=here.keep_runs)
+    wake_at = reading.wake_at
+    for next_fire in next_fires:
+        wake_at = earliest(wake_at, next_fire)
+    return Won(opened, passed, wake_at)
+
+
+def _unmoved(link: Link, intents: Sequence[Intent]) -> tuple[list[Intent], list[Instant | None]]:
+    """Return the intents whose rows stand as they were read, and the others' next fire times."""
+    found = {
+        key: (version, next_fire)
+        for key, version, next_fire in _among(link, _VERSIONS, [one.key for one in intents])
+    }
+    kept = [one for one in intents if found.get(one.key, (None,))[0] == one.version]
+    moved = [one.key for one in intents if found.get(one.key, (None,))[0] != one.version]
+    return kept, [found[key][1] for key in moved if key in found]
+
+
+def _among(link: Link, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
+    left = iter(values)
+    while chunk := list(islice(left, _CHUNK)):
+        yield from link.run(text.format(",".join("?" * len(chunk))), chunk)
+
+
+def _opened(here: Here, intent: Intent, now: Instant) -> Run | None:
+    opened = intent.plan.opened
+    if opened is None:
+        return None
+    task = intent.definition.name
+    return Run(
+        id=run_id(here.space, task, intent.place, opened.slot),
+        task=task,
+        place=intent.place,
+        fire_time=opened.slot,
+        slot=opened.slot,
+        trigger=opened.trigger,
+        holder=here.member.holder,
+        claimed_at=now,
+    )
+
+
+def _record(
+    link: Link, here: Here, intent: Intent, *, rows: list[Run], passed: list[Run]
+) -> str | None:
+    """Write down what is missed and skipped; return the skip that a next one may fold into."""
+    plan, task, place = intent.plan, intent.definition.name, intent.place
+    skip_id = intent.skip_id
+    if plan.missed is not None:
+        skip_id = None
+        missed = passed_run(
+            here.space, task, place=place, passed=plan.missed, outcome=Outcome.MISSED
+        )
+        rows.append(missed)
+        passed.append(missed)
+    if plan.skipped is not None:
+        folded = None if skip_id is None else _fold(link, skip_id, plan.skipped.count)
+        skipped = folded or passed_run(
+            here.space, task, place=place, passed=plan.skipped, outcome=Outcome.SKIPPED
+        )
+        if folded is None:
+            rows.append(skipped)
+        passed.append(skipped)
+        skip_id = skipped.id
+    return skip_id
+
+
+def _fold(link: Link, skip_id: str, count: int) -> Run | None:
+    link.run(_FOLD, (count, skip_id))
+    return read_run(link, skip_id)
+
+
+def _take_unheld(
+    link: Link, here: Here, runs: Sequence[Run], *, now: Instant, boot: Span
+) -> list[Run]:
+    still = dict(_among(link, _STILL_UNHELD, [run.id for run in runs]))
+    member = here.member
+    taken = [
+        msgspec.structs.replace(
+            run, attempt=run.attempt + 1, holder=member.holder, claimed_at=now, retry_at=None
+        )
+        for run in runs
+        if still.get(run.id) == run.attempt
+    ]
+    link.run_many(
+        _TAKE, [(run.holder, run.attempt, now, member.lease_us, boot, run.id) for run in taken]
+    )
+    return taken
+
+
+def claims_of(here: Here, runs: Iterable[Run], good_until: Span) -> list[Claim]:
+    """Return the claims on *runs*, in order of fire time."""
+    claims = [Claim(run, here.definitions[run.task], good_until) for run in runs]
+    claims.sort(key=lambda claim: claim.run.fire_time)
+    return claims

@@ -1,0 +1,101 @@
+"""What a process puts right in the rows as others come and go: see `configs` for who is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.policy import Scope
+from pulse.store.decide import place_of
+from pulse.store.sqlite.configs import read_standing
+from pulse.store.sqlite.members import SILENT_LEASES
+from pulse.store.sqlite.tasks import Row, archive_rows, change_rows, read_rows, stands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.store.sqlite.claims import Here
+    from pulse.store.sqlite.configs import Standing
+    from pulse.store.sqlite.file import Link
+    from pulse.store.sqlite.members import Seen
+    from pulse.store.watch import Watch
+    from pulse.task import Definition
+
+
+class Deploys:
+    """Takes over rows that this process's definitions stand for, and archives unwanted ones.
+
+    The rows are read only when the set of configs that live processes hold has changed: between
+    deploys a look costs nothing that grows with the number of tasks.
+    """
+
+    __slots__ = ("_fleet", "_over", "_takeovers", "_unwanted", "_watch", "superseded")
+
+    def __init__(self, watch: Watch[int]) -> None:
+        self._watch = watch
+        self._fleet: frozenset[tuple[str, str]] | None = None
+        self._takeovers: list[tuple[Row, Definition]] = []
+        self._unwanted: dict[int, Row] = {}
+        self._over: list[Row] = []
+        self.superseded: tuple[str, ...] = ()
+
+    def begin(self, superseded: tuple[str, ...]) -> None:
+        """Judge the rows anew at the next look: this process has synced."""
+        self._fleet = None
+        self.superseded = superseded
+
+    def look(self, link: Link, here: Here, live: Sequence[Seen], boot: Span) -> None:
+        """Find out what is to be put right, without writing."""
+        fleet = frozenset((one.config, one.member.host) for one in live)
+        if fleet != self._fleet:
+            standing = read_standing(link, [(one.config, one.member) for one in live])
+            self._judge(here, standing, list(read_rows(link)))
+            self._fleet = fleet
+        span = SILENT_LEASES * here.member.lease_us
+        over = self._watch.look(dict.fromkeys(self._unwanted, (0, span)), boot)
+        self._over = [self._unwanted[key] for key in sorted(over)]
+
+    def _judge(self, here: Here, standing: Standing, rows: Iterable[Row]) -> None:
+        present = [row for row in rows if row.archived_at is None]
+        self._unwanted = {row.key: row for row in present if _is_unwanted(standing, row)}
+        differing = [
+            (row, definition)
+            for row in present
+            if (definition := _mine(here, row)) is not None and definition.digest != row.digest
+        ]
+        self._takeovers = [pair for pair in differing if stands(standing, *pair)]
+        taken = {row.task for row, _ in self._takeovers}
+        self.superseded = tuple(sorted({row.task for row, _ in differing} - taken))
+
+    def has_work(self) -> bool:
+        """Return whether `settle` has anything to write."""
+        return bool(self._takeovers or self._over)
+
+    def settle(self, link: Link, here: Here, now: Instant) -> tuple[str, ...]:
+        """Write what the last look found; return the names of archived tasks."""
+        if not self.has_work():
+            return ()
+        current = {row.key: row for row in read_rows(link) if row.archived_at is None}
+        changed = [
+            (current[row.key], definition)
+            for row, definition in self._takeovers
+            if row.key in current and here.definitions.get(row.task) is definition
+        ]
+        change_rows(link, changed, now)
+        over = [row for row in self._over if current.get(row.key) == row]
+        archive_rows(link, over, now)
+        self._fleet = None
+        return tuple(sorted({row.task for row in over}))
+
+
+def _mine(here: Here, row: Row) -> Definition | None:
+    definition = here.definitions.get(row.task)
+    if definition is None or place_of(definition.scope, here.member) != row.place:
+        return None
+    return definition
+
+
+def _is_unwanted(standing: Standing, row: Row) -> bool:
+    if row.scope == Scope.PROCESS.value:
+        return False
+    return standing.of(row.task, row.scope, row.place) is None

@@ -1,0 +1,165 @@
+"""Runs as rows of the table: writing them, reading them, ending them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pulse.run import Outcome, Run, Trigger
+from pulse.store.decide import runs_again
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.run import Claim, Ending, Result
+    from pulse.store.sqlite.file import Cell, Link
+
+COLUMNS = (
+    "id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at, started_at, took_us,"
+    " outcome, status, message, count, retry_at, body"
+)
+_INSERT = (
+    "INSERT INTO @runs (id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at,"
+    " started_at, took_us, outcome, status, message, count, retry_at, body,"
+    " opened_at, lease_us, mark) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_NEWEST = (
+    "SELECT id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at, started_at,"
+    " took_us, outcome, status, message, count, retry_at, body FROM @runs"
+)
+_FINISH = (
+    "UPDATE @runs SET outcome = ?, started_at = ?, took_us = ?, status = ?, message = ?,"
+    " holder = ?, claimed_at = ?, retry_at = ?"
+    " WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
+)
+_RENEW = "UPDATE @runs SET mark = ? WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
+_TRIM = (
+    "DELETE FROM @runs WHERE task = ? AND outcome IS NOT NULL AND seq <="
+    " (SELECT seq FROM @runs WHERE task = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)"
+)
+_TRIM_OLD = (
+    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
+    " AND opened_at < ? AND outcome IS NOT NULL"
+)
+_TRIGGERS = {trigger.value: trigger for trigger in Trigger}
+_OUTCOMES: dict[str | None, Outcome | None] = {outcome.value: outcome for outcome in Outcome}
+_OUTCOMES[None] = None
+
+
+def insert_runs(
+    link: Link, runs: Iterable[Run], *, now: Instant, lease_us: Span, mark: Span
+) -> None:
+    """Add rows; a run that is there already is an IntegrityError, never a second one."""
+    link.run_many(_INSERT, [(*_cells(run), now, lease_us, mark) for run in runs])
+
+
+def _cells(run: Run) -> tuple[Cell, ...]:
+    return (
+        run.id,
+        run.task,
+        run.place,
+        run.fire_time,
+        run.slot,
+        run.trigger.value,
+        run.attempt,
+        run.holder,
+        run.claimed_at,
+        run.started_at,
+        run.took_us,
+        None if run.outcome is None else run.outcome.value,
+        run.status,
+        run.message,
+        run.count,
+        run.retry_at,
+        run.body,
+    )
+
+
+def run_of(cells: Sequence[Any]) -> Run:
+    """Return the run of a row whose columns begin with `COLUMNS`."""
+    return Run(
+        id=cells[0],
+        task=cells[1],
+        place=cells[2],
+        fire_time=cells[3],
+        slot=cells[4],
+        trigger=_TRIGGERS[cells[5]],
+        attempt=cells[6],
+        holder=cells[7],
+        claimed_at=cells[8],
+        started_at=cells[9],
+        took_us=cells[10],
+        outcome=_OUTCOMES[cells[11]],
+        status=cells[12],
+        message=cells[13],
+        count=cells[14],
+        retry_at=cells[15],
+        body=cells[16],
+    )
+
+
+def finish_runs(link: Link, endings: Sequence[Ending], now: Instant) -> list[bool]:
+    """End the runs that are still held by their claims; False stands where one is not."""
+    return _change_each(link, _FINISH, [_end_cells(ending, now) for ending in endings])
+
+
+def _end_cells(ending: Ending, now: Instant) -> tuple[Cell, ...]:
+    run, result = ending.claim.run, ending.result
+    again = runs_again(result.outcome, ending.claim.definition)
+    return (
+        *((None, None, None, None, "") if again else _result_cells(result)),
+        *(("", None, now) if again else (run.holder, run.claimed_at, None)),
+        *(run.id, run.holder, run.attempt),
+    )
+
+
+def _result_cells(result: Result) -> tuple[Cell, ...]:
+    outcome = result.outcome.value
+    return (outcome, result.started_at, result.took_us, result.status, result.message)
+
+
+def renew_runs(link: Link, claims: Sequence[Claim], mark: Span) -> list[bool]:
+    """Move the marks of runs in progress; False stands where the claim was lost."""
+    cells = [(mark, claim.run.id, claim.run.holder, claim.run.attempt) for claim in claims]
+    return _change_each(link, _RENEW, cells)
+
+
+def _change_each(link: Link, text: str, rows: Sequence[Sequence[Cell]]) -> list[bool]:
+    # Nearly always every row is there: then one batch does, and need not tell them apart.
+    link.run("SAVEPOINT batch")
+    if link.run_many(text, rows) == len(rows):
+        link.run("RELEASE batch")
+        return [True] * len(rows)
+    link.run("ROLLBACK TO batch")
+    return [link.run(text, row).rowcount == 1 for row in rows]
+
+
+def newest_runs(link: Link, *, task: str | None, limit: int) -> list[Run]:
+    """Return the newest runs, newest first."""
+    if task is None:
+        found = link.run(_NEWEST + " ORDER BY seq DESC LIMIT ?", (limit,))
+    else:
+        found = link.run(_NEWEST + " WHERE task = ? ORDER BY seq DESC LIMIT ?", (task, limit))
+    return [run_of(cells) for cells in found]
+
+
+def read_run(link: Link, run_id: str) -> Run | None:
+    """Return the run of that id, or None where it was trimmed."""
+    cells = link.run(_NEWEST + " WHERE id = ?", (run_id,)).fetchone()
+    return None if cells is None else run_of(cells)
+
+
+def trim_history(link: Link, runs: Iterable[Run], *, keep: int) -> None:
+    """Forget the oldest runs of some of the tasks, so that each keeps about *keep*.
+
+    Which tasks are looked at is left to the runs' ids, which are random: each task is trimmed
+    once in so many runs, whichever processes open them, and nothing has to be counted.
+    """
+    every = max(1, min(64, keep // 16))
+    for task in {run.task for run in runs if int(run.id[:4], 16) % every == 0}:
+        link.run(_TRIM, (task, task, keep))
+
+
+def trim_old(link: Link, before: Instant) -> None:
+    """Forget runs opened before that instant, a bounded number of them."""
+    link.run(_TRIM_OLD, (before,))

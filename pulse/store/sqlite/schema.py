@@ -1,0 +1,122 @@
+"""The tables of one application in the file, and the version of their layout."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from pulse.errors import StoreSchemaError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pulse.store.sqlite.file import Link
+
+VERSION = 1
+
+_VERSIONS = """
+CREATE TABLE IF NOT EXISTS pulse_schema (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL)
+"""
+_TABLES = (
+    """CREATE TABLE @tasks (
+        key INTEGER PRIMARY KEY,
+        task TEXT NOT NULL,
+        place TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        source TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        schedule TEXT NOT NULL,
+        room INTEGER NOT NULL,
+        rerun INTEGER NOT NULL,
+        anchor INTEGER NOT NULL,
+        next_fire INTEGER,
+        floor INTEGER NOT NULL,
+        paused INTEGER NOT NULL,
+        resumed_at INTEGER,
+        skip_id TEXT,
+        version INTEGER NOT NULL DEFAULT 0,
+        archived_at INTEGER,
+        UNIQUE (task, place))""",
+    """CREATE INDEX @due ON @tasks (place, next_fire)
+        WHERE paused = 0 AND archived_at IS NULL AND next_fire IS NOT NULL""",
+    "CREATE INDEX @archived ON @tasks (archived_at) WHERE archived_at IS NOT NULL",
+    """CREATE TABLE @runs (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        task TEXT NOT NULL,
+        place TEXT NOT NULL,
+        fire_time INTEGER NOT NULL,
+        slot INTEGER,
+        trigger TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        holder TEXT NOT NULL,
+        claimed_at INTEGER,
+        started_at INTEGER,
+        took_us INTEGER,
+        outcome TEXT,
+        status INTEGER,
+        message TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        retry_at INTEGER,
+        body BLOB,
+        opened_at INTEGER NOT NULL,
+        lease_us INTEGER NOT NULL,
+        mark INTEGER NOT NULL)""",
+    "CREATE INDEX @open ON @runs (task, place) WHERE outcome IS NULL",
+    "CREATE INDEX @unheld ON @runs (place, retry_at) WHERE outcome IS NULL AND holder = ''",
+    "CREATE INDEX @history ON @runs (task)",
+    """CREATE TABLE @members (
+        holder TEXT PRIMARY KEY,
+        host TEXT NOT NULL,
+        machine TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        pid_started INTEGER NOT NULL,
+        mode TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        lease_us INTEGER NOT NULL,
+        config TEXT NOT NULL,
+        seen INTEGER NOT NULL,
+        seen_boot INTEGER NOT NULL)""",
+    """CREATE TABLE @configs (
+        born INTEGER PRIMARY KEY,
+        config TEXT NOT NULL UNIQUE,
+        manifest BLOB NOT NULL)""",
+    "CREATE TABLE @paused (task TEXT PRIMARY KEY)",
+)
+
+
+def prefix_of(name: str) -> str:
+    """Return what the tables of the application *name* begin with: readable, and never shared."""
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
+    return f"pulse_{slug}_{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}_"
+
+
+def read_version(link: Link, prefix: str) -> int | None:
+    """Return the version of the layout, or None where there are no tables yet."""
+    known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'pulse_schema'"
+    if link.run(known).fetchone() is None:
+        return None
+    row = link.run("SELECT version FROM pulse_schema WHERE prefix = ?", (prefix,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def make_tables(link: Link, prefix: str) -> None:
+    """Make the tables, unless another process has made them just now."""
+    if read_version(link, prefix) is not None:
+        return
+    link.run(_VERSIONS)
+    for text in _TABLES:
+        link.run(text)
+    link.run("INSERT INTO pulse_schema (prefix, version) VALUES (?, ?)", (prefix, VERSION))
+
+
+def refuse_other_version(path: Path, version: int | None) -> None:
+    """Raise StoreSchemaError unless the layout is this version's, or there is none yet."""
+    if version in (None, VERSION):
+        return
+    age = "newer" if version is not None and version > VERSION else "older"
+    raise StoreSchemaError(
+        f"{path}: expected layout version {VERSION}, got {version}, which a {age} release of pulse"
+        " wrote; run one release everywhere, or give each its own store"
+    )

@@ -1,0 +1,260 @@
+"""Rows of tasks: made, changed, paused, triggered, archived."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from pulse.errors import UnknownTaskError, did_you_mean
+from pulse.planner import BEFORE_TIME, Cursor, moved_cursor
+from pulse.policy import OnAbandoned, Scope
+from pulse.run import Outcome, Trigger
+from pulse.store.base import Synced, TaskState
+from pulse.store.decide import UNWANTED, place_of, seen_first, unheld_run
+from pulse.store.sqlite.records import insert_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pulse.clock import Instant
+    from pulse.run import Run
+    from pulse.store.sqlite.claims import Here
+    from pulse.store.sqlite.configs import Standing
+    from pulse.store.sqlite.file import Cell, Link
+    from pulse.task import Definition
+
+_ROWS = (
+    "SELECT key, task, place, scope, digest, schedule, anchor, next_fire, floor, archived_at"
+    " FROM @tasks"
+)
+_ADD = (
+    "INSERT INTO @tasks (task, place, scope, source, digest, schedule, room, rerun, anchor,"
+    " next_fire, floor, paused) VALUES (?, ?, ?, 'config', ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CHANGE = (
+    "UPDATE @tasks SET scope = ?, source = 'config', digest = ?, schedule = ?, room = ?,"
+    " rerun = ?, anchor = ?, next_fire = ?, floor = ?, archived_at = NULL,"
+    " version = version + 1 WHERE key = ?"
+)
+_STATES = (
+    "SELECT task, place, source, digest, paused, anchor, next_fire, floor FROM @tasks"
+    " WHERE archived_at IS NULL ORDER BY task, place"
+)
+_OPEN = "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL GROUP BY task, place"
+_PAUSE = (
+    "UPDATE @tasks SET paused = ?, resumed_at = ?, version = version + 1"
+    " WHERE task = ? AND paused <> ?"
+)
+_NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL"
+_PLACES = "SELECT key, place, room FROM @tasks WHERE task = ? AND archived_at IS NULL"
+_RUNNING = "SELECT count(*) FROM @runs WHERE task = ? AND place = ? AND outcome IS NULL"
+_TOUCH = "UPDATE @tasks SET version = version + 1, skip_id = NULL WHERE key = ?"
+_ARCHIVE = "UPDATE @tasks SET archived_at = ?, version = version + 1 WHERE key = ?"
+_END_UNHELD = (
+    f"UPDATE @runs SET outcome = '{Outcome.ABANDONED.value}', message = ?, retry_at = NULL"  # noqa: S608 - a constant
+    " WHERE outcome IS NULL AND holder = ''"
+)
+_FORGET = "DELETE FROM @tasks WHERE archived_at < ?"
+
+
+class Row(NamedTuple):
+    """A task's row, as far as definitions concern it."""
+
+    key: int
+    task: str
+    place: str
+    scope: str
+    digest: str
+    schedule: str
+    anchor: Instant
+    next_fire: Instant | None
+    floor: Instant
+    archived_at: Instant | None
+
+
+def read_rows(link: Link, places: Iterable[str] | None = None) -> Iterator[Row]:
+    """Return the rows of some places, or of all."""
+    if places is None:
+        yield from map(Row._make, link.run(_ROWS))
+        return
+    for place in places:
+        yield from map(Row._make, link.run(_ROWS + " WHERE place = ?", (place,)))
+
+
+def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synced:
+    """Make and change rows so that they say what stands, where this process holds it."""
+    rows = {(row.task, row.place): row for row in read_rows(link, here.places)}
+    added: list[Definition] = []
+    changed: list[tuple[Row, Definition]] = []
+    returned: list[tuple[Row, Definition]] = []
+    superseded: list[str] = []
+    for name, definition in here.definitions.items():
+        row = rows.get((name, place_of(definition.scope, here.member)))
+        if row is None:
+            added.append(definition)
+        elif row.archived_at is not None:
+            returned.append((row, definition))
+        elif row.digest != definition.digest:
+            if stands(standing, row, definition):
+                changed.append((row, definition))
+            else:
+                superseded.append(name)
+    add_rows(link, here, added, now)
+    change_rows(link, changed, now)
+    _return_rows(link, here, returned, now)
+    names = [one.name for one in added] + [one.name for _, one in returned]
+    return Synced(tuple(names), tuple(one.name for _, one in changed), tuple(superseded))
+
+
+def stands(standing: Standing, row: Row, definition: Definition) -> bool:
+    """Return whether the row ought to say what *definition* says."""
+    if row.scope == Scope.PROCESS.value:
+        return True
+    return standing.of(row.task, definition.scope.value, row.place) == definition.digest
+
+
+def add_rows(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
+    """Add rows for tasks that are seen for the first time, with their start-up runs."""
+    paused = {task for (task,) in link.run("SELECT task FROM @paused")}
+    link.run_many(_ADD, (_new_cells(here, one, now, one.name in paused) for one in added))
+    _add_startup_runs(link, here, added, now)
+
+
+def _new_cells(here: Here, one: Definition, now: Instant, paused: bool) -> tuple[Cell, ...]:  # noqa: FBT001 - a cell
+    cursor = seen_first(one, now)
+    return (
+        one.name,
+        place_of(one.scope, here.member),
+        *_definition_cells(one),
+        cursor.anchor,
+        cursor.next_fire,
+        cursor.floor,
+        paused,
+    )
+
+
+def _definition_cells(one: Definition) -> tuple[Cell, ...]:
+    rerun = one.on_abandoned is OnAbandoned.RERUN
+    return (one.scope.value, one.digest, _schedule(one), one.room, rerun)
+
+
+def _schedule(one: Definition) -> str:
+    return msgspec.json.encode(sorted(one.schedule.spell().items())).decode()
+
+
+def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
+    runs = [
+        unheld_run(
+            one.name, place=place_of(one.scope, here.member), trigger=Trigger.STARTUP, now=now
+        )
+        for one in added
+        if one.run_at_start
+    ]
+    insert_runs(link, runs, now=now, lease_us=0, mark=0)
+
+
+def change_rows(link: Link, changed: Iterable[tuple[Row, Definition]], now: Instant) -> None:
+    """Give rows other definitions; a cursor moves only where the schedule is another."""
+    link.run_many(_CHANGE, (_changed_cells(row, one, now) for row, one in changed))
+
+
+def _changed_cells(row: Row, one: Definition, now: Instant) -> tuple[Cell, ...]:
+    cursor = Cursor(row.anchor, row.next_fire, row.floor)
+    if _schedule(one) != row.schedule:
+        cursor = moved_cursor(one, cursor, now)
+    return (*_definition_cells(one), *_cursor_cells(cursor), row.key)
+
+
+def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
+    return (cursor.anchor, cursor.next_fire, cursor.floor)
+
+
+def _return_rows(
+    link: Link, here: Here, returned: Iterable[tuple[Row, Definition]], now: Instant
+) -> None:
+    """Bring archived tasks back as new ones, but for the floor: no tick runs twice."""
+    pairs = list(returned)
+    link.run_many(
+        _CHANGE,
+        [
+            (
+                *_definition_cells(one),
+                *_cursor_cells(seen_first(one, now, floor=row.floor)),
+                row.key,
+            )
+            for row, one in pairs
+        ],
+    )
+    _add_startup_runs(link, here, [one for _, one in pairs], now)
+
+
+def pause_rows(link: Link, name: str, *, paused: bool, now: Instant) -> None:
+    """Pause or resume a task in all places, and in those that are yet to come."""
+    refuse_unknown(link, name)
+    if paused:
+        link.run("INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING", (name,))
+    else:
+        link.run("DELETE FROM @paused WHERE task = ?", (name,))
+    link.run(_PAUSE, (paused, None if paused else now, name, paused))
+
+
+def trigger_run(
+    link: Link, here: Here, name: str, *, body: bytes | None, now: Instant
+) -> Run | None:
+    """Open an unheld manual run, in a place of this process where there is one."""
+    refuse_unknown(link, name)
+    found = sorted(link.run(_PLACES, (name,)), key=lambda row: (row[1] not in here.places, row[1]))
+    key, place, room = found[0]
+    if link.run(_RUNNING, (name, place)).fetchone()[0] >= room:
+        return None
+    run = unheld_run(name, place=place, trigger=Trigger.MANUAL, now=now, body=body)
+    insert_runs(link, [run], now=now, lease_us=0, mark=0)
+    link.run(_TOUCH, (key,))
+    return run
+
+
+def refuse_unknown(link: Link, name: str) -> None:
+    """Raise UnknownTaskError where no task has that name."""
+    if link.run(_PLACES, (name,)).fetchone() is None:
+        near = did_you_mean(name, [task for (task,) in link.run(_NAMES)])
+        raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
+
+
+def read_states(link: Link) -> list[TaskState]:
+    """Return the rows as people are shown them."""
+    running = {(task, place): count for task, place, count in link.run(_OPEN)}
+    return [_state(cells, running) for cells in link.run(_STATES)]
+
+
+def _state(cells: tuple[Any, ...], running: dict[tuple[str, str], int]) -> TaskState:
+    task, place, source, digest, paused, anchor, next_fire, floor = cells
+    return TaskState(
+        name=task,
+        place=place,
+        source=source,
+        digest=digest,
+        paused=bool(paused),
+        anchor=anchor,
+        next_fire=next_fire,
+        floor=None if floor == BEFORE_TIME else floor,
+        running=running.get((task, place), 0),
+    )
+
+
+def archive_rows(link: Link, rows: Iterable[Row], now: Instant) -> None:
+    """Put rows away that nobody wants; their floors stay, their waiting runs end."""
+    for row in rows:
+        link.run(_ARCHIVE, (now, row.key))
+        link.run(_END_UNHELD + " AND task = ? AND place = ?", (UNWANTED, row.task, row.place))
+
+
+def clear_place(link: Link, place: str) -> None:
+    """Delete the rows of a process that takes part no more; their waiting runs end."""
+    link.run("DELETE FROM @tasks WHERE place = ?", (place,))
+    link.run(_END_UNHELD + " AND place = ?", (UNWANTED, place))
+
+
+def forget_archived(link: Link, before: Instant) -> None:
+    """Delete rows that were put away before that instant."""
+    link.run(_FORGET, (before,))

@@ -1,0 +1,52 @@
+"""What stood still for too long, as one observer saw it on its own boot clock.
+
+Every lease carries a mark that its holder moves when it renews. An observer does not compare the
+mark with any clock: it remembers when it first saw that mark, and calls the lease over when the
+mark has stood for the lease's whole length while the observer itself was looking. So a wall clock
+that is set, and clocks that disagree, end nobody's lease early; and after an outage or a suspend,
+when looks were too far apart, counting starts anew, which gives holders their chance first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from pulse.clock import Span
+
+K = TypeVar("K", bound="Hashable")
+
+
+class Watch(Generic[K]):
+    """Tells which marks have stood for their span; looks more than *gap_us* apart reset it."""
+
+    __slots__ = ("_gap", "_looked_at", "_seen")
+
+    def __init__(self, gap_us: Span) -> None:
+        self._gap = gap_us
+        self._looked_at: Span | None = None
+        self._seen: dict[K, tuple[int, Span]] = {}
+
+    def look(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> set[K]:
+        """Return the keys whose mark has stood for its span; *marks* maps each to both."""
+        if self._looked_at is not None and boot - self._looked_at > self._gap:
+            self.forget()
+        self._looked_at = boot
+        seen = self._seen
+        self._seen = {key: self._since(seen, key, mark, boot) for key, (mark, _) in marks.items()}
+        return {key for key, (_, span) in marks.items() if boot - self._seen[key][1] >= span}
+
+    def forget(self) -> None:
+        """Start counting anew, as after a call that failed."""
+        self._seen = {}
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def _since(
+        self, seen: Mapping[K, tuple[int, Span]], key: K, mark: int, boot: Span
+    ) -> tuple[int, Span]:
+        known = seen.get(key)
+        return known if known is not None and known[0] == mark else (mark, boot)
