@@ -7,6 +7,7 @@ import itertools
 import sys
 from typing import TYPE_CHECKING
 
+import gevent
 import pytest
 from claims import make_claim
 
@@ -211,6 +212,19 @@ def test_a_body_is_closed_whatever_interrupts_it(perform: Perform, error: BaseEx
     body = Body(b"half", error=error)
     result = perform(body)
     assert (result.outcome, body.closed) == (Outcome.FAILED, 1)
+
+
+def test_a_timeout_of_the_apps_own_is_a_failure(perform: Perform) -> None:
+    """A gevent.Timeout that the app sets is no timeout of the run."""
+
+    def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> list[bytes]:
+        with gevent.Timeout(0.001):
+            gevent.sleep(30)
+        return []
+
+    result = perform(app)
+    assert (result.outcome, result.status) == (Outcome.FAILED, None)
+    assert result.message.endswith("Timeout: 0.001 seconds")
 
 
 def test_an_interrupted_body_is_closed() -> None:
