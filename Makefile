@@ -61,12 +61,13 @@ lint: $(VENV)/all.stamp ## check style and format
 .PHONY: imports
 imports: $(VENV)/all.stamp ## check that modules import downward only
 	$(call say,import contracts)
-	@$(BIN)/lint-imports --no-cache --no-logo 2>/dev/null || $(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo > $(VENV)/imports.log \
+		|| { cat $(VENV)/imports.log; exit 1; }
 
 .PHONY: types
 types: $(VENV)/all.stamp ## check types, and that the public ones are complete
 	$(call say,types)
-	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/mypy --no-error-summary --cache-dir $(VENV)/mypy
 	@$(BIN)/pyright --verifytypes pulse --ignoreexternal --pythonpath $(BIN)/python > $(VENV)/pyright.log \
 		|| { cat $(VENV)/pyright.log; exit 1; }
 
@@ -87,7 +88,7 @@ coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## run the benchmarks and print their tables
-	@$(BIN)/python -m bench
+	@for script in bench/*.py; do printf '\n%s\n\n' "$$script"; $(BIN)/python "$$script"; done
 
 .PHONY: tables
 tables: $(VENV)/all.stamp ## write the README's tables of settings anew

@@ -21,13 +21,13 @@ raw_paste_global_conf = [f"mode={_mode}"]
 # Its place would be in the home directory, where two sites would meet.
 control_socket_disable = True
 
-# One line a run on the logger `pulse`; %(process)d is the worker that did it.
+# pulse writes a line for each run on the logger `pulse`.
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "format": "%(asctime)s [%(process)d] %(name)s: %(message)s",
+            "format": "%(asctime)s %(name)s: %(message)s",
             "datefmt": "%H:%M:%S",
         }
     },

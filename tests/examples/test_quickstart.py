@@ -1,0 +1,85 @@
+"""The quickstart as `make demo` starts it: the repository's gunicorn.conf.py and its ini file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from servers import Server, free_port, is_alive, program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+RUN = re.compile(r"pulse: cleanup (\S+Z) succeeded 200 in .+, .+ late.* \[pid (\d+)\]")
+MODES = ["gevent", "threading", "processing"]
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running copy of the quickstart in the mode that the parameter names."""
+    shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    port = free_port()
+    ini = "examples/quickstart/quickstart.ini"
+    with Server(
+        [program("gunicorn"), "--config", "gunicorn.conf.py", "--paste", ini],
+        port=port,
+        folder=tmp_path,
+        environ={"MODE": request.param, "PORT": str(port)},
+    ) as server:
+        yield server
+
+
+def runs(site: Server) -> list[tuple[str, str]]:
+    """Return the fire time and the worker of each run that the terminal shows."""
+    return RUN.findall(site.log_text())
+
+
+@pytest.mark.parametrize("site", MODES, indirect=True)
+def test_the_terminal_shows_each_tick_once_from_a_worker(site: Server) -> None:
+    """Ticks are shown two seconds apart, each once, with the pid of the worker that ran it."""
+    site.wait_for(lambda: len(runs(site)) >= 3, 15, "three ticks")
+
+    shown = runs(site)
+
+    workers = {str(pid) for pid in site.workers()}
+    assert (
+        max(Counter(fire for fire, _ in shown).values()),
+        {pid for _, pid in shown} - workers,
+    ) == (
+        1,
+        set(),
+    )
+
+
+@pytest.mark.parametrize("site", MODES, indirect=True)
+def test_control_c_ends_it_without_a_traceback(site: Server) -> None:
+    """An interrupt to the terminal's whole group ends the site, and all of it, in silence."""
+    site.wait_for(lambda: runs(site), 15, "a tick")
+    family = site.family()
+
+    os.killpg(site.pid, signal.SIGINT)
+
+    ended = site.wait_ended()
+    assert (ended, "Traceback" in site.log_text(), [p for p in family if is_alive(p)]) == (
+        0,
+        False,
+        [],
+    )
+
+
+@pytest.mark.parametrize("site", ["gevent"], indirect=True)
+def test_a_visitor_is_served_and_kept_from_the_scheduled_view(site: Server) -> None:
+    """The home page answers; the view that pulse requests answers 403 to everybody else."""
+    statuses = [site.get("/").status, site.get("/sessions/cleanup").status]
+
+    assert statuses == [200, 403]
