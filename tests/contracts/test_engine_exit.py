@@ -1,0 +1,55 @@
+"""A process in which an engine runs ends without delay and without a word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, time
+{first}
+from pulse.clock import SystemClock
+from pulse.engine.base import Work
+from pulse.engine.{module} import {engine}
+from pulse.run import Claim, Outcome, Result, Run
+from pulse.task import Task, define
+
+def perform(claim):
+    time.sleep(60 if claim.run.task == "nap" else 0)
+    return Result(Outcome.SUCCEEDED, 0, 0)
+
+task = define("task", Task(action="/", interval=60))
+engine = {engine}(SystemClock())
+engine.start(Work(perform, lambda _: None, print), concurrency=4)
+engine.spawn_loop(lambda: [engine.wait(60_000_000) for _ in range(60)])
+engine.submit(Claim(Run(id="1", task="{kind}", fire_time=0), task, 2**62))
+engine.offload(lambda: None)
+time.sleep(0.05)
+{last}
+"""
+PATCH = "from gevent import monkey; monkey.patch_all()"
+
+
+@pytest.mark.parametrize(
+    ("kind", "last"), [("quick", ""), ("nap", ""), ("nap", "engine.stop(0)")], ids=str
+)
+@pytest.mark.parametrize(
+    ("module", "engine", "first"),
+    [
+        ("threads", "ThreadEngine", ""),
+        ("threads", "ThreadEngine", PATCH),
+        ("greenlets", "GreenletEngine", PATCH),
+    ],
+    ids=["threads", "threads patched", "greenlets"],
+)
+def test_the_interpreter_exits_quietly(
+    module: str, engine: str, first: str, kind: str, last: str
+) -> None:
+    """An engine, idle or at work, stopped or not, neither holds the exit up nor prints at it."""
+    program = PROGRAM.format(module=module, engine=engine, first=first, kind=kind, last=last)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

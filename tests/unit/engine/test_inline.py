@@ -1,0 +1,34 @@
+"""What stepping by hand leans on: the inline engine performs in its caller."""
+
+from __future__ import annotations
+
+from pulse.engine.inline import InlineEngine
+from pulse.run import Outcome
+from pulse.testing.clock import FakeClock
+from pulse.testing.engine import Stage, make_claim
+
+
+def test_a_run_has_ended_when_submit_returns() -> None:
+    """Nothing needs to be waited for."""
+    stage = Stage(InlineEngine(FakeClock()), concurrency=3)
+    stage.engine.submit(make_claim("quick"))
+    assert [ending.result.outcome for ending in stage.endings] == [Outcome.SUCCEEDED]
+
+
+def test_no_slot_is_ever_taken() -> None:
+    """As many claims are asked for as the concurrency says."""
+    stage = Stage(InlineEngine(FakeClock()), concurrency=3)
+    stage.engine.submit(make_claim("quick"))
+    assert stage.engine.free() == 3
+
+
+def test_the_loop_is_left_to_the_caller() -> None:
+    """`spawn_loop` runs nothing, and there is nothing to join."""
+    stage, seen = Stage(InlineEngine(FakeClock()), concurrency=1), []
+    stage.engine.spawn_loop(lambda: seen.append("ran"))
+    assert (stage.engine.join_loop(0), seen) == (True, [])
+
+
+def test_waiting_before_the_start_returns_at_once() -> None:
+    """An engine that was not started has nothing to wait for."""
+    assert InlineEngine(FakeClock()).wait(10_000_000) is None

@@ -1,0 +1,153 @@
+"""What the engine of threads does with runs that it cannot stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.clock import SECOND, SystemClock
+from pulse.engine.threads import ThreadEngine
+from pulse.run import Outcome, Result
+from pulse.testing.engine import BOUND, Stage, make_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pulse.run import Claim
+
+DONE = Result(Outcome.SUCCEEDED, 0, 0)
+word: ContextVar[str] = ContextVar("word", default="unset")
+
+
+class Gated:
+    """An engine whose naps last until the gate opens."""
+
+    def __init__(self, *, concurrency: int) -> None:
+        self.gate = threading.Event()
+        self.seen: list[str] = []
+        self.engine = ThreadEngine(SystemClock())
+        self.stage = Stage(self.engine, concurrency=concurrency, perform=self._perform)
+
+    def _perform(self, claim: Claim) -> Result:
+        self.seen.append(word.get())
+        word.set("of an earlier run")
+        if claim.run.task == "nap":
+            self.gate.wait(BOUND / SECOND)
+        return DONE
+
+    def leave_behind(self, count: int) -> list[Claim]:
+        """Have so many runs outlast their timeouts, one after another."""
+        claims = [make_claim("nap", timeout=0.01) for _ in range(count)]
+        for number, claim in enumerate(claims, 1):
+            self.stage.submit(claim)
+            self.stage.until(lambda number=number: len(self.stage.left) >= number, "overdue run")
+        return claims
+
+
+@pytest.fixture
+def gated() -> Iterator[Gated]:
+    """Start an engine of one slot, and stop it after the test."""
+    gated = Gated(concurrency=1)
+    yield gated
+    gated.gate.set()
+    gated.engine.stop(BOUND)
+
+
+def count_threads(name: str = "pulse-run") -> int:
+    """Return how many threads of that name there are."""
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def test_each_run_left_behind_is_announced_with_their_number(gated: Gated) -> None:
+    """Who listens learns how many threads have been left behind."""
+    claims = gated.leave_behind(3)
+    assert gated.stage.left == list(zip(claims, (1, 2, 3), strict=True))
+
+
+def test_two_runs_a_slot_may_be_left_behind(gated: Gated) -> None:
+    """Up to the cap a timeout frees the slot; beyond it the slot stays taken."""
+    free = []
+    for _ in range(3):
+        gated.leave_behind(1)
+        gated.stage.left.clear()
+        free.append(gated.engine.free())
+    assert free == [1, 1, 0]
+
+
+def test_threads_left_behind_end_with_their_runs(gated: Gated) -> None:
+    """When the runs end at last they are reported, and the pool has its old size again."""
+    gated.leave_behind(3)
+    gated.gate.set()
+    gated.stage.await_endings(3)
+    gated.stage.until(lambda: count_threads() == 1, "end of the surplus threads")
+    assert (set(gated.stage.outcomes().values()), gated.engine.free()) == ({Outcome.TIMED_OUT}, 1)
+
+
+def test_a_slot_beyond_the_cap_works_again_when_its_run_has_ended(gated: Gated) -> None:
+    """The thread of a run beyond the cap goes on to take claims."""
+    gated.leave_behind(3)
+    gated.gate.set()
+    gated.stage.await_endings(3)
+    assert gated.stage.perform_all(make_claim("quick")) == [Outcome.SUCCEEDED]
+
+
+def test_a_system_out_of_threads_keeps_the_slot_taken(
+    gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can take the place of a late one, no claim is asked for."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    gated.leave_behind(1)
+    assert gated.engine.free() == 0
+
+
+def test_stop_does_not_wait_for_runs_past_their_timeout(gated: Gated) -> None:
+    """A run that was left behind gets no drain: it is reported `timed_out` at once."""
+    gated.leave_behind(1)
+    before = time.monotonic()
+    gated.engine.stop(BOUND)
+    assert time.monotonic() - before < BOUND / SECOND / 2
+    assert list(gated.stage.outcomes().values()) == [Outcome.TIMED_OUT]
+
+
+def test_a_run_that_becomes_late_in_the_drain_ends_it(gated: Gated) -> None:
+    """The drain is over when nothing is left that is within its time."""
+    gated.stage.submit(make_claim("nap", timeout=0.1))
+    before = time.monotonic()
+    gated.engine.stop(BOUND)
+    assert time.monotonic() - before < BOUND / SECOND / 2
+    assert list(gated.stage.outcomes().values()) == [Outcome.TIMED_OUT]
+
+
+def test_an_idle_engine_stops_in_a_fifth_of_a_second(gated: Gated) -> None:
+    """The exit of an idle process is not delayed."""
+    gated.stage.perform_all(make_claim("quick"))
+    before = time.monotonic()
+    gated.engine.stop(BOUND)
+    assert time.monotonic() - before < 0.2
+
+
+def test_no_thread_outlives_the_stop() -> None:
+    """Threads that carry no run end with the engine."""
+    gated = Gated(concurrency=4)
+    gated.engine.stop(0)
+    for thread in threading.enumerate():
+        if thread.name in {"pulse-run", "pulse-watch"}:
+            thread.join(BOUND / SECOND)
+    assert count_threads() + count_threads("pulse-watch") == 0
+
+
+def test_runs_and_the_loop_inherit_no_context(gated: Gated) -> None:
+    """Each run has a context of its own: not the caller's, not that of the run before."""
+    word.set("the request's")
+    gated.stage.perform_all(make_claim("quick"), make_claim("quick"))
+    gated.engine.spawn_loop(lambda: gated.seen.append(word.get()))
+    gated.engine.join_loop(BOUND)
+    assert gated.seen == ["unset"] * 3
