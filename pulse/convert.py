@@ -32,8 +32,10 @@ _UNITS: Mapping[str, int] = {
 }
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|[smhdw])", re.ASCII)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _DURATION = "seconds as a number, or a duration such as 90s, 5m, 1h30m or 2d"
 _LONGEST: Span = 100 * 366 * 86_400 * SECOND
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
@@ -107,15 +109,16 @@ def count(low: int, high: int) -> Callable[[object], int]:
     expected = f"a whole number from {low} to {high}"
 
     def convert(value: object) -> int:
-        try:
-            number = int(value) if isinstance(value, str) else value
-        except ValueError:
-            raise BadValueError(expected, value) from None
+        number = _spelt_count(value) if isinstance(value, str) else value
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
             raise BadValueError(expected, value)
         return number
 
     return convert
+
+
+def _spelt_count(text: str) -> int | None:
+    return int(text) if _WHOLE.fullmatch(text.strip()) else None
 
 
 def choice(kind: type[E]) -> Callable[[object], E]:
@@ -171,8 +174,15 @@ def body(value: object) -> bytes:
         case bytes():
             return value
         case str():
-            return value.encode(errors="surrogateescape")
+            return _encoded(value)
     raise BadValueError("text or bytes", value)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise BadValueError("text or bytes", text) from None
 
 
 def headers(value: object) -> tuple[tuple[str, str], ...]:
@@ -211,6 +221,6 @@ def _header_pair(pair: object) -> tuple[object, object]:
 def _header(name: object, content: object) -> tuple[str, str]:
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise BadValueError("a header name such as X-Token", name)
-    if not isinstance(content, str) or any(ord(char) < 32 and char != "\t" for char in content):  # noqa: PLR2004 - control characters
+    if not isinstance(content, str) or _UNSENDABLE.search(content):
         raise BadValueError(f"text on one line for header {name}", content)
     return name, content
