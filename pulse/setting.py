@@ -68,7 +68,7 @@ def _comment(value: object) -> str:
 
 def unknown_key(prefix: str, name: str, known: Iterable[str]) -> str:
     """Return the sentence for a key that is no setting, with the nearest one that is."""
-    near = did_you_mean(name, known)
+    near = did_you_mean(str(name), known)
     if near:
         return f"{prefix}{name}: unknown setting{near}"
     return f"{prefix}{name}: unknown setting; expected one of {', '.join(sorted(known))}"

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import inspect
+import logging
+
+import pytest
+
+from pulse import events
+from pulse.events import Bus, Event, Notice, StoreLost
+
+KINDS = [
+    found
+    for _, found in inspect.getmembers(events, inspect.isclass)
+    if issubclass(found, Event) and found is not Event
+]
+
+
+def test_a_listener_hears_the_events_it_asked_for() -> None:
+    """An event of another class is not for it."""
+    bus, heard = Bus(), []
+    bus.subscribe(Notice, heard.append)
+    bus.emit(Notice("hello"))
+    bus.emit(StoreLost("gone"))
+    assert heard == [Notice("hello")]
+
+
+def test_listeners_are_told_in_the_order_in_which_they_subscribed() -> None:
+    """The log comes before what was added later."""
+    bus, heard = Bus(), []
+    bus.subscribe(Notice, lambda _: heard.append(1))
+    bus.subscribe(Notice, lambda _: heard.append(2))
+    bus.emit(Notice("hello"))
+    assert heard == [1, 2]
+
+
+def test_a_listener_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Its failure is logged, the next listener is told, and the caller goes on."""
+    bus, heard = Bus(), []
+    bus.subscribe(Notice, lambda _: 1 / 0)
+    bus.subscribe(Notice, heard.append)
+    with caplog.at_level(logging.ERROR, logger="pulse"):
+        bus.emit(Notice("hello"))
+    assert heard == [Notice("hello")]
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_is_no_error_goes_through(kind: type[BaseException]) -> None:
+    """A process that is told to end does end."""
+
+    def leave(_: Notice) -> None:
+        raise kind
+
+    bus = Bus()
+    bus.subscribe(Notice, leave)
+    with pytest.raises(kind):
+        bus.emit(Notice("hello"))
+
+
+def test_a_bus_knows_whether_anybody_listens() -> None:
+    """An event that nobody hears need not be made."""
+    bus = Bus()
+    bus.subscribe(Notice, print)
+    assert (bus.heard(Notice), bus.heard(StoreLost)) == (True, False)
+
+
+def test_a_listener_may_subscribe_another_while_it_is_told() -> None:
+    """The new one hears the next event, not this one."""
+    bus, heard = Bus(), []
+    bus.subscribe(Notice, lambda _: bus.subscribe(Notice, heard.append))
+    bus.emit(Notice("one"))
+    assert heard == []
+    bus.emit(Notice("two"))
+    assert heard == [Notice("two")]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_event_is_frozen_and_says_what_it_is(kind: type[Event]) -> None:
+    """Listeners share one event, and its class is documented."""
+    assert kind.__struct_config__.frozen
+    assert inspect.getdoc(kind)
