@@ -281,9 +281,7 @@ def define(
     name: str, task: Task, *, context: str = "", timeout_us: Span = DEFAULT_TIMEOUT
 ) -> Definition:
     """Return the definition of *task* under *name*, its action below *context*."""
-    values, problems = read_task(given(task))
-    if problems:
-        raise ConfigError(f"{name}.{problem}" for problem in problems)
+    values, _ = read_task(given(task))
     return define_values(name, values, context=context, timeout_us=timeout_us)
 
 

@@ -59,6 +59,9 @@ class Interval:
     def __hash__(self) -> int:
         return hash((self.every_us, self.start_us))
 
+    def __reduce__(self) -> tuple[Callable[[Span, Instant | None], Interval], tuple[object, ...]]:
+        return Interval.of, (self.every_us, self.start_us)
+
     def __repr__(self) -> str:
         start = "" if self.start_us is None else f", start={rfc3339(self.start_us)!r}"
         seconds, rest = divmod(self.every_us, SECOND)

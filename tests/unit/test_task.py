@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulse import task as tasks
+from pulse.clock import SECOND
+from pulse.errors import BadValueError, ConfigError
+from pulse.policy import Misfire, OnAbandoned, Overlap, Scope
+from pulse.schedule.interval import Interval
+from pulse.setting import read
+from pulse.task import TASK_SETTINGS, Definition, Task, define, spell
+
+
+def defined(context: str = "", **words: Any) -> Definition:
+    """Return the definition of a task that is cleanup each five minutes but for *words*."""
+    return define("t", Task(**({"action": "cleanup", "interval": 300} | words)), context=context)
+
+
+@pytest.mark.parametrize(
+    ("context", "action", "path"),
+    [
+        ("", "cleanup", "/cleanup"),
+        ("sessions", "cleanup", "/sessions/cleanup"),
+        ("/sessions/", "cleanup", "/sessions/cleanup"),
+        ("a/b", "c/d", "/a/b/c/d"),
+        ("sessions", "/admin/cleanup", "/admin/cleanup"),
+        ("sessions", "cleanup/", "/sessions/cleanup/"),
+        ("sessions", " cleanup ", "/sessions/cleanup"),
+        ("", "a%20b", "/a b"),
+        ("", "a%2Fb", "/a/b"),
+        ("", "100%", "/100%"),
+        ("", "caf\u00e9", "/caf\u00c3\u00a9"),
+        ("", "caf%C3%A9", "/caf\u00c3\u00a9"),
+        ("", "%FF", "/\u00ff"),
+        ("", "v1/jobs:run", "/v1/jobs:run"),
+    ],
+)
+def test_the_path_is_the_one_a_server_would_pass(context: str, action: str, path: str) -> None:
+    """PATH_INFO is unquoted bytes in latin-1 characters (PEP 3333), below the context."""
+    assert defined(context, action=action).path == path
+
+
+def test_a_query_is_no_part_of_the_path() -> None:
+    """It goes to the app as it was written."""
+    found = defined(action="cleanup?next=http://x/%20y&a=1?b")
+    assert (found.path, found.query) == ("/cleanup", "next=http://x/%20y&a=1?b")
+
+
+@pytest.mark.parametrize(
+    ("action", "without"),
+    [
+        ("", "got ''"),
+        ("  ", "got '  '"),
+        (None, "got None"),
+        ("http://host/cleanup", "without scheme and host"),
+        ("//host/cleanup", "without scheme and host"),
+        ("clean up", "without blanks (write %20)"),
+        ("clean\nup", "without blanks (write %20)"),
+        ("clean\tup", "without blanks"),
+        ("clean\u00a0up", "without blanks"),
+        ("\ud800", "without blanks"),
+        ("cleanup#top", "without a fragment"),
+        ("?a=1", "without a fragment"),
+        ("../cleanup", "without dot segments"),
+        ("/a/./b", "without dot segments"),
+        ("a/..?x", "without dot segments"),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_action_is_refused(action: object, without: str) -> None:
+    """The message shows a path and says what is in the way."""
+    with pytest.raises(BadValueError, match="expected a path such as cleanup or") as caught:
+        tasks.action(action)
+    assert without in str(caught.value)
+
+
+@pytest.mark.parametrize("action", ["a...b", "a/.well-known/b", "..a/b..", "a?x=.."])
+def test_dots_in_names_are_fine(action: str) -> None:
+    """Only whole segments of dots are refused."""
+    assert tasks.action(action) == action
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    """A task of which only path and interval are said."""
+    found = defined()
+    assert found == Definition(
+        name="t",
+        path="/cleanup",
+        query="",
+        schedule=Interval(300),
+        digest=found.digest,
+        method="GET",
+        headers=(),
+        body=b"",
+        run_at_start=False,
+        timeout_us=180 * SECOND,
+        overlap=Overlap.SKIP,
+        room=1,
+        misfire=Misfire.LATEST,
+        grace_us=None,
+        scope=Scope.FLEET,
+        on_abandoned=OnAbandoned.RECORD,
+    )
+
+
+EVERYTHING: dict[str, Any] = {
+    "action": "/x?y=1",
+    "interval": timedelta(minutes=1),
+    "start": datetime(2027, 1, 1, tzinfo=UTC),
+    "run_at_start": "yes",
+    "method": "post",
+    "headers": {"X-Token": "${TOKEN}"},
+    "body": "caf\u00e9",
+    "timeout": "30s",
+    "overlap": "allow",
+    "max_running": "4",
+    "misfire": "all",
+    "grace": 600,
+    "scope": "host",
+    "on_abandoned": "rerun",
+}
+
+
+def test_every_setting_reaches_the_definition() -> None:
+    """Words and natural values alike are turned into exact ones."""
+    found = define("t", Task(**EVERYTHING))
+    assert found == Definition(
+        name="t",
+        path="/x",
+        query="y=1",
+        schedule=Interval(60, start="2027-01-01"),
+        digest=found.digest,
+        method="POST",
+        headers=(("X-Token", "${TOKEN}"),),
+        body=b"caf\xc3\xa9",
+        run_at_start=True,
+        timeout_us=30 * SECOND,
+        overlap=Overlap.ALLOW,
+        room=4,
+        misfire=Misfire.ALL,
+        grace_us=600 * SECOND,
+        scope=Scope.HOST,
+        on_abandoned=OnAbandoned.RERUN,
+    )
+
+
+def test_every_setting_of_the_table_is_a_keyword_of_task() -> None:
+    """The table and the keywords name the same things in the same order."""
+    assert tuple(TASK_SETTINGS) == Task.__struct_fields__
+
+
+@pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
+def test_the_examples_in_the_table_are_good_values(row: Any) -> None:
+    """What the reference page shows can be copied."""
+    values, problems = read(TASK_SETTINGS, {row.name: row.example})
+    assert (list(values), problems) == ([row.name], [])
+
+
+@pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
+def test_every_setting_is_explained_in_one_sentence(row: Any) -> None:
+    """A help that is no sentence would show in the reference."""
+    assert row.help[0].isupper()
+    assert row.help.endswith(".")
+    assert row.kind
+    assert row.default
+
+
+def test_room_is_one_unless_runs_may_overlap() -> None:
+    """`max_running` has a meaning under `overlap = allow` alone."""
+    assert defined(max_running=4).room == 1
+    assert defined(overlap="allow").room == 10
+
+
+@pytest.mark.parametrize(
+    ("misfire", "grace_us"), [("latest", None), ("all", None), ("skip", 60 * SECOND)]
+)
+def test_grace_is_a_minute_under_skip_and_unlimited_elsewhere(
+    misfire: str, grace_us: int | None
+) -> None:
+    """A catch-up is late by nature, and skip is for those who want none."""
+    assert defined(misfire=misfire).grace_us == grace_us
+
+
+def test_a_grace_of_zero_is_not_unlimited() -> None:
+    """Zero is said, None is not."""
+    assert defined(grace=0).grace_us == 0
+
+
+def test_the_default_timeout_can_be_given() -> None:
+    """A task that sets none takes what the settings say; one that does keeps its own."""
+    plain, own = Task(action="a", interval=1), Task(action="a", interval=1, timeout=5)
+    assert define("t", plain, timeout_us=7).timeout_us == 7
+    assert define("t", own, timeout_us=7).timeout_us == 5 * SECOND
+
+
+def test_all_that_is_wrong_with_a_task_is_told_at_once() -> None:
+    """Each sentence begins with the keyword."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a b", interval=-1, misfire="lates", body=5)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "action",
+        "interval",
+        "body",
+        "misfire",
+    ]
+
+
+def test_a_task_without_a_schedule_is_refused() -> None:
+    """Something has to say when."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a")
+    assert caught.value.problems == (
+        "interval: expected a schedule such as interval = 300, got none",
+    )
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    """As for any Python class."""
+    with pytest.raises(TypeError, match="intervall"):
+        Task(action="a", intervall=3)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"interval": 300}, {"interval": "5m"}),
+        ({"interval": 300}, {"interval": timedelta(minutes=5)}),
+        ({}, {"timeout": "3m"}),
+        ({}, {"method": "get"}),
+        ({}, {"max_running": 5}),
+        ({}, {"headers": []}),
+        ({}, {"misfire": "latest", "overlap": Overlap.SKIP, "scope": "FLEET"}),
+        ({"misfire": "skip"}, {"misfire": "skip", "grace": 60}),
+        ({"start": "2027-01-01"}, {"start": datetime(2027, 1, 1, tzinfo=UTC)}),
+        ({"action": "/cleanup"}, {"action": "cleanup"}),
+    ],
+    ids=repr,
+)
+def test_a_digest_does_not_depend_on_the_spelling(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """Two processes that mean the same agree, however each was told."""
+    assert defined(**one).digest == defined(**other).digest
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"max_running"}))
+def test_a_digest_changes_with_every_setting(name: str) -> None:
+    """Whatever is declared differently is another declaration."""
+    assert defined(**{name: EVERYTHING[name]}).digest != defined().digest
+
+
+def test_a_digest_stays_the_same_over_versions() -> None:
+    """In a rolling deploy an upgrade of pulse alone does not replace any task."""
+    assert defined("sessions").digest == "716a3180cfced4b2"
+    assert define("t", Task(**EVERYTHING)).digest == "ac8f67f3f355b8d0"
+
+
+def test_a_digest_does_not_hold_the_name() -> None:
+    """The row of the store does."""
+    task = Task(action="a", interval=1)
+    assert define("one", task).digest == define("two", task).digest
+
+
+WORDS = st.fixed_dictionaries(
+    {
+        "action": st.from_regex(r"/?[a-z\u00e0-\u00ff]{1,5}(/[a-z]{1,3})?", fullmatch=True),
+        "interval": st.integers(1, 10**14).map(lambda us: timedelta(microseconds=us)),
+    },
+    optional={
+        "start": st.datetimes(timezones=st.just(UTC), min_value=datetime(1980, 1, 1)),  # noqa: DTZ001 - the zone is given apart
+        "run_at_start": st.booleans(),
+        "method": st.sampled_from(["GET", "POST", "PUT"]),
+        "headers": st.lists(
+            st.tuples(st.from_regex(r"X-[A-Za-z]{1,5}", fullmatch=True), st.just("a: b")),
+            max_size=2,
+        ),
+        "body": st.binary(max_size=6) | st.text(st.characters(codec="utf-8"), max_size=6),
+        "timeout": st.integers(1, 999),
+        "overlap": st.sampled_from(Overlap),
+        "max_running": st.integers(1, 9),
+        "misfire": st.sampled_from(Misfire),
+        "grace": st.integers(0, 999),
+        "scope": st.sampled_from(Scope),
+        "on_abandoned": st.sampled_from(OnAbandoned),
+        "enabled": st.booleans(),
+    },
+)
+
+
+@given(WORDS)
+def test_a_task_spelt_and_read_again_is_the_same(words: dict[str, Any]) -> None:
+    """This is how a task is kept in a store: `Task(**spell(task))` has the same definition."""
+    task = Task(**words)
+    spelt = spell(task)
+    assert all(isinstance(word, str) for word in spelt.values())
+    assert define("t", Task(**spelt)) == define("t", task)
+    assert spell(Task(**spelt)) == spelt
+
+
+def test_only_what_was_said_is_spelt() -> None:
+    """Defaults may change; a stored declaration stays what its author wrote."""
+    assert spell(Task(action="a", interval=300)) == {"action": "a", "interval": "5m"}
+
+
+def test_a_definition_can_be_sent_to_another_process() -> None:
+    """Pickled and back it is the same."""
+    definition = define("t", Task(**EVERYTHING))
+    assert pickle.loads(pickle.dumps(definition)) == definition  # noqa: S301 - its own pickle
