@@ -55,11 +55,15 @@ class Child:
     """One process's life: it loads, then performs until its line is closed.
 
     SIGTERM interrupts the run that goes on, so that the app's `finally` blocks and `close()` run
-    and the parent learns where it was; then the process ends.
+    and the parent learns where it was; then the process ends. The parent says beforehand, by
+    closing its half of the line, that it means it: when a service manager sends SIGTERM to every
+    process of a service, the server still has its time to drain.
     """
 
     def __init__(self, line: socket.socket, clock: Clock) -> None:
         self._line = line
+        self._hang_up = select.poll()
+        self._hang_up.register(line, select.POLLRDHUP)
         self._clock = clock
         self._claim: Claim | None = None
         self._overdue_at: Span = 0
@@ -73,7 +77,7 @@ class Child:
 
     def terminate(self, _: int, __: FrameType | None) -> None:
         """Interrupt the run, as the handler of SIGTERM; where there is none, end the process."""
-        if self._ending:
+        if self._ending or not self._hang_up.poll(0):
             return
         self._ending = True
         claim = self._claim

@@ -105,6 +105,10 @@ class Child:
         if problem:
             raise ChildLostError(problem)
 
+    def is_well(self) -> bool:
+        """Return whether the idle child is still there; somebody may have killed it."""
+        return self._process.poll() is None
+
     def perform(self, claim: Claim) -> Result:
         """Return what came of the claim, in the child's own words.
 
@@ -129,6 +133,8 @@ class Child:
         """
         self._interrupted = True
         self._until = min(self._until, self._clock.boot() + GRACE)
+        with suppress(OSError):
+            self._line.shutdown(socket.SHUT_WR)
         self._signal(signal.SIGTERM)
 
     def last_words(self) -> Result | None:
@@ -221,7 +227,7 @@ def find_python() -> str:
 
 
 def _launch(line: int, lifeline: int) -> subprocess.Popen[bytes]:
-    search_path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    search_path = os.pathsep.join(entry or str(Path.cwd()) for entry in _search_path())
     return subprocess.Popen(  # noqa: S603 - our own door, no word of which comes from outside
         [find_python(), "-P", "-m", "pulse.child", str(line), str(lifeline)],
         stdin=subprocess.DEVNULL,
@@ -235,9 +241,13 @@ def _opening(setup: ChildSetup) -> Opening:
     return Opening(
         setup=setup,
         parent=os.getpid(),
-        search_path=sys.path,
+        search_path=_search_path(),
         pythonpath=os.environ.get("PYTHONPATH"),
     )
+
+
+def _search_path() -> list[str]:
+    return [entry for entry in sys.path if isinstance(entry, str)]
 
 
 def _name_of(number: int) -> str:

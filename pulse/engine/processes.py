@@ -76,7 +76,7 @@ class Slot:
     def _result_of(self, claim: Claim) -> Result:
         attempt = Attempt(claim, self._clock.boot())
         try:
-            child = self._child or self._nursery.make(self._adopt)
+            child = self._well_child() or self._nursery.make(self._adopt)
             attempt = Attempt(claim, self._clock.boot())
             result = self._perform(child, attempt)
         except ChildLostError as lost:
@@ -89,6 +89,11 @@ class Slot:
         if self._interrupted:
             attempt.stopped = Outcome.INTERRUPTED
         return attempt.judge(result, self._clock.boot())
+
+    def _well_child(self) -> Child | None:
+        if self._child is not None and not self._child.is_well():
+            self._part()
+        return self._child
 
     def _adopt(self, child: Child) -> None:
         self._child = child

@@ -44,6 +44,16 @@ def _segv(_: Environ) -> str:
     return ""
 
 
+def _term(_: Environ) -> str:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return str(os.getpid())
+
+
+def _unnamed(_: Environ) -> str:
+    os.kill(os.getpid(), signal.SIGRTMIN + 3)
+    return ""
+
+
 def _exit(_: Environ) -> str:
     os._exit(7)
 
@@ -107,6 +117,8 @@ VIEWS: dict[str, Callable[[Environ], str]] = {
     "/pid": _pid,
     "/say": _say,
     "/segv": _segv,
+    "/term": _term,
+    "/unnamed": _unnamed,
     "/exit": _exit,
     "/nap": _nap,
     "/native": _native,

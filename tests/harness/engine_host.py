@@ -75,10 +75,10 @@ def host(kind: str, application: str, paths: list[str]) -> None:
     engine.start(Work(_never, endings.put, lambda _, __: None), concurrency=2)
     for path in paths:
         engine.submit(make_claim(action=path, timeout=1.5 if kind == "patched" else 60))
-        if kind == "forked":
-            leave_a_fork()
         result = endings.get().result
         tell(result.outcome.value, result.message)
+        if kind == "forked":
+            leave_a_fork()
     sys.stdin.read()
     engine.stop(0)
     tell("longest", ticker.longest)

@@ -103,8 +103,9 @@ def test_an_idle_child_dies_with_its_parent(start: Callable[..., Host]) -> None:
 
 def test_a_fork_of_the_parent_keeps_no_child_alive(start: Callable[..., Host]) -> None:
     """A sibling that holds the lifeline open does not stand for the parent."""
-    host = start("forked", "/nap")
-    fork, child = int(str(host.hear()[1])), host.noted("busy")
+    host = start("forked", "/pid", "/nap")
+    child, fork = (int(str(host.hear()[1])) for _ in range(2))
+    assert host.noted("busy") == child
     host.process.send_signal(SIGKILL)
     wait_until(lambda: not is_alive(child), GONE_S, "the child is gone")
     was_alive = is_alive(fork)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from signal import SIGKILL, SIGRTMIN, SIGSTOP
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -173,7 +174,12 @@ def test_what_the_app_prints_goes_to_standard_error(
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/segv", "signal SIGSEGV"), ("/exit", "exit status 7"), ("/runaway", "exit status 9")],
+    [
+        ("/segv", "signal SIGSEGV"),
+        ("/unnamed", f"signal {SIGRTMIN + 3}"),
+        ("/exit", "exit status 7"),
+        ("/runaway", "exit status 9"),
+    ],
 )
 @pytest.mark.usefixtures("notes")
 def test_a_child_that_dies_fails_its_run_and_is_replaced(
@@ -187,6 +193,36 @@ def test_a_child_that_dies_fails_its_run_and_is_replaced(
         f"the child process ended during the run: {words}",
     )
     assert perform(stage, "/pid").outcome is Outcome.SUCCEEDED
+
+
+def test_a_signal_that_is_not_the_parents_interrupts_nothing(begin: Begin) -> None:
+    """A service manager's SIGTERM to every process leaves the drain to the server."""
+    stage = begin()
+    result = perform(stage, "/term")
+    assert (result.outcome, result.message) == (
+        Outcome.SUCCEEDED,
+        perform(stage, "/pid").message,
+    )
+
+
+def test_a_child_that_died_while_idle_fails_nothing(begin: Begin) -> None:
+    """Another takes its place."""
+    stage = begin()
+    child = int(perform(stage, "/pid").message)
+    os.kill(child, SIGKILL)
+    wait_until(lambda: not is_alive(child), what="the child is gone")
+    assert perform(stage, "/pid").outcome is Outcome.SUCCEEDED
+
+
+def test_a_child_that_dies_before_it_listens_fails_its_run(begin: Begin) -> None:
+    """An errand that nobody read is a failed run, not an endless one."""
+    stage = begin()
+    child = int(perform(stage, "/pid").message)
+    os.kill(child, SIGSTOP)
+    stage.submit(make_claim(action="/pid"))
+    os.kill(child, SIGKILL)
+    message = stage.await_endings(2)[-1].result.message
+    assert message == "the child process ended during the run: signal SIGKILL"
 
 
 def test_a_timeout_tells_where_the_run_was(begin: Begin, notes: Callable[[str], int]) -> None:
@@ -300,6 +336,29 @@ def test_an_application_that_cannot_be_loaded_fails_the_run(
     result = perform(begin(ChildSetup(application=application)), "/pid")
     assert result.outcome is Outcome.FAILED
     assert words in result.message
+
+
+def test_an_application_that_does_not_get_loaded_fails_the_run(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that hangs at its import does not hold the run for ever."""
+    (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("pulse.engine.children.LOADING", SECOND)
+    result = perform(begin(ChildSetup(application="hangs:app")), "/pid")
+    assert result.outcome is Outcome.FAILED
+    assert result.message == "the child process did not load the application in 1 s"
+
+
+def test_a_process_that_cannot_be_made_fails_the_run(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's own words are the message."""
+    stage = begin()
+    monkeypatch.setattr("pulse.engine.children.find_python", lambda: str(tmp_path / "none"))
+    result = perform(stage, "/pid")
+    assert result.outcome is Outcome.FAILED
+    assert result.message.startswith("no child process could be made: [Errno 2]")
 
 
 def test_an_application_that_cannot_be_loaded_is_not_tried_at_once(begin: Begin) -> None:
