@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
@@ -70,17 +69,13 @@ class SqliteFile:
         path: where it is.
         prefix: what the names of this application's tables begin with.
         patience_us: how long a call goes on trying while others hold the file locked.
-        private: whether the folder must belong to this user alone.
 
     """
 
-    def __init__(
-        self, path: Path, *, prefix: str, patience_us: Span, private: bool = False
-    ) -> None:
+    def __init__(self, path: Path, *, prefix: str, patience_us: Span) -> None:
         self.path = path
         self._texts = _Texts(prefix)
         self._tries = max(1, patience_us // BUSY_WAIT)
-        self._private = private
         self._idle: deque[Link] = deque()
         self._pid = 0
 
@@ -111,8 +106,6 @@ class SqliteFile:
         folder = self.path.parent
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._private:
-            refuse_shared_folder(folder)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _call(self, begin: str, work: Callable[[Link], T]) -> T:
@@ -167,17 +160,6 @@ class SqliteFile:
             raw.close()
             raise
         return Link(raw, self._texts)
-
-
-def refuse_shared_folder(folder: Path) -> None:
-    """Raise PermissionError unless *folder* is a real folder that only this user can write to."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise PermissionError(f"expected {folder} to be a folder, not a link or a file")
-    if found.st_uid != os.geteuid():
-        raise PermissionError(f"expected {folder} to belong to user {os.geteuid()}, not to another")
-    if found.st_mode & 0o022:
-        raise PermissionError(f"expected {folder} to be writable by its owner alone")
 
 
 def _prepare(raw: sqlite3.Connection) -> None:

@@ -67,7 +67,6 @@ class SqliteStore:
         keep_runs: about how many ended runs of each task are remembered.
         keep_for_us: how long they are remembered at most.
         patience_us: how long a call goes on trying while others hold the file locked.
-        private: whether the folder must belong to this user alone.
 
     """
 
@@ -87,7 +86,6 @@ class SqliteStore:
         keep_runs: int = 1_000,
         keep_for_us: Span = 30 * DAY,
         patience_us: Span = 5 * SECOND,
-        private: bool = False,
     ) -> None:
         self.path = Path(path)
         self.name = f"sqlite:///{self.path}"
@@ -96,9 +94,7 @@ class SqliteStore:
         self._keep_runs = keep_runs
         self._keep_for = keep_for_us
         self._prefix = prefix_of(name)
-        self._file = SqliteFile(
-            self.path, prefix=self._prefix, patience_us=patience_us, private=private
-        )
+        self._file = SqliteFile(self.path, prefix=self._prefix, patience_us=patience_us)
         self._key: tuple[int, str, str] | None = None
 
     # Taking part -------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""Where the default store's file lives, and whether a folder is fit to hold one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+
+from platformdirs import user_state_path
+
+_NETWORK = frozenset(
+    [
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.ceph",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "gfs2",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "smb3",
+        "smbfs",
+        "vboxsf",
+    ]
+)
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def default_path(name: str | None, origin: str) -> Path | None:
+    """Return the file that all processes of this user with the same name or origin share.
+
+    Its folder, made here, is the user's state directory, or one of this user's own in /var/tmp;
+    None where neither can be written.
+
+    Args:
+        name: `pulse.config.name`, which names the file where it is set.
+        origin: else the ini file or the working directory does.
+
+    """
+    for folder in (user_state_path("pulse", appauthor=False), own_folder(Path("/var/tmp"))):  # noqa: S108 - its owner and mode are checked
+        if folder.is_absolute() and is_usable(folder):
+            return folder / file_name(name, origin)
+    return None
+
+
+def own_folder(shared: Path) -> Path:
+    """Return this user's folder in a directory that all users write to."""
+    return shared / f"pulse-{os.geteuid()}"
+
+
+def file_name(name: str | None, origin: str) -> str:
+    """Return a readable file name that no two names and no two origins share."""
+    if name:
+        return f"{_slug(name)}-{_hash('name', name)}.db"
+    real = os.path.realpath(origin)
+    words = Path(real).with_suffix("").parts[-2:]
+    return f"{_slug('-'.join(words))}-{_hash('origin', real)}.db"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:40] or "pulse"
+
+
+def _hash(kind: str, text: str) -> str:
+    words = f"{kind}\0{text}".encode(errors="surrogateescape")
+    return hashlib.blake2b(words, digest_size=4).hexdigest()
+
+
+def is_usable(folder: Path) -> bool:
+    """Make *folder* where it is missing; return whether this user, and no other, writes to it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return False
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return own and not found.st_mode & 0o022 and os.access(folder, os.W_OK | os.X_OK)
+
+
+def network_file_system(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str:
+    """Return the kind of network file system that *path* is on; empty for a local disk."""
+    try:
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    real = Path(os.path.realpath(path))
+    best, kind = Path("/"), ""
+    for line in lines:
+        fields = line.split()
+        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[1]))
+        if real.is_relative_to(point) and len(point.parts) >= len(best.parts):
+            best, kind = point, fields[2]
+    return kind if kind in _NETWORK else ""

@@ -1,0 +1,132 @@
+"""The word `pulse.config.store` into a keeper, which is imported only then.
+
+    (unset)                     an SQLite file in the user's state directory, see `places`
+    memory:                     this process alone, gone when it ends
+    sqlite:///data/pulse.db     a file, beside the ini file (or below the working directory)
+    sqlite:////srv/app/pulse.db a file by its full path
+
+Call `choose_store` in the process that will use the store, after any fork: which folder can be
+written may depend on the user that a server has become since.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.errors import BadValueError, ConfigError, did_you_mean
+from pulse.store.places import default_path, network_file_system
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock, Span
+    from pulse.store.base import Store
+
+EXPECTED = "memory: or sqlite:/// followed by a path"
+_SQLITE = "sqlite:///"
+_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+_KNOWN = ("memory", "sqlite", "postgresql", "redis")
+_EXTRAS = {
+    "postgresql": "PostgreSQL comes with the extra pulse[postgres]",
+    "postgres": "PostgreSQL comes with the extra pulse[postgres]",
+    "redis": "Redis comes with the extra pulse[redis]",
+    "rediss": "Redis comes with the extra pulse[redis]",
+}
+_ALONE = (
+    "no folder for the store can be written, so each process now ticks by itself: set"
+    " pulse.config.store to sqlite:/// and a path that all workers can write"
+)
+
+
+class Chosen(NamedTuple):
+    """A store that is not open yet, and what a person should know of it; empty for nothing."""
+
+    store: Store
+    notice: str
+
+
+def store_word(value: object) -> str:
+    """Return a word that names a store, as it was given.
+
+    Raises:
+        BadValueError: it names none; the message says what was probably meant.
+
+    """
+    word = value.strip() if isinstance(value, str) else ""
+    if word == "memory:" or _is_file(word):
+        return word
+    raise BadValueError(EXPECTED, value, hint=_hint(word))
+
+
+def _is_file(word: str) -> bool:
+    path = word.removeprefix(_SQLITE)
+    return word.startswith(_SQLITE) and path not in {"", "/", ":memory:"} and not path.endswith("/")
+
+
+def _hint(word: str) -> str:
+    scheme = word.partition(":")[0].lower()
+    if scheme in _EXTRAS:
+        return f"; {_EXTRAS[scheme]}, which is not there yet"
+    if scheme == "memory" or ":memory:" in word:
+        return "; did you mean 'memory:'?"
+    if scheme == "sqlite":
+        return f"; did you mean {_SQLITE + (word[7:].strip('/') or 'pulse.db')!r}?"
+    if word.endswith(_SUFFIXES):
+        return f"; did you mean {_SQLITE + word!r}?"
+    return did_you_mean(scheme, _KNOWN)
+
+
+def choose_store(
+    word: str | None,
+    *,
+    clock: Clock,
+    name: str | None,
+    origin: str,
+    keep_runs: int,
+    keep_for_us: Span,
+) -> Chosen:
+    """Return the store that *word* names, not yet open.
+
+    Args:
+        word: `pulse.config.store`; None stands for the default.
+        clock: tells what is due.
+        name: `pulse.config.name`, which tells applications that share a store apart.
+        origin: the ini file, or the working directory.
+        keep_runs: how many ended runs of each task are kept; a memory store keeps ten times that.
+        keep_for_us: how long they are kept.
+
+    Raises:
+        ConfigError: the word names no store.
+
+    """
+    path = default_path(name, origin) if word is None else _path_of(word, origin)
+    if path is None:
+        from pulse.store.memory import MemoryStore
+
+        memory = MemoryStore(clock, name=name or "", keep_runs=10 * keep_runs)
+        return Chosen(memory, _ALONE if word is None else "")
+    from pulse.store.sqlite import SqliteStore
+
+    store = SqliteStore(path, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us)
+    return Chosen(store, _network_notice(path))
+
+
+def _path_of(word: str, origin: str) -> Path | None:
+    try:
+        known = store_word(word)
+    except BadValueError as error:
+        raise ConfigError([f"pulse.config.store: {error}"]) from None
+    if known == "memory:":
+        return None
+    start = Path(origin)
+    folder = start if start.is_dir() else start.parent
+    return folder / Path(known.removeprefix(_SQLITE)).expanduser()
+
+
+def _network_notice(path: Path) -> str:
+    kind = network_file_system(path)
+    if not kind:
+        return ""
+    return (
+        f"the store {path} is on a network file system ({kind}), where SQLite's locks do not hold"
+        " between hosts: keep it on a local disk"
+    )
