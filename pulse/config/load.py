@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _SPANS = {name: f"{name}_us" for name in ("lease", "drain", "timeout", "keep_for")}
 _NAME = "a task's name of 1 to 200 printable characters, without blanks around it"
-_CHILDREN = "package.module:name (a section can be named only where an ini file is known)"
+_CHILDREN = "package.module:name, so that child processes find the application"
 
 
 def load(config: Mapping[str, object] | None, keywords: Mapping[str, object]) -> Settings:
@@ -47,7 +47,10 @@ def load(config: Mapping[str, object] | None, keywords: Mapping[str, object]) ->
 
     """
     draft = Draft()
-    draft.take_keys({key: value for key, value in (config or {}).items() if looks_ours(key)})
+    given_keys = {} if config is None else config
+    if not isinstance(given_keys, Mapping):
+        raise ConfigError([f"config: expected a mapping of keys to values, got {shown(config)}"])
+    draft.take_keys({key: value for key, value in given_keys.items() if looks_ours(key)})
     draft.take_keywords(keywords)
     return draft.settle(origin=_working_directory())
 
@@ -107,8 +110,7 @@ class Draft:
         tasks = self._define(values.get("context", ""), values.get("timeout_us", DEFAULT_TIMEOUT))
         if values.get("guard"):
             self._refuse_guarded_root(tasks)
-        if ":" not in values.get("application", ":"):
-            paste = self._name_section(values.pop("application"), paste)
+        paste = self._locate(values, paste)
         if self._problems:
             raise ConfigError(self._problems)
         digest = _digest(tasks, values.get("base_url", ""))
@@ -157,12 +159,20 @@ class Draft:
                 expected = "expected a path below the root under guard = true"
                 self._problems.append(f"{place}.action: {expected}, got {shown(task.path)}")
 
-    def _name_section(self, section: str, paste: Paste | None) -> Paste | None:
-        if paste is None:
-            key = self._prefixes["application"] + "application"
-            self._problems.append(f"{key}: expected {_CHILDREN}, got {shown(section)}")
+    def _locate(self, values: dict[str, Any], paste: Paste | None) -> Paste | None:
+        """Take an application that is a section of the ini file out of *values*."""
+        application = values.get("application", "")
+        if ":" in application:
+            return paste
+        if not paste and (application or values.get("mode") == "processing"):
+            key = self._prefixes["application" if application else "mode"] + "application"
+            got = f"{shown(application)}, a section of no file" if application else "none"
+            self._problems.append(f"{key}: expected {_CHILDREN}, got {got}")
             return None
-        return msgspec.structs.replace(paste, section=section)
+        if not paste or not application:
+            return paste
+        del values["application"]
+        return msgspec.structs.replace(paste, section=application)
 
 
 def _place(source: str, name: object) -> str:

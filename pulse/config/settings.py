@@ -15,6 +15,7 @@ from pulse.clock import SECOND, Span
 from pulse.config import words
 from pulse.policy import Start
 from pulse.setting import Setting, table
+from pulse.store.registry import store_word
 from pulse.task import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ SETTINGS = table(
     ),
     Setting(
         name="store",
-        convert=convert.text,
-        kind="store",
+        convert=store_word,
+        kind="memory: or sqlite:///path",
         default="an SQLite file that the processes of this host share",
         help="Where processes agree on who runs a tick, and history is kept.",
-        example="memory:",
+        example="sqlite:////srv/shop/pulse.db",
     ),
     Setting(
         name="start",
