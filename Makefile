@@ -25,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope
 SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
 
 define say
-@printf '\033[1m==> %s\033[0m\n' "$(1)"
+@echo "==> $(1)"
 endef
 
 .PHONY: help
@@ -100,7 +100,7 @@ format: $(VENV)/all.stamp ## put the code into its format
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .demo build dist docs/_build htmlcov .coverage .coverage.* \
+	rm -rf $(VENV) examples/quickstart/.demo build dist docs/_build htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # The environment is made when it is not there, and brought up to date when pyproject.toml is newer.

@@ -41,7 +41,7 @@ logconfig_dict = {
     "root": {"level": "WARNING", "handlers": ["terminal"]},
     "loggers": {
         "pulse": {"level": "INFO"},
-        "gunicorn.error": {"level": "INFO"},
-        "gunicorn.access": {"level": "INFO"},
+        # gunicorn cuts its loggers off; INFO would add a line for each of its own steps
+        "gunicorn.error": {"level": "WARNING", "propagate": True},
     },
 }
