@@ -56,8 +56,9 @@ class UwsgiWorker:
 
     def limit_s(self) -> float:
         """Return the time after which uWSGI kills a worker that does not end."""
-        options = (self._uwsgi.opt.get(name) for name in ("worker-reload-mercy", "reload-mercy"))
-        return min((float(_text(value)) for value in options if value), default=MERCY_S)
+        options = self._uwsgi.opt
+        mercy_s = _seconds(options.get("worker-reload-mercy"), MERCY_S)
+        return min(mercy_s, _seconds(options.get("reload-mercy"), mercy_s))
 
 
 class UwsgiMaster:
@@ -105,5 +106,6 @@ def is_worker(uwsgi: Uwsgi) -> bool:
     return uwsgi.worker_id() > 0 and not uwsgi.mule_id()
 
 
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _seconds(value: object, default: float) -> float:
+    """Return an option's number: uWSGI gives bytes, True for a flag, a list for repetitions."""
+    return float(value) if isinstance(value, bytes) and value.isdigit() else default

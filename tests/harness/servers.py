@@ -33,6 +33,12 @@ HARNESS = Path(__file__).parent
 BIN = Path(sys.executable).parent
 READY_S = 20.0
 STOP_S = 10.0
+UNMEASURED: dict[str, str | None] = {
+    "COVERAGE_PROCESS_CONFIG": None,
+    "COVERAGE_PROCESS_START": None,
+}
+"""For servers that coverage breaks: measured, uWSGI dies of a segmentation fault at its exit."""
+
 _dice = random.SystemRandom()  # the seeded one gives every xdist worker the same ports
 
 
@@ -86,14 +92,17 @@ def program(name: str) -> str:
     return str(BIN / name)
 
 
-def server_environment(*, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return an environment for servers: this one's, the harness importable, no pytest in it."""
+def server_environment(*, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Return an environment for servers: this one's, the harness importable, no pytest in it.
+
+    An entry of None in *extra* is left out.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "PULSE_"))}
     kept["PYTHONPATH"] = os.pathsep.join(
         part for part in (str(HARNESS), kept.get("PYTHONPATH", "")) if part
     )
     kept["PYTHONUNBUFFERED"] = "1"
-    return kept | dict(extra or {})
+    return {k: v for k, v in (kept | dict(extra or {})).items() if v is not None}
 
 
 class Server:
@@ -113,7 +122,7 @@ class Server:
         *,
         port: int | None,
         folder: Path,
-        environ: Mapping[str, str] | None = None,
+        environ: Mapping[str, str | None] | None = None,
     ) -> None:
         self.command = list(command)
         self.port = port
@@ -260,7 +269,7 @@ def run_program(
     command: Sequence[str],
     *,
     folder: Path,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str | None] | None = None,
     text: str = "",
     timeout: float = 30.0,
 ) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from servers import Server, free_port, program
+from servers import UNMEASURED, Server, free_port, program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class Witnessed(Server):
         *,
         port: int | None,
         folder: Path,
-        environ: Mapping[str, str] | None = None,
+        environ: Mapping[str, str | None] | None = None,
     ) -> None:
         self.events_path = folder / "events.txt"
         told = {"PROBE_FILE": str(self.events_path)} | dict(environ or {})
@@ -81,7 +81,7 @@ def twice(pids: Sequence[int]) -> list[int]:
 def gunicorn(
     folder: Path,
     *options: str,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str | None] | None = None,
     app: Sequence[str] = ("probe_app:app",),
 ) -> Witnessed:
     """Return a gunicorn, not yet started, that serves the probe."""
@@ -90,12 +90,15 @@ def gunicorn(
     return Witnessed([*command, *options, *app], port=port, folder=folder, environ=environ)
 
 
-def uwsgi(folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> Witnessed:
+def uwsgi(
+    folder: Path, *options: str, environ: Mapping[str, str | None] | None = None
+) -> Witnessed:
     """Return a uWSGI, not yet started, that serves the probe."""
     port = free_port()
     command = [program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", "--module", "probe_app:app"]
     command += ["--die-on-term", "--enable-threads", "--need-app"]
-    return Witnessed([*command, *options], port=port, folder=folder, environ=environ)
+    told = UNMEASURED | dict(environ or {})
+    return Witnessed([*command, *options], port=port, folder=folder, environ=told)
 
 
 def write_ini(folder: Path, *server: str) -> Path:

@@ -36,6 +36,17 @@ def test_each_worker_begins_before_any_request(
     assert served <= set(begun)
 
 
+@pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
+def test_a_worker_with_gevent_begins(lazy: tuple[str, ...], tmp_path: Path) -> None:
+    """With `--gevent` each worker begins, and what it spawns runs in uWSGI's own hub."""
+    options = ("--master", "--processes", "1", "--gevent", "9", "--gevent-monkey-patch", *lazy)
+    with uwsgi(tmp_path, *options, environ={"PROBE_ASK": "1"}) as server:
+        begun = server.wait_begun(1)
+        server.wait_for(lambda: "True" in str(server.events("serving")), what="it serves")
+
+    assert server.pids("begin") == begun != [server.pid]
+
+
 def test_mules_do_not_begin(tmp_path: Path) -> None:
     """A mule runs the same hook after its fork and does not begin."""
     with uwsgi(tmp_path, "--master", "--processes", "1", "--mule") as server:

@@ -41,6 +41,13 @@ def pywsgi(folder: Path, environ: dict[str, str]) -> Witnessed:
     return Witnessed(command, port=port, folder=folder, environ=environ)
 
 
+def visit(server: Witnessed) -> None:
+    """Request once, and wait until the server is idle again."""
+    server.get()
+    if "pywsgi" in server.command[-1]:
+        server.wait_for(lambda: "GET / " in server.log_text(), what="the request is logged")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
 def test_uwsgi_drains_each_worker(
@@ -70,7 +77,7 @@ def test_uwsgi_leaves_a_minute_by_default(tmp_path: Path) -> None:
 def test_ctrl_c_drains(serve: object, tmp_path: Path) -> None:
     """Ctrl-C lets work end before the interpreter does, with no limit known."""
     with serve(tmp_path, {"PROBE_NAP": "0.3"}) as server:
-        server.get()
+        visit(server)
         status = server.stop(signal.SIGINT)
 
     assert status == 0
@@ -83,7 +90,7 @@ def test_ctrl_c_drains(serve: object, tmp_path: Path) -> None:
 def test_ctrl_c_again_cuts_the_drain_short(serve: object, tmp_path: Path) -> None:
     """Whoever presses Ctrl-C twice does not wait for the drain, and sees no traceback."""
     with serve(tmp_path, {"PROBE_NAP": "20"}) as server:
-        server.get()
+        visit(server)
         server.signal(signal.SIGINT)
         server.wait_events("end")
         server.stop(signal.SIGINT, timeout=4.0)
@@ -97,7 +104,7 @@ def test_ctrl_c_again_cuts_the_drain_short(serve: object, tmp_path: Path) -> Non
 def test_an_idle_exit_is_not_delayed(serve: object, tmp_path: Path) -> None:
     """From the last word of an idle process until it is gone, it takes less than 0.2 s."""
     with serve(tmp_path, {}) as server:
-        server.get()
+        visit(server)
         server.signal(signal.SIGINT)
         server.wait_events("ended")
         began = time.monotonic()
