@@ -11,25 +11,8 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 _NETWORK = frozenset(
-    [
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "fuse.ceph",
-        "fuse.glusterfs",
-        "fuse.sshfs",
-        "gfs2",
-        "gpfs",
-        "lustre",
-        "nfs",
-        "nfs4",
-        "ocfs2",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-    ]
+    """9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs gfs2 gpfs lustre nfs nfs4
+    ocfs2 smb3 smbfs vboxsf""".split()  # noqa: SIM905 - a list of this length is read as words
 )
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 

@@ -39,7 +39,7 @@ from pulse.store.sqlite.tasks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from pulse.clock import Clock, Instant, Span
     from pulse.run import Claim, Ending, Run
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pulse.store.sqlite.members import Findings
     from pulse.task import Definition
 
-    _Opened = WeakValueDictionary[tuple[int, str, str], "SqliteStore"]
+    Opened = MutableMapping[tuple[int, str, str], "SqliteStore"]
 
 T = TypeVar("T")
 
@@ -67,6 +67,8 @@ class SqliteStore:
         keep_runs: about how many ended runs of each task are remembered.
         keep_for_us: how long they are remembered at most.
         patience_us: how long a call goes on trying while others hold the file locked.
+        opened: what this process has open; a test in which one process plays many gives each its
+            own.
 
     """
 
@@ -75,7 +77,7 @@ class SqliteStore:
 
     # Which files this process has open: the one fact here that no single store can know. It is
     # keyed by pid, so that a forked child begins with none.
-    _opened: ClassVar[_Opened] = WeakValueDictionary()
+    _all_opened: ClassVar[Opened] = WeakValueDictionary()
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class SqliteStore:
         keep_runs: int = 1_000,
         keep_for_us: Span = 30 * DAY,
         patience_us: Span = 5 * SECOND,
+        opened: Opened | None = None,
     ) -> None:
         self.path = Path(path)
         self.name = f"sqlite:///{self.path}"
@@ -96,6 +99,7 @@ class SqliteStore:
         self._prefix = prefix_of(name)
         self._file = SqliteFile(self.path, prefix=self._prefix, patience_us=patience_us)
         self._key: tuple[int, str, str] | None = None
+        self._opened = self._all_opened if opened is None else opened
 
     # Taking part -------------------------------------------------------------------------
 
