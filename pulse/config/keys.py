@@ -64,9 +64,9 @@ def _lacking(key: str) -> str:
 
 
 def _nearest(key: str) -> str:
-    first, _, rest = key.partition(".")
-    second, _, last = rest.partition(".")
+    """Return a hint; a key of a task keeps what follows, because only its author knows that."""
+    kind, _, last = key.partition(".")[2].partition(".")
     if not last:
         return did_you_mean(key, [CONFIG + name for name in SETTINGS])
-    kind = did_you_mean(f"{first}.{second}", ["pulse.config", "pulse.task"])
-    return kind.removesuffix("'?") + f".{last}'?" if kind else ""
+    near = difflib.get_close_matches(kind.lower(), ["config", "task"], n=1)
+    return f"; did you mean 'pulse.{near[0]}.{last}'?" if near else ""

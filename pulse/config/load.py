@@ -24,7 +24,7 @@ import msgspec
 
 from pulse import spelling
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
-from pulse.config.settings import SETTINGS, Paste, Settings
+from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Paste, Settings
 from pulse.config.words import is_label
 from pulse.errors import ConfigError, shown
 from pulse.setting import read
@@ -113,7 +113,7 @@ class Draft:
         paste = self._locate(values, paste)
         if self._problems:
             raise ConfigError(self._problems)
-        digest = _digest(tasks, values.get("base_url", ""))
+        digest = _digest(tasks, values.get("base_url", DEFAULT_BASE_URL))
         return Settings(tasks=tasks, digest=digest, origin=origin, paste=paste, **values)
 
     def _take_config(self, words: Mapping[str, object], *, prefix: str) -> None:

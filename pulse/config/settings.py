@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pulse.task import Definition, Task
 
+DEFAULT_BASE_URL = "http://localhost"
 DAY: Span = 86_400 * SECOND
 
 SETTINGS = table(
@@ -111,7 +112,7 @@ SETTINGS = table(
         name="base_url",
         convert=words.base_url,
         kind="URL",
-        default="http://localhost",
+        default=DEFAULT_BASE_URL,
         help="The scheme, host, port and script name that scheduled requests show the app.",
         example="https://shop.example.org",
     ),
@@ -202,7 +203,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_us: Span = 30 * SECOND
     drain_us: Span = 25 * SECOND
     application: str | None = None
-    base_url: str = "http://localhost"
+    base_url: str = DEFAULT_BASE_URL
     timeout_us: Span = DEFAULT_TIMEOUT
     keep_runs: int = 1_000
     keep_for_us: Span = 30 * DAY

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pulse.clock import Span
 
 _LONGEST_NAME = 200
-_SEGMENT = re.compile(r"[^\s?#\x00-\x1f]+")
+_NO_SEGMENT = frozenset(" ?#")
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _SECTION = re.compile(r"[^\s:#/]+")
 
@@ -41,7 +41,8 @@ def context(value: object) -> str:
 
 
 def _is_segment(segment: str) -> bool:
-    return segment not in {".", ".."} and _SEGMENT.fullmatch(segment) is not None
+    usable = segment.isprintable() and segment not in {"", ".", ".."}
+    return usable and _NO_SEGMENT.isdisjoint(segment)
 
 
 def mode(value: object) -> str:
