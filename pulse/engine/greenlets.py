@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TURN: Final[Span] = SECOND // 200
+"""How long runs follow one another before the hub looks after requests again."""
+
 GRACE: Final[Span] = SECOND // 2
 """How long an interrupted run may take to clean up before its slot is given away."""
 
@@ -47,6 +50,7 @@ class GreenletEngine:
         self._roll = Roll(0)
         self._started = self._ending = self._pumping = False
         self._waiting: deque[Attempt] = deque()
+        self._seen_at = self._yield_at = 0
         self._carriers: dict[Attempt, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
 
@@ -65,6 +69,7 @@ class GreenletEngine:
         self._hub = gevent.get_hub()
         self._woken, self._alarm, self._drained, self._stopped = (Event() for _ in range(4))
         self._native = NativeThread()
+        self._next_round = self._hub.loop.timer(0)
         self._roll = Roll(concurrency)
         self._watcher = gevent.spawn(self._watch)
         self._started = True
@@ -146,10 +151,22 @@ class GreenletEngine:
             self._hub.loop.run_callback(self._pump)
 
     def _pump(self) -> None:
-        """Switch into idle greenlets, in the hub, until no claim waits."""
+        """Switch into idle greenlets, in the hub, until no claim waits or its turn is over."""
         self._pumping = False
+        self._seen_at = self._clock.boot()
+        self._yield_at = self._seen_at + TURN
         while self._waiting:
+            if self._seen_at >= self._yield_at:
+                self._pump_after_requests()
+                return
             self._next_greenlet().switch()
+            self._seen_at = self._clock.boot()
+
+    def _pump_after_requests(self) -> None:
+        """Pump again when the hub has looked at its sockets: a callback would run before that."""
+        self._pumping = True
+        # A raw timer may fire early, never before the loop's next round, which is all it is for.
+        self._next_round.start(self._pump)
 
     def _next_greenlet(self) -> gevent.Greenlet:
         if self._idle:
@@ -164,7 +181,7 @@ class GreenletEngine:
 
     def _carry_waiting(self, greenlet: gevent.Greenlet) -> bool:
         """Perform what waits; False when an interruption went through this greenlet."""
-        while self._waiting:
+        while self._waiting and self._seen_at < self._yield_at:
             attempt = self._waiting.popleft()
             self._carry(attempt, greenlet)
             if attempt.stopped is not None:
@@ -196,8 +213,9 @@ class GreenletEngine:
             result = attempt.result_of(error, self._clock)
         # No switch lies between the run's end and this line: no interruption hits what follows.
         del self._carriers[attempt]
+        self._seen_at = now = self._clock.boot()
         if self._roll.take(attempt):
-            self._work.report(Ending(claim, attempt.judge(result, self._clock.boot())))
+            self._work.report(Ending(claim, attempt.judge(result, now)))
         if not self._roll.open:
             self._tell_drained()
 

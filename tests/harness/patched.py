@@ -38,19 +38,11 @@ def run_patched(file: str, report: Path) -> Tally:
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment in which the coverage of the child counts if the parent's does."""
-    words = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    coverage = sys.modules.get("coverage")
-    if coverage is not None and coverage.Coverage.current() is not None:
-        words["COVERAGE_PROCESS_START"] = str(ROOT / "pyproject.toml")
-    return words
+    """Return the environment without what this pytest says to its own."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
 
 
 def _main(arguments: list[str]) -> int:
-    if "COVERAGE_PROCESS_START" in os.environ:
-        import coverage
-
-        coverage.process_startup()
     from gevent import monkey
 
     monkey.patch_all()

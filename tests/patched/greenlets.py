@@ -193,6 +193,27 @@ def test_a_run_does_not_see_the_context_of_the_one_before(begin: Callable[..., S
     assert seen == ["unset", "unset"]
 
 
+def test_requests_have_a_turn_between_runs_that_compute(begin: Callable[..., Stage]) -> None:
+    """Runs that were submitted together do not hold the hub from the first to the last."""
+    seen = []
+
+    def compute(_: Claim) -> None:
+        seen.append("run")
+        native_sleep(0.02)
+
+    def serve() -> None:
+        while True:
+            gevent.sleep(0.001)
+            seen.append("request")
+
+    stage, serving = begin(compute, concurrency=4), gevent.spawn(serve)
+    gevent.sleep(0)
+    stage.perform_all(*(make_claim("quick") for _ in range(4)))
+    serving.kill()
+    last = len(seen) - seen[::-1].index("run")
+    assert "request" in seen[seen.index("run") : last]
+
+
 def test_offload_does_not_stall_the_hub(begin: Callable[..., Stage]) -> None:
     """Greenlets go on while a native call blocks in `offload`."""
     stage, beats = begin(lambda _: None), []
