@@ -110,7 +110,7 @@ def test_a_path_with_odd_characters_can_be_loaded_again(
     load_ini: Callable[..., Settings],
 ) -> None:
     """The URI is quoted as PasteDeploy unquotes it."""
-    settings = load_ini(PLAIN, name="a b%20#.ini")
+    settings = load_ini(PLAIN, name="a b#.ini")
     again: Any = loadfilter(settings.paste.uri, name="pulse")
     assert again("app") == settings
 

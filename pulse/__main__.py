@@ -1,0 +1,10 @@
+"""`python -m pulse` is the command `pulse`."""
+
+from __future__ import annotations
+
+import sys
+
+from pulse.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

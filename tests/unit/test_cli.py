@@ -1,0 +1,212 @@
+"""`pulse check`, in this process: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.cli import check, main
+from pulse.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FILTER = """[filter:pulse]
+use = egg:pulse
+pulse.config.context = sessions
+pulse.task.cleanup.action = cleanup?full=1
+pulse.task.cleanup.interval = 5m
+"""
+STARTED = "pulse.task.cleanup.start = 2027-01-01T00:00:00+01:00\n"
+GOOD_LINES = [
+    "[filter:pulse] mode = threading, store = an SQLite file of this host, tasks: 1",
+    "cleanup: GET /sessions/cleanup?full=1, interval = 5m; as if the store first saw it now:",
+    "    2026-01-05T12:05:00Z",
+    "    2026-01-05T12:10:00Z",
+    "    2026-01-05T12:15:00Z",
+]
+APP = f"""
+[app:main]
+paste.app_factory = {__name__}:never_built
+"""
+
+
+def never_built(_global_conf: dict[str, str]) -> None:
+    """Be the factory of an app that no check may build."""
+    pytest.fail("the app was built")
+
+
+@pytest.fixture
+def ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return a function that writes an ini file; leaves the module search path as it was."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def write(text: str, *, name: str = "pulse.ini") -> Path:
+        file = tmp_path / name
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+def test_a_filter_section_is_described(ini: Callable[..., Path]) -> None:
+    """Each task with its call, its schedule and the next three fire times."""
+    assert check(ini(FILTER), clock=FakeClock()) == (GOOD_LINES, [])
+
+
+def test_a_start_makes_the_fire_times_certain(ini: Callable[..., Path]) -> None:
+    """They do not depend on when the store first saw the task."""
+    lines = check(ini(FILTER + STARTED), clock=FakeClock()).lines
+    assert lines[1:3] == [
+        "cleanup: GET /sessions/cleanup?full=1, interval = 5m, start = 2026-12-31T23:00:00Z:",
+        "    2026-12-31T23:00:00Z",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        (FILTER.replace("filter:", "filter-app:") + "next = main" + APP, "filter-app:pulse"),
+        ("[filter:other]\nuse = egg:pulse\n" + FILTER, "filter:other"),
+        (f"[filter:other]\nuse = pulse\n{FILTER}", "filter:other"),
+        (f"{FILTER}{APP}filter-with = pulse\n", "filter:pulse"),
+        (FILTER.replace("filter:pulse", "filter: pulse"), "filter: pulse"),
+        (FILTER.replace("egg:pulse", "egg:pulse#pulse_factory"), "filter:pulse"),
+        (
+            FILTER.replace("use =", "paste.filter_app_factory =").replace(
+                "egg:pulse", "pulse.middleware:pulse_filter_app_factory"
+            ),
+            "filter:pulse",
+        ),
+    ],
+    ids=["filter-app", "two filters", "inherited", "filter-with", "blank", "old name", "explicit"],
+)
+def test_the_sections_that_use_pulse_are_found(
+    text: str, section: str, ini: Callable[..., Path]
+) -> None:
+    """However PasteDeploy is told to use it, and without building the app."""
+    findings = check(ini(text), clock=FakeClock())
+    assert findings.lines[0].startswith(f"[{section}] mode = threading")
+    assert findings.problems == []
+
+
+def test_a_pipeline_may_lead_to_a_filter_in_another_file(ini: Callable[..., Path]) -> None:
+    """Where no section of the file itself uses pulse, its pipelines are followed."""
+    ini(FILTER, name="other.ini")
+    text = "[pipeline:main]\npipeline = config:other.ini#pulse app\n" + APP.replace("main", "app")
+    findings = check(ini(text), clock=FakeClock())
+    assert findings.lines[0].startswith("[pipeline:main] mode = threading")
+    assert findings.lines[1:] == GOOD_LINES[1:]
+
+
+def test_an_app_may_be_filtered_by_another_file(ini: Callable[..., Path]) -> None:
+    """By `filter-with`."""
+    ini(FILTER, name="other.ini")
+    findings = check(ini(f"{APP}filter-with = config:other.ini#pulse\n"), clock=FakeClock())
+    assert findings.lines[1:] == GOOD_LINES[1:]
+
+
+def test_all_that_is_wrong_is_told_with_its_section(ini: Callable[..., Path]) -> None:
+    """Good sections are described all the same."""
+    bad = FILTER.replace("filter:pulse", "filter:bad") + "pulse.config.mode = gevnt\nfoo = 1\n"
+    findings = check(ini(FILTER + bad), clock=FakeClock())
+    assert findings.lines == GOOD_LINES
+    assert [problem.partition(": ")[0] for problem in findings.problems] == [
+        "[filter:bad] foo",
+        "[filter:bad] pulse.config.mode",
+    ]
+
+
+def test_one_section_can_be_chosen(ini: Callable[..., Path]) -> None:
+    """The others are not even read."""
+    file = ini(f"{FILTER}[filter:bad]\nuse = egg:there-is-no-such-thing\n")
+    assert check(file, clock=FakeClock(), section="filter:pulse") == (GOOD_LINES, [])
+
+
+def test_what_the_server_adds_can_be_given(ini: Callable[..., Path]) -> None:
+    """As by gunicorn's `--paste-global`."""
+    file = ini(FILTER + "pulse.config.mode = %(mode)s\n")
+    lines = check(file, clock=FakeClock(), global_conf={"mode": "gevent"}).lines
+    assert lines[0].startswith("[filter:pulse] mode = gevent")
+
+
+@pytest.mark.parametrize(
+    ("text", "section", "sentence"),
+    [
+        ("x", None, "MissingSectionHeaderError: File contains no section headers"),
+        (FILTER + FILTER, None, "DuplicateSectionError"),
+        (APP, None, "expected a section that uses egg:pulse, found none"),
+        (FILTER + APP, "app:main", "expected a section that uses egg:pulse, found none"),
+        (FILTER, "filter:puls", "got 'filter:puls'; did you mean 'filter:pulse'?"),
+        (FILTER, "zzz", "got 'zzz'; there are filter:pulse"),
+        ("[filter:a]\nuse = egg:pulse#pulsar\n", None, "[filter:a] cannot be read: LookupError"),
+        ("[filter:a]\nuse = egg:no-such-egg\n", None, "[filter:a] cannot be read: PackageNotFound"),
+        (FILTER + "pulse.config.mode = %(mode)s", None, "InterpolationMissingOptionError"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_problem(
+    text: str, section: str | None, sentence: str, ini: Callable[..., Path]
+) -> None:
+    """A sentence says what PasteDeploy found, without a traceback."""
+    findings = check(ini(text), clock=FakeClock(), section=section)
+    assert findings.lines == []
+    assert sentence in findings.problems[0]
+
+
+def test_a_good_file_ends_with_status_0(
+    ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tasks are on standard output."""
+    assert main(["check", str(ini(FILTER + STARTED))]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == GOOD_LINES[0]
+    assert printed.err == ""
+
+
+def test_a_bad_file_ends_with_status_2(
+    ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The problems are on standard error, one a line."""
+    file = ini(FILTER + "pulse.config.mode = %(mode)s\n")
+    assert main(["check", str(file), "--section", "filter:pulse", "--global", "mode=gevnt"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: [filter:pulse] pulse.config.mode: expected one of")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_ends_with_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with its name."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["check", str(tmp_path / "no.ini")]) == 2
+    assert "no.ini: FileNotFoundError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["chek"], ["check"], ["check", "a.ini", "--global", "mode"]], ids=" ".join
+)
+def test_a_wrong_call_ends_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And with the usage."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: pulse")
+
+
+def test_python_m_pulse_is_the_command(
+    ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the script is not on the PATH."""
+    monkeypatch.setattr(sys, "argv", ["pulse", "check", str(ini(FILTER))])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("pulse", run_name="__main__")
+    assert caught.value.code == 0
+    assert GOOD_LINES[0] in capsys.readouterr().out
