@@ -79,10 +79,10 @@ class Assembly:
 
     def end(self, limit_s: float | None) -> None:
         """Drain for at most the setting, or for the server's own limit less a second."""
-        scheduler, self._scheduler = self._scheduler, None
-        if scheduler is not None:
+        if self._scheduler is not None:
             self.handle.attach(None)
-            scheduler.stop(_drain(self.settings.drain_us, limit_s))
+            self._scheduler.stop(_drain(self.settings.drain_us, limit_s))
+            self._scheduler = None  # a stop that was cut short is called for again
 
     def build(self) -> Scheduler:
         """Return a scheduler for this process, not yet open."""
