@@ -76,13 +76,16 @@ class Fleet:
 
     def join(
         self,
-        tasks: Mapping[str, Task],
+        tasks: Mapping[str, Task] | None,
         *,
         host: str = "alpha",
         space: str = "",
         keep_runs: int = 1_000,
     ) -> Process:
-        """Return a new process on *host* that holds *tasks*; its pid compares with no other."""
+        """Return a new process on *host* that holds *tasks*, or does not yet say what it holds.
+
+        Its pid compares with no other.
+        """
         store = self._make(self.clock, name=space, keep_runs=keep_runs)
         number = len(self._processes) + 1
         member = Member(
@@ -98,7 +101,8 @@ class Fleet:
         store.open(member)
         process = Process(store, member)
         self._processes.append(process)
-        process.sync(tasks)
+        if tasks is not None:
+            process.sync(tasks)
         return process
 
     def wait(

@@ -82,6 +82,14 @@ class FleetContract(ContractPart):
         assert old.claim().wake_at is None
         assert new.claim_one().definition.timeout_us == SEVEN
 
+    def test_a_process_that_has_not_synced_wants_nothing(self, fleet: Fleet) -> None:
+        """One that is just starting stands in nobody's way."""
+        starting = fleet.join(None)
+        other = fleet.join(OLD)
+        assert starting.store.members() == [starting.member, other.member]
+        fleet.clock.forward(EVERY)
+        assert [len(process.claim().claims) for process in (starting, other)] == [0, 1]
+
     def test_an_old_process_learns_that_it_is_superseded(self, fleet: Fleet) -> None:
         """Its beats name the tasks whose newer definition stands instead."""
         old, _ = fleet.join(OLD), fleet.join(NEW)

@@ -56,6 +56,10 @@ class Standing(msgspec.Struct, frozen=True):
         return self.hosts.get(place, {}).get(task)
 
 
+UNKNOWN = Config("", b"")
+"""The config of a process that has not said yet what it holds: it wants nothing."""
+
+
 def config_of(definitions: Mapping[str, Definition]) -> Config:
     """Return the config of a process that holds *definitions*."""
     rows = sorted((name, one.digest, one.scope.value) for name, one in definitions.items())
@@ -74,9 +78,12 @@ def read_standing(link: Link, live: Iterable[tuple[str, Member]]) -> Standing:
     hosts_of: dict[str, set[str]] = {}
     for key, member in live:
         hosts_of.setdefault(key, set()).add(member.host)
-    found = [(link.run(_READ, (key,)).fetchone(), hosts) for key, hosts in hosts_of.items() if key]
     standing = Standing({}, {})
-    known = [(born, manifest, hosts) for (born, manifest), hosts in found]
+    known = [
+        (born, manifest, hosts)
+        for key, hosts in hosts_of.items()
+        for born, manifest in link.run(_READ, (key,))
+    ]
     for _, manifest, hosts in sorted(known):
         _lay_over(standing, _MANIFEST.decode(manifest), hosts)
     return standing

@@ -18,7 +18,7 @@ from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Beat, Claimed, Reach
 from pulse.store.decide import place_of
 from pulse.store.sqlite.claims import Here, claims_of, read_due, write_claims
-from pulse.store.sqlite.configs import add_config, config_of, read_standing
+from pulse.store.sqlite.configs import UNKNOWN, add_config, config_of, read_standing
 from pulse.store.sqlite.deploys import Deploys
 from pulse.store.sqlite.file import SqliteFile
 from pulse.store.sqlite.members import (
@@ -128,7 +128,7 @@ class SqliteStore:
         refuse_other_version(self.path, version)
 
     def _begin(self, member: Member) -> None:
-        self._config = config_of({})
+        self._config = UNKNOWN
         self._here = Here(member, self._space, {}, frozenset(), self._keep_runs)
         self._watches = Watches(member.lease_us)
         self._deploys = Deploys(self._watches.unwanted)

@@ -1,0 +1,407 @@
+"""The SQLite file itself: modes, versions, locks, other processes, their death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.clock import SECOND, SystemClock
+from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
+from pulse.run import Outcome
+from pulse.store.base import Reach
+from pulse.store.member import this_member
+from pulse.store.sqlite import SqliteStore
+from pulse.task import define
+from pulse.testing.clock import FakeClock
+from pulse.testing.fleet import EVERY, make_task, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    RunChild = Callable[..., subprocess.Popen[str]]
+
+TASKS = {"work": define("work", make_task())}
+OPEN = """
+import sys
+from pulse.clock import SystemClock
+from pulse.store.member import this_member
+from pulse.store.sqlite import SqliteStore
+from pulse.task import define
+from pulse.testing.fleet import make_task
+
+store = SqliteStore(sys.argv[1], SystemClock())
+sys.stdin.readline()
+store.open(this_member("inline", "digest", 30_000_000))
+"""
+RACE = (
+    OPEN
+    + """
+store.sync({f"t{n}": define(f"t{n}", make_task(interval=1)) for n in range(200)})
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    claimed = store.claim_due(9)
+    for claim in claimed.claims:
+        print(claim.run.id)
+    if claimed.wake_at > claimed.now:
+        break
+store.close()
+"""
+)
+HOLD = (
+    OPEN
+    + """
+words = {"on_abandoned": sys.argv[2]}
+store.sync({"work": define("work", make_task(run_at_start=True, **words))})
+(claim,) = store.claim_due(1).claims
+print(claim.run.id, flush=True)
+sys.stdin.readline()
+"""
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the file will be, in a folder that is not there yet."""
+    return tmp_path / "state" / "pulse.db"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock that stands still."""
+    return FakeClock()
+
+
+@pytest.fixture
+def store(path: Path, clock: FakeClock) -> Iterator[SqliteStore]:
+    """Return an open store that holds one task."""
+    made = SqliteStore(path, clock, patience_us=SECOND // 3)
+    made.open(this_member("inline", "digest", 30 * SECOND))
+    made.sync(TASKS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run_child() -> Iterator[RunChild]:
+    """Return what starts a Python process that reads from and writes to this one."""
+    children = []
+
+    def run(program: str, *words: object) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield run
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def say_go(child: subprocess.Popen[str]) -> None:
+    """Let a child go on."""
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.flush()
+
+
+def hear(child: subprocess.Popen[str]) -> str:
+    """Return the next line of a child."""
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def test_once_goes_as_far_as_the_host() -> None:
+    """The store says that processes of other hosts tick by themselves."""
+    assert SqliteStore.reach is Reach.HOST
+
+
+def test_building_a_store_opens_nothing(path: Path, clock: FakeClock) -> None:
+    """Neither file nor folder is made before `open`."""
+    SqliteStore(path, clock)
+    assert not path.parent.exists()
+
+
+@pytest.mark.usefixtures("store")
+def test_only_this_user_reads_the_file(path: Path) -> None:
+    """Folder and files are closed to others, the write-ahead log too."""
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert modes == {"pulse.db": 0o600, "pulse.db-wal": 0o600, "pulse.db-shm": 0o600}
+
+
+@pytest.mark.usefixtures("store")
+def test_one_process_opens_a_file_and_name_once(path: Path, clock: FakeClock) -> None:
+    """A second pulse there is told to take another name, by whatever path it came."""
+    link = path.parent / "link.db"
+    link.symlink_to(path)
+    second = SqliteStore(link, clock)
+    with pytest.raises(StoreInUseError, match=r"pulse\.config\.name"):
+        second.open(this_member("inline", "digest", 30 * SECOND))
+
+
+@pytest.mark.usefixtures("store")
+def test_another_name_opens_the_same_file(path: Path, clock: FakeClock) -> None:
+    """Two applications may share a file in one process."""
+    second = SqliteStore(path, clock, name="blog")
+    second.open(this_member("inline", "digest", 30 * SECOND))
+    assert second.tasks() == []
+    second.close()
+
+
+def test_a_closed_file_can_be_opened_by_another(
+    store: SqliteStore, path: Path, clock: FakeClock
+) -> None:
+    """Closing gives the name free."""
+    store.close()
+    second = SqliteStore(path, clock)
+    second.open(this_member("inline", "digest", 30 * SECOND))
+    assert [row.name for row in second.tasks()] == ["work"]
+    second.close()
+
+
+@pytest.mark.parametrize(("version", "age"), [(0, "older release"), (99, "newer release")])
+def test_another_layout_is_refused(store: SqliteStore, path: Path, version: int, age: str) -> None:
+    """The error says which release wrote it, and what to do; nothing stays open."""
+    store.close()
+    change(path, "UPDATE pulse_schema SET version = ?", version)
+    with pytest.raises(StoreSchemaError, match=age):
+        store.open(this_member("inline", "digest", 30 * SECOND))
+    change(path, "UPDATE pulse_schema SET version = 1")
+    store.open(this_member("inline", "digest", 30 * SECOND))
+
+
+def test_a_file_that_is_no_database_is_named(path: Path, clock: FakeClock) -> None:
+    """Something else at that path is left alone, and the error names it."""
+    path.parent.mkdir()
+    path.write_bytes(b"not a database, but long enough to look like a file" * 40)
+    with pytest.raises(StoreUnavailableError, match=str(path)):
+        SqliteStore(path, clock).open(this_member("inline", "digest", 30 * SECOND))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, clock: FakeClock) -> None:
+    """A file where the folder ought to be is an error that names the path."""
+    (tmp_path / "state").touch()
+    path = tmp_path / "state" / "pulse.db"
+    with pytest.raises(StoreUnavailableError, match=str(path)):
+        SqliteStore(path, clock).open(this_member("inline", "digest", 30 * SECOND))
+
+
+def test_a_locked_file_is_unavailable_and_unchanged(
+    store: SqliteStore, path: Path, clock: FakeClock
+) -> None:
+    """A call that gets no lock in time raises; afterwards it can be repeated as if nothing was."""
+    clock.forward(EVERY)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="locked"):
+        store.claim_due(1)
+    assert store.runs() == []
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(store.claim_due(1).claims) == 1
+
+
+def test_a_locked_file_is_read_all_the_same(store: SqliteStore, path: Path) -> None:
+    """While another writes, looking for work waits for nobody."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    claimed = store.claim_due(1)
+    other.execute("ROLLBACK")
+    other.close()
+    assert claimed.wake_at == claimed.now + EVERY * SECOND
+
+
+def test_an_outage_gives_holders_their_chance(
+    store: SqliteStore, path: Path, clock: FakeClock
+) -> None:
+    """After a call that failed, leases are counted anew."""
+    clock.forward(EVERY)
+    (claim,) = store.claim_due(1).claims
+    for _ in range(6):
+        store.beat()
+        clock.forward(5)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError):
+        store.trigger("work")
+    other.execute("ROLLBACK")
+    other.close()
+    assert not store.beat().abandoned
+    assert store.finish([succeed(claim)]) == [True]
+
+
+def test_a_tick_on_record_is_not_run_again(
+    store: SqliteStore, path: Path, clock: FakeClock
+) -> None:
+    """A row put back to an older state, as by a restore, does not repeat what has run."""
+    clock.forward(EVERY)
+    (claim,) = store.claim_due(1).claims
+    store.finish([succeed(claim)])
+    slot = claim.run.slot
+    change(path, "UPDATE @tasks SET next_fire = ?, floor = 0", slot)
+    assert not store.claim_due(1).claims
+    assert [row.floor for row in store.tasks()] == [slot]
+
+
+def test_a_row_moved_between_reading_and_writing_is_not_claimed(
+    path: Path, clock: FakeClock, store: SqliteStore
+) -> None:
+    """The write compares the row's version with the one that was planned on."""
+    clock.forward(EVERY)
+    rival = SqliteStore(path, clock, opened={})
+    rival.open(this_member("inline", "rival", 30 * SECOND))
+    rival.sync(TASKS)
+
+    class Overtaken(SqliteStore):
+        def _claim(self, *words: object, **more: object) -> object:  # type: ignore[override]
+            rival.claim_due(1)
+            return super()._claim(*words, **more)  # type: ignore[arg-type]
+
+    store.close()
+    slow = Overtaken(path, clock)
+    slow.open(this_member("inline", "slow", 30 * SECOND))
+    slow.sync(TASKS)
+    claimed = slow.claim_due(1)
+    assert not claimed.claims
+    assert claimed.wake_at == claimed.now + EVERY * SECOND
+    slow.close()
+    rival.close()
+
+
+def test_a_forked_child_does_not_use_its_parents_connections(store: SqliteStore) -> None:
+    """A call in a process that did not open the store is refused."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            store.tasks()
+        except StoreUnavailableError:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_old_runs_are_forgotten(path: Path, clock: FakeClock) -> None:
+    """Runs older than they are kept for go with a heartbeat, open ones excepted."""
+    store = SqliteStore(path, clock, keep_for_us=3600 * SECOND)
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    store.sync(TASKS)
+    clock.forward(EVERY)
+    store.finish([succeed(claim) for claim in store.claim_due(1).claims])
+    clock.forward("2h")
+    store.beat()
+    assert store.runs() == []
+    store.close()
+
+
+def test_processes_that_start_together_share_a_new_file(path: Path, run_child: RunChild) -> None:
+    """Each of them may be the one that makes it."""
+    children = [run_child(OPEN, path) for _ in range(4)]
+    for child in children:
+        say_go(child)
+    codes = [child.communicate(timeout=60) and child.returncode for child in children]
+    assert codes == [0, 0, 0, 0]
+
+
+def test_processes_that_race_run_each_tick_once(path: Path, run_child: RunChild) -> None:
+    """Four processes claim 200 tasks: every tick has one of them as its winner."""
+    children = [run_child(RACE, path) for _ in range(4)]
+    for child in children:
+        say_go(child)
+    assert [hear(child) for child in children] == ["ready"] * 4
+    wait_until_due(path)
+    for child in children:
+        say_go(child)
+    ids = [line for child in children for line in child.communicate(timeout=60)[0].split()]
+    assert len(ids) == len(set(ids))
+    assert len(ids) >= 200
+
+
+def wait_until_due(path: Path) -> None:
+    """Return when every task of the race is due."""
+    (last,) = read(path, "SELECT max(next_fire) FROM @tasks")
+    threading.Event().wait(max(0, last - SystemClock().wall()) / SECOND + 0.001)
+
+
+def test_a_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> None:
+    """Its run is abandoned by the next heartbeat of a process of this host."""
+    child = run_child(HOLD, path, "record")
+    say_go(child)
+    held = hear(child)
+    watcher = join(path)
+    assert not watcher.beat().abandoned
+    kill(child)
+    abandoned = watcher.beat().abandoned
+    assert [(run.id, run.outcome) for run in abandoned] == [(held, Outcome.ABANDONED)]
+    assert len(watcher.members()) == 1
+    watcher.close()
+
+
+def test_a_killed_process_is_found_before_it_is_reaped(path: Path, run_child: RunChild) -> None:
+    """A zombie runs nothing: its run is abandoned while its parent has not waited for it."""
+    child = run_child(HOLD, path, "record")
+    say_go(child)
+    hear(child)
+    watcher = join(path)
+    child.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert len(watcher.beat().abandoned) == 1
+    watcher.close()
+
+
+def test_a_killed_process_s_run_is_taken_by_another(path: Path, run_child: RunChild) -> None:
+    """With `on_abandoned = rerun` it is the next attempt of the same run."""
+    child = run_child(HOLD, path, "rerun")
+    say_go(child)
+    held = hear(child)
+    watcher = join(path, on_abandoned="rerun", run_at_start=True)
+    kill(child)
+    watcher.beat()
+    (claim,) = watcher.claim_due(1).claims
+    assert (claim.run.id, claim.run.attempt) == (held, 2)
+    watcher.close()
+
+
+def join(path: Path, **keywords: object) -> SqliteStore:
+    """Return a store of this process, open on that file."""
+    store = SqliteStore(path, SystemClock())
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    store.sync({"work": define("work", make_task(**keywords))})
+    return store
+
+
+def kill(child: subprocess.Popen[str]) -> None:
+    """End a child as nothing can prepare for, and wait until it is gone."""
+    child.kill()
+    child.wait()
+
+
+def change(path: Path, text: str, *values: object) -> None:
+    """Execute one statement behind the store's back, `@` standing for its tables' prefix."""
+    with sqlite3.connect(path) as raw:
+        (prefix,) = raw.execute("SELECT prefix FROM pulse_schema").fetchone()
+        raw.execute(text.replace("@", prefix), values)
+    raw.close()
+
+
+def read(path: Path, text: str) -> tuple[int, ...]:
+    """Return one row of the file, `@` standing for the tables' prefix."""
+    raw = sqlite3.connect(path)
+    (prefix,) = raw.execute("SELECT prefix FROM pulse_schema").fetchone()
+    row: tuple[int, ...] = raw.execute(text.replace("@", prefix)).fetchone()
+    raw.close()
+    return row
