@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from pulse.serving.frames import Loading, frames_out
+from pulse.serving.frames import Loading, frames_out, module_of
 from pulse.serving.hooks import told
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 MERCY_S = 60.0
 """uWSGI's own default of `worker-reload-mercy`."""
+
+
+LOADERS = ("importlib.", "_frozen_importlib", "uwsgi_file_", "paste.deploy.")
+"""The modules, by the beginnings of their names, whose code runs while uWSGI loads."""
 
 
 class Uwsgi(Protocol):
@@ -96,14 +100,22 @@ def find() -> UwsgiWorker | UwsgiMaster | None:
     if uwsgi is None:
         return None
     if is_worker(uwsgi):
-        outermost = [*frames_out()][-1]
-        return UwsgiWorker(uwsgi, Loading(outermost, threading.get_ident()))
+        return UwsgiWorker(uwsgi, _loading())
     return None if uwsgi.mule_id() else UwsgiMaster(uwsgi)
 
 
 def is_worker(uwsgi: Uwsgi) -> bool:
     """Return whether this process serves requests for uWSGI."""
     return uwsgi.worker_id() > 0 and not uwsgi.mule_id()
+
+
+def _loading() -> Loading | None:
+    """Return the outermost call that loads the application, if any does.
+
+    The outermost call of all will not do: uWSGI itself may have been run by Python.
+    """
+    loaders = [frame for frame in frames_out() if module_of(frame).startswith(LOADERS)]
+    return Loading(loaders[-1], threading.get_ident()) if loaders else None
 
 
 def _seconds(value: object, default: float) -> float:

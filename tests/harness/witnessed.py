@@ -91,11 +91,14 @@ def gunicorn(
 
 
 def uwsgi(
-    folder: Path, *options: str, environ: Mapping[str, str | None] | None = None
+    folder: Path,
+    *options: str,
+    environ: Mapping[str, str | None] | None = None,
+    load: Sequence[str] = ("--module", "probe_app:app"),
 ) -> Witnessed:
     """Return a uWSGI, not yet started, that serves the probe."""
     port = free_port()
-    command = [program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", "--module", "probe_app:app"]
+    command = [program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", *load]
     command += ["--die-on-term", "--enable-threads", "--need-app"]
     told = UNMEASURED | dict(environ or {})
     return Witnessed([*command, *options], port=port, folder=folder, environ=told)

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from servers import HARNESS
-from witnessed import twice, uwsgi
+from witnessed import twice, uwsgi, write_ini
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.server
+
+
+SLOW_APP = """
+import time, probe
+application = probe.wrap(probe.hello)
+time.sleep(0.4)
+probe.write_event("loaded", "module")
+"""
 
 
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
@@ -47,6 +55,28 @@ def test_a_worker_with_gevent_begins(lazy: tuple[str, ...], tmp_path: Path) -> N
     assert server.pids("begin") == begun != [server.pid]
 
 
+@pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
+@pytest.mark.parametrize("load", ["module", "wsgi-file", "ini-paste"])
+def test_a_worker_claims_once_its_application_is_loaded(
+    load: str, lazy: tuple[str, ...], tmp_path: Path
+) -> None:
+    """However the application is loaded, the end of its loading is noticed, not its beginning."""
+    (tmp_path / "slow_app.py").write_text(SLOW_APP)
+    ini = write_ini(tmp_path, "use = egg:waitress")
+    how = {
+        "module": ["--module", "slow_app:application"],
+        "wsgi-file": ["--wsgi-file", "slow_app.py"],
+        "ini-paste": ["--paste", f"config:{ini}"],
+    }
+    with uwsgi(
+        tmp_path, "--master", "--processes", "1", *lazy, load=how[load], environ={"PROBE_ASK": "1"}
+    ) as server:
+        server.wait_for(lambda: "True" in str(server.events("serving")), what="it serves")
+
+    names = [(e.name, *e.rest) for e in server.events() if e.name in {"serving", "loaded"}]
+    assert ("loaded",) not in names[names.index(("serving", "True")) :]
+
+
 def test_mules_do_not_begin(tmp_path: Path) -> None:
     """A mule runs the same hook after its fork and does not begin."""
     with uwsgi(tmp_path, "--master", "--processes", "1", "--mule") as server:
@@ -76,8 +106,8 @@ def test_the_users_own_hook_still_runs(tmp_path: Path) -> None:
         "uwsgi.post_fork_hook = lambda: probe.write_event('own', 'hook')\n"
         "app = probe.wrap(probe.hello)\n"
     )
-    options = ("--master", "--processes", "2", "--module", "own_app:app")
-    with uwsgi(tmp_path, *options) as server:
+    load = ["--module", "own_app:app"]
+    with uwsgi(tmp_path, "--master", "--processes", "2", load=load) as server:
         begun = server.wait_begun(2)
 
         assert sorted(server.pids("own")) == sorted(begun)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import is_alive
 from witnessed import gunicorn
 
 if TYPE_CHECKING:
@@ -55,22 +53,6 @@ def test_a_stop_drains_each_worker(
     assert (status, family) == (0, [])
     assert sorted(server.pids("ended")) == sorted(begun)
     assert "Traceback" not in server.log_text()
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_an_idle_worker_is_not_delayed(kind: str, tmp_path: Path) -> None:
-    """From the first word to a worker with nothing to drain, until it is gone, it takes 0.2 s."""
-    with gunicorn(tmp_path, "-k", kind, "-w", "1") as server:
-        worker = server.wait_begun(1)[0]
-        server.signal(signal.SIGTERM, worker)
-        server.wait_events("ended")
-        began = time.monotonic()
-        server.wait_for(lambda: not is_alive(worker), 2.0, "the worker ends")
-        took = time.monotonic() - began
-        # A signal to a worker that has just been forked is lost: let the next one settle.
-        server.wait_begun(2)
-
-    assert took < 0.2
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from pulse.serving.uwsgi_worker import UwsgiMaster, UwsgiWorker, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Uwsgi(SimpleNamespace):
@@ -49,16 +51,24 @@ def test_elsewhere_there_is_no_place() -> None:
 
 
 def test_a_lazy_worker_begins_and_serves_once_loaded(
-    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With lazy-apps the worker builds the application: it begins, and does not serve yet."""
     install(Uwsgi(worker=1))
-    place = find()
+    (tmp_path / "lazily_loaded.py").write_text(
+        "from pulse.serving import uwsgi_worker\nplace = "
+        "uwsgi_worker.find()\nwas_serving = place.serving()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = importlib.import_module("lazily_loaded")
 
-    place.enter(member)
+    loaded.place.enter(member)
 
     assert member.told == ["belong", "enter"]
-    assert member.host.serving() is False
+    assert (loaded.was_serving, member.host.serving()) == (False, True)
 
 
 def test_a_master_begins_its_workers(

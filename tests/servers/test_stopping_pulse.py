@@ -1,0 +1,114 @@
+"""pulse itself in real servers: a run in progress is drained, an idle process ends at once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from servers import UNMEASURED, Server, free_port, program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.server
+
+APP = """
+import time
+from pathlib import Path
+from pulse import PulseMiddleware, Task
+
+def write(what):
+    with Path("notes.txt").open("a") as out:
+        out.write(what + "\\n")
+
+def app(environ, start_response):
+    write("begin")
+    time.sleep(0.7)
+    write("end")
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+task = Task(action="/work", interval={interval!r}, run_at_start={at_start})
+app = PulseMiddleware(app, mode={mode!r}, store="memory:", tasks={{"work": task}})
+"""
+
+LOGGED_EXIT = """
+import time
+from pathlib import Path
+from gunicorn.glogging import Logger
+
+class logger_class(Logger):
+    def info(self, text, *args, **kwargs):
+        super().info(text, *args, **kwargs)
+        if text.startswith("Worker exiting"):
+            self.left_loop_at = time.monotonic()
+
+def worker_exit(server, worker):
+    # pulse's part of this hook has run by now.
+    Path("took.txt").write_text(str(time.monotonic() - worker.log.left_loop_at))
+"""
+
+
+def serve(
+    folder: Path, mode: str, command: list[str], *, interval: str = "1h", at_start: bool = True
+) -> Server:
+    """Return a server, not yet started, whose task works for 0.7 s."""
+    code = APP.format(mode=mode, interval=interval, at_start=at_start)
+    (folder / "worked_app.py").write_text(code)
+    port = free_port()
+    named = [part.replace("PORT", str(port)) for part in command]
+    is_uwsgi = "uwsgi" in command[0]
+    environ = UNMEASURED if is_uwsgi else None
+    return Server([program(named[0]), *named[1:]], port=port, folder=folder, environ=environ)
+
+
+def gunicorn_command(kind: str) -> list[str]:
+    """Return the command of a gunicorn with one worker."""
+    bind = ["-b", "127.0.0.1:PORT", "--no-control-socket", "-w", "1"]
+    return ["gunicorn", *bind, "-k", kind, "worked_app:app"]
+
+
+UWSGI = ["uwsgi", "--http-socket", "127.0.0.1:PORT", "--master", "--die-on-term"]
+UWSGI += ["--enable-threads", "--module", "worked_app:app"]
+WAITRESS = ["waitress-serve", "--listen", "127.0.0.1:PORT", "worked_app:app"]
+
+SERVERS = {
+    "gunicorn-sync": ("threading", gunicorn_command("sync"), signal.SIGTERM),
+    "gunicorn-gthread": ("threading", gunicorn_command("gthread"), signal.SIGTERM),
+    "gunicorn-gevent": ("gevent", gunicorn_command("gevent"), signal.SIGTERM),
+    "gunicorn-gevent-quit": ("gevent", gunicorn_command("gevent"), signal.SIGQUIT),
+    "uwsgi": ("threading", UWSGI, signal.SIGTERM),
+    "uwsgi-lazy": ("threading", [*UWSGI, "--lazy-apps"], signal.SIGTERM),
+    "waitress": ("threading", WAITRESS, signal.SIGINT),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_run_in_progress_is_drained(name: str, tmp_path: Path) -> None:
+    """A run that began without any request ends although its server is told to stop."""
+    mode, command, number = SERVERS[name]
+    notes = tmp_path / "notes.txt"
+    with serve(tmp_path, mode, command) as server:
+        server.wait_for(notes.exists, what="the run begins")
+        server.stop(number)
+        log = server.log_text()
+
+    assert notes.read_text().split() == ["begin", "end"]
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("sync", "threading"), ("gthread", "threading"), ("gevent", "gevent")]
+)
+def test_an_idle_worker_is_not_delayed(kind: str, mode: str, tmp_path: Path) -> None:
+    """Between the worker's last loop and its end, pulse takes less than 0.2 s."""
+    (tmp_path / "gunicorn.conf.py").write_text(LOGGED_EXIT)
+    with serve(tmp_path, mode, gunicorn_command(kind), at_start=False) as server:
+        server.get()
+        status = server.stop()
+        log = server.log_text()
+
+    assert status == 0
+    assert float((tmp_path / "took.txt").read_text()) < 0.2
+    assert "Traceback" not in log
