@@ -154,17 +154,16 @@ def _child_setup(settings: Settings) -> ChildSetup | None:
     """Return how children find the application, or None where nothing says so."""
     from pulse.engine.wire import ChildSetup
 
-    common = {"digest": settings.digest, "base_url": settings.base_url}
-    if settings.application:
-        return ChildSetup(application=settings.application, **common)
-    if settings.paste is None:
-        return None
     paste = settings.paste
+    if settings.application is None and paste is None:
+        return None
     return ChildSetup(
-        paste_uri=paste.uri,
-        paste_section=paste.section,
-        global_conf=dict(paste.global_conf),
-        **common,
+        application=settings.application or "",
+        paste_uri=paste.uri if paste else "",
+        paste_section=paste.section if paste else "",
+        global_conf=dict(paste.global_conf) if paste else {},
+        digest=settings.digest,
+        base_url=settings.base_url,
     )
 
 

@@ -1,0 +1,339 @@
+"""The loop of one process, stepped by hand on a clock that stands still."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pulse import events
+from pulse.clock import SECOND
+from pulse.dispatch import Dispatcher
+from pulse.engine.inline import InlineEngine
+from pulse.engine.threads import ThreadEngine
+from pulse.errors import PulseError, StoreInUseError, StoreUnavailableError
+from pulse.handle import Handle, NotServingError
+from pulse.run import Outcome, Trigger
+from pulse.runner import Runner
+from pulse.scheduler import LONGEST_SLEEP, Plant, Scheduler
+from pulse.store.member import this_member
+from pulse.store.memory import MemoryStore
+from pulse.task import Task, define
+from pulse.testing.clock import FakeClock
+from pulse.testing.recorder import Recorder
+
+
+class FaultyStore:
+    """A memory store that fails on demand; it says that it blocks, so that calls are offloaded."""
+
+    blocking = True
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.error: Exception | None = None
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> object:
+        member = getattr(self._store, name)
+        if not callable(member):
+            return member
+
+        def call(*args: object, **kwargs: object) -> object:
+            self.asked += 1
+            if self.error is not None:
+                raise self.error
+            return member(*args, **kwargs)
+
+        return call
+
+
+class Bench:
+    """A scheduler with everything around it, and a record of what happened."""
+
+    def __init__(self, **tasks: Task) -> None:
+        self.clock = FakeClock()
+        self.bus = events.Bus()
+        self.seen = Recorder(self.bus)
+        self.paths: list[str] = []
+        self.store = FaultyStore(MemoryStore(self.clock))
+        self.serving = True
+        self.view: Callable[[], None] = lambda: None
+        self.scheduler = Scheduler(self.plant(tasks, InlineEngine(self.clock)))
+
+    def plant(self, tasks: dict[str, Task], engine: object) -> Plant:
+        """Return what a scheduler is made from."""
+        return Plant(
+            definitions={name: define(name, task) for name, task in tasks.items()},
+            member=this_member("inline", "digest", 30 * SECOND),
+            store=self.store,
+            engine=engine,
+            bus=self.bus,
+            clock=self.clock,
+            perform=Runner(Dispatcher(self.app, multithread=False), self.clock).perform,
+            concurrency=10,
+            serving=lambda: self.serving,
+        )
+
+    def app(self, environ: dict, start_response: Callable) -> list[bytes]:
+        """Note the path that was asked for."""
+        self.paths.append(environ["PATH_INFO"])
+        self.view()
+        start_response("200 OK", [])
+        return []
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass and do the steps that a loop would."""
+        self.clock.forward(seconds)
+        while self.scheduler.step() == 0:
+            pass
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Return an opened scheduler with one task a minute."""
+    made = Bench(cleanup=Task(action="cleanup", interval=60))
+    made.scheduler.open()
+    return made
+
+
+def test_a_due_tick_is_dispatched_and_recorded(bench: Bench) -> None:
+    """What is due at a step is requested, and its end is in the history."""
+    bench.forward(60)
+    assert bench.paths == ["/cleanup"]
+    assert [run.outcome for run in bench.store.runs()] == [Outcome.SUCCEEDED]
+
+
+def test_nothing_is_dispatched_before_it_is_due(bench: Bench) -> None:
+    """A step a moment before the fire time requests nothing."""
+    bench.forward(59.999999)
+    assert bench.paths == []
+
+
+def test_a_run_is_told_of_after_it_is_recorded(bench: Bench) -> None:
+    """When a listener hears of an end, the store has it already."""
+    recorded = []
+    bench.bus.subscribe(
+        events.RunEnded, lambda event: recorded.append(bench.store.runs()[0].outcome)
+    )
+    bench.forward(60)
+    assert recorded == [Outcome.SUCCEEDED]
+
+
+def test_the_sleep_ends_at_the_next_fire_time(bench: Bench) -> None:
+    """A step returns how long it is to the next fire time when that is near."""
+    bench.clock.forward(59.5)
+    assert bench.scheduler.step() == SECOND // 2
+
+
+def test_the_sleep_is_never_longer_than_a_second(bench: Bench) -> None:
+    """Somebody may set the clock, so the loop looks at least once a second."""
+    assert bench.scheduler.step() == LONGEST_SLEEP
+
+
+def test_fire_times_that_passed_are_told_of(bench: Bench) -> None:
+    """After three minutes away one run catches up and two fire times are told as missed."""
+    bench.forward(180)
+    missed = bench.seen.of(events.TickMissed)
+    assert [event.run.count for event in missed] == [2]
+    assert bench.store.runs(task="cleanup")[0].trigger is Trigger.CATCH_UP
+
+
+def test_a_quiet_process_claims_nothing(bench: Bench) -> None:
+    """Once the server stops the process, what is due is left to others."""
+    bench.scheduler.quiet()
+    bench.forward(60)
+    assert bench.paths == []
+
+
+def test_a_process_that_the_server_is_stopping_claims_nothing(bench: Bench) -> None:
+    """The server is asked before each claim."""
+    bench.serving = False
+    bench.forward(60)
+    assert bench.paths == []
+
+
+def test_nothing_is_dispatched_while_the_store_is_away(bench: Bench) -> None:
+    """An outage means no dispatch at all, however much is due."""
+    bench.store.error = StoreUnavailableError("away")
+    bench.forward(60)
+    assert bench.paths == []
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(bench: Bench) -> None:
+    """However many steps fail, there is one StoreLost, and one StoreBack with the time between."""
+    bench.store.error = StoreUnavailableError("away")
+    for _ in range(3):
+        bench.forward(1)
+    bench.store.error = None
+    bench.forward(1)
+    assert [event.error for event in bench.seen.of(events.StoreLost)] == ["away"]
+    assert [event.after_us for event in bench.seen.of(events.StoreBack)] == [3 * SECOND]
+
+
+def test_a_step_in_an_outage_sleeps_for_less_than_a_second(bench: Bench) -> None:
+    """Ticks resume within a second of the store's return."""
+    bench.store.error = StoreUnavailableError("away")
+    sleeps = [bench.scheduler.step() for _ in range(10)]
+    assert 0 < max(sleeps) < SECOND
+
+
+def test_an_end_in_an_outage_is_recorded_after_it(bench: Bench) -> None:
+    """A run that ended while the store was away is recorded when it is back."""
+    bench.view = lambda: setattr(bench.store, "error", StoreUnavailableError("away"))
+    bench.forward(60)
+    bench.scheduler.step()
+    bench.store.error = None
+    bench.forward(1)
+    assert [run.outcome for run in bench.store.runs()] == [Outcome.SUCCEEDED]
+    assert len(bench.seen.of(events.RunEnded)) == 1
+
+
+def test_a_store_that_is_away_at_the_start_is_joined_later() -> None:
+    """A process that starts in an outage takes part as soon as it is over."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    bench.store.error = StoreUnavailableError("away")
+    bench.scheduler.open()
+    bench.store.error = None
+    bench.forward(1)
+    bench.forward(60)
+    assert bench.paths == ["/cleanup"]
+
+
+def test_an_unexpected_error_does_not_end_the_loop(bench: Bench) -> None:
+    """An error that nobody foresaw is told once, and the next good step goes on."""
+    error = RuntimeError("unforeseen")
+    bench.store.error = error
+    bench.forward(60)
+    bench.forward(1)
+    bench.store.error = None
+    bench.forward(1)
+    assert [event.error for event in bench.seen.of(events.StepFailed)] == [error]
+    assert bench.paths == ["/cleanup"]
+
+
+def test_what_keeps_the_store_from_opening_is_raised() -> None:
+    """A second pulse on the same store is an error of the start, not an outage."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    bench.store.error = StoreInUseError("pulse.config.name")
+    with pytest.raises(StoreInUseError):
+        bench.scheduler.open()
+
+
+def test_a_run_whose_claim_was_lost_is_told_apart(bench: Bench) -> None:
+    """A process that was away for longer than its lease hears that its record was refused."""
+
+    def oversleep() -> None:
+        bench.view = lambda: None
+        bench.clock.forward(31)
+        for _ in range(3):
+            bench.store.beat()
+            bench.clock.forward(31)
+
+    bench.view = oversleep
+    bench.forward(60)
+    assert len(bench.seen.of(events.ClaimLost)) == 1
+    assert bench.store.runs(task="cleanup")[-1].outcome is Outcome.ABANDONED
+
+
+def test_the_start_is_told_with_its_reach(bench: Bench) -> None:
+    """One event says how far "once" goes."""
+    started = bench.seen.of(events.SchedulerStarted)
+    assert [(event.reach, event.tasks) for event in started] == [("process", 1)]
+
+
+def test_stopping_tells_once_however_often_it_is_called(bench: Bench) -> None:
+    """Stop and close are harmless a second time."""
+    bench.scheduler.stop(0)
+    bench.scheduler.stop(0)
+    bench.scheduler.close()
+    assert len(bench.seen.of(events.SchedulerStopped)) == 1
+
+
+def test_stopping_in_an_outage_gives_up_after_a_few_tries(bench: Bench) -> None:
+    """A process that ends while the store is away leaves its runs to their leases."""
+    bench.view = lambda: setattr(bench.store, "error", StoreUnavailableError("away"))
+    bench.clock.forward(60)
+    bench.scheduler.step()
+    bench.store.asked = 0
+    with pytest.raises(StoreUnavailableError):
+        bench.scheduler.stop(0)
+    assert bench.store.asked == 4
+
+
+def test_an_error_in_the_last_record_is_told(bench: Bench) -> None:
+    """An unforeseen error at the end is told and does not keep the process from ending."""
+    bench.view = lambda: setattr(bench.store, "error", RuntimeError("unforeseen"))
+    bench.clock.forward(60)
+    bench.scheduler.step()
+    bench.store.error = None
+    bench.scheduler.stop(0)
+    assert bench.seen.of(events.SchedulerStopped)[0].interrupted == 0
+
+
+def test_a_loop_in_a_thread_runs_and_drains() -> None:
+    """With a real engine the loop goes by itself, and a stop lets the run in hand end."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60, run_at_start=True))
+    entered, leave = threading.Event(), threading.Event()
+
+    def view() -> None:
+        entered.set()
+        leave.wait(10)
+
+    bench.view = view
+    definitions = {"cleanup": Task(action="cleanup", interval=60, run_at_start=True)}
+    scheduler = Scheduler(bench.plant(definitions, ThreadEngine(bench.clock)))
+    scheduler.start()
+    assert entered.wait(10)
+    ending = threading.Thread(target=scheduler.stop, args=(10 * SECOND,))
+    ending.start()
+    leave.set()
+    ending.join(10)
+    ended = bench.seen.wait_for(events.RunEnded)
+    assert [event.result.outcome for event in ended] == [Outcome.SUCCEEDED]
+    assert bench.seen.of(events.SchedulerStopped)[0].interrupted == 0
+
+
+def handle_of(bench: Bench) -> Handle:
+    """Return a handle of the bench's scheduler."""
+    handle = Handle()
+    handle.attach(bench.scheduler)
+    return handle
+
+
+def test_a_trigger_runs_beside_the_schedule(bench: Bench) -> None:
+    """A manual run is requested at the next step and leaves the schedule alone."""
+    handle = handle_of(bench)
+    run = handle.trigger("cleanup", body="now")
+    bench.forward(0)
+    assert run is not None
+    assert bench.paths == ["/cleanup"]
+    assert handle.runs(task="cleanup", limit=1)[0].trigger is Trigger.MANUAL
+    assert handle.tasks()[0].next_fire == bench.clock.wall() + 60 * SECOND
+
+
+def test_a_paused_task_does_not_fire_until_it_is_resumed(bench: Bench) -> None:
+    """What passes in a pause is missed; the first fire time after it runs."""
+    handle = handle_of(bench)
+    handle.pause("cleanup")
+    bench.forward(60)
+    handle.resume("cleanup")
+    bench.forward(0)
+    assert bench.paths == []
+    bench.forward(60)
+    assert bench.paths == ["/cleanup"]
+
+
+def test_the_handle_knows_the_members(bench: Bench) -> None:
+    """This process is among those that take part."""
+    assert [member.mode for member in handle_of(bench).members()] == ["inline"]
+
+
+def test_a_handle_without_a_scheduler_says_so() -> None:
+    """In a process that does not serve, the handle's verbs raise an error with words."""
+    with pytest.raises(NotServingError, match="has started"):
+        Handle().tasks()
+
+
+def test_an_unknown_task_is_named_with_its_neighbour(bench: Bench) -> None:
+    """A misspelt name is answered with the nearest one."""
+    with pytest.raises(PulseError, match="did you mean 'cleanup'"):
+        handle_of(bench).trigger("clenup")
