@@ -33,7 +33,12 @@ class Fleet:
     def server(self, *arguments: str, **tasks: dict[str, object]) -> Server:
         """Return the server, not yet started, that requests *tasks*."""
         port = free_port()
-        bind = ["-b", f"127.0.0.1:{port}", "--pythonpath", str(Path(__file__).parents[1] / "harness")]
+        bind = [
+            "-b",
+            f"127.0.0.1:{port}",
+            "--pythonpath",
+            str(Path(__file__).parents[1] / "harness"),
+        ]
         command = [sys.executable, "-m", "gunicorn", "-w", "4", *bind, *self._arguments]
         environ = {
             "EVIDENCE": str(self.evidence),
