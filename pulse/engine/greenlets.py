@@ -193,7 +193,7 @@ class GreenletEngine:
         self._idle[greenlet] = None
         while greenlet in self._idle:
             try:
-                self._hub.switch()
+                self._sleep()
             except gevent.GreenletExit:
                 self._idle.pop(greenlet, None)
                 return False
@@ -201,6 +201,9 @@ class GreenletEngine:
             except BaseException:  # noqa: BLE001, S112 - the reason is above
                 continue
         return True
+
+    def _sleep(self) -> None:
+        self._hub.switch()
 
     def _carry(self, attempt: Attempt, greenlet: gevent.Greenlet) -> None:
         claim = attempt.claim

@@ -155,6 +155,27 @@ def test_a_run_that_ignores_its_interruption_is_left_behind(begin: Callable[...,
     assert stage.outcomes()[claim.run.id] is Outcome.TIMED_OUT
 
 
+def test_a_run_that_ignores_the_stop_is_reported_once(begin: Callable[..., Stage]) -> None:
+    """`stop` gives up on it after a grace, and what it returns later is dropped."""
+    gate, ended = Event(), Event()
+
+    def app(_: Claim) -> None:
+        while not gate.is_set():
+            try:
+                gate.wait()
+            except Interruption:
+                continue
+        ended.set()
+
+    stage = begin(app)
+    stage.submit(make_claim("swallow"))
+    stage.engine.stop(0)
+    gate.set()
+    ended.wait()
+    gevent.sleep(0)
+    assert [ending.result.outcome for ending in stage.endings] == [Outcome.INTERRUPTED]
+
+
 def test_a_slow_cleanup_ends_within_the_grace(begin: Callable[..., Stage]) -> None:
     """An interrupted run may clean up for a moment without being called left behind."""
 
