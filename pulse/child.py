@@ -1,4 +1,6 @@
-"""The door of a child process: `python -m pulse.child <line> <lifeline>`, called by its parent.
+"""The door of a child process: `python -m pulse.child`, called by its parent.
+
+Its standard input is the line to the parent, and its standard output the lifeline.
 
 It loads the application, then performs one claim after the other in the main thread, as an
 ordinary synchronous worker does. It ends with its parent, whatever it is doing, and takes its
@@ -18,6 +20,7 @@ import traceback
 from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.announce import Announcement, gathering
@@ -193,18 +196,31 @@ def settle_in(opening: Opening) -> None:
         os.environ["PYTHONPATH"] = opening.pythonpath
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Live as the child whose line and lifeline are the two file descriptors given."""
-    line_fd, lifeline = map(int, arguments)
-    for number in (line_fd, lifeline):
-        fcntl.fcntl(number, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+def take_over() -> tuple[socket.socket, int]:
+    """Return line and lifeline, and leave to the application what it may expect instead.
+
+    What it writes to standard output goes to standard error: the server's output is not its own.
+    Every other file that was inherited is closed; those of this process are close-on-exec.
+    """
+    line, lifeline = socket.socket(fileno=os.dup(0)), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     with suppress(OSError):
         os.dup2(2, 1)
-    line = socket.socket(fileno=line_fd)
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):
+            if number > 2 and os.get_inheritable(number):  # noqa: PLR2004 - the standard files
+                os.close(number)
     line.settimeout(None)
+    return line, lifeline
+
+
+def main() -> None:
+    """Live as the child that the parent has started."""
+    line, lifeline = take_over()
     child = Child(line, SystemClock())
     signal.signal(signal.SIGTERM, child.terminate)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     with suppress(LineClosedError, Interruption):
         opening = receive(line, Opening)
         tie_to_parent(lifeline, opening.parent)
@@ -213,4 +229,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -19,13 +19,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND
+from pulse.engine.spawned import Spawned
 from pulse.engine.wire import (
     ChildSetup,
     LineClosedError,
@@ -51,7 +51,7 @@ LOADING: Span = 60 * SECOND
 """How long a child may take to load the application."""
 
 _LOOK_EVERY: Span = SECOND // 2
-_LAST_WORDS_S = 1.0
+_LAST_WORDS: Span = SECOND
 
 
 class ChildLostError(Exception):
@@ -107,7 +107,7 @@ class Child:
 
     def is_well(self) -> bool:
         """Return whether the idle child is still there; somebody may have killed it."""
-        return self._process.poll() is None
+        return not self._process.has_ended()
 
     def perform(self, claim: Claim) -> Result:
         """Return what came of the claim, in the child's own words.
@@ -149,11 +149,9 @@ class Child:
     def dismiss(self, grace_us: Span = GRACE) -> None:
         """End the child and its whole group; an idle child ends by itself within the grace."""
         self._line.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(grace_us / SECOND)
+        self._process.wait(grace_us, self._clock)
         self._signal(signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_LAST_WORDS_S)
+        self._process.wait(_LAST_WORDS, self._clock)
         self._let_go()
 
     def _allow(self, time_us: Span) -> Span:
@@ -174,7 +172,7 @@ class Child:
 
         The end of the line is not enough to know: what the app left behind may hold it open.
         """
-        gone = self._process.poll() is not None
+        gone = self._process.has_ended()
         left = self._until - self._clock.boot()
         self._line.settimeout(max(min(left, _LOOK_EVERY), 1) / SECOND)
         try:
@@ -189,18 +187,12 @@ class Child:
 
     def _fate(self) -> str:
         """Say how the process ended, once it has."""
-        try:
-            status = self._process.wait(_LAST_WORDS_S)
-        except subprocess.TimeoutExpired:
-            return "it closed its line"
-        if status >= 0:
-            return f"exit status {status}"
-        return f"signal {_name_of(-status)}"
+        ended = self._process.wait(_LAST_WORDS, self._clock)
+        return self._process.fate() if ended else "it closed its line"
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            if not self._dismissed:
-                os.killpg(self._process.pid, number)
+        if not self._dismissed:
+            self._process.signal_group(number)
 
     def _let_go(self) -> None:
         self._dismissed = True
@@ -211,6 +203,9 @@ class Child:
 def find_python() -> str:
     """Return the Python interpreter that this process runs in, also where a server embeds it.
 
+    `sys.executable` may be the server, or the Python that a virtual environment was made from:
+    the environment's own goes before it.
+
     Raises:
         EngineError: there is none.
 
@@ -218,23 +213,19 @@ def find_python() -> str:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     homes = dict.fromkeys([sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix])
     found = [Path(home, "bin", name) for home in homes for name in (version, "python3", "python")]
-    if Path(sys.executable or "").name.startswith(("python", "pypy")):
-        found.insert(0, Path(sys.executable))
+    told = Path(sys.executable or "")
+    if sys.prefix == sys.base_prefix and told.name.startswith(("python", "pypy")):
+        found.insert(0, told)
     for path in found:
         if os.access(path, os.X_OK):
             return str(path)
     raise EngineError(f"expected a Python interpreter below {sys.prefix}, found none")
 
 
-def _launch(line: int, lifeline: int) -> subprocess.Popen[bytes]:
+def _launch(line: int, lifeline: int) -> Spawned:
     search_path = os.pathsep.join(entry or str(Path.cwd()) for entry in _search_path())
-    return subprocess.Popen(  # noqa: S603 - our own door, no word of which comes from outside
-        [find_python(), "-P", "-m", "pulse.child", str(line), str(lifeline)],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(line, lifeline),
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": search_path},
-    )
+    environ = {**os.environ, "PYTHONPATH": search_path}
+    return Spawned([find_python(), "-P", "-m", "pulse.child"], environ, stdin=line, stdout=lifeline)
 
 
 def _opening(setup: ChildSetup) -> Opening:
@@ -248,10 +239,3 @@ def _opening(setup: ChildSetup) -> Opening:
 
 def _search_path() -> list[str]:
     return [entry for entry in sys.path if isinstance(entry, str)]
-
-
-def _name_of(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)

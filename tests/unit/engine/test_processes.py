@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from signal import SIGKILL, SIGRTMIN, SIGSTOP
 from typing import TYPE_CHECKING
@@ -382,14 +383,22 @@ def test_a_claim_that_cannot_be_told_is_a_failed_run(begin: Begin) -> None:
 # Which Python, and which application -------------------------------------------------------
 
 
-@pytest.mark.parametrize("embedding", ["/usr/sbin/uwsgi", "", None])
+@pytest.mark.parametrize("embedding", ["/usr/sbin/uwsgi", "/usr/bin/python3", "", None])
 def test_python_is_found_where_a_server_embeds_it(
     monkeypatch: pytest.MonkeyPatch, embedding: str | None
 ) -> None:
-    """Where `sys.executable` is the server, or nothing, it is looked for below the prefix."""
-    expected = find_python()
+    """Where `sys.executable` is none of this environment, it is looked for below the prefix."""
     monkeypatch.setattr("sys.executable", embedding)
-    assert Path(find_python()).samefile(expected)
+    assert Path(find_python()).parent == Path(sys.prefix, "bin")
+
+
+def test_the_python_without_an_environment_is_the_one_that_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Outside of a virtual environment `sys.executable` is right where it is a Python."""
+    here = sys.executable
+    monkeypatch.setattr("sys.base_prefix", sys.prefix)
+    assert find_python() == here
 
 
 def test_a_prefix_without_python_is_an_error(
