@@ -104,7 +104,7 @@ def unexplained(fleet: Fleet, task: str, every_s: float) -> list[str]:
 def test_every_tick_is_dispatched_once_across_a_kill_and_a_reload(
     tmp_path: Path, worker_class: str, *, preload: bool
 ) -> None:
-    """Twenty seconds of ticks, a worker killed in the middle of a run, a HUP: none twice or lost."""
+    """In twenty seconds with a worker killed in mid-run and a HUP no tick is twice or lost."""
     fleet = Fleet(tmp_path, worker_class, preload=preload, nap=1.0)
     tick = {"action": "now", "interval": "1s", "misfire": "all"}
     slow = {"action": "nap", "interval": "4s", "misfire": "all"}

@@ -7,6 +7,7 @@ Settings come from the environment: EVIDENCE is the file, NAP how many seconds t
 import json
 import os
 import time
+from collections.abc import Callable
 
 from pulse.middleware import PulseMiddleware
 
@@ -14,7 +15,7 @@ EVIDENCE = os.environ["EVIDENCE"]
 NAP_S = float(os.environ.get("NAP", "0"))
 
 
-def note(what, environ):
+def note(what: str, environ: dict) -> None:
     """Append one line in a single write, which O_APPEND keeps whole."""
     record = {
         "what": what,
@@ -32,7 +33,7 @@ def note(what, environ):
         os.close(file)
 
 
-def view(environ, start_response):
+def view(environ: dict, start_response: Callable) -> list[bytes]:
     """Answer pid and, for scheduled paths, leave evidence of begin and end."""
     if environ["PATH_INFO"].startswith("/tick"):
         note("begin", environ)

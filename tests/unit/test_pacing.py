@@ -8,19 +8,19 @@ def never() -> float:
     return 0.0
 
 
-def test_back_off_doubles_up_to_its_cap():
+def test_back_off_doubles_up_to_its_cap() -> None:
     """Each wait is twice the one before, and none is longer than the cap."""
     back_off = BackOff(never)
     waits = [back_off.wait() for _ in range(6)]
     assert waits == [50_000, 100_000, 200_000, 400_000, LONGEST_BACK_OFF, LONGEST_BACK_OFF]
 
 
-def test_back_off_is_shortened_by_chance_at_most_by_a_quarter():
+def test_back_off_is_shortened_by_chance_at_most_by_a_quarter() -> None:
     """Processes that lost the same store do not all come back at the same instant."""
     assert BackOff(lambda: 1.0).wait() == FIRST_BACK_OFF * 3 // 4
 
 
-def test_back_off_begins_anew_after_a_reset():
+def test_back_off_begins_anew_after_a_reset() -> None:
     """A store that came back is asked again as quickly as at first."""
     back_off = BackOff(never)
     back_off.wait()
@@ -29,7 +29,7 @@ def test_back_off_begins_anew_after_a_reset():
     assert back_off.wait() == FIRST_BACK_OFF
 
 
-def test_a_process_that_wins_looks_at_once():
+def test_a_process_that_wins_looks_at_once() -> None:
     """Whoever won the last tick looks for the next one without delay."""
     turn = Turn()
     turn.after(now=0, won=True, wake_at=100)
@@ -37,7 +37,7 @@ def test_a_process_that_wins_looks_at_once():
     assert turn.delay() == 0
 
 
-def test_a_process_that_keeps_losing_looks_later_each_time():
+def test_a_process_that_keeps_losing_looks_later_each_time() -> None:
     """Looks that come too late to win anything double the delay, up to a quarter of a second."""
     turn = Turn()
     delays = []
@@ -47,7 +47,7 @@ def test_a_process_that_keeps_losing_looks_later_each_time():
     assert delays == [0, 10_000, 20_000, 40_000, 80_000, 160_000, *[LONGEST_LOSER_DELAY] * 3]
 
 
-def test_a_look_before_anything_was_due_is_no_loss():
+def test_a_look_before_anything_was_due_is_no_loss() -> None:
     """A process that is woken early has lost to nobody."""
     turn = Turn()
     turn.after(now=0, won=False, wake_at=100)
@@ -55,7 +55,7 @@ def test_a_look_before_anything_was_due_is_no_loss():
     assert turn.delay() == 0
 
 
-def test_a_win_ends_the_delay():
+def test_a_win_ends_the_delay() -> None:
     """A process that takes over from a dead one is at once as quick as that was."""
     turn = Turn()
     turn.after(now=0, won=False, wake_at=100)
@@ -64,7 +64,7 @@ def test_a_win_ends_the_delay():
     assert turn.delay() == 0
 
 
-def test_nothing_known_to_come_is_no_loss():
+def test_nothing_known_to_come_is_no_loss() -> None:
     """A process that knows of no instant of work cannot be late for it."""
     turn = Turn()
     turn.after(now=0, won=False, wake_at=None)
