@@ -7,17 +7,14 @@ A keeper's test module says how to make the engine, and no more:
             return ThreadEngine(clock)
 
 The contract asks what an engine can do (`engine.interrupts`), never what it is called. The runs
-that it submits are requests for the paths of `BEHAVIOURS` (`/nap?0.5`), so an engine whose runs
-happen elsewhere lets `app`, a WSGI application with those paths, answer them there.
+that it submits behave as `pulse.testing.behaviour` says; an engine whose runs happen elsewhere
+lets `pulse.testing.behaviour:app` answer them there.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
-import time  # noqa: TID251 - the app's behaviours sleep; the time is asked of pulse.clock
-from contextlib import suppress
+import time  # noqa: TID251 - a test that nothing happens has to wait for it
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,182 +22,19 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from pulse.clock import SECOND, SystemClock
-from pulse.engine.base import Interruption, Work
-from pulse.run import Claim, Ending, Outcome, Result, Run
-from pulse.task import Task, define
+from pulse.engine.base import Work
+from pulse.run import Outcome
+from pulse.testing.behaviour import LONG, make_claim, perform, read_seconds
+from pulse.testing.stage import BOUND, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from pulse.clock import Clock, Span
     from pulse.engine.base import Engine
-
-BOUND: Final[Span] = 20 * SECOND
-"""No promise of an engine takes longer than this to be kept on a loaded machine."""
+    from pulse.run import Claim, Ending, Result
 
 MOMENT: Final[Span] = SECOND // 10
-LONG: Final = 60.0
-"""Seconds that a nap takes which only an interruption can end within the bound."""
-
-
-class _SlotDeathError(BaseException):
-    """What no runner should let out, and a slot must survive."""
-
-
-def _nap(seconds: float) -> None:
-    time.sleep(seconds)
-
-
-def _compute(seconds: float) -> None:
-    end = _now() + seconds
-    while _now() < end:
-        pass
-
-
-def _crash(_: float) -> None:
-    raise RuntimeError("the app broke")
-
-
-def _quit(_: float) -> None:
-    raise SystemExit(3)
-
-
-def _interrupt_oneself(_: float) -> None:
-    raise KeyboardInterrupt
-
-
-def _swallow(seconds: float) -> None:
-    end = _now() + seconds
-    while (left := end - _now()) > 0:
-        with suppress(BaseException):
-            time.sleep(left)
-
-
-def _die(_: float) -> None:
-    raise _SlotDeathError
-
-
-def _now() -> float:
-    return SystemClock().boot() / SECOND
-
-
-BEHAVIOURS: Final[Mapping[str, Callable[[float], None]]] = {
-    "quick": lambda _: None,
-    "nap": _nap,
-    "cpu": _compute,
-    "crash": _crash,
-    "quit": _quit,
-    "keyboard": _interrupt_oneself,
-    "swallow": _swallow,
-    "die": _die,
-}
-"""What the app does with a request for `/<kind>?<seconds>`; `die` takes the slot down with it."""
-
-
-def app(
-    environ: dict[str, object], start_response: Callable[[str, list[tuple[str, str]]], object]
-) -> Iterable[bytes]:
-    """Answer `/<kind>?<seconds>` by behaving so; a WSGI application for engines with children."""
-    kind = str(environ["PATH_INFO"]).strip("/")
-    if kind == "die":
-        os._exit(70)
-    BEHAVIOURS[kind](float(str(environ["QUERY_STRING"])))
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"done"]
-
-
-_NUMBERS = itertools.count(1)
-
-
-def make_claim(kind: str, seconds: float = 0.0, *, timeout: float = LONG) -> Claim:
-    """Return a fresh claim whose run behaves as *kind* for so many seconds."""
-    clock = SystemClock()
-    task = Task(action=f"/{kind}?{seconds}", interval=60, timeout=timeout)
-    run = Run(id=f"{next(_NUMBERS):032x}", task=kind, fire_time=clock.wall(), holder="test")
-    return Claim(run, define(kind, task), clock.boot() + 600 * SECOND)
-
-
-def perform(claim: Claim) -> Result:
-    """Run a claim as a runner does, without an app in between: the default of the contract."""
-    clock = SystemClock()
-    wall, boot = clock.wall(), clock.boot()
-    outcome, message = _behave(claim)
-    return Result(outcome, wall, clock.boot() - boot, message=message)
-
-
-def _behave(claim: Claim) -> tuple[Outcome, str]:
-    definition = claim.definition
-    try:
-        BEHAVIOURS[definition.path.strip("/")](float(definition.query))
-    except _SlotDeathError:
-        raise
-    except Interruption as stop:
-        if stop.claim is not claim:
-            return Outcome.FAILED, "an interruption of another claim"
-        return stop.outcome, "interrupted"
-    except BaseException as error:  # noqa: BLE001 - whatever the app raises is a failed run
-        return Outcome.FAILED, repr(error)
-    return Outcome.SUCCEEDED, ""
-
-
-class Stage:
-    """A started engine, and what it has told its owner so far.
-
-    The test plays the scheduler's loop: `report` wakes it, `until` waits as the loop does.
-    """
-
-    def __init__(
-        self, engine: Engine, *, concurrency: int, perform: Callable[[Claim], Result] = perform
-    ) -> None:
-        self.engine = engine
-        self.endings: list[Ending] = []
-        self.left: list[tuple[Claim, int]] = []
-        self._clock = SystemClock()
-        work = Work(perform, self._take_report, self._take_overdue)
-        engine.start(work, concurrency=concurrency)
-
-    def _take_report(self, ending: Ending) -> None:
-        self.endings.append(ending)
-        self.engine.wake()
-
-    def _take_overdue(self, claim: Claim, left_behind: int) -> None:
-        self.left.append((claim, left_behind))
-        self.engine.wake()
-
-    def submit(self, *claims: Claim) -> None:
-        """Submit each claim as soon as a slot is free for it."""
-        for claim in claims:
-            self.until(lambda: self.engine.free() > 0, "a free slot")
-            self.engine.submit(claim)
-
-    def until(self, condition: Callable[[], bool], what: str, *, within: Span = BOUND) -> None:
-        """Wait until *condition* holds; fail when it has not within the bound."""
-        end = self._clock.boot() + within
-        while not condition():
-            if self._clock.boot() > end:
-                pytest.fail(f"no {what} within {within / SECOND} s; reported: {self.endings}")
-            self.engine.wait(20_000)
-
-    def await_endings(self, count: int) -> list[Ending]:
-        """Return the endings once there are *count* of them."""
-        self.until(lambda: len(self.endings) >= count, f"{count} endings")
-        return self.endings
-
-    def outcomes(self) -> dict[str, Outcome]:
-        """Return how each claim ended, by the id of its run."""
-        return {ending.claim.run.id: ending.result.outcome for ending in self.endings}
-
-    def drive(self, claims: Sequence[Claim]) -> None:
-        """Do what a scheduler's loop does: submit the claims and wait for their endings."""
-        self.perform_all(*claims)
-
-    def perform_all(self, *claims: Claim) -> list[Outcome]:
-        """Submit the claims and return their outcomes, in the order of the claims."""
-        before = len(self.endings)
-        self.submit(*claims)
-        self.await_endings(before + len(claims))
-        outcomes = self.outcomes()
-        return [outcomes[claim.run.id] for claim in claims]
 
 
 class StepContract:
@@ -295,34 +129,34 @@ class StepContract:
 
     def test_wait_ends_when_its_time_is_over(self, stage: Stage) -> None:
         """`wait` lasts as long as it was told where nobody wakes it, and never less."""
-        before = _now()
+        before = read_seconds()
         stage.engine.wait(MOMENT)
-        assert _now() - before >= MOMENT / SECOND
+        assert read_seconds() - before >= MOMENT / SECOND
 
     def test_a_wake_up_before_the_wait_is_not_lost(self, stage: Stage) -> None:
         """`wait` returns at once when `wake` was called before it."""
-        before = _now()
+        before = read_seconds()
         stage.engine.wake()
         stage.engine.wait(BOUND)
-        assert _now() - before < BOUND / SECOND / 2
+        assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_one_wait_uses_up_all_wake_ups_before_it(self, stage: Stage) -> None:
         """Wake-ups do not pile up: the second `wait` sleeps."""
         stage.engine.wake()
         stage.engine.wake()
         stage.engine.wait(BOUND)
-        before = _now()
+        before = read_seconds()
         stage.engine.wait(MOMENT)
-        assert _now() - before >= MOMENT / SECOND
+        assert read_seconds() - before >= MOMENT / SECOND
 
     def test_a_wake_up_from_elsewhere_ends_the_wait(self, stage: Stage) -> None:
         """`wake` ends a `wait` that has begun, from whichever thread or greenlet it comes."""
-        before = _now()
+        before = read_seconds()
         waker = threading.Timer(MOMENT / SECOND, stage.engine.wake)
         waker.start()
         stage.engine.wait(BOUND)
         waker.join()
-        assert _now() - before < BOUND / SECOND / 2
+        assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_offload_returns_what_the_call_returns(self, stage: Stage) -> None:
         """`offload` is a call with a detour."""
@@ -433,9 +267,9 @@ class EngineContract(StepContract):
     def test_an_idle_engine_stops_at_once(self, stage: Stage) -> None:
         """An engine with nothing in progress uses none of its drain."""
         stage.perform_all(make_claim("quick"))
-        before = _now()
+        before = read_seconds()
         stage.engine.stop(BOUND)
-        assert _now() - before < BOUND / SECOND / 2
+        assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_a_late_result_of_an_interrupted_run_is_dropped(self, stage: Stage) -> None:
         """A run that goes on after it was reported `interrupted` is not reported again."""

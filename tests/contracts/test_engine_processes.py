@@ -20,7 +20,7 @@ class TestProcessEngine(EngineContract):
 
     def make(self, clock: Clock) -> ProcessEngine:
         """Return the engine under test, not started."""
-        return ProcessEngine(clock, child=ChildSetup(application="pulse.testing.engine:app"))
+        return ProcessEngine(clock, child=ChildSetup(application="pulse.testing.behaviour:app"))
 
     def brief_claims(self) -> list[Claim]:
         """Return none: each would cost a child that has just loaded."""

@@ -17,7 +17,8 @@ from pulse.clock import SECOND, SystemClock
 from pulse.engine.base import Interruption
 from pulse.engine.greenlets import GreenletEngine
 from pulse.run import Outcome, Result
-from pulse.testing.engine import BOUND, Stage, make_claim
+from pulse.testing.behaviour import make_claim
+from pulse.testing.stage import BOUND, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,8 +7,8 @@ import pytest
 from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interruption
 from pulse.run import Outcome, Result
+from pulse.testing.behaviour import make_claim
 from pulse.testing.clock import FakeClock
-from pulse.testing.engine import make_claim
 
 
 def make_attempt(clock: FakeClock | None = None, *, timeout: float = 10) -> Attempt:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pulse.engine.inline import InlineEngine
 from pulse.run import Outcome
+from pulse.testing.behaviour import make_claim
 from pulse.testing.clock import FakeClock
-from pulse.testing.engine import Stage, make_claim
+from pulse.testing.stage import Stage
 
 
 def test_a_run_has_ended_when_submit_returns() -> None:

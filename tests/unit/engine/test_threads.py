@@ -12,7 +12,8 @@ import pytest
 from pulse.clock import SECOND, SystemClock
 from pulse.engine.threads import ThreadEngine
 from pulse.run import Outcome, Result
-from pulse.testing.engine import BOUND, Stage, make_claim
+from pulse.testing.behaviour import make_claim
+from pulse.testing.stage import BOUND, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
