@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
-from pulse.serving.never import is_switched_off, is_test_run, why_not
+from pulse.serving.never import is_switched_off, is_test_run, serves_nobody
 from pulse.serving.roll import ROLL
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Arrangement:
         It never raises: a request is not answered worse because pulse could not begin.
         """
         try:
-            if self._begins_by_itself() and not why_not(environ):
+            if self._begins_by_itself() and not serves_nobody(environ):
                 self._begin_late()
         # The request must be answered, whatever keeps pulse from beginning.
         except Exception as error:  # noqa: BLE001 - the reason is above

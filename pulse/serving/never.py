@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SWITCH = "PULSE_START"
-CALLERS_THAT_SERVE_NOBODY = {
-    "celery": "a Celery worker",
-    "django.test": "a test client",
-    "flask.testing": "a test client",
-    "gunicorn.dirty": "gunicorn's dirty workers",
-    "werkzeug.test": "a test client",
-    "webtest": "a test client",
-}
+MARKS_OF_NO_SERVER = frozenset({"paste.testing", "paste.command_request"})
+CALLERS_THAT_SERVE_NOBODY = (
+    "celery",
+    "django.test",
+    "flask.testing",
+    "gunicorn.dirty",
+    "webtest",
+    "werkzeug.test",
+)
 
 
 def is_switched_off() -> bool:
@@ -32,29 +33,24 @@ def is_test_run() -> bool:
     return "pytest" in sys.modules
 
 
-def why_not(environ: Mapping[str, object]) -> str:
-    """Return why this request does not show that the process serves, or an empty string."""
-    if "paste.testing" in environ:
-        return "a test client"
-    if hasattr(sys, "ps1"):
-        return "an interactive shell"
-    return _caller_that_serves_nobody() or _master()
+def serves_nobody(environ: Mapping[str, object]) -> bool:
+    """Return whether this request comes from a test client, a shell or a command, not a server."""
+    return (
+        not MARKS_OF_NO_SERVER.isdisjoint(environ)
+        or hasattr(sys, "ps1")
+        or _is_called_by_no_server()
+        or _is_master()
+    )
 
 
-def _caller_that_serves_nobody() -> str:
-    for frame in frames_out():
-        name = module_of(frame)
-        for package, words in CALLERS_THAT_SERVE_NOBODY.items():
-            if within(name, package):
-                return words
-    return ""
+def _is_called_by_no_server() -> bool:
+    names = {module_of(frame) for frame in frames_out()}
+    return any(within(name, caller) for name in names for caller in CALLERS_THAT_SERVE_NOBODY)
 
 
-def _master() -> str:
+def _is_master() -> bool:
     frame = innermost("gunicorn")
     if frame is not None and not within(module_of(frame), "gunicorn.workers"):
-        return "gunicorn's master"
+        return True
     uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is not None and uwsgi.worker_id() == 0:
-        return "uWSGI's master"
-    return ""
+    return uwsgi is not None and uwsgi.worker_id() == 0

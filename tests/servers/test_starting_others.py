@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from servers import free_port, program, run_program
-from witnessed import Witnessed, read_events
+from witnessed import Witnessed, read_events, write_ini
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +132,14 @@ def test_flask_shell_begins_nothing_even_when_it_requests(tmp_path: Path) -> Non
     text = "assert app.test_client().get('/').status_code == 200\n"
 
     assert events_of(command, tmp_path, text=text) == ["built"]
+
+
+def test_prequest_begins_nothing(tmp_path: Path) -> None:
+    """Pyramid's `prequest` requests the application without serving it."""
+    ini = write_ini(tmp_path, "use = egg:waitress")
+    command = [program("prequest"), str(ini), "/"]
+
+    assert events_of(command, tmp_path) == ["built"]
 
 
 def test_a_migration_begins_nothing(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def visit(server: Witnessed) -> None:
         server.wait_for(lambda: "GET / " in server.log_text(), what="the request is logged")
 
 
+def wait_loaded(server: Witnessed, times: int) -> None:
+    """Wait for the end of loading: uWSGI dies badly of a signal that interrupts an import."""
+    server.wait_for(lambda: server.log_text().count("WSGI app 0") >= times, what="it is loaded")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
 def test_uwsgi_drains_each_worker(
@@ -56,6 +61,7 @@ def test_uwsgi_drains_each_worker(
     options = ("--master", "--processes", "2", "--worker-reload-mercy", "9", *lazy)
     with uwsgi(tmp_path, *options, environ={"PROBE_NAP": "0.3"}) as server:
         begun = server.wait_begun(2)
+        wait_loaded(server, 2 if lazy else 1)
         server.stop(number)
 
     assert sorted(server.pids("ended")) == sorted(begun)
