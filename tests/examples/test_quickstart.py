@@ -44,6 +44,11 @@ def runs(site: Server) -> list[tuple[str, str]]:
     return RUN.findall(site.log_text())
 
 
+def serves(site: Server) -> bool:
+    """Return whether all four workers take part."""
+    return site.log_text().count("pulse: started") == 4
+
+
 @pytest.mark.parametrize("site", MODES, indirect=True)
 def test_the_terminal_shows_each_tick_once_from_a_worker(site: Server) -> None:
     """Ticks are shown two seconds apart, each once, with the pid of the worker that ran it."""
@@ -63,18 +68,15 @@ def test_the_terminal_shows_each_tick_once_from_a_worker(site: Server) -> None:
 
 @pytest.mark.parametrize("site", MODES, indirect=True)
 def test_control_c_ends_it_without_a_traceback(site: Server) -> None:
-    """An interrupt to the terminal's whole group ends the site, and all of it, in silence."""
-    site.wait_for(lambda: runs(site), 15, "a tick")
+    """An interrupt to the terminal's whole group lets each worker end in order, and all of it."""
+    site.wait_for(lambda: serves(site) and len(runs(site)) > 1, 15, "four workers take turns")
     family = site.family()
 
     os.killpg(site.pid, signal.SIGINT)
 
-    ended = site.wait_ended()
-    assert (ended, "Traceback" in site.log_text(), [p for p in family if is_alive(p)]) == (
-        0,
-        False,
-        [],
-    )
+    status, log = site.wait_ended(), site.log_text()
+    left = [pid for pid in family if is_alive(pid)]
+    assert (status, log.count("pulse: stopped"), "Traceback" in log, left) == (0, 4, False, [])
 
 
 @pytest.mark.parametrize("site", ["gevent"], indirect=True)
