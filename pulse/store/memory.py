@@ -59,9 +59,9 @@ class MemoryStore:
         self._space = name
         self._member: Member | None = None
         self._rows: dict[str, Row] = {}
+        self._withdrawn: set[str] = set()
         self._due = DueHeap()
         self._ledger = Ledger(keep_runs)
-        self._withdrawn: dict[str, Span] = {}
         self._floors: dict[str, Instant] = {}
         self._paused: set[str] = set()
         self._order = 0
@@ -73,7 +73,8 @@ class MemoryStore:
         if self._member is not None:
             raise StoreInUseError("this memory store is open already; each pulse has its own")
         self._lock = threading.Lock()
-        self._watch: Watch[str] = Watch(member.lease_us)
+        self._leases: Watch[str] = Watch(member.lease_us)
+        self._unwanted: Watch[str] = Watch(member.lease_us)
         self._member = member
 
     def close(self) -> None:
@@ -119,11 +120,9 @@ class MemoryStore:
             self._open_unheld(row, unheld_run(name, place=place, trigger=Trigger.STARTUP, now=now))
 
     def _withdraw(self, definitions: Mapping[str, Definition]) -> None:
-        boot = self._clock.boot()
-        gone = self._rows.keys() - definitions.keys()
-        self._withdrawn = {name: self._withdrawn.get(name, boot) for name in gone}
+        self._withdrawn = self._rows.keys() - definitions.keys()
         for name, row in self._rows.items():
-            row.withdrawn = name in gone
+            row.withdrawn = name in self._withdrawn
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task; what passed while paused is missed."""
@@ -292,9 +291,9 @@ class MemoryStore:
                 for kept in self._ledger.open.values()
                 if kept.run.holder
             }
-            lost = self._watch.look(held, boot)
+            lost = self._leases.look(held, boot)
             abandoned = [self._abandon(self._ledger.open[run_id]) for run_id in sorted(lost)]
-            archived = self._archive(boot - 3 * member.lease_us)
+            archived = self._archive(3 * member.lease_us, boot)
         return Beat(abandoned, archived, ())
 
     def _abandon(self, kept: Kept) -> Run:
@@ -305,14 +304,13 @@ class MemoryStore:
             self._end(kept, abandoned_run(kept.run, LEASE_OVER))
         return kept.run
 
-    def _archive(self, until: Span) -> tuple[str, ...]:
-        names = tuple(sorted(name for name, since in self._withdrawn.items() if since <= until))
-        for name in names:
-            del self._withdrawn[name]
-            row = self._rows.pop(name)
-            self._floors[name] = row.cursor.floor
+    def _archive(self, span: Span, boot: Span) -> tuple[str, ...]:
+        over = self._unwanted.look(dict.fromkeys(self._withdrawn, (0, span)), boot)
+        for name in over:
+            self._withdrawn.discard(name)
+            self._floors[name] = self._rows.pop(name).cursor.floor
             self._end_unheld(name)
-        return names
+        return tuple(sorted(over))
 
     def _end_unheld(self, name: str) -> None:
         for kept in [*self._ledger.open.values()]:

@@ -1,0 +1,175 @@
+"""Whatever one process does, SQLite and memory answer alike."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pulse.clock import SECOND, moment_of
+from pulse.run import Claim, Ending, Outcome, Result, Run
+from pulse.store.base import Claimed, Member
+from pulse.store.memory import MemoryStore
+from pulse.store.sqlite import SqliteStore
+from pulse.task import Task, define
+from pulse.testing.clock import FakeClock
+
+MEMBER = Member(
+    holder="alpha:1:nonce",
+    host="alpha",
+    machine="",
+    pid=1,
+    pid_started=0,
+    mode="inline",
+    digest="digest",
+    lease_us=30 * SECOND,
+)
+NAMES = ("a", "b", "c")
+TASKS = st.fixed_dictionaries(
+    {
+        "interval": st.sampled_from([3, 7, 20]),
+        "run_at_start": st.booleans(),
+        "overlap": st.sampled_from(["skip", "allow"]),
+        "misfire": st.sampled_from(["latest", "skip", "all"]),
+        "grace": st.sampled_from([None, 0, 5]),
+        "on_abandoned": st.sampled_from(["record", "rerun"]),
+    }
+).map(lambda words: Task(action="/work", max_running=2, **words))
+OUTCOMES = st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.ABANDONED])
+
+
+class Twins(RuleBasedStateMachine):
+    """One process with two stores, to which the same happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.clock = FakeClock()
+        self.sqlite = SqliteStore(self.folder / "pulse.db", self.clock, name="twins")
+        self.memory = MemoryStore(self.clock, name="twins")
+        self.ids: dict[str, str] = {}
+        self.held: list[tuple[Claim, Claim]] = []
+        for store in (self.sqlite, self.memory):
+            store.open(MEMBER)
+
+    def teardown(self) -> None:
+        """Close both and forget the file."""
+        self.sqlite.close()
+        self.memory.close()
+        shutil.rmtree(self.folder)
+
+    @rule(tasks=st.dictionaries(st.sampled_from(NAMES), TASKS, max_size=3))
+    def sync(self, tasks: dict[str, Task]) -> None:
+        """Declare other tasks."""
+        definitions = {name: define(name, task) for name, task in tasks.items()}
+        self.agree(self.sqlite.sync(definitions), self.memory.sync(definitions))
+
+    @rule(seconds=st.integers(0, 25))
+    def forward(self, seconds: int) -> None:
+        """Let time pass."""
+        self.clock.forward(seconds)
+
+    @rule(seconds=st.integers(-60, 60))
+    def set_wall(self, seconds: int) -> None:
+        """Set the wall clock."""
+        self.clock.set_wall(moment_of(self.clock.wall()) + timedelta(seconds=seconds))
+
+    @rule(limit=st.integers(0, 4))
+    def claim(self, limit: int) -> None:
+        """Claim what is due."""
+        ours, theirs = self.sqlite.claim_due(limit), self.memory.claim_due(limit)
+        self.learn(ours.claims, theirs.claims)
+        self.held += zip(ours.claims, theirs.claims, strict=True)
+        self.agree(self.shown(ours, limit), self.shown(theirs, limit))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), outcome=OUTCOMES, keep=st.booleans())
+    def finish(self, data: st.DataObject, outcome: Outcome, keep: bool) -> None:  # noqa: FBT001 - drawn
+        """End a run, perhaps one whose claim is lost or that has ended before."""
+        pair = data.draw(st.sampled_from(self.held))
+        if not keep:
+            self.held.remove(pair)
+        result = Result(outcome, self.clock.wall(), 5, 200, "done")
+        self.agree(
+            self.sqlite.finish([Ending(pair[0], result)]),
+            self.memory.finish([Ending(pair[1], result)]),
+        )
+
+    @rule()
+    def renew(self) -> None:
+        """Renew all claims, lost ones too."""
+        ours, theirs = [a for a, _ in self.held], [b for _, b in self.held]
+        self.agree(self.sqlite.renew(ours), self.memory.renew(theirs))
+
+    @rule()
+    def beat(self) -> None:
+        """Look for runs to abandon and rows to archive."""
+        ours, theirs = self.sqlite.beat(), self.memory.beat()
+        self.agree(
+            (sorted(map(self.known, ours.abandoned), key=repr), ours.archived),
+            (sorted(map(self.known, theirs.abandoned), key=repr), theirs.archived),
+        )
+
+    @rule(name=st.sampled_from(NAMES))
+    def trigger(self, name: str) -> None:
+        """Run a task by hand."""
+        if name in self.names():
+            ours, theirs = self.sqlite.trigger(name), self.memory.trigger(name)
+            if ours is not None and theirs is not None:
+                self.ids[ours.id] = theirs.id
+            self.agree(ours is None, theirs is None)
+
+    @rule(name=st.sampled_from(NAMES), paused=st.booleans())
+    def pause(self, name: str, paused: bool) -> None:  # noqa: FBT001 - drawn
+        """Pause or resume a task."""
+        if name in self.names():
+            self.sqlite.pause(name, paused=paused)
+            self.memory.pause(name, paused=paused)
+
+    @invariant()
+    def rows_and_runs_agree(self) -> None:
+        """The rows and the history are the same after every step."""
+        self.agree(self.sqlite.tasks(), self.memory.tasks())
+        ours, theirs = self.sqlite.runs(limit=1_000), self.memory.runs(limit=1_000)
+        self.learn_runs(ours, theirs)
+        self.agree([self.known(run) for run in ours], theirs)
+
+    def names(self) -> set[str]:
+        """Return the tasks that have a row."""
+        return {row.name for row in self.memory.tasks()}
+
+    def agree(self, ours: object, theirs: object) -> None:
+        """Compare what SQLite answered with what memory did."""
+        assert ours == theirs
+
+    def learn(self, ours: list[Claim], theirs: list[Claim]) -> None:
+        """Remember which random ids stand for the same run."""
+        self.learn_runs([one.run for one in ours], [one.run for one in theirs])
+
+    def learn_runs(self, ours: list[Run], theirs: list[Run]) -> None:
+        """Remember which random ids stand for the same run."""
+        for one, other in zip(ours, theirs, strict=False):
+            if one.slot is None and other.slot is None:
+                self.ids.setdefault(one.id, other.id)
+
+    def known(self, run: Run) -> Run:
+        """Return a run with the id that memory gave it."""
+        return msgspec.structs.replace(run, id=self.ids.get(run.id, run.id))
+
+    def shown(self, claimed: Claimed, limit: int) -> tuple[object, ...]:
+        """Return an answer so that it can be compared; with a full hand, due is due."""
+        wake_at = claimed.wake_at
+        if limit == len(claimed.claims) and wake_at is not None:
+            wake_at = max(wake_at, claimed.now)
+        claims = [(self.known(one.run), one.definition, one.good_until) for one in claimed.claims]
+        return claims, list(claimed.passed), claimed.now, wake_at
+
+
+TestTwins = Twins.TestCase
+TestTwins.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
