@@ -13,8 +13,8 @@ import timeit
 from pulse.middleware import PulseMiddleware
 from pulse.task import Task
 
-NUMBER = 20_000
-REPEATS = 60
+NUMBER = 1_000
+REPEATS = 2_000
 
 
 def bare_app(environ, start_response):

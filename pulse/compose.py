@@ -81,7 +81,7 @@ class Assembly:
         """Drain for at most the setting, or for the server's own limit less a second."""
         if self._scheduler is not None:
             self.handle.attach(None)
-            self._scheduler.stop(_drain(self.settings.drain_us, limit_s))
+            self._scheduler.stop(drain_within(self.settings.drain_us, limit_s))
             self._scheduler = None  # a stop that was cut short is called for again
 
     def build(self) -> Scheduler:
@@ -167,7 +167,8 @@ def _child_setup(settings: Settings) -> ChildSetup | None:
     )
 
 
-def _drain(wanted_us: Span, limit_s: float | None) -> Span:
+def drain_within(wanted_us: Span, limit_s: float | None) -> Span:
+    """Return the drain that is wanted, or what the server's own limit less a second leaves."""
     if limit_s is None:
         return wanted_us
     return max(min(wanted_us, round((limit_s - 1) * SECOND)), 0)

@@ -1,0 +1,183 @@
+"""What the middleware does to requests, and how it is built."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pulse
+from pulse import PulseMiddleware, Task
+from pulse.announce import gathering
+from pulse.config.load import load
+from pulse.errors import ConfigError
+from pulse.guard import PULSE_HEADERS
+from pulse.handle import Handle
+from pulse.middleware import pulse_filter_app_factory
+from pulse.run import Run
+
+
+def echo(environ: dict, start_response: Callable) -> list[dict]:
+    """Answer the environ itself."""
+    start_response("200 OK", [])
+    return [environ]
+
+
+def built(**keywords: object) -> PulseMiddleware:
+    """Return a middleware around the echo that never begins."""
+    tasks = {"cleanup": Task(action="cleanup", interval=300)}
+    words = {"context": "sessions", "start": "off", "store": "memory:", "tasks": tasks}
+    return PulseMiddleware(echo, **(words | keywords))
+
+
+def ask(app: PulseMiddleware, path: str = "/articles", **environ: object) -> tuple[str, dict]:
+    """Return the status, and the environ that reached the app if it did."""
+    statuses = []
+    sent = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, **environ}
+    (answer,) = app(sent, lambda status, _: statuses.append(status))
+    return statuses[0], answer if isinstance(answer, dict) else {}
+
+
+def a_run() -> Run:
+    """Return some run."""
+    return Run(id="0" * 32, task="cleanup", fire_time=0)
+
+
+@pytest.mark.parametrize("name", PULSE_HEADERS)
+def test_a_header_of_pulse_is_dropped_from_a_request_from_outside(name: str) -> None:
+    """No outsider can look like pulse: each of its headers is taken away, guard or no guard."""
+    _, seen = ask(built(), **{name: "forged"})
+    assert name not in seen
+
+
+def test_all_headers_of_pulse_are_dropped_at_once() -> None:
+    """Several forged headers are taken away together."""
+    _, seen = ask(built(), **dict.fromkeys(PULSE_HEADERS, "forged"))
+    assert not set(PULSE_HEADERS) & set(seen)
+
+
+def test_the_headers_of_a_run_pass_a_second_pulse() -> None:
+    """A run of an outer pulse keeps its headers on the way through an inner one."""
+    words = {"pulse.run": a_run(), "HTTP_X_PULSE_TASK": "cleanup"}
+    _, seen = ask(built(), **words)
+    assert seen["HTTP_X_PULSE_TASK"] == "cleanup"
+
+
+def test_the_app_finds_the_handle_in_every_request() -> None:
+    """`environ["pulse.scheduler"]` is there on ordinary requests too."""
+    app = built()
+    _, seen = ask(app)
+    assert isinstance(seen["pulse.scheduler"], Handle)
+    assert seen["pulse.scheduler"] is app.scheduler
+
+
+def test_without_a_guard_a_scheduled_path_is_open() -> None:
+    """The guard is off unless it is asked for."""
+    assert ask(built(), "/sessions/cleanup")[0] == "200 OK"
+
+
+@pytest.mark.parametrize(
+    "path", ["/sessions/cleanup", "//sessions//cleanup/", "/sessions/cleanup/x"]
+)
+def test_a_guarded_path_is_refused_to_outsiders(path: str) -> None:
+    """With the guard on, a request from outside to a scheduled path gets 403 from pulse."""
+    assert ask(built(guard=True), path) == ("403 Forbidden", {})
+
+
+def test_a_guarded_path_is_open_to_a_run() -> None:
+    """A run of an outer pulse may request what an inner one guards."""
+    words = {"pulse.run": a_run()}
+    assert ask(built(guard=True), "/sessions/cleanup", **words)[0] == "200 OK"
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_other_paths_pass_the_guard(attempt: int) -> None:
+    """An ordinary path passes, the first time and from the memo."""
+    app = built(guard=True)
+    answers = [ask(app)[0] for _ in range(attempt)]
+    assert answers == ["200 OK"] * attempt
+
+
+def test_an_environ_without_path_passes_the_guard() -> None:
+    """PEP 3333 lets SCRIPT_NAME and PATH_INFO be absent; such a request asks for the root."""
+    app = built(guard=True)
+    statuses = []
+    app({"REQUEST_METHOD": "GET"}, lambda status, _: statuses.append(status))
+    assert statuses == ["200 OK"]
+
+
+def test_the_words_of_an_ini_file_make_the_same_middleware() -> None:
+    """The dialect in `config=` and the keywords lead to one and the same behaviour."""
+    config = {
+        "pulse.config.context": "sessions",
+        "pulse.config.guard": "true",
+        "pulse.config.start": "off",
+        "pulse.task.cleanup.action": "cleanup",
+        "pulse.task.cleanup.interval": "300",
+    }
+    assert ask(PulseMiddleware(echo, config=config), "/sessions/cleanup")[0] == "403 Forbidden"
+
+
+def test_settings_that_are_loaded_already_are_taken_as_they_are() -> None:
+    """Whoever has `Settings` passes them in place of the mapping."""
+    settings = load(
+        {}, {"start": "off", "guard": True, "task": {"a": Task(action="a", interval=1)}}
+    )
+    assert ask(PulseMiddleware(echo, settings), "/a")[0] == "403 Forbidden"
+
+
+def test_the_paste_factory_builds_from_a_section(tmp_path: Path) -> None:
+    """`egg:pulse` gets the file's globals and the section's own keys."""
+    app = pulse_filter_app_factory(
+        echo,
+        {"__file__": str(tmp_path / "site.ini"), "here": str(tmp_path)},
+        **{
+            "pulse.config.start": "off",
+            "pulse.config.guard": "yes",
+            "pulse.task.a.action": "/x",
+            "pulse.task.a.interval": "5m",
+        },
+    )
+    assert ask(app, "/x")[0] == "403 Forbidden"
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """A construction with three mistakes names all three."""
+    tasks = {"a": {"action": "a", "interval": "soon"}}
+    with pytest.raises(ConfigError) as caught:
+        PulseMiddleware(echo, mode="gevnt", lease="0.1s", tasks=tasks)
+    assert len(caught.value.problems) == 3
+
+
+def test_processing_without_a_way_to_the_app_is_refused() -> None:
+    """Child processes must find the application; the error names the setting that says where."""
+    with pytest.raises(ConfigError, match="application"):
+        built(mode="processing")
+
+
+def test_a_header_from_an_unset_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that is not there is an error at the start, with task and variable named."""
+    monkeypatch.delenv("NO_SUCH_SECRET", raising=False)
+    task = Task(action="a", interval=1, headers={"X-Key": "${NO_SUCH_SECRET}"})
+    with pytest.raises(ConfigError, match=r"cleanup.*NO_SUCH_SECRET"):
+        built(tasks={"cleanup": task})
+
+
+def test_in_a_child_the_middleware_announces_itself_and_never_begins() -> None:
+    """A child of `mode = processing` finds the middleware, which starts nothing there."""
+    with gathering() as found:
+        app = built(start="eager")
+    assert [announcement.app for announcement in found] == [echo]
+    with pytest.raises(pulse.errors.PulseError):
+        app.scheduler.tasks()
+
+
+def test_the_public_names_are_those_that_are_listed() -> None:
+    """`from pulse import ...` offers each name of `__all__`, and no other."""
+    assert [getattr(pulse, name).__name__ for name in pulse.__all__] == pulse.__all__
+    assert dir(pulse) == sorted(pulse.__all__)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    """A misspelt import fails as every module's does."""
+    with pytest.raises(AttributeError, match="Taks"):
+        _ = pulse.Taks
