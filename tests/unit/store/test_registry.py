@@ -1,0 +1,125 @@
+"""The word of the configuration into a store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.errors import BadValueError, ConfigError
+from pulse.store import registry
+from pulse.store.memory import MemoryStore
+from pulse.store.registry import Chosen, choose_store, store_word
+from pulse.store.sqlite import SqliteStore
+from pulse.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def choose(word: str | None, origin: object = "/srv/app.ini") -> Chosen:
+    """Return the store of a word."""
+    return choose_store(
+        word,
+        clock=FakeClock(),
+        name="shop",
+        origin=str(origin),
+        keep_runs=1_000,
+        keep_for_us=1,
+    )
+
+
+def test_memory_is_a_store_of_this_process() -> None:
+    """It says nothing: the user chose it."""
+    chosen = choose("memory:")
+    assert isinstance(chosen.store, MemoryStore)
+    assert chosen.notice == ""
+
+
+def test_a_full_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Four slashes: three of the word, one of the path."""
+    chosen = choose(f"sqlite:///{tmp_path}/pulse.db")
+    assert isinstance(chosen.store, SqliteStore)
+    assert (chosen.store.path, chosen.notice) == (tmp_path / "pulse.db", "")
+
+
+def test_a_relative_path_is_beside_the_ini_file(tmp_path: Path) -> None:
+    """So that every worker finds the same file, whatever directory it was started in."""
+    (tmp_path / "app.ini").touch()
+    store = choose("sqlite:///data/pulse.db", tmp_path / "app.ini").store
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "data" / "pulse.db"
+
+
+def test_a_relative_path_is_below_the_working_directory(tmp_path: Path) -> None:
+    """Where there is no ini file, the working directory is the origin."""
+    store = choose("sqlite:///pulse.db", tmp_path).store
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "pulse.db"
+
+
+def test_unset_is_a_file_of_this_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All workers of the host share it."""
+    monkeypatch.setattr(registry, "default_path", lambda *_: tmp_path / "shop.db")
+    store = choose(None).store
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "shop.db"
+
+
+def test_where_no_file_can_be_made_each_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notice says so, and what to do."""
+    monkeypatch.setattr(registry, "default_path", lambda *_: None)
+    chosen = choose(None)
+    assert isinstance(chosen.store, MemoryStore)
+    assert "each process now ticks by itself" in chosen.notice
+
+
+def test_a_network_file_system_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks do not hold there between hosts."""
+    monkeypatch.setattr(registry, "network_file_system", lambda _: "nfs4")
+    assert "network file system (nfs4)" in choose("sqlite:////srv/pulse.db").notice
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("memory", "did you mean 'memory:'?"),
+        ("memory://", "did you mean 'memory:'?"),
+        ("sqlite:///:memory:", "did you mean 'memory:'?"),
+        ("sqlite://pulse.db", "did you mean 'sqlite:///pulse.db'?"),
+        ("sqlite:", "did you mean 'sqlite:///pulse.db'?"),
+        ("sqlite:///", "did you mean 'sqlite:///pulse.db'?"),
+        ("data/pulse.db", "did you mean 'sqlite:///data/pulse.db'?"),
+        ("postgresql://h/db", "extra pulse[postgres], which is not there yet"),
+        ("redis://h", "extra pulse[redis], which is not there yet"),
+        ("sqllite:///x", "did you mean 'sqlite'?"),
+        (7, "got 7"),
+    ],
+    ids=str,
+)
+def test_another_word_is_refused_with_the_nearest(word: object, hint: str) -> None:
+    """The error says what was expected, what came and what was probably meant."""
+    with pytest.raises(BadValueError) as caught:
+        store_word(word)
+    assert str(caught.value).startswith("expected memory: or sqlite:///")
+    assert hint in str(caught.value)
+
+
+def test_the_error_names_the_key() -> None:
+    """So that it can be found in the ini file."""
+    with pytest.raises(ConfigError, match=r"pulse\.config\.store: expected"):
+        choose("sqllite:///x")
+
+
+@pytest.mark.parametrize(("word", "absent"), [("memory:", "sqlite3"), ("sqlite:///x", "memory")])
+def test_only_the_chosen_keeper_is_imported(word: str, absent: str) -> None:
+    """The other costs nothing."""
+    program = (
+        "import sys; from pulse.clock import SystemClock; from pulse.store.registry import"
+        f" choose_store; choose_store({word!r}, clock=SystemClock(), name=None, origin='/',"
+        f" keep_runs=1, keep_for_us=1); print(*[m for m in sys.modules if m.endswith({absent!r})])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b""

@@ -1,0 +1,48 @@
+"""A mark that stands still while one looks is over after its span."""
+
+from __future__ import annotations
+
+from pulse.store.watch import Watch
+
+SPAN = 30
+
+
+def test_a_mark_is_over_after_its_span() -> None:
+    """Counting begins at the first look, not at what the mark says."""
+    watch: Watch[str] = Watch(SPAN)
+    found = [watch.look({"run": (7, SPAN)}, boot) for boot in (100, 120, 129, 130)]
+    assert found == [set(), set(), set(), {"run"}]
+
+
+def test_a_mark_that_moves_is_counted_anew() -> None:
+    """A renewal gives the whole span again."""
+    watch: Watch[str] = Watch(SPAN)
+    marks = [(7, 100), (8, 120), (8, 140), (8, 150)]
+    assert [watch.look({"run": (mark, SPAN)}, boot) for mark, boot in marks][-2:] == [
+        set(),
+        {"run"},
+    ]
+
+
+def test_looks_too_far_apart_count_anew() -> None:
+    """After a suspend nothing is over before it was watched for a span."""
+    watch: Watch[str] = Watch(SPAN)
+    watch.look({"run": (7, SPAN)}, 100)
+    assert watch.look({"run": (7, SPAN)}, 131) == set()
+    assert watch.look({"run": (7, SPAN)}, 161) == {"run"}
+
+
+def test_a_failure_counts_anew() -> None:
+    """What was seen before an outage says nothing."""
+    watch: Watch[str] = Watch(SPAN)
+    watch.look({"run": (7, SPAN)}, 100)
+    watch.forget()
+    assert watch.look({"run": (7, SPAN)}, 130) == set()
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """A key that comes back is new, and memory does not grow."""
+    watch: Watch[str] = Watch(SPAN)
+    watch.look({"run": (7, SPAN)}, 100)
+    watch.look({}, 110)
+    assert watch.look({"run": (7, SPAN)}, 130) == set()
