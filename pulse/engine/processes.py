@@ -88,7 +88,8 @@ class Slot:
             result = attempt.result_of(error, self._clock)
         if self._interrupted:
             attempt.stopped = Outcome.INTERRUPTED
-        return attempt.judge(result, self._clock.boot())
+        # Its length was judged by the child: what came before the call is no part of the run.
+        return attempt.judge(result, attempt.submitted)
 
     def _well_child(self) -> Child | None:
         if self._child is not None and not self._child.is_well():

@@ -334,9 +334,21 @@ def test_an_application_that_cannot_be_loaded_fails_the_run(
     (tmp_path / "quits.py").write_text("raise SystemExit('not here')")
     (tmp_path / "dies.py").write_text("import os; os._exit(5)")
     monkeypatch.syspath_prepend(tmp_path)
-    result = perform(begin(ChildSetup(application=application)), "/pid")
+    result = perform(begin(ChildSetup(application=application)), "/pid", timeout=0.01)
     assert result.outcome is Outcome.FAILED
     assert words in result.message
+
+
+def test_the_time_that_loading_takes_is_no_part_of_the_run(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timeout counts from the call: the first run of a child is not punished for its import."""
+    (tmp_path / "waits.py").write_text("import time; time.sleep(1); from child_app import app")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = perform(
+        begin(ChildSetup(application="waits:app", digest="inner")), "/pid", timeout=0.9
+    )
+    assert (result.outcome, result.took_us < SECOND) == (Outcome.SUCCEEDED, True)
 
 
 def test_an_application_that_does_not_get_loaded_fails_the_run(
