@@ -84,6 +84,8 @@ class GreenletEngine:
         if not self._ending:
             self._ending = True
             gevent.spawn(self._end, drain_us)
+        elif not self._stopped.wait(drain_us / SECOND):
+            self._drained.set()  # whoever stops again, in more of a hurry, cuts the drain short
         self._stopped.wait()
 
     def _end(self, drain_us: Span) -> None:

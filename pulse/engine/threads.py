@@ -74,10 +74,12 @@ class ThreadEngine:
         if not first:
             self._stopped.wait()
             return
-        if busy:
-            self._drained.wait(drain_us / SECOND)
-        self._dismiss()
-        self._stopped.set()
+        try:
+            if busy:
+                self._drained.wait(drain_us / SECOND)
+        finally:  # a second Ctrl-C cuts the drain short, and stops again
+            self._dismiss()
+            self._stopped.set()
 
     def _dismiss(self) -> None:
         with self._lock:

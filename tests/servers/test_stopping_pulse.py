@@ -24,13 +24,14 @@ def write(what):
 
 def app(environ, start_response):
     write("begin")
-    time.sleep(0.7)
+    time.sleep({nap})
     write("end")
     start_response("200 OK", [("Content-Length", "0")])
     return []
 
 task = Task(action="/work", interval={interval!r}, run_at_start={at_start})
-app = PulseMiddleware(app, mode={mode!r}, store="memory:", tasks={{"work": task}})
+app = PulseMiddleware(app, mode={mode!r}, store="memory:", application="worked_app:app",
+                      tasks={{"work": task}})
 """
 
 LOGGED_EXIT = """
@@ -51,10 +52,10 @@ def worker_exit(server, worker):
 
 
 def serve(
-    folder: Path, mode: str, command: list[str], *, interval: str = "1h", at_start: bool = True
+    folder: Path, mode: str, command: list[str], *, nap: float = 0.7, at_start: bool = True
 ) -> Server:
-    """Return a server, not yet started, whose task works for 0.7 s."""
-    code = APP.format(mode=mode, interval=interval, at_start=at_start)
+    """Return a server, not yet started, whose task works for as long as *nap*."""
+    code = APP.format(mode=mode, interval="1h", nap=nap, at_start=at_start)
     (folder / "worked_app.py").write_text(code)
     port = free_port()
     named = [part.replace("PORT", str(port)) for part in command]
@@ -96,6 +97,33 @@ def test_a_run_in_progress_is_drained(name: str, tmp_path: Path) -> None:
 
     assert notes.read_text().split() == ["begin", "end"]
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("mode", "command", "number"),
+    [
+        ("threading", gunicorn_command("sync"), signal.SIGTERM),
+        ("gevent", gunicorn_command("gevent"), signal.SIGTERM),
+        ("processing", gunicorn_command("gthread"), signal.SIGTERM),
+        ("threading", WAITRESS, signal.SIGINT),
+    ],
+    ids=["threading", "gevent", "processing", "waitress"],
+)
+def test_a_second_signal_interrupts_the_run(
+    mode: str, command: list[str], number: signal.Signals, tmp_path: Path
+) -> None:
+    """Whoever does not want to wait for the drain sees the run recorded as interrupted."""
+    notes = tmp_path / "notes.txt"
+    with serve(tmp_path, mode, command, nap=30) as server:
+        server.wait_for(notes.exists, what="the run begins")
+        server.signal(number)
+        with pytest.raises(AssertionError, match="has not ended"):
+            server.wait_ended(1.3)
+        server.stop(signal.SIGINT, timeout=4.0)
+        log = server.log_text()
+
+    assert notes.read_text().split() == ["begin"]
+    assert "interrupted in" in log
 
 
 @pytest.mark.parametrize(
