@@ -29,7 +29,9 @@ What every keeper promises:
    write. Whatever opens a run moves the row's version.
 3. A claim is good for one lease from the *start* of the claim attempt on the boot clock
    (`Claim.good_until`); the store's record of it ends one lease after the claim on the store's
-   clock, which is later: a holder stops trusting its claim before others take it away.
+   clock, which is later: a holder stops trusting its claim before others take it away. A store
+   without a clock of its own asks no wall clock, which may be set: an observer calls a lease over
+   when its mark has stood still for a lease under the observer's eyes (`pulse.store.watch`).
 4. `finish` and `renew` touch a run only while holder and attempt match and it is open. A refusal
    is an answer, not an exception.
 5. A run is abandoned by `beat` when its lease has ended, and at once when its holder was on this
@@ -100,7 +102,8 @@ class Claimed(NamedTuple):
 
     Attributes:
         claims: the runs that this process now holds, in order of fire time.
-        passed: the rows of missed and skipped fire times that this call wrote.
+        passed: the rows of missed and skipped fire times that this call wrote, one for each skip;
+            a skip that was folded comes as its row now stands.
         now: the store's clock at the call.
         wake_at: the store's next known instant of work; None when there is none. Not later than
             *now* when the limit was reached and more is due.
@@ -122,7 +125,15 @@ class Synced(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a heartbeat found: runs now abandoned, and names of rows no live process wants."""
+    """What a heartbeat found.
+
+    Attributes:
+        abandoned: runs taken from their holders; one that will be run again has no outcome.
+        archived: names of rows put away because no live process wants them.
+        superseded: names of this process's tasks whose newer definition stands instead, as long
+            as it does.
+
+    """
 
     abandoned: Sequence[Run]
     archived: tuple[str, ...]
@@ -147,6 +158,7 @@ class Store(Protocol):
     """Agrees between processes who runs a tick, and keeps what happened."""
 
     name: str
+    """What people are told it is, such as `memory:`."""
     reach: Reach
     blocking: bool
     """Whether calls wait for a disk or a network; such a store is called through `offload`."""

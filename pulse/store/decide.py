@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,13 +26,9 @@ UNWANTED = "no process wants the task any more"
 
 def place_of(scope: Scope, member: Member) -> str:
     """Return the place in which *member* takes part in tasks of that scope."""
-    match scope:
-        case Scope.FLEET:
-            return ""
-        case Scope.HOST:
-            return member.host
-        case Scope.PROCESS:
-            return member.holder
+    if scope is Scope.FLEET:
+        return ""
+    return member.host if scope is Scope.HOST else member.holder
 
 
 def seen_first(definition: Definition, now: Instant, *, floor: Instant = BEFORE_TIME) -> Cursor:
@@ -79,7 +75,7 @@ def unheld_run(
 ) -> Run:
     """Return a run that nobody holds yet, due at once: a manual or a start-up run."""
     return Run(
-        id=secrets.token_hex(16),
+        id=os.urandom(16).hex(),
         task=task,
         place=place,
         fire_time=now,

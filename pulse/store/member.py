@@ -8,8 +8,6 @@ since is told by its start time.
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +23,9 @@ _STATE, _THREADS, _STARTED = 0, 17, 19
 
 def this_member(mode: str, digest: str, lease_us: Span) -> Member:
     """Return this process as a member; call it after fork, once for each time it takes part."""
-    host, pid = socket.gethostname(), os.getpid()
+    host, pid = os.uname().nodename, os.getpid()
     return Member(
-        holder=f"{host}:{pid}:{secrets.token_hex(4)}",
+        holder=f"{host}:{pid}:{os.urandom(4).hex()}",
         host=host,
         machine=this_machine(),
         pid=pid,

@@ -8,8 +8,6 @@ import re
 import stat
 from pathlib import Path
 
-from platformdirs import user_state_path
-
 _NETWORK = frozenset(
     """9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs gfs2 gpfs lustre nfs nfs4
     ocfs2 smb3 smbfs vboxsf""".split()  # noqa: SIM905 - a list of this length is read as words
@@ -28,6 +26,8 @@ def default_path(name: str | None, origin: str) -> Path | None:
         origin: else the ini file or the working directory does.
 
     """
+    from platformdirs import user_state_path
+
     for folder in (user_state_path("pulse", appauthor=False), own_folder(Path("/var/tmp"))):  # noqa: S108 - its owner and mode are checked
         if folder.is_absolute() and is_usable(folder):
             return folder / file_name(name, origin)

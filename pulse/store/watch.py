@@ -42,9 +42,6 @@ class Watch(Generic[K]):
         """Start counting anew, as after a call that failed."""
         self._seen = {}
 
-    def __len__(self) -> int:
-        return len(self._seen)
-
     def _since(
         self, seen: Mapping[K, tuple[int, Span]], key: K, mark: int, boot: Span
     ) -> tuple[int, Span]:

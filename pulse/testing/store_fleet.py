@@ -160,6 +160,21 @@ class FleetContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in processes] == [1, 1, 1]
 
+    def test_the_newest_definition_stands_on_each_host(self, fleet: Fleet) -> None:
+        """A host whose processes are all old goes on with what they hold."""
+        old, new = {"work": make_task(scope="host")}, {"work": make_task(scope="host", timeout=7)}
+        processes = [fleet.join(old), fleet.join(old, host="beta"), fleet.join(new, host="beta")]
+        fleet.clock.forward(EVERY)
+        assert [len(process.claim().claims) for process in processes] == [1, 0, 1]
+
+    def test_a_process_changes_its_own_row(self, fleet: Fleet) -> None:
+        """What others hold has no say in it."""
+        process = fleet.join({"work": make_task(scope="process")})
+        fleet.join({"work": make_task(scope="process")})
+        process.sync({"work": make_task(scope="process", timeout=7)})
+        fleet.clock.forward(EVERY)
+        assert process.claim_one().definition.timeout_us == SEVEN
+
     def test_the_rows_of_a_process_go_with_it(self, fleet: Fleet) -> None:
         """A process that takes part no more leaves no rows of its own."""
         tasks = {"work": make_task(scope="process")}

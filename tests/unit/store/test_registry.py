@@ -113,7 +113,9 @@ def test_the_error_names_the_key() -> None:
         choose("sqllite:///x")
 
 
-@pytest.mark.parametrize(("word", "absent"), [("memory:", "sqlite3"), ("sqlite:///x", "memory")])
+@pytest.mark.parametrize(
+    ("word", "absent"), [("memory:", "store.sqlite"), ("sqlite:///x", "store.memory")]
+)
 def test_only_the_chosen_keeper_is_imported(word: str, absent: str) -> None:
     """The other costs nothing."""
     program = (

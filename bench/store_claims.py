@@ -1,0 +1,125 @@
+"""Ticks a second through a store, claimed and finished, beside the bare statement in a loop.
+
+    python bench/store_claims.py [seconds]
+
+Every task is always due. The bare row of SQLite inserts rows if they are absent and asks for the
+winners, one transaction a batch, with the same settings: a tick of pulse is two transactions, a
+read before each claim, a cursor that moves, a run that opens and the same run that ends. The bare
+row of memory moves a heap and fills a set. Several processes share one file, and compete for the
+same rows.
+"""
+
+from __future__ import annotations
+
+import heapq
+import multiprocessing
+import sqlite3
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pulse.clock import SECOND
+from pulse.run import Ending, Outcome, Result
+from pulse.store.member import this_member
+from pulse.store.memory import MemoryStore
+from pulse.store.sqlite import SqliteStore
+from pulse.task import Task, define
+from pulse.testing.clock import NOON, FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.store.base import Store
+
+TASKS = 400
+BATCHES = (1, 10, 100)
+WORDS = {"misfire": "all", "overlap": "allow", "max_running": 1000}
+
+
+def definitions() -> dict:
+    names = [f"task {number}" for number in range(TASKS)]
+    return {name: define(name, Task(action="/work", interval=1, **WORDS)) for name in names}
+
+
+def run_store(store: Store, clock: FakeClock, *, batch: int, seconds: float) -> int:
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    store.sync(definitions())
+    clock.set_wall(NOON + timedelta(days=365))
+    done, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        claims = store.claim_due(batch).claims
+        result = Result(Outcome.SUCCEEDED, clock.wall(), 5)
+        done += sum(store.finish([Ending(claim, result) for claim in claims]))
+    store.close()
+    return done
+
+
+def memory_ticks(_path: str, batch: int, seconds: float) -> int:
+    clock = FakeClock()
+    return run_store(MemoryStore(clock), clock, batch=batch, seconds=seconds)
+
+
+def sqlite_ticks(path: str, batch: int, seconds: float) -> int:
+    clock = FakeClock()
+    return run_store(SqliteStore(path, clock), clock, batch=batch, seconds=seconds)
+
+
+def bare_memory(_path: str, batch: int, seconds: float) -> int:
+    heap = [(number, number) for number in range(TASKS)]
+    seen, done, end = set(), 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        for _ in range(batch):
+            fire_time, number = heap[0]
+            heapq.heapreplace(heap, (fire_time + TASKS, number))
+            seen.add((fire_time, number))
+        done += batch
+        seen.clear()
+    return done
+
+
+def bare_sqlite(path: str, batch: int, seconds: float) -> int:
+    raw = sqlite3.connect(path, isolation_level=None, timeout=30)
+    raw.execute("PRAGMA journal_mode = WAL")
+    raw.execute("PRAGMA synchronous = FULL")
+    raw.execute("CREATE TABLE IF NOT EXISTS won (id INTEGER PRIMARY KEY, holder INTEGER)")
+    rows = ", ".join("(?, 1)" for _ in range(batch))
+    text = f"INSERT INTO won VALUES {rows} ON CONFLICT DO NOTHING RETURNING id"
+    done, first, end = 0, 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        raw.execute("BEGIN IMMEDIATE")
+        done += len(raw.execute(text, range(first, first + batch)).fetchall())
+        raw.execute("COMMIT")
+        first += batch
+    raw.close()
+    return done
+
+
+def rate(work: Callable[[str, int, float], int], *, processes: int, batch: int, s: float) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        words = (str(Path(folder) / "bench.db"), batch, s)
+        if processes == 1:
+            return work(*words) / s
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            return sum(pool.starmap(work, [words] * processes)) / s
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
+    print(f"{'ticks a second, in batches of':34}" + "".join(f"{batch:>12}" for batch in BATCHES))
+    for name, work, processes in (
+        ("memory, bare heap and set", bare_memory, 1),
+        ("memory", memory_ticks, 1),
+        ("sqlite, bare insert if absent", bare_sqlite, 1),
+        ("sqlite", sqlite_ticks, 1),
+        ("sqlite, bare, 4 processes", bare_sqlite, 4),
+        ("sqlite, 4 processes", sqlite_ticks, 4),
+    ):
+        rates = [rate(work, processes=processes, batch=batch, s=seconds) for batch in BATCHES]
+        print(f"{name:34}" + "".join(f"{figure:>12,.0f}" for figure in rates), flush=True)
+
+
+if __name__ == "__main__":
+    main()
