@@ -23,7 +23,6 @@ from __future__ import annotations
 import io
 import sys
 from functools import lru_cache
-from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 from wsgiref.util import FileWrapper
 
@@ -169,6 +168,8 @@ class Dispatcher:
 
 
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("pulse")
     except metadata.PackageNotFoundError:

@@ -6,7 +6,6 @@ As in `pulse.convert`, each returns the value or raises `BadValueError`.
 from __future__ import annotations
 
 import re
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -50,6 +49,8 @@ def mode(value: object) -> str:
     found = text(value)
     if found.lower() in OWN_MODES:
         return found.lower()
+    from importlib.metadata import entry_points  # dear, and seldom needed
+
     added = entry_points(group=GROUP).names
     if found in added:
         return found

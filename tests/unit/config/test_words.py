@@ -72,7 +72,7 @@ def test_a_mode_that_another_package_adds_is_taken_as_it_is(
 ) -> None:
     """An entry point of the group `pulse.engines` names it."""
     entry = EntryPoint("Celeryish", "some.where:build", "pulse.engines")
-    monkeypatch.setattr(words, "entry_points", lambda *, group: EntryPoints([entry]))  # noqa: ARG005 - called by keyword
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: EntryPoints([entry]))  # noqa: ARG005 - called by keyword
     assert words.mode("Celeryish") == "Celeryish"
 
 
