@@ -19,7 +19,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 # A plain path entry instead of an import hook: type checkers can follow it.
-INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-input \
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input \
 	--config-settings editable_mode=compat -e
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope
 SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
@@ -68,13 +68,14 @@ imports: $(VENV)/all.stamp ## check that modules import downward only
 types: $(VENV)/all.stamp ## check types, and that the public ones are complete
 	$(call say,types)
 	@$(BIN)/mypy --no-error-summary --cache-dir $(VENV)/mypy
-	@$(BIN)/pyright --verifytypes pulse --ignoreexternal --pythonpath $(BIN)/python > $(VENV)/pyright.log \
-		|| { cat $(VENV)/pyright.log; exit 1; }
+	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes pulse --ignoreexternal \
+		> $(VENV)/types.log || { cat $(VENV)/types.log; exit 1; }
 
 .PHONY: news
 news: $(VENV)/all.stamp ## check that the fragments in changes/ make a changelog
 	$(call say,changelog fragments)
-	@$(BIN)/towncrier build --draft --version 0 > /dev/null
+	@$(BIN)/towncrier build --draft --version 0 > $(VENV)/news.log 2>&1 \
+		|| { cat $(VENV)/news.log; exit 1; }
 
 .PHONY: docs
 docs: $(VENV)/all.stamp ## build the documentation into docs/_build/html; a warning is an error
