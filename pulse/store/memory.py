@@ -164,7 +164,7 @@ class MemoryStore:
             if limit > 0:
                 self._claim_unheld(turn)
                 self._claim_rows(turn)
-            wake_at = self._next_work()
+            wake_at = self._next_work(now)
         if len(turn.claims) > 1:
             turn.claims.sort(key=_fire_time)
         return Claimed(turn.claims, turn.passed, now, wake_at)
@@ -198,6 +198,7 @@ class MemoryStore:
                 heappop(due)
                 continue
             row.cursor = decided.cursor
+            row.resumed_at = None
             following = decided.cursor.next_fire
             if following is not None and following > now:
                 heapreplace(due, (following, order, row))
@@ -213,8 +214,8 @@ class MemoryStore:
         row.skip = None
         self._ledger.hold(run, 0)
 
-    def _next_work(self) -> Instant | None:
-        fire_time = self._due.first()
+    def _next_work(self, now: Instant) -> Instant | None:
+        fire_time = self._due.first(now)
         unheld = self._ledger.next_unheld(self._is_wanted)
         if unheld is None or unheld.run.retry_at is None:
             return fire_time

@@ -58,12 +58,17 @@ class DueHeap:
                 self.entries.append((row.cursor.next_fire, row.order, row))
         heapify(self.entries)
 
-    def first(self) -> Instant | None:
-        """Return the next fire time of all, or None."""
+    def first(self, now: Instant) -> Instant | None:
+        """Return the next fire time that can be decided; those that wait for room are set aside."""
         entries = self.entries
-        while entries and is_stale(entries[0]):
+        while entries:
+            fire_time, _, row = entries[0]
+            if not is_stale(entries[0]):
+                if fire_time > now or decide_row(row, now) is not None:
+                    return fire_time
+                row.parked = True
             heappop(entries)
-        return entries[0][0] if entries else None
+        return None
 
 
 def is_stale(entry: tuple[Instant, int, Row]) -> bool:
@@ -73,12 +78,11 @@ def is_stale(entry: tuple[Instant, int, Row]) -> bool:
 
 
 def decide_row(row: Row, now: Instant) -> Plan | None:
-    """Return the planner's answer for a row that is due; a resumed row is planned as one once."""
+    """Return the planner's answer for a row; what passed in a pause is missed."""
     if row.resumed_at is None:
         return plan(row.definition, row.cursor, row.running, now)
-    resumed_at, row.resumed_at = row.resumed_at, None
     return plan_resumed(
-        row.definition, row.cursor, resumed_at=resumed_at, running=row.running, now=now
+        row.definition, row.cursor, resumed_at=row.resumed_at, running=row.running, now=now
     )
 
 

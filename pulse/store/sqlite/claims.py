@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pulse.planner import Cursor
+from pulse.planner import Cursor, plan
 from pulse.run import Claim, Outcome, Run, run_id
 from pulse.store.decide import passed_run, plan_resumed
 from pulse.store.sqlite.records import COLUMNS, insert_runs, read_run, run_of, trim_history
@@ -71,6 +71,7 @@ class Intent(NamedTuple):
     definition: Definition
     place: str
     skip_id: str | None
+    running: int
     plan: Plan
 
 
@@ -96,9 +97,9 @@ def read_due(link: Link, here: Here, *, now: Instant, limit: int) -> Reading:
     intents: list[Intent] = []
     room = limit - len(unheld)
     for row in _own_rows(link, here):
-        if row[0] > now or room <= 0:
-            return Reading(intents, unheld, earliest(row[0], next_unheld))
         intent = _plan_row(here, row, now)
+        if row[0] > now or (room <= 0 and intent is not None):
+            return Reading(intents, unheld, earliest(row[0], next_unheld))
         if intent is not None:
             intents.append(intent)
             room -= intent.plan.opened is not None
@@ -123,8 +124,10 @@ def _plan_row(here: Here, row: tuple[Any, ...], now: Instant) -> Intent | None:
     next_fire, key, task, place, _, anchor, floor, resumed_at, version, skip_id, running = row
     definition = here.definitions[task]
     cursor = Cursor(anchor, next_fire, floor)
-    plan = plan_resumed(definition, cursor, resumed_at=resumed_at, running=running, now=now)
-    return None if plan is None else Intent(key, version, definition, place, skip_id, plan)
+    decided = plan_resumed(definition, cursor, resumed_at=resumed_at, running=running, now=now)
+    if decided is None:
+        return None
+    return Intent(key, version, definition, place, skip_id, running, decided)
 
 
 def _read_unheld(
@@ -182,19 +185,29 @@ def write_claims(
             opened.append(run)
         cursor = intent.plan.cursor
         moves.append((cursor.next_fire, cursor.floor, skip_id, intent.key))
-        next_fires.append(cursor.next_fire)
+        next_fires.append(_next_work(intent, now))
     link.run_many(_MOVE, moves)
     if wary:
         existing = {run_id for run_id, _ in _among(link, _EXISTING, [run.id for run in rows])}
         rows = [run for run in rows if run.id not in existing]
         opened = [run for run in opened if run.id not in existing]
     insert_runs(link, rows, now=now, lease_us=here.member.lease_us, mark=boot)
-    opened += _take_unheld(link, here, reading.unheld, now=now, boot=boot)
+    taken = _take_unheld(link, here, reading.unheld, now=now, boot=boot)
     trim_history(link, rows, keep=here.keep_runs)
     wake_at = reading.wake_at
     for next_fire in next_fires:
         wake_at = earliest(wake_at, next_fire)
-    return Won(opened, passed, wake_at)
+    return Won([*taken, *opened], passed, wake_at)
+
+
+def _next_work(intent: Intent, now: Instant) -> Instant | None:
+    """Return when the row has work again; None while it waits for one of its runs to end."""
+    moved = intent.plan.cursor
+    if moved.next_fire is None or moved.next_fire > now:
+        return moved.next_fire
+    running = intent.running + (intent.plan.opened is not None)
+    waits = plan(intent.definition, moved, running, now) is None
+    return None if waits else moved.next_fire
 
 
 def _unmoved(link: Link, intents: Sequence[Intent]) -> tuple[list[Intent], list[Instant | None]]:
@@ -235,19 +248,19 @@ def _record(
     link: Link, here: Here, intent: Intent, *, rows: list[Run], passed: list[Run]
 ) -> str | None:
     """Write down what is missed and skipped; return the skip that a next one may fold into."""
-    plan, task, place = intent.plan, intent.definition.name, intent.place
+    decided, task, place = intent.plan, intent.definition.name, intent.place
     skip_id = intent.skip_id
-    if plan.missed is not None:
+    if decided.missed is not None:
         skip_id = None
         missed = passed_run(
-            here.space, task, place=place, passed=plan.missed, outcome=Outcome.MISSED
+            here.space, task, place=place, passed=decided.missed, outcome=Outcome.MISSED
         )
         rows.append(missed)
         passed.append(missed)
-    if plan.skipped is not None:
-        folded = None if skip_id is None else _fold(link, skip_id, plan.skipped.count)
+    if decided.skipped is not None:
+        folded = None if skip_id is None else _fold(link, skip_id, decided.skipped.count)
         skipped = folded or passed_run(
-            here.space, task, place=place, passed=plan.skipped, outcome=Outcome.SKIPPED
+            here.space, task, place=place, passed=decided.skipped, outcome=Outcome.SKIPPED
         )
         if folded is None:
             rows.append(skipped)
