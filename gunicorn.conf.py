@@ -11,8 +11,8 @@ _mode = os.environ.get("MODE", "gevent")
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 workers = 4
-worker_class = "gevent" if _mode == "gevent" else "gthread"
-threads = 4  # gthread's; gevent has no use for it
+# Not gthread: Ctrl-C in a terminal reaches a worker twice, and may lock up gunicorn 27's gthread.
+worker_class = "gevent" if _mode == "gevent" else "sync"
 preload_app = False
 
 # Becomes %(mode)s in the ini file.

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,13 +63,24 @@ def test_every_block_is_tried_or_says_why_not(block: Block) -> None:
     assert is_directive or block.language in known or block.reason, f"{place(block)} needs a mark"
 
 
-@tried("python")
-def test_a_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Python example runs from its first line to its last, with `app` as the reader's app."""
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What a reader has: an app in a module, a Django site, a server that stops; and its names."""
     monkeypatch.chdir(tmp_path)
+    module = ModuleType("site_app")
+    module.app = answer  # type: ignore[attr-defined] # the reader's
+    monkeypatch.setitem(sys.modules, "site_app", module)
+    monkeypatch.setattr("django.core.wsgi.get_wsgi_application", lambda: answer)
+    monkeypatch.setattr("waitress.serve", lambda _app, **_keywords: None)
+    return {"__name__": "example", "app": answer}
+
+
+@tried("python")
+def test_a_python_block_runs(block: Block, reader: dict[str, object]) -> None:
+    """A Python example runs from its first line to its last, with `app` as the reader's app."""
     code = compile(block.code, place(block), "exec")
 
-    exec(code, {"__name__": "example", "app": answer})  # noqa: S102 - the documentation's own code
+    exec(code, reader)  # noqa: S102 - the documentation's own code
 
 
 @tried("ini")

@@ -76,7 +76,8 @@ def test_control_c_ends_it_without_a_traceback(site: Server) -> None:
 
     status, log = site.wait_ended(), site.log_text()
     left = [pid for pid in family if is_alive(pid)]
-    assert (status, log.count("pulse: stopped"), "Traceback" in log, left) == (0, 4, False, [])
+    found = (status, log.count("pulse: stopped"), "Traceback" in log, left)
+    assert found == (0, 4, False, []), log
 
 
 @pytest.mark.parametrize("site", ["gevent"], indirect=True)
