@@ -5,14 +5,16 @@ default) says where runs happen, PORT (8000) where it listens. Everything else i
 pulse needs no hook here, and notices by itself when a worker begins and stops serving.
 """
 
+from __future__ import annotations
+
 import os
 
 _mode = os.environ.get("MODE", "gevent")
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 workers = 4
-# Not gthread: Ctrl-C in a terminal reaches a worker twice, and may lock up gunicorn 27's gthread.
-worker_class = "gevent" if _mode == "gevent" else "sync"
+worker_class = "gevent" if _mode == "gevent" else "gthread"
+threads = 4  # gthread's; gevent has no use for it
 preload_app = False
 
 # Becomes %(mode)s in the ini file.
@@ -45,3 +47,12 @@ logconfig_dict = {
         "gunicorn.error": {"level": "WARNING", "propagate": True},
     },
 }
+
+
+def post_fork(_server: object, _worker: object) -> None:
+    """Leave Ctrl-C to the master.
+
+    A terminal sends it to the whole group of processes, and the master then tells the workers
+    again: that cuts the end of a gevent worker short, and can lock up a gthread one (gunicorn 27).
+    """
+    os.setpgrp()
