@@ -38,8 +38,10 @@ from pulse.engine.wire import (
     speakable,
 )
 from pulse.errors import EngineError
+from pulse.handle import Handle
 from pulse.run import Outcome
 from pulse.runner import Runner
+from pulse.visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,12 +124,17 @@ def find_dispatcher(setup: ChildSetup) -> Dispatcher:
     with gathering() as found:
         app = load_app(setup)
     chosen = choose(found, app, setup)
+    handle = chosen.environ.get("pulse.scheduler")
+    if not isinstance(handle, Handle):
+        handle = Handle()
+    if setup.store is not None:
+        handle.attach(Visitor(setup.store, SystemClock()))
     return Dispatcher(
         chosen.app,
         base_url=setup.base_url,
         multithread=False,
         multiprocess=True,
-        environ=chosen.environ,
+        environ={**chosen.environ, "pulse.scheduler": handle},
     )
 
 

@@ -88,11 +88,13 @@ class Assembly:
         """Return a scheduler for this process, not yet open."""
         settings = self.settings
         mode, notice = resolve(settings.mode)
-        engine = load_engine(mode, EngineSetup(clock=self._clock, child=_child_setup(settings)))
+        member = this_member(mode, settings.digest, settings.lease_us)
+        child = _child_setup(settings, holder=member.holder)
+        engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
         self.note(notice)
         plant = Plant(
             definitions=settings.tasks,
-            member=this_member(mode, settings.digest, settings.lease_us),
+            member=member,
             store=self._store(),
             engine=engine,
             bus=self.bus,
@@ -150,9 +152,9 @@ def _header_problems(definition: Definition, dispatcher: Dispatcher) -> list[str
     return []
 
 
-def _child_setup(settings: Settings) -> ChildSetup | None:
+def _child_setup(settings: Settings, *, holder: str = "") -> ChildSetup | None:
     """Return how children find the application, or None where nothing says so."""
-    from pulse.engine.wire import ChildSetup
+    from pulse.engine.wire import ChildSetup, StoreSetup
 
     paste = settings.paste
     if settings.application is None and paste is None:
@@ -164,6 +166,9 @@ def _child_setup(settings: Settings) -> ChildSetup | None:
         global_conf=dict(paste.global_conf) if paste else {},
         digest=settings.digest,
         base_url=settings.base_url,
+        store=StoreSetup(
+            word=settings.store, name=settings.name, origin=settings.origin, holder=holder
+        ),
     )
 
 

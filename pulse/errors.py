@@ -58,6 +58,10 @@ class StoreSchemaError(StoreError):
     """The store was written by another version of pulse, whose layout this one cannot use."""
 
 
+class NotServingError(PulseError):
+    """The scheduler does not run in this process, or not yet, and cannot be reached from it."""
+
+
 class EngineError(PulseError):
     """An engine cannot run with the given settings in this process."""
 

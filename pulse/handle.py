@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from pulse.convert import body as convert_body
-from pulse.errors import PulseError
+from pulse.errors import NotServingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pulse.run import Run
-    from pulse.scheduler import Scheduler
-    from pulse.store.base import Member, TaskState
+    from pulse.store.base import Member, Store, TaskState
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class NotServingError(PulseError):
-    """The scheduler does not run in this process, or not yet."""
+class Access(Protocol):
+    """What a handle speaks through: a process's scheduler, or a child's visitor."""
+
+    @property
+    def store(self) -> Store:
+        """The store, open."""
+
+    def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a method of the store returns, without stalling others."""
+
+    def wake(self) -> None:
+        """Let the store be looked at soon."""
 
 
 class Handle:
     """Pauses, resumes, triggers and shows tasks, from any process that takes part.
 
-    What a call changes holds for the whole fleet: it is kept in the store.
+    What a call changes holds for the whole fleet: it is kept in the store. It works in the child
+    processes of `mode = processing` too, unless the store is `memory:`.
     """
 
-    __slots__ = ("_pid", "_scheduler")
+    __slots__ = ("_access", "_pid")
 
     def __init__(self) -> None:
-        self._scheduler: Scheduler | None = None
+        self._access: Access | None = None
         self._pid = 0
 
-    def attach(self, scheduler: Scheduler | None) -> None:
-        """Speak for *scheduler* from now on; None while there is none in this process."""
-        self._scheduler = scheduler
+    def attach(self, access: Access | None) -> None:
+        """Speak through *access* from now on; None while there is none in this process."""
+        self._access = access
         self._pid = os.getpid()
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
@@ -47,41 +60,42 @@ class Handle:
         Raises:
             UnknownTaskError: no such task.
             NotServingError: the scheduler does not run in this process.
+            StoreUnavailableError: the store does not answer.
 
         """
-        scheduler = self._running()
+        access = self._reached()
         content = None if body is None else convert_body(body)
-        run = scheduler.call(scheduler.store.trigger, name, body=content)
-        scheduler.wake()
+        run = access.call(access.store.trigger, name, body=content)
+        access.wake()
         return run
 
     def pause(self, name: str) -> None:
         """Let a task's fire times pass until it is resumed; raises as `trigger` does."""
-        scheduler = self._running()
-        scheduler.call(scheduler.store.pause, name, paused=True)
+        access = self._reached()
+        access.call(access.store.pause, name, paused=True)
 
     def resume(self, name: str) -> None:
         """Let a paused task fire again, from its next fire time on; raises as `trigger` does."""
-        scheduler = self._running()
-        scheduler.call(scheduler.store.pause, name, paused=False)
-        scheduler.wake()
+        access = self._reached()
+        access.call(access.store.pause, name, paused=False)
+        access.wake()
 
     def tasks(self) -> Sequence[TaskState]:
         """Return every task as it stands in the store."""
-        scheduler = self._running()
-        return scheduler.call(scheduler.store.tasks)
+        access = self._reached()
+        return access.call(access.store.tasks)
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> Sequence[Run]:
         """Return the newest runs, of one task or of all, newest first."""
-        scheduler = self._running()
-        return scheduler.call(scheduler.store.runs, task=task, limit=limit)
+        access = self._reached()
+        return access.call(access.store.runs, task=task, limit=limit)
 
     def members(self) -> Sequence[Member]:
         """Return the processes that take part."""
-        scheduler = self._running()
-        return scheduler.call(scheduler.store.members)
+        access = self._reached()
+        return access.call(access.store.members)
 
-    def _running(self) -> Scheduler:
-        if self._scheduler is None or self._pid != os.getpid():
+    def _reached(self) -> Access:
+        if self._access is None or self._pid != os.getpid():
             raise NotServingError("expected a process in which the scheduler has started")
-        return self._scheduler
+        return self._access

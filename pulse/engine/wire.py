@@ -30,6 +30,23 @@ class LineClosedError(Exception):
     """The other side has closed the line, or is gone."""
 
 
+class StoreSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the parent's store is, and who the parent is there.
+
+    Attributes:
+        word: `pulse.config.store`; None stands for the default.
+        name: `pulse.config.name`.
+        origin: the ini file, or the working directory.
+        holder: the parent's name among the members.
+
+    """
+
+    word: str | None
+    name: str | None
+    origin: str
+    holder: str
+
+
 class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a child process finds the application, and the middleware in it that its parent is.
 
@@ -40,6 +57,7 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
         global_conf: what PasteDeploy gave to the parent.
         digest: of the parent's settings.
         base_url: scheme, host, port and script name of the calls.
+        store: what views ask when they use the handle; None where they have none to ask.
 
     """
 
@@ -49,6 +67,7 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
     global_conf: dict[str, str] = {}
     digest: str = ""
     base_url: str = "http://localhost"
+    store: StoreSetup | None = None
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):

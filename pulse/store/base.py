@@ -173,8 +173,21 @@ class Store(Protocol):
 
         """
 
+    def visit(self, member: Member) -> None:
+        """Reach what is kept, from a child process of *member*: to read, pause and trigger alone.
+
+        Nobody is told of the visit. It wants no tasks and holds no runs, so it never claims,
+        syncs or beats, and its end leaves *member* as it is. Any number may go on at once.
+
+        Raises:
+            NotServingError: the storage cannot be reached from another process.
+            StoreSchemaError: the storage has a layout that this version cannot use.
+            StoreUnavailableError: it does not answer.
+
+        """
+
     def close(self) -> None:
-        """Take part no more; harmless when the store is not open."""
+        """Take part no more, or end the visit; harmless when the store is not open."""
 
     def sync(self, definitions: Mapping[str, Definition]) -> Synced:
         """Make rows for this process's config tasks, and keep *definitions* to plan with.

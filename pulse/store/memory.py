@@ -11,7 +11,13 @@ from heapq import heappop, heapreplace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pulse.errors import StoreInUseError, StoreUnavailableError, UnknownTaskError, did_you_mean
+from pulse.errors import (
+    NotServingError,
+    StoreInUseError,
+    StoreUnavailableError,
+    UnknownTaskError,
+    did_you_mean,
+)
 from pulse.planner import BEFORE_TIME
 from pulse.policy import OnAbandoned
 from pulse.run import Claim, Run, Trigger
@@ -76,6 +82,13 @@ class MemoryStore:
         self._leases: Watch[str] = Watch(member.lease_us)
         self._unwanted: Watch[str] = Watch(member.lease_us)
         self._member = member
+
+    def visit(self, member: Member) -> None:
+        """Refuse: no other process can reach what this one keeps."""
+        raise NotServingError(
+            f"expected a store that processes share, got memory:, which {member.holder} keeps to"
+            " itself: leave pulse.config.store out, or set it to sqlite:/// and a path"
+        )
 
     def close(self) -> None:
         """Take part no more; what was recorded stays until the process ends."""

@@ -73,6 +73,7 @@ class Fleet:
         self.clock = FakeClock()
         self._make = make
         self._processes: list[Process] = []
+        self._visited: list[Store] = []
 
     def join(
         self,
@@ -105,6 +106,13 @@ class Fleet:
             process.sync(tasks)
         return process
 
+    def visit(self, process: Process) -> Store:
+        """Return a store as a child process of *process* opens it."""
+        store = self._make(self.clock)
+        store.visit(process.member)
+        self._visited.append(store)
+        return store
+
     def wait(
         self, seconds: int, *beating: Process, renewing: Iterable[tuple[Process, Claim]] = ()
     ) -> list[Beat]:
@@ -119,5 +127,7 @@ class Fleet:
 
     def close(self) -> None:
         """Close every store."""
+        for store in self._visited:
+            store.close()
         for process in self._processes:
             process.store.close()

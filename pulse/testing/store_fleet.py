@@ -246,6 +246,53 @@ class FleetContract(ContractPart):
         assert (blog.store.tasks(), blog.store.runs()) == ([], [])
         assert blog.store.members() == [blog.member]
 
+    def test_a_visitor_triggers_a_run_that_a_process_takes(self, fleet: Fleet) -> None:
+        """A child process speaks for its parent, and the run is the fleet's."""
+        one = fleet.join(OLD)
+        run = fleet.visit(one).trigger("work", body=b"now")
+        claim = one.claim_one()
+        assert run is not None
+        assert (claim.run.id, claim.run.body) == (run.id, b"now")
+
+    def test_a_visitor_triggers_in_the_place_of_its_parent(self, fleet: Fleet) -> None:
+        """A task of each process is run by the visitor's own parent."""
+        tasks = {"work": make_task(scope="process")}
+        processes = [fleet.join(tasks) for _ in range(3)]
+        runs = [fleet.visit(process).trigger("work") for process in processes]
+        assert [run.place for run in runs if run] == [one.member.holder for one in processes]
+
+    def test_a_visitor_pauses_for_the_fleet(self, fleet: Fleet) -> None:
+        """What it decides is decided for all."""
+        one = fleet.join(OLD)
+        fleet.visit(one).pause("work", paused=True)
+        fleet.clock.forward(EVERY)
+        assert not one.claim().claims
+
+    def test_a_visitor_sees_what_its_parent_sees(self, fleet: Fleet) -> None:
+        """Tasks, runs and members are the same, and the visitor is none of the members."""
+        one = fleet.join(OLD)
+        fleet.clock.forward(EVERY)
+        one.claim_one()
+        visitor, store = fleet.visit(one), one.store
+        seen = (visitor.tasks(), visitor.runs(), visitor.members())
+        assert seen == (store.tasks(), store.runs(), [one.member])
+
+    def test_a_visitor_that_ends_leaves_its_parent_as_it_is(self, fleet: Fleet) -> None:
+        """The parent stays a member, and goes on with what it holds."""
+        one = fleet.join({"work": make_task(scope="process")})
+        fleet.clock.forward(EVERY)
+        claim = one.claim_one()
+        fleet.visit(one).close()
+        assert one.store.members() == [one.member]
+        assert one.finish(claim)
+
+    def test_a_visitor_does_not_keep_its_parent_alive(self, fleet: Fleet) -> None:
+        """It wants no tasks: what its parent held is given up when the parent is silent."""
+        silent, other = fleet.join(OLD), fleet.join(NEW)
+        visitor = fleet.visit(silent)
+        fleet.wait(5 * LEASE_S, other)
+        assert visitor.members() == [other.member]
+
 
 def race(processes: list[Process]) -> list[str]:
     """Let all claim in batches of seven until nothing is left; return what they won."""

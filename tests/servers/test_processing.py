@@ -131,3 +131,13 @@ def test_a_server_that_stops_ends_its_children(kind: str, tmp_path: Path) -> Non
         status = server.stop()
         assert (status, is_alive(child)) == (0, False)
         assert "interrupted because this process stops; it was here:" in server.log_text()
+
+
+def test_a_view_in_a_child_asks_for_a_run_through_the_store(tmp_path: Path) -> None:
+    """Its handle reaches the store that the workers share, and its worker is the only member."""
+    with gunicorn(tmp_path, "asking_site:application") as server:
+        runs = tmp_path / "runs"
+        server.wait_for(lambda: "answer" in runs.read_text(), 15.0, "the answer")
+        asked, answered = (line.split() for line in runs.read_text().splitlines())
+        assert asked == ["ask", asked[1], server.get("/").text, "True"]
+        assert answered == ["answer", "asked", "by", asked[1]]

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from pulse.clock import SECOND
 from pulse.errors import StoreInUseError, StoreUnavailableError
+from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed, Reach
 from pulse.store.decide import place_of
 from pulse.store.sqlite.claims import Here, claims_of, read_due, write_claims
@@ -99,19 +100,30 @@ class SqliteStore:
         self._prefix = prefix_of(name)
         self._file = SqliteFile(self.path, prefix=self._prefix, patience_us=patience_us)
         self._key: tuple[int, str, str] | None = None
+        self._visits = False
         self._opened = self._all_opened if opened is None else opened
 
     # Taking part -------------------------------------------------------------------------
 
     def open(self, member: Member) -> None:
         """Take part as *member*; makes the file and its tables where they are not there yet."""
-        key = (os.getpid(), os.path.realpath(self.path), self._space)
+        key = self._key_here()
         if self._opened.setdefault(key, self) is not self or self._key == key:
             raise StoreInUseError(
                 f"{self.path} is open in this process already under the name {self._space!r};"
                 " give each pulse its own pulse.config.name"
             )
-        self._key = key
+        self._enter(key, member, visits=False)
+
+    def visit(self, member: Member) -> None:
+        """Reach the tables without a row among the members."""
+        self._enter(self._key_here(), member, visits=True)
+
+    def _key_here(self) -> tuple[int, str, str]:
+        return os.getpid(), os.path.realpath(self.path), self._space
+
+    def _enter(self, key: tuple[int, str, str], member: Member, *, visits: bool) -> None:
+        self._key, self._visits = key, visits
         try:
             self._file.open()
             self._make_tables()
@@ -129,11 +141,13 @@ class SqliteStore:
 
     def _begin(self, member: Member) -> None:
         self._config = UNKNOWN
-        self._here = Here(member, self._space, {}, frozenset(), self._keep_runs)
+        places = frozenset(place_of(scope, member) for scope in Scope) if self._visits else ()
+        self._here = Here(member, self._space, {}, frozenset(places), self._keep_runs)
         self._watches = Watches(member.lease_us)
         self._deploys = Deploys(self._watches.unwanted)
         self._seen_at = self._clock.boot()
-        self._write(self._save)
+        if not self._visits:
+            self._write(self._save)
 
     def _save(self, link: Link) -> None:
         wall, boot = self._clock.wall(), self._clock.boot()
@@ -144,15 +158,16 @@ class SqliteStore:
         if self._key is None:
             return
         holder = self._here.member.holder
-        with contextlib.suppress(StoreUnavailableError):
-            self._write(lambda link: drop_member(link, holder))
+        if not self._visits:
+            with contextlib.suppress(StoreUnavailableError):
+                self._write(lambda link: drop_member(link, holder))
         self._leave()
 
     def _leave(self) -> None:
         self._file.close()
         key, self._key = self._key, None
-        if key is not None:
-            self._opened.pop(key, None)
+        if key is not None and self._opened.get(key) is self:
+            del self._opened[key]
 
     def _read(self, work: Callable[[Link], T]) -> T:
         return self._reach(self._file.read, work)
