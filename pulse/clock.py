@@ -21,6 +21,7 @@ Span = int
 SECOND: Span = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_wall_ns, _now_ns = time.time_ns, time.clock_gettime_ns
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -41,11 +42,11 @@ class SystemClock:
 
     def wall(self) -> Instant:
         """Return `CLOCK_REALTIME` in microseconds."""
-        return time.time_ns() // 1000
+        return _wall_ns() // 1000
 
     def boot(self) -> Span:
         """Return `CLOCK_BOOTTIME` in microseconds, or `CLOCK_MONOTONIC` where there is none."""
-        return time.clock_gettime_ns(_LEASE_CLOCK) // 1000
+        return _now_ns(_LEASE_CLOCK) // 1000
 
 
 def instant_of(moment: datetime) -> Instant:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -129,4 +129,4 @@ class Ending(NamedTuple):
 def run_id(space: str, task: str, place: str, slot: Instant) -> str:
     """Return the id of a planned tick's run: a hash on which all processes agree."""
     words = f"{space}\0{task}\0{place}\0{slot}".encode()
-    return hashlib.blake2b(words, digest_size=16).hexdigest()
+    return blake2b(words, digest_size=16).hexdigest()
