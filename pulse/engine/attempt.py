@@ -31,20 +31,21 @@ class Attempt:
 
     Attributes:
         claim: what is run.
-        submitted: the boot clock when it was submitted.
+        since: the boot clock from which its time counts: its submission, then its begin.
         deadline: the boot clock when its timeout is over.
-        watch_at: the boot clock when the engine should look at it next.
+        watch_at: the boot clock when the engine should look at it next; not before it has begun.
         begun: whether a slot has taken it up.
         stopped: the outcome for which it was interrupted or left behind, None while it was not.
 
     """
 
-    __slots__ = ("begun", "claim", "deadline", "stopped", "submitted", "watch_at")
+    __slots__ = ("begun", "claim", "deadline", "since", "stopped", "watch_at")
 
     def __init__(self, claim: Claim, now: Span) -> None:
         self.claim = claim
-        self.submitted = now
-        self.deadline = self.watch_at = now + claim.definition.timeout_us
+        self.since = now
+        self.deadline = now + claim.definition.timeout_us
+        self.watch_at = NEVER
         self.begun = False
         self.stopped: Outcome | None = None
 
@@ -74,7 +75,7 @@ class Attempt:
         return Ending(self.claim, self._result(outcome, clock, text))
 
     def _result(self, outcome: Outcome, clock: Clock, message: str = "") -> Result:
-        took = clock.boot() - self.submitted
+        took = clock.boot() - self.since
         return Result(outcome, clock.wall() - took, took, message=message)
 
 
@@ -107,9 +108,18 @@ class Roll:
         """Return how many attempts are in progress and within their time."""
         return len(self.active) - len(self.left)
 
-    def add(self, attempt: Attempt) -> bool:
-        """Enter *attempt*; return whether it wants to be looked at before all others."""
+    def add(self, attempt: Attempt) -> None:
+        """Enter *attempt*, which waits for a slot to take it up."""
         self.active.add(attempt)
+
+    def begin(self, attempt: Attempt, now: Span) -> bool:
+        """Let its time count from *now*; return whether it is to be looked at before all others.
+
+        What it waited for its slot, because others kept the process busy, is no part of the run.
+        """
+        attempt.begun = True
+        attempt.since = now
+        attempt.deadline = attempt.watch_at = now + attempt.claim.definition.timeout_us
         return self.watch(attempt)
 
     def watch(self, attempt: Attempt) -> bool:

@@ -53,6 +53,7 @@ class GreenletEngine:
         self._seen_at = self._yield_at = 0
         self._carriers: dict[Attempt, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
+        self._loop: gevent.Greenlet | None = None
 
     # Start and stop -----------------------------------------------------------------------
 
@@ -116,6 +117,8 @@ class GreenletEngine:
 
     def join_loop(self, timeout_us: Span) -> bool:
         """Wait for the loop to return; False when it has not within the time."""
+        if self._loop is None:
+            return True
         self._loop.join(timeout_us / SECOND)
         return bool(self._loop.ready())
 
@@ -145,8 +148,7 @@ class GreenletEngine:
         if not self._roll.open:
             self._work.report(attempt.cut_off(self._clock))
             return
-        if self._roll.add(attempt):
-            self._alarm.set()
+        self._roll.add(attempt)
         self._waiting.append(attempt)
         if not self._pumping:
             self._pumping = True
@@ -209,7 +211,8 @@ class GreenletEngine:
 
     def _carry(self, attempt: Attempt, greenlet: gevent.Greenlet) -> None:
         claim = attempt.claim
-        attempt.begun = True
+        if self._roll.begin(attempt, self._seen_at):
+            self._alarm.set()
         self._carriers[attempt] = greenlet
         try:
             result = Context().run(self._work.perform, claim)

@@ -34,6 +34,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._woken: threading.Event | None = None
+        self._thread: threading.Thread | None = None
 
     def open(self) -> None:
         """Make what is needed, after any fork and any patching."""
@@ -46,6 +47,8 @@ class LoopThread:
 
     def join(self, timeout_us: Span) -> bool:
         """Wait for the loop to return; False when it has not within the time."""
+        if self._thread is None:
+            return True
         self._thread.join(timeout_us / SECOND)
         return not self._thread.is_alive()
 

@@ -89,7 +89,7 @@ class Slot:
         if self._interrupted:
             attempt.stopped = Outcome.INTERRUPTED
         # Its length was judged by the child: what came before the call is no part of the run.
-        return attempt.judge(result, attempt.submitted)
+        return attempt.judge(result, attempt.since)
 
     def _well_child(self) -> Child | None:
         if self._child is not None and not self._child.is_well():
@@ -119,7 +119,7 @@ class Slot:
         return self._tell(attempt, outcome, _SILENT)
 
     def _tell(self, attempt: Attempt, outcome: Outcome, message: str) -> Result:
-        took = self._clock.boot() - attempt.submitted
+        took = self._clock.boot() - attempt.since
         return Result(outcome, self._clock.wall() - took, took, message=message)
 
     def _part(self, *, grace_us: Span = GRACE) -> None:

@@ -127,13 +127,12 @@ class ThreadEngine:
         attempt = Attempt(claim, self._clock.boot())
         with self._lock:
             taken = self._roll.open
-            sooner = taken and self._roll.add(attempt)
+            if taken:
+                self._roll.add(attempt)
         if not taken:
             self._work.report(attempt.cut_off(self._clock))
             return
         self._queue.put(attempt)
-        if sooner:
-            self._alarm.set()
 
     def _serve(self) -> None:
         while (attempt := self._queue.get()) is not None:
@@ -143,8 +142,7 @@ class ThreadEngine:
         self._leaves(unless_needed=False)
 
     def _carry(self, attempt: Attempt) -> None:
-        attempt.begun = True
-        if attempt not in self._roll.active:
+        if not self._begin(attempt):
             return
         claim = attempt.claim
         try:
@@ -159,6 +157,15 @@ class ThreadEngine:
             self._work.report(Ending(claim, result))
         if not self._roll.open:
             self._tell_drained()
+
+    def _begin(self, attempt: Attempt) -> bool:
+        """Return whether the attempt is still to be performed, from now on under watch."""
+        with self._lock:
+            wanted = attempt in self._roll.active
+            sooner = wanted and self._roll.begin(attempt, self._clock.boot())
+        if sooner:
+            self._alarm.set()
+        return wanted
 
     def _leaves(self, *, unless_needed: bool) -> bool:
         """Count this thread out; when it may be needed, only if its slot has another thread."""

@@ -276,3 +276,23 @@ def test_a_native_thread_can_stop_the_engine(begin: Callable[..., Stage]) -> Non
     stage.submit(make_claim("nap"))
     ThreadPool(1).apply(stage.engine.stop, (0,))
     assert list(stage.outcomes().values()) == [Outcome.INTERRUPTED]
+
+
+def test_a_run_that_waited_for_the_hub_is_not_late(begin: Callable[..., Stage]) -> None:
+    """While one run holds the hub for longer than another's timeout, only the hub is late."""
+
+    def app(claim: Claim) -> None:
+        if claim.run.task == "cpu":
+            native_sleep(0.4)
+
+    stage = begin(app, concurrency=2)
+    stage.engine.submit(make_claim("cpu"))
+    quick = make_claim("quick", timeout=0.1)
+    stage.engine.submit(quick)
+    endings = stage.await_endings(2)
+    assert {ending.result.outcome for ending in endings} == {Outcome.SUCCEEDED}
+
+
+def test_a_loop_that_was_never_spawned_has_ended() -> None:
+    """An engine whose start failed half way is stopped without having run a loop."""
+    assert GreenletEngine(SystemClock()).join_loop(0)

@@ -92,7 +92,7 @@ def test_an_attempt_is_taken_once() -> None:
 def test_the_earliest_look_is_known() -> None:
     """Only an attempt that wants to be looked at before all others is worth waking for."""
     roll = Roll(3)
-    wants = [roll.add(make_attempt(timeout=seconds)) for seconds in (5, 9, 2)]
+    wants = [roll.begin(make_attempt(timeout=seconds), 0) for seconds in (5, 9, 2)]
     assert wants == [True, False, True]
 
 
@@ -100,17 +100,38 @@ def test_each_attempt_is_due_once() -> None:
     """An attempt that was looked at is not looked at again, until somebody says when."""
     roll, clock = Roll(2), FakeClock()
     early, late = make_attempt(clock, timeout=1), make_attempt(clock, timeout=3)
-    roll.add(early)
-    roll.add(late)
+    for attempt in (early, late):
+        roll.add(attempt)
+        roll.begin(attempt, clock.boot())
     clock.forward(2)
     assert (roll.due(clock.boot()), roll.due(clock.boot())) == ([early], [])
     assert roll.next_at == late.deadline
+
+
+def test_a_run_s_time_counts_from_its_begin() -> None:
+    """However long it waited for its slot, a quick run is not late."""
+    roll, clock = Roll(1), FakeClock()
+    attempt = make_attempt(clock, timeout=1)
+    roll.add(attempt)
+    clock.forward(5)
+    roll.begin(attempt, clock.boot())
+    result = Result(Outcome.SUCCEEDED, 0, 0)
+    assert (attempt.judge(result, clock.boot()), roll.due(clock.boot())) == (result, [])
+
+
+def test_nobody_looks_at_what_waits_for_its_slot() -> None:
+    """A run that has not begun cannot be late."""
+    roll, clock = Roll(1), FakeClock()
+    roll.add(make_attempt(clock, timeout=1))
+    clock.forward(5)
+    assert (roll.due(clock.boot()), roll.next_at) == ([], NEVER)
 
 
 def test_an_empty_roll_wants_no_look() -> None:
     """Where nothing is in progress the watch sleeps without end."""
     roll, attempt = Roll(1), make_attempt()
     roll.add(attempt)
+    roll.begin(attempt, 0)
     roll.take(attempt)
     roll.due(0)
     assert roll.next_at == NEVER
