@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 MODE ?= gevent
 PORT ?= 8000
-JOBS ?= 4
+JOBS ?= 6
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 # A plain path entry instead of an import hook: type checkers can follow it.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input \
 	--config-settings editable_mode=compat -e
-PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
 
 define say
