@@ -124,17 +124,16 @@ def find_dispatcher(setup: ChildSetup) -> Dispatcher:
     with gathering() as found:
         app = load_app(setup)
     chosen = choose(found, app, setup)
-    handle = chosen.environ.get("pulse.scheduler")
-    if not isinstance(handle, Handle):
-        handle = Handle()
-    if setup.store is not None:
+    environ = {"pulse.scheduler": Handle(), **chosen.environ}
+    handle = environ["pulse.scheduler"]
+    if setup.store is not None and isinstance(handle, Handle):
         handle.attach(Visitor(setup.store, SystemClock()))
     return Dispatcher(
         chosen.app,
         base_url=setup.base_url,
         multithread=False,
         multiprocess=True,
-        environ={**chosen.environ, "pulse.scheduler": handle},
+        environ=environ,
     )
 
 
