@@ -7,6 +7,7 @@ Every one accepts its own result, so that a value may pass twice.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +16,7 @@ from pulse.clock import SECOND, Instant, Span, instant_of, span_of
 from pulse.errors import BadValueError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 E = TypeVar("E", bound=Enum)
 
@@ -30,11 +31,13 @@ _UNITS: Mapping[str, int] = {
     "d": 86_400 * SECOND,
     "w": 7 * 86_400 * SECOND,
 }
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|[smhdw])", re.ASCII)
-_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_PART = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(us|ms|[smhdw])", re.ASCII)
+_NUMBER = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _DURATION = "seconds as a number, or a duration such as 90s, 5m, 1h30m or 2d"
 _LONGEST: Span = 100 * 366 * 86_400 * SECOND
+_FIRST: Instant = instant_of(datetime.min.replace(tzinfo=UTC))
+_LAST: Instant = instant_of(datetime.max.replace(tzinfo=UTC))
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
@@ -137,19 +140,14 @@ def choice(kind: type[E]) -> Callable[[object], E]:
     return convert
 
 
-def text(value: object) -> str:
-    """Return a non-empty string without surrounding blanks."""
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    raise BadValueError("a word", value)
-
-
 def instant(value: object) -> Instant:
     """Return the instant of an aware datetime or of RFC 3339 text; text without offset is UTC."""
     if isinstance(value, str):
         value = _spelt_moment(value)
     if isinstance(value, datetime):
-        return instant_of(value)
+        found = instant_of(value)
+        if _FIRST <= found <= _LAST:
+            return found
     raise BadValueError("a date and time such as 2027-01-01T00:00:00+01:00", value)
 
 
@@ -195,7 +193,7 @@ def headers(value: object) -> tuple[tuple[str, str], ...]:
             pairs: list[tuple[object, object]] = [
                 _header_line(line) for line in value.splitlines() if line.strip()
             ]
-        case dict():
+        case Mapping():
             pairs = list(value.items())
         case tuple() | list():
             pairs = [_header_pair(pair) for pair in value]

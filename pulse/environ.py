@@ -120,6 +120,15 @@ def header_entries(headers: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return entries
 
 
+def header_problems(headers: tuple[tuple[str, str], ...]) -> list[str]:
+    """Return one sentence for each of a task's headers that cannot be sent from this process."""
+    try:
+        header_entries(headers)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
 def _entry(name: str) -> str:
     key = name.upper().replace("-", "_")
     return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
@@ -131,7 +140,9 @@ def _fill(name: str, value: str, problems: list[str]) -> str:
         if escaped:
             return match[0][1:]
         content = os.environ.get(variable)
-        if content is None:
+        if not variable:
+            problems.append(f"headers: {name} needs the name of an environment variable in ${{}}")
+        elif content is None:
             problems.append(
                 f"headers: {name} needs the environment variable {variable}, which is not set"
             )

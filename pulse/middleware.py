@@ -9,6 +9,7 @@ from pulse.clock import SystemClock
 from pulse.compose import Assembly
 from pulse.config.load import load, load_paste
 from pulse.config.settings import Settings
+from pulse.errors import ConfigError, shown
 from pulse.guard import PULSE_HEADERS, forbid, is_run
 from pulse.policy import Start
 from pulse.serving import arrange
@@ -50,7 +51,7 @@ class PulseMiddleware:
         config: Mapping[str, object] | Settings | None = None,
         **keywords: Unpack[Keywords],
     ) -> None:
-        settings = config if isinstance(config, Settings) else load(config, keywords)
+        settings = _settle(app, config, keywords)
         assembly = Assembly(app, settings, clock=SystemClock())
         heard = announce(Announcement(settings.digest, app, assembly.extra))
         start = Start.OFF if heard else settings.start
@@ -67,6 +68,24 @@ class PulseMiddleware:
     def bus(self) -> Bus:
         """Where listeners subscribe to what happens in this process."""
         return self._assembly.bus
+
+
+def _settle(
+    app: object, config: Mapping[str, object] | Settings | None, keywords: Keywords
+) -> Settings:
+    """Return the settings, or raise what is wrong with them and with *app*, all at once."""
+    problems = [] if callable(app) else [f"app: expected a WSGI application, got {shown(app)}"]
+    if isinstance(config, Settings):
+        problems += [f"{name}: expected no keyword beside loaded Settings" for name in keywords]
+        settings = config
+    else:
+        try:
+            settings = load(config, keywords)
+        except ConfigError as error:
+            raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return settings
 
 
 def _passing(app: WSGIApplication, assembly: Assembly, arrangement: Arrangement) -> WSGIApplication:

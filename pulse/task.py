@@ -45,7 +45,9 @@ def action(value: object) -> str:
         raise BadValueError(f"{expected} without scheme and host", value)
     if not word.isprintable() or " " in word:
         raise BadValueError(f"{expected} without blanks (write %20)", value)
-    if "#" in word or not path:
+    if not path:
+        raise BadValueError(f"{expected} before the query", value)
+    if "#" in word:
         raise BadValueError(f"{expected} without a fragment", value)
     if "." in path and not {".", ".."}.isdisjoint(path.split("/")):
         raise BadValueError(f"{expected} without dot segments", value)

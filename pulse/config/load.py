@@ -26,8 +26,9 @@ from pulse import spelling
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
 from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Paste, Settings
 from pulse.config.words import is_label
+from pulse.environ import header_problems
 from pulse.errors import ConfigError, shown
-from pulse.setting import read
+from pulse.setting import read, unknown_key
 from pulse.task import DEFAULT_TIMEOUT, Task, define_values, given, read_task
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class Draft:
             else:
                 expected = "expected a mapping of names to Task"
                 self._problems.append(f"{keyword}: {expected}, got {shown(tasks)}")
+        for name in words.keys() - SETTINGS.keys():
+            del words[name]
+            self._problems.append(unknown_key("", name, [*SETTINGS, "tasks"]))
         self._take_config(words, prefix="")
 
     def settle(self, *, origin: str, paste: Paste | None = None) -> Settings:
@@ -125,7 +129,7 @@ class Draft:
     def _take_tasks(self, tasks: Mapping[Any, object], keyword: str) -> None:
         for name, task in tasks.items():
             if name in self._tasks or name in self._written:
-                self._problems.append(f"{keyword}[{name!r}]: this task is declared twice")
+                self._problems.append(f"{_place(keyword, name)}: this task is declared twice")
             elif isinstance(task, Task):
                 self._take_task(name, given(task), keyword)
             elif isinstance(task, Mapping):
@@ -133,10 +137,12 @@ class Draft:
                 self._take_task(name, words, keyword)
             else:
                 expected = "expected a Task or a mapping of its settings"
-                self._problems.append(f"{keyword}[{name!r}]: {expected}, got {shown(task)}")
+                self._problems.append(f"{_place(keyword, name)}: {expected}, got {shown(task)}")
 
     def _take_task(self, name: Any, words: Mapping[str, object], source: str) -> None:  # noqa: ANN401 - any key of a mapping
         values, problems = read_task(words)
+        if values.get("enabled", True):
+            problems += header_problems(values.get("headers", ()))
         if problems:
             place = _place(source, name)
             self._problems += [f"{place}.{problem}" for problem in problems]
@@ -176,7 +182,7 @@ class Draft:
 
 
 def _place(source: str, name: object) -> str:
-    return f"{TASK}{name}" if source == TASK else f"{source}[{name!r}]"
+    return f"{TASK}{name}" if source == TASK else f"{source}[{shown(name)}]"
 
 
 def _paste(file: str, global_conf: Mapping[str, str]) -> Paste:

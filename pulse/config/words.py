@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from pulse.clock import SECOND
-from pulse.convert import duration, text
+from pulse.convert import duration
 from pulse.engine.registry import GROUP, OWN_MODES
+from pulse.environ import address
 from pulse.errors import BadValueError, did_you_mean
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _is_segment(segment: str) -> bool:
 
 def mode(value: object) -> str:
     """Return a mode of pulse's own, in any case, or one that another package adds."""
-    found = text(value)
+    found = value.strip() if isinstance(value, str) else ""
     if found.lower() in OWN_MODES:
         return found.lower()
     from importlib.metadata import entry_points  # dear, and seldom needed
@@ -90,8 +91,8 @@ def base_url(value: object) -> str:
     found = value.strip() if isinstance(value, str) else ""
     try:
         parts = urlsplit(found)
-        usable = _is_base(parts) and parts.port != 0
-    except ValueError:
+        usable = _is_base(parts) and parts.port != 0 and bool(address(found))
+    except (ValueError, BadValueError):  # the latter where a host has no ASCII form
         usable = False
     if not usable or not is_label(found) or any(char.isspace() for char in found):
         raise BadValueError(expected, value)

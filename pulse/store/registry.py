@@ -52,7 +52,7 @@ def store_word(value: object) -> str:
 
     """
     word = value.strip() if isinstance(value, str) else ""
-    if word == "memory:" or _is_file(word):
+    if word == "memory:" or (_is_file(word) and word.isprintable()):
         return word
     raise BadValueError(EXPECTED, value, hint=_hint(word))
 

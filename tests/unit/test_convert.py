@@ -3,6 +3,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -165,18 +166,6 @@ def test_a_misspelt_choice_is_told_the_nearest() -> None:
     )
 
 
-def test_text_loses_its_blanks() -> None:
-    """A word in an ini file may be indented."""
-    assert convert.text("  memory: ") == "memory:"
-
-
-@pytest.mark.parametrize("value", ["", "  ", None, 5], ids=repr)
-def test_no_text_is_refused(value: object) -> None:
-    """An empty value is nobody's intention."""
-    with pytest.raises(BadValueError, match="expected a word"):
-        convert.text(value)
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -281,14 +270,32 @@ def test_bad_headers_are_refused(value: object, message: str) -> None:
         (convert.boolean, "yes"),
         (convert.choice(Misfire), "skip"),
         (convert.count(1, 5), "3"),
-        (convert.text, " a "),
         (convert.method, "put"),
         (convert.body, "é"),
         (convert.headers, "X-A: 1"),
     ],
-    ids=["boolean", "choice", "count", "text", "method", "body", "headers"],
+    ids=["boolean", "choice", "count", "method", "body", "headers"],
 )
 def test_a_value_may_pass_twice(converter: Callable[[object], object], value: object) -> None:
     """A converter leaves its own result as it is."""
     once = converter(value)
     assert converter(once) == once
+
+
+@pytest.mark.parametrize("word", ["9" * 5_000, "9" * 400 + "d", "0." + "9" * 400 + "d"], ids=len)
+def test_a_number_without_end_is_no_duration(word: str) -> None:
+    """It is refused as any other, not by the interpreter's own limits."""
+    with pytest.raises(BadValueError, match="expected seconds as a number"):
+        convert.duration(word)
+
+
+@pytest.mark.parametrize("word", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_an_instant_outside_the_calendar_is_refused(word: str) -> None:
+    """In UTC it has a year that no date can be written with."""
+    with pytest.raises(BadValueError, match="expected a date and time"):
+        convert.instant(word)
+
+
+def test_headers_may_be_any_mapping() -> None:
+    """Settings often come in a mapping that cannot be changed."""
+    assert convert.headers(MappingProxyType({"X-A": "1"})) == (("X-A", "1"),)

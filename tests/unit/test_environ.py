@@ -162,3 +162,9 @@ def test_a_visible_name_is_ascii_and_gives_the_name_back(name: str) -> None:
     assert shown.isascii()
     assert not any(char.isspace() or ord(char) < 33 for char in shown)
     assert unquote(shown) == name.encode("utf-8", "replace").decode()
+
+
+def test_a_reference_without_a_name_is_told_of() -> None:
+    """There is no variable to look for."""
+    with pytest.raises(ConfigError, match=r"X-A needs the name of an environment variable in \$"):
+        header_entries((("X-A", "${}"),))

@@ -181,3 +181,25 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
     """A misspelt import fails as every module's does."""
     with pytest.raises(AttributeError, match="Taks"):
         _ = pulse.Taks
+
+
+def test_what_is_no_application_is_told_with_all_the_rest() -> None:
+    """Whoever forgets the application, or passes its settings instead, learns it at once."""
+    with pytest.raises(ConfigError) as caught:
+        PulseMiddleware({"pulse.config.mode": "gevent"}, lease=0.5)
+    assert caught.value.problems == (
+        "app: expected a WSGI application, got {'pulse.config.mode': 'gevent'}",
+        "lease: expected a duration of at least 1s, got 0.5",
+    )
+
+
+def test_keywords_beside_loaded_settings_are_refused() -> None:
+    """They would be ignored, for the settings are settled."""
+    with pytest.raises(ConfigError, match="mode: expected no keyword beside loaded Settings"):
+        PulseMiddleware(echo, load(None, {}), mode="gevent")
+
+
+def test_loaded_settings_do_not_excuse_the_application() -> None:
+    """It is looked at all the same."""
+    with pytest.raises(ConfigError, match="app: expected a WSGI application, got None"):
+        PulseMiddleware(None, load(None, {}))

@@ -66,7 +66,7 @@ def test_a_query_is_no_part_of_the_path() -> None:
         ("clean\u00a0up", "without blanks"),
         ("\ud800", "without blanks"),
         ("cleanup#top", "without a fragment"),
-        ("?a=1", "without a fragment"),
+        ("?a=1", "before the query"),
         ("../cleanup", "without dot segments"),
         ("/a/./b", "without dot segments"),
         ("a/..?x", "without dot segments"),

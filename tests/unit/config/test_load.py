@@ -10,7 +10,7 @@ import pytest
 
 from pulse.clock import SECOND
 from pulse.config.load import load
-from pulse.errors import ConfigError
+from pulse.errors import ConfigError, shown
 from pulse.policy import Start
 from pulse.schedule.interval import Interval
 from pulse.task import Task, define
@@ -125,7 +125,8 @@ def test_names_of_tasks(name: str) -> None:
 def test_a_name_that_fits_no_header_is_refused(name: Any) -> None:
     """The name is sent with each run and stands in logs."""
     (problem,) = problems(tasks={name: TASK})
-    assert problem.startswith(f"tasks[{name!r}]: expected a task's name of 1 to 200 printable")
+    place = f"tasks[{shown(name)}]"
+    assert problem.startswith(f"{place}: expected a task's name of 1 to 200 printable")
 
 
 def test_a_name_is_refused_by_its_key() -> None:
@@ -225,7 +226,7 @@ def test_keys_of_others_are_let_be(key: Any) -> None:
             "tasks['t']: expected a Task or a mapping of its settings, got 'a'",
         ),
         ({"tasks": {"t": {5: 1, "action": "a", "interval": 1}}}, "tasks['t'].5: unknown setting"),
-        ({"mode": 5}, "mode: expected a word, got 5"),
+        ({"mode": 5}, "mode: expected one of threading, gevent, processing, inline, auto, got 5"),
         ({"store": "mysql://"}, "store: expected memory: or sqlite:/// followed by a path"),
         ({"concurrency": 0}, "concurrency: expected a whole number from 1 to 10000, got 0"),
         ({"lease": "500ms"}, "lease: expected a duration of at least 1s, got '500ms'"),
@@ -315,3 +316,54 @@ def test_a_working_directory_that_is_gone_stops_nothing(
     monkeypatch.chdir(folder)
     folder.rmdir()
     assert load(None, {}).origin == "/"
+
+
+def test_headers_that_cannot_be_sent_are_told_with_all_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are named as the user wrote them, beside what is wrong elsewhere."""
+    monkeypatch.delenv("CRON_KEY", raising=False)
+    by_key = with_task(pulse__task__t__headers="X-Key: ${CRON_KEY}")
+    tasks = {"own": Task(action="a", interval=5, headers={"X-Pulse-Task": "x"})}
+    assert problems(by_key, tasks=tasks, lease=0.5) == (
+        "pulse.task.t.headers: X-Key needs the environment variable CRON_KEY, which is not set",
+        "tasks['own'].headers: X-Pulse-Task is set by pulse itself",
+        "lease: expected a duration of at least 1s, got 0.5",
+    )
+
+
+def test_a_disabled_task_needs_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the task is switched off its variables may be missing."""
+    monkeypatch.delenv("CRON_KEY", raising=False)
+    task = Task(action="a", interval=5, headers={"X-Key": "${CRON_KEY}"}, enabled=False)
+    assert load(None, {"tasks": {"t": task}}).tasks == {}
+
+
+def test_a_misspelt_keyword_for_tasks_is_recognised() -> None:
+    """The keyword is no setting, but it is what was meant."""
+    assert problems(tasls={"t": TASK}) == ("tasls: unknown setting; did you mean 'tasks'?",)
+
+
+@pytest.mark.parametrize("host", ["ü..example", "ü" + 70 * "x"], ids=["empty label", "long label"])
+def test_a_host_without_an_ascii_form_is_refused_by_its_key(host: str) -> None:
+    """It is an error like the others, not one of the encoding."""
+    assert problems(base_url=f"http://{host}")[0].startswith("base_url: expected a URL such as")
+
+
+@pytest.mark.parametrize("mode", ["", None, 5], ids=repr)
+def test_no_word_at_all_is_told_which_there_are(mode: object) -> None:
+    """As a wrong one is."""
+    assert (
+        "pulse.config.mode: expected one of threading"
+        in problems({"pulse.config.mode": mode if mode is not None else " "})[0]
+    )
+
+
+def test_a_store_no_file_can_have_is_refused() -> None:
+    """The system would refuse it when the process begins, and without the key."""
+    assert problems(store="sqlite:////srv/\0.db")[0].startswith("store: expected memory: or")
+
+
+def test_an_endless_name_of_a_task_is_cut() -> None:
+    """The error stays readable."""
+    assert len(problems(tasks={"x" * 10_000: TASK})[0]) < 300

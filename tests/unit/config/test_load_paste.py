@@ -209,8 +209,11 @@ def test_interpolated_values(load_ini: Callable[..., Settings], tmp_path: Path) 
     assert (settings.tasks["t"].path, settings.tasks["t"].schedule) == ("/a b", Interval(300))
 
 
-def test_headers_over_several_lines(load_ini: Callable[..., Settings]) -> None:
+def test_headers_over_several_lines(
+    load_ini: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Continuation lines are indented; `${NAME}` is not the interpolation of ini files."""
+    monkeypatch.setenv("TOKEN", "secret")
     settings = load_ini(f"{PLAIN}pulse.task.cleanup.headers =\n|X-Token: ${{TOKEN}}\n|X-B: a: b\n")
     assert settings.tasks["cleanup"].headers == (("X-Token", "${TOKEN}"), ("X-B", "a: b"))
 
