@@ -32,7 +32,15 @@ from pulse.store.decide import (
     unheld_run,
 )
 from pulse.store.ledger import Ledger
-from pulse.store.rows import DueHeap, Row, change_row, decide_row, state_of
+from pulse.store.rows import (
+    ORDER_BITS,
+    ORDER_MASK,
+    DueHeap,
+    Row,
+    change_row,
+    decide_row,
+    state_of,
+)
 from pulse.store.turn import Turn
 from pulse.store.watch import Watch
 
@@ -196,13 +204,13 @@ class MemoryStore:
         return row is not None and not row.withdrawn and row.place == run.place
 
     def _claim_rows(self, turn: Turn) -> None:
-        due, now, claims = self._due.entries, turn.now, turn.claims
+        due, rows, now, claims = self._due.entries, self._due.rows, turn.now, turn.claims
+        until = (now + 1) << ORDER_BITS
         again: list[Row] = []
-        while due and len(claims) < turn.limit:
-            fire_time, order, row = due[0]
-            if fire_time > now:
-                break
-            if row.cursor.next_fire != fire_time or row.paused or row.withdrawn:
+        while due and due[0] < until and len(claims) < turn.limit:
+            entry = due[0]
+            row = rows[entry & ORDER_MASK]
+            if row.cursor.next_fire != entry >> ORDER_BITS or row.paused or row.withdrawn:
                 heappop(due)
                 continue
             decided = decide_row(row, now)
@@ -214,7 +222,7 @@ class MemoryStore:
             row.resumed_at = None
             following = decided.cursor.next_fire
             if following is not None and following > now:
-                heapreplace(due, (following, order, row))
+                heapreplace(due, following << ORDER_BITS | row.order)
             else:
                 heappop(due)
                 again.append(row)
