@@ -130,8 +130,11 @@ def test_in_an_unpatched_process_mode_gevent_warns_and_runs_threads() -> None:
     assert "gevent" in seen.of(events.Notice)[0].text
 
 
-def test_importing_and_building_load_nothing_that_is_not_needed() -> None:
+def test_importing_and_building_load_nothing_that_is_not_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The threading mode with an SQLite store brings in neither gevent nor WebOb nor paste."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # coverage loads sqlite3
     code = (
         "import sys, json\n"
         "from pulse import PulseMiddleware, Task\n"
