@@ -6,6 +6,7 @@ A message reads `key: expected <what>, got <value>`; where a word was misspelt i
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import reprlib
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 class PulseError(Exception):
     """Any error that pulse itself raises."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let it pass between processes as it is: what it was made from is not kept."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined] # in no stub
 
 
 class ConfigError(PulseError, ValueError):

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
 from pulse import errors
-from pulse.errors import BadValueError, ConfigError, PulseError, did_you_mean, shown
+from pulse.errors import (
+    BadValueError,
+    ConfigError,
+    MissingExtraError,
+    PulseError,
+    UnknownTaskError,
+    did_you_mean,
+    shown,
+)
 
 FAMILY = [
     found
@@ -50,3 +59,20 @@ def test_a_long_value_is_shortened() -> None:
 def test_the_nearest_word_is_guessed_or_none(word: str, expected: str) -> None:
     """A guess that is not near is worse than none."""
     assert did_you_mean(word, ["gevent", "threading"]) == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PulseError("a"),
+        ConfigError(["a: b", "c: d"]),
+        BadValueError("a number", print, hint="; did you mean 5?"),
+        MissingExtraError("a package"),
+        UnknownTaskError("no such task"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_passes_between_processes(error: PulseError) -> None:
+    """Its words and its attributes arrive as they were."""
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+    assert (type(arrived), str(arrived), vars(arrived)) == (type(error), str(error), vars(error))
