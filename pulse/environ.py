@@ -32,7 +32,6 @@ _OWN = frozenset(
 """What pulse alone says of a call."""
 
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
-_plain = re.compile(r"[!-$&-~]+").fullmatch
 _REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
 
 
@@ -41,7 +40,9 @@ def visible(word: str) -> str:
 
     `urllib.parse.unquote` gives every word back that UTF-8 can encode.
     """
-    return word if _plain(word) else quote(word, safe=_VISIBLE, errors="surrogatepass")
+    if word.isascii() and word.isprintable() and " " not in word and "%" not in word:
+        return word
+    return quote(word, safe=_VISIBLE, errors="surrogatepass")
 
 
 def query_of(text: str) -> str:

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 BEFORE_TIME: Instant = -(2**62)
 """A floor below every fire time."""
 
+_ALL = Misfire.ALL
+_CATCH_UP, _SCHEDULE = Trigger.CATCH_UP, Trigger.SCHEDULE
+
 
 class Cursor(msgspec.Struct, frozen=True, gc=False):
     """A task's place in time; `next_fire` is None when its schedule has ended."""
@@ -108,7 +111,7 @@ def plan(definition: Definition, cursor: Cursor, running: int, now: Instant) -> 
         return None
     if first <= cursor.floor:
         return _above_the_floor(definition, cursor)
-    if definition.misfire is Misfire.ALL:
+    if definition.misfire is _ALL:
         return _oldest_first(definition, cursor, first, running, now)
     return _newest_only(definition, cursor, first, running, now)
 
@@ -162,4 +165,4 @@ def _too_late(definition: Definition, fire_time: Instant, now: Instant) -> bool:
 
 
 def _trigger(slot: Instant, passed: int, now: Instant) -> Trigger:
-    return Trigger.CATCH_UP if passed or now - slot > LATE else Trigger.SCHEDULE
+    return _CATCH_UP if passed or now - slot > LATE else _SCHEDULE
