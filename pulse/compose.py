@@ -43,9 +43,9 @@ class Assembly:
 
     def __init__(self, app: WSGIApplication, settings: Settings, *, clock: Clock) -> None:
         self.settings = settings
-        self.bus = events.Bus()
-        self.handle = Handle()
-        self.guard = _guard(settings)
+        self.bus: events.Bus = events.Bus()
+        self.handle: Handle = Handle()
+        self.guard: Guard | None = _guard(settings)
         self.extra: dict[str, object] = {"pulse.scheduler": self.handle}
         self._dispatcher = Dispatcher(
             app, base_url=settings.base_url, multithread=True, environ=self.extra

@@ -75,7 +75,7 @@ class Scheduler:
 
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
-        self.store = plant.store
+        self.store: Store = plant.store
         self._engine = plant.engine
         self._bus = plant.bus
         self._clock = plant.clock

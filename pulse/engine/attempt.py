@@ -42,11 +42,11 @@ class Attempt:
     __slots__ = ("begun", "claim", "deadline", "since", "stopped", "watch_at")
 
     def __init__(self, claim: Claim, now: Span) -> None:
-        self.claim = claim
-        self.since = now
-        self.deadline = now + claim.definition.timeout_us
-        self.watch_at = NEVER
-        self.begun = False
+        self.claim: Claim = claim
+        self.since: Span = now
+        self.deadline: Span = now + claim.definition.timeout_us
+        self.watch_at: Span = NEVER
+        self.begun: bool = False
         self.stopped: Outcome | None = None
 
     def judge(self, result: Result, now: Span) -> Result:
@@ -89,12 +89,12 @@ class Roll:
     __slots__ = ("active", "cap", "left", "next_at", "open", "slots")
 
     def __init__(self, slots: int) -> None:
-        self.slots = slots
-        self.cap = slots * _LEFT_BEHIND_PER_SLOT
+        self.slots: int = slots
+        self.cap: int = slots * _LEFT_BEHIND_PER_SLOT
         self.active: set[Attempt] = set()
         self.left: set[Attempt] = set()
         self.next_at: Span = NEVER
-        self.open = True
+        self.open: bool = True
 
     def free(self) -> int:
         """Return how many attempts may be added now."""

@@ -42,7 +42,7 @@ class GreenletEngine:
     """Runs claims in greenlets, which it interrupts where they wait."""
 
     name = "gevent"
-    interrupts = Interrupts(waiting=True, computing=False)
+    interrupts: Interrupts = Interrupts(waiting=True, computing=False)
     usual_concurrency = 10
 
     def __init__(self, clock: Clock) -> None:

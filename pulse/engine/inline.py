@@ -27,7 +27,7 @@ class InlineEngine:
     """
 
     name = "inline"
-    interrupts = Interrupts(waiting=False, computing=False)
+    interrupts: Interrupts = Interrupts(waiting=False, computing=False)
     usual_concurrency = 10
 
     def __init__(self, clock: Clock) -> None:

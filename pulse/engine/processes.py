@@ -145,7 +145,7 @@ class ProcessEngine:
     """
 
     name = "processing"
-    interrupts = Interrupts(waiting=True, computing=True)
+    interrupts: Interrupts = Interrupts(waiting=True, computing=True)
     usual_concurrency = 2
 
     def __init__(self, clock: Clock, *, child: ChildSetup, idle_us: Span = IDLE) -> None:

@@ -46,7 +46,7 @@ class Spawned:
         self._status: int | None = None
         self._ended = False
         spawn = cast("Callable[..., int]", _native("posix_spawn"))
-        self.pid = spawn(
+        self.pid: int = spawn(
             command[0],
             command,
             environ,

@@ -35,7 +35,7 @@ class ThreadEngine:
     """Runs claims in threads, which it can watch but not stop."""
 
     name = "threading"
-    interrupts = Interrupts(waiting=False, computing=False)
+    interrupts: Interrupts = Interrupts(waiting=False, computing=False)
     usual_concurrency = 10
 
     def __init__(self, clock: Clock) -> None:

@@ -44,11 +44,11 @@ class Turn:
     ) -> None:
         self._space = space
         self._ledger = ledger
-        self.holder = member.holder
-        self.now = now
-        self.boot = boot
-        self.good_until = boot + member.lease_us
-        self.limit = limit
+        self.holder: str = member.holder
+        self.now: Instant = now
+        self.boot: Span = boot
+        self.good_until: Span = boot + member.lease_us
+        self.limit: int = limit
         self.claims: list[Claim] = []
         self.passed: list[Run] = []
 

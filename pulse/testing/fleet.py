@@ -70,7 +70,7 @@ class Fleet:
     """Makes processes on one settable clock, and closes them in the end."""
 
     def __init__(self, make: MakeStore) -> None:
-        self.clock = FakeClock()
+        self.clock: FakeClock = FakeClock()
         self._make = make
         self._processes: list[Process] = []
         self._visited: list[Store] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pulse.errors import StoreInUseError, StoreUnavailableError
@@ -9,7 +11,10 @@ from pulse.run import Outcome
 from pulse.testing.fleet import EVERY, Fleet, Process, make_task
 from pulse.testing.store_part import ContractPart
 
-CALLS = {
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CALLS: dict[str, Callable[[Process], object]] = {
     "sync": lambda process: process.store.sync({}),
     "claim_due": lambda process: process.store.claim_due(1),
     "beat": lambda process: process.store.beat(),

@@ -50,7 +50,7 @@ class Link:
     __slots__ = ("_texts", "raw")
 
     def __init__(self, raw: sqlite3.Connection, texts: _Texts) -> None:
-        self.raw = raw
+        self.raw: sqlite3.Connection = raw
         self._texts = texts
 
     def run(self, text: str, values: Sequence[Cell] = ()) -> sqlite3.Cursor:

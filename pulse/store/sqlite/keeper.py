@@ -91,8 +91,8 @@ class SqliteStore:
         patience_us: Span = 5 * SECOND,
         opened: Opened | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.name = f"sqlite:///{self.path}"
+        self.path: Path = Path(path)
+        self.name: str = f"sqlite:///{self.path}"
         self._clock = clock
         self._space = name
         self._keep_runs = keep_runs
