@@ -137,7 +137,7 @@ SETTINGS = table(
         convert=convert.duration,
         kind="duration",
         default="30d",
-        help="How long the store keeps ended runs.",
+        help="How long the store keeps ended runs; memory: keeps them by number alone.",
         example="7d",
     ),
 )

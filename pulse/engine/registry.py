@@ -36,6 +36,10 @@ PATCHED_NOTICE: Final = (
     "is interrupted (mode = gevent or auto interrupts runs that wait)"
 )
 
+INLINE_NOTICE: Final = (
+    "mode inline runs nothing by itself: it is for tests, which call the scheduler's step"
+)
+
 
 class EngineSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is made from.
@@ -67,6 +71,8 @@ def resolve(mode: str) -> tuple[str, str]:
             return "threading", UNPATCHED_NOTICE
         case "threading", True:
             return mode, PATCHED_NOTICE
+        case "inline", _:
+            return mode, INLINE_NOTICE
     if mode not in BUILDERS:
         _find_entry_point(mode)
     return mode, ""

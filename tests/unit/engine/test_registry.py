@@ -55,7 +55,7 @@ def set_patched(monkeypatch: pytest.MonkeyPatch, patched: bool | None) -> None: 
         ("auto", None, ("threading", "")),
         ("processing", True, ("processing", "")),
         ("processing", None, ("processing", "")),
-        ("inline", None, ("inline", "")),
+        ("inline", None, ("inline", registry.INLINE_NOTICE)),
     ],
 )
 def test_each_word_stands_for_a_mode_in_this_process(
