@@ -88,8 +88,8 @@ def settle(reply: Reply) -> Settled:
             return Settled(Outcome.FAILED, status, _CUT)
         return Settled(_SUCCEEDED, status, body)
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirections
-        return Settled(Outcome.FAILED, status, _redirected(reply))
-    return Settled(Outcome.FAILED, status, body or reply.line)
+        return Settled(Outcome.FAILED, status, _bounded(_redirected(reply)))
+    return Settled(Outcome.FAILED, status, body or _bounded(reply.line))
 
 
 def settle_error(error: BaseException, claim: Claim) -> Settled:

@@ -8,7 +8,8 @@ announced, and the loop goes on after a pause.
 from __future__ import annotations
 
 import os
-from collections import deque
+import threading
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -16,14 +17,15 @@ import msgspec
 
 from pulse import events
 from pulse.clock import SECOND
+from pulse.endings import Endings
 from pulse.engine.base import Work
-from pulse.errors import PulseError, StoreUnavailableError
+from pulse.errors import StoreUnavailableError
 from pulse.pacing import BackOff, Turn
 from pulse.run import Claim, Ending, Outcome
 from pulse.store.base import Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pulse.clock import Clock, Span
     from pulse.engine.base import Engine
@@ -46,8 +48,8 @@ together. At thousands of ticks a second that saves a third of the CPU."""
 SOON: Span = 2_000
 """A run's end does not cut a sleep of this length short: ends are recorded together."""
 
-LAST_TRIES = 3
 _JOIN: Span = 5 * SECOND
+_CLAIM_LOOKS, _CLAIM_LOOK_S = 200, 0.005
 
 
 class Plant(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +81,7 @@ class Scheduler:
         self._engine = plant.engine
         self._bus = plant.bus
         self._clock = plant.clock
-        self._ended: deque[Ending] = deque()
-        self._active: dict[str, Claim] = {}
+        self._endings = Endings(self._finish, plant.bus)
         self._back_off = BackOff(_chance)
         self._turn = Turn()
         self._lost_at: Span | None = None
@@ -92,10 +93,11 @@ class Scheduler:
         self._synced = False
         self._opened = False
         self._quiet = False
+        self._claiming = False
         self._stopping = False
         self._closed = False
         self._failing = ""
-        self._interrupted = 0
+        self._unplanned: dict[str, str] = {}
 
     # What the owner does -----------------------------------------------------------------
 
@@ -108,20 +110,29 @@ class Scheduler:
             StoreSchemaError: the store belongs to another version.
 
         """
-        work = Work(self._plant.perform, self._report, self._tell_overdue)
-        self._engine.start(work, concurrency=self._plant.concurrency)
-        try:
-            self._join()
-        except StoreUnavailableError as error:
-            self._tell_lost(error)
-        except PulseError:
-            self._engine.stop(0)
-            raise
+        with self._or_nothing():
+            work = Work(self._plant.perform, self._report, self._tell_overdue)
+            self._engine.start(work, concurrency=self._plant.concurrency)
+            try:
+                self._join()
+            except StoreUnavailableError as error:
+                self._tell_lost(error)
 
     def start(self) -> None:
         """Open, and run the loop beside the application; raises what `open` raises."""
         self.open()
-        self._engine.spawn_loop(self._loop)
+        with self._or_nothing():
+            self._engine.spawn_loop(self._loop)
+
+    @contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """Leave neither slots nor an open store behind where a start fails half way."""
+        try:
+            yield
+        except BaseException:
+            self._engine.stop(0)
+            self._leave()
+            raise
 
     def quiet(self) -> None:
         """Claim nothing more; what is running goes on."""
@@ -133,20 +144,39 @@ class Scheduler:
         The loop goes on during the drain: leases are renewed, and ends are recorded.
         """
         self._quiet = True
+        self._let_claim_end()
         self._engine.stop(drain_us)
         self._stopping = True
         self._engine.wake()
         if self._engine.join_loop(_JOIN):
             self.close()
 
+    def _let_claim_end(self) -> None:
+        """Give a claim that is on its way a second: its runs belong in the drain."""
+        pause = threading.Event()
+        for _ in range(_CLAIM_LOOKS):
+            if not self._claiming:
+                return
+            pause.wait(_CLAIM_LOOK_S)
+
     def close(self) -> None:
         """Record what is left and leave the store; the loop does it when it ends."""
         if self._closed:
             return
         self._closed = True
-        self._record_last()
-        self.store.close()
-        self._bus.emit(events.SchedulerStopped(self._plant.member.holder, self._interrupted))
+        self._endings.record_last()
+        self._leave()
+        holder = self._plant.member.holder
+        self._bus.emit(events.SchedulerStopped(holder, self._endings.interrupted))
+
+    def _leave(self) -> None:
+        if not self._opened:
+            return
+        try:
+            self.call(self.store.close)
+        # The process ends here, whatever state the store is in: the others find that it is gone.
+        except Exception as error:  # noqa: BLE001 - the reason is above
+            self._bus.emit(events.StepFailed(error))
 
     def wake(self) -> None:
         """Look at the store now rather than at the next instant of work."""
@@ -181,12 +211,16 @@ class Scheduler:
     def _one_turn(self) -> Span:
         if not self._synced:
             self._join()
-        self._record()
+        self._endings.record()
         self._stay_alive()
-        pause = self._claim()
+        self._claiming = True
+        try:
+            pause = self._claim()
+        finally:
+            self._claiming = False
         if self._lost_at is not None or self._failing:
             self._tell_back()
-        return 0 if self._ended else pause
+        return 0 if self._endings.waiting else pause
 
     def _join(self) -> None:
         if not self._opened:
@@ -204,40 +238,13 @@ class Scheduler:
             member.holder, member.mode, store.name, store.reach.value, len(self._plant.definitions)
         )
 
-    # Recording ---------------------------------------------------------------------------
+    def _finish(self, batch: Sequence[Ending]) -> list[bool]:
+        return self.call(self.store.finish, batch)
 
     def _report(self, ending: Ending) -> None:
-        self._ended.append(ending)
+        self._endings.take(ending)
         if self._sleep > SOON:
             self._engine.wake()
-
-    def _record(self) -> None:
-        batch = list(self._ended)
-        if not batch:
-            return
-        accepted = self.call(self.store.finish, batch)
-        for ending, recorded in zip(batch, accepted, strict=True):
-            self._ended.popleft()
-            self._active.pop(ending.claim.run.id, None)
-            self._tell_end(ending, recorded=recorded)
-
-    def _tell_end(self, ending: Ending, *, recorded: bool) -> None:
-        if ending.result.outcome is Outcome.INTERRUPTED:
-            self._interrupted += 1
-        kind = events.RunEnded if recorded else events.ClaimLost
-        if self._bus.heard(kind):
-            self._bus.emit(kind(ending.claim, ending.result))
-
-    def _record_last(self) -> None:
-        for _ in range(LAST_TRIES):
-            try:
-                self._record()
-            except StoreUnavailableError:
-                continue
-            # The process ends here: what cannot be recorded is left to its lease.
-            except Exception as error:  # noqa: BLE001 - the reason is above
-                self._bus.emit(events.StepFailed(error))
-            return
 
     # Staying alive -----------------------------------------------------------------------
 
@@ -251,8 +258,14 @@ class Scheduler:
             self._beat()
 
     def _renew(self) -> None:
-        if self._active:
-            self.call(self.store.renew, list(self._active.values()))
+        held = self._endings.held()
+        if not held:
+            return
+        try:
+            self.call(self.store.renew, held)
+        except StoreUnavailableError:
+            self._renew_at = 0  # at the next step, not in a third of a lease: others may count
+            raise
 
     def _beat(self) -> None:
         beat = self.call(self.store.beat)
@@ -271,10 +284,12 @@ class Scheduler:
             self._hand_on(claim)
         for run in claimed.passed:
             self._tell_passed(run)
+        for task, error in claimed.unplanned:
+            self._tell_unplanned(task, error)
         return self._pause(claimed)
 
     def _hand_on(self, claim: Claim) -> None:
-        self._active[claim.run.id] = claim
+        self._endings.hold(claim)
         if self._bus.heard(events.RunClaimed):
             self._bus.emit(events.RunClaimed(claim))
         self._engine.submit(claim)
@@ -299,6 +314,11 @@ class Scheduler:
     def _tell_passed(self, run: Run) -> None:
         missed = run.outcome is Outcome.MISSED
         self._bus.emit(events.TickMissed(run) if missed else events.TickSkipped(run))
+
+    def _tell_unplanned(self, task: str, error: Exception) -> None:
+        if self._unplanned.get(task) != repr(error):
+            self._unplanned[task] = repr(error)
+            self._bus.emit(events.StepFailed(error, task))
 
     def _tell_overdue(self, claim: Claim, left_behind: int) -> None:
         self._bus.emit(events.RunOverdue(claim, left_behind))

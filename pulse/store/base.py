@@ -26,7 +26,8 @@ What every keeper promises:
    second run of a slot is refused by uniqueness. A claim that another process won is absent from
    the answer; that is no error.
 2. The planner decides (`pulse.planner.plan`), on what one consistent read has seen, outside the
-   write. Whatever opens a run moves the row's version.
+   write. Whatever opens a run moves the row's version. A row whose schedule raises is set aside
+   and told of; it keeps no other row from being claimed.
 3. A claim is good for one lease from the *start* of the claim attempt on the boot clock
    (`Claim.good_until`); the store's record of it ends one lease after the claim on the store's
    clock, which is later: a holder stops trusting its claim before others take it away. A store
@@ -97,6 +98,13 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     lease_us: Span
 
 
+class Unplanned(NamedTuple):
+    """A task whose schedule raised, and what: it is set aside, the others go on."""
+
+    task: str
+    error: Exception
+
+
 class Claimed(NamedTuple):
     """What `claim_due` won and decided.
 
@@ -107,6 +115,7 @@ class Claimed(NamedTuple):
         now: the store's clock at the call.
         wake_at: the store's next known instant of work; None when there is none. Not later than
             *now* when the limit was reached and more is due.
+        unplanned: tasks that were set aside because their schedule raised.
 
     """
 
@@ -114,6 +123,7 @@ class Claimed(NamedTuple):
     passed: Sequence[Run]
     now: Instant
     wake_at: Instant | None
+    unplanned: Sequence[Unplanned] = ()
 
 
 class Synced(NamedTuple):

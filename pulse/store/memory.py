@@ -21,7 +21,7 @@ from pulse.errors import (
 from pulse.planner import BEFORE_TIME
 from pulse.policy import OnAbandoned
 from pulse.run import Claim, Run, Trigger
-from pulse.store.base import Beat, Claimed, Reach, Synced, TaskState
+from pulse.store.base import Beat, Claimed, Reach, Synced, TaskState, Unplanned
 from pulse.store.decide import (
     LEASE_OVER,
     UNWANTED,
@@ -188,7 +188,7 @@ class MemoryStore:
             wake_at = self._next_work(now)
         if len(turn.claims) > 1:
             turn.claims.sort(key=_fire_time)
-        return Claimed(turn.claims, turn.passed, now, wake_at)
+        return Claimed(turn.claims, turn.passed, now, wake_at, turn.unplanned)
 
     def _claim_unheld(self, turn: Turn) -> None:
         ledger = self._ledger
@@ -213,7 +213,12 @@ class MemoryStore:
             if row.cursor.next_fire != entry >> ORDER_BITS or row.paused or row.withdrawn:
                 heappop(due)
                 continue
-            decided = decide_row(row, now)
+            try:
+                decided = decide_row(row, now)
+            # One bad schedule must not keep the other tasks from being claimed.
+            except Exception as error:  # noqa: BLE001 - the reason is above
+                turn.unplanned.append(Unplanned(row.definition.name, error))
+                decided = None
             if decided is None:
                 row.parked = True
                 heappop(due)

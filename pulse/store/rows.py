@@ -75,7 +75,7 @@ class DueHeap:
         while entries:
             fire_time, row = entries[0] >> ORDER_BITS, self.rows[entries[0] & ORDER_MASK]
             if not is_stale(row, fire_time):
-                if fire_time > now or decide_row(row, now) is not None:
+                if fire_time > now or _has_work(row, now):
                     return fire_time
                 row.parked = True
             heappop(entries)
@@ -85,6 +85,14 @@ class DueHeap:
 def is_stale(row: Row, fire_time: Instant) -> bool:
     """Return whether the row has left that fire time behind, or takes no part now."""
     return row.cursor.next_fire != fire_time or row.paused or row.withdrawn
+
+
+def _has_work(row: Row, now: Instant) -> bool:
+    try:
+        return decide_row(row, now) is not None
+    # The next claim tells of it, and sets the row aside.
+    except Exception:  # noqa: BLE001 - the reason is above
+        return True
 
 
 def decide_row(row: Row, now: Instant) -> Plan | None:

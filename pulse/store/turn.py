@@ -12,7 +12,7 @@ from pulse.store.decide import passed_run
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.planner import Opened, Passed, Plan
-    from pulse.store.base import Member
+    from pulse.store.base import Member, Unplanned
     from pulse.store.ledger import Ledger
     from pulse.store.rows import Row
 
@@ -30,6 +30,7 @@ class Turn:
         "limit",
         "now",
         "passed",
+        "unplanned",
     )
 
     def __init__(
@@ -51,6 +52,7 @@ class Turn:
         self.limit: int = limit
         self.claims: list[Claim] = []
         self.passed: list[Run] = []
+        self.unplanned: list[Unplanned] = []
 
     def record(self, row: Row, decided: Plan) -> None:
         """Write down what the planner decided for a row."""

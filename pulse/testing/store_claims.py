@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse.clock import SECOND
 from pulse.run import Outcome, Trigger, run_id
+from pulse.task import define
 from pulse.testing.clock import NOON
 from pulse.testing.fleet import EVERY, LEASE_S, Fleet, make_task
 from pulse.testing.store_part import ContractPart
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pulse.clock import Instant
+    from pulse.schedule.base import Due
+
+
+class BrokenSchedule:
+    """A schedule that knows its first fire time and breaks at the next."""
+
+    def first(self, seen: Instant) -> Instant:
+        """Return the only fire time."""
+        return seen + EVERY * SECOND
+
+    def next_after(self, after: Instant, *, anchor: Instant) -> Instant:
+        """Break."""
+        raise ArithmeticError(f"no more after {after}, from {anchor}")
+
+    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:
+        """Break."""
+        raise ArithmeticError(f"none from {first} to {until}, from {anchor}")
+
+    def next(self, after: datetime) -> datetime:
+        """Break."""
+        raise ArithmeticError(f"no more after {after}")
+
+    def spell(self) -> dict[str, str]:
+        """Return words that no other schedule has."""
+        return {"interval": "broken"}
 
 
 class ClaimContract(ContractPart):
@@ -64,6 +96,19 @@ class ClaimContract(ContractPart):
         assert claimed.wake_at is not None
         assert claimed.wake_at <= claimed.now
         assert len(process.claim(2).claims) == 1
+
+    def test_a_schedule_that_raises_keeps_no_other_task_from_running(self, fleet: Fleet) -> None:
+        """Its task is set aside and told of; what else is due is claimed, and nothing is lost."""
+        process = fleet.join(None)
+        broken = msgspec.structs.replace(define("bad", make_task()), schedule=BrokenSchedule())
+        process.store.sync({"bad": broken, "good": define("good", make_task())})
+        fleet.clock.forward(EVERY)
+        claimed = process.claim()
+        assert [claim.run.task for claim in claimed.claims] == ["good"]
+        assert [(one.task, type(one.error)) for one in claimed.unplanned] == [
+            ("bad", ArithmeticError)
+        ]
+        assert claimed.wake_at == claimed.now + EVERY * SECOND
 
     def test_claims_come_in_order_of_fire_time(self, fleet: Fleet) -> None:
         """The tick that has waited longest comes first."""

@@ -270,6 +270,21 @@ def test_settle_tells_of_a_redirection_without_location() -> None:
     assert "no Location header" in settle(Reply(304, "304 Not Modified")).message
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(302, "302 Found", location="/caf\udcc3\0" + "x" * 10_000),
+        Reply(404, "404 \udcc3\0" + "x" * 10_000),
+    ],
+    ids=["Location", "status line"],
+)
+def test_settle_keeps_only_words_that_every_store_can_hold(reply: Reply) -> None:
+    """What an app did not encode as PEP 3333 wants must not keep its run from the history."""
+    message = settle(reply).message
+    assert "\0" not in message
+    assert len(message.encode()) < 9_000
+
+
 def test_settle_shows_the_body_of_a_failure() -> None:
     """Its first 2 KiB are text, whatever the bytes."""
     settled = settle(Reply(500, "500 Oops", b"caf\xc3\xa9 \xff\0"))

@@ -12,9 +12,10 @@ from pulse.engine.inline import InlineEngine
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import PulseError, StoreInUseError, StoreUnavailableError
 from pulse.handle import Handle, NotServingError
-from pulse.run import Outcome, Trigger
+from pulse.run import Claim, Ending, Outcome, Trigger
 from pulse.runner import Runner
 from pulse.scheduler import LONGEST_SLEEP, Plant, Scheduler
+from pulse.store.base import Claimed, Unplanned
 from pulse.store.member import this_member
 from pulse.store.memory import MemoryStore
 from pulse.task import Task, define
@@ -31,6 +32,21 @@ class FaultyStore:
         self._store = store
         self.error: Exception | None = None
         self.asked = 0
+        self.called: list[str] = []
+        self.chokes_on = ""
+        self.answers: dict[str, object] = {}
+        self.meanwhile: dict[str, Callable[[], None]] = {}
+        self._failing: dict[str, Exception | None] = {}
+
+    def fail(self, name: str, error: Exception | None) -> None:
+        """Let calls of one method raise; None lets them succeed again."""
+        self._failing[name] = error
+
+    def finish(self, endings: list[Ending]) -> list[bool]:
+        """Record the endings, unless the words of one are not to the store's taste."""
+        if any(self.chokes_on and self.chokes_on in one.result.message for one in endings):
+            raise ValueError(self.chokes_on)
+        return self.__getattr__("finish")(endings)
 
     def __getattr__(self, name: str) -> object:
         member = getattr(self._store, name)
@@ -39,11 +55,32 @@ class FaultyStore:
 
         def call(*args: object, **kwargs: object) -> object:
             self.asked += 1
-            if self.error is not None:
-                raise self.error
+            self.called.append(name)
+            error = self.error or self._failing.get(name)
+            if error is not None:
+                raise error
+            self.meanwhile.pop(name, lambda: None)()
+            if name in self.answers:
+                return self.answers[name]
             return member(*args, **kwargs)
 
         return call
+
+
+class HeldEngine(InlineEngine):
+    """An engine whose runs end when the test says so."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.held: list[Claim] = []
+
+    def submit(self, claim: Claim) -> None:
+        """Keep the claim."""
+        self.held.append(claim)
+
+    def end(self, claim: Claim) -> None:
+        """Perform the claim, and report it."""
+        super().submit(claim)
 
 
 class Bench:
@@ -78,7 +115,7 @@ class Bench:
         self.paths.append(environ["PATH_INFO"])
         self.view()
         start_response("200 OK", [])
-        return []
+        return [b"said ", environ["PATH_INFO"].encode()]
 
     def forward(self, seconds: float) -> None:
         """Let time pass and do the steps that a loop would."""
@@ -216,6 +253,115 @@ def test_what_keeps_the_store_from_opening_is_raised() -> None:
         bench.scheduler.open()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("unforeseen"), StoreInUseError("taken")])
+def test_a_start_that_fails_leaves_no_slots_behind(error: Exception) -> None:
+    """Whatever keeps the store from opening, the engine has been stopped."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    engine = InlineEngine(bench.clock)
+    bench.store.error = error
+    with pytest.raises(type(error)):
+        Scheduler(bench.plant({}, engine)).open()
+    assert engine.free() == 0
+
+
+def test_a_start_that_fails_after_the_store_was_opened_closes_it() -> None:
+    """A member that will never beat is not left on the list."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    bench.store.fail("sync", RuntimeError("unforeseen"))
+    with pytest.raises(RuntimeError):
+        bench.scheduler.open()
+    bench.store.open(bench.plant({}, None).member)
+
+
+def test_an_end_that_cannot_be_recorded_keeps_no_other_from_it() -> None:
+    """Both runs of a batch are in the history, the one in question without its words."""
+    bench = Bench(bad=Task(action="bad", interval=60), good=Task(action="good", interval=60))
+    bench.scheduler.open()
+    bench.store.chokes_on = "bad"
+    bench.forward(60)
+    assert {run.outcome for run in bench.store.runs()} == {Outcome.SUCCEEDED}
+    assert bench.store.runs(task="bad")[0].message == "what it said could not be recorded"
+    assert bench.store.runs(task="good")[0].message == "said /good"
+
+
+def test_an_end_that_cannot_be_recorded_at_all_is_told_and_left(bench: Bench) -> None:
+    """It is told with the task's name, and the loop goes on."""
+    error = RuntimeError("unforeseen")
+    bench.store.fail("finish", error)
+    bench.forward(60)
+    assert [(event.task, event.error) for event in bench.seen.of(events.StepFailed)] == [
+        ("cleanup", error)
+    ]
+    assert bench.scheduler.step() > 0
+
+
+def test_a_claim_that_is_kept_outlives_the_end_of_a_lost_one() -> None:
+    """A second attempt in the same process is renewed when the first one ends late."""
+    tasks = {"work": Task(action="work", interval=3600, run_at_start=True, on_abandoned="rerun")}
+    bench = Bench(**tasks)
+    engine = HeldEngine(bench.clock)
+    scheduler = Scheduler(bench.plant(tasks, engine))
+    scheduler.open()
+    scheduler.step()
+    (first,) = engine.held
+    for _ in range(4):
+        bench.clock.forward(10)
+        bench.store.beat()
+    scheduler.step()
+    engine.end(first)
+    for _ in range(5):
+        bench.clock.forward(10)
+        scheduler.step()
+    assert [claim.run.attempt for claim in engine.held] == [1, 2]
+
+
+def test_a_renewal_that_failed_is_tried_at_the_next_step() -> None:
+    """A store that was busy for a moment does not cost a third of the lease."""
+    tasks = {"work": Task(action="work", interval=3600, run_at_start=True)}
+    bench = Bench(**tasks)
+    scheduler = Scheduler(bench.plant(tasks, HeldEngine(bench.clock)))
+    scheduler.open()
+    scheduler.step()
+    bench.clock.forward(10)
+    bench.store.fail("renew", StoreUnavailableError("busy"))
+    scheduler.step()
+    bench.store.fail("renew", None)
+    bench.store.called.clear()
+    scheduler.step()
+    assert "renew" in bench.store.called
+
+
+def test_a_claim_on_its_way_is_drained_like_the_others() -> None:
+    """A stop in the middle of a claim lets its run begin, and waits for it."""
+    tasks = {"work": Task(action="work", interval=3600, run_at_start=True)}
+    bench = Bench(**tasks)
+    scheduler = Scheduler(bench.plant(tasks, ThreadEngine(bench.clock)))
+    ending = threading.Thread(target=scheduler.stop, args=(10 * SECOND,))
+
+    def stop_meanwhile() -> None:
+        ending.start()
+        ending.join(0.1)
+
+    bench.store.meanwhile["claim_due"] = stop_meanwhile
+    scheduler.start()
+    ended = bench.seen.wait_for(events.RunEnded)
+    ending.join(10)
+    assert [event.result.outcome for event in ended] == [Outcome.SUCCEEDED]
+
+
+def test_a_schedule_that_raises_is_told_once_with_its_task(bench: Bench) -> None:
+    """However often the store tells of it, people are told once."""
+    error = RuntimeError("no such month")
+    now = bench.clock.wall()
+    claimed = Claimed((), (), now, None, [Unplanned("cleanup", error)])
+    bench.store.answers["claim_due"] = claimed
+    bench.forward(1)
+    bench.forward(1)
+    assert [(event.task, event.error) for event in bench.seen.of(events.StepFailed)] == [
+        ("cleanup", error)
+    ]
+
+
 def test_a_run_whose_claim_was_lost_is_told_apart(bench: Bench) -> None:
     """A process that was away for longer than its lease hears that its record was refused."""
 
@@ -251,9 +397,10 @@ def test_stopping_in_an_outage_gives_up_after_a_few_tries(bench: Bench) -> None:
     bench.clock.forward(60)
     bench.scheduler.step()
     bench.store.asked = 0
-    with pytest.raises(StoreUnavailableError):
-        bench.scheduler.stop(0)
+    bench.scheduler.stop(0)
     assert bench.store.asked == 4
+    assert [event.error for event in bench.seen.of(events.StepFailed)] == [bench.store.error]
+    assert len(bench.seen.of(events.SchedulerStopped)) == 1
 
 
 def test_an_error_in_the_last_record_is_told(bench: Bench) -> None:

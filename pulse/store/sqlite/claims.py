@@ -11,6 +11,7 @@ import msgspec
 
 from pulse.planner import Cursor, plan
 from pulse.run import Claim, Outcome, Run, run_id
+from pulse.store.base import Unplanned
 from pulse.store.decide import passed_run, plan_resumed
 from pulse.store.sqlite.records import COLUMNS, insert_runs, read_run, run_of, trim_history
 
@@ -81,6 +82,7 @@ class Reading(NamedTuple):
     intents: Sequence[Intent]
     unheld: Sequence[Run]
     wake_at: Instant | None
+    unplanned: Sequence[Unplanned]
 
 
 class Won(NamedTuple):
@@ -95,15 +97,16 @@ def read_due(link: Link, here: Here, *, now: Instant, limit: int) -> Reading:
     """Return what is due and what the planner says, opening at most *limit* runs."""
     unheld, next_unheld = _read_unheld(link, here, now=now, limit=limit)
     intents: list[Intent] = []
+    unplanned: list[Unplanned] = []
     room = limit - len(unheld)
     for row in _own_rows(link, here):
-        intent = _plan_row(here, row, now)
+        intent = _plan_row(here, row, now, unplanned)
         if row[0] > now or (room <= 0 and intent is not None):
-            return Reading(intents, unheld, earliest(row[0], next_unheld))
+            return Reading(intents, unheld, earliest(row[0], next_unheld), unplanned)
         if intent is not None:
             intents.append(intent)
             room -= intent.plan.opened is not None
-    return Reading(intents, unheld, next_unheld)
+    return Reading(intents, unheld, next_unheld, unplanned)
 
 
 def _own_rows(link: Link, here: Here) -> Iterator[tuple[Any, ...]]:
@@ -120,11 +123,18 @@ def _merged(
     return found[0] if len(found) == 1 else heapq.merge(*found, key=key)
 
 
-def _plan_row(here: Here, row: tuple[Any, ...], now: Instant) -> Intent | None:
+def _plan_row(
+    here: Here, row: tuple[Any, ...], now: Instant, unplanned: list[Unplanned]
+) -> Intent | None:
     next_fire, key, task, place, _, anchor, floor, resumed_at, version, skip_id, running = row
     definition = here.definitions[task]
     cursor = Cursor(anchor, next_fire, floor)
-    decided = plan_resumed(definition, cursor, resumed_at=resumed_at, running=running, now=now)
+    try:
+        decided = plan_resumed(definition, cursor, resumed_at=resumed_at, running=running, now=now)
+    # One bad schedule must not keep the other tasks from being claimed.
+    except Exception as error:  # noqa: BLE001 - the reason is above
+        unplanned.append(Unplanned(task, error))
+        return None
     if decided is None:
         return None
     return Intent(key, version, definition, place, skip_id, running, decided)
@@ -206,7 +216,11 @@ def _next_work(intent: Intent, now: Instant) -> Instant | None:
     if moved.next_fire is None or moved.next_fire > now:
         return moved.next_fire
     running = intent.running + (intent.plan.opened is not None)
-    waits = plan(intent.definition, moved, running, now) is None
+    try:
+        waits = plan(intent.definition, moved, running, now) is None
+    # The next look tells of it: what this one has won stands.
+    except Exception:  # noqa: BLE001 - the reason is above
+        waits = False
     return None if waits else moved.next_fire
 
 

@@ -225,10 +225,10 @@ class SqliteStore:
         here = self._here_now()
         reading = self._read(lambda link: read_due(link, here, now=now, limit=limit))
         if limit <= 0 or not (reading.intents or reading.unheld):
-            return Claimed((), (), now, reading.wake_at)
+            return Claimed((), (), now, reading.wake_at, reading.unplanned)
         won = self._claim(here, reading, now=now, boot=boot)
         claims = claims_of(here, won.runs, boot + here.member.lease_us)
-        return Claimed(claims, won.passed, now, won.wake_at)
+        return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned)
 
     def _here_now(self) -> Here:
         if self._key is None:

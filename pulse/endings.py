@@ -1,0 +1,122 @@
+"""What a process holds, and the ends of its runs until the store has them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pulse import events
+from pulse.errors import StoreUnavailableError
+from pulse.run import Ending, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pulse.run import Claim
+
+    Finish = Callable[[Sequence[Ending]], Sequence[bool]]
+
+LAST_TRIES = 3
+
+
+class Endings:
+    """Keeps each claim until its end is recorded: recorded first, told after.
+
+    Args:
+        finish: records a batch of ends in the store.
+        bus: hears of each end once it is recorded, or refused.
+
+    Attributes:
+        interrupted: how many runs were interrupted so far.
+        waiting: the ends that are not recorded yet; any thread may add to them.
+
+    """
+
+    __slots__ = ("_bus", "_finish", "_held", "interrupted", "waiting")
+
+    def __init__(self, finish: Finish, bus: events.Bus) -> None:
+        self._finish = finish
+        self._bus = bus
+        self._held: dict[str, Claim] = {}
+        self.waiting: deque[Ending] = deque()
+        self.interrupted = 0
+
+    def hold(self, claim: Claim) -> None:
+        """Note that this process has won *claim*."""
+        self._held[claim.run.id] = claim
+
+    def held(self) -> Sequence[Claim]:
+        """Return the claims whose leases have to be renewed."""
+        return list(self._held.values())
+
+    def take(self, ending: Ending) -> None:
+        """Note an end, to be recorded with those that come at the same time."""
+        self.waiting.append(ending)
+
+    def record(self) -> None:
+        """Record what has ended.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; what is not recorded waits.
+
+        """
+        batch = list(self.waiting)
+        if not batch:
+            return
+        try:
+            self._record_all(batch)
+        except StoreUnavailableError:
+            raise
+        # One end that the store chokes on must not keep the others from their records.
+        except Exception:  # noqa: BLE001 - the reason is above
+            for ending in batch:
+                self._record_one(ending)
+
+    def record_last(self) -> None:
+        """Record what is left; the process ends, and what cannot be recorded has its lease."""
+        for _ in range(LAST_TRIES):
+            try:
+                self.record()
+            except StoreUnavailableError:
+                continue
+            return
+
+    def _record_all(self, batch: Sequence[Ending]) -> None:
+        accepted = self._finish(batch)
+        for ending, recorded in zip(batch, accepted, strict=True):
+            self._strike_off(ending.claim)
+            self._tell(ending, recorded=recorded)
+
+    def _record_one(self, ending: Ending) -> None:
+        """Record one end: as it is, else without its words; else it is left to its lease."""
+        for told in (ending, _without_words(ending)):
+            try:
+                self._record_all([told])
+            except StoreUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as in `record`
+                unforeseen = error
+            else:
+                return
+        self._strike_off(ending.claim)
+        self._bus.emit(events.StepFailed(unforeseen, ending.claim.run.task))
+
+    def _strike_off(self, claim: Claim) -> None:
+        self.waiting.popleft()
+        # A later attempt at the same run may have come here since this one lost its claim.
+        if self._held.get(claim.run.id) is claim:
+            del self._held[claim.run.id]
+
+    def _tell(self, ending: Ending, *, recorded: bool) -> None:
+        if ending.result.outcome is Outcome.INTERRUPTED:
+            self.interrupted += 1
+        kind = events.RunEnded if recorded else events.ClaimLost
+        if self._bus.heard(kind):
+            self._bus.emit(kind(ending.claim, ending.result))
+
+
+def _without_words(ending: Ending) -> Ending:
+    bare = msgspec.structs.replace(ending.result, message="what it said could not be recorded")
+    return Ending(ending.claim, bare)
