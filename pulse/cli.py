@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,8 @@ class Findings(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* name, and return the exit status."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):  # names hold what a terminal may not be able to show
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.path.insert(0, "")  # as servers do, for what the file's sections use
     findings = check(
         Path(options.file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import runpy
 import sys
 from typing import TYPE_CHECKING
@@ -210,3 +211,14 @@ def test_python_m_pulse_is_the_command(
         runpy.run_module("pulse", run_name="__main__")
     assert caught.value.code == 0
     assert GOOD_LINES[0] in capsys.readouterr().out
+
+
+def test_a_name_that_the_terminal_cannot_show_is_spelt_out(
+    ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of a good file does not fail for its names."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    status = main(["check", str(ini(FILTER.replace(".cleanup.", ".zürich.")))])
+    sys.stdout.flush()
+    assert (status, b"\nz\\xfcrich: GET" in shown.getvalue()) == (0, True)
