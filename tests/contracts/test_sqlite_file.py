@@ -226,6 +226,54 @@ def test_a_locked_file_is_read_all_the_same(store: SqliteStore, path: Path) -> N
     assert claimed.wake_at == claimed.now + EVERY * SECOND
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_file_that_was_deleted_is_not_gone_on_with(
+    path: Path, clock: FakeClock, *, replaced: bool
+) -> None:
+    """Nothing is claimed in it; its process joins those that started with the new file."""
+    stores = [SqliteStore(path, clock, opened={}) for _ in range(2)]
+    old, new = stores
+    old.open(this_member("inline", "digest", 30 * SECOND))
+    old.sync(TASKS)
+    for file in path.parent.iterdir():
+        file.unlink()
+    if replaced:
+        new.open(this_member("inline", "digest", 30 * SECOND))
+        new.sync(TASKS)
+    clock.forward(EVERY)
+    with pytest.raises(StoreUnavailableError, match="deleted or replaced"):
+        old.claim_due(1)
+    if not replaced:
+        new.open(this_member("inline", "digest", 30 * SECOND))
+        new.sync(TASKS)
+    clock.forward(EVERY)
+    claims = [claim for store in stores for claim in store.claim_due(1).claims]
+    assert len(claims) == 1
+    assert len(new.members()) == 2
+    for store in stores:
+        store.close()
+
+
+def test_a_file_that_is_made_again_is_this_user_s_alone(store: SqliteStore, path: Path) -> None:
+    """No call makes a file that others may read."""
+    path.unlink()
+    with pytest.raises(StoreUnavailableError):
+        store.tasks()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [state.name for state in store.tasks()] == ["work"]
+
+
+def test_a_store_that_is_closed_after_its_file_was_deleted_makes_no_other(
+    path: Path, clock: FakeClock
+) -> None:
+    """A process that ends takes nothing over any more."""
+    store = SqliteStore(path, clock)
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    path.unlink()
+    store.close()
+    assert not path.exists()
+
+
 def test_an_outage_gives_holders_their_chance(
     store: SqliteStore, path: Path, clock: FakeClock
 ) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pulse.clock import Span
 
     Cell = str | int | bytes | float | None
+    Identity = tuple[int, int]
 
 T = TypeVar("T")
 
@@ -44,13 +45,18 @@ class _Texts(dict[str, str]):
         return real
 
 
+class FileReplacedError(StoreUnavailableError):
+    """The file was deleted or replaced while it was open; `open` goes on with what is there."""
+
+
 class Link:
-    """One connection that speaks of one application's tables."""
+    """One connection that speaks of one application's tables, and the file it leads to."""
 
-    __slots__ = ("_texts", "raw")
+    __slots__ = ("_texts", "origin", "raw")
 
-    def __init__(self, raw: sqlite3.Connection, texts: _Texts) -> None:
+    def __init__(self, raw: sqlite3.Connection, texts: _Texts, origin: Identity | None) -> None:
         self.raw: sqlite3.Connection = raw
+        self.origin: Identity | None = origin
         self._texts = texts
 
     def run(self, text: str, values: Sequence[Cell] = ()) -> sqlite3.Cursor:
@@ -77,12 +83,14 @@ class SqliteFile:
         self._texts = _Texts(prefix)
         self._tries = max(1, patience_us // BUSY_WAIT)
         self._idle: deque[Link] = deque()
+        self._origin: Identity | None = None
         self._pid = 0
 
     def open(self) -> None:
         """Make folder and file where they are not there yet, and try a first connection."""
+        self.close()
         try:
-            self._make()
+            self._origin = self._make()
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         self._pid = os.getpid()
@@ -102,11 +110,15 @@ class SqliteFile:
         """Do *work* with the write lock, and commit; an exception leaves everything as it was."""
         return self._call("BEGIN IMMEDIATE", work)
 
-    def _make(self) -> None:
+    def _make(self) -> Identity:
         folder = self.path.parent
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        made = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            return _identity(os.fstat(made))
+        finally:
+            os.close(made)
 
     def _call(self, begin: str, work: Callable[[Link], T]) -> T:
         for tries_left in reversed(range(self._tries)):
@@ -137,19 +149,33 @@ class SqliteFile:
     def _take(self) -> Link:
         if self._pid != os.getpid():
             raise StoreUnavailableError(f"{self.path}: the store is not open in this process")
+        self._refuse_replaced()
         with contextlib.suppress(IndexError):
             return self._idle.pop()
         return self._connect()
 
+    def _refuse_replaced(self) -> None:
+        # A connection goes on with a deleted file, as if nothing had happened, while processes
+        # that start later use another: each would run every tick.
+        try:
+            found = _identity(self.path.stat())
+        except OSError:
+            found = None
+        if found != self._origin:
+            raise FileReplacedError(f"{self.path}: it was deleted or replaced while it was open")
+
     def _give_back(self, link: Link, *, sound: bool) -> None:
-        if sound and self._pid and len(self._idle) < MOST_IDLE:
+        mine = self._pid and link.origin == self._origin
+        if sound and mine and len(self._idle) < MOST_IDLE:
             self._idle.append(link)
         else:
             link.raw.close()
 
     def _connect(self) -> Link:
+        origin = self._origin
         raw = sqlite3.connect(
-            self.path,
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
             timeout=BUSY_WAIT / SECOND,
             isolation_level=None,
             check_same_thread=False,
@@ -159,7 +185,11 @@ class SqliteFile:
         except BaseException:
             raw.close()
             raise
-        return Link(raw, self._texts)
+        return Link(raw, self._texts, origin)
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
 
 
 def _prepare(raw: sqlite3.Connection) -> None:

@@ -21,7 +21,7 @@ from pulse.store.decide import place_of
 from pulse.store.sqlite.claims import Here, claims_of, read_due, write_claims
 from pulse.store.sqlite.configs import UNKNOWN, add_config, config_of, read_standing
 from pulse.store.sqlite.deploys import Deploys
-from pulse.store.sqlite.file import SqliteFile
+from pulse.store.sqlite.file import FileReplacedError, SqliteFile
 from pulse.store.sqlite.members import (
     Watches,
     abandon_runs,
@@ -160,7 +160,7 @@ class SqliteStore:
         holder = self._here.member.holder
         if not self._visits:
             with contextlib.suppress(StoreUnavailableError):
-                self._write(lambda link: drop_member(link, holder))
+                self._file.write(lambda link: drop_member(link, holder))
         self._leave()
 
     def _leave(self) -> None:
@@ -180,9 +180,18 @@ class SqliteStore:
             raise StoreUnavailableError(f"{self.path}: the store is not open")
         try:
             return call(work)
-        except StoreUnavailableError:
+        except StoreUnavailableError as error:
             self._watches.forget()
+            if isinstance(error, FileReplacedError):
+                self._rejoin()
             raise
+
+    def _rejoin(self) -> None:
+        """Go on with the file that is there now, as every process does that starts from now on."""
+        self._file.open()
+        self._make_tables()
+        if not self._visits:
+            self.sync(self._here.definitions)
 
     # Tasks -------------------------------------------------------------------------------
 
