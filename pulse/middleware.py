@@ -104,6 +104,8 @@ def _passing(app: WSGIApplication, assembly: Assembly, arrangement: Arrangement)
             or "HTTP_X_PULSE_ATTEMPT" in environ
             or "HTTP_X_PULSE_TRIGGER" in environ
         ):
+            if is_run(environ):  # of a pulse further out, whose handle it has
+                return app(environ, start_response)
             _drop_forged(environ)
         if arrangement.pending:
             arrangement.first_request(environ)
@@ -129,6 +131,5 @@ def pulse_filter_app_factory(
 
 def _drop_forged(environ: WSGIEnvironment) -> None:
     """Take pulse's headers from a request that is not pulse's own."""
-    if not is_run(environ):
-        for name in PULSE_HEADERS:
-            environ.pop(name, None)
+    for name in PULSE_HEADERS:
+        environ.pop(name, None)

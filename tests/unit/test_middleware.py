@@ -62,6 +62,14 @@ def test_the_headers_of_a_run_pass_a_second_pulse() -> None:
     assert seen["HTTP_X_PULSE_TASK"] == "cleanup"
 
 
+def test_a_run_passes_a_second_pulse_with_the_handle_of_its_own() -> None:
+    """Its view asks the pulse that sent it, also where another one lies between."""
+    handle = Handle()
+    sent = {"pulse.run": a_run(), "pulse.scheduler": handle, "HTTP_X_PULSE_TASK": "cleanup"}
+    status, seen = ask(built(guard=True), "/sessions/cleanup", **sent)
+    assert (status, seen["pulse.scheduler"]) == ("200 OK", handle)
+
+
 def test_the_app_finds_the_handle_in_every_request() -> None:
     """`environ["pulse.scheduler"]` is there on ordinary requests too."""
     app = built()
