@@ -53,7 +53,7 @@ class Assembly:
         self._clock = clock
         self._scheduler: Scheduler | None = None
         self._serving: Callable[[], bool] = lambda: True
-        subscribe_log(self.bus)
+        subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
 
     def ask(self, serving: Callable[[], bool]) -> None:

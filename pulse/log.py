@@ -2,8 +2,9 @@
 
 One line a run: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. A failed
 run is a WARNING and goes on with what it said, indented, so that no reply can forge a line. A
-store outage is one ERROR and an INFO at its end. JSON loggers find the same facts in the record's
-attributes, which all begin with `pulse_`.
+store outage is one ERROR and an INFO at its end. Under an overload that lasts, ten lines a minute
+tell of missed ticks, and one says that there are more. JSON loggers find the same facts in the
+record's attributes, which all begin with `pulse_`.
 
 Nothing is installed: where no logging is set up, `logging.lastResort` shows warnings on stderr.
 """
@@ -15,11 +16,12 @@ import os
 from typing import TYPE_CHECKING
 
 from pulse import events
-from pulse.clock import SECOND, Span, rfc3339
+from pulse.clock import SECOND, Span, SystemClock, rfc3339
 from pulse.convert import spell_span
 from pulse.run import Outcome
 
 if TYPE_CHECKING:
+    from pulse.clock import Clock
     from pulse.run import Claim, Result, Run
 
     Extra = dict[str, object]
@@ -29,6 +31,8 @@ _SUCCEEDED = Outcome.SUCCEEDED
 _BODY_LINES = 5
 _LONGEST_LINE = 400
 _TENTHS: Span = 10_000
+_MISSED_LINES = 10
+_MISSED_WINDOW: Span = 60 * SECOND
 _REACH = {
     "process": "each tick runs once in this process, and in every other one too",
     "host": "each tick runs once on this host",
@@ -36,14 +40,14 @@ _REACH = {
 }
 
 
-def subscribe_log(bus: events.Bus) -> None:
+def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     """Let everything that happens on *bus* be logged."""
     bus.subscribe(events.RunEnded, run_ended)
     bus.subscribe(events.RunClaimed, run_claimed)
     bus.subscribe(events.RunOverdue, run_overdue)
     bus.subscribe(events.RunAbandoned, run_abandoned)
     bus.subscribe(events.ClaimLost, claim_lost)
-    bus.subscribe(events.TickMissed, tick_missed)
+    bus.subscribe(events.TickMissed, MissedLines(clock or SystemClock()))
     bus.subscribe(events.TickSkipped, tick_skipped)
     bus.subscribe(events.StoreLost, store_lost)
     bus.subscribe(events.StoreBack, store_back)
@@ -97,11 +101,35 @@ def claim_lost(event: events.ClaimLost) -> None:
     _log.warning(text, extra=_facts_of_end(event.claim, event.result))
 
 
-def tick_missed(event: events.TickMissed) -> None:
-    """WARNING: nobody was there in time."""
+class MissedLines:
+    """WARNING: nobody was there in time; DEBUG for what is more than ten lines a minute."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: Span = 0
+        self._left = 0
+
+    def __call__(self, event: events.TickMissed) -> None:
+        """Log the missed fire times of one task."""
+        now = self._clock.boot()
+        if now >= self._until:
+            self._until, self._left = now + _MISSED_WINDOW, _MISSED_LINES
+        level = logging.WARNING if self._left > 0 else logging.DEBUG
+        if _log.isEnabledFor(level):
+            tick_missed(event, level)
+        if self._left == 0:
+            _log.warning(
+                "more ticks are missed than are told here: for a minute the history alone names them"
+            )
+        self._left -= 1
+
+
+def tick_missed(event: events.TickMissed, level: int) -> None:
+    """One line for the fire times that were missed together."""
     run = event.run
     text = f"{_tick(run)} missed: {_fire_times(run)} passed with nobody to run it in time"
-    _log.warning(text, extra=_facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count})
+    extra = _facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count}
+    _log.log(level, text, extra=extra)
 
 
 def tick_skipped(event: events.TickSkipped) -> None:

@@ -13,6 +13,7 @@ from claims import FIRE_TIME, make_claim
 from pulse import events
 from pulse.log import length, subscribe_log, told
 from pulse.run import Outcome, Result, Trigger
+from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +28,16 @@ def pid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bus() -> events.Bus:
+def clock() -> FakeClock:
+    """The clock of the log listener."""
+    return FakeClock()
+
+
+@pytest.fixture
+def bus(clock: FakeClock) -> events.Bus:
     """A bus with the log listener on it."""
     bus = events.Bus()
-    subscribe_log(bus)
+    subscribe_log(bus, clock)
     return bus
 
 
@@ -200,6 +207,32 @@ def test_missed_ticks_are_one_warning_with_their_count(say: Say, count: int, wor
     assert record.getMessage() == (
         f"cleanup 2026-11-23T07:00:00Z missed: {words} with nobody to run it in time"
     )
+
+
+def test_an_overload_is_told_in_a_few_lines_a_minute(
+    bus: events.Bus, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand overloaded tasks make ten lines and one that says so, and again a minute later."""
+    caplog.set_level(logging.INFO, "pulse")
+    missed = events.TickMissed(make_claim().run)
+    for _ in range(2):
+        for _ in range(1_000):
+            bus.emit(missed)
+        clock.forward(60)
+    assert len(caplog.records) == 22
+    assert caplog.messages[10] == caplog.messages[21]
+    assert caplog.messages[10].startswith("more ticks are missed")
+
+
+def test_what_an_overload_leaves_out_is_there_for_who_debugs(
+    bus: events.Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG there is a line for each."""
+    caplog.set_level(logging.DEBUG, "pulse")
+    missed = events.TickMissed(make_claim().run)
+    for _ in range(12):
+        bus.emit(missed)
+    assert sum("cleanup" in message for message in caplog.messages) == 12
 
 
 def test_skipped_ticks_are_told_at_info(say: Say) -> None:
