@@ -39,7 +39,8 @@ class Fleet:
             "--pythonpath",
             str(Path(__file__).parents[1] / "harness"),
         ]
-        command = [sys.executable, "-m", "gunicorn", "-w", "4", *bind, *self._arguments]
+        command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "-w", "4", *bind]
+        command += self._arguments
         environ = {
             "EVIDENCE": str(self.evidence),
             "NAP": str(self._nap),
