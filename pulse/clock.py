@@ -51,7 +51,7 @@ class SystemClock:
 
 def instant_of(moment: datetime) -> Instant:
     """Return the instant of an aware datetime; a naive one is an error."""
-    if moment.tzinfo is None or moment.utcoffset() is None:
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise BadValueError("a datetime with a time zone", moment)
     return (moment - EPOCH) // _MICROSECOND
 

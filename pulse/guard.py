@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from pulse.errors import ConfigError, shown
+from pulse.errors import BadValueError, ConfigError, shown
 from pulse.run import Run
 from pulse.spelling import read, resolve, stem, stems
 
@@ -128,8 +128,16 @@ def is_run(environ: Mapping[str, object]) -> bool:
 
     The proof is the object that pulse puts into the environ; everything that comes over the wire
     is text.
+
+    Raises:
+        BadValueError: it is a framework's request, say, and no environ.
+
     """
-    return isinstance(environ.get("pulse.run"), Run)
+    try:
+        return isinstance(environ.get("pulse.run"), Run)
+    except AttributeError:
+        expected = "the environ of a request, such as request.environ"
+        raise BadValueError(expected, environ) from None
 
 
 def _spellings(script: str, path: str) -> Iterable[str]:

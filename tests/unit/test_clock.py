@@ -92,3 +92,10 @@ def test_a_fake_clock_s_wall_can_be_set_alone() -> None:
     clock.set_wall(datetime(2020, 1, 1, tzinfo=UTC))
     assert moment_of(clock.wall()) == datetime(2020, 1, 1, tzinfo=UTC)
     assert clock.boot() == boot
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01T00:00:00Z", 5, None], ids=repr)
+def test_what_is_no_datetime_has_no_instant(moment: object) -> None:
+    """The error says what was expected, not which attribute it lacks."""
+    with pytest.raises(BadValueError, match="expected a datetime with a time zone, got"):
+        instant_of(moment)

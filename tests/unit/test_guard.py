@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pulse.dispatch import Dispatcher
-from pulse.errors import ConfigError
+from pulse.errors import BadValueError, ConfigError
 from pulse.guard import LONGEST_PASSED, MOST_PASSED, PULSE_HEADERS, Guard, forbid, is_run
 from pulse.run import Run
 
@@ -428,3 +428,10 @@ def test_the_headers_that_outsiders_lose_are_those_that_pulse_sends() -> None:
 
     Dispatcher(app, multithread=True).call(make_claim())
     assert {name for name in sent if name.startswith("HTTP_X_PULSE_")} == set(PULSE_HEADERS)
+
+
+@pytest.mark.parametrize("request_", [None, object()], ids=["none", "request"])
+def test_what_is_no_environ_is_told_of(request_: object) -> None:
+    """Whoever passes the framework's request learns what to pass instead."""
+    with pytest.raises(BadValueError, match=r"expected the environ .* request\.environ, got"):
+        is_run(request_)
