@@ -119,7 +119,7 @@ class MissedLines:
             tick_missed(event, level)
         if self._left == 0:
             _log.warning(
-                "more ticks are missed than are told here: for a minute the history alone names them"
+                "more ticks are missed than are told here: for a minute only the history names them"
             )
         self._left -= 1
 

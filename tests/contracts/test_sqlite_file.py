@@ -263,6 +263,21 @@ def test_a_file_that_is_made_again_is_this_user_s_alone(store: SqliteStore, path
     assert [state.name for state in store.tasks()] == ["work"]
 
 
+def test_an_application_that_changes_its_folder_keeps_its_file(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is relative means what it meant when the store was built."""
+    path.parent.mkdir()
+    monkeypatch.chdir(path.parent)
+    store = SqliteStore(path.name, clock)
+    monkeypatch.chdir(path.parent.parent)
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    monkeypatch.chdir("/")
+    assert [member.mode for member in store.members()] == ["inline"]
+    assert path.exists()
+    store.close()
+
+
 def test_a_store_that_is_closed_after_its_file_was_deleted_makes_no_other(
     path: Path, clock: FakeClock
 ) -> None:

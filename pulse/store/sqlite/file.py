@@ -79,7 +79,7 @@ class SqliteFile:
     """
 
     def __init__(self, path: Path, *, prefix: str, patience_us: Span) -> None:
-        self.path = path
+        self.path: Path = path.absolute()  # the application may change its directory
         self._texts = _Texts(prefix)
         self._tries = max(1, patience_us // BUSY_WAIT)
         self._idle: deque[Link] = deque()
@@ -174,7 +174,7 @@ class SqliteFile:
     def _connect(self) -> Link:
         origin = self._origin
         raw = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw",
+            f"{self.path.as_uri()}?mode=rw",
             uri=True,
             timeout=BUSY_WAIT / SECOND,
             isolation_level=None,
