@@ -42,7 +42,8 @@ class ThreadEngine:
         self._clock = clock
         self._loop = LoopThread()
         self._roll = Roll(0)
-        self._started = self._ending = False
+        self._started = False
+        self._drain_s = 0.0
         self._threads = 0
         self._quota: int | None = None
 
@@ -54,32 +55,43 @@ class ThreadEngine:
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
         self._alarm = threading.Event()
-        self._drained, self._gone, self._stopped = (threading.Event() for _ in range(3))
+        self._asked, self._drained, self._gone, self._stopped = (
+            threading.Event() for _ in range(4)
+        )
         self._loop.open()
         self._roll = Roll(concurrency)
         self._started = True
         spawn(self._watch, "pulse-watch")
+        spawn(self._end, "pulse-end")
         for _ in range(concurrency):
             self._threads += 1
             spawn(self._serve, "pulse-run")
 
     def stop(self, drain_us: Span) -> None:
-        """Let runs end for that long; report the others `interrupted`, though they go on."""
+        """Let runs end for that long; report the others `interrupted`, though they go on.
+
+        The stopping itself is done by a thread of the engine's own: a second Ctrl-C may hit any
+        line here, and must not leave it half done.
+        """
         if not self._started:
             return
+        again = self._asked.is_set()
+        if not again:
+            self._drain_s = drain_us / SECOND
+        self._asked.set()
+        if again and not self._stopped.wait(drain_us / SECOND):
+            self._drained.set()
+        self._stopped.wait()
+
+    def _end(self) -> None:
+        self._asked.wait()
         with self._lock:
-            first, self._ending = not self._ending, True
             self._roll.open = False
             busy = self._roll.busy()
-        if not first:
-            self._stopped.wait()
-            return
-        try:
-            if busy:
-                self._drained.wait(drain_us / SECOND)
-        finally:  # a second Ctrl-C cuts the drain short, and stops again
-            self._dismiss()
-            self._stopped.set()
+        if busy:
+            self._drained.wait(self._drain_s)
+        self._dismiss()
+        self._stopped.set()
 
     def _dismiss(self) -> None:
         with self._lock:

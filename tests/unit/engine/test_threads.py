@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pulse.clock import SECOND, SystemClock
+from pulse.engine.base import Work
 from pulse.engine.threads import ThreadEngine
 from pulse.run import Outcome, Result
 from pulse.testing.behaviour import make_claim
 from pulse.testing.stage import BOUND, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+    from typing import Self
 
     from pulse.run import Claim
 
@@ -152,3 +157,41 @@ def test_runs_and_the_loop_inherit_no_context(gated: Gated) -> None:
     gated.engine.spawn_loop(lambda: gated.seen.append(word.get()))
     gated.engine.join_loop(BOUND)
     assert gated.seen == ["unset"] * 3
+
+
+class Interrupted:
+    """Raises KeyboardInterrupt at the *nth* line that runs in `stop`, as a Ctrl-C may."""
+
+    def __init__(self, nth: int) -> None:
+        self._left = nth
+        self._before = sys.gettrace()
+
+    def __enter__(self) -> Self:
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _enter(self, frame: FrameType, event: str, _: object) -> Callable | None:
+        return self._line if event == "call" and frame.f_code.co_name == "stop" else None
+
+    def _line(self, _: FrameType, event: str, __: object) -> Callable:
+        if event == "line":
+            self._left -= 1
+            if self._left == 0:
+                raise KeyboardInterrupt
+        return self._line
+
+
+@pytest.mark.parametrize("nth", range(1, 8))
+def test_a_stop_that_is_cut_short_anywhere_can_be_repeated(nth: int) -> None:
+    """A Ctrl-C at any line of `stop` leaves an engine that the next call brings to its end."""
+    engine = ThreadEngine(SystemClock())
+    engine.start(Work(lambda _: DONE, lambda _: None, lambda *_: None), concurrency=2)
+    with Interrupted(nth), suppress(KeyboardInterrupt):
+        engine.stop(0)
+    again = threading.Thread(target=engine.stop, args=(0,), daemon=True)
+    again.start()
+    again.join(BOUND / SECOND)
+    assert not again.is_alive()
