@@ -41,7 +41,7 @@ class Endings:
         self._bus = bus
         self._held: dict[str, Claim] = {}
         self.waiting: deque[Ending] = deque()
-        self.interrupted = 0
+        self.interrupted: int = 0
 
     def hold(self, claim: Claim) -> None:
         """Note that this process has won *claim*."""
