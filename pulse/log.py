@@ -63,8 +63,8 @@ def run_ended(event: events.RunEnded) -> None:
     result = event.result
     level = logging.INFO if result.outcome is _SUCCEEDED else logging.WARNING
     if _log.isEnabledFor(level):
-        text = f"{ended_line(event.claim.run, result, os.getpid())}{told(result)}"
-        _log.log(level, text, extra=_facts_of_end(event.claim, result))
+        text = f"{ended_line(event.claim, result, os.getpid())}{told(result)}"
+        _say(level, text, _facts_of_end(event.claim, result))
 
 
 def run_claimed(event: events.RunClaimed) -> None:
@@ -82,7 +82,7 @@ def run_overdue(event: events.RunOverdue) -> None:
         f"{_tick(run)} is past its timeout of {timeout} and goes on, because this mode cannot "
         f"stop it; runs left behind here: {event.left_behind} [pid {os.getpid()}]"
     )
-    _log.warning(text, extra=_facts(run) | {"pulse_left_behind": event.left_behind})
+    _say(logging.WARNING, text, _facts(run) | {"pulse_left_behind": event.left_behind})
 
 
 def run_abandoned(event: events.RunAbandoned) -> None:
@@ -91,14 +91,14 @@ def run_abandoned(event: events.RunAbandoned) -> None:
     text = f"{_tick(run)} abandoned: {run.holder or 'its holder'} died or fell silent for a lease"
     if run.attempt > 1:
         text = f"{text}, attempt {run.attempt}"
-    _log.warning(text, extra=_facts(run) | {"pulse_outcome": Outcome.ABANDONED.value})
+    _say(logging.WARNING, text, _facts(run) | {"pulse_outcome": Outcome.ABANDONED.value})
 
 
 def claim_lost(event: events.ClaimLost) -> None:
     """WARNING: it did run, and history says otherwise."""
-    line = ended_line(event.claim.run, event.result, os.getpid())
+    line = ended_line(event.claim, event.result, os.getpid())
     text = f"{line}, but its claim had been lost: the store keeps what was recorded before"
-    _log.warning(text, extra=_facts_of_end(event.claim, event.result))
+    _say(logging.WARNING, text, _facts_of_end(event.claim, event.result))
 
 
 class MissedLines:
@@ -118,8 +118,9 @@ class MissedLines:
         if _log.isEnabledFor(level):
             tick_missed(event, level)
         if self._left == 0:
-            _log.warning(
-                "more ticks are missed than are told here: for a minute only the history names them"
+            _say(
+                logging.WARNING,
+                "more ticks are missed than are told here: for a minute the history alone tells",
             )
         self._left -= 1
 
@@ -129,7 +130,7 @@ def tick_missed(event: events.TickMissed, level: int) -> None:
     run = event.run
     text = f"{_tick(run)} missed: {_fire_times(run)} passed with nobody to run it in time"
     extra = _facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count}
-    _log.log(level, text, extra=extra)
+    _say(level, text, extra)
 
 
 def tick_skipped(event: events.TickSkipped) -> None:
@@ -143,7 +144,7 @@ def tick_skipped(event: events.TickSkipped) -> None:
 
 def store_lost(event: events.StoreLost) -> None:
     """ERROR: no task runs until the store is back."""
-    _log.error("the store does not answer, nothing runs until it does: %s", event.error)
+    _say(logging.ERROR, f"the store does not answer, nothing runs until it does: {event.error}")
 
 
 def store_back(event: events.StoreBack) -> None:
@@ -180,8 +181,8 @@ def scheduler_started(event: events.SchedulerStarted) -> None:
 def scheduler_stopped(event: events.SchedulerStopped) -> None:
     """INFO, or WARNING when it cost running work."""
     level = logging.WARNING if event.interrupted else logging.INFO
-    text = f"stopped; runs that did not end in time: {event.interrupted} [pid {os.getpid()}]"
-    _log.log(level, text, extra={"pulse_holder": event.holder})
+    lost = f"; runs that did not end in time: {event.interrupted}" if event.interrupted else ""
+    _say(level, f"stopped{lost} [pid {os.getpid()}]", {"pulse_holder": event.holder})
 
 
 def configs_differ(event: events.ConfigsDiffer) -> None:
@@ -195,11 +196,17 @@ def configs_differ(event: events.ConfigsDiffer) -> None:
 
 def notice(event: events.Notice) -> None:
     """WARNING: a person should know."""
-    _log.warning("%s", event.text)
+    _say(logging.WARNING, event.text)
 
 
-def ended_line(run: Run, result: Result, pid: int) -> str:
-    """Return the one line that says how a run went."""
+def _say(level: int, text: str, extra: Extra | None = None) -> None:
+    """Log a line, which says itself whose it is where no logging is set up to say it."""
+    _log.log(level, text if _log.hasHandlers() else f"pulse: {text}", extra=extra)
+
+
+def ended_line(claim: Claim, result: Result, pid: int) -> str:
+    """Return the one line that says how a run went; of a failure also what was requested."""
+    run, definition = claim.run, claim.definition
     status = f" {result.status}" if result.status else ""
     late = result.started_at - run.fire_time
     words = [
@@ -210,16 +217,21 @@ def ended_line(run: Run, result: Result, pid: int) -> str:
         words.append(f"attempt {run.attempt}")
     if run.trigger.value != "schedule":
         words.append(run.trigger.value)
+    if result.outcome is not _SUCCEEDED:
+        words.append(f"{definition.method} {_harmless(definition.path)}")
     return f"{', '.join(words)} [pid {pid}]"
 
 
 def told(result: Result) -> str:
     """Return what a run that did not succeed said, to follow its line; empty for a success.
 
-    A traceback is whole, its last line first; of a reply's body there are the first lines.
+    A traceback is whole, its last line first; of a reply's body there are the first lines, and of
+    a page of HTML the title.
     """
     if result.outcome is _SUCCEEDED or not result.message:
         return ""
+    if result.status is not None and (title := _title_of(result.message)):
+        return f": {_harmless(title)}"
     lines = [_harmless(line.expandtabs()) for line in result.message.splitlines()]
     if result.status is not None:
         lines = [line[:_LONGEST_LINE] for line in lines if line.strip()][:_BODY_LINES] or [""]
@@ -227,6 +239,12 @@ def told(result: Result) -> str:
     if summary.endswith("Traceback (most recent call last):"):
         summary, rest = _last_words(lines), lines
     return f": {summary}" + "".join(f"\n    {line}" for line in rest)
+
+
+def _title_of(body: str) -> str:
+    if not body.lstrip().startswith("<"):
+        return ""
+    return " ".join(body.partition("<title>")[2].partition("</title>")[0].split())[:_LONGEST_LINE]
 
 
 def _last_words(lines: list[str]) -> str:

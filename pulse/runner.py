@@ -89,7 +89,10 @@ def settle(reply: Reply) -> Settled:
         return Settled(_SUCCEEDED, status, body)
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirections
         return Settled(Outcome.FAILED, status, _bounded(_redirected(reply)))
-    return Settled(Outcome.FAILED, status, body or _bounded(reply.line))
+    words = body or _bounded(reply.line)
+    if status == 400:  # noqa: PLR2004 - Bad Request
+        words = f"{_bounded(reply.line)}: {_BAD_HOST}\n{words}"
+    return Settled(Outcome.FAILED, status, words)
 
 
 def settle_error(error: BaseException, claim: Claim) -> Settled:
@@ -115,6 +118,9 @@ def overran(settled: Settled, took: Span, timeout: Span) -> Settled:
 
 _SUCCEEDED = Outcome.SUCCEEDED
 _LEASE_OVER = "the lease had ended before the call could begin, so it was not made"
+_BAD_HOST = (
+    "if the app checks host names, as Django does by ALLOWED_HOSTS, set base_url to one it knows"
+)
 _CUT = "the body was longer than 1 MiB and was closed there; a scheduled view answers briefly"
 _STOPPED = {
     Outcome.TIMED_OUT: "interrupted at its timeout; it was here:",

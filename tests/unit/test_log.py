@@ -101,6 +101,9 @@ def test_json_loggers_find_the_facts_in_the_record(say: Say) -> None:
     }
 
 
+LATE = "cleanup 2026-11-23T07:00:00Z"
+
+
 @pytest.mark.parametrize(
     "outcome",
     [Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.ABANDONED],
@@ -111,7 +114,8 @@ def test_any_other_end_is_a_warning(say: Say, outcome: Outcome) -> None:
     record = say(ended(outcome, message="words"))
     assert record.levelname == "WARNING"
     assert record.getMessage() == (
-        f"cleanup 2026-11-23T07:00:00Z {outcome.value} in 12 ms, 3.0 ms late [pid 123]: words"
+        f"cleanup 2026-11-23T07:00:00Z {outcome.value} in 12 ms, 3.0 ms late, "
+        "GET /sessions/cleanup [pid 123]: words"
     )
 
 
@@ -120,7 +124,7 @@ def test_a_traceback_is_whole_and_its_last_line_first(say: Say) -> None:
     traceback = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no'
     record = say(ended(Outcome.FAILED, message=traceback))
     assert record.getMessage().splitlines() == [
-        "cleanup 2026-11-23T07:00:00Z failed in 12 ms, 3.0 ms late [pid 123]: ValueError: no",
+        f"{LATE} failed in 12 ms, 3.0 ms late, GET /sessions/cleanup [pid 123]: ValueError: no",
         "    Traceback (most recent call last):",
         '      File "a.py", line 1',
         "    ValueError: no",
@@ -143,6 +147,19 @@ def test_of_a_body_the_first_lines_are_told() -> None:
         "    line 3",
         "    line 4",
     ]
+
+
+def test_of_an_html_page_the_title_is_told() -> None:
+    """An error page of a framework says in its title what it says at all."""
+    page = "<!doctype html>\n<html lang=en>\n<title>500 Internal\n Server Error</title>\n<p>Sorry"
+    assert told(Result(Outcome.FAILED, 0, 0, 500, page)) == ": 500 Internal Server Error"
+
+
+def test_of_a_page_without_a_title_the_first_lines_are_told() -> None:
+    """Whatever a page begins with is better than nothing."""
+    assert (
+        told(Result(Outcome.FAILED, 0, 0, 500, "<h1>Bad Request</h1>")) == ": <h1>Bad Request</h1>"
+    )
 
 
 def test_a_long_line_of_a_body_is_cut() -> None:
@@ -284,12 +301,19 @@ def test_the_start_says_how_far_once_reaches(say: Say, tasks: int, reach: str, w
     assert words in record.getMessage()
 
 
-@pytest.mark.parametrize(("interrupted", "level"), [(0, "INFO"), (2, "WARNING")])
-def test_a_stop_that_cost_runs_is_a_warning(say: Say, interrupted: int, level: str) -> None:
-    """One that cost none is not."""
+@pytest.mark.parametrize(
+    ("interrupted", "level", "words"),
+    [
+        (0, "INFO", "stopped [pid 123]"),
+        (2, "WARNING", "stopped; runs that did not end in time: 2 [pid 123]"),
+    ],
+)
+def test_a_stop_that_cost_runs_is_a_warning(
+    say: Say, interrupted: int, level: str, words: str
+) -> None:
+    """One that cost none is not, and counts nothing."""
     record = say(events.SchedulerStopped("h:1:n", interrupted))
-    assert record.levelname == level
-    assert f"did not end in time: {interrupted} [pid 123]" in record.getMessage()
+    assert (record.levelname, record.getMessage()) == (level, words)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +403,7 @@ def test_failures_show_on_stderr_where_no_logging_is_set_up() -> None:
         [sys.executable, "-c", FAILING_RUN], capture_output=True, text=True, check=True, timeout=30
     )
     (line,) = done.stderr.splitlines()
-    assert line.startswith("cleanup 1970-01-01T00:00:00Z failed 500 in 0.0 ms, 0.0 ms late [pid ")
+    assert line.startswith("pulse: cleanup 1970-01-01T00:00:00Z failed 500 in 0.0 ms")
     assert line.endswith("]: no such table")
 
 

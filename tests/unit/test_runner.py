@@ -250,6 +250,13 @@ def test_settle_takes_every_2xx_for_a_success(status: int) -> None:
     assert settle(Reply(status, f"{status} X")).outcome is Outcome.SUCCEEDED
 
 
+def test_a_bad_request_tells_of_host_names() -> None:
+    """Django advises the wrong cure for an unknown host; the right one stands before it."""
+    message = settle(Reply(400, "400 Bad Request", b"<h1>Bad Request</h1>")).message
+    assert "ALLOWED_HOSTS, set base_url" in message.splitlines()[0]
+    assert message.endswith("<h1>Bad Request</h1>")
+
+
 @pytest.mark.parametrize("status", [100, 199, 300, 304, 400, 404, 499, 500, 503, 999])
 def test_settle_takes_all_else_for_a_failure(status: int) -> None:
     """The status is kept."""
