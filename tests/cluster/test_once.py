@@ -21,25 +21,30 @@ PRELOAD = [pytest.param(False, id="lazy"), pytest.param(True, id="preload")]
 class Fleet:
     """A gunicorn master with four workers over the evidence app."""
 
-    def __init__(self, folder: Path, worker_class: str, *, preload: bool, nap: float) -> None:
+    def __init__(
+        self, folder: Path, worker_class: str, *, preload: bool, nap: float, workers: int = 4
+    ) -> None:
         self.evidence = folder / "evidence.jsonl"
         self.store = folder / "pulse.db"
         self._folder = folder
         self._arguments = ["-k", worker_class, *(["--preload"] if preload else [])]
         self._mode = "gevent" if worker_class == "gevent" else "threading"
         self._nap = nap
+        self._workers = workers
         self.killed: set[int] = set()
 
-    def server(self, *arguments: str, **tasks: dict[str, object]) -> Server:
+    def server(self, **tasks: dict[str, object]) -> Server:
         """Return the server, not yet started, that requests *tasks*."""
         port = free_port()
         bind = [
+            "-w",
+            str(self._workers),
             "-b",
             f"127.0.0.1:{port}",
             "--pythonpath",
             str(Path(__file__).parents[1] / "harness"),
         ]
-        command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "-w", "4", *bind]
+        command = [sys.executable, "-m", "gunicorn", "--no-control-socket", *bind]
         command += self._arguments
         environ = {
             "EVIDENCE": str(self.evidence),
@@ -47,7 +52,7 @@ class Fleet:
             "SETTINGS": json.dumps(self._settings(tasks)),
         }
         return Server(
-            [*command, *arguments, "evidence_app:application"],
+            [*command, "evidence_app:application"],
             port=port,
             folder=self._folder,
             environ=environ,
@@ -62,10 +67,25 @@ class Fleet:
         rows = stored_runs(self.store)
         return {row["id"]: row["fire_time"] for row in rows if row["outcome"] == "abandoned"}
 
+    def settle(self, server: Server) -> None:
+        """Wait until every worker takes part: gunicorn loses a signal to one that still boots."""
+
+        def all_started() -> bool:
+            started = {note.pid for note in read_notes(self.evidence) if note.what == "start"}
+            workers = server.workers()
+            return len(workers) >= self._workers and started.issuperset(workers)
+
+        server.wait_for(all_started, 30, "every worker takes part")
+
+    def await_another(self, server: Server, task: str) -> list:
+        """Return the runs of *task* that begin from now on, once there is one."""
+        self.settle(server)
+        known = len(self.begins(task))
+        return server.wait_for(lambda: self.begins(task)[known:], 15, f"a run of {task}")
+
     def kill_holder(self, server: Server, task: str) -> str:
         """Kill -9 a worker in the middle of a run of *task*; return the run's id."""
-        known = len(self.begins(task))
-        victim = server.wait_for(lambda: self.begins(task)[known:], 10, f"a run of {task}")[0]
+        victim = self.await_another(server, task)[0]
         server.signal(SIGKILL, victim.pid)
         self.killed.add(victim.pid)
         return victim.run
@@ -114,9 +134,11 @@ def test_every_tick_is_dispatched_once_across_a_kill_and_a_reload(
         began = time.monotonic()
         victim = fleet.kill_holder(server, "slow")
         time.sleep(max(0.0, began + WATCH_S / 2 - time.monotonic()))
+        fleet.settle(server)
         server.signal(SIGHUP)
         time.sleep(max(0.0, began + WATCH_S - time.monotonic()))
         server.wait_for(lambda: victim in fleet.abandoned(), 5, "the killed run is abandoned")
+        fleet.settle(server)
         server.stop()
     ticks = [note.fire_time for note in fleet.begins("tick")]
     assert len(ticks) == len(set(ticks))
@@ -132,10 +154,10 @@ def test_runs_in_hand_end_in_good_order_over_reloads(tmp_path: Path, worker_clas
     """With HUPs in the middle of naps each run has its end, none overlap, nothing is left over."""
     fleet = Fleet(tmp_path, worker_class, preload=False, nap=1.5)
     with fleet.server(nap={"action": "nap", "interval": "1s"}) as server:
-        for runs in (1, 3, 5):
-            server.wait_for(lambda runs=runs: len(fleet.begins("nap")) >= runs, 15, "a nap")
+        for _ in range(3):
+            fleet.await_another(server, "nap")
             server.signal(SIGHUP)
-        server.wait_for(lambda: len(fleet.begins("nap")) >= 6, 15, "a nap after the last reload")
+        fleet.await_another(server, "nap")
         server.stop()
     notes = read_notes(fleet.evidence)
     assert unfinished(notes, killed=set()) == []
@@ -145,13 +167,14 @@ def test_runs_in_hand_end_in_good_order_over_reloads(tmp_path: Path, worker_clas
 
 def test_an_interval_outlives_the_workers_that_serve_it(tmp_path: Path) -> None:
     """A task of five seconds fires each five, though no worker lives longer than three."""
-    fleet = Fleet(tmp_path, "sync", preload=False, nap=0)
-    with fleet.server("-w", "2", five={"action": "now", "interval": "5s"}) as server:
+    fleet = Fleet(tmp_path, "sync", preload=False, nap=0, workers=2)
+    with fleet.server(five={"action": "now", "interval": "5s"}) as server:
         deadline = time.monotonic() + 40
         while len(fleet.begins("five")) < 3 and time.monotonic() < deadline:
             time.sleep(1.5)  # each of two workers in its turn: both live for three seconds
-            for oldest in server.workers()[:1]:
-                server.signal(SIGTERM, oldest)
+            fleet.settle(server)
+            server.signal(SIGTERM, server.workers()[0])
+        fleet.settle(server)
         server.stop()
     ticks = [note.fire_time for note in fleet.begins("five")]
     assert len(ticks) >= 3

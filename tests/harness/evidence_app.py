@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 
+from pulse import events
 from pulse.middleware import PulseMiddleware
 
 EVIDENCE = os.environ["EVIDENCE"]
@@ -46,3 +47,4 @@ def view(environ: dict, start_response: Callable) -> list[bytes]:
 
 
 application = PulseMiddleware(view, config=json.loads(os.environ["SETTINGS"]))
+application.bus.subscribe(events.SchedulerStarted, lambda _: note("start", {}))

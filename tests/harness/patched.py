@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
+from measure import measured_by_greenlet
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -39,7 +41,8 @@ def run_patched(file: str, report: Path) -> Tally:
 
 def _environment() -> dict[str, str]:
     """Return the environment without what this pytest says to its own."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    return measured_by_greenlet(kept)
 
 
 def _main(arguments: list[str]) -> int:

@@ -22,6 +22,8 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from measure import measured_by_greenlet
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
@@ -129,6 +131,8 @@ class Server:
         self.folder = folder
         self.log_path = folder / f"server-{port or _dice.randrange(10**6)}.log"
         self._environ = server_environment(extra=environ)
+        if any("gevent" in word for word in self.command):
+            self._environ = measured_by_greenlet(self._environ)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
