@@ -27,8 +27,8 @@ VISIT = "UPDATE sessions SET visits = visits + 1, used = ? WHERE id = ? RETURNIN
 EXPIRE = "DELETE FROM sessions WHERE used < ?"
 PAGE = """<!doctype html>
 <title>Sessions</title>
-<p>Your session {id} has seen {visits} visits; {total} sessions are alive.
-<p>One that is not used for {lifetime:g} seconds is deleted. Reload, or wait and look at the log.
+<p>Your session: {id}. Visits: {visits}. Sessions alive: {total}.
+<p>One that is not used for {lifetime:g} seconds is deleted. Reload, or wait a while and look again.
 """
 
 

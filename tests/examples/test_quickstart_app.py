@@ -56,7 +56,7 @@ def test_a_new_visitor_is_given_a_session(site: WSGIApplication) -> None:
     """The first request makes a session, shows it and hands it to the browser."""
     page = get(site, "/")
 
-    assert f"Your session {session_of(page)} has seen 1 visits" in page.text
+    assert f"Your session: {session_of(page)}. Visits: 1." in page.text
 
 
 def test_a_visitor_who_returns_keeps_the_session(site: WSGIApplication) -> None:
@@ -65,7 +65,7 @@ def test_a_visitor_who_returns_keeps_the_session(site: WSGIApplication) -> None:
 
     page = get(site, "/", session=session)
 
-    assert f"Your session {session} has seen 2 visits; 1 sessions are alive" in page.text
+    assert f"Your session: {session}. Visits: 2. Sessions alive: 1." in page.text
 
 
 def test_a_session_is_never_taken_from_the_visitor(site: WSGIApplication) -> None:
