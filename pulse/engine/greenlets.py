@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import gevent
 from gevent.event import Event
+from gevent.monkey import get_original
 
 from pulse.clock import SECOND
 from pulse.engine.attempt import NEVER, Attempt, Roll
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pulse.run import Claim
 
 T = TypeVar("T")
+
+_thread_id = get_original("_thread", "get_ident")
+"""The native thread's id, of which a patched process keeps quiet."""
 
 TURN: Final[Span] = SECOND // 200
 """How long runs follow one another before the hub looks after requests again."""
@@ -48,7 +52,8 @@ class GreenletEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._roll = Roll(0)
-        self._started = self._ending = self._pumping = False
+        self._started = self._ending = self._pumping = self._awake = False
+        self._sleeper: gevent.Greenlet | None = None
         self._waiting: deque[Attempt] = deque()
         self._seen_at = self._yield_at = 0
         self._carriers: dict[Attempt, gevent.Greenlet] = {}
@@ -68,7 +73,8 @@ class GreenletEngine:
             raise EngineError("mode gevent: expected a process patched by gevent, got another")
         self._work = work
         self._hub = gevent.get_hub()
-        self._woken, self._alarm, self._drained, self._stopped = (Event() for _ in range(4))
+        self._thread = _thread_id()
+        self._alarm, self._drained, self._stopped = (Event() for _ in range(3))
         self._native = NativeThread()
         self._next_round = self._hub.loop.timer(0)
         self._roll = Roll(concurrency)
@@ -124,13 +130,40 @@ class GreenletEngine:
 
     def wait(self, timeout_us: Span) -> None:
         """Sleep until `wake`, or for the given time."""
-        self._woken.wait(timeout_us / SECOND)
-        self._woken.clear()
+        # Waiting for an event with a timeout costs twice this timer: it ends by an exception. A
+        # raw timer may fire early after a long run, which the loop, who reads the clock, bears.
+        timer = self._hub.loop.timer(timeout_us / SECOND)
+        self._sleeper = gevent.getcurrent()
+        try:
+            if not self._awake:
+                timer.start(self._rouse, update=True)
+                self._hub.switch()
+        finally:
+            self._sleeper = None
+            self._awake = False
+            timer.close()
 
     def wake(self) -> None:
         """End the sleep of `wait`, or keep the next one from beginning; also from a thread."""
-        if self._started and not self._woken.is_set():
-            self._woken.set()
+        if self._awake:
+            return
+        self._awake = True  # before looking for a sleeper, who looks for this after lying down
+        if self._sleeper is None:
+            return
+        if _thread_id() == self._thread:
+            self._hub.loop.run_callback(self._rouse_woken)
+        else:
+            self._hub.loop.run_callback_threadsafe(self._rouse_woken)
+
+    def _rouse_woken(self) -> None:
+        if self._awake:  # else the sleep that was meant is over
+            self._rouse()
+
+    def _rouse(self) -> None:
+        """Switch into the loop if it sleeps in `wait`; called in the hub."""
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None:
+            sleeper.switch()
 
     def offload(self, call: Callable[[], T]) -> T:
         """Return what *call* returns, from a native thread beside the hub."""
