@@ -15,7 +15,7 @@ from pulse.engine.registry import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError
 from pulse.guard import Guard
 from pulse.handle import Handle
-from pulse.log import subscribe_log
+from pulse.log import subscribe_claims, subscribe_log
 from pulse.runner import Runner
 from pulse.scheduler import Plant, Scheduler
 from pulse.store.member import this_member
@@ -92,6 +92,7 @@ class Assembly:
         child = _child_setup(settings, holder=member.holder)
         engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
         self.note(notice)
+        subscribe_claims(self.bus)
         plant = Plant(
             definitions=settings.tasks,
             member=member,

@@ -130,8 +130,10 @@ class Bus:
         self._listeners: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
 
     def subscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
-        """Call *listener* with each event of exactly the class *kind* from now on."""
-        self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
+        """Call *listener* with each event of exactly the class *kind* from now on, once."""
+        known = self._listeners.get(kind, ())
+        if listener not in known:
+            self._listeners[kind] = (*known, listener)
 
     def heard(self, kind: type[Event]) -> bool:
         """Return whether anybody listens: an event that nobody hears need not be made."""

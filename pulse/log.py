@@ -43,7 +43,6 @@ _REACH = {
 def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     """Let everything that happens on *bus* be logged."""
     bus.subscribe(events.RunEnded, run_ended)
-    bus.subscribe(events.RunClaimed, run_claimed)
     bus.subscribe(events.RunOverdue, run_overdue)
     bus.subscribe(events.RunAbandoned, run_abandoned)
     bus.subscribe(events.ClaimLost, claim_lost)
@@ -56,6 +55,12 @@ def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     bus.subscribe(events.SchedulerStopped, scheduler_stopped)
     bus.subscribe(events.ConfigsDiffer, configs_differ)
     bus.subscribe(events.Notice, notice)
+
+
+def subscribe_claims(bus: events.Bus) -> None:
+    """Let claims be logged where somebody looks at DEBUG: elsewhere each tick would pay for it."""
+    if _log.isEnabledFor(logging.DEBUG):
+        bus.subscribe(events.RunClaimed, run_claimed)
 
 
 def run_ended(event: events.RunEnded) -> None:

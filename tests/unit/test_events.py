@@ -79,3 +79,12 @@ def test_every_event_is_frozen_and_says_what_it_is(kind: type[Event]) -> None:
     """Listeners share one event, and its class is documented."""
     assert kind.__struct_config__.frozen
     assert inspect.getdoc(kind)
+
+
+def test_a_listener_is_subscribed_once() -> None:
+    """Whoever subscribes the same listener again is told of each event once all the same."""
+    bus, heard = Bus(), []
+    bus.subscribe(Notice, heard.append)
+    bus.subscribe(Notice, heard.append)
+    bus.emit(Notice("a"))
+    assert heard == [Notice("a")]

@@ -11,7 +11,7 @@ import pytest
 from claims import FIRE_TIME, make_claim
 
 from pulse import events
-from pulse.log import length, subscribe_log, told
+from pulse.log import length, subscribe_claims, subscribe_log, told
 from pulse.run import Outcome, Result, Trigger
 from pulse.testing.clock import FakeClock
 
@@ -34,11 +34,23 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def bus(clock: FakeClock) -> events.Bus:
-    """A bus with the log listener on it."""
+def bus(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> events.Bus:
+    """A bus with the log listener on it, where somebody debugs."""
+    caplog.set_level(logging.DEBUG, "pulse")
     bus = events.Bus()
     subscribe_log(bus, clock)
+    subscribe_claims(bus)
     return bus
+
+
+def test_claims_are_listened_to_only_where_somebody_debugs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """There are as many as ticks, and elsewhere none of them is made for the log."""
+    caplog.set_level(logging.INFO, "pulse")
+    bus = events.Bus()
+    subscribe_claims(bus)
+    assert not bus.heard(events.RunClaimed)
 
 
 @pytest.fixture
