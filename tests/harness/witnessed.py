@@ -50,6 +50,20 @@ class Witnessed(Server):
         self.wait_for(lambda: len(self.pids("begin")) >= count, what=f"{count} begun")
         return self.pids("begin")
 
+    def wait_answered(self, pids: Sequence[int]) -> set[int]:
+        """Return who answered, once each of *pids* did: it is past the hook in which it begins.
+
+        uWSGI dies badly of a signal before that.
+        """
+        seen: set[int] = set()
+
+        def all_answered() -> bool:
+            seen.add(int(self.get().text))
+            return seen.issuperset(pids)
+
+        self.wait_for(all_answered, what="each worker answers")
+        return seen
+
     def wait_events(self, name: str, count: int = 1, timeout: float = 10.0) -> list[Event]:
         """Return the events of one name, once they are so many."""
         self.wait_for(

@@ -37,7 +37,7 @@ def test_each_worker_begins_before_any_request(
     """Both workers begin once, without a request, and requests begin nothing more."""
     with uwsgi(tmp_path, "--master", "--processes", "2", *lazy, *more) as server:
         begun = server.wait_begun(2)
-        served = {int(server.get().text) for _ in range(4)}
+        served = server.wait_answered(begun)
         server.stop()
 
     assert len(server.pids("begin")) == len(set(begun) - {server.pid}) == 2
@@ -121,6 +121,7 @@ def test_workers_of_a_reload_begin(lazy: tuple[str, ...], tmp_path: Path) -> Non
     options = ("--master", "--processes", "1", *lazy)
     with uwsgi(tmp_path, *options, environ={"PYTHONPATH": known}) as server:
         first = server.wait_begun(1)
+        server.wait_answered(first)
         server.signal(signal.SIGHUP)
         begun = server.wait_begun(2)
 

@@ -62,6 +62,7 @@ def test_uwsgi_drains_each_worker(
     with uwsgi(tmp_path, *options, environ={"PROBE_NAP": "0.3"}) as server:
         begun = server.wait_begun(2)
         wait_loaded(server, 2 if lazy else 1)
+        server.wait_answered(begun)
         server.stop(number)
 
     assert sorted(server.pids("ended")) == sorted(begun)
@@ -72,7 +73,7 @@ def test_uwsgi_drains_each_worker(
 def test_uwsgi_leaves_a_minute_by_default(tmp_path: Path) -> None:
     """With no mercy set, the limit is uWSGI's default."""
     with uwsgi(tmp_path, "--master", "--processes", "1") as server:
-        server.wait_begun(1)
+        server.wait_answered(server.wait_begun(1))
         server.stop()
 
     assert [event.rest for event in server.events("end")] == [("60.0",)]
