@@ -41,7 +41,7 @@ LONGEST_SLEEP: Span = SECOND
 
 BEAT_EVERY: Span = SECOND
 
-GATHER: Span = 250
+GATHER: Span = 300
 """After a step that won something the loop sleeps at least this long: what is due next is claimed
 together. At thousands of ticks a second that saves a third of the CPU."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,6 +63,7 @@ class Witnessed(Server):
             return seen.issuperset(pids)
 
         self.wait_for(all_answered, what="each worker answers")
+        time.sleep(0.3)  # the one that answered last may still be closing its request
         return seen
 
     def wait_events(self, name: str, count: int = 1, timeout: float = 10.0) -> list[Event]:

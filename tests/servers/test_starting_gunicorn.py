@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,6 +111,7 @@ def test_a_worker_that_reloads_its_code_begins(tmp_path: Path) -> None:
     options = ("-w", "1", "--reload", "--reload-engine", "poll")
     with gunicorn(tmp_path, *options, app=["own_app:app"]) as server:
         first = server.wait_begun(1)
+        time.sleep(2)  # the reloader has seen the file by now: it looks once a second
         (tmp_path / "own_app.py").write_text("from probe_app import app\nchanged = True\n")
         begun = server.wait_begun(2)
 
