@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import sys, time
+import sys, threading, time
 {first}
 from pulse.clock import SystemClock
 from pulse.engine.base import Work
@@ -16,7 +16,10 @@ from pulse.engine.{module} import {engine}
 from pulse.run import Claim, Outcome, Result, Run
 from pulse.task import Task, define
 
+entered = threading.Event()
+
 def perform(claim):
+    entered.set()
     time.sleep(60 if claim.run.task == "nap" else 0)
     return Result(Outcome.SUCCEEDED, 0, 0)
 
@@ -26,7 +29,8 @@ engine.start(Work(perform, lambda _: None, print), concurrency=4)
 engine.spawn_loop(lambda: [engine.wait(60_000_000) for _ in range(60)])
 engine.submit(Claim(Run(id="1", task="{kind}", fire_time=0), task, 2**62))
 engine.offload(lambda: None)
-time.sleep(0.05)
+if not entered.wait(10):
+    sys.exit("the run did not begin")
 {last}
 """
 PATCH = "from gevent import monkey; monkey.patch_all()"
