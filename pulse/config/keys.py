@@ -6,8 +6,8 @@ import difflib
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.config.settings import SETTINGS
+from pulse.declaration import TASK_SETTINGS
 from pulse.errors import did_you_mean
-from pulse.task import TASK_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The settings of pulse itself: one table of names, types, defaults and help, and their values.
 
 `SETTINGS` is the single source: the ini dialect, the keywords of `PulseMiddleware`, the errors
-and the reference page are made from it. The settings of tasks are `pulse.task.TASK_SETTINGS`.
+and the reference page are made from it. Those of tasks are `pulse.declaration.TASK_SETTINGS`.
 """
 
 from __future__ import annotations

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse import task as tasks
+from pulse import declaration
 from pulse.clock import SECOND
+from pulse.declaration import TASK_SETTINGS
 from pulse.errors import BadValueError, ConfigError
 from pulse.policy import Misfire, OnAbandoned, Overlap, Scope
 from pulse.schedule.interval import Interval
 from pulse.setting import read
-from pulse.task import TASK_SETTINGS, Definition, Task, define, spell
+from pulse.task import Definition, Task, define, spell
 
 
 def defined(context: str = "", **words: Any) -> Definition:
@@ -76,14 +77,14 @@ def test_a_query_is_no_part_of_the_path() -> None:
 def test_what_is_no_action_is_refused(action: object, without: str) -> None:
     """The message shows a path and says what is in the way."""
     with pytest.raises(BadValueError, match="expected a path such as cleanup or") as caught:
-        tasks.action(action)
+        declaration.action(action)
     assert without in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["a...b", "a/.well-known/b", "..a/b..", "a?x=.."])
 def test_dots_in_names_are_fine(action: str) -> None:
     """Only whole segments of dots are refused."""
-    assert tasks.action(action) == action
+    assert declaration.action(action) == action
 
 
 def test_the_defaults_are_the_documented_ones() -> None:

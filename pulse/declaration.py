@@ -1,0 +1,156 @@
+"""The settings of a task: one table of names, types, defaults and help.
+
+It is the single source: the ini keys `pulse.task.<name>.*`, the keywords of `Task`, the errors and
+the reference page are made from it.
+"""
+
+from __future__ import annotations
+
+from pulse import convert
+from pulse.errors import BadValueError
+from pulse.policy import Misfire, OnAbandoned, Overlap, Scope
+from pulse.setting import Setting, table
+
+
+def action(value: object) -> str:
+    """Return a path, relative to the context or absolute, with an optional query."""
+    expected = "a path such as cleanup or /sessions/cleanup"
+    word = value.strip() if isinstance(value, str) else ""
+    if not word:
+        raise BadValueError(expected, value)
+    path = word.partition("?")[0]
+    if "://" in path or path.startswith("//"):
+        raise BadValueError(f"{expected} without scheme and host", value)
+    if not word.isprintable() or " " in word:
+        raise BadValueError(f"{expected} without blanks (write %20)", value)
+    if not path:
+        raise BadValueError(f"{expected} before the query", value)
+    if "#" in word:
+        raise BadValueError(f"{expected} without a fragment", value)
+    if "." in path and not {".", ".."}.isdisjoint(path.split("/")):
+        raise BadValueError(f"{expected} without dot segments", value)
+    return word
+
+
+TASK_SETTINGS = table(
+    Setting(
+        name="action",
+        convert=action,
+        kind="path",
+        default="required",
+        help="The path to request: below the context, or absolute when it starts with a slash.",
+        example="cleanup",
+    ),
+    Setting(
+        name="interval",
+        convert=convert.duration,
+        kind="duration",
+        default="required",
+        help="The time from one fire time to the next, on a grid that restarts do not shift.",
+        example="5m",
+    ),
+    Setting(
+        name="start",
+        convert=convert.instant,
+        kind="date and time",
+        default="one interval after the task is first seen",
+        help="The anchor of the grid and the first fire time.",
+        example="2027-01-01T00:00:00+01:00",
+    ),
+    Setting(
+        name="run_at_start",
+        convert=convert.boolean,
+        kind="boolean",
+        default="false",
+        help="Run the task once when the store first sees it; not at restarts.",
+        example="true",
+    ),
+    Setting(
+        name="method",
+        convert=convert.method,
+        kind="HTTP method",
+        default="GET",
+        help="The method of the request.",
+        example="POST",
+    ),
+    Setting(
+        name="headers",
+        convert=convert.headers,
+        kind="lines of Name: value",
+        default="none",
+        help="Headers of the request; ${NAME} stands for an environment variable.",
+        example="Authorization: Bearer ${CRON_TOKEN}",
+    ),
+    Setting(
+        name="body",
+        convert=convert.body,
+        kind="text",
+        default="empty",
+        help="The body of the request.",
+        example='{"full": true}',
+    ),
+    Setting(
+        name="timeout",
+        convert=convert.duration,
+        kind="duration",
+        default="180s, or what pulse.config.timeout says",
+        help="How long a run may take before it is timed out; each mode stops what it can.",
+        example="30s",
+    ),
+    Setting(
+        name="overlap",
+        convert=convert.choice(Overlap),
+        kind="skip or allow",
+        default="skip",
+        help="What becomes of a tick that is due while a run of the task is still going.",
+        example="skip",
+    ),
+    Setting(
+        name="max_running",
+        convert=convert.count(1, 1_000),
+        kind="number",
+        default="10",
+        help="How many runs of the task may go at once under overlap = allow.",
+        example="4",
+    ),
+    Setting(
+        name="misfire",
+        convert=convert.choice(Misfire),
+        kind="latest, skip or all",
+        default="latest",
+        help="Which of the fire times that were passed over are run when there is time again.",
+        example="all",
+    ),
+    Setting(
+        name="grace",
+        convert=convert.duration_or_zero,
+        kind="duration",
+        default="60s under misfire = skip, else unlimited",
+        help="How late a run may start; a tick that is later is recorded as missed.",
+        example="10m",
+    ),
+    Setting(
+        name="scope",
+        convert=convert.choice(Scope),
+        kind="fleet, host or process",
+        default="fleet",
+        help="How far once reaches: one run a tick in the fleet, on each host or in each process.",
+        example="process",
+    ),
+    Setting(
+        name="on_abandoned",
+        convert=convert.choice(OnAbandoned),
+        kind="record or rerun",
+        default="record",
+        help="What becomes of a run whose process died: a row that says so, or another attempt.",
+        example="rerun",
+    ),
+    Setting(
+        name="enabled",
+        convert=convert.boolean,
+        kind="boolean",
+        default="true",
+        help="Whether the task is scheduled at all; a disabled one is checked and left out.",
+        example="false",
+    ),
+)
