@@ -58,6 +58,14 @@ TASK_SETTINGS = table(
         example="2027-01-01T00:00:00+01:00",
     ),
     Setting(
+        name="jitter",
+        convert=convert.duration_or_zero,
+        kind="duration",
+        default="0s",
+        help="How much later than its fire time a tick may be due; the same for all processes.",
+        example="30s",
+    ),
+    Setting(
         name="run_at_start",
         convert=convert.boolean,
         kind="boolean",

@@ -28,6 +28,11 @@ A fire time at or below the floor is never named again: the first fire time cons
 later than the floor. That is what makes a clock that is set back, a restart and a row restored
 from a backup harmless.
 
+With `jitter` a fire time is due a little later than it says: by a hash of task and fire time, less
+than the jitter and less than the time to the next fire time, so that ticks keep their order. What
+is due is then what is due by its delay; grace and lateness of a catch-up count from there. The
+cursor's `delay_us` is that of `next_fire`.
+
 The cost does not grow with the number of fire times passed over, where the schedule can count
 them without walking: ten years of seconds are one `missed` figure and one run.
 """
@@ -40,10 +45,12 @@ import msgspec
 
 from pulse.policy import Misfire
 from pulse.run import Trigger
+from pulse.schedule.jitter import delay_of
 from pulse.task import LATE
 
 if TYPE_CHECKING:
-    from pulse.clock import Instant
+    from pulse.clock import Instant, Span
+    from pulse.schedule.base import Due
     from pulse.task import Definition
 
 BEFORE_TIME: Instant = -(2**62)
@@ -59,6 +66,7 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
     anchor: Instant
     next_fire: Instant | None
     floor: Instant = BEFORE_TIME
+    delay_us: Span = 0
 
 
 class Passed(msgspec.Struct, frozen=True, gc=False):
@@ -84,16 +92,37 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     skipped: Passed | None = None
 
 
-def first_cursor(definition: Definition, now: Instant) -> Cursor:
-    """Return the cursor of a task that the store sees for the first time at *now*."""
-    return Cursor(now, definition.schedule.first(now))
+def cursor_at(
+    definition: Definition, anchor: Instant, next_fire: Instant | None, *, floor: Instant
+) -> Cursor:
+    """Return the cursor that stands before *next_fire*, with its delay."""
+    if not definition.jitter_us or next_fire is None:
+        return Cursor(anchor, next_fire, floor)
+    return Cursor(anchor, next_fire, floor, _delay(definition, anchor, next_fire))
+
+
+def due_at(cursor: Cursor) -> Instant | None:
+    """Return when *next_fire* is due; None when the schedule has ended."""
+    return None if cursor.next_fire is None else cursor.next_fire + cursor.delay_us
+
+
+def first_cursor(definition: Definition, now: Instant, *, floor: Instant = BEFORE_TIME) -> Cursor:
+    """Return the cursor of a task that the store sees for the first time at *now*.
+
+    A floor that the task has from an earlier life is kept.
+    """
+    return cursor_at(definition, now, definition.schedule.first(now), floor=floor)
 
 
 def moved_cursor(definition: Definition, cursor: Cursor, now: Instant) -> Cursor:
     """Return the cursor of a task whose schedule was changed: it fires nothing by itself."""
-    after = max(now, cursor.floor)
-    following = definition.schedule.next_after(after, anchor=cursor.anchor)
-    return Cursor(cursor.anchor, following, cursor.floor)
+    following = definition.schedule.next_after(max(now, cursor.floor), anchor=cursor.anchor)
+    return cursor_at(definition, cursor.anchor, following, floor=cursor.floor)
+
+
+def kept_cursor(definition: Definition, cursor: Cursor) -> Cursor:
+    """Return the cursor of a task that was changed, but for its schedule."""
+    return cursor_at(definition, cursor.anchor, cursor.next_fire, floor=cursor.floor)
 
 
 def plan(definition: Definition, cursor: Cursor, running: int, now: Instant) -> Plan | None:
@@ -107,7 +136,7 @@ def plan(definition: Definition, cursor: Cursor, running: int, now: Instant) -> 
 
     """
     first = cursor.next_fire
-    if first is None or first > now:
+    if first is None or first + cursor.delay_us > now:
         return None
     if first <= cursor.floor:
         return _above_the_floor(definition, cursor)
@@ -118,7 +147,7 @@ def plan(definition: Definition, cursor: Cursor, running: int, now: Instant) -> 
 
 def _above_the_floor(definition: Definition, cursor: Cursor) -> Plan:
     following = definition.schedule.next_after(cursor.floor, anchor=cursor.anchor)
-    return Plan(Cursor(cursor.anchor, following, cursor.floor))
+    return Plan(cursor_at(definition, cursor.anchor, following, floor=cursor.floor))
 
 
 def _newest_only(
@@ -129,16 +158,17 @@ def _newest_only(
     if following is None or following > now:
         newest, passed = first, 0
     else:
-        due = definition.schedule.due(first, now, anchor=anchor)
+        due = _due(definition, first, now, anchor=anchor)
         newest, passed = due.newest, due.count - 1
         following = definition.schedule.next_after(newest, anchor=anchor)
-    moved = Cursor(anchor, following, newest)
-    if _too_late(definition, newest, now):
+    moved = cursor_at(definition, anchor, following, floor=newest)
+    late = _lateness(definition, anchor, newest, now)
+    if definition.grace_us is not None and late > definition.grace_us:
         return Plan(moved, None, Passed(first, passed + 1))
     missed = Passed(first, passed) if passed else None
     if running >= definition.room:
         return Plan(moved, None, missed, Passed(newest, 1))
-    return Plan(moved, Opened(newest, _trigger(newest, passed, now)), missed)
+    return Plan(moved, Opened(newest, _trigger(passed, late)), missed)
 
 
 def _oldest_first(
@@ -148,21 +178,40 @@ def _oldest_first(
     missed = None
     slot: Instant | None = first
     floor = cursor.floor
-    if _too_late(definition, first, now):
-        oldest_in_time = now - (definition.grace_us or 0)
-        due = definition.schedule.due(first, oldest_in_time - 1, anchor=anchor)
+    grace = definition.grace_us
+    if grace is not None and now - first - cursor.delay_us > grace:
+        due = _due(definition, first, now - grace - 1, anchor=anchor)
         floor, missed = due.newest, Passed(first, due.count)
         slot = definition.schedule.next_after(floor, anchor=anchor)
-    if slot is None or slot > now or running >= definition.room:
-        return Plan(Cursor(anchor, slot, floor), None, missed) if missed else None
+    waiting = cursor_at(definition, anchor, slot, floor=floor)
+    if slot is None or slot + waiting.delay_us > now or running >= definition.room:
+        return Plan(waiting, None, missed) if missed else None
     following = definition.schedule.next_after(slot, anchor=anchor)
     passed = missed.count if missed else 0
-    return Plan(Cursor(anchor, following, slot), Opened(slot, _trigger(slot, passed, now)), missed)
+    opened = Opened(slot, _trigger(passed, now - slot - waiting.delay_us))
+    return Plan(cursor_at(definition, anchor, following, floor=slot), opened, missed)
 
 
-def _too_late(definition: Definition, fire_time: Instant, now: Instant) -> bool:
-    return definition.grace_us is not None and now - fire_time > definition.grace_us
+def _due(definition: Definition, first: Instant, now: Instant, *, anchor: Instant) -> Due:
+    """Return what of the fire times from *first* on is due by its delay; *first* is."""
+    due = definition.schedule.due(first, now, anchor=anchor)
+    if due.count > 1 and _lateness(definition, anchor, due.newest, now) < 0:
+        return definition.schedule.due(first, due.newest - 1, anchor=anchor)
+    return due
 
 
-def _trigger(slot: Instant, passed: int, now: Instant) -> Trigger:
-    return _CATCH_UP if passed or now - slot > LATE else _SCHEDULE
+def _lateness(definition: Definition, anchor: Instant, fire_time: Instant, now: Instant) -> Span:
+    """Return how long ago a fire time became due; below zero when it is not due yet."""
+    late = now - fire_time
+    return late - _delay(definition, anchor, fire_time) if definition.jitter_us else late
+
+
+def _delay(definition: Definition, anchor: Instant, fire_time: Instant) -> Span:
+    following = definition.schedule.next_after(fire_time, anchor=anchor)
+    longest = definition.jitter_us
+    gap = longest if following is None else following - fire_time
+    return delay_of(definition.name, fire_time, below=min(longest, gap))
+
+
+def _trigger(passed: int, late: Span) -> Trigger:
+    return _CATCH_UP if passed or late > LATE else _SCHEDULE

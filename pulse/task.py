@@ -50,6 +50,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     interval: float | str | timedelta | None = None
     start: datetime | str | None = None
+    jitter: float | str | timedelta = 0
     run_at_start: bool | str = False
     method: str = "GET"
     headers: Mapping[str, str] | Sequence[tuple[str, str]] | str = ()
@@ -76,6 +77,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         path: PATH_INFO as WSGI wants it (PEP 3333: bytes in latin-1 characters), unquoted.
         query: the query string, still quoted.
+        jitter_us: how much later than its fire time a tick may be due.
         room: how many runs may go at once.
         grace_us: how late a run may start; None is without limit.
         digest: the same for the same declaration in every process.
@@ -90,6 +92,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    jitter_us: Span = 0
     run_at_start: bool = False
     timeout_us: Span = DEFAULT_TIMEOUT
     overlap: Overlap = Overlap.SKIP
@@ -189,6 +192,7 @@ def _policy(values: Mapping[str, Any], timeout_us: Span) -> dict[str, Any]:
         return {}
     fields = {name: values[name] for name in _SAME_NAME if name in values}
     fields["timeout_us"] = timeout
+    fields["jitter_us"] = values.get("jitter", 0)
     if values.get("overlap") is Overlap.ALLOW:
         fields["room"] = values.get("max_running", 10)
     late = DEFAULT_GRACE if values.get("misfire") is Misfire.SKIP else None
@@ -214,7 +218,7 @@ def _spell_value(name: str, value: Any) -> str:  # noqa: ANN401 - a value of any
             return str(value.value)
         case int() if name == "start":
             return rfc3339(value)
-        case int() if name in {"interval", "timeout", "grace"}:
+        case int() if name in {"interval", "jitter", "timeout", "grace"}:
             return convert.spell_span(value)
     return str(value)
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.planner import BEFORE_TIME, Cursor, Passed, Plan, first_cursor, plan
+from pulse.planner import Passed, Plan, cursor_at, plan
 from pulse.policy import OnAbandoned, Scope
 from pulse.run import Outcome, Run, Trigger, run_id
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
+    from pulse.planner import Cursor
     from pulse.run import Result
     from pulse.store.base import Member
     from pulse.task import Definition
@@ -31,12 +32,6 @@ def place_of(scope: Scope, member: Member) -> str:
     return member.host if scope is Scope.HOST else member.holder
 
 
-def seen_first(definition: Definition, now: Instant, *, floor: Instant = BEFORE_TIME) -> Cursor:
-    """Return the cursor of a task seen first at *now*; a floor from an earlier life is kept."""
-    cursor = first_cursor(definition, now)
-    return Cursor(cursor.anchor, cursor.next_fire, floor)
-
-
 def plan_resumed(
     definition: Definition,
     cursor: Cursor,
@@ -52,7 +47,7 @@ def plan_resumed(
         return plan(definition, cursor, running, now)
     due = definition.schedule.due(first, until, anchor=cursor.anchor)
     following = definition.schedule.next_after(due.newest, anchor=cursor.anchor)
-    moved = Cursor(cursor.anchor, following, due.newest)
+    moved = cursor_at(definition, cursor.anchor, following, floor=due.newest)
     return Plan(moved, missed=Passed(first, due.count))
 
 

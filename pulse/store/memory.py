@@ -18,7 +18,7 @@ from pulse.errors import (
     UnknownTaskError,
     did_you_mean,
 )
-from pulse.planner import BEFORE_TIME
+from pulse.planner import BEFORE_TIME, first_cursor
 from pulse.policy import OnAbandoned
 from pulse.run import Claim, Run, Trigger
 from pulse.store.base import Beat, Claimed, Reach, Synced, TaskState, Unplanned
@@ -28,7 +28,6 @@ from pulse.store.decide import (
     abandoned_run,
     place_of,
     runs_again,
-    seen_first,
     unheld_run,
 )
 from pulse.store.ledger import Ledger
@@ -39,6 +38,7 @@ from pulse.store.rows import (
     Row,
     change_row,
     decide_row,
+    is_stale,
     state_of,
 )
 from pulse.store.turn import Turn
@@ -132,7 +132,7 @@ class MemoryStore:
     def _add(self, name: str, definition: Definition, place: str, now: Instant) -> None:
         floor = self._floors.pop(name, BEFORE_TIME)
         self._order += 1
-        row = Row(definition, place, seen_first(definition, now, floor=floor), self._order)
+        row = Row(definition, place, first_cursor(definition, now, floor=floor), self._order)
         row.paused = name in self._paused
         if self._ledger.open:
             row.running = self._ledger.count_open(name, place)
@@ -210,7 +210,7 @@ class MemoryStore:
         while due and due[0] < until and len(claims) < turn.limit:
             entry = due[0]
             row = rows[entry & ORDER_MASK]
-            if row.cursor.next_fire != entry >> ORDER_BITS or row.paused or row.withdrawn:
+            if is_stale(row, entry >> ORDER_BITS):
                 heappop(due)
                 continue
             try:
@@ -227,7 +227,7 @@ class MemoryStore:
             row.resumed_at = None
             following = decided.cursor.next_fire
             if following is not None and following > now:
-                heapreplace(due, following << ORDER_BITS | row.order)
+                heapreplace(due, following + decided.cursor.delay_us << ORDER_BITS | row.order)
             else:
                 heappop(due)
                 again.append(row)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.planner import BEFORE_TIME, Cursor, moved_cursor, plan
+from pulse.planner import BEFORE_TIME, Cursor, kept_cursor, moved_cursor, plan
 from pulse.store.base import TaskState
 from pulse.store.decide import plan_resumed
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ORDER_BITS = 32
 ORDER_MASK = (1 << ORDER_BITS) - 1
-"""How a heap's entry holds the order of its row, below the fire time."""
+"""How a heap's entry holds the order of its row, below the instant at which it is due."""
 
 
 class Row(msgspec.Struct, gc=False):
@@ -41,9 +41,9 @@ class Row(msgspec.Struct, gc=False):
 
 
 class DueHeap:
-    """Rows by next fire time; an entry that its row has left behind is stale and is dropped.
+    """Rows by when they are due; an entry that its row has left behind is stale and is dropped.
 
-    An entry is one whole number, the fire time above the row's order: comparing tuples touches
+    An entry is one whole number, the instant above the row's order: comparing tuples touches
     four objects for each of the dozen levels of a large heap, and most are in no cache.
     """
 
@@ -57,7 +57,7 @@ class DueHeap:
         """Consider a row that is known already from its next fire time on."""
         row.parked = False
         if row.cursor.next_fire is not None:
-            heappush(self.entries, row.cursor.next_fire << ORDER_BITS | row.order)
+            heappush(self.entries, _entry(row.cursor.next_fire, row))
 
     def rebuild(self, rows: Iterable[Row]) -> None:
         """Consider all of *rows*, and nothing else."""
@@ -66,25 +66,31 @@ class DueHeap:
         for row in self.rows.values():
             row.parked = False
             if row.cursor.next_fire is not None:
-                self.entries.append(row.cursor.next_fire << ORDER_BITS | row.order)
+                self.entries.append(_entry(row.cursor.next_fire, row))
         heapify(self.entries)
 
     def first(self, now: Instant) -> Instant | None:
-        """Return the next fire time that can be decided; those that wait for room are set aside."""
+        """Return when the next row is due that can be decided; what waits for room is set aside."""
         entries = self.entries
         while entries:
-            fire_time, row = entries[0] >> ORDER_BITS, self.rows[entries[0] & ORDER_MASK]
-            if not is_stale(row, fire_time):
-                if fire_time > now or _has_work(row, now):
-                    return fire_time
+            due_at, row = entries[0] >> ORDER_BITS, self.rows[entries[0] & ORDER_MASK]
+            if not is_stale(row, due_at):
+                if due_at > now or _has_work(row, now):
+                    return due_at
                 row.parked = True
             heappop(entries)
         return None
 
 
-def is_stale(row: Row, fire_time: Instant) -> bool:
-    """Return whether the row has left that fire time behind, or takes no part now."""
-    return row.cursor.next_fire != fire_time or row.paused or row.withdrawn
+def _entry(next_fire: Instant, row: Row) -> int:
+    return next_fire + row.cursor.delay_us << ORDER_BITS | row.order
+
+
+def is_stale(row: Row, due_at: Instant) -> bool:
+    """Return whether the row is not due then, or no longer, or takes no part now."""
+    cursor = row.cursor
+    moved = cursor.next_fire is None or cursor.next_fire + cursor.delay_us != due_at
+    return moved or row.paused or row.withdrawn
 
 
 def _has_work(row: Row, now: Instant) -> bool:
@@ -106,8 +112,10 @@ def decide_row(row: Row, now: Instant) -> Plan | None:
 
 def change_row(row: Row, definition: Definition, now: Instant) -> None:
     """Give a row another definition; its cursor moves only when the schedule is another."""
-    if row.definition.schedule.spell() != definition.schedule.spell():
-        row.cursor = moved_cursor(definition, row.cursor, now)
+    same = row.definition.schedule.spell() == definition.schedule.spell()
+    row.cursor = (
+        kept_cursor(definition, row.cursor) if same else moved_cursor(definition, row.cursor, now)
+    )
     row.definition = definition
 
 

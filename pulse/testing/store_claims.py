@@ -67,6 +67,26 @@ class ClaimContract(ContractPart):
         assert (claim.run.holder, claim.run.trigger) == (process.member.holder, Trigger.SCHEDULE)
         assert claim.good_until == fleet.clock.boot() + LEASE_S * SECOND
 
+    def test_a_jittered_tick_is_due_later_than_it_says(self, fleet: Fleet) -> None:
+        """The wake-up knows the delay, nothing is claimed before, and the fire time stays."""
+        process = fleet.join({"work": make_task(interval=600, jitter=600)})
+        seen, woken = fleet.clock.wall(), process.claim().wake_at or 0
+        assert woken > seen + 600 * SECOND
+        fleet.clock.forward((woken - seen - 1) / SECOND)
+        early = process.claim()
+        fleet.clock.forward(0.000_001)
+        assert (len(early.claims), early.wake_at) == (0, woken)
+        claim = process.claim_one()
+        assert (claim.run.fire_time, claim.run.trigger) == (seen + 600 * SECOND, Trigger.SCHEDULE)
+
+    def test_a_changed_jitter_moves_the_wake_up_alone(self, fleet: Fleet) -> None:
+        """The cursor stays where it was."""
+        process = fleet.join({"work": make_task(interval=600, jitter=600)})
+        (before,) = process.store.tasks()
+        process.sync({"work": make_task(interval=600)})
+        (after,) = process.store.tasks()
+        assert process.claim().wake_at == after.next_fire == before.next_fire
+
     def test_an_interval_of_a_minute_fires_on_its_grid(self, fleet: Fleet) -> None:
         """A late claim does not shift the ticks that follow."""
         process = fleet.join({"work": make_task()})

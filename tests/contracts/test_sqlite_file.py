@@ -316,7 +316,7 @@ def test_a_tick_on_record_is_not_run_again(
     (claim,) = store.claim_due(1).claims
     store.finish([succeed(claim)])
     slot = claim.run.slot
-    change(path, "UPDATE @tasks SET next_fire = ?, floor = 0", slot)
+    change(path, "UPDATE @tasks SET next_fire = ?1, due_at = ?1, floor = 0", slot)
     assert not store.claim_due(1).claims
     assert [row.floor for row in store.tasks()] == [slot]
 

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND
-from pulse.planner import Cursor, Opened, Passed, Plan, first_cursor, moved_cursor, plan
+from pulse.planner import (
+    Cursor,
+    Opened,
+    Passed,
+    Plan,
+    due_at,
+    first_cursor,
+    kept_cursor,
+    moved_cursor,
+    plan,
+)
 from pulse.policy import Misfire, Overlap
 from pulse.run import Trigger
 from pulse.schedule.interval import Interval
@@ -82,6 +92,7 @@ def definitions(draw: st.DrawFn) -> Definition:
         start=draw(st.sampled_from([None, "1970-01-01T00:00:03Z", "1970-01-01T00:20:00Z"])),
         misfire=draw(st.sampled_from(Misfire)),
         grace=draw(st.sampled_from([None, 0, 5, 30, 3_600])),
+        jitter=draw(st.sampled_from([0, 0, 3, 10, 90])),
         overlap=overlap,
         max_running=draw(st.integers(1, 3)) if overlap is Overlap.ALLOW else 10,
     )
@@ -131,7 +142,7 @@ def test_only_a_full_room_leaves_a_due_fire_time_waiting(
     """When nothing more is to be done, nothing is due, unless `misfire = all` waits for room."""
     history = live(definition, [*wakes, Wake(0, 3)])
     waits = definition.misfire is Misfire.ALL
-    assert waits or history.cursor.next_fire > history.now
+    assert waits or due_at(history.cursor) > history.now
 
 
 @given(definition=definitions(), wakes=wake_ups(backwards=False), floor=st.integers(0, 600))
@@ -184,12 +195,12 @@ def test_ten_years_of_seconds_cost_three_questions(misfire: str, grace: int | No
     assert schedule.asked <= 3
 
 
-def due_at(*seconds: int) -> list[int]:
+def instants(*seconds: int) -> list[int]:
     """Return instants from seconds."""
     return [second * SECOND for second in seconds]
 
 
-TEN, TWENTY, THIRTY, FORTY, NINETY = due_at(10, 20, 30, 40, 90)
+TEN, TWENTY, THIRTY, FORTY, NINETY = instants(10, 20, 30, 40, 90)
 
 TABLE = {
     "not due yet": ({}, 9, 0, None),
@@ -317,3 +328,56 @@ def test_a_changed_schedule_stays_above_the_floor() -> None:
     """Also when the clock was set back in between."""
     moved = moved_cursor(task(interval=60), Cursor(0, None, 200 * SECOND), TEN)
     assert moved == Cursor(0, 240 * SECOND, 200 * SECOND)
+
+
+def test_a_changed_jitter_moves_no_cursor() -> None:
+    """The fire time stays; when it is due is said anew."""
+    kept = kept_cursor(task(jitter=5), Cursor(0, TEN, 5 * SECOND))
+    assert (kept.anchor, kept.next_fire, kept.floor) == (0, TEN, 5 * SECOND)
+    assert kept == kept_cursor(task(jitter=5), kept)
+
+
+@given(jitter=st.integers(0, 60), number=st.integers(0, 10_000))
+def test_jitter_delays_a_tick_by_less_than_it_says_and_less_than_the_next(
+    jitter: int, number: int
+) -> None:
+    """So ticks keep their order, and each is due before the next fire time."""
+    cursor = Cursor(0, number * TEN, number * TEN - 1)
+    delay = kept_cursor(task(jitter=jitter), cursor).delay_us
+    assert 0 <= delay < max(1, min(jitter, 10) * SECOND)
+
+
+def test_jitter_spreads_the_ticks_of_many_tasks() -> None:
+    """A hundred tasks with the same fire time are due all over the ten seconds."""
+    cursor = Cursor(0, TEN)
+    definitions = [
+        define(f"t{number}", Task(action="t", interval=10, jitter=10)) for number in range(100)
+    ]
+    delays = sorted(kept_cursor(one, cursor).delay_us for one in definitions)
+    assert len(set(delays)) > 90
+    assert delays[10] < 3 * SECOND < 7 * SECOND < delays[-10]
+
+
+@pytest.mark.parametrize("misfire", Misfire)
+def test_a_tick_opens_when_it_is_due_by_its_delay_and_is_then_in_time(misfire: Misfire) -> None:
+    """Grace and catch-up count from the delayed instant; the fire time itself stays."""
+    definition = task(interval=600, jitter=600, misfire=misfire, grace=0)
+    cursor = first_cursor(definition, BORN)
+    due = BORN + 600 * SECOND + cursor.delay_us
+    assert cursor.delay_us > 60 * SECOND
+    assert plan(definition, cursor, 0, due - 1) is None
+    decided = plan(definition, cursor, 0, due)
+    assert decided is not None
+    assert decided.opened == Opened(BORN + 600 * SECOND, Trigger.SCHEDULE)
+
+
+def test_what_is_not_due_by_its_delay_is_left_for_later() -> None:
+    """The newest fire time passed, but not yet its delay: the one before it runs."""
+    definition = task(interval=600, jitter=600)
+    cursor = Cursor(0, 600 * SECOND)
+    following = kept_cursor(definition, Cursor(0, 1_200 * SECOND))
+    decided = plan(definition, cursor, 0, 1_200 * SECOND + following.delay_us - 1)
+    assert decided is not None
+    assert decided.opened == Opened(600 * SECOND, Trigger.CATCH_UP)
+    assert (decided.cursor.next_fire, decided.missed) == (1_200 * SECOND, None)
+    assert decided.cursor.delay_us == following.delay_us

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pulse.planner import Cursor, plan
+from pulse.planner import Cursor, due_at, plan
 from pulse.run import Claim, Outcome, Run, run_id
 from pulse.store.base import Unplanned
 from pulse.store.decide import passed_run, plan_resumed
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 _CHUNK = 500
 
 _DUE = (
-    "SELECT next_fire, key, task, place, digest, anchor, floor, resumed_at, version, skip_id,"
+    "SELECT due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
+    " skip_id,"
     " (SELECT count(*) FROM @runs r"
     "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
     " FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
-    " AND next_fire IS NOT NULL ORDER BY next_fire, key"
+    " AND due_at IS NOT NULL ORDER BY due_at, key"
 )
 _UNHELD = (
     f"SELECT {', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest"  # noqa: S608 - constants alone
@@ -40,11 +41,11 @@ _UNHELD = (
     " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
     " ORDER BY r.retry_at, r.seq"
 )
-_VERSIONS = "SELECT key, version, next_fire FROM @tasks WHERE key IN ({})"
+_VERSIONS = "SELECT key, version, due_at FROM @tasks WHERE key IN ({})"
 _STILL_UNHELD = "SELECT id, attempt FROM @runs WHERE holder = '' AND outcome IS NULL AND id IN ({})"
 _EXISTING = "SELECT id, 1 FROM @runs WHERE id IN ({})"
 _MOVE = (
-    "UPDATE @tasks SET next_fire = ?, floor = ?, skip_id = ?, resumed_at = NULL,"
+    "UPDATE @tasks SET next_fire = ?, due_at = ?, floor = ?, skip_id = ?, resumed_at = NULL,"
     " version = version + 1 WHERE key = ?"
 )
 _TAKE = (
@@ -126,9 +127,9 @@ def _merged(
 def _plan_row(
     here: Here, row: tuple[Any, ...], now: Instant, unplanned: list[Unplanned]
 ) -> Intent | None:
-    next_fire, key, task, place, _, anchor, floor, resumed_at, version, skip_id, running = row
+    due, key, task, place, _, anchor, next_fire, floor, resumed_at, version, skip_id, running = row
     definition = here.definitions[task]
-    cursor = Cursor(anchor, next_fire, floor)
+    cursor = Cursor(anchor, next_fire, floor, due - next_fire)
     try:
         decided = plan_resumed(definition, cursor, resumed_at=resumed_at, running=running, now=now)
     # One bad schedule must not keep the other tasks from being claimed.
@@ -181,7 +182,7 @@ def write_claims(
         wary: whether to look for runs that exist although their row's cursor says otherwise.
 
     """
-    intents, next_fires = _unmoved(link, reading.intents)
+    intents, instants = _unmoved(link, reading.intents)
     opened: list[Run] = []
     passed: list[Run] = []
     rows: list[Run] = []
@@ -194,8 +195,8 @@ def write_claims(
             rows.append(run)
             opened.append(run)
         cursor = intent.plan.cursor
-        moves.append((cursor.next_fire, cursor.floor, skip_id, intent.key))
-        next_fires.append(_next_work(intent, now))
+        moves.append((cursor.next_fire, due_at(cursor), cursor.floor, skip_id, intent.key))
+        instants.append(_next_work(intent, now))
     link.run_many(_MOVE, moves)
     if wary:
         existing = {run_id for run_id, _ in _among(link, _EXISTING, [run.id for run in rows])}
@@ -205,30 +206,31 @@ def write_claims(
     taken = _take_unheld(link, here, reading.unheld, now=now, boot=boot)
     trim_history(link, rows, keep=here.keep_runs)
     wake_at = reading.wake_at
-    for next_fire in next_fires:
-        wake_at = earliest(wake_at, next_fire)
+    for instant in instants:
+        wake_at = earliest(wake_at, instant)
     return Won([*taken, *opened], passed, wake_at)
 
 
 def _next_work(intent: Intent, now: Instant) -> Instant | None:
     """Return when the row has work again; None while it waits for one of its runs to end."""
     moved = intent.plan.cursor
-    if moved.next_fire is None or moved.next_fire > now:
-        return moved.next_fire
+    due = due_at(moved)
+    if due is None or due > now:
+        return due
     running = intent.running + (intent.plan.opened is not None)
     try:
         waits = plan(intent.definition, moved, running, now) is None
     # The next look tells of it: what this one has won stands.
     except Exception:  # noqa: BLE001 - the reason is above
         waits = False
-    return None if waits else moved.next_fire
+    return None if waits else due
 
 
 def _unmoved(link: Link, intents: Sequence[Intent]) -> tuple[list[Intent], list[Instant | None]]:
-    """Return the intents whose rows stand as they were read, and the others' next fire times."""
+    """Return the intents whose rows stand as they were read, and when the others are due."""
     found = {
-        key: (version, next_fire)
-        for key, version, next_fire in _among(link, _VERSIONS, [one.key for one in intents])
+        key: (version, due)
+        for key, version, due in _among(link, _VERSIONS, [one.key for one in intents])
     }
     kept = [one for one in intents if found.get(one.key, (None,))[0] == one.version]
     moved = [one.key for one in intents if found.get(one.key, (None,))[0] != one.version]

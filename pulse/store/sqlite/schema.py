@@ -31,6 +31,7 @@ _TABLES = (
         rerun INTEGER NOT NULL,
         anchor INTEGER NOT NULL,
         next_fire INTEGER,
+        due_at INTEGER,
         floor INTEGER NOT NULL,
         paused INTEGER NOT NULL,
         resumed_at INTEGER,
@@ -38,8 +39,8 @@ _TABLES = (
         version INTEGER NOT NULL DEFAULT 0,
         archived_at INTEGER,
         UNIQUE (task, place))""",
-    """CREATE INDEX @due ON @tasks (place, next_fire)
-        WHERE paused = 0 AND archived_at IS NULL AND next_fire IS NOT NULL""",
+    """CREATE INDEX @due ON @tasks (place, due_at)
+        WHERE paused = 0 AND archived_at IS NULL AND due_at IS NOT NULL""",
     "CREATE INDEX @archived ON @tasks (archived_at) WHERE archived_at IS NOT NULL",
     """CREATE TABLE @runs (
         seq INTEGER PRIMARY KEY,

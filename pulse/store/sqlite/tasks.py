@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.planner import BEFORE_TIME, Cursor, moved_cursor
+from pulse.planner import BEFORE_TIME, Cursor, due_at, first_cursor, kept_cursor, moved_cursor
 from pulse.policy import OnAbandoned, Scope
 from pulse.run import Outcome, Trigger
 from pulse.store.base import Synced, TaskState
-from pulse.store.decide import UNWANTED, place_of, seen_first, unheld_run
+from pulse.store.decide import UNWANTED, place_of, unheld_run
 from pulse.store.sqlite.records import insert_runs
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ _ROWS = (
 )
 _ADD = (
     "INSERT INTO @tasks (task, place, scope, source, digest, schedule, room, rerun, anchor,"
-    " next_fire, floor, paused) VALUES (?, ?, ?, 'config', ?, ?, ?, ?, ?, ?, ?, ?)"
+    " next_fire, due_at, floor, paused) VALUES (?, ?, ?, 'config', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _CHANGE = (
     "UPDATE @tasks SET scope = ?, source = 'config', digest = ?, schedule = ?, room = ?,"
-    " rerun = ?, anchor = ?, next_fire = ?, floor = ?, archived_at = NULL,"
+    " rerun = ?, anchor = ?, next_fire = ?, due_at = ?, floor = ?, archived_at = NULL,"
     " version = version + 1 WHERE key = ?"
 )
 _STATES = (
@@ -122,14 +122,12 @@ def add_rows(link: Link, here: Here, added: Iterable[Definition], now: Instant) 
 
 
 def _new_cells(here: Here, one: Definition, now: Instant, paused: bool) -> tuple[Cell, ...]:  # noqa: FBT001 - a cell
-    cursor = seen_first(one, now)
+    cursor = first_cursor(one, now)
     return (
         one.name,
         place_of(one.scope, here.member),
         *_definition_cells(one),
-        cursor.anchor,
-        cursor.next_fire,
-        cursor.floor,
+        *_cursor_cells(cursor),
         paused,
     )
 
@@ -161,13 +159,13 @@ def change_rows(link: Link, changed: Iterable[tuple[Row, Definition]], now: Inst
 
 def _changed_cells(row: Row, one: Definition, now: Instant) -> tuple[Cell, ...]:
     cursor = Cursor(row.anchor, row.next_fire, row.floor)
-    if _schedule(one) != row.schedule:
-        cursor = moved_cursor(one, cursor, now)
+    same = _schedule(one) == row.schedule
+    cursor = kept_cursor(one, cursor) if same else moved_cursor(one, cursor, now)
     return (*_definition_cells(one), *_cursor_cells(cursor), row.key)
 
 
 def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
-    return (cursor.anchor, cursor.next_fire, cursor.floor)
+    return (cursor.anchor, cursor.next_fire, due_at(cursor), cursor.floor)
 
 
 def _return_rows(
@@ -180,7 +178,7 @@ def _return_rows(
         [
             (
                 *_definition_cells(one),
-                *_cursor_cells(seen_first(one, now, floor=row.floor)),
+                *_cursor_cells(first_cursor(one, now, floor=row.floor)),
                 row.key,
             )
             for row, one in pairs
