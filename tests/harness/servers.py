@@ -296,6 +296,11 @@ def is_alive(pid: int) -> bool:
     return any(p.pid == pid and p.state != "Z" for p in _processes())
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a process of that id has been stopped by a signal and can go on."""
+    return any(p.pid == pid and p.state == "T" for p in _processes())
+
+
 def _processes() -> list[_Process]:
     found = (_process(entry) for entry in os.scandir("/proc") if entry.name.isdigit())
     return [process for process in found if process is not None]

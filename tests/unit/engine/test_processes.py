@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
 import os
 import sys
+import termios
 from pathlib import Path
 from signal import SIGKILL, SIGRTMIN, SIGSTOP
 from typing import TYPE_CHECKING
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from claims import make_claim
-from servers import is_alive, wait_until
+from servers import is_alive, is_stopped, wait_until
 
 from pulse.clock import SECOND, SystemClock
 from pulse.engine.base import Work
@@ -80,6 +83,18 @@ def look(stage: Stage) -> dict[str, object]:
 def open_files() -> list[str]:
     """Return the numbers of the files that this process has open."""
     return sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
+
+
+def open_sockets() -> set[str]:
+    """Return the numbers of the sockets that this process has open."""
+    return {number for number in open_files() if Path("/proc/self/fd", number).is_socket()}
+
+
+def unread(line: str) -> int:
+    """Return how much that socket holds of what was sent and has not been read by its peer."""
+    amount = array.array("i", [0])
+    fcntl.ioctl(int(line), termios.TIOCOUTQ, amount)
+    return amount[0]
 
 
 # What the app is and sees ------------------------------------------------------------------
@@ -217,10 +232,14 @@ def test_a_child_that_died_while_idle_fails_nothing(begin: Begin) -> None:
 
 def test_a_child_that_dies_before_it_listens_fails_its_run(begin: Begin) -> None:
     """An errand that nobody read is a failed run, not an endless one."""
+    before = open_sockets()
     stage = begin()
     child = int(perform(stage, "/pid").message)
+    (line,) = open_sockets() - before
     os.kill(child, SIGSTOP)
+    wait_until(lambda: is_stopped(child), what="the child listens no more")
     stage.submit(make_claim(action="/pid"))
+    wait_until(lambda: unread(line), what="the errand is sent")
     os.kill(child, SIGKILL)
     message = stage.await_endings(2)[-1].result.message
     assert message == "the child process ended during the run: signal SIGKILL"
