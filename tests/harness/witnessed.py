@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from servers import UNMEASURED, Server, free_port, program
+from uwsgi_status import status_options, wait_accepting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,10 +52,7 @@ class Witnessed(Server):
         return self.pids("begin")
 
     def wait_answered(self, pids: Sequence[int]) -> set[int]:
-        """Return who answered, once each of *pids* did: it is past the hook in which it begins.
-
-        uWSGI dies badly of a signal before that.
-        """
+        """Return who answered, once each of these workers of uWSGI did and a signal can come."""
         seen: set[int] = set()
 
         def all_answered() -> bool:
@@ -63,7 +60,7 @@ class Witnessed(Server):
             return seen.issuperset(pids)
 
         self.wait_for(all_answered, what="each worker answers")
-        time.sleep(0.3)  # the one that answered last may still be closing its request
+        wait_accepting(self, len(pids))
         return seen
 
     def wait_events(self, name: str, count: int = 1, timeout: float = 10.0) -> list[Event]:
@@ -116,6 +113,8 @@ def uwsgi(
     port = free_port()
     command = [program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", *load]
     command += ["--die-on-term", "--enable-threads", "--need-app"]
+    if "--master" in options:
+        command += status_options()
     told = UNMEASURED | dict(environ or {})
     return Witnessed([*command, *options], port=port, folder=folder, environ=told)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from servers import UNMEASURED, Server, free_port, program
+from uwsgi_status import status_options, wait_accepting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +60,16 @@ def serve(
     (folder / "worked_app.py").write_text(code)
     port = free_port()
     named = [part.replace("PORT", str(port)) for part in command]
-    is_uwsgi = "uwsgi" in command[0]
-    environ = UNMEASURED if is_uwsgi else None
+    environ = None
+    if is_uwsgi(command):
+        named += status_options()
+        environ = UNMEASURED
     return Server([program(named[0]), *named[1:]], port=port, folder=folder, environ=environ)
+
+
+def is_uwsgi(command: list[str]) -> bool:
+    """Return whether uWSGI is what is started."""
+    return command[0] == "uwsgi"
 
 
 def gunicorn_command(kind: str) -> list[str]:
@@ -92,6 +100,8 @@ def test_a_run_in_progress_is_drained(name: str, tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     with serve(tmp_path, mode, command) as server:
         server.wait_for(notes.exists, what="the run begins")
+        if is_uwsgi(command):
+            wait_accepting(server, 1)
         server.stop(number)
         log = server.log_text()
 
