@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,14 +104,30 @@ def test_workers_that_are_recycled_begin(kind: str, tmp_path: Path) -> None:
         assert server.workers() == [begun[1]]
 
 
+WATCHED_RELOADER = """
+import probe
+from gunicorn.reloader import Reloader, reloader_engines
+
+class Watched(Reloader):
+    def get_files(self):
+        probe.write_event("look", "reloader")
+        return super().get_files()
+
+reloader_engines["poll"] = Watched
+"""
+
+
 def test_a_worker_that_reloads_its_code_begins(tmp_path: Path) -> None:
     """With `--reload`, the worker that replaces one whose code changed begins."""
+    (tmp_path / "gunicorn.conf.py").write_text(WATCHED_RELOADER)
     (tmp_path / "own_app.py").write_text("from probe_app import app\n")
+    (tmp_path / "changed").write_text("from probe_app import app\nchanged = True\n")
     options = ("-w", "1", "--reload", "--reload-engine", "poll")
     with gunicorn(tmp_path, *options, app=["own_app:app"]) as server:
         first = server.wait_begun(1)
-        time.sleep(2)  # the reloader has seen the file by now: it looks once a second
-        (tmp_path / "own_app.py").write_text("from probe_app import app\nchanged = True\n")
+        server.wait_events("look", 2)  # the first look, which knows no older state, is over
+        (tmp_path / "changed").touch()
+        (tmp_path / "changed").rename(tmp_path / "own_app.py")
         begun = server.wait_begun(2)
 
         assert server.wait_workers(1, gone=first) == [begun[1]]
