@@ -88,11 +88,14 @@ class Probe:
 
 
 def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the process id, after `?nap=` seconds."""
-    query = environ.get("QUERY_STRING", "")
-    if query.startswith("nap="):
+    """Answer with the process id, after `?nap=` seconds, or once the file of `?until=` is there."""
+    kind, _, value = environ.get("QUERY_STRING", "").partition("=")
+    if kind:
         write_event("requested", "app")
-        time.sleep(float(query.removeprefix("nap=")))
+    if kind == "nap":
+        time.sleep(float(value))
+    while kind == "until" and not Path(value).exists():
+        time.sleep(0.02)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
 

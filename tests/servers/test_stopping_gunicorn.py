@@ -61,11 +61,12 @@ def test_a_worker_stops_claiming_when_it_is_told_to(kind: str, tmp_path: Path) -
     environ = {"PROBE_ASK": "1"}
     with gunicorn(tmp_path, "-k", kind, "-w", "1", environ=environ) as server, one_thread() as pool:
         worker = server.wait_begun(1)[0]
-        answer = pool.submit(server.get, "/?nap=1")
+        answer = pool.submit(server.get, "/?until=released")
         server.wait_events("requested")
         server.signal(signal.SIGTERM, worker)
         told = server.wait_events("serving", 2)
         is_answered = answer.done()
+        (tmp_path / "released").touch()
         server.wait_begun(2)
 
     assert [event.rest for event in told if event.pid == worker] == [("True",), ("False",)]
