@@ -47,8 +47,10 @@ def test_nothing_is_claimed_until_the_module_is_loaded(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "slow_app.py").write_text(
         "import time, probe\n"
+        "from pathlib import Path\n"
         "app = probe.wrap(probe.hello)\n"
-        "time.sleep(0.5)\n"
+        "while 'serving' not in Path('events.txt').read_text():\n"
+        "    time.sleep(0.02)\n"
         "probe.write_event('loaded', 'module')\n"
     )
     options = ["--listen", f"127.0.0.1:{port}", "slow_app:app"]
