@@ -130,6 +130,7 @@ def test_every_tick_is_dispatched_once_across_a_kill_and_a_reload(
     tick = {"action": "now", "interval": "1s", "misfire": "all"}
     slow = {"action": "nap", "interval": "4s", "misfire": "all"}
     with fleet.server(tick=tick, slow=slow) as server:
+        fleet.settle(server)
         server.wait_for(lambda: fleet.begins("tick"), 10, "the first tick")
         began = time.monotonic()
         victim = fleet.kill_holder(server, "slow")
