@@ -48,6 +48,11 @@ test: $(VENV)/all.stamp ## run the whole test suite
 test-unit: $(VENV)/all.stamp ## run the tests that start no server
 	@$(PYTEST) -m "not server"
 
+.PHONY: test-zones
+test-zones: $(VENV)/all.stamp ## hold cron against every time zone and every clock change to 2037
+	$(call say,cron in every time zone; this takes some minutes)
+	@PULSE_ZONES=all $(PYTEST) tests/unit/schedule
+
 .PHONY: check
 check: lint imports types news docs coverage ## the gate: everything below, then the tests with coverage
 	$(call say,all is well)

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from pulse.guard import is_run
     from pulse.insider import only
     from pulse.middleware import PulseMiddleware
+    from pulse.schedule.cron import Cron
     from pulse.schedule.interval import Interval
     from pulse.task import Task
 
-__all__ = ["Interval", "PulseMiddleware", "Task", "is_run", "only"]
+__all__ = ["Cron", "Interval", "PulseMiddleware", "Task", "is_run", "only"]
 
 _HOMES = {
+    "Cron": "pulse.schedule.cron",
     "Interval": "pulse.schedule.interval",
     "PulseMiddleware": "pulse.middleware",
     "Task": "pulse.task",
