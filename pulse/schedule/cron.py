@@ -132,7 +132,7 @@ class Cron:
         return walk.first_from(self._walls, self._zone, after + 1, once=self._once)
 
     def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:  # noqa: ARG002 - likewise
-        """Return the newest fire time in [first, until] and how many there are, counted by the day."""
+        """Return the newest fire time in [first, until] and how many there are, by arithmetic."""
         return walk.due(self._walls, self._zone, first, until, once=self._once)
 
     def spell(self) -> dict[str, str]:
