@@ -11,15 +11,28 @@ if TYPE_CHECKING:
     from pulse.guard import is_run
     from pulse.insider import only
     from pulse.middleware import PulseMiddleware
+    from pulse.schedule.calendar_interval import CalendarInterval
     from pulse.schedule.cron import Cron
     from pulse.schedule.interval import Interval
+    from pulse.schedule.once import Once
     from pulse.task import Task
 
-__all__ = ["Cron", "Interval", "PulseMiddleware", "Task", "is_run", "only"]
+__all__ = [
+    "CalendarInterval",
+    "Cron",
+    "Interval",
+    "Once",
+    "PulseMiddleware",
+    "Task",
+    "is_run",
+    "only",
+]
 
 _HOMES = {
+    "CalendarInterval": "pulse.schedule.calendar_interval",
     "Cron": "pulse.schedule.cron",
     "Interval": "pulse.schedule.interval",
+    "Once": "pulse.schedule.once",
     "PulseMiddleware": "pulse.middleware",
     "Task": "pulse.task",
     "is_run": "pulse.guard",

@@ -38,11 +38,11 @@ of the database then moves the fire times that follow.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 from pulse.clock import instant_of, moment_of
 from pulse.schedule import dialect, walk
-from pulse.schedule.words import cron, zone
+from pulse.schedule.words import UTC, cron, zone
 from pulse.schedule.zone import zone_named
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     from pulse.schedule.dialect import Expression
     from pulse.schedule.walls import DayTimes
     from pulse.schedule.zone import Zone
-
-UTC: Final = "UTC"
 
 
 @final

@@ -1,0 +1,148 @@
+"""The calendar's grid: a fire time each so many days, weeks, months or years, by the wall clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from pulse.clock import instant_of, moment_of, rfc3339
+from pulse.schedule import walk, words
+from pulse.schedule.base import Due
+from pulse.schedule.grids import DayGrid, MonthGrid
+from pulse.schedule.words import UTC
+from pulse.schedule.zone import DAY, zone_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from pulse.clock import Instant
+    from pulse.schedule.zone import Zone
+
+_DAYS_OF: Final = {"day": 1, "week": 7}
+_MONTHS_OF: Final = {"month": 1, "year": 12}
+
+
+@final
+class CalendarInterval:
+    """A fire time each so many days, weeks, months or years, at one time of day in a zone.
+
+    With *start* the first fire time is *start* itself. Without it the grid hangs on the anchor:
+    the instant at which the store first saw the task, or 1970-01-01T00:00 in the zone where there
+    is no store. The first fire time is then one period after it.
+
+    The time on the wall stays the same when clocks are changed. A time that they show twice fires
+    the first time, one that they leave out at the end of the gap. Months are counted from the
+    anchor, on its day, or on the last day of a month that has fewer: 31 January, 28 February,
+    31 March.
+
+    Args:
+        every: a count and one of day, week, month, year, such as `"1 month"` or `"2 weeks"`.
+        start: an aware datetime, RFC 3339 text, or a datetime or text without offset, which is one
+            of *timezone*.
+        timezone: an IANA name such as `Europe/Berlin`.
+
+    Raises:
+        BadValueError: one of them is wrong; for hours, minutes and seconds there is `Interval`.
+
+    """
+
+    __slots__ = ("every", "start_us", "timezone")
+
+    every: str
+    start_us: Instant | None
+    timezone: str
+
+    def __init__(
+        self, every: str, *, start: datetime | str | None = None, timezone: str = UTC
+    ) -> None:
+        name = words.zone(timezone)
+        start_us = None if start is None else words.instant_in(name, words.moment(start))
+        _fill(self, words.every(every), start_us, name)
+
+    @classmethod
+    def of(cls, every: str, start_us: Instant | None, timezone: str) -> CalendarInterval:
+        """Return the schedule of values that are converted already."""
+        made = cls.__new__(cls)
+        _fill(made, every, start_us, timezone)
+        return made
+
+    def __setattr__(self, name: str, _: object) -> None:
+        message = f"a CalendarInterval is frozen; {name} cannot be set"
+        raise AttributeError(message)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CalendarInterval):
+            return NotImplemented
+        return _values(self) == _values(other)
+
+    def __hash__(self) -> int:
+        return hash(_values(self))
+
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[[str, Instant | None, str], CalendarInterval], tuple[object, ...]]:
+        return CalendarInterval.of, _values(self)
+
+    def __repr__(self) -> str:
+        rest = "".join(
+            f", {name}={word!r}" for name, word in self.spell().items() if name != "every"
+        )
+        return f"CalendarInterval({self.every!r}{rest})"
+
+    def next(self, after: datetime) -> datetime | None:
+        """Return the first fire time strictly later than the aware datetime *after*.
+
+        It is in the schedule's own zone.
+
+        Raises:
+            BadValueError: *after* has no time zone.
+
+        """
+        found = self.next_after(instant_of(after), anchor=self._zone.reach(0))
+        return None if found is None else moment_of(found).astimezone(self._zone.info)
+
+    def first(self, seen: Instant) -> Instant | None:
+        """Return *start* or what follows it on the grid, else one period after *seen*."""
+        return self.next_after(seen if self.start_us is None else seen - 1, anchor=seen)
+
+    def next_after(self, after: Instant, *, anchor: Instant) -> Instant | None:
+        """Return the first instant of the grid strictly later than *after*."""
+        if self.start_us is not None and after < self.start_us:
+            return self.start_us
+        base = anchor if self.start_us is None else self.start_us
+        return walk.first_from(self._grid(base), self._zone, max(after, base) + 1, once=True)
+
+    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:
+        """Return the newest fire time in [first, until] and how many there are, by arithmetic."""
+        base = anchor if self.start_us is None else self.start_us
+        found = walk.due(self._grid(base), self._zone, first, until, once=True)
+        return Due(found.newest, found.count + 1) if first == self.start_us else found
+
+    def spell(self) -> dict[str, str]:
+        """Return the settings `every` and, where they say anything, `start` and `timezone`."""
+        spelt = {"every": self.every}
+        if self.start_us is not None:
+            spelt["start"] = rfc3339(self.start_us)
+        if self.timezone != UTC:
+            spelt["timezone"] = self.timezone
+        return spelt
+
+    @property
+    def _zone(self) -> Zone:
+        return zone_named(self.timezone)
+
+    def _grid(self, base: Instant) -> DayGrid | MonthGrid:
+        wall = self._zone.wall_at(base)
+        count, unit = words.period(self.every)
+        if unit in _DAYS_OF:
+            return DayGrid(base=wall, step=count * _DAYS_OF[unit] * DAY)
+        return MonthGrid.hung_on(wall, count * _MONTHS_OF[unit])
+
+
+def _fill(made: CalendarInterval, every: str, start_us: Instant | None, timezone: str) -> None:
+    for slot, value in zip(CalendarInterval.__slots__, (every, start_us, timezone), strict=True):
+        object.__setattr__(made, slot, value)
+
+
+def _values(made: CalendarInterval) -> tuple[str, Instant | None, str]:
+    return made.every, made.start_us, made.timezone

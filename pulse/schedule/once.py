@@ -1,0 +1,93 @@
+"""One fire time: a task that runs a single time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from pulse.clock import instant_of, moment_of, rfc3339
+from pulse.schedule.base import Due
+from pulse.schedule.words import UTC, instant_in, moment, zone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from pulse.clock import Instant
+
+
+@final
+class Once:
+    """A single fire time, also when it has passed before the task is first seen.
+
+    Args:
+        at: an aware datetime, RFC 3339 text, or a datetime or text without offset, which is one
+            of *timezone*: the first of two where clocks show it twice, the end of the gap where
+            they leave it out.
+        timezone: an IANA name such as `Europe/Berlin`.
+
+    Raises:
+        BadValueError: *at* is no date and time, or there is no such zone.
+
+    """
+
+    __slots__ = ("at_us",)
+
+    at_us: Instant
+
+    def __init__(self, at: datetime | str, *, timezone: str = UTC) -> None:
+        _set_at(self, instant_in(zone(timezone), moment(at)))
+
+    @classmethod
+    def of(cls, at_us: Instant) -> Once:
+        """Return the schedule of an instant."""
+        made = cls.__new__(cls)
+        _set_at(made, at_us)
+        return made
+
+    def __setattr__(self, name: str, _: object) -> None:
+        message = f"a Once is frozen; {name} cannot be set"
+        raise AttributeError(message)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Once):
+            return NotImplemented
+        return self.at_us == other.at_us
+
+    def __hash__(self) -> int:
+        return hash(self.at_us)
+
+    def __reduce__(self) -> tuple[Callable[[Instant], Once], tuple[Instant]]:
+        return Once.of, (self.at_us,)
+
+    def __repr__(self) -> str:
+        return f"Once({rfc3339(self.at_us)!r})"
+
+    def next(self, after: datetime) -> datetime | None:
+        """Return the fire time, in the zone of the aware datetime *after*, or None after it.
+
+        Raises:
+            BadValueError: *after* has no time zone.
+
+        """
+        found = self.next_after(instant_of(after), anchor=0)
+        return None if found is None else moment_of(found).astimezone(after.tzinfo)
+
+    def first(self, seen: Instant) -> Instant:  # noqa: ARG002 - what is past is for misfire to judge
+        """Return the fire time, even one before *seen*."""
+        return self.at_us
+
+    def next_after(self, after: Instant, *, anchor: Instant) -> Instant | None:  # noqa: ARG002 - it has none
+        """Return the fire time when it is later than *after*, else None."""
+        return self.at_us if after < self.at_us else None
+
+    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:  # noqa: ARG002 - likewise
+        """Return the one fire time."""
+        return Due(first, 1)
+
+    def spell(self) -> dict[str, str]:
+        """Return the setting `at`, in UTC."""
+        return {"at": rfc3339(self.at_us)}
+
+
+# The slot's own setter, as in Interval.
+_set_at: Callable[[Once, Instant], None] = vars(Once)["at_us"].__set__
