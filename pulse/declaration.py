@@ -9,6 +9,7 @@ from __future__ import annotations
 from pulse import convert
 from pulse.errors import BadValueError
 from pulse.policy import Misfire, OnAbandoned, Overlap, Scope
+from pulse.schedule import words
 from pulse.setting import Setting, table
 
 
@@ -45,17 +46,57 @@ TASK_SETTINGS = table(
         name="interval",
         convert=convert.duration,
         kind="duration",
-        default="required",
+        default="one of these four",
         help="The time from one fire time to the next, on a grid that restarts do not shift.",
         example="5m",
     ),
     Setting(
-        name="start",
-        convert=convert.instant,
+        name="cron",
+        convert=words.cron,
+        kind="cron expression",
+        default="one of these four",
+        help="The times of day and dates to run at: five fields, or six with seconds first.",
+        example="0 7 * * mon-fri",
+    ),
+    Setting(
+        name="every",
+        convert=words.every,
+        kind="days, weeks, months or years",
+        default="one of these four",
+        help="The calendar time from one fire time to the next, at one time of day in the zone.",
+        example="1 month",
+    ),
+    Setting(
+        name="at",
+        convert=words.moment,
         kind="date and time",
-        default="one interval after the task is first seen",
-        help="The anchor of the grid and the first fire time.",
+        default="one of these four",
+        help="The one fire time of a task that runs a single time.",
         example="2027-01-01T00:00:00+01:00",
+    ),
+    Setting(
+        name="timezone",
+        convert=words.zone,
+        kind="time zone",
+        default="UTC, or what pulse.config.timezone says",
+        help="The zone of the cron expression, the calendar, and of dates without offset.",
+        example="Europe/Berlin",
+    ),
+    Setting(
+        name="start",
+        convert=words.moment,
+        kind="date and time",
+        default="one period after the task is first seen; cron: at once",
+        help="The first fire time, from which the grid counts; cron: none is before it.",
+        example="2027-01-01T00:00:00+01:00",
+    ),
+    Setting(
+        name="end",
+        convert=words.moment,
+        kind="date and time",
+        default="never",
+        help="No fire time is after it.",
+        example="2027-12-31T23:59:59+01:00",
     ),
     Setting(
         name="jitter",

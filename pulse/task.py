@@ -8,22 +8,25 @@ final path, and a digest on which all processes that hold the same declaration a
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from pulse import convert
-from pulse.clock import SECOND, Span, rfc3339
+from pulse.clock import SECOND, Span, instant_of, rfc3339
 from pulse.declaration import TASK_SETTINGS
 from pulse.errors import ConfigError
 from pulse.policy import Misfire, OnAbandoned, Overlap, Scope
 from pulse.schedule.interval import Interval
+from pulse.schedule.parse import KINDS, schedule_of, schedule_problems
+from pulse.schedule.words import UTC
 from pulse.setting import read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
 
     from pulse.schedule.base import Schedule
 
@@ -39,7 +42,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A declared task: what to request, when, and how to behave when things do not go as planned.
 
     Every keyword takes what the ini setting of the same name takes, and the natural Python value:
-    durations are seconds, text such as `"5m"` or a timedelta; `start` is an aware datetime.
+    durations are seconds, text such as `"5m"` or a timedelta; dates are aware datetimes, or naive
+    ones of the task's time zone. One of `interval`, `cron`, `every` and `at` is the schedule.
 
     Raises:
         ConfigError: a keyword has a bad value, or there is not exactly one schedule; all problems
@@ -49,7 +53,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     action: str
     interval: float | str | timedelta | None = None
+    cron: str | None = None
+    every: str | None = None
+    at: datetime | str | None = None
+    timezone: str | None = None
     start: datetime | str | None = None
+    end: datetime | str | None = None
     jitter: float | str | timedelta = 0
     run_at_start: bool | str = False
     method: str = "GET"
@@ -106,10 +115,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 _OPTIONAL = Task.__struct_fields__[1:]
 _DEFAULTS: tuple[object, ...] = Task.__struct_defaults__
 _PLAIN = _DEFAULTS[1:]
-_REQUIRED = {
-    "action": "a path such as cleanup or /sessions/cleanup",
-    "interval": "a schedule such as interval = 300",
-}
+_SIMPLEST = {"action", "interval"}
 
 
 def given(task: Task) -> dict[str, object]:
@@ -125,42 +131,70 @@ def given(task: Task) -> dict[str, object]:
 def read_task(words: Mapping[str, object], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
     """Return the exact values of a task's settings, and one sentence for each that is wrong."""
     values, problems = read(TASK_SETTINGS, words, prefix=prefix)
-    if not _REQUIRED.keys() <= words.keys():
-        problems += _lacking(words, problems, prefix)
+    if words.keys() != _SIMPLEST:
+        problems += _lacking(words, values, problems, prefix)
     return values, problems
 
 
-def _lacking(words: Mapping[str, object], problems: list[str], prefix: str) -> list[str]:
-    """Return a sentence for each setting that is not there, not even misspelt."""
-    return [
-        f"{prefix}{name}: expected {expected}, got none"
-        for name, expected in _REQUIRED.items()
-        if name not in words and not any(f"did you mean {name!r}" in line for line in problems)
-    ]
+def _lacking(
+    words: Mapping[str, object], values: Mapping[str, Any], problems: list[str], prefix: str
+) -> list[str]:
+    """Return a sentence for what is not there, not even misspelt, and for what does not fit."""
+    lacking = []
+    if "action" not in words and not _meant(["action"], problems):
+        lacking.append(f"{prefix}action: expected a path such as cleanup, got none")
+    if KINDS.isdisjoint(words) and _meant(KINDS, problems):
+        return lacking
+    # A word that could not be read was given all the same.
+    given_words = {name: values.get(name) for name in words}
+    return lacking + schedule_problems(given_words, prefix=prefix)
+
+
+def _meant(names: Iterable[str], problems: list[str]) -> bool:
+    return any(f"did you mean {name!r}" in line for name in names for line in problems)
 
 
 def define(
-    name: str, task: Task, *, context: str = "", timeout_us: Span = DEFAULT_TIMEOUT
+    name: str,
+    task: Task,
+    *,
+    context: str = "",
+    timeout_us: Span = DEFAULT_TIMEOUT,
+    timezone: str = UTC,
 ) -> Definition:
     """Return the definition of *task* under *name*, its action below *context*."""
     values, _ = read_task(given(task))
-    return define_values(name, values, context=context, timeout_us=timeout_us)
+    return define_values(name, values, context=context, timeout_us=timeout_us, timezone=timezone)
 
 
 def define_values(
-    name: str, values: Mapping[str, Any], *, context: str = "", timeout_us: Span = DEFAULT_TIMEOUT
+    name: str,
+    values: Mapping[str, Any],
+    *,
+    context: str = "",
+    timeout_us: Span = DEFAULT_TIMEOUT,
+    timezone: str = UTC,
 ) -> Definition:
-    """Return the definition of a task whose exact values `read_task` has returned."""
+    """Return the definition of a task whose exact values `read_task` has returned.
+
+    Args:
+        name: the task's name.
+        values: its settings.
+        context: the path that a relative action lies below.
+        timeout_us: the timeout where the task sets none.
+        timezone: the time zone where the task names none.
+
+    """
     target = _target(values["action"], context)
     path, _, query = target.partition("?")
-    schedule = Interval.of(values["interval"], values.get("start"))
+    schedule = schedule_of(values, timezone=timezone)
     policy = _policy(values, timeout_us)
     return Definition(
         name=name,
         path=path if path.isascii() and "%" not in path else _wsgi_path(path),
         query=query,
         schedule=schedule,
-        digest=_digest(target, values, policy),
+        digest=_digest(target, schedule, policy),
         **policy,
     )
 
@@ -200,9 +234,12 @@ def _policy(values: Mapping[str, Any], timeout_us: Span) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value != _USUAL[name]}
 
 
-def _digest(target: str, values: Mapping[str, Any], policy: dict[str, Any]) -> str:
-    schedule = (values["interval"], values.get("start"))
-    words = msgspec.json.encode((target, schedule, policy))
+def _digest(target: str, schedule: Schedule, policy: dict[str, Any]) -> str:
+    if isinstance(schedule, Interval):  # spelling it would be most of what a task costs
+        grid: object = (schedule.every_us, schedule.start_us)
+    else:
+        grid = sorted(schedule.spell().items())
+    words = msgspec.json.encode((target, grid, policy))
     return hashlib.blake2b(words, digest_size=8).hexdigest()
 
 
@@ -216,8 +253,8 @@ def _spell_value(name: str, value: Any) -> str:  # noqa: ANN401 - a value of any
             return "\n".join(f"{header}: {content}" for header, content in value)
         case Overlap() | Misfire() | Scope() | OnAbandoned():
             return str(value.value)
-        case int() if name == "start":
-            return rfc3339(value)
+        case datetime():
+            return value.isoformat() if value.tzinfo is None else rfc3339(instant_of(value))
         case int() if name in {"interval", "jitter", "timeout", "grace"}:
             return convert.spell_span(value)
     return str(value)

@@ -29,14 +29,16 @@ from pulse.config.words import is_label
 from pulse.environ import header_problems
 from pulse.errors import ConfigError, shown
 from pulse.setting import read, unknown_key
-from pulse.task import DEFAULT_TIMEOUT, Task, define_values, given, read_task
+from pulse.task import Task, define_values, given, read_task
 
 if TYPE_CHECKING:
-    from pulse.clock import Span
     from pulse.task import Definition
 
 _SPANS = {name: f"{name}_us" for name in ("lease", "drain", "timeout", "keep_for")}
 _NAME = "a task's name of 1 to 200 printable characters, without blanks around it"
+_USUAL = ("context", "timeout_us", "timezone")
+"""The settings that say what a task leaves open."""
+
 _CHILDREN = "package.module:name, so that child processes find the application"
 
 
@@ -111,7 +113,7 @@ class Draft:
     def settle(self, *, origin: str, paste: Paste | None = None) -> Settings:
         """Return the settings, or raise all the problems."""
         values = {_SPANS.get(name, name): value for name, value in self._values.items()}
-        tasks = self._define(values.get("context", ""), values.get("timeout_us", DEFAULT_TIMEOUT))
+        tasks = self._define(values)
         if values.get("guard"):
             self._refuse_guarded_root(tasks)
         paste = self._locate(values, paste)
@@ -151,11 +153,9 @@ class Draft:
         elif not problems and values.get("enabled", True):
             self._tasks[name] = values
 
-    def _define(self, context: str, timeout_us: Span) -> dict[str, Definition]:
-        return {
-            name: define_values(name, values, context=context, timeout_us=timeout_us)
-            for name, values in self._tasks.items()
-        }
+    def _define(self, settings: Mapping[str, Any]) -> dict[str, Definition]:
+        usual = {name: settings[name] for name in _USUAL if name in settings}
+        return {name: define_values(name, one, **usual) for name, one in self._tasks.items()}
 
     def _refuse_guarded_root(self, tasks: Mapping[str, Definition]) -> None:
         for name, task in tasks.items():

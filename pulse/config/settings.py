@@ -14,6 +14,7 @@ from pulse import convert
 from pulse.clock import SECOND, Span
 from pulse.config import words
 from pulse.policy import Start
+from pulse.schedule.words import UTC, zone
 from pulse.setting import Setting, table
 from pulse.store.registry import store_word
 from pulse.task import DEFAULT_TIMEOUT
@@ -125,6 +126,14 @@ SETTINGS = table(
         example="60s",
     ),
     Setting(
+        name="timezone",
+        convert=zone,
+        kind="time zone",
+        default="UTC",
+        help="The zone of cron expressions, and of dates without offset, where a task names none.",
+        example="Europe/Berlin",
+    ),
+    Setting(
         name="keep_runs",
         convert=convert.count(1, 10_000_000),
         kind="number",
@@ -158,6 +167,7 @@ class Keywords(TypedDict, total=False):
     application: str | None
     base_url: str | None
     timeout: float | str | timedelta | None
+    timezone: str | None
     keep_runs: int | str | None
     keep_for: float | str | timedelta | None
     tasks: Mapping[str, Task | Mapping[str, object]] | None
@@ -205,6 +215,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     application: str | None = None
     base_url: str = DEFAULT_BASE_URL
     timeout_us: Span = DEFAULT_TIMEOUT
+    timezone: str = UTC
     keep_runs: int = 1_000
     keep_for_us: Span = 30 * DAY
     tasks: Mapping[str, Definition]

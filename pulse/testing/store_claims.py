@@ -67,6 +67,34 @@ class ClaimContract(ContractPart):
         assert (claim.run.holder, claim.run.trigger) == (process.member.holder, Trigger.SCHEDULE)
         assert claim.good_until == fleet.clock.boot() + LEASE_S * SECOND
 
+    def test_a_one_off_task_fires_once(self, fleet: Fleet) -> None:
+        """Its schedule ends with it, and no restart brings it back."""
+        process = fleet.join({"work": make_task(interval=None, at=NOON + timedelta(hours=1))})
+        fleet.clock.forward(3_600)
+        claim = process.claim_one()
+        process.finish(claim)
+        process.sync({"work": make_task(interval=None, at=NOON + timedelta(hours=1))})
+        claimed = process.claim()
+        assert (len(claimed.claims), claimed.wake_at) == (0, None)
+        assert [state.next_fire for state in process.store.tasks()] == [None]
+
+    def test_a_one_off_task_that_is_seen_too_late_runs_at_once(self, fleet: Fleet) -> None:
+        """As any tick that nobody was there to run; `grace` says how late it may be."""
+        at = NOON - timedelta(hours=1)
+        late = make_task(interval=None, at=at)
+        process = fleet.join({"work": late, "strict": make_task(interval=None, at=at, grace=60)})
+        claimed = process.claim()
+        assert [claim.run.task for claim in claimed.claims] == ["work"]
+        assert [(run.task, run.outcome) for run in claimed.passed] == [("strict", Outcome.MISSED)]
+
+    def test_a_cron_task_fires_where_its_expression_says(self, fleet: Fleet) -> None:
+        """In its zone, whatever the anchor."""
+        process = fleet.join({"work": make_task(interval=None, cron="30 13 * * *")})
+        claimed = process.claim()
+        assert claimed.wake_at == claimed.now + 5_400 * SECOND
+        fleet.clock.forward(5_400)
+        assert process.claim_one().run.fire_time == claimed.wake_at
+
     def test_a_jittered_tick_is_due_later_than_it_says(self, fleet: Fleet) -> None:
         """The wake-up knows the delay, nothing is claimed before, and the fire time stays."""
         process = fleet.join({"work": make_task(interval=600, jitter=600)})

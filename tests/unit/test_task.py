@@ -13,9 +13,14 @@ from pulse.clock import SECOND
 from pulse.declaration import TASK_SETTINGS
 from pulse.errors import BadValueError, ConfigError
 from pulse.policy import Misfire, OnAbandoned, Overlap, Scope
+from pulse.schedule.cron import Cron
 from pulse.schedule.interval import Interval
+from pulse.schedule.once import Once
 from pulse.setting import read
-from pulse.task import Definition, Task, define, spell
+from pulse.task import Definition, Task, define, read_task, spell
+
+CRON: dict[str, Any] = {"interval": None, "cron": "@daily"}
+ONCE: dict[str, Any] = {"interval": None, "at": "2027-01-01"}
 
 
 def defined(context: str = "", **words: Any) -> Definition:
@@ -217,8 +222,39 @@ def test_a_task_without_a_schedule_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Task(action="a")
     assert caught.value.problems == (
-        "interval: expected a schedule such as interval = 300, got none",
+        "interval: expected a schedule such as interval = 300 or cron = 0 7 * * mon-fri, got none",
     )
+
+
+def test_two_schedules_are_one_too_many() -> None:
+    """The message names both."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a", interval=300, cron="@daily")
+    assert caught.value.problems == (
+        "cron: expected exactly one of interval, cron, at, every, got interval and cron",
+    )
+
+
+def test_a_schedule_that_cannot_be_read_is_one_problem() -> None:
+    """It was given, only badly."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a", cron="61 * * * *")
+    (problem,) = caught.value.problems
+    assert problem.startswith("cron: ")
+
+
+def test_a_misspelt_schedule_is_one_problem() -> None:
+    """The hint is enough."""
+    _, problems = read_task({"action": "a", "intervall": 3})
+    assert problems == ["intervall: unknown setting; did you mean 'interval'?"]
+
+
+def test_the_usual_time_zone_is_that_of_tasks_which_name_none() -> None:
+    """`pulse.config.timezone` applies to cron expressions and to dates without offset."""
+    berlin = define("t", Task(action="a", **CRON), timezone="Europe/Berlin")
+    assert berlin.schedule == Cron("@daily", timezone="Europe/Berlin")
+    once = define("t", Task(action="a", at="2027-01-01T00:00"), timezone="Europe/Berlin")
+    assert once.schedule == Once("2026-12-31T23:00:00Z")
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
@@ -240,6 +276,9 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
         ({"misfire": "skip"}, {"misfire": "skip", "grace": 60}),
         ({"start": "2027-01-01"}, {"start": datetime(2027, 1, 1, tzinfo=UTC)}),
         ({"action": "/cleanup"}, {"action": "cleanup"}),
+        ({**CRON, "timezone": "UTC"}, CRON),
+        ({**CRON, "cron": "0  7 * * mon-fri"}, {**CRON, "cron": "0 7 * * mon-fri"}),
+        ({**ONCE, "at": "2027-01-01T01:00:00+01:00"}, {**ONCE, "at": "2027-01-01"}),
     ],
     ids=repr,
 )
@@ -248,6 +287,23 @@ def test_a_digest_does_not_depend_on_the_spelling(
 ) -> None:
     """Two processes that mean the same agree, however each was told."""
     assert defined(**one).digest == defined(**other).digest
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"jitter": 5}, {}),
+        ({"end": "2027-01-01"}, {}),
+        ({**CRON, "timezone": "Europe/Berlin"}, CRON),
+        ({**CRON, "cron": "0 8 * * mon-fri"}, CRON),
+        (ONCE, CRON),
+        ({"interval": None, "every": "1 day"}, {}),
+    ],
+    ids=repr,
+)
+def test_a_digest_changes_with_the_schedule(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Kind, zone, bounds and jitter are part of the declaration."""
+    assert defined(**one).digest != defined(**other).digest
 
 
 @pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"max_running"}))
@@ -268,13 +324,31 @@ def test_a_digest_does_not_hold_the_name() -> None:
     assert define("one", task).digest == define("two", task).digest
 
 
+MOMENTS = st.datetimes(
+    timezones=st.none() | st.just(UTC),
+    min_value=datetime(1980, 1, 1),  # noqa: DTZ001 - the zone is given apart
+    max_value=datetime(2100, 1, 1),  # noqa: DTZ001 - likewise
+)
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
+SCHEDULES = st.one_of(
+    st.fixed_dictionaries(
+        {"interval": st.integers(1, 10**14).map(lambda us: timedelta(microseconds=us))},
+        optional={"start": MOMENTS},
+    ),
+    st.fixed_dictionaries(
+        {"cron": st.sampled_from(["* * * * *", "0 7 * * mon-fri", "@daily", "*/5 0 0 1 1 *"])},
+        optional={"timezone": ZONES, "start": MOMENTS},
+    ),
+    st.fixed_dictionaries(
+        {"every": st.sampled_from(["1 day", "2 Weeks", "1 month"])},
+        optional={"timezone": ZONES, "start": MOMENTS},
+    ),
+    st.fixed_dictionaries({"at": MOMENTS}, optional={"timezone": ZONES}),
+)
 WORDS = st.fixed_dictionaries(
-    {
-        "action": st.from_regex(r"/?[a-z\u00e0-\u00ff]{1,5}(/[a-z]{1,3})?", fullmatch=True),
-        "interval": st.integers(1, 10**14).map(lambda us: timedelta(microseconds=us)),
-    },
+    {"action": st.from_regex(r"/?[a-z\u00e0-\u00ff]{1,5}(/[a-z]{1,3})?", fullmatch=True)},
     optional={
-        "start": st.datetimes(timezones=st.just(UTC), min_value=datetime(1980, 1, 1)),  # noqa: DTZ001 - the zone is given apart
+        "jitter": st.integers(0, 999),
         "run_at_start": st.booleans(),
         "method": st.sampled_from(["GET", "POST", "PUT"]),
         "headers": st.lists(
@@ -294,10 +368,12 @@ WORDS = st.fixed_dictionaries(
 )
 
 
-@given(WORDS)
-def test_a_task_spelt_and_read_again_is_the_same(words: dict[str, Any]) -> None:
+@given(WORDS, SCHEDULES)
+def test_a_task_spelt_and_read_again_is_the_same(
+    words: dict[str, Any], schedule: dict[str, Any]
+) -> None:
     """This is how a task is kept in a store: `Task(**spell(task))` has the same definition."""
-    task = Task(**words)
+    task = Task(**words, **schedule)
     spelt = spell(task)
     assert all(isinstance(word, str) for word in spelt.values())
     assert define("t", Task(**spelt)) == define("t", task)

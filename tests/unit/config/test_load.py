@@ -367,3 +367,25 @@ def test_a_store_no_file_can_have_is_refused() -> None:
 def test_an_endless_name_of_a_task_is_cut() -> None:
     """The error stays readable."""
     assert len(problems(tasks={"x" * 10_000: TASK})[0]) < 300
+
+
+def test_the_time_zone_is_that_of_tasks_which_name_none() -> None:
+    """A task's own zone wins."""
+    config = {
+        "pulse.config.timezone": "Europe/Berlin",
+        "pulse.task.here.action": "here",
+        "pulse.task.here.cron": "0 7 * * *",
+        "pulse.task.there.action": "there",
+        "pulse.task.there.cron": "0 7 * * *",
+        "pulse.task.there.timezone": "America/New_York",
+    }
+    tasks = load(config, {}).tasks
+    assert tasks["here"].schedule.spell()["timezone"] == "Europe/Berlin"
+    assert tasks["there"].schedule.spell()["timezone"] == "America/New_York"
+
+
+def test_an_unknown_time_zone_is_told_with_the_nearest() -> None:
+    """Of the configuration and of a task alike."""
+    told = problems(timezone="Europe/Berln")[0]
+    assert told.startswith("timezone: expected a time zone")
+    assert "did you mean 'Europe/Berlin'" in told

@@ -80,6 +80,21 @@ def test_instants_are_taken_as_they_are() -> None:
     assert found == Interval(60, start=NEW_YEAR)
 
 
+def test_a_date_without_offset_is_of_the_usual_zone_where_none_is_named() -> None:
+    """The zone of the whole configuration applies to what names none."""
+    found = schedule_of(
+        exact({"interval": 60, "start": "2027-01-01T00:00"}), timezone="Europe/Berlin"
+    )
+    assert found == Interval(60, start="2026-12-31T23:00:00Z")
+
+
+def test_a_named_zone_wins_over_the_usual_one() -> None:
+    """Also for an interval's start."""
+    given = {"interval": 60, "start": "2027-01-01T00:00", "timezone": "UTC"}
+    found = schedule_of(exact(given), timezone="Europe/Berlin")
+    assert found == Interval(60, start=NEW_YEAR)
+
+
 def test_settings_of_other_kinds_are_passed_over() -> None:
     """All the values of a task may be given."""
     assert schedule_of({"action": "x", "interval": SECOND, "method": "GET"}) == Interval(1)
@@ -89,9 +104,7 @@ SOME = "a schedule such as interval = 300 or cron = 0 7 * * mon-fri"
 PROBLEMS = [
     (
         {},
-        [
-            "t.interval: expected a schedule such as interval = 300 or cron = 0 7 * * mon-fri, got none"
-        ],
+        [f"t.interval: expected {SOME}, got none"],
     ),
     (
         {"interval": 60, "cron": "@daily"},
@@ -99,7 +112,7 @@ PROBLEMS = [
     ),
     (
         {"interval": 60, "timezone": "UTC"},
-        ["t.timezone: expected one of cron, at, every beside it, got interval"],
+        ["t.timezone: expected a start or an end beside it, got interval alone"],
     ),
     (
         {"at": NEW_YEAR, "start": NEW_YEAR, "end": NEW_YEAR},
