@@ -14,9 +14,9 @@ from pulse.run import Ending, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pulse.run import Claim
+    from pulse.run import Claim, Finished
 
-    Finish = Callable[[Sequence[Ending]], Sequence[bool]]
+    Finish = Callable[[Sequence[Ending]], Sequence[Finished]]
 
 LAST_TRIES = 3
 
@@ -84,10 +84,10 @@ class Endings:
             return
 
     def _record_all(self, batch: Sequence[Ending]) -> None:
-        accepted = self._finish(batch)
-        for ending, recorded in zip(batch, accepted, strict=True):
+        finished = self._finish(batch)
+        for ending, became in zip(batch, finished, strict=True):
             self._strike_off(ending.claim)
-            self._tell(ending, recorded=recorded)
+            self._tell(ending, became)
 
     def _record_one(self, ending: Ending) -> None:
         """Record one end: as it is, else without its words; else it is left to its lease."""
@@ -109,10 +109,13 @@ class Endings:
         if self._held.get(claim.run.id) is claim:
             del self._held[claim.run.id]
 
-    def _tell(self, ending: Ending, *, recorded: bool) -> None:
+    def _tell(self, ending: Ending, became: Finished) -> None:
         if ending.result.outcome is Outcome.INTERRUPTED:
             self.interrupted += 1
-        kind = events.RunEnded if recorded else events.ClaimLost
+        if became.retry_at is not None:
+            self._bus.emit(events.RunRetrying(ending.claim, ending.result, became.retry_at))
+            return
+        kind = events.RunEnded if became.recorded else events.ClaimLost
         if self._bus.heard(kind):
             self._bus.emit(kind(ending.claim, ending.result))
 

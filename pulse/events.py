@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.clock import Span
+    from pulse.clock import Instant, Span
     from pulse.run import Claim, Result, Run
 
 
@@ -69,6 +69,20 @@ class RunEnded(Event, frozen=True, gc=False):
 
     claim: Claim
     result: Result
+
+
+class RunRetrying(Event, frozen=True, gc=False):
+    """An attempt ended here, the store has recorded it, and the run is tried again."""
+
+    claim: Claim
+    result: Result
+    retry_at: Instant
+
+
+class RunGivenUp(Event, frozen=True, gc=False):
+    """No process was free to retry a run in time: it has ended as its last attempt did."""
+
+    run: Run
 
 
 class ClaimLost(Event, frozen=True, gc=False):

@@ -21,7 +21,7 @@ from pulse.convert import spell_span
 from pulse.run import Outcome
 
 if TYPE_CHECKING:
-    from pulse.clock import Clock
+    from pulse.clock import Clock, Instant
     from pulse.run import Claim, Result, Run
 
     Extra = dict[str, object]
@@ -43,6 +43,8 @@ _REACH = {
 def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     """Let everything that happens on *bus* be logged."""
     bus.subscribe(events.RunEnded, run_ended)
+    bus.subscribe(events.RunRetrying, run_retrying)
+    bus.subscribe(events.RunGivenUp, run_given_up)
     bus.subscribe(events.RunOverdue, run_overdue)
     bus.subscribe(events.RunAbandoned, run_abandoned)
     bus.subscribe(events.ClaimLost, claim_lost)
@@ -70,6 +72,25 @@ def run_ended(event: events.RunEnded) -> None:
     if _log.isEnabledFor(level):
         text = f"{ended_line(event.claim, result, os.getpid())}{told(result)}"
         _say(level, text, _facts_of_end(event.claim, result))
+
+
+def run_retrying(event: events.RunRetrying) -> None:
+    """WARNING: it went wrong, and goes on."""
+    result = event.result
+    line = ended_line(event.claim, result, os.getpid(), retry_at=event.retry_at)
+    extra = _facts_of_end(event.claim, result) | {"pulse_retry_at": rfc3339(event.retry_at)}
+    _say(logging.WARNING, f"{line}{told(result)}", extra)
+
+
+def run_given_up(event: events.RunGivenUp) -> None:
+    """WARNING: it failed, and nobody was there to try it again."""
+    run = event.run
+    outcome = "" if run.outcome is None else run.outcome.value
+    status = f" {run.status}" if run.status else ""
+    end = f"{outcome}{status}, attempt {run.attempt}"
+    text = f"{_tick(run)} {end}, and was not retried: no process was free before the next tick"
+    facts = {"pulse_outcome": outcome, "pulse_status": run.status}
+    _say(logging.WARNING, f"{text} [pid {os.getpid()}]", _facts(run) | facts)
 
 
 def run_claimed(event: events.RunClaimed) -> None:
@@ -209,7 +230,7 @@ def _say(level: int, text: str, extra: Extra | None = None) -> None:
     _log.log(level, text if _log.hasHandlers() else f"pulse: {text}", extra=extra)
 
 
-def ended_line(claim: Claim, result: Result, pid: int) -> str:
+def ended_line(claim: Claim, result: Result, pid: int, *, retry_at: Instant | None = None) -> str:
     """Return the one line that says how a run went; of a failure also what was requested."""
     run, definition = claim.run, claim.definition
     status = f" {result.status}" if result.status else ""
@@ -218,13 +239,14 @@ def ended_line(claim: Claim, result: Result, pid: int) -> str:
         f"{_tick(run)} {result.outcome.value}{status} in {length(result.took_us)}",
         f"{length(abs(late))} {'late' if late >= 0 else 'early'}",
     ]
-    if run.attempt > 1:
+    if run.attempt > 1 or retry_at is not None:
         words.append(f"attempt {run.attempt}")
     if run.trigger.value != "schedule":
         words.append(run.trigger.value)
     if result.outcome is not _SUCCEEDED:
         words.append(f"{definition.method} {_harmless(definition.path)}")
-    return f"{', '.join(words)} [pid {pid}]"
+    again = "" if retry_at is None else f"; retried at {rfc3339(retry_at - retry_at % SECOND)}"
+    return f"{', '.join(words)}{again} [pid {pid}]"
 
 
 def told(result: Result) -> str:

@@ -35,6 +35,27 @@ class Outcome(Enum):
     SKIPPED = "skipped"
 
 
+class Try(msgspec.Struct, frozen=True, gc=False):
+    """One attempt at a run that another one followed.
+
+    Attributes:
+        attempt: its number.
+        started_at: when its call began; None where nobody knows.
+        took_us: how long the call took; None where nobody knows.
+        outcome: how it ended.
+        status: the HTTP status of the reply.
+        message: the start of what it said.
+
+    """
+
+    attempt: int
+    started_at: Instant | None
+    took_us: Span | None
+    outcome: Outcome
+    status: int | None = None
+    message: str = ""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution of a claimed tick, or the record of ticks that did not run.
 
@@ -48,7 +69,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         attempt: counts the tries, 1 first; 0 while it was never claimed.
         holder: who runs it; empty while nobody does.
         claimed_at: when it was claimed, on the store's clock.
-        started_at: when the call began.
+        started_at: when the call began; while a retry is due, this and what follows are those of
+            the attempt before.
         took_us: how long the call took.
         outcome: how it ended; None while it is open.
         status: the HTTP status of the reply.
@@ -56,6 +78,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         count: how many fire times a missed or skipped row stands for, *fire_time* the oldest.
         retry_at: when an open run that nobody holds may be claimed.
         body: a body given with a manual trigger instead of the task's own.
+        tries: the newest of the attempts before the last, oldest first.
 
     """
 
@@ -76,6 +99,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     count: int = 1
     retry_at: Instant | None = None
     body: bytes | None = None
+    tries: tuple[Try, ...] = ()
 
     @property
     def lateness_us(self) -> Span | None:
@@ -109,6 +133,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
         took_us: how long it took, by the boot clock.
         status: the HTTP status of the reply, if there was one.
         message: the start of the body, or the traceback.
+        retry_after_us: how long the reply asks to wait before the next attempt.
 
     """
 
@@ -117,6 +142,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     took_us: Span
     status: int | None = None
     message: str = ""
+    retry_after_us: Span | None = None
 
 
 class Ending(NamedTuple):
@@ -124,6 +150,17 @@ class Ending(NamedTuple):
 
     claim: Claim
     result: Result
+
+
+class Finished(NamedTuple):
+    """What became of an ending: whether the store took it, and when the run is tried again."""
+
+    recorded: bool
+    retry_at: Instant | None = None
+
+
+ENDED, LOST = Finished(recorded=True), Finished(recorded=False)
+"""The run has ended; the claim was lost, and what was recorded before stands."""
 
 
 def run_id(space: str, task: str, place: str, slot: Instant) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from pulse.convert import spell_span
 from pulse.engine.base import Interruption
 from pulse.reply import AppProtocolError
+from pulse.retry import read_retry_after
 from pulse.run import Outcome, Result
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ class Begun(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """What a call came to, before its length is looked at."""
+    """What a call came to, before its length is looked at; *retry_after* as the header says it."""
 
     outcome: Outcome
     status: int | None = None
     message: str = ""
+    retry_after: str | None = None
 
 
 class Runner:
@@ -63,7 +65,11 @@ class Runner:
         took = self._clock.boot() - begun.boot
         if took >= claim.definition.timeout_us:
             settled = overran(settled, took, claim.definition.timeout_us)
-        return Result(settled.outcome, begun.started_at, took, settled.status, settled.message)
+        result = Result(settled.outcome, begun.started_at, took, settled.status, settled.message)
+        if settled.retry_after is None:
+            return result
+        after = read_retry_after(settled.retry_after, self._clock.wall())
+        return msgspec.structs.replace(result, retry_after_us=after)
 
     def begin(self, claim: Claim) -> Begun | None:
         """Return when the call begins; None when the claim may not be trusted any more."""
@@ -92,7 +98,7 @@ def settle(reply: Reply) -> Settled:
     words = body or _bounded(reply.line)
     if status == 400:  # noqa: PLR2004 - Bad Request
         words = f"{_bounded(reply.line)}: {_BAD_HOST}\n{words}"
-    return Settled(Outcome.FAILED, status, words)
+    return Settled(Outcome.FAILED, status, words, reply.retry_after)
 
 
 def settle_error(error: BaseException, claim: Claim) -> Settled:
@@ -113,7 +119,8 @@ def overran(settled: Settled, took: Span, timeout: Span) -> Settled:
         f"ended by itself after {spell_span(took)}, past its timeout of {spell_span(timeout)}, "
         f"with {answer}"
     )
-    return Settled(Outcome.TIMED_OUT, settled.status, f"{first}\n{settled.message}".rstrip())
+    message = f"{first}\n{settled.message}".rstrip()
+    return msgspec.structs.replace(settled, outcome=Outcome.TIMED_OUT, message=message)
 
 
 _SUCCEEDED = Outcome.SUCCEEDED

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Span
     from pulse.engine.base import Engine
-    from pulse.run import Result, Run
+    from pulse.run import Finished, Result, Run
     from pulse.store.base import Claimed, Member, Store
     from pulse.task import Definition
 
@@ -238,7 +238,7 @@ class Scheduler:
             member.holder, member.mode, store.name, store.reach.value, len(self._plant.definitions)
         )
 
-    def _finish(self, batch: Sequence[Ending]) -> list[bool]:
+    def _finish(self, batch: Sequence[Ending]) -> list[Finished]:
         return self.call(self.store.finish, batch)
 
     def _report(self, ending: Ending) -> None:
@@ -284,6 +284,8 @@ class Scheduler:
             self._hand_on(claim)
         for run in claimed.passed:
             self._tell_passed(run)
+        for run in claimed.given_up:
+            self._bus.emit(events.RunGivenUp(run))
         for task, error in claimed.unplanned:
             self._tell_unplanned(task, error)
         return self._pause(claimed)

@@ -34,6 +34,11 @@ DEFAULT_TIMEOUT: Span = 180 * SECOND
 DEFAULT_GRACE: Span = 60 * SECOND
 """How late a run may be under `misfire = skip` where no `grace` is given."""
 
+DEFAULT_MIN_BACKOFF: Span = 5 * SECOND
+DEFAULT_MAX_BACKOFF: Span = 3_600 * SECOND
+DEFAULT_MAX_DOUBLINGS = 5
+"""When a failed run is tried again: what Google Cloud Scheduler does by itself."""
+
 LATE: Span = 60 * SECOND
 """A run that is later than this is a catch-up even when it passed over nothing."""
 
@@ -71,6 +76,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     grace: float | str | timedelta | None = None
     scope: Scope | str = Scope.FLEET
     on_abandoned: OnAbandoned | str = OnAbandoned.RECORD
+    retries: int | str = 0
+    retry_min_backoff: float | str | timedelta | None = None
+    retry_max_backoff: float | str | timedelta | None = None
+    retry_max_doublings: int | str = DEFAULT_MAX_DOUBLINGS
     enabled: bool | str = True
 
     def __post_init__(self) -> None:
@@ -87,8 +96,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         path: PATH_INFO as WSGI wants it (PEP 3333: bytes in latin-1 characters), unquoted.
         query: the query string, still quoted.
         jitter_us: how much later than its fire time a tick may be due.
-        room: how many runs may go at once.
+        room: how many runs may be open, held or not.
         grace_us: how late a run may start; None is without limit.
+        retries: how many attempts may follow the first.
         digest: the same for the same declaration in every process.
 
     """
@@ -110,6 +120,15 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     grace_us: Span | None = None
     scope: Scope = Scope.FLEET
     on_abandoned: OnAbandoned = OnAbandoned.RECORD
+    retries: int = 0
+    retry_min_backoff_us: Span = DEFAULT_MIN_BACKOFF
+    retry_max_backoff_us: Span = DEFAULT_MAX_BACKOFF
+    retry_max_doublings: int = DEFAULT_MAX_DOUBLINGS
+
+    @property
+    def at_once(self) -> int:
+        """How many of the open runs may be held."""
+        return self.room if self.overlap is Overlap.ALLOW else 1
 
 
 _OPTIONAL = Task.__struct_fields__[1:]
@@ -133,7 +152,18 @@ def read_task(words: Mapping[str, object], *, prefix: str = "") -> tuple[dict[st
     values, problems = read(TASK_SETTINGS, words, prefix=prefix)
     if words.keys() != _SIMPLEST:
         problems += _lacking(words, values, problems, prefix)
+        problems += _crossed(values, prefix)
     return values, problems
+
+
+def _crossed(values: Mapping[str, Any], prefix: str) -> list[str]:
+    """Return a sentence where the shortest wait before a retry is longer than the longest."""
+    shortest = values.get("retry_min_backoff", DEFAULT_MIN_BACKOFF)
+    longest = values.get("retry_max_backoff", DEFAULT_MAX_BACKOFF)
+    if shortest <= longest:
+        return []
+    least, got = convert.spell_span(shortest), convert.spell_span(longest)
+    return [f"{prefix}retry_max_backoff: expected at least retry_min_backoff, {least}, got {got}"]
 
 
 def _lacking(
@@ -231,6 +261,9 @@ def _policy(values: Mapping[str, Any], timeout_us: Span) -> dict[str, Any]:
         fields["room"] = values.get("max_running", 10)
     late = DEFAULT_GRACE if values.get("misfire") is Misfire.SKIP else None
     fields["grace_us"] = values.get("grace", late)
+    for name in _BACK_OFF:
+        if name in values:
+            fields[f"{name}_us"] = values[name]
     return {name: value for name, value in fields.items() if value != _USUAL[name]}
 
 
@@ -255,7 +288,7 @@ def _spell_value(name: str, value: Any) -> str:  # noqa: ANN401 - a value of any
             return str(value.value)
         case datetime():
             return value.isoformat() if value.tzinfo is None else rfc3339(instant_of(value))
-        case int() if name in {"interval", "jitter", "timeout", "grace"}:
+        case int() if name in _SPANS:
             return convert.spell_span(value)
     return str(value)
 
@@ -269,7 +302,11 @@ _SAME_NAME = (
     "misfire",
     "scope",
     "on_abandoned",
+    "retries",
+    "retry_max_doublings",
 )
+_BACK_OFF = ("retry_min_backoff", "retry_max_backoff")
+_SPANS = frozenset({"interval", "jitter", "timeout", "grace", *_BACK_OFF})
 _USUAL = dict(
     zip(
         Definition.__struct_fields__[-len(Definition.__struct_defaults__) :],

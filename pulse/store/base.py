@@ -13,11 +13,16 @@ A row and its runs move through these states:
     run:  (none) --claim_due--> held --finish--> ended
                                 held --lease over, or holder gone--> abandoned (ended)
                                 held --same, on_abandoned = rerun--> unheld, attempt as it was
+                                held --finish, to be retried--> unheld, attempt as it was
           (none) --trigger, run_at_start--> unheld --claim_due--> held, attempt + 1
+                                            unheld, retry too late--> ended as its last attempt
 
 A run is *open* until it has an outcome; an open run counts as running for overlap, held or not.
-An unheld run has `retry_at`, the instant from which `claim_due` may take it; retries and waiting
-runs live so too, so that no death loses one.
+An unheld run has `retry_at`, the instant from which `claim_due` may take it, and lives in the
+store alone, so that no death loses one. It is taken while fewer than `at_once` runs of its task
+are held in its place; else it waits until one of them ends. `Run.tries` names the attempts that
+others followed. A retry that nobody has taken when the next tick of its task is due is given up
+before that tick is planned (`pulse.retry.give_up_at`).
 
 What every keeper promises:
 
@@ -34,7 +39,8 @@ What every keeper promises:
    without a clock of its own asks no wall clock, which may be set: an observer calls a lease over
    when its mark has stood still for a lease under the observer's eyes (`pulse.store.watch`).
 4. `finish` and `renew` touch a run only while holder and attempt match and it is open. A refusal
-   is an answer, not an exception.
+   is an answer, not an exception. Whether the attempt is followed by another one is decided as it
+   is recorded (`pulse.retry`), and the answer says so.
 5. A run is abandoned by `beat` when its lease has ended, and at once when its holder was on this
    host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
    lease only after its own calls have succeeded for a whole lease: after an outage the holders
@@ -62,7 +68,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.run import Claim, Ending, Run
+    from pulse.run import Claim, Ending, Finished, Run
     from pulse.task import Definition
 
 
@@ -116,6 +122,7 @@ class Claimed(NamedTuple):
         wake_at: the store's next known instant of work; None when there is none. Not later than
             *now* when the limit was reached and more is due.
         unplanned: tasks that were set aside because their schedule raised.
+        given_up: runs that nobody retried in time; each has ended as its last attempt did.
 
     """
 
@@ -124,6 +131,7 @@ class Claimed(NamedTuple):
     now: Instant
     wake_at: Instant | None
     unplanned: Sequence[Unplanned] = ()
+    given_up: Sequence[Run] = ()
 
 
 class Synced(NamedTuple):
@@ -214,8 +222,8 @@ class Store(Protocol):
         With a limit of 0 nothing is claimed or decided; `now` and `wake_at` are still told.
         """
 
-    def finish(self, endings: Sequence[Ending]) -> list[bool]:
-        """Record how runs ended; False stands where the claim was lost."""
+    def finish(self, endings: Sequence[Ending]) -> list[Finished]:
+        """Record how runs ended, and tell what became of each: ended, to be retried, or refused."""
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of runs in progress; False stands where the claim was lost."""

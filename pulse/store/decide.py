@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
-
-import msgspec
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.planner import Passed, Plan, cursor_at, plan
 from pulse.policy import OnAbandoned, Scope
+from pulse.retry import give_up_at, may_retry, retry_at
 from pulse.run import Outcome, Run, Trigger, run_id
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
     from pulse.planner import Cursor
-    from pulse.run import Result
+    from pulse.run import Claim, Result
     from pulse.store.base import Member
     from pulse.task import Definition
 
@@ -81,26 +81,60 @@ def unheld_run(
     )
 
 
-def ended_run(run: Run, result: Result) -> Run:
-    """Return *run* as it stands after *result*."""
-    return msgspec.structs.replace(
-        run,
-        outcome=result.outcome,
-        started_at=result.started_at,
-        took_us=result.took_us,
-        status=result.status,
-        message=result.message,
-    )
+class Verdict(Enum):
+    """What becomes of an unheld run whose time has come."""
+
+    TAKE = "take"
+    WAIT = "wait"
+    GIVE_UP = "give up"
 
 
-def abandoned_run(run: Run, reason: str) -> Run:
-    """Return *run* as a row that says that its holder is gone."""
-    return msgspec.structs.replace(run, outcome=Outcome.ABANDONED, retry_at=None, message=reason)
+def judge_unheld(
+    definition: Definition, run: Run, *, next_fire: Instant | None, held: int, now: Instant
+) -> Verdict:
+    """Return what becomes of an unheld run.
+
+    Args:
+        definition: its task.
+        run: the run, whose `retry_at` is not later than *now*.
+        next_fire: the next fire time of the task.
+        held: how many runs of the task are held in the place.
+        now: the store's clock.
+
+    """
+    if is_retry(run) and give_up_at(run, next_fire) <= now:
+        return Verdict.GIVE_UP
+    return Verdict.WAIT if held >= definition.at_once else Verdict.TAKE
 
 
-def released_run(run: Run, now: Instant) -> Run:
-    """Return *run* held by nobody and due at once, its attempt as it was."""
-    return msgspec.structs.replace(run, holder="", claimed_at=None, retry_at=now)
+def is_retry(run: Run) -> bool:
+    """Return whether an unheld run waits because its last attempt failed."""
+    return bool(run.tries) and run.tries[-1].outcome is not Outcome.ABANDONED
+
+
+class NextTick(NamedTuple):
+    """What a task's row says of the ticks that follow a run: the next fire time."""
+
+    next_fire: Instant | None
+
+
+def may_go_on(claim: Claim, result: Result) -> bool:
+    """Return whether `again_at` has to be asked; of a success, and of most failures, it has not."""
+    again = runs_again(result.outcome, claim.definition)
+    return again or may_retry(claim.definition, claim.run, result)
+
+
+def again_at(claim: Claim, result: Result, *, row: NextTick | None, now: Instant) -> Instant | None:
+    """Return when a run that ended so is dispatched again; None when it is not.
+
+    Without a *row* there is no process left that would retry it.
+    """
+    definition, run = claim.definition, claim.run
+    if runs_again(result.outcome, definition):
+        return now
+    if row is None:
+        return None
+    return retry_at(definition, run, result, now=now, next_fire=row.next_fire)
 
 
 def runs_again(outcome: Outcome, definition: Definition) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.store.decide import ended_run, released_run
+from pulse.store.decide import is_retry
+from pulse.store.steps import ended_run, taken_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +29,22 @@ class Kept(msgspec.Struct, gc=False):
 
 
 class Ledger:
-    """Keeps runs in the order in which they were decided; its owner holds the lock."""
+    """Keeps runs in the order in which they were decided; its owner holds the lock.
 
-    __slots__ = ("_history", "_seq", "_unheld", "open")
+    Attributes:
+        open: the runs without an outcome, by id.
+        aside: unheld runs that wait until another run of their task has ended, by task.
+
+    """
+
+    __slots__ = ("_history", "_impatient", "_seq", "_unheld", "aside", "open")
 
     def __init__(self, keep_runs: int) -> None:
         self.open: dict[str, Kept] = {}
         self._history: deque[Kept] = deque(maxlen=keep_runs)
         self._unheld: list[tuple[Instant, int, Kept]] = []
+        self.aside: dict[str, list[Kept]] = {}
+        self._impatient: set[str] = set()
         self._seq = 0
 
     def keep(self, run: Run) -> Kept:
@@ -51,8 +60,11 @@ class Ledger:
         kept = Kept(self._seq, run, mark)
         self._history.append(kept)
         self.open[run.id] = kept
-        if run.retry_at is not None:
-            heappush(self._unheld, (run.retry_at, kept.seq, kept))
+        self._offer(kept)
+
+    def _offer(self, kept: Kept) -> None:
+        if kept.run.retry_at is not None:
+            heappush(self._unheld, (kept.run.retry_at, kept.seq, kept))
 
     def held(self, claim: Claim) -> Kept | None:
         """Return the open run while holder and attempt are still those of *claim*."""
@@ -68,17 +80,39 @@ class Ledger:
         kept.run = run
         del self.open[run.id]
 
-    def release(self, kept: Kept, now: Instant) -> None:
-        """Take a run from its holder and make it claimable at once."""
-        kept.run = released_run(kept.run, now)
-        heappush(self._unheld, (now, kept.seq, kept))
+    def release(self, kept: Kept, run: Run) -> None:
+        """Take a run, which now reads *run*, from its holder, and offer it again."""
+        kept.run = run
+        self._offer(kept)
+        self.offer_again(run.task)
+
+    def set_aside(self, kept: Kept) -> None:
+        """Offer the run that `next_unheld` told no more until another run of its task has ended.
+
+        A retry is offered all the same: it may have to be given up.
+        """
+        heappop(self._unheld)
+        self.aside.setdefault(kept.run.task, []).append(kept)
+        if is_retry(kept.run):
+            self._impatient.add(kept.run.task)
+
+    def offer_again(self, task: str) -> None:
+        """Offer the runs of a task that were set aside."""
+        self._impatient.discard(task)
+        for kept in self.aside.pop(task, ()):
+            self._offer(kept)
+
+    def offer_retries(self) -> None:
+        """Offer what was set aside of those tasks of which a retry is among it."""
+        for task in [*self._impatient]:
+            self.offer_again(task)
 
     def next_unheld(self, claimable: Callable[[Run], bool]) -> Kept | None:
         """Return the unheld run that is first in time; those not *claimable* are set aside."""
         waiting = self._unheld
         while waiting:
-            kept = waiting[0][2]
-            if kept.run.retry_at is not None and kept.run.id in self.open and claimable(kept.run):
+            at, _, kept = waiting[0]
+            if kept.run.retry_at == at and kept.run.id in self.open and claimable(kept.run):
                 return kept
             heappop(waiting)
         return None
@@ -86,14 +120,14 @@ class Ledger:
     def take_unheld(self, *, holder: str, now: Instant, mark: Span) -> Kept:
         """Give the run that `next_unheld` told to *holder*, as its next attempt."""
         kept = heappop(self._unheld)[2]
-        kept.run = msgspec.structs.replace(
-            kept.run, attempt=kept.run.attempt + 1, holder=holder, claimed_at=now, retry_at=None
-        )
+        kept.run = taken_run(kept.run, holder, now)
         kept.mark = mark
         return kept
 
     def look_again(self) -> None:
         """Consider all unheld runs anew, those set aside too."""
+        self.aside.clear()
+        self._impatient.clear()
         self._unheld = [
             (kept.run.retry_at, kept.seq, kept)
             for kept in self.open.values()
@@ -104,6 +138,11 @@ class Ledger:
     def count_open(self, task: str, place: str) -> int:
         """Return how many runs of a task are open in a place."""
         return sum(kept.run.task == task and kept.run.place == place for kept in self.open.values())
+
+    def count_held(self, task: str, place: str) -> int:
+        """Return how many runs of a task are held in a place."""
+        runs = [kept.run for kept in self.open.values() if kept.run.holder]
+        return sum(run.task == task and run.place == place for run in runs)
 
     def newest(self, *, task: str | None, limit: int) -> list[Run]:
         """Return the newest runs, newest first."""

@@ -11,23 +11,16 @@ from heapq import heappop, heapreplace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pulse.errors import (
-    NotServingError,
-    StoreInUseError,
-    StoreUnavailableError,
-    UnknownTaskError,
-    did_you_mean,
-)
+from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
 from pulse.planner import BEFORE_TIME, first_cursor
 from pulse.policy import OnAbandoned
-from pulse.run import Claim, Run, Trigger
+from pulse.run import ENDED, LOST, Claim, Finished, Outcome, Run, Trigger
 from pulse.store.base import Beat, Claimed, Reach, Synced, TaskState, Unplanned
 from pulse.store.decide import (
     LEASE_OVER,
     UNWANTED,
-    abandoned_run,
+    Verdict,
     place_of,
-    runs_again,
     unheld_run,
 )
 from pulse.store.ledger import Ledger
@@ -39,9 +32,12 @@ from pulse.store.rows import (
     change_row,
     decide_row,
     is_stale,
+    row_of,
     state_of,
 )
+from pulse.store.steps import abandoned_run, given_up_run, released_run, retried_run
 from pulse.store.turn import Turn
+from pulse.store.unheld import Unheld, is_due
 from pulse.store.watch import Watch
 
 if TYPE_CHECKING:
@@ -52,6 +48,8 @@ if TYPE_CHECKING:
     from pulse.store.base import Member
     from pulse.store.ledger import Kept
     from pulse.task import Definition
+
+_SUCCEEDED = Outcome.SUCCEEDED
 
 
 class MemoryStore:
@@ -76,6 +74,7 @@ class MemoryStore:
         self._withdrawn: set[str] = set()
         self._due = DueHeap()
         self._ledger = Ledger(keep_runs)
+        self._unheld = Unheld(self._rows, self._ledger)
         self._floors: dict[str, Instant] = {}
         self._paused: set[str] = set()
         self._order = 0
@@ -149,7 +148,7 @@ class MemoryStore:
         """Pause or resume a task; what passed while paused is missed."""
         self._here()
         with self._lock:
-            row = self._row(name)
+            row = row_of(self._rows, name)
             if row.paused == paused:
                 return
             row.paused = paused
@@ -167,13 +166,6 @@ class MemoryStore:
             states = [state_of(row) for row in self._rows.values()]
         return sorted(states, key=attrgetter("name"))
 
-    def _row(self, name: str) -> Row:
-        row = self._rows.get(name)
-        if row is None:
-            near = did_you_mean(name, self._rows)
-            raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
-        return row
-
     # Claiming ----------------------------------------------------------------------------
 
     def claim_due(self, limit: int) -> Claimed:
@@ -187,21 +179,20 @@ class MemoryStore:
                 self._claim_rows(turn)
             wake_at = self._next_work(now)
         if len(turn.claims) > 1:
-            turn.claims.sort(key=_fire_time)
-        return Claimed(turn.claims, turn.passed, now, wake_at, turn.unplanned)
+            turn.claims.sort(key=attrgetter("run.fire_time"))
+        return Claimed(turn.claims, turn.passed, now, wake_at, turn.unplanned, turn.given_up)
 
     def _claim_unheld(self, turn: Turn) -> None:
-        ledger = self._ledger
         while len(turn.claims) < turn.limit:
-            first = ledger.next_unheld(self._is_wanted)
-            if first is None or first.run.retry_at is None or first.run.retry_at > turn.now:
+            first = self._unheld.first(turn.now)
+            if first is None or not is_due(first.run, turn.now):
                 return
-            run = ledger.take_unheld(holder=turn.holder, now=turn.now, mark=turn.boot).run
+            if self._unheld.judge(first.run, turn.now) is Verdict.GIVE_UP:
+                self._end(first, given_up_run(first.run))
+                turn.given_up.append(first.run)
+                continue
+            run = self._ledger.take_unheld(holder=turn.holder, now=turn.now, mark=turn.boot).run
             turn.claims.append(Claim(run, self._rows[run.task].definition, turn.good_until))
-
-    def _is_wanted(self, run: Run) -> bool:
-        row = self._rows.get(run.task)
-        return row is not None and not row.withdrawn and row.place == run.place
 
     def _claim_rows(self, turn: Turn) -> None:
         due, rows, now, claims = self._due.entries, self._due.rows, turn.now, turn.claims
@@ -242,29 +233,31 @@ class MemoryStore:
 
     def _next_work(self, now: Instant) -> Instant | None:
         fire_time = self._due.first(now)
-        unheld = self._ledger.next_unheld(self._is_wanted)
+        unheld = self._unheld.first(now)
         if unheld is None or unheld.run.retry_at is None:
             return fire_time
         return unheld.run.retry_at if fire_time is None else min(fire_time, unheld.run.retry_at)
 
     # Runs --------------------------------------------------------------------------------
 
-    def finish(self, endings: Sequence[Ending]) -> list[bool]:
-        """Record how runs ended; False stands where the claim was lost."""
+    def finish(self, endings: Sequence[Ending]) -> list[Finished]:
+        """Record how runs ended, and tell what became of each."""
         self._here()
         with self._lock:
             return [self._finish(claim, result) for claim, result in endings]
 
-    def _finish(self, claim: Claim, result: Result) -> bool:
+    def _finish(self, claim: Claim, result: Result) -> Finished:
         kept = self._ledger.held(claim)
         if kept is None:
-            return False
-        if runs_again(result.outcome, claim.definition):
-            self._ledger.release(kept, self._clock.wall())
-            return True
+            return LOST
+        if result.outcome is not _SUCCEEDED:
+            at = self._unheld.again_at(claim, result, self._clock.wall())
+            if at is not None:
+                self._ledger.release(kept, retried_run(kept.run, result, at))
+                return Finished(recorded=True, retry_at=at)
         kept.result = result
         self._end(kept, kept.run)
-        return True
+        return ENDED
 
     def _end(self, kept: Kept, run: Run) -> None:
         self._ledger.end(kept, run)
@@ -273,6 +266,8 @@ class MemoryStore:
             row.running -= 1
             if row.parked:
                 self._due.push(row)
+        if self._ledger.aside:
+            self._ledger.offer_again(run.task)
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of runs in progress; False stands where the claim was lost."""
@@ -292,7 +287,7 @@ class MemoryStore:
         """Open an unheld manual run of a task, due now; None when overlap refuses it."""
         self._here()
         with self._lock:
-            row = self._row(name)
+            row = row_of(self._rows, name)
             if row.running >= row.definition.room:
                 return None
             now = self._clock.wall()
@@ -326,7 +321,7 @@ class MemoryStore:
     def _abandon(self, kept: Kept) -> Run:
         row = self._rows.get(kept.run.task)
         if row is not None and row.definition.on_abandoned is OnAbandoned.RERUN:
-            self._ledger.release(kept, self._clock.wall())
+            self._ledger.release(kept, released_run(kept.run, LEASE_OVER, self._clock.wall()))
         else:
             self._end(kept, abandoned_run(kept.run, LEASE_OVER))
         return kept.run
@@ -347,7 +342,3 @@ class MemoryStore:
     def members(self) -> list[Member]:
         """Return this process alone."""
         return [self._here()]
-
-
-def _fire_time(claim: Claim) -> Instant:
-    return claim.run.fire_time

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.planner import BEFORE_TIME, Cursor, kept_cursor, moved_cursor, plan
 from pulse.store.base import TaskState
 from pulse.store.decide import plan_resumed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pulse.clock import Instant
     from pulse.planner import Plan
@@ -108,6 +109,15 @@ def decide_row(row: Row, now: Instant) -> Plan | None:
     return plan_resumed(
         row.definition, row.cursor, resumed_at=row.resumed_at, running=row.running, now=now
     )
+
+
+def row_of(rows: Mapping[str, Row], name: str) -> Row:
+    """Return the row of that name; UnknownTaskError says what was probably meant."""
+    row = rows.get(name)
+    if row is None:
+        near = did_you_mean(name, rows)
+        raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
+    return row
 
 
 def change_row(row: Row, definition: Definition, now: Instant) -> None:

@@ -25,6 +25,7 @@ class Turn:
         "_space",
         "boot",
         "claims",
+        "given_up",
         "good_until",
         "holder",
         "limit",
@@ -52,6 +53,7 @@ class Turn:
         self.limit: int = limit
         self.claims: list[Claim] = []
         self.passed: list[Run] = []
+        self.given_up: list[Run] = []
         self.unplanned: list[Unplanned] = []
 
     def record(self, row: Row, decided: Plan) -> None:

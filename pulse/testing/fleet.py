@@ -13,7 +13,7 @@ from pulse.testing.clock import FakeClock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pulse.clock import Clock
+    from pulse.clock import Clock, Instant
     from pulse.run import Claim
     from pulse.store.base import Beat, Claimed, Store
 
@@ -32,6 +32,13 @@ class MakeStore(Protocol):
 def make_task(**keywords: object) -> Task:
     """Return a task that is due every ten seconds, unless the keywords say otherwise."""
     return Task(**{"action": "/work", "interval": EVERY} | keywords)  # type: ignore[arg-type] # any keyword
+
+
+def fail(claim: Claim, **parts: object) -> Ending:
+    """Return the ending of a claim whose call took 5 ms, to be answered by 503."""
+    started = claim.run.claimed_at or claim.run.fire_time
+    words = {"outcome": Outcome.FAILED, "status": 503, "message": "busy"} | parts
+    return Ending(claim, Result(started_at=started, took_us=5_000, **words))  # type: ignore[arg-type] # any part
 
 
 def succeed(claim: Claim, *, outcome: Outcome = Outcome.SUCCEEDED) -> Ending:
@@ -62,8 +69,13 @@ class Process:
 
     def finish(self, claim: Claim, *, outcome: Outcome = Outcome.SUCCEEDED) -> bool:
         """Record that a run ended; return whether the store took it."""
-        (taken,) = self.store.finish([succeed(claim, outcome=outcome)])
-        return taken
+        (became,) = self.store.finish([succeed(claim, outcome=outcome)])
+        return became.recorded
+
+    def fail(self, claim: Claim, **parts: object) -> Instant | None:
+        """Record that a run failed; return when it is tried again."""
+        (became,) = self.store.finish([fail(claim, **parts)])
+        return became.retry_at
 
 
 class Fleet:

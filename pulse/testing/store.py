@@ -15,10 +15,11 @@ from pulse.testing.store_claims import ClaimContract
 from pulse.testing.store_fleet import FleetContract
 from pulse.testing.store_history import HistoryContract
 from pulse.testing.store_leases import LeaseContract
+from pulse.testing.store_retries import RetryContract
 from pulse.testing.store_tasks import TaskContract
 
 
-class StoreContract(ClaimContract, LeaseContract, TaskContract, HistoryContract):
+class StoreContract(ClaimContract, LeaseContract, RetryContract, TaskContract, HistoryContract):
     """What every keeper promises to one process."""
 
 

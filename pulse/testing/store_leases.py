@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pulse.run import Outcome
+from pulse.run import ENDED, LOST, Outcome
 from pulse.testing.clock import NOON
 from pulse.testing.fleet import EVERY, LEASE_S, Fleet, Process, make_task, succeed
 from pulse.testing.store_part import ContractPart
@@ -35,8 +35,8 @@ class LeaseContract(ContractPart):
     def test_a_run_ends_once(self, fleet: Fleet) -> None:
         """A second end of the same claim is refused, also within one batch."""
         process, claim = begin(fleet)
-        taken = process.store.finish([succeed(claim), succeed(claim)])
-        assert taken == [True, False]
+        became = process.store.finish([succeed(claim), succeed(claim)])
+        assert became == [ENDED, LOST]
         assert not process.finish(claim)
 
     def test_no_endings_and_no_claims_are_no_work(self, fleet: Fleet) -> None:

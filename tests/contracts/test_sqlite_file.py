@@ -15,7 +15,7 @@ import pytest
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.run import Outcome
+from pulse.run import ENDED, Outcome
 from pulse.store.base import Reach
 from pulse.store.member import this_member
 from pulse.store.sqlite import SqliteStore
@@ -305,7 +305,7 @@ def test_an_outage_gives_holders_their_chance(
     other.execute("ROLLBACK")
     other.close()
     assert not store.beat().abandoned
-    assert store.finish([succeed(claim)]) == [True]
+    assert store.finish([succeed(claim)]) == [ENDED]
 
 
 def test_a_tick_on_record_is_not_run_again(

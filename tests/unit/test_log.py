@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from claims import FIRE_TIME, make_claim
 
@@ -422,3 +423,29 @@ def test_failures_show_on_stderr_where_no_logging_is_set_up() -> None:
 def _passed(count: int) -> events.Run:
     run = make_claim().run
     return type(run)(id=run.id, task=run.task, fire_time=run.fire_time, count=count, attempt=0)
+
+
+def test_an_attempt_that_is_retried_says_when(say: Say) -> None:
+    """A WARNING in the form of the other lines, with the attempt and the instant of the next."""
+    result = Result(Outcome.FAILED, FIRE_TIME + 3_000, 12_345, 503, "busy")
+    record = say(events.RunRetrying(make_claim(), result, FIRE_TIME + 5_250_000))
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "cleanup 2026-11-23T07:00:00Z failed 503 in 12 ms, 3.0 ms late, attempt 1,"
+        " GET /sessions/cleanup; retried at 2026-11-23T07:00:05Z [pid 123]: busy"
+    )
+    assert record.pulse_retry_at == "2026-11-23T07:00:05.250000Z"
+
+
+def test_a_run_that_nobody_retried_is_a_warning(say: Say) -> None:
+    """It says how the run ended, and why it was not tried again."""
+    run = msgspec.structs.replace(
+        make_claim().run, outcome=Outcome.FAILED, status=503, message="busy"
+    )
+    record = say(events.RunGivenUp(run))
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "cleanup 2026-11-23T07:00:00Z failed 503, attempt 1, and was not retried:"
+        " no process was free before the next tick [pid 123]"
+    )
+    assert (record.pulse_outcome, record.pulse_status) == ("failed", 503)

@@ -308,3 +308,26 @@ def test_settle_takes_a_cut_body_for_a_failure() -> None:
     settled = settle(Reply(200, "200 OK", b"aaa", cut=True))
     assert (settled.outcome, settled.status) == (Outcome.FAILED, 200)
     assert "longer than 1 MiB" in settled.message
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("120", 120 * SECOND), ("soon", None), (None, None)]
+)
+def test_a_reply_that_asks_for_time_is_heard(
+    clock: FakeClock, word: str | None, expected: int | None
+) -> None:
+    """The result says how long the reply asks to wait; what makes no sense asks for nothing."""
+    reply = Reply(503, "503 Service Unavailable", retry_after=word)
+    result = Runner(Script(lambda _: reply), clock).perform(make_claim())
+    assert (result.status, result.retry_after_us) == (503, expected)
+
+
+def test_a_reply_that_comes_too_late_may_ask_for_time(clock: FakeClock) -> None:
+    """A timeout keeps the status and what came with it."""
+
+    def act(_claim: Claim) -> Reply:
+        clock.forward("200s")
+        return Reply(503, "503 Service Unavailable", retry_after="7")
+
+    result = Runner(Script(act), clock).perform(make_claim())
+    assert (result.outcome, result.retry_after_us) == (Outcome.TIMED_OUT, 7 * SECOND)

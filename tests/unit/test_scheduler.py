@@ -12,7 +12,7 @@ from pulse.engine.inline import InlineEngine
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import PulseError, StoreInUseError, StoreUnavailableError
 from pulse.handle import Handle, NotServingError
-from pulse.run import Claim, Ending, Outcome, Trigger
+from pulse.run import Claim, Ending, Finished, Outcome, Trigger
 from pulse.runner import Runner
 from pulse.scheduler import LONGEST_SLEEP, Plant, Scheduler
 from pulse.store.base import Claimed, Unplanned
@@ -42,7 +42,7 @@ class FaultyStore:
         """Let calls of one method raise; None lets them succeed again."""
         self._failing[name] = error
 
-    def finish(self, endings: list[Ending]) -> list[bool]:
+    def finish(self, endings: list[Ending]) -> list[Finished]:
         """Record the endings, unless the words of one are not to the store's taste."""
         if any(self.chokes_on and self.chokes_on in one.result.message for one in endings):
             raise ValueError(self.chokes_on)
@@ -481,3 +481,62 @@ def test_an_unknown_task_is_named_with_its_neighbour(bench: Bench) -> None:
     """A misspelt name is answered with the nearest one."""
     with pytest.raises(PulseError, match="did you mean 'cleanup'"):
         handle_of(bench).trigger("clenup")
+
+
+class RefusalError(Exception):
+    """What the view raises."""
+
+
+def refuse() -> None:
+    """Raise."""
+    raise RefusalError
+
+
+@pytest.fixture
+def retrying() -> Bench:
+    """Return an opened scheduler with a task that fails, and is tried twice more."""
+    words = {"retries": 2, "retry_min_backoff": 5, "retry_max_backoff": 5}
+    made = Bench(cleanup=Task(action="cleanup", interval=60, **words))
+    made.view = refuse
+    made.scheduler.open()
+    return made
+
+
+def test_an_attempt_that_is_retried_is_told_as_such(retrying: Bench) -> None:
+    """Each attempt is told once it is recorded, the last one as the run's end."""
+    retrying.forward(60)
+    told = retrying.seen.of(events.RunRetrying)
+    assert [event.retry_at for event in told] == [retrying.clock.wall() + 5 * SECOND]
+    assert not retrying.seen.of(events.RunEnded)
+    for _ in range(2):
+        retrying.forward(5)
+    assert len(retrying.seen.of(events.RunRetrying)) == 2
+    assert [event.claim.run.attempt for event in retrying.seen.of(events.RunEnded)] == [3]
+
+
+def test_a_retry_ends_the_sleep(retrying: Bench) -> None:
+    """The loop wakes up for it as for a tick."""
+    retrying.forward(60)
+    retrying.clock.forward(4.5)
+    assert retrying.scheduler.step() == SECOND // 2
+
+
+def test_an_attempt_that_mends_it_ends_the_run(retrying: Bench) -> None:
+    """The view is requested again, and its answer is the run's."""
+    retrying.forward(60)
+    retrying.view = lambda: None
+    retrying.forward(5)
+    assert retrying.paths == ["/cleanup"] * 2
+    (run,) = retrying.store.runs()
+    assert (run.outcome, [one.outcome for one in run.tries]) == (
+        Outcome.SUCCEEDED,
+        [Outcome.FAILED],
+    )
+
+
+def test_a_retry_that_nobody_took_is_told_once(retrying: Bench) -> None:
+    """A process that was away for too long ends the run, and runs the tick."""
+    retrying.forward(60)
+    retrying.forward(60)
+    assert [event.run.outcome for event in retrying.seen.of(events.RunGivenUp)] == [Outcome.FAILED]
+    assert len(retrying.seen.of(events.RunRetrying)) == 2

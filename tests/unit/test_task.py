@@ -112,6 +112,10 @@ def test_the_defaults_are_the_documented_ones() -> None:
         grace_us=None,
         scope=Scope.FLEET,
         on_abandoned=OnAbandoned.RECORD,
+        retries=0,
+        retry_min_backoff_us=5 * SECOND,
+        retry_max_backoff_us=3_600 * SECOND,
+        retry_max_doublings=5,
     )
 
 
@@ -154,6 +158,42 @@ def test_every_setting_reaches_the_definition() -> None:
         scope=Scope.HOST,
         on_abandoned=OnAbandoned.RERUN,
     )
+
+
+RETRIES: dict[str, Any] = {
+    "retries": "3",
+    "retry_min_backoff": "10s",
+    "retry_max_backoff": 300,
+    "retry_max_doublings": "2",
+}
+
+
+def test_the_settings_of_retries_reach_the_definition() -> None:
+    """Words and natural values alike are turned into exact ones."""
+    found = defined(**RETRIES)
+    assert (found.retries, found.retry_max_doublings) == (3, 2)
+    assert found.retry_min_backoff_us == 10 * SECOND
+    assert found.retry_max_backoff_us == 300 * SECOND
+
+
+@pytest.mark.parametrize("name", RETRIES)
+def test_the_settings_of_retries_are_in_the_digest(name: str) -> None:
+    """Whatever is declared differently is another declaration."""
+    assert defined(**{name: RETRIES[name]}).digest != defined().digest
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"retry_min_backoff": "2h"}, "expected at least retry_min_backoff, 2h, got 1h"),
+        ({"retry_max_backoff": 1}, "expected at least retry_min_backoff, 5s, got 1s"),
+    ],
+    ids=["longer than the default", "shorter than the default"],
+)
+def test_a_wait_that_begins_above_its_end_is_refused(words: dict[str, Any], told: str) -> None:
+    """The longest wait before a retry is not shorter than the shortest."""
+    with pytest.raises(ConfigError, match=f"retry_max_backoff: {told}"):
+        Task(action="a", interval=60, **words)
 
 
 def test_every_setting_of_the_table_is_a_keyword_of_task() -> None:
@@ -363,6 +403,10 @@ WORDS = st.fixed_dictionaries(
         "grace": st.integers(0, 999),
         "scope": st.sampled_from(Scope),
         "on_abandoned": st.sampled_from(OnAbandoned),
+        "retries": st.integers(0, 100),
+        "retry_min_backoff": st.integers(1, 99),
+        "retry_max_backoff": st.integers(99, 999),
+        "retry_max_doublings": st.integers(0, 60),
         "enabled": st.booleans(),
     },
 )

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import heapq
-from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
 
 from pulse.planner import Cursor, due_at, plan
 from pulse.run import Claim, Outcome, Run, run_id
 from pulse.store.base import Unplanned
 from pulse.store.decide import passed_run, plan_resumed
-from pulse.store.sqlite.records import COLUMNS, insert_runs, read_run, run_of, trim_history
+from pulse.store.sqlite.records import insert_runs, read_run, trim_history
+from pulse.store.sqlite.unheld import (
+    among,
+    close_runs,
+    merged,
+    read_unheld,
+    still_unheld,
+    take_runs,
+)
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.planner import Plan
     from pulse.store.base import Member
     from pulse.store.sqlite.file import Cell, Link
+    from pulse.store.sqlite.unheld import Found, Spot
     from pulse.task import Definition
-
-_CHUNK = 500
 
 _DUE = (
     "SELECT due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
@@ -35,22 +37,11 @@ _DUE = (
     " FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
     " AND due_at IS NOT NULL ORDER BY due_at, key"
 )
-_UNHELD = (
-    f"SELECT {', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest"  # noqa: S608 - constants alone
-    " FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
-    " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
-    " ORDER BY r.retry_at, r.seq"
-)
 _VERSIONS = "SELECT key, version, due_at FROM @tasks WHERE key IN ({})"
-_STILL_UNHELD = "SELECT id, attempt FROM @runs WHERE holder = '' AND outcome IS NULL AND id IN ({})"
 _EXISTING = "SELECT id, 1 FROM @runs WHERE id IN ({})"
 _MOVE = (
     "UPDATE @tasks SET next_fire = ?, due_at = ?, floor = ?, skip_id = ?, resumed_at = NULL,"
     " version = version + 1 WHERE key = ?"
-)
-_TAKE = (
-    "UPDATE @runs SET holder = ?, attempt = ?, claimed_at = ?, retry_at = NULL, lease_us = ?,"
-    " mark = ? WHERE id = ?"
 )
 _FOLD = "UPDATE @runs SET count = count + ? WHERE id = ?"
 
@@ -81,53 +72,61 @@ class Reading(NamedTuple):
     """What one look found to do, and when there is more."""
 
     intents: Sequence[Intent]
-    unheld: Sequence[Run]
+    unheld: Found
     wake_at: Instant | None
     unplanned: Sequence[Unplanned]
 
+    def is_work(self) -> bool:
+        """Return whether there is anything to write."""
+        return bool(self.intents or self.unheld.taken or self.unheld.closed)
+
 
 class Won(NamedTuple):
-    """What the write won: runs now held, rows of fire times that do not run, the next instant."""
+    """What the write won.
+
+    Attributes:
+        runs: those now held.
+        passed: rows of fire times that do not run.
+        given_up: runs that nobody retried in time.
+        wake_at: the next instant of work.
+
+    """
 
     runs: Sequence[Run]
     passed: Sequence[Run]
+    given_up: Sequence[Run]
     wake_at: Instant | None
 
 
 def read_due(link: Link, here: Here, *, now: Instant, limit: int) -> Reading:
     """Return what is due and what the planner says, opening at most *limit* runs."""
-    unheld, next_unheld = _read_unheld(link, here, now=now, limit=limit)
+    unheld = read_unheld(link, here, now=now, limit=limit)
     intents: list[Intent] = []
     unplanned: list[Unplanned] = []
-    room = limit - len(unheld)
+    room = limit - len(unheld.taken)
     for row in _own_rows(link, here):
-        intent = _plan_row(here, row, now, unplanned)
+        intent = _plan_row(here, row, now, unheld, unplanned)
         if row[0] > now or (room <= 0 and intent is not None):
-            return Reading(intents, unheld, earliest(row[0], next_unheld), unplanned)
+            return Reading(intents, unheld, earliest(row[0], unheld.wake_at), unplanned)
         if intent is not None:
             intents.append(intent)
             room -= intent.plan.opened is not None
-    return Reading(intents, unheld, next_unheld, unplanned)
+    return Reading(intents, unheld, unheld.wake_at, unplanned)
 
 
 def _own_rows(link: Link, here: Here) -> Iterator[tuple[Any, ...]]:
     found = [link.run(_DUE, (place,)) for place in here.places]
-    for row in _merged(found, itemgetter(0, 1)):
+    for row in merged(found, itemgetter(0, 1)):
         definition = here.definitions.get(row[2])
         if definition is not None and definition.digest == row[4]:
             yield row
 
 
-def _merged(
-    found: Sequence[sqlite3.Cursor], key: itemgetter[tuple[int, int]]
-) -> Iterable[tuple[Any, ...]]:
-    return found[0] if len(found) == 1 else heapq.merge(*found, key=key)
-
-
 def _plan_row(
-    here: Here, row: tuple[Any, ...], now: Instant, unplanned: list[Unplanned]
+    here: Here, row: tuple[Any, ...], now: Instant, unheld: Found, unplanned: list[Unplanned]
 ) -> Intent | None:
     due, key, task, place, _, anchor, next_fire, floor, resumed_at, version, skip_id, running = row
+    running -= unheld.count_closed(task, place)
     definition = here.definitions[task]
     cursor = Cursor(anchor, next_fire, floor, due - next_fire)
     try:
@@ -139,26 +138,6 @@ def _plan_row(
     if decided is None:
         return None
     return Intent(key, version, definition, place, skip_id, running, decided)
-
-
-def _read_unheld(
-    link: Link, here: Here, *, now: Instant, limit: int
-) -> tuple[list[Run], Instant | None]:
-    runs: list[Run] = []
-    for run in _own_unheld(link, here):
-        due = run.retry_at or 0
-        if due > now or len(runs) == limit:
-            return runs, due
-        runs.append(run)
-    return runs, None
-
-
-def _own_unheld(link: Link, here: Here) -> Iterator[Run]:
-    found = [link.run(_UNHELD, (place,)) for place in here.places]
-    for row in _merged(found, itemgetter(15, 17)):
-        definition = here.definitions.get(row[1])
-        if definition is not None and definition.digest == row[18]:
-            yield run_of(row)
 
 
 def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
@@ -182,7 +161,8 @@ def write_claims(
         wary: whether to look for runs that exist although their row's cursor says otherwise.
 
     """
-    intents, instants = _unmoved(link, reading.intents)
+    unheld = still_unheld(link, here, reading.unheld)
+    intents, instants = _unmoved(link, reading.intents, unheld.lost)
     opened: list[Run] = []
     passed: list[Run] = []
     rows: list[Run] = []
@@ -199,16 +179,17 @@ def write_claims(
         instants.append(_next_work(intent, now))
     link.run_many(_MOVE, moves)
     if wary:
-        existing = {run_id for run_id, _ in _among(link, _EXISTING, [run.id for run in rows])}
+        existing = {run_id for run_id, _ in among(link, _EXISTING, [run.id for run in rows])}
         rows = [run for run in rows if run.id not in existing]
         opened = [run for run in opened if run.id not in existing]
     insert_runs(link, rows, now=now, lease_us=here.member.lease_us, mark=boot)
-    taken = _take_unheld(link, here, reading.unheld, now=now, boot=boot)
+    close_runs(link, unheld.closed)
+    taken = take_runs(link, here, unheld.taken, now=now, boot=boot)
     trim_history(link, rows, keep=here.keep_runs)
     wake_at = reading.wake_at
     for instant in instants:
         wake_at = earliest(wake_at, instant)
-    return Won([*taken, *opened], passed, wake_at)
+    return Won([*taken, *opened], passed, unheld.closed, wake_at)
 
 
 def _next_work(intent: Intent, now: Instant) -> Instant | None:
@@ -226,21 +207,26 @@ def _next_work(intent: Intent, now: Instant) -> Instant | None:
     return None if waits else due
 
 
-def _unmoved(link: Link, intents: Sequence[Intent]) -> tuple[list[Intent], list[Instant | None]]:
-    """Return the intents whose rows stand as they were read, and when the others are due."""
+def _unmoved(
+    link: Link, intents: Sequence[Intent], lost: frozenset[Spot]
+) -> tuple[list[Intent], list[Instant | None]]:
+    """Return the intents whose rows stand as they were read, and when the others are due.
+
+    A plan that counted on a retry to be given up falls with it: somebody has taken it since.
+    """
     found = {
         key: (version, due)
-        for key, version, due in _among(link, _VERSIONS, [one.key for one in intents])
+        for key, version, due in among(link, _VERSIONS, [one.key for one in intents])
     }
-    kept = [one for one in intents if found.get(one.key, (None,))[0] == one.version]
-    moved = [one.key for one in intents if found.get(one.key, (None,))[0] != one.version]
-    return kept, [found[key][1] for key in moved if key in found]
-
-
-def _among(link: Link, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
-    left = iter(values)
-    while chunk := list(islice(left, _CHUNK)):
-        yield from link.run(text.format(",".join("?" * len(chunk))), chunk)
+    kept: list[Intent] = []
+    moved: list[Instant | None] = []
+    for one in intents:
+        version, due = found.get(one.key, (None, None))
+        if version == one.version and (one.definition.name, one.place) not in lost:
+            kept.append(one)
+        else:
+            moved.append(due)
+    return kept, moved
 
 
 def _opened(here: Here, intent: Intent, now: Instant) -> Run | None:
@@ -288,24 +274,6 @@ def _record(
 def _fold(link: Link, skip_id: str, count: int) -> Run | None:
     link.run(_FOLD, (count, skip_id))
     return read_run(link, skip_id)
-
-
-def _take_unheld(
-    link: Link, here: Here, runs: Sequence[Run], *, now: Instant, boot: Span
-) -> list[Run]:
-    still = dict(_among(link, _STILL_UNHELD, [run.id for run in runs]))
-    member = here.member
-    taken = [
-        msgspec.structs.replace(
-            run, attempt=run.attempt + 1, holder=member.holder, claimed_at=now, retry_at=None
-        )
-        for run in runs
-        if still.get(run.id) == run.attempt
-    ]
-    link.run_many(
-        _TAKE, [(run.holder, run.attempt, now, member.lease_us, boot, run.id) for run in taken]
-    )
-    return taken
 
 
 def claims_of(here: Here, runs: Iterable[Run], good_until: Span) -> list[Claim]:

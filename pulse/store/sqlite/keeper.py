@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from pulse.clock import Clock, Instant, Span
-    from pulse.run import Claim, Ending, Run
+    from pulse.run import Claim, Ending, Finished, Run
     from pulse.store.base import Member, Synced, TaskState
     from pulse.store.sqlite.claims import Reading, Won
     from pulse.store.sqlite.configs import Config
@@ -233,11 +233,11 @@ class SqliteStore:
         boot, now = self._clock.boot(), self._clock.wall()
         here = self._here_now()
         reading = self._read(lambda link: read_due(link, here, now=now, limit=limit))
-        if limit <= 0 or not (reading.intents or reading.unheld):
+        if limit <= 0 or not reading.is_work():
             return Claimed((), (), now, reading.wake_at, reading.unplanned)
         won = self._claim(here, reading, now=now, boot=boot)
         claims = claims_of(here, won.runs, boot + here.member.lease_us)
-        return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned)
+        return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
     def _here_now(self) -> Here:
         if self._key is None:
@@ -255,8 +255,8 @@ class SqliteStore:
 
     # Runs --------------------------------------------------------------------------------
 
-    def finish(self, endings: Sequence[Ending]) -> list[bool]:
-        """Record how runs ended; False stands where the claim was lost."""
+    def finish(self, endings: Sequence[Ending]) -> list[Finished]:
+        """Record how runs ended, and tell what became of each."""
         if not endings:
             return []
         now = self._clock.wall()

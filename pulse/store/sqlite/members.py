@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.run import Outcome
 from pulse.store.base import Member
-from pulse.store.decide import HOLDER_GONE, LEASE_OVER, abandoned_run, released_run
+from pulse.store.decide import HOLDER_GONE, LEASE_OVER
 from pulse.store.member import boot_of, is_gone
-from pulse.store.sqlite.records import COLUMNS, run_of
+from pulse.store.sqlite.records import COLUMNS, run_of, tries_cell
 from pulse.store.sqlite.tasks import clear_place
+from pulse.store.steps import abandoned_run, released_run
 from pulse.store.watch import Watch
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ _HELD = (
 )
 _RERUN = "SELECT rerun FROM @tasks WHERE task = ? AND place = ? AND scope <> 'process'"
 _ABANDON = (
-    "UPDATE @runs SET outcome = ?, holder = ?, claimed_at = ?, retry_at = ?, message = ?"
+    "UPDATE @runs SET outcome = ?, holder = ?, claimed_at = ?, retry_at = ?, message = ?,"
+    " tries = ?"
     " WHERE id = ? AND holder = ? AND attempt = ? AND mark = ? AND outcome IS NULL"
 )
 SILENT_LEASES = 3
@@ -109,10 +111,10 @@ class Watches:
 
     def _lost(self, link: Link, gone: set[str], boot: Span) -> list[Lost]:
         held = {(cells[0], cells[6]): cells for cells in link.run(_HELD)}
-        marks = {key: (cells[17], cells[18]) for key, cells in held.items()}
+        marks = {key: (cells[18], cells[19]) for key, cells in held.items()}
         over = self._leases.look(marks, boot)
         return [
-            Lost(run_of(cells), cells[17], HOLDER_GONE if cells[7] in gone else LEASE_OVER)
+            Lost(run_of(cells), cells[18], HOLDER_GONE if cells[7] in gone else LEASE_OVER)
             for key, cells in held.items()
             if key in over or cells[7] in gone
         ]
@@ -200,12 +202,12 @@ def abandon_runs(link: Link, lost: Iterable[Lost], now: Instant) -> list[Run]:
 def _abandoned(link: Link, lost: Lost, now: Instant) -> Run:
     row = link.run(_RERUN, (lost.run.task, lost.run.place)).fetchone()
     if row is not None and row[0]:
-        return released_run(lost.run, now)
+        return released_run(lost.run, lost.reason, now)
     return abandoned_run(lost.run, lost.reason)
 
 
 def _write(link: Link, run: Run, lost: Lost) -> bool:
     outcome = None if run.outcome is None else Outcome.ABANDONED.value
-    values = (outcome, run.holder, run.claimed_at, run.retry_at, run.message)
+    values = (outcome, run.holder, run.claimed_at, run.retry_at, run.message, tries_cell(run))
     same = (run.id, lost.run.holder, lost.run.attempt, lost.mark)
     return link.run(_ABANDON, (*values, *same)).rowcount == 1

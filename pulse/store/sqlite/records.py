@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pulse.run import Outcome, Run, Trigger
-from pulse.store.decide import runs_again
+import msgspec
+
+from pulse.run import ENDED, LOST, Finished, Outcome, Run, Trigger, Try
+from pulse.store.decide import NextTick, again_at, may_go_on
+from pulse.store.steps import retried_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.run import Claim, Ending, Result
+    from pulse.run import Claim, Ending
     from pulse.store.sqlite.file import Cell, Link
 
 COLUMNS = (
     "id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at, started_at, took_us,"
-    " outcome, status, message, count, retry_at, body"
+    " outcome, status, message, count, retry_at, body, tries"
 )
 _INSERT = (
     "INSERT INTO @runs (id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at,"
-    " started_at, took_us, outcome, status, message, count, retry_at, body,"
-    " opened_at, lease_us, mark) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " started_at, took_us, outcome, status, message, count, retry_at, body, tries,"
+    " opened_at, lease_us, mark) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _NEWEST = (
     "SELECT id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at, started_at,"
-    " took_us, outcome, status, message, count, retry_at, body FROM @runs"
+    " took_us, outcome, status, message, count, retry_at, body, tries FROM @runs"
 )
 _FINISH = (
     "UPDATE @runs SET outcome = ?, started_at = ?, took_us = ?, status = ?, message = ?,"
-    " holder = ?, claimed_at = ?, retry_at = ?"
+    " holder = ?, claimed_at = ?, retry_at = ?, tries = ?"
     " WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
 )
+_NEXT_FIRE = "SELECT next_fire FROM @tasks WHERE task = ? AND place = ? AND archived_at IS NULL"
 _RENEW = "UPDATE @runs SET mark = ? WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
 _TRIM = (
     "DELETE FROM @runs WHERE task = ? AND outcome IS NOT NULL AND seq <="
@@ -44,6 +48,7 @@ _TRIM_OLD = (
 _TRIGGERS = {trigger.value: trigger for trigger in Trigger}
 _OUTCOMES: dict[str | None, Outcome | None] = {outcome.value: outcome for outcome in Outcome}
 _OUTCOMES[None] = None
+_TRIES = msgspec.json.Decoder(tuple[Try, ...])
 
 
 def insert_runs(
@@ -72,7 +77,13 @@ def _cells(run: Run) -> tuple[Cell, ...]:
         run.count,
         run.retry_at,
         run.body,
+        tries_cell(run),
     )
+
+
+def tries_cell(run: Run) -> bytes | None:
+    """Return the attempts before the last as a row holds them."""
+    return msgspec.json.encode(run.tries) if run.tries else None
 
 
 def run_of(cells: Sequence[Any]) -> Run:
@@ -95,27 +106,41 @@ def run_of(cells: Sequence[Any]) -> Run:
         count=cells[14],
         retry_at=cells[15],
         body=cells[16],
+        tries=() if cells[17] is None else _TRIES.decode(cells[17]),
     )
 
 
-def finish_runs(link: Link, endings: Sequence[Ending], now: Instant) -> list[bool]:
-    """End the runs that are still held by their claims; False stands where one is not."""
-    return _change_each(link, _FINISH, [_end_cells(ending, now) for ending in endings])
+def finish_runs(link: Link, endings: Sequence[Ending], now: Instant) -> list[Finished]:
+    """End the runs that are still held by their claims, or let them be tried again."""
+    again = [_again_at(link, ending, now) for ending in endings]
+    cells = [_end_cells(ending, at) for ending, at in zip(endings, again, strict=True)]
+    changed = _change_each(link, _FINISH, cells)
+    return [_finished(taken, at) for taken, at in zip(changed, again, strict=True)]
 
 
-def _end_cells(ending: Ending, now: Instant) -> tuple[Cell, ...]:
+def _finished(taken: bool, at: Instant | None) -> Finished:  # noqa: FBT001 - what the row said
+    if not taken:
+        return LOST
+    return ENDED if at is None else Finished(recorded=True, retry_at=at)
+
+
+def _again_at(link: Link, ending: Ending, now: Instant) -> Instant | None:
+    claim, result = ending
+    if not may_go_on(claim, result):
+        return None
+    row = link.run(_NEXT_FIRE, (claim.run.task, claim.run.place)).fetchone()
+    return again_at(claim, result, row=None if row is None else NextTick(*row), now=now)
+
+
+def _end_cells(ending: Ending, at: Instant | None) -> tuple[Cell, ...]:
     run, result = ending.claim.run, ending.result
-    again = runs_again(result.outcome, ending.claim.definition)
-    return (
-        *((None, None, None, None, "") if again else _result_cells(result)),
-        *(("", None, now) if again else (run.holder, run.claimed_at, None)),
-        *(run.id, run.holder, run.attempt),
-    )
-
-
-def _result_cells(result: Result) -> tuple[Cell, ...]:
-    outcome = result.outcome.value
-    return (outcome, result.started_at, result.took_us, result.status, result.message)
+    said = (result.started_at, result.took_us, result.status, result.message)
+    told: tuple[Cell, ...]
+    if at is None:
+        told = (result.outcome.value, *said, run.holder, run.claimed_at, None, tries_cell(run))
+    else:
+        told = (None, *said, "", None, at, tries_cell(retried_run(run, result, at)))
+    return (*told, run.id, run.holder, run.attempt)
 
 
 def renew_runs(link: Link, claims: Sequence[Claim], mark: Span) -> list[bool]:

@@ -61,6 +61,7 @@ _TABLES = (
         count INTEGER NOT NULL,
         retry_at INTEGER,
         body BLOB,
+        tries BLOB,
         opened_at INTEGER NOT NULL,
         lease_us INTEGER NOT NULL,
         mark INTEGER NOT NULL)""",

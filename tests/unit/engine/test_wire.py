@@ -59,6 +59,7 @@ RESULTS = st.builds(
     took_us=INSTANTS,
     status=st.none() | st.integers(100, 599),
     message=st.text(),
+    retry_after_us=st.none() | INSTANTS,
 )
 DEFINITIONS = st.builds(
     lambda name, path, body, headers: msgspec.structs.replace(
