@@ -149,7 +149,7 @@ TASK_SETTINGS = table(
     Setting(
         name="overlap",
         convert=convert.choice(Overlap),
-        kind="skip or allow",
+        kind="skip, wait or allow",
         default="skip",
         help="What becomes of a tick that is due while a run of the task is still going.",
         example="skip",

@@ -154,7 +154,7 @@ class MissedLines:
 def tick_missed(event: events.TickMissed, level: int) -> None:
     """One line for the fire times that were missed together."""
     run = event.run
-    text = f"{_tick(run)} missed: {_fire_times(run)} passed with nobody to run it in time"
+    text = f"{_tick(run)} missed: {_fire_times(run)} {_harmless(run.message)}"
     extra = _facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count}
     _say(level, text, extra)
 
@@ -163,7 +163,7 @@ def tick_skipped(event: events.TickSkipped) -> None:
     """INFO: the task's policy at work."""
     if _log.isEnabledFor(logging.INFO):
         run = event.run
-        text = f"{_tick(run)} skipped: {_fire_times(run)} found an earlier run still going"
+        text = f"{_tick(run)} skipped: {_fire_times(run)} {_harmless(run.message)}"
         extra = _facts(run) | {"pulse_outcome": "skipped", "pulse_count": run.count}
         _log.info(text, extra=extra)
 

@@ -21,8 +21,10 @@ all
     With no room the task waits: nothing is named until a run has ended.
 
 There is room while fewer than `definition.room` runs of the task are open: one under
-`overlap = skip`, `max_running` under `allow`. With `latest` and `skip`, a fire time that finds no
-room is skipped.
+`overlap = skip`, two under `wait`, `max_running` under `allow`. With `latest` and `skip`, a fire
+time that finds no room is skipped. One that finds room, but as many runs open as may go at once
+(`definition.at_once`), is opened all the same, as a run that *waits* for its turn: under `wait`
+the second. With `all` the fire times themselves wait, at the cursor, and no run has to.
 
 A fire time at or below the floor is never named again: the first fire time considered is always
 later than the floor. That is what makes a clock that is set back, a restart and a row restored
@@ -43,7 +45,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.policy import Misfire
+from pulse.policy import Misfire, Overlap
 from pulse.run import Trigger
 from pulse.schedule.jitter import delay_of
 from pulse.task import LATE
@@ -55,6 +57,19 @@ if TYPE_CHECKING:
 
 BEFORE_TIME: Instant = -(2**62)
 """A floor below every fire time."""
+
+PASSED_OVER = "passed with nobody to run it in time"
+TOO_LATE = "passed, later than the grace of the task"
+STILL_GOING = "found an earlier run still going"
+ONE_WAITS = "found an earlier run still going and another one waiting"
+ALL_GOING = "found as many runs going as may go at once"
+"""Why fire times do not run, in words that follow their number."""
+
+_NO_ROOM = {
+    Overlap.SKIP: STILL_GOING,
+    Overlap.WAIT: ONE_WAITS,
+    Overlap.ALLOW: ALL_GOING,
+}
 
 _ALL = Misfire.ALL
 _CATCH_UP, _SCHEDULE = Trigger.CATCH_UP, Trigger.SCHEDULE
@@ -70,17 +85,19 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
 
 
 class Passed(msgspec.Struct, frozen=True, gc=False):
-    """Fire times that do not run: the oldest of them and how many."""
+    """Fire times that do not run: the oldest of them, how many, and why."""
 
     oldest: Instant
     count: int
+    reason: str = PASSED_OVER
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
-    """A fire time whose run begins now."""
+    """A fire time whose run begins now, or *waits* until an earlier one has ended."""
 
     slot: Instant
     trigger: Trigger
+    waits: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -164,11 +181,12 @@ def _newest_only(
     moved = cursor_at(definition, anchor, following, floor=newest)
     late = _lateness(definition, anchor, newest, now)
     if definition.grace_us is not None and late > definition.grace_us:
-        return Plan(moved, None, Passed(first, passed + 1))
+        return Plan(moved, None, Passed(first, passed + 1, TOO_LATE))
     missed = Passed(first, passed) if passed else None
     if running >= definition.room:
-        return Plan(moved, None, missed, Passed(newest, 1))
-    return Plan(moved, Opened(newest, _trigger(passed, late)), missed)
+        return Plan(moved, None, missed, Passed(newest, 1, _NO_ROOM[definition.overlap]))
+    waits = running > 0 and running >= definition.at_once
+    return Plan(moved, Opened(newest, _trigger(passed, late), waits), missed)
 
 
 def _oldest_first(
@@ -181,15 +199,24 @@ def _oldest_first(
     grace = definition.grace_us
     if grace is not None and now - first - cursor.delay_us > grace:
         due = _due(definition, first, now - grace - 1, anchor=anchor)
-        floor, missed = due.newest, Passed(first, due.count)
+        floor, missed = due.newest, Passed(first, due.count, TOO_LATE)
         slot = definition.schedule.next_after(floor, anchor=anchor)
     waiting = cursor_at(definition, anchor, slot, floor=floor)
-    if slot is None or slot + waiting.delay_us > now or running >= definition.room:
+    if slot is None or slot + waiting.delay_us > now or running >= definition.at_once:
         return Plan(waiting, None, missed) if missed else None
     following = definition.schedule.next_after(slot, anchor=anchor)
     passed = missed.count if missed else 0
     opened = Opened(slot, _trigger(passed, now - slot - waiting.delay_us))
     return Plan(cursor_at(definition, anchor, following, floor=slot), opened, missed)
+
+
+def is_too_late(definition: Definition, fire_time: Instant, now: Instant) -> bool:
+    """Return whether a run that waited begins later than the task's grace allows.
+
+    The grace counts from the latest instant at which the jitter lets the fire time be due.
+    """
+    grace = definition.grace_us
+    return grace is not None and now - fire_time > grace + definition.jitter_us
 
 
 def _due(definition: Definition, first: Instant, now: Instant, *, anchor: Instant) -> Due:

@@ -9,6 +9,7 @@ class Overlap(Enum):
     """What becomes of a tick that is due while a run of its task is still going."""
 
     SKIP = "skip"
+    WAIT = "wait"
     ALLOW = "allow"
 
 

@@ -257,14 +257,22 @@ def _policy(values: Mapping[str, Any], timeout_us: Span) -> dict[str, Any]:
     fields = {name: values[name] for name in _SAME_NAME if name in values}
     fields["timeout_us"] = timeout
     fields["jitter_us"] = values.get("jitter", 0)
-    if values.get("overlap") is Overlap.ALLOW:
-        fields["room"] = values.get("max_running", 10)
+    fields["room"] = _room(values)
     late = DEFAULT_GRACE if values.get("misfire") is Misfire.SKIP else None
     fields["grace_us"] = values.get("grace", late)
     for name in _BACK_OFF:
         if name in values:
             fields[f"{name}_us"] = values[name]
     return {name: value for name, value in fields.items() if value != _USUAL[name]}
+
+
+def _room(values: Mapping[str, Any]) -> int:
+    match values.get("overlap"):
+        case Overlap.ALLOW:
+            return int(values.get("max_running", 10))
+        case Overlap.WAIT:
+            return 2  # one goes, one waits
+    return 1
 
 
 def _digest(target: str, schedule: Schedule, policy: dict[str, Any]) -> str:

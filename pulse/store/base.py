@@ -15,7 +15,9 @@ A row and its runs move through these states:
                                 held --same, on_abandoned = rerun--> unheld, attempt as it was
                                 held --finish, to be retried--> unheld, attempt as it was
           (none) --trigger, run_at_start--> unheld --claim_due--> held, attempt + 1
+          (none) --claim_due, another is going (wait)--> unheld, attempt 0
                                             unheld, retry too late--> ended as its last attempt
+                                            unheld, waited past its grace--> missed
 
 A run is *open* until it has an outcome; an open run counts as running for overlap, held or not.
 An unheld run has `retry_at`, the instant from which `claim_due` may take it, and lives in the
@@ -45,8 +47,8 @@ What every keeper promises:
    host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
    lease only after its own calls have succeeded for a whole lease: after an outage the holders
    get their chance first.
-6. Missed and skipped fire times are rows. A skip that directly follows a skip of the same task
-   is folded into it: its count grows.
+6. Missed and skipped fire times are rows, which say why. A skip that directly follows a skip of
+   the same task is folded into it: its count grows.
 7. A member claims only rows whose digest is the one it holds itself.
 8. A call that cannot reach its storage within its time limit raises `StoreUnavailableError` and
    has changed nothing, or has changed everything it would have: a claim whose answer was lost is

@@ -6,14 +6,14 @@ import os
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.planner import Passed, Plan, cursor_at, plan
-from pulse.policy import OnAbandoned, Scope
+from pulse.planner import Passed, Plan, cursor_at, is_too_late, plan
+from pulse.policy import OnAbandoned, Overlap, Scope
 from pulse.retry import give_up_at, may_retry, retry_at
 from pulse.run import Outcome, Run, Trigger, run_id
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
-    from pulse.planner import Cursor
+    from pulse.planner import Cursor, Opened
     from pulse.run import Claim, Result
     from pulse.store.base import Member
     from pulse.task import Definition
@@ -23,6 +23,9 @@ LEASE_OVER = "its holder did not renew the lease"
 HOLDER_GONE = "its holder is gone"
 UNWANTED = "no process wants the task any more"
 """Why a run was abandoned, in the words of its row."""
+
+PAUSED = "passed while the task was paused"
+"""Why fire times were missed that the planner has not seen."""
 
 
 def place_of(scope: Scope, member: Member) -> str:
@@ -48,7 +51,7 @@ def plan_resumed(
     due = definition.schedule.due(first, until, anchor=cursor.anchor)
     following = definition.schedule.next_after(due.newest, anchor=cursor.anchor)
     moved = cursor_at(definition, cursor.anchor, following, floor=due.newest)
-    return Plan(moved, missed=Passed(first, due.count))
+    return Plan(moved, missed=Passed(first, due.count, PAUSED))
 
 
 def passed_run(space: str, task: str, *, place: str, passed: Passed, outcome: Outcome) -> Run:
@@ -61,7 +64,22 @@ def passed_run(space: str, task: str, *, place: str, passed: Passed, outcome: Ou
         slot=passed.oldest,
         attempt=0,
         outcome=outcome,
+        message=passed.reason,
         count=passed.count,
+    )
+
+
+def waiting_run(space: str, task: str, *, place: str, opened: Opened, now: Instant) -> Run:
+    """Return the run of a tick that waits until an earlier run of its task has ended."""
+    return Run(
+        id=run_id(space, task, place, opened.slot),
+        task=task,
+        place=place,
+        fire_time=opened.slot,
+        slot=opened.slot,
+        trigger=opened.trigger,
+        attempt=0,
+        retry_at=now,
     )
 
 
@@ -87,6 +105,7 @@ class Verdict(Enum):
     TAKE = "take"
     WAIT = "wait"
     GIVE_UP = "give up"
+    MISS = "miss"
 
 
 def judge_unheld(
@@ -104,7 +123,11 @@ def judge_unheld(
     """
     if is_retry(run) and give_up_at(run, next_fire) <= now:
         return Verdict.GIVE_UP
-    return Verdict.WAIT if held >= definition.at_once else Verdict.TAKE
+    if held >= definition.at_once:
+        return Verdict.WAIT
+    waited = run.slot is not None and run.attempt == 0
+    late = waited and is_too_late(definition, run.fire_time, now)
+    return Verdict.MISS if late else Verdict.TAKE
 
 
 def is_retry(run: Run) -> bool:
@@ -113,9 +136,16 @@ def is_retry(run: Run) -> bool:
 
 
 class NextTick(NamedTuple):
-    """What a task's row says of the ticks that follow a run: the next fire time."""
+    """What a task's row says of the ticks that follow a run.
+
+    Attributes:
+        next_fire: the next fire time.
+        running: how many runs are open in the row's place, that run among them.
+
+    """
 
     next_fire: Instant | None
+    running: int
 
 
 def may_go_on(claim: Claim, result: Result) -> bool:
@@ -127,12 +157,13 @@ def may_go_on(claim: Claim, result: Result) -> bool:
 def again_at(claim: Claim, result: Result, *, row: NextTick | None, now: Instant) -> Instant | None:
     """Return when a run that ended so is dispatched again; None when it is not.
 
-    Without a *row* there is no process left that would retry it.
+    Without a *row* there is no process left that would retry it. A run that waits for this one is
+    a tick that has come: it takes the place of a retry.
     """
     definition, run = claim.definition, claim.run
     if runs_again(result.outcome, definition):
         return now
-    if row is None:
+    if row is None or (definition.overlap is Overlap.WAIT and row.running > 1):
         return None
     return retry_at(definition, run, result, now=now, next_fire=row.next_fire)
 

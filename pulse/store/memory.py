@@ -35,7 +35,7 @@ from pulse.store.rows import (
     row_of,
     state_of,
 )
-from pulse.store.steps import abandoned_run, given_up_run, released_run, retried_run
+from pulse.store.steps import abandoned_run, given_up_run, missed_run, released_run, retried_run
 from pulse.store.turn import Turn
 from pulse.store.unheld import Unheld, is_due
 from pulse.store.watch import Watch
@@ -187,12 +187,15 @@ class MemoryStore:
             first = self._unheld.first(turn.now)
             if first is None or not is_due(first.run, turn.now):
                 return
-            if self._unheld.judge(first.run, turn.now) is Verdict.GIVE_UP:
-                self._end(first, given_up_run(first.run))
-                turn.given_up.append(first.run)
-                continue
-            run = self._ledger.take_unheld(holder=turn.holder, now=turn.now, mark=turn.boot).run
-            turn.claims.append(Claim(run, self._rows[run.task].definition, turn.good_until))
+            match self._unheld.judge(first.run, turn.now):
+                case Verdict.GIVE_UP:
+                    self._end(first, given_up_run(first.run))
+                    turn.given_up.append(first.run)
+                case Verdict.MISS:
+                    self._end(first, missed_run(first.run))
+                    turn.passed.append(first.run)
+                case _:
+                    turn.take(self._rows[first.run.task].definition)
 
     def _claim_rows(self, turn: Turn) -> None:
         due, rows, now, claims = self._due.entries, self._due.rows, turn.now, turn.claims

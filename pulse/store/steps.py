@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pulse.clock import Instant
     from pulse.run import Result, Run
 
+WAITED_TOO_LONG = "waited for an earlier run, longer than the grace of the task"
+"""Why a waiting run was missed, in the words of its row."""
+
 MOST_TRIES = 20
 LONGEST_WORDS = 500
 """How many attempts before the last are kept with a run, and how many characters of each."""
@@ -63,6 +66,13 @@ def given_up_run(run: Run) -> Run:
     """Return a run that nobody has retried in time, ended as its last attempt did."""
     *before, last = run.tries
     return msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, tries=tuple(before))
+
+
+def missed_run(run: Run) -> Run:
+    """Return a run that has waited for its turn for too long."""
+    return msgspec.structs.replace(
+        run, outcome=Outcome.MISSED, retry_at=None, message=WAITED_TOO_LONG
+    )
 
 
 def abandoned_run(run: Run, reason: str) -> Run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.run import Claim, Outcome, Run, run_id
-from pulse.store.decide import passed_run
+from pulse.store.decide import passed_run, waiting_run
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pulse.store.base import Member, Unplanned
     from pulse.store.ledger import Ledger
     from pulse.store.rows import Row
+    from pulse.task import Definition
 
 
 class Turn:
@@ -56,14 +57,23 @@ class Turn:
         self.given_up: list[Run] = []
         self.unplanned: list[Unplanned] = []
 
+    def take(self, definition: Definition) -> None:
+        """Claim the run that the ledger has told as the next that nobody holds."""
+        run = self._ledger.take_unheld(holder=self.holder, now=self.now, mark=self.boot).run
+        self.claims.append(Claim(run, definition, self.good_until))
+
     def record(self, row: Row, decided: Plan) -> None:
         """Write down what the planner decided for a row."""
         if decided.missed is not None:
             self.passed.append(self._miss(row, decided.missed))
         if decided.skipped is not None:
             self.passed.append(self._skip(row, decided.skipped))
-        if decided.opened is not None:
-            self.claims.append(self._open_held(row, decided.opened))
+        opened = decided.opened
+        if opened is not None:
+            if opened.waits:
+                self._open_waiting(row, opened)
+            else:
+                self.claims.append(self._open_held(row, opened))
 
     def _open_held(self, row: Row, opened: Opened) -> Claim:
         task, slot = row.definition.name, opened.slot
@@ -81,6 +91,13 @@ class Turn:
         row.skip = None
         self._ledger.hold(run, self.boot)
         return Claim(run, row.definition, self.good_until)
+
+    def _open_waiting(self, row: Row, opened: Opened) -> None:
+        task, place = row.definition.name, row.place
+        run = waiting_run(self._space, task, place=place, opened=opened, now=self.now)
+        row.running += 1
+        row.skip = None
+        self._ledger.hold(run, 0)
 
     def _miss(self, row: Row, missed: Passed) -> Run:
         row.skip = None

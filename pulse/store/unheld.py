@@ -52,7 +52,7 @@ class Unheld:
             return None
         row = self._rows.get(claim.run.task)
         stands = row is not None and row.place == claim.run.place
-        tick = NextTick(row.cursor.next_fire) if row is not None and stands else None
+        tick = NextTick(row.cursor.next_fire, row.running) if row is not None and stands else None
         return again_at(claim, result, row=tick, now=now)
 
 

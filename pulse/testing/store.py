@@ -17,11 +17,14 @@ from pulse.testing.store_history import HistoryContract
 from pulse.testing.store_leases import LeaseContract
 from pulse.testing.store_retries import RetryContract
 from pulse.testing.store_tasks import TaskContract
+from pulse.testing.store_waits import FleetWaitContract, WaitContract
 
 
-class StoreContract(ClaimContract, LeaseContract, RetryContract, TaskContract, HistoryContract):
+class StoreContract(
+    ClaimContract, LeaseContract, RetryContract, WaitContract, TaskContract, HistoryContract
+):
     """What every keeper promises to one process."""
 
 
-class SharedStoreContract(StoreContract, FleetContract):
+class SharedStoreContract(StoreContract, FleetContract, FleetWaitContract):
     """What a keeper promises to several processes besides."""

@@ -35,7 +35,7 @@ TASKS = st.fixed_dictionaries(
     {
         "interval": st.sampled_from([3, 7, 20]),
         "run_at_start": st.booleans(),
-        "overlap": st.sampled_from(["skip", "allow"]),
+        "overlap": st.sampled_from(["skip", "wait", "allow"]),
         # Where a tick under `all` waits for room, SQLite looks at each claim whether its grace is
         # over, and memory when a run has ended: so there is no grace here.
         "misfire, grace": st.sampled_from(

@@ -13,7 +13,8 @@ from claims import FIRE_TIME, make_claim
 
 from pulse import events
 from pulse.log import length, subscribe_claims, subscribe_log, told
-from pulse.run import Outcome, Result, Trigger
+from pulse.planner import PASSED_OVER, STILL_GOING
+from pulse.run import Outcome, Result, Run, Trigger
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def test_what_an_overload_leaves_out_is_there_for_who_debugs(
 
 def test_skipped_ticks_are_told_at_info(say: Say) -> None:
     """Overlap is the task's own policy."""
-    record = say(events.TickSkipped(_passed(1)))
+    record = say(events.TickSkipped(_passed(1, STILL_GOING)))
     assert (record.levelname, record.pulse_outcome) == ("INFO", "skipped")
     assert "skipped: 1 fire time found an earlier run still going" in record.getMessage()
 
@@ -420,9 +421,11 @@ def test_failures_show_on_stderr_where_no_logging_is_set_up() -> None:
     assert line.endswith("]: no such table")
 
 
-def _passed(count: int) -> events.Run:
+def _passed(count: int, reason: str = PASSED_OVER) -> Run:
     run = make_claim().run
-    return type(run)(id=run.id, task=run.task, fire_time=run.fire_time, count=count, attempt=0)
+    return Run(
+        id=run.id, task=run.task, fire_time=run.fire_time, count=count, attempt=0, message=reason
+    )
 
 
 def test_an_attempt_that_is_retried_says_when(say: Say) -> None:

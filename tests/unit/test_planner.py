@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from pulse.clock import SECOND
 from pulse.planner import (
+    ALL_GOING,
+    ONE_WAITS,
+    STILL_GOING,
+    TOO_LATE,
     Cursor,
     Opened,
     Passed,
@@ -145,6 +149,21 @@ def test_only_a_full_room_leaves_a_due_fire_time_waiting(
     assert waits or due_at(history.cursor) > history.now
 
 
+@given(definition=definitions(), wakes=wake_ups(backwards=False))
+def test_no_more_runs_begin_than_may_go_at_once(definition: Definition, wakes: list[Wake]) -> None:
+    """A run waits exactly when as many are open as may go; at most one does under `wait`."""
+    cursor, now, running = first_cursor(definition, BORN), BORN, 0
+    for wake in wakes:
+        now += wake.moved
+        running = max(0, running - wake.ended)
+        while (decided := plan(definition, cursor, running, now)) is not None:
+            if decided.opened is not None:
+                assert decided.opened.waits == (running >= definition.at_once)
+                running += 1
+            cursor = decided.cursor
+            assert running <= definition.room
+
+
 @given(definition=definitions(), wakes=wake_ups(backwards=False), floor=st.integers(0, 600))
 def test_a_row_from_a_backup_repeats_nothing(
     definition: Definition, wakes: list[Wake], floor: int
@@ -215,14 +234,19 @@ TABLE = {
         {},
         35,
         1,
-        Plan(Cursor(0, FORTY, THIRTY), None, Passed(TEN, 2), Passed(THIRTY, 1)),
+        Plan(Cursor(0, FORTY, THIRTY), None, Passed(TEN, 2), Passed(THIRTY, 1, STILL_GOING)),
     ),
-    "latest, no room": ({}, 12, 1, Plan(Cursor(0, TWENTY, TEN), None, None, Passed(TEN, 1))),
+    "latest, no room": (
+        {},
+        12,
+        1,
+        Plan(Cursor(0, TWENTY, TEN), None, None, Passed(TEN, 1, STILL_GOING)),
+    ),
     "latest, later than grace": (
         {"grace": 1},
         12,
         0,
-        Plan(Cursor(0, TWENTY, TEN), None, Passed(TEN, 1)),
+        Plan(Cursor(0, TWENTY, TEN), None, Passed(TEN, 1, TOO_LATE)),
     ),
     "latest, exactly at grace": (
         {"grace": 2},
@@ -240,13 +264,13 @@ TABLE = {
         {"misfire": "skip", "grace": 3},
         35,
         0,
-        Plan(Cursor(0, FORTY, THIRTY), None, Passed(TEN, 3)),
+        Plan(Cursor(0, FORTY, THIRTY), None, Passed(TEN, 3, TOO_LATE)),
     ),
     "skip, a minute's grace by itself": (
         {"misfire": "skip", "interval": 100, "start": "1970-01-01T00:00:10Z"},
         71,
         0,
-        Plan(Cursor(0, 110 * SECOND, TEN), None, Passed(TEN, 1)),
+        Plan(Cursor(0, 110 * SECOND, TEN), None, Passed(TEN, 1, TOO_LATE)),
     ),
     "all, oldest first": (
         {"misfire": "all"},
@@ -259,19 +283,19 @@ TABLE = {
         {"misfire": "all", "grace": 6},
         35,
         0,
-        Plan(Cursor(0, FORTY, THIRTY), Opened(THIRTY, Trigger.CATCH_UP), Passed(TEN, 2)),
+        Plan(Cursor(0, FORTY, THIRTY), Opened(THIRTY, Trigger.CATCH_UP), Passed(TEN, 2, TOO_LATE)),
     ),
     "all, some too late and no room": (
         {"misfire": "all", "grace": 6},
         35,
         1,
-        Plan(Cursor(0, THIRTY, TWENTY), None, Passed(TEN, 2)),
+        Plan(Cursor(0, THIRTY, TWENTY), None, Passed(TEN, 2, TOO_LATE)),
     ),
     "all, every one too late": (
         {"misfire": "all", "grace": 1},
         35,
         0,
-        Plan(Cursor(0, FORTY, THIRTY), None, Passed(TEN, 3)),
+        Plan(Cursor(0, FORTY, THIRTY), None, Passed(TEN, 3, TOO_LATE)),
     ),
     "allow, room for another": (
         {"overlap": "allow", "max_running": 2},
@@ -283,8 +307,35 @@ TABLE = {
         {"overlap": "allow", "max_running": 2},
         12,
         2,
-        Plan(Cursor(0, TWENTY, TEN), None, None, Passed(TEN, 1)),
+        Plan(Cursor(0, TWENTY, TEN), None, None, Passed(TEN, 1, ALL_GOING)),
     ),
+    "wait, one going": (
+        {"overlap": "wait"},
+        12,
+        1,
+        Plan(Cursor(0, TWENTY, TEN), Opened(TEN, Trigger.SCHEDULE, waits=True)),
+    ),
+    "wait, one going and three due": (
+        {"overlap": "wait"},
+        35,
+        1,
+        Plan(
+            Cursor(0, FORTY, THIRTY), Opened(THIRTY, Trigger.CATCH_UP, waits=True), Passed(TEN, 2)
+        ),
+    ),
+    "wait, one going and one waiting": (
+        {"overlap": "wait"},
+        12,
+        2,
+        Plan(Cursor(0, TWENTY, TEN), None, None, Passed(TEN, 1, ONE_WAITS)),
+    ),
+    "wait, nothing going": (
+        {"overlap": "wait"},
+        12,
+        0,
+        Plan(Cursor(0, TWENTY, TEN), Opened(TEN, Trigger.SCHEDULE)),
+    ),
+    "wait and all, one going": ({"overlap": "wait", "misfire": "all"}, 12, 1, None),
     "late by a minute and nothing passed over": (
         {"interval": 90, "start": "1970-01-01T00:00:10Z"},
         71,

@@ -224,6 +224,15 @@ def test_room_is_one_unless_runs_may_overlap() -> None:
 
 
 @pytest.mark.parametrize(
+    ("overlap", "expected"), [("skip", (1, 1)), ("wait", (2, 1)), ("allow", (4, 4))]
+)
+def test_under_wait_one_run_goes_and_one_waits(overlap: str, expected: tuple[int, int]) -> None:
+    """So many runs may be open, and so many of them may be held."""
+    found = defined(overlap=overlap, max_running=4)
+    assert (found.room, found.at_once) == expected
+
+
+@pytest.mark.parametrize(
     ("misfire", "grace_us"), [("latest", None), ("all", None), ("skip", 60 * SECOND)]
 )
 def test_grace_is_a_minute_under_skip_and_unlimited_elsewhere(

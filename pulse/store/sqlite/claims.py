@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pulse.planner import Cursor, due_at, plan
 from pulse.run import Claim, Outcome, Run, run_id
 from pulse.store.base import Unplanned
-from pulse.store.decide import passed_run, plan_resumed
+from pulse.store.decide import passed_run, plan_resumed, waiting_run
 from pulse.store.sqlite.records import insert_runs, read_run, trim_history
 from pulse.store.sqlite.unheld import (
     among,
@@ -67,6 +67,10 @@ class Intent(NamedTuple):
     running: int
     plan: Plan
 
+    def opens_held(self) -> bool:
+        """Return whether a run begins with it."""
+        return self.plan.opened is not None and not self.plan.opened.waits
+
 
 class Reading(NamedTuple):
     """What one look found to do, and when there is more."""
@@ -110,7 +114,7 @@ def read_due(link: Link, here: Here, *, now: Instant, limit: int) -> Reading:
             return Reading(intents, unheld, earliest(row[0], unheld.wake_at), unplanned)
         if intent is not None:
             intents.append(intent)
-            room -= intent.plan.opened is not None
+            room -= intent.opens_held()
     return Reading(intents, unheld, unheld.wake_at, unplanned)
 
 
@@ -173,7 +177,8 @@ def write_claims(
         if run is not None:
             skip_id = None
             rows.append(run)
-            opened.append(run)
+            if run.holder:
+                opened.append(run)
         cursor = intent.plan.cursor
         moves.append((cursor.next_fire, due_at(cursor), cursor.floor, skip_id, intent.key))
         instants.append(_next_work(intent, now))
@@ -189,7 +194,9 @@ def write_claims(
     wake_at = reading.wake_at
     for instant in instants:
         wake_at = earliest(wake_at, instant)
-    return Won([*taken, *opened], passed, unheld.closed, wake_at)
+    missed = [run for run in unheld.closed if run.outcome is Outcome.MISSED]
+    given_up = [run for run in unheld.closed if run.outcome is not Outcome.MISSED]
+    return Won([*taken, *opened], [*missed, *passed], given_up, wake_at)
 
 
 def _next_work(intent: Intent, now: Instant) -> Instant | None:
@@ -234,6 +241,8 @@ def _opened(here: Here, intent: Intent, now: Instant) -> Run | None:
     if opened is None:
         return None
     task = intent.definition.name
+    if opened.waits:
+        return waiting_run(here.space, task, place=intent.place, opened=opened, now=now)
     return Run(
         id=run_id(here.space, task, intent.place, opened.slot),
         task=task,

@@ -35,7 +35,11 @@ _FINISH = (
     " holder = ?, claimed_at = ?, retry_at = ?, tries = ?"
     " WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
 )
-_NEXT_FIRE = "SELECT next_fire FROM @tasks WHERE task = ? AND place = ? AND archived_at IS NULL"
+_NEXT_TICK = (
+    "SELECT next_fire, (SELECT count(*) FROM @runs r"
+    "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
+    " FROM @tasks t WHERE task = ? AND place = ? AND archived_at IS NULL"
+)
 _RENEW = "UPDATE @runs SET mark = ? WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
 _TRIM = (
     "DELETE FROM @runs WHERE task = ? AND outcome IS NOT NULL AND seq <="
@@ -128,7 +132,7 @@ def _again_at(link: Link, ending: Ending, now: Instant) -> Instant | None:
     claim, result = ending
     if not may_go_on(claim, result):
         return None
-    row = link.run(_NEXT_FIRE, (claim.run.task, claim.run.place)).fetchone()
+    row = link.run(_NEXT_TICK, (claim.run.task, claim.run.place)).fetchone()
     return again_at(claim, result, row=None if row is None else NextTick(*row), now=now)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pulse.store.decide import Verdict, judge_unheld
 from pulse.store.sqlite.records import COLUMNS, run_of, tries_cell
-from pulse.store.steps import given_up_run, taken_run
+from pulse.store.steps import given_up_run, missed_run, taken_run
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,7 +42,7 @@ _TAKE = (
     "UPDATE @runs SET holder = ?, attempt = ?, claimed_at = ?, retry_at = NULL, started_at = NULL,"
     " took_us = NULL, status = NULL, message = '', lease_us = ?, mark = ? WHERE id = ?"
 )
-_CLOSE = "UPDATE @runs SET outcome = ?, retry_at = NULL, tries = ? WHERE id = ?"
+_CLOSE = "UPDATE @runs SET outcome = ?, retry_at = NULL, message = ?, tries = ? WHERE id = ?"
 
 
 class Found(NamedTuple):
@@ -89,11 +89,14 @@ def read_unheld(link: Link, here: Here, *, now: Instant, limit: int) -> Found:
             continue
         if len(taken) == limit:
             return Found(taken, closed, due)
-        if verdict is Verdict.GIVE_UP:
-            closed.append(given_up_run(run))
-        else:
-            taken.append(run)
-            spots[spot] += 1
+        match verdict:
+            case Verdict.GIVE_UP:
+                closed.append(given_up_run(run))
+            case Verdict.MISS:
+                closed.append(missed_run(run))
+            case _:
+                taken.append(run)
+                spots[spot] += 1
     return Found(taken, closed, None)
 
 
@@ -146,7 +149,7 @@ def close_runs(link: Link, runs: Iterable[Run]) -> None:
 
 def _closed_cells(run: Run) -> tuple[Cell, ...]:
     outcome = None if run.outcome is None else run.outcome.value
-    return (outcome, tries_cell(run), run.id)
+    return (outcome, run.message, tries_cell(run), run.id)
 
 
 def take_runs(
