@@ -28,7 +28,9 @@ class Window(msgspec.Struct, frozen=True):
 
     def first(self, seen: Instant) -> Instant | None:
         """Return the first fire time within the bounds of a task that is first seen at *seen*."""
-        return self._bounded(self.schedule.first(max(seen, self.start or seen)))
+        if self.start is not None:
+            seen = max(seen, self.start)
+        return self._bounded(self.schedule.first(seen))
 
     def next_after(self, after: Instant, *, anchor: Instant) -> Instant | None:
         """Return the first fire time within the bounds strictly later than *after*."""
