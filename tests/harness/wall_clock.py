@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 SECOND_US = 1_000_000
@@ -131,47 +131,50 @@ def wall_at(second: int, zone: ZoneInfo) -> datetime:
     return (EPOCH + timedelta(seconds=second)).astimezone(zone).replace(tzinfo=None, fold=0)
 
 
-def fired(fields: Fields, zone: ZoneInfo, start: int, end: int, *, step: int = MINUTE) -> list[int]:
-    """Return the instants, in microseconds, of the seconds from *start* to before *end* that fire.
-
-    The clock is read from a day and some hours before, to know which times it has shown already.
-    """
-    return [
-        second * SECOND_US
-        for second, shown in readings(zone, start, end, step)
-        if any(fields.match(wall) for wall in (shown.now if fields.wildcard else shown.new))
-    ]
-
-
 class Shown(NamedTuple):
     """What a clock shows at an instant, and what it shows for the first time or has left out."""
 
+    second: int
     now: list[datetime]
     new: list[datetime]
 
 
-def readings(zone: ZoneInfo, start: int, end: int, step: int) -> Iterator[tuple[int, Shown]]:
-    """Give each instant with what the clock shows there."""
+def readings(zone: ZoneInfo, start: int, end: int, *, step: int = MINUTE) -> list[Shown]:
+    """Return what the clock shows at the seconds from *start* to before *end*.
+
+    It is read for a day before that as well, to know which times it has shown already.
+    """
     tick = timedelta(seconds=step)
     latest = max(wall_at(second, zone) for second in range(start - 26 * HOUR, start, HOUR // 4))
     latest = max(latest, wall_at(start - step, zone))
+    found = []
     for second in range(start, end, step):
         wall = wall_at(second, zone)
         new = []
         while latest < wall:
             latest += tick
             new.append(latest)
-        yield second, Shown([wall], new)
+        found.append(Shown(second, [wall], new))
+    return found
+
+
+def fired(fields: Fields, shown: Iterable[Shown]) -> list[int]:
+    """Return the instants, in microseconds, at which an expression fires, one reading a tick."""
+    return [
+        reading.second * SECOND_US
+        for reading in shown
+        if any(fields.match(wall) for wall in (reading.now if fields.wildcard else reading.new))
+    ]
 
 
 @cache
 def changes(name: str, year: int) -> tuple[int, ...]:
-    """Return the seconds at which a zone's offset changes in a year, by looking each half-hour."""
+    """Return the seconds at which a zone's offset changes in a year, by looking twice a day."""
     zone = ZoneInfo(name)
     first = calendar.timegm((year, 1, 1, 0, 0, 0))
     found = []
     before = (EPOCH + timedelta(seconds=first)).astimezone(zone).utcoffset()
-    for second in range(first, first + 366 * DAY, HOUR // 2):
+    for second in range(first, first + 366 * DAY, DAY // 2):
         offset = (EPOCH + timedelta(seconds=second)).astimezone(zone).utcoffset()
         if offset != before:
             found.append(_to_the_minute(zone, second))
