@@ -21,7 +21,7 @@ from pulse.store.member import this_member
 from pulse.store.sqlite import SqliteStore
 from pulse.task import define
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from pulse.testing.fleet import EVERY, fail, make_task, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -330,13 +330,8 @@ def test_a_row_moved_between_reading_and_writing_is_not_claimed(
     rival.open(this_member("inline", "rival", 30 * SECOND))
     rival.sync(TASKS)
 
-    class Overtaken(SqliteStore):
-        def _claim(self, *words: object, **more: object) -> object:  # type: ignore[override]
-            rival.claim_due(1)
-            return super()._claim(*words, **more)  # type: ignore[arg-type]
-
     store.close()
-    slow = Overtaken(path, clock)
+    slow = Overtaken(path, clock, lambda: rival.claim_due(1))
     slow.open(this_member("inline", "slow", 30 * SECOND))
     slow.sync(TASKS)
     claimed = slow.claim_due(1)
@@ -344,6 +339,67 @@ def test_a_row_moved_between_reading_and_writing_is_not_claimed(
     assert claimed.wake_at == claimed.now + EVERY * SECOND
     slow.close()
     rival.close()
+
+
+class Overtaken(SqliteStore):
+    """A store that something happens to between reading what is due and writing its claims."""
+
+    def __init__(self, path: Path, clock: FakeClock, meanwhile: Callable[[], object]) -> None:
+        super().__init__(path, clock, opened={})
+        self._meanwhile = meanwhile
+
+    def _claim(self, *words: object, **more: object) -> object:  # type: ignore[override]
+        self._meanwhile()
+        return super()._claim(*words, **more)  # type: ignore[arg-type]
+
+
+def test_a_retry_taken_between_reading_and_writing_is_not_given_up(
+    path: Path, clock: FakeClock, store: SqliteStore
+) -> None:
+    """The tick that was planned in its place waits for the next look: nothing overlaps."""
+    tasks = {"work": define("work", make_task(retries=1, retry_min_backoff=2, timeout=1))}
+    store.sync(tasks)
+    clock.forward(EVERY)
+    store.finish([fail(claim) for claim in store.claim_due(1).claims])
+    behind = FakeClock()
+    behind.forward(EVERY + 3)
+    rival = SqliteStore(path, behind, opened={})
+    slow = Overtaken(path, clock, lambda: rival.claim_due(1))
+    for one in (rival, slow):
+        one.open(this_member("inline", "digest", 30 * SECOND))
+        one.sync(tasks)
+    clock.forward(EVERY)
+    claimed = slow.claim_due(1)
+    assert (list(claimed.claims), list(claimed.given_up)) == ([], [])
+    assert claimed.wake_at == claimed.now
+    assert [(run.attempt, run.outcome) for run in store.runs()] == [(2, None)]
+    for one in (rival, slow):
+        one.close()
+
+
+def test_a_run_that_began_between_reading_and_writing_keeps_others_waiting(
+    path: Path, clock: FakeClock, store: SqliteStore
+) -> None:
+    """How many runs of a task are held is looked at again inside the write."""
+    tasks = {"work": define("work", make_task(overlap="wait", interval=3_600))}
+    store.sync(tasks)
+    behind = FakeClock()
+    rival = SqliteStore(path, behind, opened={})
+
+    def begin_another() -> None:
+        rival.trigger("work")
+        rival.claim_due(1)
+
+    slow = Overtaken(path, clock, begin_another)
+    for one in (rival, slow):
+        one.open(this_member("inline", "digest", 30 * SECOND))
+        one.sync(tasks)
+    clock.forward(1)
+    store.trigger("work")
+    assert not slow.claim_due(1).claims
+    assert sorted(run.attempt for run in store.runs()) == [0, 1]
+    for one in (rival, slow):
+        one.close()
 
 
 def test_a_forked_child_does_not_use_its_parents_connections(store: SqliteStore) -> None:
