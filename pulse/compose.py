@@ -12,7 +12,7 @@ from pulse import events
 from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.registry import EngineSetup, load_engine, resolve
-from pulse.errors import ConfigError
+from pulse.errors import ConfigError, TravelError
 from pulse.guard import Guard
 from pulse.handle import Handle
 from pulse.log import subscribe_claims, subscribe_log
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Span
     from pulse.config.settings import Settings
+    from pulse.engine.base import Engine
     from pulse.engine.wire import ChildSetup
-    from pulse.store.base import Store
+    from pulse.store.base import Member, Store
     from pulse.task import Definition
 
 
@@ -52,6 +53,7 @@ class Assembly:
         )
         self._clock = clock
         self._scheduler: Scheduler | None = None
+        self._rehearsing = False
         self._serving: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
@@ -61,16 +63,38 @@ class Assembly:
         self._serving = serving
 
     def begin(self) -> None:
-        """Start taking part, in this process.
+        """Start taking part, in this process, unless a test steps it by hand.
 
         Raises:
             PulseError: what keeps it from starting; an outage of the store does not.
 
         """
+        if self._rehearsing:
+            return
         scheduler = self.build()
         scheduler.start()
         self._scheduler = scheduler
         self.handle.attach(scheduler)
+
+    def rehearse(self, *, clock: Clock, engine: Engine, store: Store) -> Scheduler:
+        """Return an open scheduler that a test steps by hand, until `end`.
+
+        The app is called and the handle speaks as ever; nothing else of the settings' own mode,
+        store and clock is used.
+
+        Raises:
+            TravelError: it takes part already, or another test steps it.
+
+        """
+        if self._scheduler is not None:
+            raise TravelError("expected a pulse that has not begun, got one that runs already")
+        member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
+        scheduler = self._scheduler_of(member, store=store, engine=engine, clock=clock)
+        scheduler.open()
+        self._rehearsing = True
+        self._scheduler = scheduler
+        self.handle.attach(scheduler)
+        return scheduler
 
     def quiet(self) -> None:
         """Claim nothing more."""
@@ -83,6 +107,7 @@ class Assembly:
             self.handle.attach(None)
             self._scheduler.stop(drain_within(self.settings.drain_us, limit_s))
             self._scheduler = None  # a stop that was cut short is called for again
+            self._rehearsing = False
 
     def build(self) -> Scheduler:
         """Return a scheduler for this process, not yet open."""
@@ -93,16 +118,33 @@ class Assembly:
         engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
         self.note(notice)
         subscribe_claims(self.bus)
-        plant = Plant(
-            definitions=settings.tasks,
-            member=member,
+        return self._scheduler_of(
+            member,
             store=self._store(),
             engine=engine,
-            bus=self.bus,
             clock=self._clock,
-            perform=Runner(self._dispatcher, self._clock).perform,
-            concurrency=settings.concurrency or engine.usual_concurrency,
             serving=self._serving,
+        )
+
+    def _scheduler_of(
+        self,
+        member: Member,
+        *,
+        store: Store,
+        engine: Engine,
+        clock: Clock,
+        serving: Callable[[], bool] = lambda: True,
+    ) -> Scheduler:
+        plant = Plant(
+            definitions=self.settings.tasks,
+            member=member,
+            store=store,
+            engine=engine,
+            bus=self.bus,
+            clock=clock,
+            perform=Runner(self._dispatcher, clock).perform,
+            concurrency=self.settings.concurrency or engine.usual_concurrency,
+            serving=serving,
         )
         return Scheduler(plant)
 

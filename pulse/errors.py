@@ -75,6 +75,10 @@ class RefusedError(PulseError):
     """A request from outside came to a view that answers pulse alone, in an unknown framework."""
 
 
+class TravelError(PulseError):
+    """The test kit cannot travel so: no pulse is found, it has begun already, or a run travels."""
+
+
 class UnknownTaskError(PulseError, LookupError):
     """No task of that name is known to the store."""
 

@@ -149,6 +149,14 @@ class Bus:
         if listener not in known:
             self._listeners[kind] = (*known, listener)
 
+    def unsubscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
+        """Call *listener* no more; harmless when it does not listen."""
+        left = tuple(known for known in self._listeners.get(kind, ()) if known != listener)
+        if left:
+            self._listeners[kind] = left
+        else:
+            self._listeners.pop(kind, None)
+
     def heard(self, kind: type[Event]) -> bool:
         """Return whether anybody listens: an event that nobody hears need not be made."""
         return kind in self._listeners

@@ -65,6 +65,11 @@ class PulseMiddleware:
         return self._assembly.handle
 
     @property
+    def assembly(self) -> Assembly:
+        """The built whole, which `pulse.testing` lets travel."""
+        return self._assembly
+
+    @property
     def bus(self) -> Bus:
         """Where listeners subscribe to what happens in this process."""
         return self._assembly.bus

@@ -11,6 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import pulse.run
 import pulse.task
+import pulse.testing.trip
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -70,6 +71,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx what there is."""
     import_annotations(pulse.run)
     import_annotations(pulse.task)
+    import_annotations(pulse.testing.trip)
     app.add_directive("settings-table", SettingsTable)
     app.connect("autodoc-process-docstring", show_blocks_as_they_stand, priority=900)
     app.connect("autodoc-process-docstring", drop_theory_headings)

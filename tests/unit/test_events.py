@@ -88,3 +88,13 @@ def test_a_listener_is_subscribed_once() -> None:
     bus.subscribe(Notice, heard.append)
     bus.emit(Notice("a"))
     assert heard == [Notice("a")]
+
+
+def test_a_listener_that_has_left_hears_nothing() -> None:
+    """Whoever listens for a while leaves nobody behind; leaving twice is harmless."""
+    bus, heard = Bus(), []
+    bus.subscribe(Notice, heard.append)
+    bus.unsubscribe(Notice, heard.append)
+    bus.unsubscribe(Notice, heard.append)
+    bus.emit(Notice("hello"))
+    assert (heard, bus.heard(Notice)) == ([], False)
