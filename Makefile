@@ -120,7 +120,7 @@ $(BIN)/python:
 
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 	$(call say,installing pulse and what the demo needs)
-	@$(INSTALL) '.[gevent]'
+	@$(INSTALL) '.[gevent,cli]'
 	@touch $@
 
 $(VENV)/all.stamp: pyproject.toml | $(BIN)/python

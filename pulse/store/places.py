@@ -26,12 +26,22 @@ def default_path(name: str | None, origin: str) -> Path | None:
         origin: else the ini file or the working directory does.
 
     """
-    from platformdirs import user_state_path
-
-    for folder in (user_state_path("pulse", appauthor=False), own_folder(Path("/var/tmp"))):  # noqa: S108 - its owner and mode are checked
+    for folder in _folders():
         if folder.is_absolute() and is_usable(folder):
             return folder / file_name(name, origin)
     return None
+
+
+def existing_path(name: str | None, origin: str) -> Path | None:
+    """Return the file that `default_path` names if it is there; makes nothing."""
+    files = (folder / file_name(name, origin) for folder in _folders())
+    return next((file for file in files if file.is_file()), None)
+
+
+def _folders() -> tuple[Path, ...]:
+    from platformdirs import user_state_path
+
+    return user_state_path("pulse", appauthor=False), own_folder(Path("/var/tmp"))  # noqa: S108 - its owner and mode are checked
 
 
 def own_folder(shared: Path) -> Path:

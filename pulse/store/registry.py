@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.errors import BadValueError, ConfigError, did_you_mean
-from pulse.store.places import default_path, network_file_system
+from pulse.store.places import default_path, existing_path, network_file_system
 
 if TYPE_CHECKING:
     from pulse.clock import Clock, Span
@@ -108,6 +108,17 @@ def choose_store(
 
     store = SqliteStore(path, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us)
     return Chosen(store, _network_notice(path))
+
+
+def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None:
+    """Return the SQLite file that *word* and the rest name if it is there; makes nothing.
+
+    Raises:
+        ConfigError: the word names no store.
+
+    """
+    path = existing_path(name, origin) if word is None else _path_of(word, origin)
+    return path if path is not None and path.is_file() else None
 
 
 def _path_of(word: str, origin: str) -> Path | None:

@@ -16,7 +16,7 @@ from pulse.clock import SECOND
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pulse.clock import Span
@@ -186,6 +186,24 @@ class SqliteFile:
             raw.close()
             raise
         return Link(raw, self._texts, origin)
+
+
+@contextlib.contextmanager
+def peek(path: Path, *, prefix: str) -> Iterator[Link]:
+    """Give a connection that reads a file that is there; it makes and writes nothing.
+
+    Raises:
+        StoreUnavailableError: the file is not there, or cannot be read.
+
+    """
+    # Where no process has it open there is no write-ahead log, and SQLite would make one.
+    alone = not path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as raw:
+            yield Link(raw, _Texts(prefix), None)
+    except sqlite3.Error as error:
+        raise StoreUnavailableError(f"{path}: {error}") from error
 
 
 def _identity(found: os.stat_result) -> Identity:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import runpy
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.cli import check, main
+from pulse.cli.check import check
+from pulse.cli.main import main
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -39,19 +40,6 @@ paste.app_factory = {__name__}:never_built
 def never_built(_global_conf: dict[str, str]) -> None:
     """Be the factory of an app that no check may build."""
     pytest.fail("the app was built")
-
-
-@pytest.fixture
-def ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Return a function that writes an ini file; leaves the module search path as it was."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-
-    def write(text: str, *, name: str = "pulse.ini") -> Path:
-        file = tmp_path / name
-        file.write_text(text, encoding="utf-8")
-        return file
-
-    return write
 
 
 def test_a_filter_section_is_described(ini: Callable[..., Path]) -> None:
@@ -202,15 +190,11 @@ def test_a_wrong_call_ends_with_status_2(
     assert capsys.readouterr().err.startswith("usage: pulse")
 
 
-def test_python_m_pulse_is_the_command(
-    ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_python_m_pulse_is_the_command(ini: Callable[..., Path]) -> None:
     """Where the script is not on the PATH."""
-    monkeypatch.setattr(sys, "argv", ["pulse", "check", str(ini(FILTER))])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("pulse", run_name="__main__")
-    assert caught.value.code == 0
-    assert GOOD_LINES[0] in capsys.readouterr().out
+    command = [sys.executable, "-m", "pulse", "check", str(ini(FILTER))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, GOOD_LINES[0] in ended.stdout) == (0, True)
 
 
 def test_a_name_that_the_terminal_cannot_show_is_spelt_out(

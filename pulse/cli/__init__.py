@@ -1,0 +1,1 @@
+"""The command line: one module a command, thin ones that find out, and one that shows."""

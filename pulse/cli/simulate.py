@@ -1,0 +1,221 @@
+"""`pulse simulate FILE.ini` tells what a schedule will do, without running anything."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.cli.findings import Findings, shown_at, shown_change
+from pulse.cli.ini import load_file
+from pulse.cli.upcoming import change_words
+from pulse.clock import SECOND, rfc3339
+from pulse.errors import StoreError, did_you_mean, shown
+from pulse.log import length as told_length
+from pulse.simulation.forecast import simulate
+from pulse.store.registry import find_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pulse.clock import Instant, Span
+    from pulse.config.settings import Settings
+    from pulse.simulation.forecast import Forecast, TaskForecast
+    from pulse.simulation.peak import Peak
+
+ASSUMED: Span = SECOND
+
+
+class Expected(NamedTuple):
+    """How long a run takes, and how that is known: given, history or assumed."""
+
+    took_us: Span
+    source: str
+
+
+class Simulated(NamedTuple):
+    """The forecast of one section, where its durations are from, and a note on its history."""
+
+    section: str
+    forecast: Forecast
+    expected: Mapping[str, Expected]
+    note: str
+
+
+class Simulations(NamedTuple):
+    """The forecast of each section, and what is wrong."""
+
+    sections: list[Simulated]
+    problems: list[str]
+
+
+def forecasts(
+    file: Path,
+    *,
+    since: Instant,
+    length_us: Span,
+    took: Mapping[str, Span],
+    section: str | None = None,
+    global_conf: Mapping[str, str] | None = None,
+) -> Simulations:
+    """Return the forecast of each section of *file* that uses pulse.
+
+    Args:
+        file: an ini file.
+        since: the beginning of the window.
+        length_us: its length.
+        took: how long runs take, by task; the others take what history says, else a second.
+        section: only this one.
+        global_conf: what the server adds to `[DEFAULT]`.
+
+    """
+    loaded = load_file(file, section=section, global_conf=global_conf)
+    names = {name for _, settings in loaded.sections for name in settings.tasks}
+    problems = loaded.problems or [
+        f"--took: expected the name of a task, got {shown(name)}{did_you_mean(name, names)}"
+        for name in took
+        if name not in names
+    ]
+    if problems:
+        return Simulations([], problems)
+    sections = [
+        _simulated(name, settings, since, length_us, took) for name, settings in loaded.sections
+    ]
+    return Simulations(sections, [])
+
+
+def _simulated(
+    section: str, settings: Settings, since: Instant, length_us: Span, took: Mapping[str, Span]
+) -> Simulated:
+    history, note = _history(settings)
+    expected = {name: _expected(name, took, history) for name in settings.tasks}
+    forecast = simulate(
+        settings.tasks.values(),
+        since=since,
+        until=since + length_us,
+        took={name: each.took_us for name, each in expected.items()},
+    )
+    return Simulated(section, forecast, expected, note)
+
+
+def _expected(name: str, took: Mapping[str, Span], history: Mapping[str, Span]) -> Expected:
+    if name in took:
+        return Expected(took[name], "given")
+    if name in history:
+        return Expected(history[name], "history")
+    return Expected(ASSUMED, "assumed")
+
+
+def _history(settings: Settings) -> tuple[Mapping[str, Span], str]:
+    """Return the median durations that the store has, if it is a file that is there."""
+    path = find_file(settings.store, name=settings.name, origin=settings.origin)
+    if path is None:
+        return {}, "no store with a history is here"
+    from pulse.store.sqlite.history import median_durations
+
+    try:
+        return median_durations(path, settings.name or ""), f"history: {path}"
+    except StoreError as error:
+        return {}, f"the history cannot be read: {error}"
+
+
+# For programs ------------------------------------------------------------------------------
+
+
+def as_json(found: Simulations) -> Findings:
+    """Return one JSON array, with an object for each section."""
+    if found.problems:
+        return Findings([], found.problems)
+    return Findings([json.dumps([_words(each) for each in found.sections], indent=2)], [])
+
+
+def _words(simulated: Simulated) -> dict[str, object]:
+    forecast = simulated.forecast
+    return {
+        "section": simulated.section,
+        "from": rfc3339(forecast.since),
+        "until": rfc3339(forecast.until),
+        "history": simulated.note,
+        "ticks": forecast.ticks,
+        "tasks": [_task_words(task, simulated.expected[task.task]) for task in forecast.tasks],
+        "busiest_hours": [
+            {"start": rfc3339(hour.start), "ticks": hour.ticks} for hour in forecast.busiest
+        ],
+        "peak": _peak_words(forecast.peak),
+        "clock_changes": [change_words(change) for change in forecast.changes],
+    }
+
+
+def _task_words(task: TaskForecast, expected: Expected) -> dict[str, object]:
+    return {
+        "task": task.task,
+        "schedule": task.schedule,
+        "ticks": task.count,
+        "first": None if task.first is None else rfc3339(task.first),
+        "last": None if task.last is None else rfc3339(task.last),
+        "next": [rfc3339(fire_time) for fire_time in task.upcoming],
+        "took_s": expected.took_us / SECOND,
+        "took_from": expected.source,
+        "overlaps": task.overlaps,
+    }
+
+
+def _peak_words(peak: Peak) -> dict[str, object]:
+    return {
+        "at_least": peak.at_least,
+        "at_most": peak.at_most,
+        "at": None if peak.at is None else rfc3339(peak.at),
+        "tasks": peak.tasks,
+    }
+
+
+# For people --------------------------------------------------------------------------------
+
+
+def as_table(found: Simulations) -> Findings:
+    """Return tables and sentences for each section."""
+    lines = [line for simulated in found.sections for line in _told(simulated)]
+    return Findings(lines, found.problems)
+
+
+def _told(simulated: Simulated) -> Iterator[str]:
+    from pulse.cli.table import Column, table
+
+    forecast = simulated.forecast
+    yield (
+        f"[{simulated.section}] {rfc3339(forecast.since)} to {rfc3339(forecast.until)}, as if the "
+        f"store first saw the tasks then; ticks: {forecast.ticks:,}"
+    )
+    heads = ("task", "schedule", "ticks", "first", "last", "a run takes", "")
+    columns = [Column(head, right=head == "ticks") for head in heads]
+    yield from table(columns, [_row(task, simulated.expected) for task in forecast.tasks])
+    yield simulated.note
+    hours = [(rfc3339(hour.start), f"{hour.ticks:,}") for hour in forecast.busiest]
+    if hours:
+        yield from table((Column("busiest hours"), Column("ticks", right=True)), hours)
+    yield _told_peak(forecast.peak)
+    for change in forecast.changes:
+        yield f"{shown_at(change.at, change.zone)}: {shown_change(change)}"
+
+
+def _row(task: TaskForecast, expected: Mapping[str, Expected]) -> tuple[str, ...]:
+    zone = task.schedule.get("timezone", "UTC")
+    length, source = expected[task.task]
+    return (
+        task.task,
+        ", ".join(f"{name} = {word}" for name, word in task.schedule.items()),
+        f"{task.count:,}",
+        "" if task.first is None else shown_at(task.first, zone),
+        "" if task.last is None else shown_at(task.last, zone),
+        f"{told_length(length)} ({source})",
+        "longer than to its next tick" if task.overlaps else "",
+    )
+
+
+def _told_peak(peak: Peak) -> str:
+    if peak.at is None:
+        return "runs at once: none"
+    number = f"{peak.at_least}"
+    if peak.at_most > peak.at_least:
+        number = f"at least {peak.at_least}, at most {peak.at_most}"
+    return f"most runs at once: {number}, first at {rfc3339(peak.at)}: {', '.join(peak.tasks)}"

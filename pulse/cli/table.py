@@ -1,0 +1,58 @@
+"""Tables for a terminal; rich, the extra `cli`, is imported here alone."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+WIDE = 160
+"""The columns of an output that is no terminal."""
+
+
+class Column(NamedTuple):
+    """A column's head, and whether its cells are figures."""
+
+    head: str
+    right: bool = False
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table; a column without a single word is left out.
+
+    Raises:
+        MissingExtraError: rich is not installed.
+
+    """
+    if find_spec("rich") is None:
+        raise MissingExtraError(
+            "expected the package rich, which shows tables and is not installed; "
+            "pip install 'pulse[cli]', or use --json"
+        )
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [list(row) for row in rows]
+    kept = [n for n in range(len(columns)) if any(row[n] for row in cells)]
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for n in kept:
+        column = columns[n]
+        drawn.add_column(Text(column.head), justify="right" if column.right else "left")
+    for row in cells:
+        drawn.add_row(*(Text(row[n]) for n in kept))
+    shown = io.StringIO()
+    Console(file=shown, width=_width(), color_system=None).print(drawn)
+    return [line.rstrip() for line in shown.getvalue().splitlines() if line.strip()]
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE

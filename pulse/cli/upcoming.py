@@ -1,0 +1,134 @@
+"""`pulse next EXPRESSION` explains a schedule in words and lists its next fire times."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.cli.findings import Findings, shown_at, shown_change, shown_offset, zone_of
+from pulse.convert import spell_span
+from pulse.errors import BadValueError, ConfigError
+from pulse.schedule.interval import Interval
+from pulse.simulation.changes import ClockChange, clock_changes
+from pulse.task import define_values, read_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pulse.clock import Instant
+    from pulse.schedule.base import Schedule
+
+
+class Line(NamedTuple):
+    """A fire time, and the clock changes since the one before it."""
+
+    fire_time: Instant
+    changes: tuple[ClockChange, ...]
+
+
+class Upcoming(NamedTuple):
+    """What an expression means from an instant on."""
+
+    expression: str
+    zone: str
+    told: str
+    after: Instant
+    lines: list[Line]
+
+
+def find(expression: str, *, timezone: str | None, count: int, after: Instant) -> Upcoming:
+    """Return the next *count* fire times of an expression, later than *after*.
+
+    Raises:
+        ConfigError: it is neither a cron expression nor a duration, or there is no such zone.
+
+    """
+    schedule = _schedule(expression, timezone)
+    zone = zone_of(schedule)
+    lines = list(_lines(schedule, zone, count=count, after=after))
+    return Upcoming(expression, zone, _told(schedule), after, lines)
+
+
+def _schedule(expression: str, timezone: str | None) -> Schedule:
+    try:
+        interval = Interval(expression)
+    except BadValueError:
+        return _cron(expression, timezone)
+    if timezone is not None:
+        raise ConfigError(["--timezone: expected none beside a duration, which knows no zone"])
+    return interval
+
+
+def _cron(expression: str, timezone: str | None) -> Schedule:
+    if " " not in expression.strip() and not expression.strip().startswith("@"):
+        expected = "a cron expression such as '0 3 * * *', or a duration such as 5m"
+        raise ConfigError([str(BadValueError(expected, expression))])
+    words: dict[str, object] = {"action": "/", "cron": expression}
+    if timezone is not None:
+        words["timezone"] = timezone
+    values, problems = read_task(words)
+    if problems:
+        raise ConfigError(problems)
+    return define_values("next", values).schedule
+
+
+def _told(schedule: Schedule) -> str:
+    if isinstance(schedule, Interval):
+        return f"every {spell_span(schedule.every_us)}, counted from when the store first sees it"
+    explain = getattr(schedule, "explain", None)
+    return str(explain()) if explain else ""
+
+
+def _lines(schedule: Schedule, zone: str, *, count: int, after: Instant) -> Iterator[Line]:
+    before, fire_time = after, schedule.next_after(after, anchor=after)
+    for _ in range(count):
+        if fire_time is None:
+            return
+        yield Line(fire_time, tuple(clock_changes(zone, before, fire_time)))
+        before, fire_time = fire_time, schedule.next_after(fire_time, anchor=after)
+
+
+def as_json(found: Upcoming) -> Findings:
+    """Return one JSON object."""
+    answer = {
+        "expression": found.expression,
+        "timezone": found.zone,
+        "explained": found.told,
+        "after": shown_at(found.after, found.zone),
+        "fire_times": [
+            {
+                "at": shown_at(line.fire_time, found.zone),
+                "clock_changes": [change_words(change) for change in line.changes],
+            }
+            for line in found.lines
+        ],
+    }
+    return Findings([json.dumps(answer, indent=2)], [])
+
+
+def change_words(change: ClockChange) -> dict[str, str]:
+    """Return a clock change for programs."""
+    return {
+        "zone": change.zone,
+        "at": shown_at(change.at, "UTC"),
+        "before": shown_offset(change.before_us),
+        "after": shown_offset(change.after_us),
+    }
+
+
+def as_table(found: Upcoming) -> Findings:
+    """Return the explanation and a table."""
+    from pulse.cli.table import Column, table
+
+    rows = [
+        (
+            str(number),
+            shown_at(line.fire_time, found.zone),
+            spell_span(line.fire_time - found.after - (line.fire_time - found.after) % 1_000_000),
+            "; ".join(shown_change(change) for change in line.changes),
+        )
+        for number, line in enumerate(found.lines, start=1)
+    ]
+    columns = (Column("#", right=True), Column("fire time"), Column("in"), Column("before it"))
+    head = f"{found.expression} ({found.zone}): {found.told}"
+    return Findings([head, *table(columns, rows)], [])
