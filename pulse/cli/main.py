@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -33,9 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         findings: Findings = options.run(options)
     except PulseError as error:
         return _tell_problems([str(error)])
-    for line in findings.lines:
-        print(line)  # noqa: T201 - the command's answer
+    _tell(findings.lines)
     return _tell_problems(findings.problems)
+
+
+def _tell(lines: Sequence[str]) -> None:
+    try:
+        for line in lines:
+            print(line)  # noqa: T201 - the command's answer
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell_problems(problems: Sequence[str]) -> int:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pulse.cli.findings import Findings, shown_at, shown_change, shown_offset, zone_of
 from pulse.convert import spell_span
 from pulse.errors import BadValueError, ConfigError
+from pulse.schedule.cron import Cron
 from pulse.schedule.interval import Interval
 from pulse.simulation.changes import ClockChange, clock_changes
-from pulse.task import define_values, read_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,8 @@ def find(expression: str, *, timezone: str | None, count: int, after: Instant) -
     """Return the next *count* fire times of an expression, later than *after*.
 
     Raises:
-        ConfigError: it is neither a cron expression nor a duration, or there is no such zone.
+        BadValueError: it is neither a cron expression nor a duration, or there is no such zone.
+        ConfigError: a duration has a zone.
 
     """
     schedule = _schedule(expression, timezone)
@@ -49,7 +50,7 @@ def find(expression: str, *, timezone: str | None, count: int, after: Instant) -
     return Upcoming(expression, zone, _told(schedule), after, lines)
 
 
-def _schedule(expression: str, timezone: str | None) -> Schedule:
+def _schedule(expression: str, timezone: str | None) -> Interval | Cron:
     try:
         interval = Interval(expression)
     except BadValueError:
@@ -59,24 +60,18 @@ def _schedule(expression: str, timezone: str | None) -> Schedule:
     return interval
 
 
-def _cron(expression: str, timezone: str | None) -> Schedule:
-    if " " not in expression.strip() and not expression.strip().startswith("@"):
+def _cron(expression: str, timezone: str | None) -> Cron:
+    word = expression.strip()
+    if " " not in word and not word.startswith("@"):
         expected = "a cron expression such as '0 3 * * *', or a duration such as 5m"
-        raise ConfigError([str(BadValueError(expected, expression))])
-    words: dict[str, object] = {"action": "/", "cron": expression}
-    if timezone is not None:
-        words["timezone"] = timezone
-    values, problems = read_task(words)
-    if problems:
-        raise ConfigError(problems)
-    return define_values("next", values).schedule
+        raise BadValueError(expected, expression)
+    return Cron(expression, timezone="UTC" if timezone is None else timezone)
 
 
-def _told(schedule: Schedule) -> str:
+def _told(schedule: Interval | Cron) -> str:
     if isinstance(schedule, Interval):
         return f"every {spell_span(schedule.every_us)}, counted from when the store first sees it"
-    explain = getattr(schedule, "explain", None)
-    return str(explain()) if explain else ""
+    return schedule.explain()
 
 
 def _lines(schedule: Schedule, zone: str, *, count: int, after: Instant) -> Iterator[Line]:

@@ -206,3 +206,10 @@ def test_a_name_that_the_terminal_cannot_show_is_spelt_out(
     status = main(["check", str(ini(FILTER.replace(".cleanup.", ".zürich.")))])
     sys.stdout.flush()
     assert (status, b"\nz\\xfcrich: GET" in shown.getvalue()) == (0, True)
+
+
+def test_a_reader_may_stop_reading() -> None:
+    """As `head` does: that is no error."""
+    command = f"{sys.executable} -m pulse next 5m --count 1000 --json | head -n 1"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("{\n", "")

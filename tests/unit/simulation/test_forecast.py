@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND, instant_of, moment_of
+from pulse.schedule.cron import Cron
 from pulse.simulation.forecast import simulate
 from pulse.simulation.hours import HOUR, course_of
 from pulse.simulation.peak import find_peak
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 
 SINCE = instant_of(NOON)
 DAY = 24 * HOUR
+EXPRESSIONS = [
+    "*/20 * * * *",
+    "0 0-23 * * *",
+    "0 */2 * * *",
+    "30 1,2,3 * * *",
+    "15 2 * * sun",
+    "0 0,12 * * *",
+    "* 2 * * *",
+    "0 0 1 * *",
+]
 
 intervals = st.builds(
     lambda every, start, room: Task(
@@ -44,13 +57,13 @@ def defined(tasks: list[Task]) -> list[Definition]:
     return [define(f"task {n}", task) for n, task in enumerate(tasks)]
 
 
-def walked(task: Definition, until: Instant) -> list[Instant]:
+def walked(task: Definition, until: Instant, since: Instant = SINCE) -> list[Instant]:
     """Return every fire time of a task that is first seen at the start, one by one."""
     found = []
-    fire_time = task.schedule.first(SINCE)
+    fire_time = task.schedule.first(since)
     while fire_time is not None and fire_time < until:
         found.append(fire_time)
-        fire_time = task.schedule.next_after(fire_time, anchor=SINCE)
+        fire_time = task.schedule.next_after(fire_time, anchor=since)
     return found
 
 
@@ -79,6 +92,29 @@ def test_counts_and_hours_are_those_of_a_walk(
     ]
     assert found.ticks == by_hour.total()
     assert [hour.ticks for hour in found.busiest] == sorted(by_hour.values(), reverse=True)[:5]
+
+
+@settings(deadline=None)
+@given(
+    expression=st.sampled_from(EXPRESSIONS),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata"]),
+    since=st.sampled_from(["2026-03-27T07:30:00Z", "2026-04-03T00:00:01Z", "2026-10-02T23:00:00Z"]),
+    hours=st.integers(1, 24 * 30),
+)
+def test_cron_is_counted_across_clock_changes(
+    expression: str, zone: str, since: str, hours: int
+) -> None:
+    """A day that is unlike the others is not taken for one of them."""
+    plain = define("cron", Task(action="a", interval=1))
+    task = msgspec.structs.replace(plain, schedule=Cron(expression, timezone=zone))
+    start = instant_of(datetime.fromisoformat(since))
+    ticks = walked(task, start + hours * HOUR, start)
+
+    course = course_of(task, start, start + hours * HOUR, took_us=SECOND)
+
+    assert {hour: slot[1] for hour, slot in course.slots.items()} == Counter(
+        tick // HOUR for tick in ticks
+    )
 
 
 @settings(deadline=None)
