@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pulse.task import Definition
 
 FIRE_TIMES = 3
-_ANCHORED = "interval"
+_ANCHORED = frozenset({"interval", "every"})
+"""The settings of schedules that are counted from the instant at which the store first saw them."""
 
 
 def check(
@@ -53,7 +54,7 @@ def _call(task: Definition) -> str:
 def _schedule(task: Definition) -> str:
     words = task.schedule.spell()
     told = ", ".join(f"{name} = {word}" for name, word in words.items())
-    fixed = "start" in words or _ANCHORED not in words
+    fixed = "start" in words or _ANCHORED.isdisjoint(words)
     return told if fixed else f"{told}; as if the store first saw it now"
 
 

@@ -29,6 +29,7 @@ BLOCKS = [block for file in FILES for block in blocks_of(file)]
 TRIED = [block for block in BLOCKS if not block.reason]
 PLAIN = {"text"}
 SHELL = {"console"}
+KINDS = {"interval", "cron", "at", "every"}
 COMMON_COMMANDS = {"cd", "curl", "git", "kill", "make", "python3", "apt-get", "systemctl"}
 
 
@@ -101,8 +102,9 @@ def own_keys(section: Mapping[str, str]) -> dict[str, str]:
     """Return the section's keys of pulse, with what an excerpt leaves out of a task."""
     keys = {name: value for name, value in section.items() if name.startswith("pulse.")}
     tasks = {name.rpartition(".")[0] for name in keys if name.startswith("pulse.task.")}
+    scheduled = {name.rpartition(".")[0] for name in keys if name.rpartition(".")[2] in KINDS}
     rest = {f"{task}.action": "work" for task in tasks} | {
-        f"{task}.interval": "60" for task in tasks
+        f"{task}.interval": "60" for task in tasks - scheduled
     }
     return rest | keys if keys else {}
 
