@@ -38,16 +38,16 @@ EXPRESSIONS = [
 ]
 
 intervals = st.builds(
-    lambda every, start, room: Task(
+    lambda every, start, overlap: Task(
         action="a",
         interval=every,
         start=None if start is None else moment_of(SINCE + start * SECOND),
-        overlap="skip" if room == 1 else "allow",
-        max_running=room,
+        overlap=overlap[0],
+        max_running=overlap[1],
     ),
     st.one_of(st.sampled_from([300, 900, 3_600, 86_400]), st.integers(100, 200_000)),
     st.one_of(st.none(), st.integers(-100_000, 300_000)),
-    st.integers(1, 3),
+    st.sampled_from([("skip", 1), ("wait", 1), ("allow", 1), ("allow", 2), ("allow", 3)]),
 )
 schedules = st.lists(st.tuples(intervals, st.integers(0, 30_000)), min_size=1, max_size=4)
 
@@ -70,7 +70,7 @@ def walked(task: Definition, until: Instant, since: Instant = SINCE) -> list[Ins
 def running(course: Course, ticks: list[Instant], at: Instant) -> int:
     """Return how many runs of a task go on at an instant."""
     going = sum(tick <= at < tick + course.took_us for tick in ticks)
-    return min(course.task.room, going)
+    return min(course.task.at_once, going)
 
 
 @settings(deadline=None)
