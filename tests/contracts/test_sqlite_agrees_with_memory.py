@@ -212,4 +212,4 @@ class Twins(RuleBasedStateMachine):
 
 
 TestTwins = Twins.TestCase
-TestTwins.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTwins.settings = settings(max_examples=60, stateful_step_count=40)

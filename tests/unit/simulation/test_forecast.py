@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND, instant_of, moment_of
@@ -73,7 +73,6 @@ def running(course: Course, ticks: list[Instant], at: Instant) -> int:
     return min(course.task.at_once, going)
 
 
-@settings(deadline=None)
 @given(schedules=schedules, hours=st.integers(1, 80))
 def test_counts_and_hours_are_those_of_a_walk(
     schedules: list[tuple[Task, int]], hours: int
@@ -94,7 +93,6 @@ def test_counts_and_hours_are_those_of_a_walk(
     assert [hour.ticks for hour in found.busiest] == sorted(by_hour.values(), reverse=True)[:5]
 
 
-@settings(deadline=None)
 @given(
     expression=st.sampled_from(EXPRESSIONS),
     zone=st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata"]),
@@ -117,7 +115,6 @@ def test_cron_is_counted_across_clock_changes(
     )
 
 
-@settings(deadline=None)
 @given(schedules=schedules, most=st.sampled_from([0, 20, 100_000]))
 def test_the_peak_is_that_of_a_walk(schedules: list[tuple[Task, int]], most: int) -> None:
     """It lies between what is told; both are the same where enough could be looked at."""
