@@ -122,7 +122,7 @@ class MemoryStore:
                     self._add(name, definition, place, now)
                 elif row.definition.digest != definition.digest:
                     changed.append(name)
-                    change_row(row, definition, now)
+                    self._change(row, definition, now)
             self._withdraw(definitions)
             self._due.rebuild(self._rows.values())
             self._ledger.look_again()
@@ -138,6 +138,11 @@ class MemoryStore:
         self._rows[name] = row
         if definition.run_at_start:
             self._open_unheld(row, unheld_run(name, place=place, trigger=Trigger.STARTUP, now=now))
+
+    def _change(self, row: Row, definition: Definition, now: Instant) -> None:
+        change_row(row, definition, now)
+        if row.running and row.cursor.next_fire is not None:
+            self._ledger.hasten_retries(definition.name, row.place, before=row.cursor.next_fire)
 
     def _withdraw(self, definitions: Mapping[str, Definition]) -> None:
         self._withdrawn = self._rows.keys() - definitions.keys()

@@ -16,7 +16,7 @@ from pulse.store.sql.link import Insert, Update
 from pulse.store.sql.records import insert_runs, lock_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pulse.clock import Instant
     from pulse.run import Run
@@ -57,6 +57,11 @@ _END_UNHELD = (
     f"UPDATE @runs SET outcome = '{Outcome.ABANDONED.value}', message = ?, retry_at = NULL"  # noqa: S608 - a constant
     " WHERE outcome IS NULL AND holder = ''"
 )
+_RETRIES = (
+    "SELECT id, task, place, retry_at FROM @runs"
+    " WHERE outcome IS NULL AND holder = '' AND slot IS NOT NULL AND tries IS NOT NULL"
+)
+_HASTEN = Update("@runs", sets=("retry_at",), keys=("id",), only="outcome IS NULL AND holder = ''")
 _FORGET = "DELETE FROM @tasks WHERE archived_at < ?"
 
 
@@ -155,17 +160,35 @@ def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: 
 
 
 def change_rows(link: Link, changed: Iterable[tuple[Row, Definition]], now: Instant) -> None:
-    """Give rows other definitions; a cursor moves only where the schedule is another."""
-    pairs = list(changed)
-    lock_tasks(link, [row.key for row, _ in pairs])
-    link.change(_CHANGE, [_changed_cells(row, one, now) for row, one in pairs])
+    """Give rows other definitions; a cursor moves only where the schedule is another.
+
+    Where the next tick has come nearer, a retry waits no longer than until then: the tick takes
+    its place.
+    """
+    moved = [(row, one, _changed_cursor(row, one, now)) for row, one in changed]
+    lock_tasks(link, [row.key for row, _, _ in moved])
+    link.change(
+        _CHANGE,
+        [(*_definition_cells(one), *_cursor_cells(cursor), row.key) for row, one, cursor in moved],
+    )
+    _hasten_retries(link, {(row.task, row.place): cursor.next_fire for row, _, cursor in moved})
 
 
-def _changed_cells(row: Row, one: Definition, now: Instant) -> tuple[Cell, ...]:
+def _hasten_retries(link: Link, ticks: Mapping[tuple[str, str], Instant | None]) -> None:
+    if not ticks:
+        return
+    hasty = [
+        (next_fire, run_id)
+        for run_id, task, place, retry_at in link.run(_RETRIES)
+        if (next_fire := ticks.get((task, place))) is not None and next_fire < retry_at
+    ]
+    link.change(_HASTEN, hasty)
+
+
+def _changed_cursor(row: Row, one: Definition, now: Instant) -> Cursor:
     cursor = Cursor(row.anchor, row.next_fire, row.floor)
     same = _schedule(one) == row.schedule
-    cursor = kept_cursor(one, cursor) if same else moved_cursor(one, cursor, now)
-    return (*_definition_cells(one), *_cursor_cells(cursor), row.key)
+    return kept_cursor(one, cursor) if same else moved_cursor(one, cursor, now)
 
 
 def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
