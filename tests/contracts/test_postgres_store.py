@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,27 +15,20 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock
 
-_NUMBERS = count()
-
 
 @pytest.mark.server
 class TestPostgresStore(SharedStoreContract):
-    """Many processes, one database; each test has names of its own there."""
+    """Many processes, one database, which each test finds empty."""
 
     @pytest.fixture(autouse=True)
     def _database(self, postgres_cluster: PostgresCluster) -> None:
+        postgres_cluster.forget_applications()
         self.url = postgres_cluster.url()
-        self.space = f"test {next(_NUMBERS)}"
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
-        """Return a store in the test's schemas, which may be open in this process already."""
+        """Return a store in the test's database, which may be open in this process already."""
         return PostgresStore(
-            self.url,
-            clock,
-            name=f"{self.space} {name}",
-            keep_runs=keep_runs,
-            server_clock=clock.wall,
-            opened={},
+            self.url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
         )
 
 

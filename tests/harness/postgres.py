@@ -131,6 +131,11 @@ class PostgresCluster:
             cursor = raw.execute(text.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
+    def forget_applications(self) -> None:
+        """Drop the schema of every application: the next test finds none."""
+        for (schema,) in self.run("SELECT nspname FROM pg_namespace WHERE nspname ~ '^pulse_'"):
+            self.run(f"DROP SCHEMA {schema} CASCADE")
+
     def close(self) -> None:
         """End it and delete its data."""
         self.stop()

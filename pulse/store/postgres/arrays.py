@@ -9,20 +9,27 @@ if TYPE_CHECKING:
 
     from pulse.store.sql.link import Cell
 
+_SPECIAL = ('"', "\\", "\0")
 
-def plain(value: Cell) -> Cell:
-    """Return a value as PostgreSQL takes it: its text holds no NUL, and no half characters."""
-    if isinstance(value, str):
-        if "\0" in value:
-            value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        if not value.isascii():
-            value = value.encode("utf-8", "replace").decode()
-    return value
+
+def plain(text: str) -> str:
+    """Return a text as PostgreSQL takes it: without NUL, and without halves of characters."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def literal(cells: Sequence[Cell]) -> str:
     """Return `{1,NULL,"two"}`."""
-    return "{" + ",".join(map(_spell, cells)) + "}"
+    first = cells[0] if cells else None
+    if isinstance(first, str) and None not in cells and not _needs_care(cells):
+        return '{"' + '","'.join(map(str, cells)) + '"}'
+    return "{" + ",".join([_spell(cell) for cell in cells]) + "}"
+
+
+def _needs_care(cells: Sequence[Cell]) -> bool:
+    whole = "".join(map(str, cells))
+    return not whole.isascii() or any(sign in whole for sign in _SPECIAL)
 
 
 def _spell(cell: Cell) -> str:
@@ -32,7 +39,4 @@ def _spell(cell: Cell) -> str:
         return str(cell)
     if isinstance(cell, bytes):
         return f'"\\\\x{cell.hex()}"'
-    text = str(plain(cell))
-    if text.isalnum() and text.isascii() and text.upper() != "NULL":
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + plain(str(cell)).replace("\\", "\\\\").replace('"', '\\"') + '"'

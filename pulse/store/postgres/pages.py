@@ -10,10 +10,14 @@ from pulse.store.sql.claims import DUE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from pulse.clock import Instant
     from pulse.store.sql.link import Cell, Link
 
 SPARE = 8
 """How many rows are read beyond those that are wanted: some may be of no use here."""
+
+ASIDE = 4
+"""How many times what is wanted is read where others want the same."""
 
 _GROWTH = 4
 _LOOKING = (
@@ -75,6 +79,18 @@ def paged(
         if found < page:
             return
         after, page, rows = after + found, page * _GROWTH, None
+
+
+def turned(
+    rows: Sequence[tuple[Any, ...]], now: Instant, limit: int, *, chance: int
+) -> list[tuple[Any, ...]]:
+    """Return a page so that it begins at some multiple of *limit* in what is due; *chance* says.
+
+    Processes that would all begin with the oldest row would all lose it but one.
+    """
+    due = sum(row[0] <= now for row in rows)
+    start = chance % max(1, due // max(1, limit)) * limit
+    return [*rows[start:due], *rows[:start], *rows[due:]]
 
 
 def _each(text: str, places: int) -> str:

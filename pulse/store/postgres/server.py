@@ -15,7 +15,7 @@ from pulse.clock import SECOND, SystemClock
 from pulse.errors import MissingExtraError, StoreUnavailableError
 from pulse.store.postgres.arrays import literal
 from pulse.store.postgres.link import PostgresLink, Texts
-from pulse.store.postgres.pages import SPARE, looking, paged
+from pulse.store.postgres.pages import ASIDE, SPARE, looking, paged, turned
 from pulse.store.postgres.tables import (
     LADDER,
     LOCK,
@@ -202,12 +202,12 @@ class PostgresServer:
 
     # Looking for work --------------------------------------------------------------------
 
-    def look(self, link: Link, here: Here, limit: int) -> Look:
+    def look(self, link: Link, here: Here, limit: int, *, aside: bool) -> Look:
         """Return what may be claimed, and the server's clock, in one round trip.
 
         Unheld runs are rare: where there are any they are read in a second one.
         """
-        page = limit + SPARE
+        page = (ASIDE * limit if aside else limit) + SPARE
         places = sorted(here.places)
         values: list[Cell] = [self._given_now(), literal(places)]
         for place in places:
@@ -215,6 +215,8 @@ class PostgresServer:
         found = list(link.run(looking(len(places)), values))
         now, unheld_at = found[0][:2]
         first = [row[2:] for row in found if row[2] is not None]
+        if aside:
+            first = turned(first, now, limit, chance=os.urandom(1)[0])
         due = paged(link, DUE, places, page, order="1, 2", key=1, first=first)
         unheld = paged(link, UNHELD, places, page, order="16, 19", key=0)
         return Look(now, due, () if unheld_at is None else unheld)

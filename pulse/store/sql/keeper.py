@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STAY_ASIDE = 16
+"""For so many claims a process that met others at the same rows looks for some elsewhere."""
+
 
 class SqlStore:
     """Lets processes agree through one database.
@@ -137,6 +140,7 @@ class SqlStore:
         self._watches = Watches(member.lease_us)
         self._deploys = Deploys(self._watches.unwanted)
         self._seen_at = self._clock.boot()
+        self._contested = 0
         if not self._visits:
             self._call(How.ALONE, self._save)
 
@@ -223,11 +227,13 @@ class SqlStore:
         if limit <= 0 or not reading.is_work():
             return Claimed((), (), now, reading.wake_at, reading.unplanned)
         won = self._claim(here, reading, boot)
+        self._contested = STAY_ASIDE if won.contested else max(0, self._contested - 1)
         claims = claims_of(here, won.runs, boot + here.member.lease_us)
         return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
     def _plan(self, link: Link, here: Here, limit: int) -> Reading:
-        return plan_due(here, self._storage.look(link, here, limit), limit)
+        aside = self._contested > 0
+        return plan_due(here, self._storage.look(link, here, limit, aside=aside), limit)
 
     def _here_now(self) -> Here:
         self._refuse_closed()
