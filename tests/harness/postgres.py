@@ -10,9 +10,12 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+
+from pulse.store.postgres.tables import schema_of
 
 BOUND_S = 30
 _ACCOUNT = "postgres"
@@ -123,6 +126,10 @@ class PostgresCluster:
             self._server.wait(BOUND_S)
             self._server = None
 
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a connection of the test's own."""
+        return psycopg.connect(self.url(), autocommit=True)
+
     def run(
         self, text: str, *values: object, database: str = "postgres"
     ) -> list[tuple[object, ...]]:
@@ -130,6 +137,10 @@ class PostgresCluster:
         with psycopg.connect(self.url(database), autocommit=True) as raw:
             cursor = raw.execute(text.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def change(self, text: str, *values: object) -> None:
+        """Execute a statement on the tables of the application without a name."""
+        self.run(text.replace("@", f"{schema_of('')}."), *values)
 
     def forget_applications(self) -> None:
         """Drop the schema of every application: the next test finds none."""

@@ -170,8 +170,8 @@ def refuse_other_version(name: str, version: int | None, ladder: Ladder) -> None
     """Raise StoreSchemaError unless the layout is this version's."""
     if version == ladder.version:
         return
-    age = "newer" if version is not None and version > ladder.version else "older"
+    age = "a newer" if version is not None and version > ladder.version else "an older"
     raise StoreSchemaError(
-        f"{name}: expected layout version {ladder.version}, got {version}, which a {age} release of"
+        f"{name}: expected layout version {ladder.version}, got {version}, which {age} release of"
         " pulse wrote; run one release everywhere, or give each its own pulse.config.name"
     )
