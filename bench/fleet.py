@@ -2,11 +2,15 @@
 
     python bench/fleet.py [seconds] [store ...]
 
-Stores are memory, sqlite, postgres, redis, and aps4 (APScheduler 4 with a shared PostgreSQL, where
-it is installed). Each of 1, 4 or 8 processes is a gevent-patched pulse with `concurrency = 100`;
+Stores are memory, sqlite, postgres, and aps4 (APScheduler 4 with a shared PostgreSQL). Each of
+1, 4 or 8 processes is a gevent-patched pulse with `concurrency = 100`;
 every task is always due, so that all of them compete for the same rows. Memory is shared by
 nobody: its processes tick by themselves. A private PostgreSQL with fsync is started from the
 machine's binaries. The bare row inserts rows if they are absent, 100 a transaction, in a loop.
+
+APScheduler 4 and 3 cannot be installed together: put 4 with SQLAlchemy into a folder of its own
+(`pip install --target`), and name it by APSCHEDULER4. CPU is that of the processes, without the
+database.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ TASKS = 24_000
 """Each is due every second: more than any store but memory can do, so that rows are always due."""
 CONCURRENCY = 100
 PROCESSES = tuple(map(int, os.environ.get("PULSE_BENCH_PROCESSES", "1 4 8").split()))
-STORES = ("memory", "sqlite", "postgres", "redis", "aps4")
+STORES = ("memory", "sqlite", "postgres", "aps4")
 SETTLE_S = 6.0
 ERRORS = None if os.environ.get("PULSE_BENCH_ERRORS") else subprocess.DEVNULL
 
@@ -78,6 +82,7 @@ def work_bare(url: str, begins: float, seconds: float) -> dict[str, float]:
 
 
 def work_aps4(url: str, begins: float, seconds: float) -> dict[str, float]:
+    sys.path.insert(0, os.environ["APSCHEDULER4"])
     from apscheduler import Scheduler
     from apscheduler.datastores.sqlalchemy import SQLAlchemyDataStore
     from apscheduler.triggers.interval import IntervalTrigger
@@ -122,8 +127,9 @@ def together(kind: str, word: str, processes: int, seconds: float) -> tuple[floa
 def row(name: str, kind: str, word_of, seconds: float, counts=PROCESSES) -> None:
     print(f"{name:34}", end="", flush=True)
     for processes in counts:
-        rate, _ = together(kind, word_of(processes), processes, seconds)
-        print(f"{rate:>12,.0f}", end="", flush=True)
+        rate, cpu = together(kind, word_of(processes), processes, seconds)
+        each = f"{cpu / seconds / rate * 1e6:.0f} us" if cpu and rate else ""
+        print(f"{rate:>12,.0f} {each:>8}", end="", flush=True)
     print()
 
 
@@ -147,7 +153,7 @@ def on_postgres(seconds: float, stores: list[str]) -> None:
                 seconds,
             )
             row("postgres", "pulse", lambda n: cluster.url(f"bench_{n}"), seconds)
-        if "aps4" in stores:
+        if "aps4" in stores and "APSCHEDULER4" in os.environ:
             row("APScheduler 4, postgres", "aps4", lambda n: cluster.url(f"aps_{n}"), seconds)
     finally:
         cluster.close()
@@ -160,7 +166,10 @@ def main() -> None:
         os._exit(0)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
     stores = sys.argv[2:] or list(STORES)
-    print(f"{'ticks a second, processes':34}" + "".join(f"{count:>12}" for count in PROCESSES))
+    print(
+        f"{'ticks a second, processes':34}"
+        + "".join(f"{count:>12} {'CPU':>8}" for count in PROCESSES)
+    )
     if "memory" in stores:
         row("memory, each by itself", "pulse", lambda _: "memory:", seconds)
     if "sqlite" in stores:
