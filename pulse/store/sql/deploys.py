@@ -1,23 +1,23 @@
-"""What a process puts right in the rows as others come and go: see `configs` for who is right."""
+"""What a process puts right in the rows as others come and go: see `pulse.store.deploys`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.policy import Scope
-from pulse.store.decide import place_of
+from pulse.store.deploys import judge
 from pulse.store.sql.configs import read_standing
 from pulse.store.sql.members import SILENT_LEASES
-from pulse.store.sql.tasks import Row, archive_rows, change_rows, read_rows, stands
+from pulse.store.sql.tasks import archive_rows, change_rows, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.store.sql.configs import Standing
+    from pulse.store.configs import Standing
     from pulse.store.sql.here import Here
     from pulse.store.sql.link import Link
     from pulse.store.sql.members import Seen
+    from pulse.store.sql.tasks import Row
     from pulse.store.watch import Watch
     from pulse.task import Definition
 
@@ -34,7 +34,7 @@ class Deploys:
     def __init__(self, watch: Watch[int]) -> None:
         self._watch = watch
         self._fleet: frozenset[tuple[str, str]] | None = None
-        self._takeovers: list[tuple[Row, Definition]] = []
+        self._takeovers: Sequence[tuple[Row, Definition]] = ()
         self._unwanted: dict[int, Row] = {}
         self._over: list[Row] = []
         self.superseded: tuple[str, ...] = ()
@@ -56,16 +56,10 @@ class Deploys:
         self._over = [self._unwanted[key] for key in sorted(over)]
 
     def _judge(self, here: Here, standing: Standing, rows: Iterable[Row]) -> None:
-        present = [row for row in rows if row.archived_at is None]
-        self._unwanted = {row.key: row for row in present if _is_unwanted(standing, row)}
-        differing = [
-            (row, definition)
-            for row in present
-            if (definition := _mine(here, row)) is not None and definition.digest != row.digest
-        ]
-        self._takeovers = [pair for pair in differing if stands(standing, *pair)]
-        taken = {row.task for row, _ in self._takeovers}
-        self.superseded = tuple(sorted({row.task for row, _ in differing} - taken))
+        judged = judge(rows, standing, member=here.member, definitions=here.definitions)
+        self._unwanted = {row.key: row for row in judged.unwanted}
+        self._takeovers = judged.takeovers
+        self.superseded = judged.superseded
 
     def has_work(self) -> bool:
         """Return whether `settle` has anything to write."""
@@ -86,16 +80,3 @@ class Deploys:
         archive_rows(link, over, now)
         self._fleet = None
         return tuple(sorted({row.task for row in over}))
-
-
-def _mine(here: Here, row: Row) -> Definition | None:
-    definition = here.definitions.get(row.task)
-    if definition is None or place_of(definition.scope, here.member) != row.place:
-        return None
-    return definition
-
-
-def _is_unwanted(standing: Standing, row: Row) -> bool:
-    if row.scope == Scope.PROCESS.value:
-        return False
-    return standing.of(row.task, row.scope, row.place) is None

@@ -2,7 +2,7 @@
 
 What is kept, and the statements that all databases share, are in the modules beside this one; a
 `Storage` is the database itself. Leases and deploys lean on no wall clock: see
-`pulse.store.watch` and `pulse.store.sql.configs`.
+`pulse.store.watch` and `pulse.store.configs`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from weakref import WeakValueDictionary
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed
+from pulse.store.configs import UNKNOWN, config_of
 from pulse.store.decide import place_of
 from pulse.store.sql.claims import claims_of, plan_due, write_claims
-from pulse.store.sql.configs import UNKNOWN, add_config, config_of, read_standing
+from pulse.store.sql.configs import add_config, read_standing
 from pulse.store.sql.deploys import Deploys
 from pulse.store.sql.here import Here
 from pulse.store.sql.link import AlreadyThereError, How, StorageReplacedError
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Span
     from pulse.run import Claim, Ending, Finished, Run
     from pulse.store.base import Member, Reach, Synced, TaskState
+    from pulse.store.configs import Config
     from pulse.store.sql.claims import Reading, Won
-    from pulse.store.sql.configs import Config
     from pulse.store.sql.link import Link, Storage
     from pulse.store.sql.members import Findings
     from pulse.task import Definition

@@ -8,10 +8,11 @@ import msgspec
 
 from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.planner import BEFORE_TIME, Cursor, due_at, first_cursor, kept_cursor, moved_cursor
-from pulse.policy import OnAbandoned, Scope
+from pulse.policy import OnAbandoned
 from pulse.run import Outcome, Trigger
 from pulse.store.base import Synced, TaskState
 from pulse.store.decide import UNWANTED, place_of, unheld_run
+from pulse.store.deploys import stands
 from pulse.store.sql.link import Insert, Update
 from pulse.store.sql.records import insert_runs, lock_tasks
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant
     from pulse.run import Run
-    from pulse.store.sql.configs import Standing
+    from pulse.store.configs import Standing
     from pulse.store.sql.here import Here
     from pulse.store.sql.link import Cell, Link
     from pulse.task import Definition
@@ -112,13 +113,6 @@ def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synce
     _return_rows(link, here, returned, now)
     names = [one.name for one in added] + [one.name for _, one in returned]
     return Synced(tuple(names), tuple(one.name for _, one in changed), tuple(superseded))
-
-
-def stands(standing: Standing, row: Row, definition: Definition) -> bool:
-    """Return whether the row ought to say what *definition* says."""
-    if row.scope == Scope.PROCESS.value:
-        return True
-    return standing.of(row.task, definition.scope.value, row.place) == definition.digest
 
 
 def add_rows(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
