@@ -1,0 +1,118 @@
+"""What a process puts right in the rows as others come and go: see `pulse.store.deploys`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pulse.store.deploys import judge
+from pulse.store.redis.members import SILENT_LEASES, end_unwanted, find_left, standing
+from pulse.store.redis.tasks import change_of, change_rows, read_all, read_spots
+from pulse.store.redis.writing import row_change
+from pulse.store.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.store.redis.claims import Here
+    from pulse.store.redis.records import Row, Seen
+    from pulse.store.redis.server import Server
+    from pulse.store.redis.writing import RowChange
+    from pulse.task import Definition
+
+_CONFIG = msgspec.json.Decoder(tuple[int, str])
+
+
+class Deploys:
+    """Takes over rows that this process's definitions stand for, and archives unwanted ones.
+
+    The rows are read only when the set of configs that live processes hold has changed: between
+    deploys a look costs nothing that grows with the number of tasks.
+    """
+
+    __slots__ = ("_fleet", "_over", "_takeovers", "_unwanted", "_watch", "superseded")
+
+    def __init__(self, lease_us: Span) -> None:
+        self._watch: Watch[str] = Watch(lease_us)
+        self._fleet: frozenset[tuple[str, str]] | None = None
+        self._takeovers: Sequence[tuple[Row, Definition]] = ()
+        self._unwanted: dict[str, Row] = {}
+        self._over: list[Row] = []
+        self.superseded: tuple[str, ...] = ()
+
+    def begin(self, superseded: tuple[str, ...]) -> None:
+        """Judge the rows anew at the next look: this process has synced."""
+        self._fleet = None
+        self.superseded = superseded
+
+    def forget(self) -> None:
+        """Count anew for how long rows have been unwanted: a call has failed."""
+        self._watch.forget()
+
+    def look(self, server: Server, here: Here, live: Sequence[Seen], boot: Span) -> None:
+        """Find out what is to be put right, without writing."""
+        fleet = frozenset((one.config, one.member.host) for one in live)
+        if fleet != self._fleet:
+            self._judge(server, here, live)
+            self._fleet = fleet
+        span = SILENT_LEASES * here.member.lease_us
+        over = self._watch.look(dict.fromkeys(self._unwanted, (0, span)), boot)
+        self._over = [self._unwanted[spot] for spot in sorted(over)]
+
+    def _judge(self, server: Server, here: Here, live: Sequence[Seen]) -> None:
+        keys = sorted({one.config for one in live})
+        records = server.command("HMGET", server.key("configs"), *keys) if keys else []
+        pairs = zip(keys, records, strict=True)
+        configs = {key: _CONFIG.decode(record) for key, record in pairs if record is not None}
+        judged = judge(
+            read_all(server),
+            standing(live, configs),
+            member=here.member,
+            definitions=here.definitions,
+        )
+        self._unwanted = {row.spot: row for row in judged.unwanted}
+        self._takeovers = judged.takeovers
+        self.superseded = judged.superseded
+
+    def has_work(self) -> bool:
+        """Return whether `settle` has anything to write."""
+        return bool(self._takeovers or self._over)
+
+    def settle(self, server: Server, here: Here) -> tuple[str, ...]:
+        """Write what the last look found; return the names of archived tasks."""
+        if not self.has_work():
+            return ()
+        self._take_over(server, here)
+        over = {row.spot: row for row in self._over}
+        archived = _archive(server, over) if over else ()
+        self._fleet = None
+        return archived
+
+    def _take_over(self, server: Server, here: Here) -> None:
+        spots = {row.spot: one for row, one in self._takeovers}
+
+        def change(row: Row, now: Instant) -> RowChange | None:
+            one = spots[row.spot]
+            stale = row.archived_at is not None or here.definitions.get(row.task) is not one
+            return None if stale or row.digest == one.digest else change_of(row, one, now)
+
+        change_rows(server, lambda: read_spots(server, list(spots)), change)
+
+
+def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:
+    """Put rows away that nobody wants; their floors stay, their waiting runs end."""
+    archived: set[str] = set()
+
+    def change(row: Row, now: Instant) -> RowChange | None:
+        if row.archived_at is not None or row.digest != over[row.spot].digest:
+            return None
+        archived.add(row.task)
+        return row_change(row.changed(archived_at=now), was=row)
+
+    change_rows(server, lambda: read_spots(server, list(over)), change)
+    left = find_left(server, holders=(), places={row.place for row in over.values()})
+    names = {(row.task, row.place) for row in over.values() if row.task in archived}
+    end_unwanted(server, [run for run in left.unheld if (run.task, run.place) in names])
+    return tuple(sorted(archived))

@@ -1,0 +1,337 @@
+"""The keeper of the Redis store: each call of the port as one or two scripts on the server.
+
+The server's clock decides what is due and what has expired; see `pulse.store.redis.trust` for when
+a lease that has expired is taken for lost. All keys of an application carry one hash tag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of its structs
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from pulse.clock import SECOND, Instant
+from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
+from pulse.policy import Scope
+from pulse.store.base import Beat, Claimed, Reach
+from pulse.store.configs import UNKNOWN, Config, config_of
+from pulse.store.decide import place_of
+from pulse.store.redis.claims import Here, Reader, claims_of, release, write_claims
+from pulse.store.redis.deploys import Deploys
+from pulse.store.redis.losses import losses_of
+from pulse.store.redis.members import (
+    LAYOUT,
+    Company,
+    abandon_runs,
+    drop_members,
+    join,
+    live_of,
+    look_at_fleet,
+    read_company,
+    standing,
+)
+from pulse.store.redis.runs import finish_runs, newest_runs, renew_runs
+from pulse.store.redis.server import Server, Work
+from pulse.store.redis.tasks import pause_rows, read_states, sync_rows, trigger_run
+from pulse.store.redis.trust import Trust
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, MutableMapping
+
+    from pulse.clock import Clock, Span
+    from pulse.run import Claim, Ending, Finished, Run
+    from pulse.store.base import Member, Synced, TaskState
+    from pulse.store.redis.members import Findings
+    from pulse.task import Definition
+
+    Opened = MutableMapping[tuple[int, str, str], "RedisStore"]
+
+DAY: Span = 86_400 * SECOND
+MOST_CONFIGS = 32
+"""How many configs are kept that no process holds any more."""
+
+_CHUNK = 1_000
+_DONE = msgspec.msgpack.Decoder(bool)
+
+
+class _Tidying(Work, kw_only=True):
+    before: Instant
+    configs: Sequence[str]
+
+
+class RedisStore:
+    """Lets all processes of a fleet agree through one Redis server.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
+        clock: its boot clock tells how long this process has been looking.
+        name: `pulse.config.name`: applications of different names share a database unseen.
+        keep_runs: about how many ended runs of each task are remembered.
+        keep_for_us: how long they are remembered at most.
+        patience_us: how long a call waits for the server in all.
+        stand_in: a clock that is asked instead of the server's, for tests.
+        opened: what this process has open; a test in which one process plays many gives each its
+            own.
+
+    """
+
+    reach = Reach.FLEET
+    blocking = False
+
+    # Which applications this process has open: the one fact here that no single store can know. It
+    # is keyed by pid, so that a forked child begins with none.
+    _all_opened: ClassVar[Opened] = WeakValueDictionary()
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        name: str = "",
+        keep_runs: int = 1_000,
+        keep_for_us: Span = 30 * DAY,
+        patience_us: Span = 5 * SECOND,
+        stand_in: Clock | None = None,
+        opened: Opened | None = None,
+    ) -> None:
+        self._server = Server(
+            url, prefix=prefix_of(name), patience_us=patience_us, stand_in=stand_in
+        )
+        self.name: str = self._server.name
+        self.notice: str = ""
+        self._clock = clock
+        self._space = name
+        self._keep_runs = keep_runs
+        self._keep_for = keep_for_us
+        self._key: tuple[int, str, str] | None = None
+        self._visits = False
+        self._opened = self._all_opened if opened is None else opened
+
+    # Taking part -------------------------------------------------------------------------
+
+    def open(self, member: Member) -> None:
+        """Take part as *member*; connections are made here, in the process that uses them."""
+        key = self._key_here()
+        if self._opened.setdefault(key, self) is not self or self._key == key:
+            raise StoreInUseError(
+                f"{self.name} is open in this process already under the name {self._space!r};"
+                " give each pulse its own pulse.config.name"
+            )
+        self._enter(key, member, visits=False)
+
+    def visit(self, member: Member) -> None:
+        """Reach what is kept without a row among the members."""
+        self._enter(self._key_here(), member, visits=True)
+
+    def _key_here(self) -> tuple[int, str, str]:
+        return os.getpid(), self.name, self._space
+
+    def _enter(self, key: tuple[int, str, str], member: Member, *, visits: bool) -> None:
+        self._key, self._visits = key, visits
+        try:
+            self._server.open()
+            self._refuse_other_layout()
+            self._begin(member)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _refuse_other_layout(self) -> None:
+        found = self._server.command("GET", self._server.key("layout"))
+        version = LAYOUT if found is None else int(found)
+        if version == LAYOUT:
+            return
+        age = "newer" if version > LAYOUT else "older"
+        raise StoreSchemaError(
+            f"{self.name}: expected layout version {LAYOUT}, got {version}, which a {age} release"
+            " of pulse wrote; run one release everywhere, or give each its own pulse.config.name"
+        )
+
+    def _begin(self, member: Member) -> None:
+        self._config = UNKNOWN
+        places = frozenset(place_of(scope, member) for scope in Scope) if self._visits else ()
+        self._here = Here(member, self._space, {}, frozenset(places), "", self._keep_runs)
+        self._seen_at = self._clock.boot()
+        self._trust = Trust(member.lease_us, self._seen_at)
+        self._deploys = Deploys(member.lease_us)
+        self._longest = member.lease_us
+        if not self._visits:
+            self._save()
+            self.notice = losses_of(self._server)
+
+    def _save(self, *, adds: bool = False) -> Company:
+        return join(self._server, self._here.member, self._config, adds=adds)
+
+    def close(self) -> None:
+        """Take part no more; what cannot be written down now is found by the others."""
+        if self._key is None:
+            return
+        if not self._visits:
+            with contextlib.suppress(StoreUnavailableError):
+                drop_members(self._server, [self._here.member.holder])
+        self._leave()
+
+    def _leave(self) -> None:
+        self._server.close()
+        key, self._key = self._key, None
+        if key is not None and self._opened.get(key) is self:
+            del self._opened[key]
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[Server]:
+        """Count anew for how long others are silent where this process was not answered."""
+        if self._key is None:
+            raise StoreUnavailableError(f"{self.name}: the store is not open")
+        try:
+            yield self._server
+        except StoreUnavailableError:
+            self._trust.forget()
+            self._deploys.forget()
+            raise
+
+    # Tasks -------------------------------------------------------------------------------
+
+    def sync(self, definitions: Mapping[str, Definition]) -> Synced:
+        """Make rows for this process's config tasks, and keep *definitions* to plan with."""
+        held = dict(definitions)
+        config = config_of(held)
+        with self._reaching() as server:
+            here = self._holding(held, config)
+            self._config = config
+            _keep_digests(server, config, held)
+            company = self._save(adds=True)
+            live = live_of(company, here.member)
+            synced = sync_rows(server, here, standing(live, company.configs))
+            self._tidy(company)
+        self._here = here
+        self._deploys.begin(synced.superseded)
+        return synced
+
+    def _holding(self, definitions: Mapping[str, Definition], config: Config) -> Here:
+        member = self._here.member
+        places = frozenset(place_of(one.scope, member) for one in definitions.values())
+        return Here(member, self._space, definitions, places, config.key, self._keep_runs)
+
+    def pause(self, name: str, *, paused: bool) -> None:
+        """Pause or resume a task, in all its places; what passed while paused is missed."""
+        with self._reaching() as server:
+            pause_rows(server, name, paused=paused)
+
+    def tasks(self) -> list[TaskState]:
+        """Return the rows, by name and place."""
+        with self._reaching() as server:
+            return read_states(server)
+
+    # Claiming ----------------------------------------------------------------------------
+
+    def claim_due(self, limit: int) -> Claimed:
+        """Decide what is due, and open at most *limit* runs for this process."""
+        boot = self._clock.boot()
+        with self._reaching() as server:
+            here = self._here
+            reading = Reader(server, here, limit).read()
+            if limit <= 0 or not reading.is_work():
+                release(server, reading, peeked=limit <= 0)
+                return Claimed((), (), reading.now, reading.wake_at, reading.unplanned)
+            won = write_claims(server, here, reading)
+        claims = claims_of(here, won.runs, boot + here.member.lease_us)
+        return Claimed(
+            claims, won.passed, reading.now, won.wake_at, reading.unplanned, won.given_up
+        )
+
+    # Runs --------------------------------------------------------------------------------
+
+    def finish(self, endings: Sequence[Ending]) -> list[Finished]:
+        """Record how runs ended, and tell what became of each."""
+        if not endings:
+            return []
+        with self._reaching() as server:
+            return finish_runs(server, endings)
+
+    def renew(self, claims: Sequence[Claim]) -> list[bool]:
+        """Extend the leases of runs in progress; False stands where the claim was lost."""
+        if not claims:
+            return []
+        with self._reaching() as server:
+            return renew_runs(server, claims, self._here.member.lease_us)
+
+    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+        """Open an unheld manual run of a task, due now; None when overlap refuses it."""
+        with self._reaching() as server:
+            return trigger_run(server, self._here, name, body=body)
+
+    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
+        """Return the newest runs, newest first."""
+        with self._reaching() as server:
+            return newest_runs(server, task=task, limit=limit)
+
+    # Staying alive -----------------------------------------------------------------------
+
+    def beat(self) -> Beat:
+        """Record that this process lives, and put right what others have left behind."""
+        boot = self._clock.boot()
+        with self._reaching() as server:
+            found = self._look(server, boot)
+            if self._was_dropped(found):
+                self.sync(self._here.definitions)
+            due = boot - self._seen_at >= self._here.member.lease_us // 3
+            if not (due or found.lost or found.gone or self._deploys.has_work()):
+                return Beat((), (), self._deploys.superseded)
+            abandoned, archived = self._put_right(server, found)
+        self._seen_at = boot
+        return Beat(abandoned, archived, self._deploys.superseded)
+
+    def _look(self, server: Server, boot: Span) -> Findings:
+        here = self._here
+        found = look_at_fleet(server, here.member, self._trust, boot=boot, longest=self._longest)
+        leases = [one.member.lease_us for one in (*found.live, *found.gone)]
+        self._longest = max(leases, default=here.member.lease_us)
+        self._deploys.look(server, here, found.live, boot)
+        return found
+
+    def _was_dropped(self, found: Findings) -> bool:
+        holder = self._here.member.holder
+        return all(one.member.holder != holder for one in found.live)
+
+    def _put_right(self, server: Server, found: Findings) -> tuple[list[Run], tuple[str, ...]]:
+        company = self._save()
+        abandoned = abandon_runs(server, found.lost, found.now)
+        if found.gone:
+            drop_members(server, [one.member.holder for one in found.gone])
+        archived = self._deploys.settle(server, self._here)
+        self._tidy(company)
+        return abandoned, archived
+
+    def _tidy(self, company: Company) -> None:
+        held = {one.config for one in company.seen}
+        born = sorted((number, key) for key, (number, _) in company.configs.items())
+        unused = [key for _, key in born[:-MOST_CONFIGS] if key not in held]
+        tidying = _Tidying(before=company.now - self._keep_for, configs=unused)
+        self._server.run("tidy", tidying, _DONE)
+
+    def members(self) -> list[Member]:
+        """Return the processes seen within three of their leases."""
+        with self._reaching() as server:
+            return [one.member for one in live_of(read_company(server), self._here.member)]
+
+
+def prefix_of(name: str) -> str:
+    """Return what the keys of the application *name* begin with: readable, and never shared."""
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
+    return f"{{pulse:{slug}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}}}:"
+
+
+def _keep_digests(server: Server, config: Config, held: Mapping[str, Definition]) -> None:
+    """Make the digests of a config known to the scripts, which ask for each row that is due."""
+    key = server.key(f"config:{config.key}")
+    if not held or server.command("HLEN", key) == len(held):
+        return
+    words = [word for name, one in held.items() for word in (name, one.digest)]
+    for start in range(0, len(words), 2 * _CHUNK):
+        server.command("HSET", key, *words[start : start + 2 * _CHUNK])

@@ -1,0 +1,241 @@
+"""Live processes: who is there, who is gone, and the runs that they leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 - msgspec reads the hints of its structs
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.policy import Scope
+from pulse.store.configs import Config, Standing, standing_of
+from pulse.store.decide import HOLDER_GONE, LEASE_OVER, UNWANTED
+from pulse.store.member import is_gone
+from pulse.store.redis.records import Row, Seen, row_of, run_of, seen_of, seen_text, spot_of
+from pulse.store.redis.server import Work
+from pulse.store.redis.tasks import read_spots
+from pulse.store.redis.writing import run_change, write_runs
+from pulse.store.steps import abandoned_run, released_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pulse.run import Run
+    from pulse.store.base import Member
+    from pulse.store.redis.server import Server
+    from pulse.store.redis.trust import Trust
+    from pulse.store.redis.writing import RunChange
+
+SILENT_LEASES = 3
+"""A process that has not been seen for so many of its leases counts as gone."""
+
+LAYOUT = 1
+"""The version of the layout of all keys."""
+
+
+class _Joining(Work, kw_only=True):
+    holder: str
+    member: str
+    config: dict[str, str] | None = None
+    layout: int = LAYOUT
+
+
+class _Joined(msgspec.Struct, frozen=True):
+    now: Instant
+    members: Sequence[str]
+    configs: Sequence[str]
+
+
+class _Watching(Work, kw_only=True):
+    longest: Span | None = None
+
+
+class _Watched(msgspec.Struct, frozen=True):
+    now: Instant
+    members: Sequence[str]
+    late: Sequence[tuple[str, Instant]]
+
+
+class _Leaving(Work, kw_only=True):
+    holders: Sequence[str]
+    places: Sequence[str]
+
+
+class _Left(msgspec.Struct, frozen=True):
+    now: Instant
+    held: Sequence[tuple[str, Instant]]
+    unheld: Sequence[str]
+    rows: Sequence[str]
+
+
+class _Dropping(Work, kw_only=True):
+    holders: Sequence[str]
+    keeping: Mapping[str, bool]
+
+
+class Company(NamedTuple):
+    """Who is there, what they hold, and when that was.
+
+    Attributes:
+        configs: number and manifest of each config, by its key.
+
+    """
+
+    now: Instant
+    seen: Sequence[Seen]
+    configs: Mapping[str, tuple[int, str]]
+
+
+class Lost(NamedTuple):
+    """A run to abandon, when its lease ends, and why."""
+
+    run: Run
+    lease: Instant
+    reason: str
+
+
+class Findings(NamedTuple):
+    """What a look at the fleet found: who lives, who is gone, which runs are lost."""
+
+    now: Instant
+    live: Sequence[Seen]
+    gone: Sequence[Seen]
+    lost: Sequence[Lost]
+
+
+_JOINED = msgspec.msgpack.Decoder(_Joined)
+_WATCHED = msgspec.msgpack.Decoder(_Watched)
+_LEFT = msgspec.msgpack.Decoder(_Left)
+_DONE = msgspec.msgpack.Decoder(bool)
+_CONFIG = msgspec.json.Decoder(tuple[int, str])
+
+
+def join(server: Server, member: Member, config: Config, *, adds: bool) -> Company:
+    """Record that *member* lives, and its config where *adds*; return who is there."""
+    text = msgspec.json.encode(config.manifest.decode()).decode() + "]"
+    joining = _Joining(
+        holder=member.holder,
+        member=seen_text(config.key, member),
+        config={"key": config.key, "text": text} if adds else None,
+    )
+    answer = server.run("join", joining, _JOINED)
+    pairs = zip(answer.configs[::2], answer.configs[1::2], strict=True)
+    configs = {key: _CONFIG.decode(record) for key, record in pairs}
+    return Company(answer.now, _by_holder(answer.members), configs)
+
+
+def _by_holder(records: Iterable[str]) -> list[Seen]:
+    return sorted(map(seen_of, records), key=lambda one: one.member.holder)
+
+
+def read_company(server: Server) -> Company:
+    """Return who is there, without their configs."""
+    answer = server.run("fleet", _Watching(), _WATCHED)
+    return Company(answer.now, _by_holder(answer.members), {})
+
+
+def live_of(company: Company, here: Member) -> list[Seen]:
+    """Return the processes that were seen within three of their leases and are not gone."""
+    return [
+        one
+        for one in company.seen
+        if company.now - one.at < SILENT_LEASES * one.member.lease_us
+        and not is_gone(one.member, machine=here.machine)
+    ]
+
+
+def standing(live: Iterable[Seen], configs: Mapping[str, tuple[int, str]]) -> Standing:
+    """Return what stands while the processes *live* are alive."""
+    hosts_of: dict[str, set[str]] = {}
+    for one in live:
+        hosts_of.setdefault(one.config, set()).add(one.member.host)
+    return standing_of(
+        (configs[key][0], configs[key][1].encode(), hosts)
+        for key, hosts in hosts_of.items()
+        if key in configs
+    )
+
+
+def look_at_fleet(
+    server: Server, here: Member, trust: Trust, *, boot: Span, longest: Span
+) -> Findings:
+    """Return who lives and which runs are lost, without writing."""
+    answer = server.run("fleet", _Watching(longest=longest), _WATCHED)
+    seen, now = _by_holder(answer.members), answer.now
+    trusted = trust.look(now=now, boot=boot)
+    gone = [one for one in seen if _is_gone(one, here, now=now, trusted=trusted)]
+    late = answer.late if trusted else ()
+    holders = {one.member.holder for one in gone}
+    lost = {run.id: Lost(run, lease, LEASE_OVER) for run, lease in _runs(late)}
+    if gone:
+        left = find_left(server, holders=holders, places=())
+        lost |= {run.id: Lost(run, lease, HOLDER_GONE) for run, lease in _runs(left.held)}
+    live = [one for one in seen if one.member.holder not in holders]
+    return Findings(now, live, gone, list(lost.values()))
+
+
+def _is_gone(one: Seen, here: Member, *, now: Instant, trusted: bool) -> bool:
+    if one.member.holder == here.holder:
+        return False
+    if is_gone(one.member, machine=here.machine):
+        return True
+    lease = one.member.lease_us
+    return trusted and not now - SILENT_LEASES * lease < one.at <= now + lease
+
+
+def _runs(found: Iterable[tuple[str, Instant]]) -> list[tuple[Run, Instant]]:
+    return [(run_of(record), lease) for record, lease in found]
+
+
+class Left(NamedTuple):
+    """What processes that are gone have left behind."""
+
+    now: Instant
+    held: Sequence[tuple[str, Instant]]
+    unheld: Sequence[Run]
+    rows: Sequence[Row]
+
+
+def find_left(server: Server, *, holders: Iterable[str], places: Iterable[str]) -> Left:
+    """Return the runs that *holders* hold, and the unheld runs and rows of *places*."""
+    answer = server.run("left", _Leaving(holders=sorted(holders), places=sorted(places)), _LEFT)
+    return Left(answer.now, answer.held, [*map(run_of, answer.unheld)], [*map(row_of, answer.rows)])
+
+
+def end_unwanted(server: Server, runs: Iterable[Run]) -> None:
+    """End runs that nobody will take."""
+    write_runs(server, [run_change(run, abandoned_run(run, UNWANTED)) for run in runs])
+
+
+def drop_members(server: Server, holders: Sequence[str]) -> None:
+    """Take processes off the list, with the rows that were theirs alone.
+
+    One that still holds runs stays listed, so that others find it gone as soon as it is.
+    """
+    left = find_left(server, holders=holders, places=holders)
+    end_unwanted(server, left.unheld)
+    keeping = {run_of(record).holder: True for record, _ in left.held}
+    server.run("drop", _Dropping(holders=holders, keeping=keeping), _DONE)
+
+
+def abandon_runs(server: Server, lost: Sequence[Lost], now: Instant) -> list[Run]:
+    """Abandon runs, unless they were renewed or ended since; return them as they then stand."""
+    if not lost:
+        return []
+    rows = read_spots(server, sorted({spot_of(one.run.task, one.run.place) for one in lost})).rows
+    changed = [_abandoned(one, rows, now) for one in lost]
+    changes = [_abandoning(one, run) for one, run in zip(lost, changed, strict=True)]
+    done = write_runs(server, changes)
+    return [run for run, was_done in zip(changed, done, strict=True) if was_done]
+
+
+def _abandoned(lost: Lost, rows: Mapping[str, Row], now: Instant) -> Run:
+    row = rows.get(spot_of(lost.run.task, lost.run.place))
+    if row is not None and row.rerun and row.scope != Scope.PROCESS.value:
+        return released_run(lost.run, lost.reason, now)
+    return abandoned_run(lost.run, lost.reason)
+
+
+def _abandoning(lost: Lost, run: Run) -> RunChange:
+    return run_change(lost.run, run, lease=lost.lease)

@@ -1,0 +1,152 @@
+"""Redis servers of the tests' own, on free ports of 127.0.0.1: stopped, paused, killed at will.
+
+    with RedisServer(tmp_path) as server:
+        RedisStore(server.url, clock)
+
+Where there is no `redis-server`, tests that need one are skipped; under CI=true that is an error.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+READY_S = 20.0
+SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+
+class RedisServer:
+    """One server, its data in *folder*; it is started at once, and again after `kill`.
+
+    Args:
+        folder: where it keeps its data and its log.
+        settings: what differs from a server that loses nothing.
+
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._settings = SAFE | {name.replace("_", "-"): word for name, word in settings.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        words = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen(
+            [
+                *(_binary(), "--bind", "127.0.0.1", "--port", str(self.port)),
+                *("--dir", str(self.folder), "--logfile", "redis.log", "--save", "", *words),
+            ],
+            stdin=subprocess.DEVNULL,
+        )
+        self._await_answer()
+
+    def kill(self) -> None:
+        """End it without a warning; harmless when it has ended."""
+        self._end(SIGKILL)
+
+    def stop(self) -> None:
+        """End it as an administrator does."""
+        self._end(SIGTERM)
+
+    def pause(self) -> None:
+        """Let it accept and never answer."""
+        self._signal(SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer what has come meanwhile."""
+        self._signal(SIGCONT)
+
+    def ask(self, *words: str) -> bytes:
+        """Return what the server answers to one command, as it is on the wire."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=READY_S) as link:
+            parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+            link.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+            return link.recv(65536)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None:
+            self._signal(SIGCONT)
+            self._signal(number)
+            self._process.wait(READY_S)
+            self._process = None
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _await_answer(self) -> None:
+        end = time.monotonic() + READY_S
+        while time.monotonic() < end:
+            try:
+                if self.ask("PING") == b"+PONG\r\n":
+                    return
+            except OSError:
+                pass
+            time.sleep(0.02)
+        self.kill()
+        log = (self.folder / "redis.log").read_text()
+        pytest.fail(f"redis-server does not answer: {log}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
+@functools.cache
+def shared_redis() -> RedisServer:
+    """Return a server for all tests of this process; each empties it first."""
+    folder = Path(tempfile.mkdtemp(prefix="pulse-redis-"))
+    server = RedisServer(folder, appendfsync="no")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.kill)
+    return server
+
+
+def empty_redis() -> RedisServer:
+    """Return the shared server with nothing in it."""
+    server = shared_redis()
+    assert server.ask("FLUSHALL") == b"+OK\r\n"
+    return server
+
+
+def _binary() -> str:
+    found = shutil.which("redis-server")
+    if found is None:
+        reason = "there is no redis-server; Debian's package is redis-server"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
