@@ -226,6 +226,8 @@ class Scheduler:
         if not self._opened:
             self.call(self.store.open, self._plant.member)
             self._opened = True
+            if self.store.notice:
+                self._bus.emit(events.Notice(self.store.notice))
         synced = self.call(self.store.sync, self._plant.definitions)
         self._synced = True
         self._beat_at = self._clock.boot() + BEAT_EVERY

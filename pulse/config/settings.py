@@ -56,7 +56,7 @@ SETTINGS = table(
     Setting(
         name="store",
         convert=store_word,
-        kind="memory:, sqlite:///path or postgresql://user@host/db",
+        kind="memory:, sqlite:///path, postgresql://user@host/db or redis://host",
         default="an SQLite file that the processes of this host share",
         help="Where processes agree on who runs a tick, and history is kept.",
         example="sqlite:////srv/shop/pulse.db",

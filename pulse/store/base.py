@@ -181,7 +181,9 @@ class Store(Protocol):
     """What people are told it is, such as `memory:`."""
     reach: Reach
     blocking: bool
-    """Whether calls wait for a disk or a network; such a store is called through `offload`."""
+    """Whether calls wait where gevent does not see it; such a store is called by `offload`."""
+    notice: str
+    """What a person should know of it once it is open; empty for nothing."""
 
     def open(self, member: Member) -> None:
         """Take part as *member*; makes the storage where it is not there yet.

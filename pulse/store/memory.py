@@ -65,6 +65,7 @@ class MemoryStore:
     name = "memory:"
     reach = Reach.PROCESS
     blocking = False
+    notice = ""
 
     def __init__(self, clock: Clock, *, name: str = "", keep_runs: int = 10_000) -> None:
         self._clock = clock

@@ -5,6 +5,7 @@
     sqlite:///data/pulse.db     a file, beside the ini file (or below the working directory)
     sqlite:////srv/app/pulse.db a file by its full path
     postgresql://user@host/db   a schema in a database that all hosts share
+    redis://host:6379/0         a Redis server that all hosts share; also rediss://, unix:///path
 
 Call `choose_store` in the process that will use the store, after any fork: which folder can be
 written may depend on the user that a server has become since.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from pulse.errors import BadValueError, ConfigError, did_you_mean
 from pulse.store.places import default_path, existing_path, network_file_system
@@ -23,14 +25,13 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Span
     from pulse.store.base import Store
 
-EXPECTED = "memory: or sqlite:/// followed by a path, or postgresql://user@host/database"
+EXPECTED = (
+    "memory:, sqlite:/// followed by a path, postgresql://user@host/database"
+    " or redis:// followed by a host"
+)
 _SQLITE = "sqlite:///"
 _SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _KNOWN = ("memory", "sqlite", "postgresql", "redis")
-_EXTRAS = {
-    "redis": "Redis comes with the extra pulse[redis]",
-    "rediss": "Redis comes with the extra pulse[redis]",
-}
 _ALONE = (
     "no folder for the store can be written, so each process now ticks by itself: set"
     " pulse.config.store to sqlite:/// and a path that all workers can write"
@@ -54,7 +55,7 @@ def store_word(value: object) -> str:
     word = value.strip() if isinstance(value, str) else ""
     if is_postgres(word):
         return checked_url(word)
-    if word == "memory:" or (_is_file(word) and word.isprintable()):
+    if word == "memory:" or (word.isprintable() and (_is_file(word) or _is_redis(word))):
         return word
     raise BadValueError(EXPECTED, value, hint=_hint(word))
 
@@ -64,12 +65,27 @@ def _is_file(word: str) -> bool:
     return word.startswith(_SQLITE) and path not in {"", "/", ":memory:"} and not path.endswith("/")
 
 
+def _is_redis(word: str) -> bool:
+    try:
+        parts = urlsplit(word)
+        _ = parts.port  # a port that is no number raises
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return len(parts.path) > 1
+    database = parts.path.strip("/")
+    known = parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
+    return known and (not database or (database.isascii() and database.isdecimal()))
+
+
 def _hint(word: str) -> str:
     scheme = word.partition(":")[0].lower()
-    if scheme in _EXTRAS:
-        return f"; {_EXTRAS[scheme]}, which is not there yet"
     if scheme == "memory" or ":memory:" in word:
         return "; did you mean 'memory:'?"
+    if scheme in {"redis", "rediss"}:
+        return "; such as 'redis://localhost:6379/0'"
+    if scheme == "unix":
+        return "; such as 'unix:///run/redis/redis.sock'"
     if scheme == "sqlite":
         return f"; did you mean {_SQLITE + (word[7:].strip('/') or 'pulse.db')!r}?"
     if word.endswith(_SUFFIXES):
@@ -101,14 +117,8 @@ def choose_store(
 
     """
     known = None if word is None else _known(word)
-    if known is not None and is_postgres(known):
-        from pulse.store.postgres.greenlets import LATE_NOTICE, imported_too_early
-        from pulse.store.postgres.keeper import PostgresStore
-
-        shared = PostgresStore(
-            known, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
-        )
-        return Chosen(shared, LATE_NOTICE if imported_too_early() else "")
+    if known is not None and (is_postgres(known) or _is_redis(known)):
+        return _shared(known, clock, name=name, keep_runs=keep_runs, keep_for_us=keep_for_us)
     path = default_path(name, origin) if known is None else _path_of(known, origin)
     if path is None:
         from pulse.store.memory import MemoryStore
@@ -119,6 +129,26 @@ def choose_store(
 
     store = SqliteStore(path, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us)
     return Chosen(store, _network_notice(path))
+
+
+def _shared(
+    word: str, clock: Clock, *, name: str | None, keep_runs: int, keep_for_us: Span
+) -> Chosen:
+    """Return a store on a server that hosts share."""
+    if _is_redis(word):
+        from pulse.store.redis import RedisStore
+
+        redis = RedisStore(
+            word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
+        )
+        return Chosen(redis, "")
+    from pulse.store.postgres.greenlets import LATE_NOTICE, imported_too_early
+    from pulse.store.postgres.keeper import PostgresStore
+
+    postgres = PostgresStore(
+        word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
+    )
+    return Chosen(postgres, LATE_NOTICE if imported_too_early() else "")
 
 
 def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None:

@@ -1,117 +1,24 @@
-"""Claiming: looks that reserve what is due, the planner, and one write that compares versions."""
+"""Claiming: one write that compares versions opens what the reading has decided."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of its structs
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from pulse.clock import SECOND, Instant, Span
 from pulse.planner import Passed, due_at, plan
 from pulse.run import Claim, Outcome, Run, run_id
-from pulse.store.base import Unplanned
-from pulse.store.decide import passed_run, plan_resumed, waiting_run
-from pulse.store.redis.records import Row, Skip, row_of
-from pulse.store.redis.server import Work
-from pulse.store.redis.unheld import Found, judge_found
+from pulse.store.decide import passed_run, waiting_run
+from pulse.store.redis.reading import earliest, instant_or_none
+from pulse.store.redis.records import Row, Skip
 from pulse.store.redis.writing import Writing, opened, row_change, run_change, write
 from pulse.store.steps import taken_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
 
-    from pulse.planner import Plan
-    from pulse.store.base import Member
+    from pulse.clock import Instant, Span
+    from pulse.store.redis.reading import Here, Intent, Reading
     from pulse.store.redis.server import Server
     from pulse.store.redis.writing import RowChange, Written
-    from pulse.task import Definition
-
-HOLD: Span = 2 * SECOND
-"""How long rows are reserved for the process that plans them."""
-
-PEEK = 100
-"""How many rows a look considers that only asks whether there is work."""
-
-WAITING = 100
-"""How many runs that wait for others a look may find beside those that it can take."""
-
-
-class Here(NamedTuple):
-    """Who calls, and what with."""
-
-    member: Member
-    space: str
-    definitions: Mapping[str, Definition]
-    places: frozenset[str]
-    config: str
-    keep_runs: int
-
-
-class Looking(Work, kw_only=True):
-    """What `look.lua` is asked for."""
-
-    holder: str
-    look: str
-    config: str
-    places: Sequence[str]
-    limit: int
-    most: int
-    peek: bool
-    hold: Span = HOLD
-
-
-class Looked(msgspec.Struct, frozen=True):
-    """What one look found.
-
-    Attributes:
-        rows: records of rows that are due, each with the number of open runs.
-        unheld: records of runs that are due, each with its row and the number of held runs.
-        wake: when there is more to do; False for never.
-        more: when the first row is due that was found beyond the limit; False where all fitted.
-
-    """
-
-    now: Instant
-    rows: Sequence[tuple[str, int]]
-    unheld: Sequence[tuple[str, str, int]]
-    wake: Instant | bool
-    more: Instant | bool
-
-
-class Intent(NamedTuple):
-    """A row that is due, as it was read, and what the planner says."""
-
-    row: Row
-    definition: Definition
-    running: int
-    plan: Plan
-
-    def opens_held(self) -> bool:
-        """Return whether a run begins with it."""
-        return self.plan.opened is not None and not self.plan.opened.waits
-
-
-class Reading(NamedTuple):
-    """What was found to do, and when there is more.
-
-    Attributes:
-        now: the server's clock at the first look.
-        unused: rows that were reserved and are left as they are.
-
-    """
-
-    now: Instant
-    intents: Sequence[Intent]
-    unheld: Found
-    wake_at: Instant | None
-    unplanned: Sequence[Unplanned]
-    unused: Sequence[str]
-
-    def is_work(self) -> bool:
-        """Return whether there is anything to write."""
-        return bool(self.intents or self.unheld.taken or self.unheld.closed)
 
 
 class Won(NamedTuple):
@@ -121,102 +28,6 @@ class Won(NamedTuple):
     passed: Sequence[Run]
     given_up: Sequence[Run]
     wake_at: Instant | None
-
-
-_LOOKED = msgspec.msgpack.Decoder(Looked)
-_looks = count(1)
-
-
-class Reader:
-    """Collects what is due, look by look, until there is as much as there is room for."""
-
-    def __init__(self, server: Server, here: Here, limit: int) -> None:
-        self._server = server
-        self._here = here
-        self._limit = limit
-        self._room = limit
-        self._look = str(next(_looks))
-        self._unheld = Found((), (), None)
-        self._intents: list[Intent] = []
-        self._unplanned: list[Unplanned] = []
-        self._unused: list[str] = []
-        self._wake_at: Instant | None = None
-
-    def read(self) -> Reading:
-        """Return what is due and what the planner says, opening at most *limit* runs."""
-        first = self._ask(self._limit + WAITING)
-        now = first.now
-        self._unheld = judge_found(self._here.definitions, first.unheld, self._limit, now)
-        self._wake_at = earliest(self._wake_at, self._unheld.wake_at)
-        self._room -= len(self._unheld.taken)
-        looked = first
-        while self._plan(looked, now) and self._room > 0:
-            looked = self._ask(0)
-        return Reading(
-            now, self._intents, self._unheld, self._wake_at, self._unplanned, self._unused
-        )
-
-    def _ask(self, most: int) -> Looked:
-        here = self._here
-        looking = Looking(
-            holder=here.member.holder,
-            look=self._look,
-            config=here.config,
-            places=sorted(here.places),
-            limit=max(self._room, 1) if self._limit > 0 else PEEK,
-            most=most,
-            peek=self._limit <= 0,
-        )
-        looked = self._server.run("look", looking, _LOOKED)
-        self._wake_at = earliest(self._wake_at, instant_or_none(looked.wake))
-        return looked
-
-    def _plan(self, looked: Looked, now: Instant) -> bool:
-        """Plan the rows of one look; return whether another one would find more."""
-        rows = [(row_of(record), running) for record, running in looked.rows]
-        rows.sort(key=lambda pair: (pair[0].due_at or 0, pair[0].order))
-        for row, running in rows:
-            intent = self._plan_row(row, running, now)
-            if intent is None:
-                self._unused.append(row.spot)
-            elif self._room <= 0:
-                self._unused.append(row.spot)
-                self._wake_at = earliest(self._wake_at, row.due_at)
-            else:
-                self._intents.append(intent)
-                self._room -= intent.opens_held()
-        more = instant_or_none(looked.more)
-        if more is None or (self._room > 0 and looked.rows and self._limit > 0):
-            return more is not None
-        self._wake_at = earliest(self._wake_at, more)
-        return False
-
-    def _plan_row(self, row: Row, running: int, now: Instant) -> Intent | None:
-        definition = self._here.definitions.get(row.task)
-        if definition is None or definition.digest != row.digest:
-            return None
-        running -= self._unheld.count_closed(row.spot)
-        try:
-            decided = plan_resumed(
-                definition, row.cursor(), resumed_at=row.resumed_at, running=running, now=now
-            )
-        # One bad schedule must not keep the other tasks from being claimed.
-        except Exception as error:  # noqa: BLE001 - the reason is above
-            self._unplanned.append(Unplanned(row.task, error))
-            return None
-        return None if decided is None else Intent(row, definition, running, decided)
-
-
-def instant_or_none(found: Instant | bool) -> Instant | None:  # noqa: FBT001 - what Lua has for none
-    """Return an instant of a script's answer, in which False stands for none."""
-    return None if found is False else found
-
-
-def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
-    """Return the earlier of two instants, each of which may be none."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
 
 
 def release(server: Server, reading: Reading, *, peeked: bool) -> None:

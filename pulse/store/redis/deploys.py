@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.store.redis.claims import Here
+    from pulse.store.redis.reading import Here
     from pulse.store.redis.records import Row, Seen
     from pulse.store.redis.server import Server
     from pulse.store.redis.writing import RowChange

@@ -22,7 +22,7 @@ from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed, Reach
 from pulse.store.configs import UNKNOWN, Config, config_of
 from pulse.store.decide import place_of
-from pulse.store.redis.claims import Here, Reader, claims_of, release, write_claims
+from pulse.store.redis.claims import claims_of, release, write_claims
 from pulse.store.redis.deploys import Deploys
 from pulse.store.redis.losses import losses_of
 from pulse.store.redis.members import (
@@ -36,6 +36,7 @@ from pulse.store.redis.members import (
     read_company,
     standing,
 )
+from pulse.store.redis.reading import Here, Reader
 from pulse.store.redis.runs import finish_runs, newest_runs, renew_runs
 from pulse.store.redis.server import Server, Work
 from pulse.store.redis.tasks import pause_rows, read_states, sync_rows, trigger_run

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pulse.planner import Cursor
     from pulse.run import Run
     from pulse.store.configs import Standing
-    from pulse.store.redis.claims import Here
+    from pulse.store.redis.reading import Here
     from pulse.store.redis.server import Server
     from pulse.store.redis.writing import RowChange
     from pulse.task import Definition

@@ -81,6 +81,7 @@ class SqlStore:
 
     reach: Reach
     blocking: bool = True
+    notice: str = ""
 
     # What this process has open: the one fact here that no single store can know. It is keyed by
     # pid, so that a forked child begins with none.
