@@ -74,7 +74,9 @@ def take_part(url: str, seconds: float, gate, done) -> None:
         engine=engine,
         bus=bus,
         clock=clock,
-        perform=Runner(Dispatcher(app, base_url="http://localhost", multithread=True, environ={}), clock).perform,
+        perform=Runner(
+            Dispatcher(app, base_url="http://localhost", multithread=True, environ={}), clock
+        ).perform,
         concurrency=ROOM,
     )
     scheduler = Scheduler(plant)
@@ -94,7 +96,9 @@ def start_server(folder: str) -> tuple[subprocess.Popen, str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = f"--port {port} --bind 127.0.0.1 --dir {folder} --appendonly yes --appendfsync always"
-    server = subprocess.Popen([shutil.which("redis-server"), *words.split(), "--save", ""], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [shutil.which("redis-server"), *words.split(), "--save", ""], stdout=subprocess.DEVNULL
+    )
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -129,7 +133,10 @@ def measure(processes: int, seconds: float) -> float:
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 4.0
     for processes in (1, 2, 4, 8):
-        print(f"{processes} processes {measure(processes, seconds):>10,.0f} ticks a second", flush=True)
+        print(
+            f"{processes} processes {measure(processes, seconds):>10,.0f} ticks a second",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ local function know(config)
     redis.call('HSET', p .. 'configs', config.key, string.format('[%.0f,', born) .. config.text)
 end
 
+-- A small hash is searched from end to end unless it holds a value as long as this.
+local ABOUT = 'numbers and marks by place and task; this value makes the hash one that is not searched'
+for _, key in ipairs({ OPEN, UNHELD, RESERVED }) do redis.call('HSETNX', key, '', ABOUT) end
+
 redis.call('SETNX', p .. 'layout', work.layout)
 seen_now(work.holder, work.member)
 if work.config then know(work.config) end

@@ -58,6 +58,7 @@ MOST_CONFIGS = 32
 """How many configs are kept that no process holds any more."""
 
 _CHUNK = 1_000
+_ABOUT = "digests by task; a value as long as this one makes the hash one that is not searched"
 _DONE = msgspec.msgpack.Decoder(bool)
 
 
@@ -331,8 +332,9 @@ def prefix_of(name: str) -> str:
 def _keep_digests(server: Server, config: Config, held: Mapping[str, Definition]) -> None:
     """Make the digests of a config known to the scripts, which ask for each row that is due."""
     key = server.key(f"config:{config.key}")
-    if not held or server.command("HLEN", key) == len(held):
+    if not held or server.command("HLEN", key) == len(held) + 1:
         return
     words = [word for name, one in held.items() for word in (name, one.digest)]
+    words += ["", _ABOUT]
     for start in range(0, len(words), 2 * _CHUNK):
         server.command("HSET", key, *words[start : start + 2 * _CHUNK])

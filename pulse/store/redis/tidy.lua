@@ -16,7 +16,7 @@ end
 local function forget_rows()
     local spots = redis.call('ZRANGEBYSCORE', p .. 'archived', '-inf', work.before, 'LIMIT', 0, 500)
     for _, spot in ipairs(spots) do
-        redis.call('HDEL', ROWS, spot)
+        for _, key in ipairs({ ROWS, OPEN, UNHELD }) do redis.call('HDEL', key, spot) end
         redis.call('ZREM', p .. 'archived', spot)
     end
 end
