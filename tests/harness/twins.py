@@ -1,8 +1,7 @@
-"""One process with two stores, to which the same happens: a shared one, and memory beside it."""
+"""One process with two stores, to which the same happens: whatever it does, they answer alike."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,7 @@ TASKS = st.fixed_dictionaries(
         "interval": st.sampled_from([3, 7, 20]),
         "run_at_start": st.booleans(),
         "overlap": st.sampled_from(["skip", "wait", "allow"]),
-        # Where a tick under `all` waits for room, SQL looks at each claim whether its grace is
+        # Where a tick under `all` waits for room, others look at each claim whether its grace is
         # over, and memory when a run has ended: so there is no grace here.
         "misfire, grace": st.sampled_from(
             [("latest", None), ("latest", 5), ("skip", 0), ("skip", 5), ("all", None)]
@@ -81,9 +80,12 @@ class Twins(RuleBasedStateMachine):
         for store in (self.shared, self.memory):
             store.open(MEMBER)
 
-    @abstractmethod
     def make(self, clock: FakeClock) -> Store:
-        """Return the store that is held against memory, not open yet, under the name `twins`."""
+        """Return the store that is held against memory, empty; its name is `twins`."""
+        raise NotImplementedError
+
+    def time_has_passed(self) -> None:
+        """Do what has to be done whenever a clock has moved."""
 
     def teardown(self) -> None:
         """Close both."""
@@ -101,11 +103,13 @@ class Twins(RuleBasedStateMachine):
     def forward(self, seconds: int) -> None:
         """Let time pass."""
         self.clock.forward(seconds)
+        self.time_has_passed()
 
     @rule(seconds=st.integers(-60, 60))
     def set_wall(self, seconds: int) -> None:
         """Set the wall clock."""
         self.clock.set_wall(moment_of(self.clock.wall()) + timedelta(seconds=seconds))
+        self.time_has_passed()
 
     @rule(limit=st.integers(0, 4))
     def claim(self, limit: int) -> None:
@@ -200,7 +204,7 @@ class Twins(RuleBasedStateMachine):
         """Return an answer so that it can be compared.
 
         With a full hand, due is due. A tick that waits for room is no work in memory until a run
-        ends; SQL sees that it is not due after the clock was set back, and says when it will
+        ends; others see that it is not due after the clock was set back, and says when it will
         be: both keep the promise.
         """
         wake_at = claimed.wake_at

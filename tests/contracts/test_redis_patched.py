@@ -1,0 +1,23 @@
+"""The Redis store keeps its promises in an interpreter that gevent has patched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from patched import run_patched
+
+from pulse.testing.store import SharedStoreContract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROMISES = sum(name.startswith("test_") for name in dir(SharedStoreContract))
+
+
+@pytest.mark.server
+def test_the_store_keeps_its_promises_under_gevent(tmp_path: Path) -> None:
+    """Every test of the file passes in a patched process, and none is left out."""
+    tally = run_patched("contract_redis.py", tmp_path / "report.xml")
+    assert tally.others == 0, tally.output
+    assert tally.passed >= PROMISES, tally.output
