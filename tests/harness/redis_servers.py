@@ -49,7 +49,9 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        words = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        words = [
+            word for name, value in self._settings.items() for word in (f"--{name}", *value.split())
+        ]
         self._process = subprocess.Popen(
             [
                 *(_binary(), "--bind", "127.0.0.1", "--port", str(self.port)),

@@ -1,0 +1,179 @@
+"""Outages of the Redis server: nothing is dispatched meanwhile, and all goes on afterwards."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from redis_servers import READY_S, RedisServer
+
+from pulse import events
+from pulse.clock import SECOND, SystemClock
+from pulse.engine.threads import ThreadEngine
+from pulse.errors import StoreUnavailableError
+from pulse.run import Outcome, Result
+from pulse.scheduler import Plant, Scheduler
+from pulse.store.member import this_member
+from pulse.store.redis import RedisStore
+from pulse.task import define
+from pulse.testing.fleet import make_task, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pulse.run import Claim
+
+pytestmark = pytest.mark.server
+
+PATIENCE = SECOND
+TASKS = {"work": define("work", make_task(run_at_start=True))}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """Return a server of the test's own, which keeps all that it acknowledged."""
+    with RedisServer(tmp_path) as made:
+        yield made
+
+
+def open_store(url: str, *, syncs: bool = True) -> RedisStore:
+    """Return an open store that waits a second at most."""
+    store = RedisStore(url, SystemClock(), patience_us=PATIENCE, opened={})
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    if syncs:
+        store.sync(TASKS)
+    return store
+
+
+def elapsed(call: object) -> int:
+    """Return how long a call took that the server does not answer."""
+    began = SystemClock().boot()
+    with pytest.raises(StoreUnavailableError):
+        call()  # type: ignore[operator] # any call
+    return SystemClock().boot() - began
+
+
+def test_a_server_that_is_down_at_start_is_told_with_its_name(server: RedisServer) -> None:
+    """The store can be opened as soon as the server is there."""
+    server.kill()
+    with pytest.raises(StoreUnavailableError, match=server.url):
+        open_store(server.url)
+    server.start()
+    store = open_store(server.url)
+    assert len(store.claim_due(10).claims) == 1
+    store.close()
+
+
+def test_a_server_that_accepts_and_never_answers_ends_a_call_in_time() -> None:
+    """A black hole holds nobody longer than a call may take."""
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        url = f"redis://127.0.0.1:{hole.getsockname()[1]}/0"
+        assert elapsed(lambda: open_store(url)) < 2 * PATIENCE
+
+
+def test_a_paused_server_ends_a_call_in_time_and_is_used_again(server: RedisServer) -> None:
+    """What came of the call is what the server says when it goes on."""
+    store = open_store(server.url)
+    server.pause()
+    assert elapsed(lambda: store.claim_due(10)) < 2 * PATIENCE
+    server.resume()
+    assert [row.name for row in store.tasks()] == ["work"]
+    store.close()
+
+
+def test_a_claim_whose_answer_was_lost_is_dispatched_by_nobody(server: RedisServer) -> None:
+    """It stays open in this holder's name until its lease ends; it is not claimed again."""
+    store = open_store(server.url)
+    (claim,) = store.claim_due(10).claims
+    (run,) = store.runs()
+    assert (run.holder, run.outcome) == (claim.run.holder, None)
+    assert not store.claim_due(10).claims
+    store.close()
+
+
+def test_what_was_acknowledged_outlives_a_crash(server: RedisServer) -> None:
+    """Claims, ends and cursors are there after a kill -9, and leases go on."""
+    store = open_store(server.url)
+    (claim,) = store.claim_due(10).claims
+    rows = store.tasks()
+    server.kill()
+    with pytest.raises(StoreUnavailableError):
+        store.beat()
+    server.start()
+    assert store.tasks() == rows
+    assert store.renew([claim]) == [True]
+    assert [one.recorded for one in store.finish([succeed(claim)])] == [True]
+    store.close()
+
+
+def test_an_end_that_came_during_an_outage_is_recorded_afterwards(server: RedisServer) -> None:
+    """While the lease holds, nothing of it is lost."""
+    store = open_store(server.url)
+    (claim,) = store.claim_due(10).claims
+    server.stop()
+    with pytest.raises(StoreUnavailableError):
+        store.finish([succeed(claim)])
+    server.start()
+    store.finish([succeed(claim)])
+    assert [run.outcome for run in store.runs()] == [Outcome.SUCCEEDED]
+    store.close()
+
+
+def test_a_store_can_be_closed_while_the_server_is_down(server: RedisServer) -> None:
+    """The others find that this process is gone."""
+    store = open_store(server.url)
+    server.kill()
+    store.close()
+    with pytest.raises(StoreUnavailableError, match="not open"):
+        store.tasks()
+
+
+def test_the_loop_tells_of_an_outage_once_and_goes_on_after_it(server: RedisServer) -> None:
+    """Runs begin again by themselves; one line says that it is lost, one that it is back."""
+    ran = threading.Semaphore(0)
+    bus = events.Bus()
+    told: list[type] = []
+    bus.subscribe(events.StoreLost, lambda event: told.append(type(event)))
+    bus.subscribe(events.StoreBack, lambda event: told.append(type(event)))
+    scheduler = make_scheduler(server.url, bus, ran)
+    scheduler.start()
+    assert ran.acquire(timeout=READY_S)
+    server.kill()
+    wait_until_lost(told)
+    while ran.acquire(blocking=False):
+        pass
+    server.start()
+    assert ran.acquire(timeout=READY_S)
+    scheduler.stop(SECOND)
+    assert told == [events.StoreLost, events.StoreBack]
+
+
+def wait_until_lost(told: list[type]) -> None:
+    """Wait until the loop has noticed."""
+    pause, end = threading.Event(), SystemClock().boot() + round(READY_S * SECOND)
+    while not told and SystemClock().boot() < end:
+        pause.wait(0.01)
+
+
+def make_scheduler(url: str, bus: events.Bus, ran: threading.Semaphore) -> Scheduler:
+    """Return a scheduler whose one task is due ten times a second."""
+    clock = SystemClock()
+
+    def perform(claim: Claim) -> Result:
+        ran.release()
+        return Result(Outcome.SUCCEEDED, claim.run.fire_time, 1)
+
+    plant = Plant(
+        definitions={"work": define("work", make_task(interval=0.1))},
+        member=this_member("threading", "digest", 30 * SECOND),
+        store=RedisStore(url, clock, patience_us=PATIENCE, opened={}),
+        engine=ThreadEngine(clock),
+        bus=bus,
+        clock=clock,
+        perform=perform,
+        concurrency=2,
+    )
+    return Scheduler(plant)

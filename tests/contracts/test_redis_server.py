@@ -1,0 +1,333 @@
+"""The Redis server itself: layouts, clocks, scripts, other processes, their death."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from redis_servers import RedisServer, empty_redis
+
+from pulse.clock import SECOND, SystemClock
+from pulse.errors import MissingExtraError, StoreInUseError, StoreSchemaError
+from pulse.run import Outcome
+from pulse.store.base import Reach
+from pulse.store.configs import config_of
+from pulse.store.member import this_member
+from pulse.store.redis import RedisStore
+from pulse.store.redis.keeper import prefix_of
+from pulse.store.redis.reading import HOLD, Here, Reader
+from pulse.store.redis.server import Server, shown_url
+from pulse.task import define
+from pulse.testing.clock import FakeClock
+from pulse.testing.fleet import EVERY, make_task, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pulse.store.base import Member
+
+    RunChild = Callable[..., subprocess.Popen[str]]
+
+pytestmark = pytest.mark.server
+
+TASKS = {"work": define("work", make_task())}
+OPEN = """
+import sys
+from pulse.clock import SystemClock
+from pulse.store.member import this_member
+from pulse.store.redis import RedisStore
+from pulse.task import define
+from pulse.testing.fleet import make_task
+
+store = RedisStore(sys.argv[1], SystemClock())
+sys.stdin.readline()
+store.open(this_member("inline", "digest", 30_000_000))
+"""
+RACE = (
+    OPEN
+    + """
+store.sync({f"t{n}": define(f"t{n}", make_task(interval=1)) for n in range(200)})
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    claimed = store.claim_due(9)
+    for claim in claimed.claims:
+        print(claim.run.id)
+    if claimed.wake_at > claimed.now:
+        break
+store.close()
+"""
+)
+HOLD_ONE = (
+    OPEN
+    + """
+store.sync({"work": define("work", make_task(run_at_start=True, on_abandoned=sys.argv[2]))})
+(claim,) = store.claim_due(1).claims
+print(claim.run.id, flush=True)
+sys.stdin.readline()
+"""
+)
+
+
+@pytest.fixture
+def server() -> RedisServer:
+    """Return the shared server with nothing in it."""
+    return empty_redis()
+
+
+@pytest.fixture
+def member() -> Member:
+    """Return this process."""
+    return this_member("inline", "digest", 30 * SECOND)
+
+
+@pytest.fixture
+def store(server: RedisServer, member: Member) -> Iterator[RedisStore]:
+    """Return an open store that holds one task, on the server's own clock."""
+    made = RedisStore(server.url, SystemClock())
+    made.open(member)
+    made.sync(TASKS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run_child() -> Iterator[RunChild]:
+    """Return what starts a Python process that reads from and writes to this one."""
+    children = []
+
+    def run(program: str, *words: object) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield run
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def say_go(child: subprocess.Popen[str]) -> None:
+    """Let a child go on."""
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.flush()
+
+
+def hear(child: subprocess.Popen[str]) -> str:
+    """Return the next line of a child."""
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def test_once_goes_as_far_as_the_fleet() -> None:
+    """Processes of all hosts agree."""
+    assert RedisStore.reach is Reach.FLEET
+
+
+def test_building_a_store_opens_nothing() -> None:
+    """Where nothing listens, that is no error yet."""
+    assert RedisStore("redis://127.0.0.1:1/0", SystemClock()).name == "redis://127.0.0.1:1/0"
+
+
+def test_a_password_is_not_shown() -> None:
+    """A URL is told without it, in the log and in errors."""
+    assert shown_url("redis://user:s3cret@db:6379/0") == "redis://user:***@db:6379/0"
+
+
+def test_the_extra_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch, member: Member
+) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(MissingExtraError, match=r"pulse\[redis\]"):
+        RedisStore("redis://127.0.0.1:1/0", SystemClock()).open(member)
+
+
+def test_the_driver_is_imported_when_the_store_is_opened() -> None:
+    """It is imported after any fork and any patching, and only where it is used."""
+    program = (
+        "import sys; from pulse.clock import SystemClock; from pulse.store.redis import RedisStore;"
+        " RedisStore('redis://h', SystemClock()); print('redis' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"False"
+
+
+@pytest.mark.usefixtures("store")
+def test_one_process_opens_a_database_and_name_once(server: RedisServer, member: Member) -> None:
+    """A second pulse there is told to take another name."""
+    with pytest.raises(StoreInUseError, match=r"pulse\.config\.name"):
+        RedisStore(server.url, SystemClock()).open(member)
+
+
+@pytest.mark.usefixtures("store")
+def test_all_keys_of_an_application_carry_one_tag(server: RedisServer) -> None:
+    """So they live on one node of a cluster, and are nobody else's."""
+    told = server.ask("KEYS", "*").decode().split("\r\n")
+    keys = [word for word in told if word and word[0] not in "*$"]
+    assert keys
+    assert all(key.startswith(prefix_of("")) for key in keys)
+
+
+@pytest.mark.parametrize(("version", "age"), [("99", "newer"), ("0", "older")])
+def test_another_layout_is_refused(
+    server: RedisServer, member: Member, version: str, age: str
+) -> None:
+    """The error says which versions met, and what to do."""
+    server.ask("SET", prefix_of("") + "layout", version)
+    with pytest.raises(
+        StoreSchemaError, match=f"expected layout version 1, got {version}.*{age} release"
+    ):
+        RedisStore(server.url, SystemClock()).open(member)
+
+
+def test_the_servers_clock_decides_what_is_due(server: RedisServer, member: Member) -> None:
+    """A process whose own clock is months off plans and claims like any other."""
+    store = RedisStore(server.url, FakeClock())
+    store.open(member)
+    store.sync({"work": define("work", make_task(run_at_start=True))})
+    (claim,) = store.claim_due(1).claims
+    store.close()
+    assert abs((claim.run.claimed_at or 0) - SystemClock().wall()) < 60 * SECOND
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """A restart empties its memory of scripts."""
+    server.ask("SCRIPT", "FLUSH")
+    assert [row.name for row in store.tasks()] == ["work"]
+    assert store.claim_due(1).wake_at is not None
+
+
+def test_rows_that_were_deleted_are_made_anew(server: RedisServer, store: RedisStore) -> None:
+    """A server that has lost everything is a new one at the next beat."""
+    server.ask("FLUSHALL")
+    store.beat()
+    assert [row.name for row in store.tasks()] == ["work"]
+
+
+def test_what_a_stopped_process_reserved_is_free_after_two_seconds(
+    server: RedisServer, member: Member
+) -> None:
+    """Until then others leave it alone; then they plan it themselves."""
+    clock = FakeClock()
+    one, other = (RedisStore(server.url, clock, stand_in=clock, opened={}) for _ in range(2))
+    one.open(member)
+    one.sync(TASKS)
+    other.open(this_member("inline", "digest", 30 * SECOND))
+    other.sync(TASKS)
+    clock.forward(EVERY)
+    look_and_stop(server, member, clock)
+    early = other.claim_due(10)
+    clock.forward((HOLD + 1) / SECOND)
+    late = other.claim_due(10)
+    one.close()
+    other.close()
+    assert (len(early.claims), early.wake_at) == (0, early.now)
+    assert [claim.run.task for claim in late.claims] == ["work"]
+
+
+def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None:
+    """Reserve what is due, as a process does that is stopped before it writes."""
+    link = Server(server.url, prefix=prefix_of(""), patience_us=SECOND, stand_in=clock)
+    link.open()
+    here = Here(member, "", TASKS, frozenset({""}), config_of(TASKS).key, 1_000)
+    assert Reader(link, here, 10).read().is_work()
+    link.close()
+
+
+def test_processes_that_race_claim_each_tick_once(server: RedisServer, run_child: RunChild) -> None:
+    """Four real processes, two hundred ticks, no tick twice and none left."""
+    children = [run_child(RACE, server.url) for _ in range(4)]
+    for child in children:
+        say_go(child)
+    assert [hear(child) for child in children] == ["ready"] * 4
+    due = SystemClock().wall() + SECOND
+    while SystemClock().wall() < due:
+        pass
+    ids = [run for child in children for run in child.communicate("go\n")[0].split()]
+    assert len(ids) == len(set(ids))
+    assert len(ids) >= 200
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"), [("record", Outcome.ABANDONED), ("rerun", None)], ids=str
+)
+def test_a_dead_holder_of_this_host_is_found_at_once(
+    server: RedisServer,
+    member: Member,
+    run_child: RunChild,
+    word: str,
+    outcome: Outcome | None,
+) -> None:
+    """Nobody waits for its lease: the pid says that it is gone."""
+    child = run_child(HOLD_ONE, server.url, word)
+    say_go(child)
+    run_id = hear(child)
+    store = RedisStore(server.url, SystemClock())
+    store.open(member)
+    store.sync({"work": define("work", make_task(run_at_start=True, on_abandoned=word))})
+    before = store.beat().abandoned
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    after = store.beat().abandoned
+    members = store.members()
+    store.close()
+    assert not before
+    assert [(run.id, run.outcome) for run in after] == [(run_id, outcome)]
+    assert members == [member]
+
+
+def test_history_older_than_is_kept_is_forgotten(server: RedisServer, member: Member) -> None:
+    """Whatever its number, with the rows that were put away before."""
+    clock = FakeClock()
+    store = RedisStore(server.url, clock, stand_in=clock, keep_for_us=3_600 * SECOND)
+    store.open(member)
+    store.sync(TASKS)
+    clock.forward(EVERY)
+    claims = store.claim_due(10).claims
+    store.finish([succeed(claim) for claim in claims])
+    clock.forward(3_000)
+    store.beat()
+    early = store.runs()
+    clock.forward(1_000)
+    store.beat()
+    late = store.runs()
+    store.close()
+    assert ([run.outcome for run in early], late) == ([Outcome.SUCCEEDED], [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, ""),
+        ({"appendonly": "no"}, "keeps no append-only file"),
+        ({"appendfsync": "everysec"}, "appendfsync everysec"),
+        ({"maxmemory_policy": "allkeys-lru"}, "maxmemory-policy allkeys-lru"),
+        ({"rename_command": "CONFIG hidden"}, ""),
+        ({"rename_command": "CONFIG hidden", "appendonly": "no"}, "keeps no append-only file"),
+    ],
+    ids=str,
+)
+def test_a_server_that_may_lose_claims_is_told_of(
+    tmp_path: Path, member: Member, settings: dict[str, str], words: str
+) -> None:
+    """As soon as the store is open, with what to set; silent where nobody may ask."""
+    with RedisServer(tmp_path, **settings) as server:
+        store = RedisStore(server.url, SystemClock())
+        store.open(member)
+        notice = store.notice
+        store.close()
+    assert bool(notice) == bool(words)
+    assert words in notice
