@@ -16,11 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from pulse import events
-from pulse.clock import SECOND, SystemClock, instant_of
+from pulse.clock import SECOND, SystemClock
 from pulse.dispatch import Dispatcher
 from pulse.engine.registry import EngineSetup, load_engine
 from pulse.runner import Runner
@@ -100,11 +98,10 @@ def start_server(folder: str) -> tuple[subprocess.Popen, str]:
         [shutil.which("redis-server"), *words.split(), "--save", ""], stdout=subprocess.DEVNULL
     )
     while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return server, f"redis://127.0.0.1:{port}/0"
-        except OSError:
-            time.sleep(0.02)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return server, f"redis://127.0.0.1:{port}/0"
+        time.sleep(0.02)
 
 
 def measure(processes: int, seconds: float) -> float:

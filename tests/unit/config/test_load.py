@@ -227,7 +227,10 @@ def test_keys_of_others_are_let_be(key: Any) -> None:
         ),
         ({"tasks": {"t": {5: 1, "action": "a", "interval": 1}}}, "tasks['t'].5: unknown setting"),
         ({"mode": 5}, "mode: expected one of threading, gevent, processing, inline, auto, got 5"),
-        ({"store": "mysql://"}, "store: expected memory: or sqlite:/// followed by a path"),
+        (
+            {"store": "mysql://"},
+            "store: expected memory:, sqlite:/// followed by a path, postgresql://",
+        ),
         ({"concurrency": 0}, "concurrency: expected a whole number from 1 to 10000, got 0"),
         ({"lease": "500ms"}, "lease: expected a duration of at least 1s, got '500ms'"),
         ({"context": "http://x"}, "context: expected a path such as sessions or a/b"),
@@ -361,7 +364,7 @@ def test_no_word_at_all_is_told_which_there_are(mode: object) -> None:
 
 def test_a_store_no_file_can_have_is_refused() -> None:
     """The system would refuse it when the process begins, and without the key."""
-    assert problems(store="sqlite:////srv/\0.db")[0].startswith("store: expected memory: or")
+    assert problems(store="sqlite:////srv/\0.db")[0].startswith("store: expected memory:, sqlite")
 
 
 def test_an_endless_name_of_a_task_is_cut() -> None:

@@ -14,6 +14,7 @@ from pulse.store.member import this_member
 from pulse.store.memory import MemoryStore
 from pulse.store.postgres import greenlets
 from pulse.store.postgres.keeper import PostgresStore
+from pulse.store.redis import RedisStore
 from pulse.store.registry import Chosen, choose_store, store_word
 from pulse.store.sqlite import SqliteStore
 from pulse.testing.clock import FakeClock
@@ -96,7 +97,11 @@ def test_a_network_file_system_is_told_of(monkeypatch: pytest.MonkeyPatch) -> No
         ("sqlite:///", "did you mean 'sqlite:///pulse.db'?"),
         ("data/pulse.db", "did you mean 'sqlite:///data/pulse.db'?"),
         ("postgresq://h/db", "did you mean 'postgresql'?"),
-        ("redis://h", "extra pulse[redis], which is not there yet"),
+        ("redis://", "such as 'redis://localhost:6379/0'"),
+        ("rediss://h/zero", "such as 'redis://localhost:6379/0'"),
+        ("redis://h:port/0", "such as 'redis://localhost:6379/0'"),
+        ("unix://", "such as 'unix:///run/redis/redis.sock'"),
+        ("rdis://h", "did you mean 'redis'?"),
         ("sqllite:///x", "did you mean 'sqlite'?"),
         (7, "got 7"),
     ],
@@ -106,7 +111,7 @@ def test_another_word_is_refused_with_the_nearest(word: object, hint: str) -> No
     """The error says what was expected, what came and what was probably meant."""
     with pytest.raises(BadValueError) as caught:
         store_word(word)
-    assert str(caught.value).startswith("expected memory: or sqlite:///")
+    assert str(caught.value).startswith("expected memory:, sqlite:///")
     assert hint in str(caught.value)
 
 
@@ -177,10 +182,28 @@ def test_the_error_names_the_key() -> None:
 
 
 @pytest.mark.parametrize(
+    "word",
+    [
+        "redis://h",
+        "redis://h:6380/3",
+        "rediss://user:secret@h/0?ssl_ca_certs=/etc/ca.pem",
+        "redis://[::1]:6379",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_a_url_of_redis_is_a_store_of_the_fleet(word: str) -> None:
+    """Nothing is opened, and nothing imported that the extra brings."""
+    chosen = choose(word)
+    assert isinstance(chosen.store, RedisStore)
+    assert chosen.notice == ""
+
+
+@pytest.mark.parametrize(
     ("word", "absent"),
     [
         ("memory:", "store.sqlite"),
         ("sqlite:///x", "store.memory"),
+        ("sqlite:///x", "store.redis"),
         ("postgresql://h/db", "store.sqlite"),
         ("postgresql://h/db", "psycopg"),
     ],
