@@ -25,7 +25,7 @@ def test_postgres_and_memory_agree(postgres_cluster: PostgresCluster) -> None:
         """PostgreSQL beside memory."""
 
         def make(self, clock: FakeClock) -> PostgresStore:
-            postgres_cluster.forget_applications()
+            postgres_cluster.empty_applications()
             return PostgresStore(
                 postgres_cluster.url(), clock, name="twins", server_clock=clock.wall, opened={}
             )

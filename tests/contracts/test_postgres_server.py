@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from pulse.testing.fleet import EVERY, make_task, succeed
 
 if TYPE_CHECKING:
     from pulse.run import Claim
+    from pulse.store.postgres.link import PostgresLink
 
 pytestmark = pytest.mark.server
 
@@ -178,6 +180,55 @@ def test_a_tick_on_record_is_not_run_again(
     postgres_cluster.change(text, claim.run.slot, claim.run.slot)
     assert not store.claim_due(1).claims
     assert [row.floor for row in store.tasks()] == [claim.run.slot]
+    store.close()
+
+
+def test_own_tasks_are_found_behind_any_number_of_others(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """What is due is read page by page where the first one holds nothing of this process."""
+    other, mine = (open_store(postgres_cluster.url(), clock) for _ in range(2))
+    other.sync({f"t{number}": define(f"t{number}", make_task()) for number in range(120)})
+    clock.forward(1)
+    mine.sync(TASKS)
+    clock.forward(EVERY)
+    assert [claim.run.task for claim in mine.claim_due(1).claims] == ["work"]
+    for store in (other, mine):
+        store.close()
+
+
+def test_writes_that_wait_for_each_other_are_repeated(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """The server ends one of them; it is done again, and nobody is told of it."""
+    store = open_store(postgres_cluster.url(), clock)
+    store.sync({name: define(name, make_task()) for name in ("a", "b")})
+    both = threading.Barrier(2)
+    tries: list[str] = []
+
+    def lock(first: str, second: str) -> None:
+        def work(link: PostgresLink) -> None:
+            tries.append(first)
+            for name in (first, second):
+                list(link.run("SELECT key FROM @tasks WHERE task = ? FOR UPDATE", (name,)))
+                with suppress(threading.BrokenBarrierError):
+                    both.wait(5)
+
+        server = PostgresServer(
+            postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
+        )
+        server.open()
+        server.call(How.WRITE, work)
+        both.abort()
+        server.close()
+
+    threads = [threading.Thread(target=lock, args=names) for names in ("ab", "ba")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(set(tries)) == ["a", "b"]
+    assert len(tries) == 3
     store.close()
 
 

@@ -22,7 +22,7 @@ class TestPostgresStore(SharedStoreContract):
 
     @pytest.fixture(autouse=True)
     def _database(self, postgres_cluster: PostgresCluster) -> None:
-        postgres_cluster.forget_applications()
+        postgres_cluster.empty_applications()
         self.url = postgres_cluster.url()
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
