@@ -2,15 +2,11 @@
 
     python bench/fleet.py [seconds] [store ...]
 
-Stores are memory, sqlite, postgres, and aps4 (APScheduler 4 with a shared PostgreSQL). Each of
-1, 4 or 8 processes is a gevent-patched pulse with `concurrency = 100`;
-every task is always due, so that all of them compete for the same rows. Memory is shared by
-nobody: its processes tick by themselves. A private PostgreSQL with fsync is started from the
-machine's binaries. The bare row inserts rows if they are absent, 100 a transaction, in a loop.
-
-APScheduler 4 and 3 cannot be installed together: put 4 with SQLAlchemy into a folder of its own
-(`pip install --target`), and name it by APSCHEDULER4. CPU is that of the processes, without the
-database.
+Stores are memory, sqlite and postgres. Each of 1, 4 or 8 processes is a gevent-patched pulse with
+`concurrency = 100`; every task is always due, so that all of them compete for the same rows.
+Memory is shared by nobody: its processes tick by themselves. A private PostgreSQL with fsync is
+started from the machine's binaries. The bare row inserts rows if they are absent, 100 a
+transaction, in a loop. CPU is that of the processes for each tick, without the database.
 """
 
 from __future__ import annotations
@@ -27,12 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "harness"))
 
 TASKS = 24_000
 """Each is due every second: more than any store but memory can do, so that rows are always due."""
-APS_TASKS = 600
-"""Each is due every second, which is more than APScheduler 4 can do."""
-
 CONCURRENCY = 100
 PROCESSES = tuple(map(int, os.environ.get("PULSE_BENCH_PROCESSES", "1 4 8").split()))
-STORES = ("memory", "sqlite", "postgres", "aps4")
+STORES = ("memory", "sqlite", "postgres")
 SETTLE_S = 6.0
 ERRORS = None if os.environ.get("PULSE_BENCH_ERRORS") else subprocess.DEVNULL
 
@@ -84,36 +77,7 @@ def work_bare(url: str, begins: float, seconds: float) -> dict[str, float]:
     return {"ticks": done, "cpu": 0.0}
 
 
-def work_aps4(url: str, begins: float, seconds: float) -> dict[str, float]:
-    sys.path.insert(0, os.environ["APSCHEDULER4"])
-    from apscheduler import Scheduler
-    from apscheduler.datastores.sqlalchemy import SQLAlchemyDataStore
-    from apscheduler.triggers.interval import IntervalTrigger
-    from sqlalchemy import create_engine
-
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with Scheduler(SQLAlchemyDataStore(engine), max_concurrent_jobs=CONCURRENCY) as scheduler:
-        for number in range(APS_TASKS):
-            scheduler.add_schedule(
-                tick, IntervalTrigger(seconds=1), id=str(number), conflict_policy="do_nothing"
-            )
-        scheduler.start_in_background()
-        time.sleep(max(0, begins - time.time()))
-        before = COUNT[0]
-        time.sleep(seconds)
-        found = {"ticks": COUNT[0] - before, "cpu": 0.0}
-        print(json.dumps(found), flush=True)
-        os._exit(0)
-
-
-COUNT = [0]
-
-
-def tick() -> None:
-    COUNT[0] += 1
-
-
-WORK = {"pulse": work_pulse, "bare": work_bare, "aps4": work_aps4}
+WORK = {"pulse": work_pulse, "bare": work_bare}
 
 
 def together(kind: str, word: str, processes: int, seconds: float) -> tuple[float, float]:
@@ -136,7 +100,7 @@ def row(name: str, kind: str, word_of, seconds: float, counts=PROCESSES) -> None
     print()
 
 
-def on_postgres(seconds: float, stores: list[str]) -> None:
+def on_postgres(seconds: float) -> None:
     from postgres import PostgresCluster
 
     cluster = PostgresCluster(fsync=True)
@@ -147,17 +111,8 @@ def on_postgres(seconds: float, stores: list[str]) -> None:
             cluster.run(
                 "CREATE TABLE won (id bigint PRIMARY KEY, holder int)", database=f"bare_{number}"
             )
-            cluster.run(f"CREATE DATABASE aps_{number}")
-        if "postgres" in stores:
-            row(
-                "postgres, bare insert if absent",
-                "bare",
-                lambda n: cluster.url(f"bare_{n}"),
-                seconds,
-            )
-            row("postgres", "pulse", lambda n: cluster.url(f"bench_{n}"), seconds)
-        if "aps4" in stores and "APSCHEDULER4" in os.environ:
-            row("APScheduler 4, postgres", "aps4", lambda n: cluster.url(f"aps_{n}"), seconds)
+        row("postgres, bare insert", "bare", lambda n: cluster.url(f"bare_{n}"), seconds)
+        row("postgres", "pulse", lambda n: cluster.url(f"bench_{n}"), seconds)
     finally:
         cluster.close()
 
@@ -178,8 +133,8 @@ def main() -> None:
     if "sqlite" in stores:
         with tempfile.TemporaryDirectory() as folder:
             row("sqlite", "pulse", lambda n: f"sqlite:///{folder}/{n}.db", seconds)
-    if {"postgres", "aps4"} & set(stores):
-        on_postgres(seconds, stores)
+    if "postgres" in stores:
+        on_postgres(seconds)
 
 
 if __name__ == "__main__":
