@@ -7,22 +7,29 @@ and gives it back. So calls may come from threads, greenlets and thread pools al
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import sqlite3
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pulse.clock import SECOND
+from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
+from pulse.store.sql.claims import DUE
+from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
+from pulse.store.sql.unheld import UNHELD
+from pulse.store.sqlite.link import SqliteLink, Texts
+from pulse.store.sqlite.schema import make_tables, prefix_of, read_version, refuse_other_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from pulse.clock import Span
-
-    Cell = str | int | bytes | float | None
-    Identity = tuple[int, int]
+    from pulse.clock import Clock, Span
+    from pulse.store.sql.here import Here
+    from pulse.store.sql.link import Link
+    from pulse.store.sqlite.link import Identity
 
 T = TypeVar("T")
 
@@ -30,42 +37,8 @@ BUSY_WAIT: Span = SECOND * 15 // 100
 """How long SQLite itself waits for a lock; short, because a greenlet's hub may wait with it."""
 
 MOST_IDLE = 4
+_BEGIN = {How.READ: "BEGIN"}
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-class _Texts(dict[str, str]):
-    """SQL with the tables' real names; `@runs` is the table of runs of this application."""
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__()
-        self._prefix = prefix
-
-    def __missing__(self, text: str) -> str:
-        self[text] = real = text.replace("@", self._prefix)
-        return real
-
-
-class FileReplacedError(StoreUnavailableError):
-    """The file was deleted or replaced while it was open; `open` goes on with what is there."""
-
-
-class Link:
-    """One connection that speaks of one application's tables, and the file it leads to."""
-
-    __slots__ = ("_texts", "origin", "raw")
-
-    def __init__(self, raw: sqlite3.Connection, texts: _Texts, origin: Identity | None) -> None:
-        self.raw: sqlite3.Connection = raw
-        self.origin: Identity | None = origin
-        self._texts = texts
-
-    def run(self, text: str, values: Sequence[Cell] = ()) -> sqlite3.Cursor:
-        """Execute one statement."""
-        return self.raw.execute(self._texts[text], values)
-
-    def run_many(self, text: str, rows: Iterable[Sequence[Cell]]) -> int:
-        """Execute one statement for each of *rows*; return how many rows it changed."""
-        return self.raw.executemany(self._texts[text], rows).rowcount
 
 
 class SqliteFile:
@@ -73,28 +46,36 @@ class SqliteFile:
 
     Args:
         path: where it is.
-        prefix: what the names of this application's tables begin with.
+        clock: tells what is due.
+        space: `pulse.config.name`, which tells applications that share the file apart.
         patience_us: how long a call goes on trying while others hold the file locked.
 
     """
 
-    def __init__(self, path: Path, *, prefix: str, patience_us: Span) -> None:
+    def __init__(self, path: Path, clock: Clock, *, space: str, patience_us: Span) -> None:
+        self.name: str = f"sqlite:///{path}"
         self.path: Path = path.absolute()  # the application may change its directory
-        self._texts = _Texts(prefix)
+        self._clock = clock
+        self._prefix = prefix_of(space)
+        self._texts = Texts(self._prefix)
         self._tries = max(1, patience_us // BUSY_WAIT)
-        self._idle: deque[Link] = deque()
+        self._idle: deque[SqliteLink] = deque()
         self._origin: Identity | None = None
         self._pid = 0
 
     def open(self) -> None:
-        """Make folder and file where they are not there yet, and try a first connection."""
+        """Make folder, file and tables where they are not there yet."""
         self.close()
         try:
             self._origin = self._make()
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         self._pid = os.getpid()
-        self.read(lambda link: link.run("SELECT count(*) FROM sqlite_master").fetchone())
+        version = self.call(How.READ, lambda link: read_version(link, self._prefix))
+        if version is None:
+            self.call(How.WRITE, lambda link: make_tables(link, self._prefix))
+            version = self.call(How.READ, lambda link: read_version(link, self._prefix))
+        refuse_other_version(self.path, version)
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when given back."""
@@ -102,13 +83,28 @@ class SqliteFile:
         while self._idle:
             self._idle.pop().raw.close()
 
-    def read(self, work: Callable[[Link], T]) -> T:
-        """Return what *work* finds in one consistent view."""
-        return self._call("BEGIN", work)
+    def identity(self) -> str:
+        """Return the real path of the file."""
+        return os.path.realpath(self.path)
 
-    def write(self, work: Callable[[Link], T]) -> T:
-        """Do *work* with the write lock, and commit; an exception leaves everything as it was."""
-        return self._call("BEGIN IMMEDIATE", work)
+    def look(self, link: Link, here: Here, limit: int) -> Look:  # noqa: ARG002 - none is read ahead
+        """Return what may be claimed; the rows are read as they are asked for."""
+        due = [link.run(DUE, (place,)) for place in here.places]
+        unheld = [link.run(UNHELD, (place,)) for place in here.places]
+        return Look(link.now(), _merged(due, (0, 1)), _merged(unheld, (15, 18)))
+
+    def call(self, how: How, work: Callable[[SqliteLink], T]) -> T:
+        """Do *work* in one consistent view, or with the write lock; commit what it does."""
+        begin = _BEGIN.get(how, "BEGIN IMMEDIATE")
+        for tries_left in reversed(range(self._tries)):
+            try:
+                return self._try(begin, work)
+            except sqlite3.IntegrityError as error:
+                raise AlreadyThereError from error
+            except sqlite3.Error as error:
+                if not tries_left or not _is_busy(error):
+                    raise StoreUnavailableError(f"{self.path}: {error}") from error
+        raise AssertionError  # the last try returns or raises
 
     def _make(self) -> Identity:
         folder = self.path.parent
@@ -120,18 +116,7 @@ class SqliteFile:
         finally:
             os.close(made)
 
-    def _call(self, begin: str, work: Callable[[Link], T]) -> T:
-        for tries_left in reversed(range(self._tries)):
-            try:
-                return self._try(begin, work)
-            except sqlite3.IntegrityError:
-                raise
-            except sqlite3.Error as error:
-                if not tries_left or not _is_busy(error):
-                    raise StoreUnavailableError(f"{self.path}: {error}") from error
-        raise AssertionError  # the last try returns or raises
-
-    def _try(self, begin: str, work: Callable[[Link], T]) -> T:
+    def _try(self, begin: str, work: Callable[[SqliteLink], T]) -> T:
         link = self._take()
         try:
             result = _transact(link.raw, begin, lambda: work(link))
@@ -146,7 +131,7 @@ class SqliteFile:
         self._give_back(link, sound=True)
         return result
 
-    def _take(self) -> Link:
+    def _take(self) -> SqliteLink:
         if self._pid != os.getpid():
             raise StoreUnavailableError(f"{self.path}: the store is not open in this process")
         self._refuse_replaced()
@@ -162,16 +147,16 @@ class SqliteFile:
         except OSError:
             found = None
         if found != self._origin:
-            raise FileReplacedError(f"{self.path}: it was deleted or replaced while it was open")
+            raise StorageReplacedError(f"{self.path}: it was deleted or replaced while it was open")
 
-    def _give_back(self, link: Link, *, sound: bool) -> None:
+    def _give_back(self, link: SqliteLink, *, sound: bool) -> None:
         mine = self._pid and link.origin == self._origin
         if sound and mine and len(self._idle) < MOST_IDLE:
             self._idle.append(link)
         else:
             link.raw.close()
 
-    def _connect(self) -> Link:
+    def _connect(self) -> SqliteLink:
         origin = self._origin
         raw = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
@@ -185,11 +170,16 @@ class SqliteFile:
         except BaseException:
             raw.close()
             raise
-        return Link(raw, self._texts, origin)
+        return SqliteLink(raw, self._texts, self._clock, origin=origin)
+
+
+def _merged(found: Sequence[sqlite3.Cursor], columns: tuple[int, int]) -> Iterable[tuple[Any, ...]]:
+    """Return the rows of several sorted answers as one sorted answer."""
+    return found[0] if len(found) == 1 else heapq.merge(*found, key=itemgetter(*columns))
 
 
 @contextlib.contextmanager
-def peek(path: Path, *, prefix: str) -> Iterator[Link]:
+def peek(path: Path, *, prefix: str) -> Iterator[SqliteLink]:
     """Give a connection that reads a file that is there; it makes and writes nothing.
 
     Raises:
@@ -201,7 +191,7 @@ def peek(path: Path, *, prefix: str) -> Iterator[Link]:
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as raw:
-            yield Link(raw, _Texts(prefix), None)
+            yield SqliteLink(raw, Texts(prefix), SystemClock(), origin=None)
     except sqlite3.Error as error:
         raise StoreUnavailableError(f"{path}: {error}") from error
 

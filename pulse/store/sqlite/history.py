@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Span
-    from pulse.store.sqlite.file import Link
+    from pulse.store.sqlite.link import SqliteLink
 
 _TOOK = """SELECT task, took_us FROM @runs
     WHERE took_us IS NOT NULL AND outcome IN ('succeeded', 'failed', 'timed_out')"""
@@ -38,7 +38,7 @@ def median_durations(path: Path, name: str) -> dict[str, Span]:
     return {task: round(median(lengths)) for task, lengths in found.items()}
 
 
-def _rows(link: Link, path: Path, prefix: str) -> list[tuple[str, Span]]:
+def _rows(link: SqliteLink, path: Path, prefix: str) -> list[tuple[str, Span]]:
     version = read_version(link, prefix)
     refuse_other_version(path, version)
     return [] if version is None else link.run(_TOOK).fetchall()

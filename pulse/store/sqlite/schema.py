@@ -11,7 +11,7 @@ from pulse.errors import StoreSchemaError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pulse.store.sqlite.file import Link
+    from pulse.store.sqlite.link import SqliteLink
 
 VERSION = 1
 
@@ -94,7 +94,7 @@ def prefix_of(name: str) -> str:
     return f"pulse_{slug}_{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}_"
 
 
-def read_version(link: Link, prefix: str) -> int | None:
+def read_version(link: SqliteLink, prefix: str) -> int | None:
     """Return the version of the layout, or None where there are no tables yet."""
     known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'pulse_schema'"
     if link.run(known).fetchone() is None:
@@ -103,7 +103,7 @@ def read_version(link: Link, prefix: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def make_tables(link: Link, prefix: str) -> None:
+def make_tables(link: SqliteLink, prefix: str) -> None:
     """Make the tables, unless another process has made them just now."""
     if read_version(link, prefix) is not None:
         return

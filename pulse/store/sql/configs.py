@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pulse.store.base import Member
-    from pulse.store.sqlite.file import Link
+    from pulse.store.sql.link import Link
     from pulse.task import Definition
 
     Manifest = list[tuple[str, str, str]]

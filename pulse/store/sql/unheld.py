@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from itertools import islice
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pulse.store.decide import Verdict, judge_unheld
-from pulse.store.sqlite.records import COLUMNS, run_of, tries_cell
+from pulse.store.sql.link import Update
+from pulse.store.sql.records import COLUMNS, run_of, tries_cell
 from pulse.store.steps import given_up_run, missed_run, taken_run
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.run import Run
-    from pulse.store.sqlite.claims import Here
-    from pulse.store.sqlite.file import Cell, Link
+    from pulse.store.sql.here import Here
+    from pulse.store.sql.link import Cell, Link
 
     Spot = tuple[str, str]
 
-_CHUNK = 500
-_UNHELD = (
+UNHELD = (
     f"SELECT {', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest,"  # noqa: S608 - constants alone
-    " t.next_fire,"
+    " t.next_fire, t.key,"
     " (SELECT count(*) FROM @runs h WHERE h.task = r.task AND h.place = r.place"
     "  AND h.outcome IS NULL AND h.holder <> '')"
     " FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
     " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
-    " ORDER BY r.retry_at, r.seq"
+    " ORDER BY retry_at, seq"
 )
 _STILL = (
     "SELECT id, attempt, task, place, (SELECT count(*) FROM @runs h"
     "  WHERE h.task = r.task AND h.place = r.place AND h.outcome IS NULL AND h.holder <> '')"
-    " FROM @runs r WHERE holder = '' AND outcome IS NULL AND id IN ({})"
+    " FROM @runs r WHERE holder = '' AND outcome IS NULL AND id IN (?*)"
+    " FOR UPDATE SKIP LOCKED"
 )
-_TAKE = (
-    "UPDATE @runs SET holder = ?, attempt = ?, claimed_at = ?, retry_at = NULL, started_at = NULL,"
-    " took_us = NULL, status = NULL, message = '', lease_us = ?, mark = ? WHERE id = ?"
+_TAKE = Update(
+    "@runs",
+    sets=("holder", "attempt", "claimed_at", "lease_us", "mark"),
+    keys=("id",),
+    also="retry_at = NULL, started_at = NULL, took_us = NULL, status = NULL, message = ''",
 )
-_CLOSE = "UPDATE @runs SET outcome = ?, retry_at = NULL, message = ?, tries = ? WHERE id = ?"
+_CLOSE = Update("@runs", sets=("outcome", "message", "tries"), keys=("id",), also="retry_at = NULL")
 
 
 class Found(NamedTuple):
@@ -51,12 +50,14 @@ class Found(NamedTuple):
     Attributes:
         taken: those to take, as they were read.
         closed: those to end, as they then read.
+        keys: the keys of the rows of their tasks.
         wake_at: when there is more to do.
 
     """
 
     taken: Sequence[Run]
     closed: Sequence[Run]
+    keys: Mapping[Spot, int]
     wake_at: Instant | None
 
     def count_closed(self, task: str, place: str) -> int:
@@ -72,15 +73,16 @@ class Still(NamedTuple):
     lost: frozenset[Spot]
 
 
-def read_unheld(link: Link, here: Here, *, now: Instant, limit: int) -> Found:
+def sift_unheld(here: Here, rows: Iterable[tuple[Any, ...]], *, now: Instant, limit: int) -> Found:
     """Return at most *limit* runs to take, and before them those to end."""
     taken: list[Run] = []
     closed: list[Run] = []
     spots: Counter[Spot] = Counter()
-    for run, next_fire, held in _own_unheld(link, here):
+    keys: dict[Spot, int] = {}
+    for run, next_fire, key, held in _own_unheld(here, rows):
         due = run.retry_at or 0
         if due > now:
-            return Found(taken, closed, due)
+            return Found(taken, closed, keys, due)
         spot = (run.task, run.place)
         verdict = judge_unheld(
             here.definitions[run.task], run, next_fire=next_fire, held=held + spots[spot], now=now
@@ -88,7 +90,8 @@ def read_unheld(link: Link, here: Here, *, now: Instant, limit: int) -> Found:
         if verdict is Verdict.WAIT:
             continue
         if len(taken) == limit:
-            return Found(taken, closed, due)
+            return Found(taken, closed, keys, due)
+        keys[spot] = key
         match verdict:
             case Verdict.GIVE_UP:
                 closed.append(given_up_run(run))
@@ -97,37 +100,25 @@ def read_unheld(link: Link, here: Here, *, now: Instant, limit: int) -> Found:
             case _:
                 taken.append(run)
                 spots[spot] += 1
-    return Found(taken, closed, None)
+    return Found(taken, closed, keys, None)
 
 
-def _own_unheld(link: Link, here: Here) -> Iterator[tuple[Run, Instant | None, int]]:
-    found = [link.run(_UNHELD, (place,)) for place in here.places]
-    for row in merged(found, itemgetter(15, 18)):
+def _own_unheld(
+    here: Here, rows: Iterable[tuple[Any, ...]]
+) -> Iterator[tuple[Run, Instant | None, int, int]]:
+    for row in rows:
         definition = here.definitions.get(row[1])
         if definition is not None and definition.digest == row[19]:
-            yield run_of(row), row[20], row[21]
+            yield run_of(row), row[20], row[21], row[22]
 
 
-def merged(
-    found: Sequence[sqlite3.Cursor], key: itemgetter[tuple[int, int]]
-) -> Iterable[tuple[Any, ...]]:
-    """Return the rows of several sorted answers as one sorted answer."""
-    return found[0] if len(found) == 1 else heapq.merge(*found, key=key)
-
-
-def among(link: Link, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
-    """Return what a statement says of all *values*, asked in bounded lists."""
-    left = iter(values)
-    while chunk := list(islice(left, _CHUNK)):
-        yield from link.run(text.format(",".join("?" * len(chunk))), chunk)
-
-
-def still_unheld(link: Link, here: Here, found: Found) -> Still:
-    """Return what is still to be done of what was found."""
-    ids = [run.id for run in (*found.taken, *found.closed)]
+def still_unheld(link: Link, here: Here, found: Found, locked: Container[int]) -> Still:
+    """Return what is still to be done of what was found, where the task's row is locked."""
+    runs = (*found.taken, *found.closed)
+    ids = [run.id for run in runs if found.keys[run.task, run.place] in locked]
     attempts: dict[str, int] = {}
     held: Counter[Spot] = Counter()
-    for run_id, attempt, task, place, count in among(link, _STILL, ids):
+    for run_id, attempt, task, place, count in link.among(_STILL, ids):
         attempts[run_id] = attempt
         held[task, place] = count
     taken: list[Run] = []
@@ -144,7 +135,7 @@ def still_unheld(link: Link, here: Here, found: Found) -> Still:
 
 def close_runs(link: Link, runs: Iterable[Run]) -> None:
     """End runs that nobody holds."""
-    link.run_many(_CLOSE, [_closed_cells(run) for run in runs])
+    link.change(_CLOSE, [_closed_cells(run) for run in runs])
 
 
 def _closed_cells(run: Run) -> tuple[Cell, ...]:
@@ -158,7 +149,7 @@ def take_runs(
     """Give runs to this process, each as its next attempt."""
     member = here.member
     taken = [taken_run(run, member.holder, now) for run in runs]
-    link.run_many(
+    link.change(
         _TAKE, [(run.holder, run.attempt, now, member.lease_us, boot, run.id) for run in taken]
     )
     return taken

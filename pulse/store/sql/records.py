@@ -8,46 +8,60 @@ import msgspec
 
 from pulse.run import ENDED, LOST, Finished, Outcome, Run, Trigger, Try
 from pulse.store.decide import NextTick, again_at, may_go_on
+from pulse.store.sql.link import Insert, Update
 from pulse.store.steps import retried_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.run import Claim, Ending
-    from pulse.store.sqlite.file import Cell, Link
+    from pulse.store.sql.link import Cell, Link
 
 COLUMNS = (
     "id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at, started_at, took_us,"
     " outcome, status, message, count, retry_at, body, tries"
 )
-_INSERT = (
-    "INSERT INTO @runs (id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at,"
-    " started_at, took_us, outcome, status, message, count, retry_at, body, tries,"
-    " opened_at, lease_us, mark) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-)
+_ADD = Insert("@runs", (*COLUMNS.split(", "), "opened_at", "lease_us", "mark"))
 _NEWEST = (
     "SELECT id, task, place, fire_time, slot, trigger, attempt, holder, claimed_at, started_at,"
     " took_us, outcome, status, message, count, retry_at, body, tries FROM @runs"
 )
-_FINISH = (
-    "UPDATE @runs SET outcome = ?, started_at = ?, took_us = ?, status = ?, message = ?,"
-    " holder = ?, claimed_at = ?, retry_at = ?, tries = ?"
-    " WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
+_HELD_BY = ("id", "holder", "attempt")
+_FINISH = Update(
+    "@runs",
+    sets=(
+        "outcome",
+        "started_at",
+        "took_us",
+        "status",
+        "message",
+        "holder",
+        "claimed_at",
+        "retry_at",
+        "tries",
+    ),
+    keys=_HELD_BY,
+    only="outcome IS NULL",
 )
-_NEXT_TICK = (
-    "SELECT next_fire, (SELECT count(*) FROM @runs r"
+_KEYS = "SELECT key, task, place FROM @tasks WHERE task IN (?*) AND archived_at IS NULL"
+_LOCK = "SELECT key FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
+_NEXT_TICKS = (
+    "SELECT task, place, next_fire, (SELECT count(*) FROM @runs r"
     "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
-    " FROM @tasks t WHERE task = ? AND place = ? AND archived_at IS NULL"
+    " FROM @tasks t WHERE key IN (?*) AND archived_at IS NULL"
 )
-_RENEW = "UPDATE @runs SET mark = ? WHERE id = ? AND holder = ? AND attempt = ? AND outcome IS NULL"
+_RENEW = Update("@runs", sets=("mark",), keys=_HELD_BY, only="outcome IS NULL")
 _TRIM = (
-    "DELETE FROM @runs WHERE task = ? AND outcome IS NOT NULL AND seq <="
-    " (SELECT seq FROM @runs WHERE task = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)"
+    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
+    " WHERE task = ? AND outcome IS NOT NULL AND seq <="
+    "  (SELECT seq FROM @runs WHERE task = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)"
+    " FOR UPDATE SKIP LOCKED)"
 )
 _TRIM_OLD = (
-    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
-    " AND opened_at < ? AND outcome IS NOT NULL"
+    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
+    " WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
+    " AND opened_at < ? AND outcome IS NOT NULL FOR UPDATE SKIP LOCKED)"
 )
 _TRIGGERS = {trigger.value: trigger for trigger in Trigger}
 _OUTCOMES: dict[str | None, Outcome | None] = {outcome.value: outcome for outcome in Outcome}
@@ -58,8 +72,8 @@ _TRIES = msgspec.json.Decoder(tuple[Try, ...])
 def insert_runs(
     link: Link, runs: Iterable[Run], *, now: Instant, lease_us: Span, mark: Span
 ) -> None:
-    """Add rows; a run that is there already is an IntegrityError, never a second one."""
-    link.run_many(_INSERT, [(*_cells(run), now, lease_us, mark) for run in runs])
+    """Add rows; a run that is there already is an AlreadyThereError, never a second one."""
+    link.add(_ADD, [(*_cells(run), now, lease_us, mark) for run in runs])
 
 
 def _cells(run: Run) -> tuple[Cell, ...]:
@@ -114,11 +128,28 @@ def run_of(cells: Sequence[Any]) -> Run:
     )
 
 
-def finish_runs(link: Link, endings: Sequence[Ending], now: Instant) -> list[Finished]:
+def all_end(endings: Iterable[Ending]) -> bool:
+    """Return whether none of the runs may be tried again: then nothing has to be read first."""
+    return not any(may_go_on(*ending) for ending in endings)
+
+
+def end_runs(link: Link, endings: Sequence[Ending]) -> list[Finished]:
+    """End the runs that are still held by their claims, in one statement."""
+    return _record(link, endings, [None] * len(endings))
+
+
+def finish_runs(link: Link, endings: Sequence[Ending]) -> list[Finished]:
     """End the runs that are still held by their claims, or let them be tried again."""
-    again = [_again_at(link, ending, now) for ending in endings]
+    ticks = _next_ticks(link, endings)
+    now = link.now()
+    return _record(link, endings, [_again_at(ending, ticks, now) for ending in endings])
+
+
+def _record(
+    link: Link, endings: Sequence[Ending], again: Sequence[Instant | None]
+) -> list[Finished]:
     cells = [_end_cells(ending, at) for ending, at in zip(endings, again, strict=True)]
-    changed = _change_each(link, _FINISH, cells)
+    changed = link.change_each(_FINISH, cells)
     return [_finished(taken, at) for taken, at in zip(changed, again, strict=True)]
 
 
@@ -128,12 +159,31 @@ def _finished(taken: bool, at: Instant | None) -> Finished:  # noqa: FBT001 - wh
     return ENDED if at is None else Finished(recorded=True, retry_at=at)
 
 
-def _again_at(link: Link, ending: Ending, now: Instant) -> Instant | None:
+def _next_ticks(link: Link, endings: Sequence[Ending]) -> dict[tuple[str, str], NextTick]:
+    spots = {(one.claim.run.task, one.claim.run.place) for one in endings if may_go_on(*one)}
+    found = link.among(_KEYS, sorted({task for task, _ in spots}))
+    keys = lock_tasks(link, [key for key, task, place in found if (task, place) in spots])
+    return {
+        (task, place): NextTick(next_fire, running)
+        for task, place, next_fire, running in link.among(_NEXT_TICKS, keys)
+    }
+
+
+def lock_tasks(link: Link, keys: Iterable[int]) -> list[int]:
+    """Keep others from claiming and changing these rows until the call ends; return their keys.
+
+    All who wait for several rows lock them in one order, so that nobody waits for ever.
+    """
+    return [key for (key,) in link.among(_LOCK, sorted(keys))]
+
+
+def _again_at(
+    ending: Ending, ticks: Mapping[tuple[str, str], NextTick], now: Instant
+) -> Instant | None:
     claim, result = ending
     if not may_go_on(claim, result):
         return None
-    row = link.run(_NEXT_TICK, (claim.run.task, claim.run.place)).fetchone()
-    return again_at(claim, result, row=None if row is None else NextTick(*row), now=now)
+    return again_at(claim, result, row=ticks.get((claim.run.task, claim.run.place)), now=now)
 
 
 def _end_cells(ending: Ending, at: Instant | None) -> tuple[Cell, ...]:
@@ -150,17 +200,7 @@ def _end_cells(ending: Ending, at: Instant | None) -> tuple[Cell, ...]:
 def renew_runs(link: Link, claims: Sequence[Claim], mark: Span) -> list[bool]:
     """Move the marks of runs in progress; False stands where the claim was lost."""
     cells = [(mark, claim.run.id, claim.run.holder, claim.run.attempt) for claim in claims]
-    return _change_each(link, _RENEW, cells)
-
-
-def _change_each(link: Link, text: str, rows: Sequence[Sequence[Cell]]) -> list[bool]:
-    # Nearly always every row is there: then one batch does, and need not tell them apart.
-    link.run("SAVEPOINT batch")
-    if link.run_many(text, rows) == len(rows):
-        link.run("RELEASE batch")
-        return [True] * len(rows)
-    link.run("ROLLBACK TO batch")
-    return [link.run(text, row).rowcount == 1 for row in rows]
+    return link.change_each(_RENEW, cells)
 
 
 def newest_runs(link: Link, *, task: str | None, limit: int) -> list[Run]:
@@ -172,10 +212,9 @@ def newest_runs(link: Link, *, task: str | None, limit: int) -> list[Run]:
     return [run_of(cells) for cells in found]
 
 
-def read_run(link: Link, run_id: str) -> Run | None:
-    """Return the run of that id, or None where it was trimmed."""
-    cells = link.run(_NEWEST + " WHERE id = ?", (run_id,)).fetchone()
-    return None if cells is None else run_of(cells)
+def read_runs(link: Link, ids: Iterable[str]) -> dict[str, Run]:
+    """Return the runs of these ids that were not trimmed."""
+    return {cells[0]: run_of(cells) for cells in link.among(_NEWEST + " WHERE id IN (?*)", ids)}
 
 
 def trim_history(link: Link, runs: Iterable[Run], *, keep: int) -> None:

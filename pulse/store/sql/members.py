@@ -8,8 +8,8 @@ from pulse.run import Outcome
 from pulse.store.base import Member
 from pulse.store.decide import HOLDER_GONE, LEASE_OVER
 from pulse.store.member import boot_of, is_gone
-from pulse.store.sqlite.records import COLUMNS, run_of, tries_cell
-from pulse.store.sqlite.tasks import clear_place
+from pulse.store.sql.records import COLUMNS, run_of, tries_cell
+from pulse.store.sql.tasks import clear_place
 from pulse.store.steps import abandoned_run, released_run
 from pulse.store.watch import Watch
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.run import Run
-    from pulse.store.sqlite.file import Link
+    from pulse.store.sql.link import Link
 
 _SAVE = (
     "INSERT INTO @members (holder, host, machine, pid, pid_started, mode, digest, lease_us,"
@@ -31,8 +31,8 @@ _READ = (
     " lease_us FROM @members ORDER BY holder"
 )
 _LEAVE = (
-    "DELETE FROM @members WHERE holder = ?1 AND NOT EXISTS"
-    " (SELECT 1 FROM @runs WHERE outcome IS NULL AND holder = ?1)"
+    "DELETE FROM @members WHERE holder = ? AND NOT EXISTS"
+    " (SELECT 1 FROM @runs WHERE outcome IS NULL AND holder = ?)"
 )
 _HELD = (
     f"SELECT {COLUMNS}, mark, lease_us FROM @runs"  # noqa: S608 - constants alone
@@ -42,7 +42,8 @@ _RERUN = "SELECT rerun FROM @tasks WHERE task = ? AND place = ? AND scope <> 'pr
 _ABANDON = (
     "UPDATE @runs SET outcome = ?, holder = ?, claimed_at = ?, retry_at = ?, message = ?,"
     " tries = ?"
-    " WHERE id = ? AND holder = ? AND attempt = ? AND mark = ? AND outcome IS NULL"
+    " WHERE id IN (SELECT id FROM @runs WHERE id = ? AND holder = ? AND attempt = ? AND mark = ?"
+    "  AND outcome IS NULL FOR UPDATE SKIP LOCKED)"
 )
 SILENT_LEASES = 3
 """A process that has not been seen for so many of its leases counts as gone."""
@@ -189,7 +190,7 @@ def drop_member(link: Link, holder: str) -> None:
 
     One that still holds runs stays listed, so that others find it gone as soon as it is.
     """
-    link.run(_LEAVE, (holder,))
+    link.run(_LEAVE, (holder, holder))
     clear_place(link, holder)
 
 

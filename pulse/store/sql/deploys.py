@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from pulse.policy import Scope
 from pulse.store.decide import place_of
-from pulse.store.sqlite.configs import read_standing
-from pulse.store.sqlite.members import SILENT_LEASES
-from pulse.store.sqlite.tasks import Row, archive_rows, change_rows, read_rows, stands
+from pulse.store.sql.configs import read_standing
+from pulse.store.sql.members import SILENT_LEASES
+from pulse.store.sql.tasks import Row, archive_rows, change_rows, read_rows, stands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.store.sqlite.claims import Here
-    from pulse.store.sqlite.configs import Standing
-    from pulse.store.sqlite.file import Link
-    from pulse.store.sqlite.members import Seen
+    from pulse.store.sql.configs import Standing
+    from pulse.store.sql.here import Here
+    from pulse.store.sql.link import Link
+    from pulse.store.sql.members import Seen
     from pulse.store.watch import Watch
     from pulse.task import Definition
 

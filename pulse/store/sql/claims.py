@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from pulse.planner import Cursor, due_at, plan
 from pulse.run import Claim, Outcome, Run, run_id
 from pulse.store.base import Unplanned
 from pulse.store.decide import passed_run, plan_resumed, waiting_run
-from pulse.store.sqlite.records import insert_runs, read_run, trim_history
-from pulse.store.sqlite.unheld import (
-    among,
-    close_runs,
-    merged,
-    read_unheld,
-    still_unheld,
-    take_runs,
-)
+from pulse.store.sql.link import Update
+from pulse.store.sql.records import insert_runs, read_runs, trim_history
+from pulse.store.sql.unheld import close_runs, sift_unheld, still_unheld, take_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.planner import Plan
-    from pulse.store.base import Member
-    from pulse.store.sqlite.file import Cell, Link
-    from pulse.store.sqlite.unheld import Found, Spot
+    from pulse.store.sql.here import Here
+    from pulse.store.sql.link import Cell, Link, Look
+    from pulse.store.sql.unheld import Found, Spot
     from pulse.task import Definition
 
-_DUE = (
+DUE = (
     "SELECT due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
     " skip_id,"
     " (SELECT count(*) FROM @runs r"
@@ -37,23 +32,17 @@ _DUE = (
     " FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
     " AND due_at IS NOT NULL ORDER BY due_at, key"
 )
-_VERSIONS = "SELECT key, version, due_at FROM @tasks WHERE key IN ({})"
-_EXISTING = "SELECT id, 1 FROM @runs WHERE id IN ({})"
-_MOVE = (
-    "UPDATE @tasks SET next_fire = ?, due_at = ?, floor = ?, skip_id = ?, resumed_at = NULL,"
-    " version = version + 1 WHERE key = ?"
+_VERSIONS = (
+    "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE SKIP LOCKED"
 )
-_FOLD = "UPDATE @runs SET count = count + ? WHERE id = ?"
-
-
-class Here(NamedTuple):
-    """Who calls, and what with."""
-
-    member: Member
-    space: str
-    definitions: Mapping[str, Definition]
-    places: frozenset[str]
-    keep_runs: int
+_EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
+_MOVE = Update(
+    "@tasks",
+    sets=("next_fire", "due_at", "floor", "skip_id"),
+    keys=("key",),
+    also="resumed_at = NULL, version = version + 1",
+)
+_FOLD = Update("@runs", sets=("count",), keys=("id",))
 
 
 class Intent(NamedTuple):
@@ -61,6 +50,7 @@ class Intent(NamedTuple):
 
     key: int
     version: int
+    due: Instant
     definition: Definition
     place: str
     skip_id: str | None
@@ -75,6 +65,7 @@ class Intent(NamedTuple):
 class Reading(NamedTuple):
     """What one look found to do, and when there is more."""
 
+    now: Instant
     intents: Sequence[Intent]
     unheld: Found
     wake_at: Instant | None
@@ -102,25 +93,25 @@ class Won(NamedTuple):
     wake_at: Instant | None
 
 
-def read_due(link: Link, here: Here, *, now: Instant, limit: int) -> Reading:
+def plan_due(here: Here, look: Look, limit: int) -> Reading:
     """Return what is due and what the planner says, opening at most *limit* runs."""
-    unheld = read_unheld(link, here, now=now, limit=limit)
+    now = look.now
+    unheld = sift_unheld(here, look.unheld, now=now, limit=limit)
     intents: list[Intent] = []
     unplanned: list[Unplanned] = []
     room = limit - len(unheld.taken)
-    for row in _own_rows(link, here):
+    for row in _own_rows(here, look.due):
         intent = _plan_row(here, row, now, unheld, unplanned)
         if row[0] > now or (room <= 0 and intent is not None):
-            return Reading(intents, unheld, earliest(row[0], unheld.wake_at), unplanned)
+            return Reading(now, intents, unheld, earliest(row[0], unheld.wake_at), unplanned)
         if intent is not None:
             intents.append(intent)
             room -= intent.opens_held()
-    return Reading(intents, unheld, unheld.wake_at, unplanned)
+    return Reading(now, intents, unheld, unheld.wake_at, unplanned)
 
 
-def _own_rows(link: Link, here: Here) -> Iterator[tuple[Any, ...]]:
-    found = [link.run(_DUE, (place,)) for place in here.places]
-    for row in merged(found, itemgetter(0, 1)):
+def _own_rows(here: Here, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
         definition = here.definitions.get(row[2])
         if definition is not None and definition.digest == row[4]:
             yield row
@@ -141,7 +132,7 @@ def _plan_row(
         return None
     if decided is None:
         return None
-    return Intent(key, version, definition, place, skip_id, running, decided)
+    return Intent(key, version, due, definition, place, skip_id, running, decided)
 
 
 def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
@@ -152,7 +143,7 @@ def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
 
 
 def write_claims(
-    link: Link, here: Here, reading: Reading, *, now: Instant, boot: Span, wary: bool = False
+    link: Link, here: Here, reading: Reading, *, boot: Span, wary: bool = False
 ) -> Won:
     """Open what nobody else has taken since the reading.
 
@@ -160,19 +151,21 @@ def write_claims(
         link: the connection, inside a write.
         here: who claims.
         reading: what was due, and the plans.
-        now: the store's clock when it was read.
         boot: the boot clock when the attempt began.
         wary: whether to look for runs that exist although their row's cursor says otherwise.
 
     """
-    unheld = still_unheld(link, here, reading.unheld)
-    intents, instants = _unmoved(link, reading.intents, unheld.lost)
+    now = reading.now
+    rows_now = _lock_rows(link, reading)
+    unheld = still_unheld(link, here, reading.unheld, rows_now)
+    intents, instants = _unmoved(reading.intents, rows_now, unheld.lost)
+    skips = read_runs(link, [one.skip_id for one in intents if one.skip_id and one.plan.skipped])
     opened: list[Run] = []
     passed: list[Run] = []
     rows: list[Run] = []
     moves: list[tuple[Cell, ...]] = []
     for intent in intents:
-        skip_id = _record(link, here, intent, rows=rows, passed=passed)
+        skip_id = _record(here, intent, skips, rows=rows, passed=passed)
         run = _opened(here, intent, now)
         if run is not None:
             skip_id = None
@@ -182,9 +175,10 @@ def write_claims(
         cursor = intent.plan.cursor
         moves.append((cursor.next_fire, due_at(cursor), cursor.floor, skip_id, intent.key))
         instants.append(_next_work(intent, now))
-    link.run_many(_MOVE, moves)
+    link.change(_MOVE, moves)
+    link.change(_FOLD, [(run.count, run.id) for run in skips.values()])
     if wary:
-        existing = {run_id for run_id, _ in among(link, _EXISTING, [run.id for run in rows])}
+        existing = {run_id for (run_id,) in link.among(_EXISTING, [run.id for run in rows])}
         rows = [run for run in rows if run.id not in existing]
         opened = [run for run in opened if run.id not in existing]
     insert_runs(link, rows, now=now, lease_us=here.member.lease_us, mark=boot)
@@ -214,21 +208,25 @@ def _next_work(intent: Intent, now: Instant) -> Instant | None:
     return None if waits else due
 
 
+def _lock_rows(link: Link, reading: Reading) -> dict[int, tuple[int, Instant | None]]:
+    """Keep others from claiming; return version and instant of rows that nobody else claims."""
+    keys = {one.key for one in reading.intents} | set(reading.unheld.keys.values())
+    return {key: (version, due) for key, version, due in link.among(_VERSIONS, sorted(keys))}
+
+
 def _unmoved(
-    link: Link, intents: Sequence[Intent], lost: frozenset[Spot]
+    intents: Sequence[Intent],
+    found: Mapping[int, tuple[int, Instant | None]],
+    lost: frozenset[Spot],
 ) -> tuple[list[Intent], list[Instant | None]]:
     """Return the intents whose rows stand as they were read, and when the others are due.
 
     A plan that counted on a retry to be given up falls with it: somebody has taken it since.
     """
-    found = {
-        key: (version, due)
-        for key, version, due in among(link, _VERSIONS, [one.key for one in intents])
-    }
     kept: list[Intent] = []
     moved: list[Instant | None] = []
     for one in intents:
-        version, due = found.get(one.key, (None, None))
+        version, due = found.get(one.key, (None, one.due))
         if version == one.version and (one.definition.name, one.place) not in lost:
             kept.append(one)
         else:
@@ -256,9 +254,12 @@ def _opened(here: Here, intent: Intent, now: Instant) -> Run | None:
 
 
 def _record(
-    link: Link, here: Here, intent: Intent, *, rows: list[Run], passed: list[Run]
+    here: Here, intent: Intent, skips: dict[str, Run], *, rows: list[Run], passed: list[Run]
 ) -> str | None:
-    """Write down what is missed and skipped; return the skip that a next one may fold into."""
+    """Write down what is missed and skipped; return the skip that a next one may fold into.
+
+    One that is folded goes on in *skips*, which are the runs that may be folded into.
+    """
     decided, task, place = intent.plan, intent.definition.name, intent.place
     skip_id = intent.skip_id
     if decided.missed is not None:
@@ -269,7 +270,7 @@ def _record(
         rows.append(missed)
         passed.append(missed)
     if decided.skipped is not None:
-        folded = None if skip_id is None else _fold(link, skip_id, decided.skipped.count)
+        folded = None if skip_id is None else _fold(skips, skip_id, decided.skipped.count)
         skipped = folded or passed_run(
             here.space, task, place=place, passed=decided.skipped, outcome=Outcome.SKIPPED
         )
@@ -280,9 +281,12 @@ def _record(
     return skip_id
 
 
-def _fold(link: Link, skip_id: str, count: int) -> Run | None:
-    link.run(_FOLD, (count, skip_id))
-    return read_run(link, skip_id)
+def _fold(skips: dict[str, Run], skip_id: str, count: int) -> Run | None:
+    run = skips.get(skip_id)
+    if run is None:
+        return None
+    skips[skip_id] = msgspec.structs.replace(run, count=run.count + count)
+    return skips[skip_id]
 
 
 def claims_of(here: Here, runs: Iterable[Run], good_until: Span) -> list[Claim]:

@@ -12,30 +12,31 @@ from pulse.policy import OnAbandoned, Scope
 from pulse.run import Outcome, Trigger
 from pulse.store.base import Synced, TaskState
 from pulse.store.decide import UNWANTED, place_of, unheld_run
-from pulse.store.sqlite.records import insert_runs
+from pulse.store.sql.link import Insert, Update
+from pulse.store.sql.records import insert_runs, lock_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pulse.clock import Instant
     from pulse.run import Run
-    from pulse.store.sqlite.claims import Here
-    from pulse.store.sqlite.configs import Standing
-    from pulse.store.sqlite.file import Cell, Link
+    from pulse.store.sql.configs import Standing
+    from pulse.store.sql.here import Here
+    from pulse.store.sql.link import Cell, Link
     from pulse.task import Definition
 
 _ROWS = (
     "SELECT key, task, place, scope, digest, schedule, anchor, next_fire, floor, archived_at"
     " FROM @tasks"
 )
-_ADD = (
-    "INSERT INTO @tasks (task, place, scope, source, digest, schedule, room, rerun, anchor,"
-    " next_fire, due_at, floor, paused) VALUES (?, ?, ?, 'config', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_CHANGE = (
-    "UPDATE @tasks SET scope = ?, source = 'config', digest = ?, schedule = ?, room = ?,"
-    " rerun = ?, anchor = ?, next_fire = ?, due_at = ?, floor = ?, archived_at = NULL,"
-    " version = version + 1 WHERE key = ?"
+_DEFINED = ("scope", "source", "digest", "schedule", "room", "rerun")
+_CURSOR = ("anchor", "next_fire", "due_at", "floor")
+_ADD = Insert("@tasks", ("task", "place", *_DEFINED, *_CURSOR, "paused"))
+_CHANGE = Update(
+    "@tasks",
+    sets=(*_DEFINED, *_CURSOR),
+    keys=("key",),
+    also="archived_at = NULL, version = version + 1",
 )
 _STATES = (
     "SELECT task, place, source, digest, paused, anchor, next_fire, floor FROM @tasks"
@@ -48,9 +49,10 @@ _PAUSE = (
 )
 _NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL"
 _PLACES = "SELECT key, place, room FROM @tasks WHERE task = ? AND archived_at IS NULL"
+_LOCK_PLACES = _PLACES + " ORDER BY key FOR UPDATE"
 _RUNNING = "SELECT count(*) FROM @runs WHERE task = ? AND place = ? AND outcome IS NULL"
 _TOUCH = "UPDATE @tasks SET version = version + 1, skip_id = NULL WHERE key = ?"
-_ARCHIVE = "UPDATE @tasks SET archived_at = ?, version = version + 1 WHERE key = ?"
+_ARCHIVE = Update("@tasks", sets=("archived_at",), keys=("key",), also="version = version + 1")
 _END_UNHELD = (
     f"UPDATE @runs SET outcome = '{Outcome.ABANDONED.value}', message = ?, retry_at = NULL"  # noqa: S608 - a constant
     " WHERE outcome IS NULL AND holder = ''"
@@ -117,24 +119,24 @@ def stands(standing: Standing, row: Row, definition: Definition) -> bool:
 def add_rows(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
     """Add rows for tasks that are seen for the first time, with their start-up runs."""
     paused = {task for (task,) in link.run("SELECT task FROM @paused")}
-    link.run_many(_ADD, (_new_cells(here, one, now, one.name in paused) for one in added))
+    link.add(_ADD, [_new_cells(here, one, now, one.name in paused) for one in added])
     _add_startup_runs(link, here, added, now)
 
 
-def _new_cells(here: Here, one: Definition, now: Instant, paused: bool) -> tuple[Cell, ...]:  # noqa: FBT001 - a cell
+def _new_cells(here: Here, one: Definition, now: Instant, paused: int) -> tuple[Cell, ...]:
     cursor = first_cursor(one, now)
     return (
         one.name,
         place_of(one.scope, here.member),
         *_definition_cells(one),
         *_cursor_cells(cursor),
-        paused,
+        int(paused),
     )
 
 
 def _definition_cells(one: Definition) -> tuple[Cell, ...]:
-    rerun = one.on_abandoned is OnAbandoned.RERUN
-    return (one.scope.value, one.digest, _schedule(one), one.room, rerun)
+    rerun = int(one.on_abandoned is OnAbandoned.RERUN)
+    return (one.scope.value, "config", one.digest, _schedule(one), one.room, rerun)
 
 
 def _schedule(one: Definition) -> str:
@@ -154,7 +156,9 @@ def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: 
 
 def change_rows(link: Link, changed: Iterable[tuple[Row, Definition]], now: Instant) -> None:
     """Give rows other definitions; a cursor moves only where the schedule is another."""
-    link.run_many(_CHANGE, (_changed_cells(row, one, now) for row, one in changed))
+    pairs = list(changed)
+    lock_tasks(link, [row.key for row, _ in pairs])
+    link.change(_CHANGE, [_changed_cells(row, one, now) for row, one in pairs])
 
 
 def _changed_cells(row: Row, one: Definition, now: Instant) -> tuple[Cell, ...]:
@@ -173,7 +177,8 @@ def _return_rows(
 ) -> None:
     """Bring archived tasks back as new ones, but for the floor: no tick runs twice."""
     pairs = list(returned)
-    link.run_many(
+    lock_tasks(link, [row.key for row, _ in pairs])
+    link.change(
         _CHANGE,
         [
             (
@@ -194,7 +199,9 @@ def pause_rows(link: Link, name: str, *, paused: bool, now: Instant) -> None:
         link.run("INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING", (name,))
     else:
         link.run("DELETE FROM @paused WHERE task = ?", (name,))
-    link.run(_PAUSE, (paused, None if paused else now, name, paused))
+    list(link.run(_LOCK_PLACES, (name,)))
+    flag = int(paused)
+    link.run(_PAUSE, (flag, None if paused else now, name, flag))
 
 
 def trigger_run(
@@ -202,9 +209,10 @@ def trigger_run(
 ) -> Run | None:
     """Open an unheld manual run, in a place of this process where there is one."""
     refuse_unknown(link, name)
-    found = sorted(link.run(_PLACES, (name,)), key=lambda row: (row[1] not in here.places, row[1]))
-    key, place, room = found[0]
-    if link.run(_RUNNING, (name, place)).fetchone()[0] >= room:
+    found = list(link.run(_LOCK_PLACES, (name,)))
+    key, place, room = min(found, key=lambda row: (row[1] not in here.places, row[1]))
+    ((running,),) = link.run(_RUNNING, (name, place))
+    if running >= room:
         return None
     run = unheld_run(name, place=place, trigger=Trigger.MANUAL, now=now, body=body)
     insert_runs(link, [run], now=now, lease_us=0, mark=0)
@@ -242,8 +250,10 @@ def _state(cells: tuple[Any, ...], running: dict[tuple[str, str], int]) -> TaskS
 
 def archive_rows(link: Link, rows: Iterable[Row], now: Instant) -> None:
     """Put rows away that nobody wants; their floors stay, their waiting runs end."""
-    for row in rows:
-        link.run(_ARCHIVE, (now, row.key))
+    gone = list(rows)
+    lock_tasks(link, [row.key for row in gone])
+    link.change(_ARCHIVE, [(now, row.key) for row in gone])
+    for row in gone:
         link.run(_END_UNHELD + " AND task = ? AND place = ?", (UNWANTED, row.task, row.place))
 
 
