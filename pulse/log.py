@@ -56,6 +56,7 @@ def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     bus.subscribe(events.SchedulerStarted, scheduler_started)
     bus.subscribe(events.SchedulerStopped, scheduler_stopped)
     bus.subscribe(events.ConfigsDiffer, configs_differ)
+    bus.subscribe(events.TasksTaken, tasks_taken)
     bus.subscribe(events.Notice, notice)
 
 
@@ -218,6 +219,13 @@ def configs_differ(event: events.ConfigsDiffer) -> None:
         _log.info("newer definitions stand, so this process leaves these tasks alone: %s", names)
     else:
         _log.info("all definitions of this process stand again")
+
+
+def tasks_taken(event: events.TasksTaken) -> None:
+    """WARNING: what somebody has added is no more."""
+    names = ", ".join(map(_harmless, event.tasks))
+    text = "the configuration declares tasks that were added at run time, and stands"
+    _say(logging.WARNING, f"{text}: {names}", {"pulse_tasks": event.tasks})
 
 
 def notice(event: events.Notice) -> None:

@@ -59,6 +59,15 @@ def test_a_view_in_a_child_triggers_what_its_parent_takes(
     assert (claim.run.id, claim.run.body) == (run.id, b"all")
 
 
+def test_a_view_in_a_child_adds_and_removes(handle: Handle, parent: SqliteStore) -> None:
+    """The parent sees both."""
+    handle.add("report", Task(action="/report", interval=60))
+    seen = [task.name for task in parent.tasks()]
+    handle.remove("report")
+    assert seen == ["cleanup", "report"]
+    assert [task.name for task in parent.tasks()] == ["cleanup"]
+
+
 def test_a_view_in_a_child_pauses_and_resumes(handle: Handle, parent: SqliteStore) -> None:
     """The parent sees both."""
     seen = []

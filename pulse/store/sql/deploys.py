@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.policy import Scope
-from pulse.store.decide import place_of
 from pulse.store.sql.configs import read_standing
 from pulse.store.sql.members import SILENT_LEASES
-from pulse.store.sql.tasks import Row, archive_rows, change_rows, read_rows, stands
+from pulse.store.sql.tasks import Row, archive_rows, change_rows, mine, read_declared, stands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pulse.clock import Instant, Span
     from pulse.store.sql.configs import Standing
@@ -49,19 +48,18 @@ class Deploys:
         fleet = frozenset((one.config, one.member.host) for one in live)
         if fleet != self._fleet:
             standing = read_standing(link, [(one.config, one.member) for one in live])
-            self._judge(here, standing, list(read_rows(link)))
+            self._judge(here, standing, read_declared(link))
             self._fleet = fleet
         span = SILENT_LEASES * here.member.lease_us
         over = self._watch.look(dict.fromkeys(self._unwanted, (0, span)), boot)
         self._over = [self._unwanted[key] for key in sorted(over)]
 
-    def _judge(self, here: Here, standing: Standing, rows: Iterable[Row]) -> None:
-        present = [row for row in rows if row.archived_at is None]
+    def _judge(self, here: Here, standing: Standing, present: Sequence[Row]) -> None:
         self._unwanted = {row.key: row for row in present if _is_unwanted(standing, row)}
         differing = [
             (row, definition)
             for row in present
-            if (definition := _mine(here, row)) is not None and definition.digest != row.digest
+            if (definition := mine(here, row)) is not None and definition.digest != row.digest
         ]
         self._takeovers = [pair for pair in differing if stands(standing, *pair)]
         taken = {row.task for row, _ in self._takeovers}
@@ -75,7 +73,7 @@ class Deploys:
         """Write what the last look found; return the names of archived tasks."""
         if not self.has_work():
             return ()
-        current = {row.key: row for row in read_rows(link) if row.archived_at is None}
+        current = {row.key: row for row in read_declared(link)}
         changed = [
             (current[row.key], definition)
             for row, definition in self._takeovers
@@ -86,13 +84,6 @@ class Deploys:
         archive_rows(link, over, now)
         self._fleet = None
         return tuple(sorted({row.task for row in over}))
-
-
-def _mine(here: Here, row: Row) -> Definition | None:
-    definition = here.definitions.get(row.task)
-    if definition is None or place_of(definition.scope, here.member) != row.place:
-        return None
-    return definition
 
 
 def _is_unwanted(standing: Standing, row: Row) -> bool:

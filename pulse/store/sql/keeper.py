@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
+from pulse.addition import remembering
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed
@@ -37,16 +38,19 @@ from pulse.store.sql.records import (
     trim_old,
 )
 from pulse.store.sql.tasks import (
+    add_task,
     forget_archived,
     pause_rows,
     read_states,
+    remove_task,
     sync_rows,
     trigger_run,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
+    from pulse.addition import Addition
     from pulse.clock import Clock, Span
     from pulse.run import Claim, Ending, Finished, Run
     from pulse.store.base import Member, Reach, Synced, TaskState
@@ -100,6 +104,7 @@ class SqlStore:
         self._keep_for = keep_for_us
         self._key: tuple[int, str, str] | None = None
         self._visits = False
+        self._recall = remembering()
         self._opened = self._all_opened if opened is None else opened
 
     # Taking part -------------------------------------------------------------------------
@@ -133,7 +138,7 @@ class SqlStore:
     def _begin(self, member: Member) -> None:
         self._config = UNKNOWN
         places = frozenset(place_of(scope, member) for scope in Scope) if self._visits else ()
-        self._here = Here(member, self._space, {}, frozenset(places), self._keep_runs)
+        self._here = self._make_here(member, {}, places)
         self._watches = Watches(member.lease_us)
         self._deploys = Deploys(self._watches.unwanted)
         self._seen_at = self._clock.boot()
@@ -194,8 +199,20 @@ class SqlStore:
 
     def _holding(self, definitions: Mapping[str, Definition]) -> Here:
         member = self._here.member
-        places = frozenset(place_of(one.scope, member) for one in definitions.values())
-        return Here(member, self._space, definitions, places, self._keep_runs)
+        places = {place_of(one.scope, member) for one in definitions.values()}
+        return self._make_here(member, definitions, places | {place_of(Scope.FLEET, member)})
+
+    def _make_here(
+        self, member: Member, definitions: Mapping[str, Definition], places: Iterable[str]
+    ) -> Here:
+        return Here(
+            member=member,
+            space=self._space,
+            definitions=definitions,
+            recall=self._recall,
+            places=frozenset(places),
+            keep_runs=self._keep_runs,
+        )
 
     def _sync(self, link: Link, here: Here, config: Config) -> Synced:
         wall, boot = link.now(), self._clock.boot()
@@ -204,6 +221,18 @@ class SqlStore:
         live = read_live(link, here.member, wall=wall, boot=boot)
         standing = read_standing(link, [(one.config, one.member) for one in live])
         return sync_rows(link, here, standing, wall)
+
+    def add(self, addition: Addition, *, replace: bool = False) -> None:
+        """Keep a task of the fleet that every process may run, until it is removed."""
+        here = self._here_now()
+        self._call(
+            How.ALONE,
+            lambda link: add_task(link, here, addition, replace=replace, now=link.now()),
+        )
+
+    def remove(self, name: str) -> None:
+        """Put a task away that was added; what waits ends, what is held goes on."""
+        self._call(How.ALONE, lambda link: remove_task(link, name, link.now()))
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task, in all its places; what passed while paused is missed."""
@@ -223,7 +252,7 @@ class SqlStore:
         if limit <= 0 or not reading.is_work():
             return Claimed((), (), now, reading.wake_at, reading.unplanned)
         won = self._claim(here, reading, boot)
-        claims = claims_of(here, won.runs, boot + here.member.lease_us)
+        claims = claims_of(reading, won.runs, boot + here.member.lease_us)
         return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
     def _plan(self, link: Link, here: Here, limit: int) -> Reading:

@@ -20,7 +20,13 @@ from pulse.store.sql.claims import DUE
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
 from pulse.store.sqlite.link import SqliteLink, Texts
-from pulse.store.sqlite.schema import make_tables, prefix_of, read_version, refuse_other_version
+from pulse.store.sqlite.schema import (
+    is_current,
+    make_tables,
+    prefix_of,
+    read_version,
+    refuse_other_version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Span
     from pulse.store.sql.here import Here
-    from pulse.store.sql.link import Link
+    from pulse.store.sql.link import Answer, Link
     from pulse.store.sqlite.link import Identity
 
 T = TypeVar("T")
@@ -72,7 +78,7 @@ class SqliteFile:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         self._pid = os.getpid()
         version = self.call(How.READ, lambda link: read_version(link, self._prefix))
-        if version is None:
+        if not is_current(version):
             self.call(How.WRITE, lambda link: make_tables(link, self._prefix))
             version = self.call(How.READ, lambda link: read_version(link, self._prefix))
         refuse_other_version(self.path, version)
@@ -173,7 +179,7 @@ class SqliteFile:
         return SqliteLink(raw, self._texts, self._clock, origin=origin)
 
 
-def _merged(found: Sequence[sqlite3.Cursor], columns: tuple[int, int]) -> Iterable[tuple[Any, ...]]:
+def _merged(found: Sequence[Answer], columns: tuple[int, int]) -> Iterable[tuple[Any, ...]]:
     """Return the rows of several sorted answers as one sorted answer."""
     return found[0] if len(found) == 1 else heapq.merge(*found, key=itemgetter(*columns))
 
