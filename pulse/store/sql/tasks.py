@@ -129,7 +129,7 @@ def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synce
         added=tuple(name for name in here.definitions if name in new),
         changed=tuple(one.name for _, one in changed),
         superseded=tuple(superseded),
-        taken=tuple(sorted(row.task for row in taken)),
+        taken=tuple(name for name in here.definitions if name in {row.task for row in taken}),
     )
 
 
@@ -230,9 +230,9 @@ def _return_rows(
     _add_startup_runs(link, here, [one for _, one in returned], now)
 
 
-def add_task(link: Link, here: Here, addition: Addition, *, replace: bool, now: Instant) -> None:
+def add_task(link: Link, here: Here, addition: Addition, *, replace: bool) -> None:
     """Add a task at run time, or put it in the place of another one."""
-    one, words = addition.definition, addition.words
+    one, words, now = addition.definition, addition.words, link.now()
     rows = _rows_named(link, [one.name])
     sources = {row.source for row in rows if row.archived_at is None}
     check_addition(one.name, min(sources, default=None), replace=replace)
@@ -245,13 +245,13 @@ def add_task(link: Link, here: Here, addition: Addition, *, replace: bool, now: 
         _return_rows(link, here, [(row, one)], now, words=words)
 
 
-def remove_task(link: Link, name: str, now: Instant) -> None:
+def remove_task(link: Link, name: str) -> None:
     """Put a task away that was added at run time; its pause goes with it."""
     refuse_unknown(link, name)
     rows = [row for row in _rows_named(link, [name]) if row.archived_at is None]
     for row in rows:
         check_removal(name, row.source)
-    archive_rows(link, rows, now, reason=REMOVED)
+    archive_rows(link, rows, link.now(), reason=REMOVED)
     link.run(_UNPAUSE, (name,))
     link.run(_RESUME, (name,))
 
