@@ -87,8 +87,7 @@ def test_a_store_that_is_away_at_the_start_is_joined_when_it_comes(
         assert server.log_text().count(told) == 3
 
 
-@pytest.mark.parametrize("worker_class", CLASSES)
-def test_a_store_that_is_lost_and_back_costs_ticks_alone(tmp_path: Path, worker_class: str) -> None:
+def test_a_store_that_is_lost_and_back_costs_ticks_alone(tmp_path: Path) -> None:
     """The site serves throughout, and soon after the return ticks go on, each once."""
     site = Site(tmp_path, "gevent")
     with site.serving() as server:
