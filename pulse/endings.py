@@ -12,13 +12,15 @@ from pulse.errors import StoreUnavailableError
 from pulse.run import Ending, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pulse.run import Claim, Finished
 
     Finish = Callable[[Sequence[Ending]], Sequence[Finished]]
 
 LAST_TRIES = 3
+
+_INTERRUPTED = Outcome.INTERRUPTED
 
 
 class Endings:
@@ -31,29 +33,29 @@ class Endings:
     Attributes:
         interrupted: how many runs were interrupted so far.
         waiting: the ends that are not recorded yet; any thread may add to them.
+        take: notes an end, to be recorded with those that come at the same time.
 
     """
 
-    __slots__ = ("_bus", "_finish", "_held", "interrupted", "waiting")
+    __slots__ = ("_bus", "_finish", "_held", "interrupted", "take", "waiting")
 
     def __init__(self, finish: Finish, bus: events.Bus) -> None:
         self._finish = finish
         self._bus = bus
         self._held: dict[str, Claim] = {}
         self.waiting: deque[Ending] = deque()
+        self.take: Callable[[Ending], None] = self.waiting.append
         self.interrupted: int = 0
 
-    def hold(self, claim: Claim) -> None:
-        """Note that this process has won *claim*."""
-        self._held[claim.run.id] = claim
+    def hold(self, claims: Iterable[Claim]) -> None:
+        """Note that this process has won *claims*."""
+        held = self._held
+        for claim in claims:
+            held[claim.run.id] = claim
 
     def held(self) -> Sequence[Claim]:
         """Return the claims whose leases have to be renewed."""
         return list(self._held.values())
-
-    def take(self, ending: Ending) -> None:
-        """Note an end, to be recorded with those that come at the same time."""
-        self.waiting.append(ending)
 
     def record(self) -> None:
         """Record what has ended.
@@ -110,7 +112,7 @@ class Endings:
             del self._held[claim.run.id]
 
     def _tell(self, ending: Ending, became: Finished) -> None:
-        if ending.result.outcome is Outcome.INTERRUPTED:
+        if ending.result.outcome is _INTERRUPTED:
             self.interrupted += 1
         if became.retry_at is not None:
             self._bus.emit(events.RunRetrying(ending.claim, ending.result, became.retry_at))

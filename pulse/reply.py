@@ -22,6 +22,9 @@ LONGEST = 1_048_576
 """How many bytes of a body are taken before it is cut."""
 
 
+_USUAL = "200 OK"  # spares most calls a look at its digits
+
+
 class AppProtocolError(PulseError):
     """The app broke a rule of PEP 3333; the message says which."""
 
@@ -47,17 +50,14 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     cut: bool = False
 
 
-class Reception:
+class Reception(msgspec.Struct, eq=False):
     """Takes one answer: the app calls `start_response` and `write`, the dispatcher the rest."""
 
-    __slots__ = ("_body", "_headers", "_line", "_size", "_status")
-
-    def __init__(self) -> None:
-        self._status = 0
-        self._line = ""
-        self._headers: Headers = ()
-        self._body = b""
-        self._size = 0
+    _status: int = 0
+    _line: str = ""
+    _headers: Headers = ()
+    _body: bytes = b""
+    _size: int = 0
 
     def start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
@@ -71,7 +71,7 @@ class Reception:
                 raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # this frame is in the traceback: it must not hold it
-        self._status = _number(status)
+        self._status = 200 if status == _USUAL else _number(status)
         self._line = status
         self._headers = headers
         return self.write

@@ -1,4 +1,4 @@
-"""One claim through its steps: begin, perform, settle; whatever the app does becomes a result."""
+"""One claim on its way: checked, called, settled; whatever the app does becomes a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pulse.run import Outcome, Result
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pulse.clock import Clock, Instant, Span
+    from pulse.clock import Clock, Span
     from pulse.dispatch import Caller
     from pulse.reply import Reply
     from pulse.run import Claim
@@ -26,13 +26,6 @@ LONGEST_TRACEBACK = 8_192
 
 _FRAMES = 40
 _OWN = frozenset({__name__, "pulse.dispatch", "pulse.reply"})
-
-
-class Begun(msgspec.Struct, frozen=True, gc=False):
-    """When a call began: on the wall, and on the boot clock."""
-
-    started_at: Instant
-    boot: Span
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -58,31 +51,23 @@ class Runner:
 
         A claim whose lease has ended is not dispatched: its result is `abandoned`.
         """
-        begun = self.begin(claim)
-        if begun is None:
-            return Result(Outcome.ABANDONED, self._clock.wall(), 0, None, _LEASE_OVER)
-        settled = self.dispatch(claim)
-        took = self._clock.boot() - begun.boot
-        if took >= claim.definition.timeout_us:
-            settled = overran(settled, took, claim.definition.timeout_us)
-        result = Result(settled.outcome, begun.started_at, took, settled.status, settled.message)
-        if settled.retry_after is None:
-            return result
-        after = read_retry_after(settled.retry_after, self._clock.wall())
-        return msgspec.structs.replace(result, retry_after_us=after)
-
-    def begin(self, claim: Claim) -> Begun | None:
-        """Return when the call begins; None when the claim may not be trusted any more."""
-        boot = self._clock.boot()
-        return Begun(self._clock.wall(), boot) if boot < claim.good_until else None
-
-    def dispatch(self, claim: Claim) -> Settled:
-        """Call the app, and settle what it answered or raised."""
+        clock = self._clock
+        begun, started_at = clock.boot(), clock.wall()
+        if begun >= claim.good_until:
+            return Result(Outcome.ABANDONED, started_at, 0, None, _LEASE_OVER)
         try:
-            return settle(self._dispatcher.call(claim))
+            settled = settle(self._dispatcher.call(claim))
         # The app may raise anything, a view's SystemExit too: each is an end of this run alone.
         except BaseException as error:  # noqa: BLE001 - the reason is above
-            return settle_error(error, claim)
+            settled = settle_error(error, claim)
+        took = clock.boot() - begun
+        if took >= claim.definition.timeout_us:
+            settled = overran(settled, took, claim.definition.timeout_us)
+        result = Result(settled.outcome, started_at, took, settled.status, settled.message)
+        if settled.retry_after is None:
+            return result
+        after = read_retry_after(settled.retry_after, clock.wall())
+        return msgspec.structs.replace(result, retry_after_us=after)
 
 
 def settle(reply: Reply) -> Settled:

@@ -279,8 +279,7 @@ class Scheduler:
         if limit <= 0:
             return self._longest_sleep()
         claimed = self.call(self.store.claim_due, limit)
-        for claim in claimed.claims:
-            self._hand_on(claim)
+        self._hand_on(claimed.claims)
         for run in claimed.passed:
             self._telling.passed(run)
         for run in claimed.given_up:
@@ -289,11 +288,13 @@ class Scheduler:
             self._telling.unplanned(task, error)
         return self._pause(claimed)
 
-    def _hand_on(self, claim: Claim) -> None:
-        self._endings.hold(claim)
-        if self._bus.heard(events.RunClaimed):
-            self._bus.emit(events.RunClaimed(claim))
-        self._engine.submit(claim)
+    def _hand_on(self, claims: Sequence[Claim]) -> None:
+        self._endings.hold(claims)
+        heard, submit = self._bus.heard(events.RunClaimed), self._engine.submit
+        for claim in claims:
+            if heard:
+                self._bus.emit(events.RunClaimed(claim))
+            submit(claim)
 
     def _pause(self, claimed: Claimed) -> Span:
         won = bool(claimed.claims or claimed.passed)

@@ -26,32 +26,32 @@ _LEFT_BEHIND_PER_SLOT: Final = 2
 _ENDED_BY_ITSELF: Final = frozenset((Outcome.SUCCEEDED, Outcome.FAILED))
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """A claim on its way through a slot.
 
     Attributes:
         claim: what is run.
         since: the boot clock from which its time counts: its submission, then its begin.
-        deadline: the boot clock when its timeout is over.
         watch_at: the boot clock when the engine should look at it next; not before it has begun.
         begun: whether a slot has taken it up.
         stopped: the outcome for which it was interrupted or left behind, None while it was not.
 
     """
 
-    __slots__ = ("begun", "claim", "deadline", "since", "stopped", "watch_at")
+    claim: Claim
+    since: Span
+    watch_at: Span = NEVER
+    begun: bool = False
+    stopped: Outcome | None = None
 
-    def __init__(self, claim: Claim, now: Span) -> None:
-        self.claim: Claim = claim
-        self.since: Span = now
-        self.deadline: Span = now + claim.definition.timeout_us
-        self.watch_at: Span = NEVER
-        self.begun: bool = False
-        self.stopped: Outcome | None = None
+    @property
+    def deadline(self) -> Span:
+        """The boot clock when its timeout is over."""
+        return self.since + self.claim.definition.timeout_us
 
     def judge(self, result: Result, now: Span) -> Result:
         """Return *result*, with the outcome that stands when it was stopped or ended too late."""
-        if self.stopped is None and now <= self.deadline:
+        if self.stopped is None and now - self.since <= self.claim.definition.timeout_us:
             return result
         if result.outcome not in _ENDED_BY_ITSELF:
             return result
@@ -119,8 +119,8 @@ class Roll:
         """
         attempt.begun = True
         attempt.since = now
-        attempt.deadline = attempt.watch_at = now + attempt.claim.definition.timeout_us
-        return self.watch(attempt)
+        attempt.watch_at = watch_at = now + attempt.claim.definition.timeout_us
+        return watch_at < self.next_at and self.watch(attempt)
 
     def watch(self, attempt: Attempt) -> bool:
         """Note when to look at *attempt*; return whether that is before all others."""
@@ -148,7 +148,8 @@ class Roll:
         if attempt not in self.active:
             return False
         self.active.remove(attempt)
-        self.left.discard(attempt)
+        if self.left:
+            self.left.discard(attempt)
         return True
 
     def take_all(self) -> list[Attempt]:

@@ -55,7 +55,7 @@ class GreenletEngine:
         self._started = self._ending = self._pumping = self._awake = False
         self._sleeper: gevent.Greenlet | None = None
         self._waiting: deque[Attempt] = deque()
-        self._seen_at = self._yield_at = 0
+        self._submitted_at = self._seen_at = self._yield_at = 0
         self._carriers: dict[Attempt, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
         self._loop: gevent.Greenlet | None = None
@@ -177,7 +177,9 @@ class GreenletEngine:
 
     def submit(self, claim: Claim) -> None:
         """Hand a claim to an idle greenlet, at the hub's next turn."""
-        attempt = Attempt(claim, self._clock.boot())
+        if not self._pumping:
+            self._submitted_at = self._clock.boot()  # one look for all that the pump finds
+        attempt = Attempt(claim, self._submitted_at)
         if not self._roll.open:
             self._work.report(attempt.cut_off(self._clock))
             return

@@ -7,10 +7,11 @@ schedule for the first and the newest fire time of a day and how many there are,
 only where a day is unlike those before it. What an hour holds of a task is a `Slot`.
 
 The peak of concurrent runs lies in one of the hours. An hour cannot hold more runs than its bound,
-the sum of the room of the tasks that run in it; so hours are looked at by falling bound, and none
-once its bound is not above what was found. Hours whose slots are alike are looked at once. Within
-an hour the ticks are walked. Where that would be too many, looking ends, and the forecast says
-what was found and what the bound of the rest is: the peak is at least the one, at most the other.
+the sum of what the tasks that run in it let go at once; so hours are looked at by falling bound,
+and none once its bound is not above what was found. Hours whose slots are alike are looked at
+once. Within an hour the ticks are walked. Where that would be too many, looking ends, and the
+forecast says what was found and what the bound of the rest is: the peak is at least the one, at
+most the other.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _Look = tuple[object, ...]
 
 
 class Peak(msgspec.Struct, frozen=True, kw_only=True):
-    """The most runs that go on at once; a task counts for at most its room.
+    """The most runs that go on at once; a task counts for at most what it lets go at once.
 
     Attributes:
         at_least: how many runs were found to go on at once.
@@ -72,10 +72,10 @@ def _running(courses: Iterable[Course], at: Instant | None) -> tuple[str, ...]:
 
 
 def _bounds(courses: Iterable[Course]) -> dict[int, int]:
-    """Return how many runs each hour can hold at once: the room of the tasks that run in it."""
+    """Return how many runs each hour can hold at once: what the tasks that run in it let go."""
     bounds: dict[int, int] = {}
     for course in courses:
-        room = course.task.room
+        room = course.task.at_once
         for hour, ticks in _reached(course).items():
             bounds[hour] = bounds.get(hour, 0) + min(room, ticks)
     return bounds
@@ -115,14 +115,14 @@ def _look(courses: Iterable[Course], hour: int) -> tuple[int, Instant | None]:
 
 
 def _steps(course: Course, hour: int) -> Iterator[_Step]:
-    """Give when the number of a task's runs rises or falls, as far as its room lets it."""
+    """Give when the number of a task's runs rises or falls, as far as its policy lets it."""
     since, until = hour * HOUR - course.took_us, (hour + 1) * HOUR
     raw = []
     for fire_time in course.ticks(since, until):
         raw += [(fire_time, 1), (fire_time + course.took_us, -1)]
     running = 0
     for when, step in sorted(raw):
-        before, running = min(running, course.task.room), running + step
-        after = min(running, course.task.room)
+        before, running = min(running, course.task.at_once), running + step
+        after = min(running, course.task.at_once)
         if after != before:
             yield when, after - before

@@ -6,18 +6,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
 from pulse.clock import SECOND
 from pulse.run import Outcome, Trigger, run_id
 from pulse.task import define
 from pulse.testing.clock import NOON
-from pulse.testing.fleet import EVERY, LEASE_S, Fleet, make_task
+from pulse.testing.fleet import EVERY, LEASE_S, Fleet, Process, make_task
 from pulse.testing.store_part import ContractPart
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from pulse.clock import Instant
+    from pulse.run import Claim
     from pulse.schedule.base import Due
 
 
@@ -43,6 +45,16 @@ class BrokenSchedule:
     def spell(self) -> dict[str, str]:
         """Return words that no other schedule has."""
         return {"interval": "broken"}
+
+
+def drain(process: Process) -> list[Claim]:
+    """Claim and end what is due until nothing is left; return the claims."""
+    claims: list[Claim] = []
+    while found := process.claim().claims:
+        for claim in found:
+            process.finish(claim)
+        claims += found
+    return claims
 
 
 class ClaimContract(ContractPart):
@@ -204,6 +216,49 @@ class ClaimContract(ContractPart):
         assert [claim.run.trigger for claim in claimed.claims] == [Trigger.CATCH_UP]
         ((outcome, count),) = [(run.outcome, run.count) for run in claimed.passed]
         assert (outcome, count) == (Outcome.MISSED, 3652 * 86_400 - 1)
+
+    @pytest.mark.parametrize(
+        ("words", "missed"),
+        [
+            ({"misfire": "skip", "grace": 5}, 36_520 * 864 - 1),
+            ({"misfire": "all", "grace": 15}, 36_520 * 864 - 2),
+            ({"overlap": "wait"}, 36_520 * 864 - 1),
+            ({"overlap": "allow"}, 36_520 * 864 - 1),
+            ({"retries": 3}, 36_520 * 864 - 1),
+        ],
+        ids=str,
+    )
+    def test_a_clock_ten_years_ahead_gives_one_catch_up(
+        self, fleet: Fleet, words: dict[str, object], missed: int
+    ) -> None:
+        """Under every policy: one run, one row that counts the others, and the grid goes on."""
+        process = fleet.join({"work": make_task(**words)})
+        fleet.clock.set_wall(NOON + timedelta(days=3652))
+        claimed = process.claim()
+        assert [claim.run.trigger for claim in claimed.claims] == [Trigger.CATCH_UP]
+        assert [(run.outcome, run.count) for run in claimed.passed] == [(Outcome.MISSED, missed)]
+        process.finish(claimed.claims[0])
+        drain(process)
+        fleet.clock.forward(EVERY)
+        assert process.claim_one().run.fire_time == fleet.clock.wall()
+
+    @pytest.mark.parametrize("overlap", ["skip", "wait", "allow"])
+    @pytest.mark.parametrize("misfire", ["latest", "skip", "all"])
+    def test_a_clock_set_back_decides_nothing_anew(
+        self, fleet: Fleet, overlap: str, misfire: str
+    ) -> None:
+        """Under every policy: what was run, missed or skipped stays so."""
+        process = fleet.join({"work": make_task(overlap=overlap, misfire=misfire, grace=15)})
+        fleet.clock.forward(3 * EVERY)
+        claimed = process.claim()
+        process.claim()
+        seen = len(process.store.runs())
+        fleet.clock.set_wall(NOON - timedelta(hours=1))
+        process.claim()
+        process.finish(claimed.claims[0])
+        assert len(process.store.runs()) == seen
+        fleet.clock.set_wall(NOON + timedelta(seconds=4 * EVERY))
+        assert fleet.clock.wall() in [one.run.slot for one in drain(process)]
 
     def test_a_tick_later_than_its_grace_is_missed(self, fleet: Fleet) -> None:
         """Under `misfire = skip` a late tick does not run, and leaves a row."""

@@ -241,4 +241,4 @@ def told(call: Callable[..., None], *words: object, **more: object) -> str:
 
 
 TestTwins = Twins.TestCase
-TestTwins.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTwins.settings = settings(max_examples=60, stateful_step_count=40)

@@ -579,3 +579,31 @@ def test_a_retry_that_nobody_took_is_told_once(retrying: Bench) -> None:
     retrying.forward(60)
     assert [event.run.outcome for event in retrying.seen.of(events.RunGivenUp)] == [Outcome.FAILED]
     assert len(retrying.seen.of(events.RunRetrying)) == 2
+
+
+def test_the_process_that_ends_a_run_begins_the_waiting_one_at_once() -> None:
+    """In the step that records the end, the run that waited for it is claimed."""
+    tasks = {"work": Task(action="work", interval=60, overlap="wait")}
+    bench = Bench(**tasks)
+    engine = HeldEngine(bench.clock)
+    scheduler = Scheduler(bench.plant(tasks, engine))
+    scheduler.open()
+    for _ in range(2):
+        bench.clock.forward(60)
+        scheduler.step()
+    (first,) = engine.held
+    engine.end(first)
+    scheduler.step()
+    assert [claim.run.fire_time - first.run.fire_time for claim in engine.held] == [0, 60 * SECOND]
+
+
+def test_a_waiting_run_does_not_keep_the_loop_awake() -> None:
+    """While the other goes on there is nothing to do."""
+    tasks = {"work": Task(action="work", interval=60, overlap="wait")}
+    bench = Bench(**tasks)
+    scheduler = Scheduler(bench.plant(tasks, HeldEngine(bench.clock)))
+    scheduler.open()
+    for _ in range(2):
+        bench.clock.forward(60)
+        scheduler.step()
+    assert scheduler.step() == LONGEST_SLEEP

@@ -16,7 +16,7 @@ from pulse.schedule.base import Due
 from pulse.schedule.calendar_interval import CalendarInterval
 
 ALL = sorted(available_timezones())
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 DAY = 86_400 * SECOND
 zones = st.sampled_from(ALL)
 counts = st.integers(1, 20)

@@ -101,7 +101,7 @@ def test_a_nickname_is_short_for_an_expression(nickname: str, expression: str) -
     assert Cron(nickname) == Cron(expression)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     fields=every_minute_fields | every_second_fields,
     months=field(1, 12),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wall_clock import (
     AT_ZERO,
@@ -57,7 +57,7 @@ HARD = [
 EXHAUSTIVE = os.environ.get("PULSE_ZONES") == "all"
 ZONES = ALL if EXHAUSTIVE else HARD
 YEARS = range(2000, 2038) if EXHAUSTIVE else range(2006, 2026, 5)
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=40)
 
 
 def numbers(text: str, *found: int) -> Field:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND, instant_of
@@ -20,7 +20,6 @@ def wall(moment: datetime) -> int:
     return instant_of(moment.replace(tzinfo=UTC))
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(ALL), moment=moments)
 def test_a_zone_shows_what_zoneinfo_says(name: str, moment: datetime) -> None:
     """Every offset in three centuries is that of the database."""
@@ -31,7 +30,6 @@ def test_a_zone_shows_what_zoneinfo_says(name: str, moment: datetime) -> None:
     assert shown == wall(aware.astimezone(ZoneInfo(name)).replace(tzinfo=None))
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(ALL), moment=moments)
 def test_a_zone_reaches_a_wall_time_where_zoneinfo_does(name: str, moment: datetime) -> None:
     """A wall time that exists is reached at its first occurrence; one in a gap when it ends."""
