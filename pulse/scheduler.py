@@ -88,6 +88,7 @@ class Scheduler:
         self._renew_every = plant.member.lease_us // 3
         self._renew_at: Span = 0
         self._beat_at: Span = 0
+        self._compare_at: Span = 0
         self._sleep: Span = LONGEST_SLEEP
         self._synced = False
         self._opened = False
@@ -255,6 +256,9 @@ class Scheduler:
         if now >= self._beat_at:
             self._beat_at = now + min(BEAT_EVERY, self._renew_every)
             self._beat()
+        if now >= self._compare_at:
+            self._compare_at = now + self._renew_every
+            self._compare()
 
     def _renew(self) -> None:
         held = self._endings.held()
@@ -271,6 +275,12 @@ class Scheduler:
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
         self._telling.superseded(beat.superseded)
+
+    def _compare(self) -> None:
+        """Tell where processes hold other configurations; a store of one process has no others."""
+        if self.store.reach is not Reach.PROCESS:
+            members = self.call(self.store.members)
+            self._telling.members(members, self._plant.member.digest)
 
     # Claiming ----------------------------------------------------------------------------
 

@@ -9,17 +9,18 @@ from pulse.errors import ConfigError
 from pulse.run import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pulse.clock import Clock, Span
     from pulse.errors import StoreUnavailableError
     from pulse.run import Claim, Run
+    from pulse.store.base import Member
 
 
 class Telling:
     """Emits what happens in the loop: an outage once, an error once until it is another one."""
 
-    __slots__ = ("_bus", "_clock", "_failing", "_lost_at", "_superseded", "_unplanned")
+    __slots__ = ("_bus", "_clock", "_failing", "_lost_at", "_others", "_superseded", "_unplanned")
 
     def __init__(self, bus: events.Bus, clock: Clock) -> None:
         self._bus = bus
@@ -27,6 +28,7 @@ class Telling:
         self._lost_at: Span | None = None
         self._failing = ""
         self._superseded: tuple[str, ...] = ()
+        self._others: tuple[str, ...] = ()
         self._unplanned: dict[str, str] = {}
 
     def passed(self, run: Run) -> None:
@@ -53,6 +55,13 @@ class Telling:
         if tuple(names) != self._superseded:
             self._superseded = tuple(names)
             self._bus.emit(events.ConfigsDiffer(self._superseded))
+
+    def members(self, members: Iterable[Member], digest: str) -> None:
+        """Tell which live processes hold other tasks than *digest* stands for, if others do now."""
+        others = tuple(sorted(one.holder for one in members if one.digest != digest))
+        if others != self._others:
+            self._others = others
+            self._bus.emit(events.MembersDiffer(others))
 
     def lost(self, error: StoreUnavailableError) -> None:
         """Tell that the store does not answer."""

@@ -12,6 +12,7 @@ processes.
 from __future__ import annotations
 
 from pulse.testing.store_claims import ClaimContract
+from pulse.testing.store_deploys import DeployContract
 from pulse.testing.store_fleet import FleetContract
 from pulse.testing.store_history import HistoryContract
 from pulse.testing.store_leases import LeaseContract
@@ -33,5 +34,7 @@ class StoreContract(
     """What every keeper promises to one process."""
 
 
-class SharedStoreContract(StoreContract, FleetContract, FleetWaitContract, FleetRuntimeContract):
+class SharedStoreContract(
+    StoreContract, FleetContract, DeployContract, FleetWaitContract, FleetRuntimeContract
+):
     """What a keeper promises to several processes besides."""

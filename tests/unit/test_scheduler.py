@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from pulse import events
@@ -16,7 +17,7 @@ from pulse.handle import Handle, NotServingError
 from pulse.run import Claim, Ending, Finished, Outcome, Trigger
 from pulse.runner import Runner
 from pulse.scheduler import LONGEST_SLEEP, Plant, Scheduler
-from pulse.store.base import Claimed, Unplanned
+from pulse.store.base import Claimed, Reach, Unplanned
 from pulse.store.member import this_member
 from pulse.store.memory import MemoryStore
 from pulse.task import Task, define
@@ -520,6 +521,16 @@ def test_a_name_that_the_configuration_takes_is_told_of() -> None:
     bench.store.close()
     bench.scheduler.open()
     assert [event.tasks for event in bench.seen.of(events.TasksTaken)] == [("cleanup",)]
+
+
+def test_processes_that_hold_other_tasks_are_told_of(bench: Bench) -> None:
+    """Where processes share a store, and no more often than a third of a lease."""
+    old = msgspec.structs.replace(this_member("inline", "old", SECOND), holder="old:1:x")
+    bench.store.reach = Reach.HOST
+    bench.store.answers["members"] = [old, this_member("inline", "digest", SECOND)]
+    for _ in range(3):
+        bench.forward(1)
+    assert [event.holders for event in bench.seen.of(events.MembersDiffer)] == [("old:1:x",)]
 
 
 class RefusalError(Exception):

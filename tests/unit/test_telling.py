@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import msgspec
 import pytest
 
 from pulse import events
 from pulse.clock import SECOND
 from pulse.errors import ConfigError, StoreUnavailableError
+from pulse.store.member import this_member
 from pulse.telling import Telling
 from pulse.testing.clock import FakeClock
 from pulse.testing.recorder import Recorder
+
+if TYPE_CHECKING:
+    from pulse.store.base import Member
 
 
 class Listener:
@@ -64,3 +71,17 @@ def test_an_error_that_comes_again_after_a_good_turn_is_told_again(listener: Lis
     assert (listener.telling.back(), listener.telling.back()) == (True, False)
     listener.telling.failed(ValueError("odd"))
     assert len(listener.seen.of(events.StepFailed)) == 2
+
+
+def member(holder: str, digest: str) -> Member:
+    """Return a process that takes part."""
+    here = this_member("inline", digest, SECOND)
+    return msgspec.structs.replace(here, holder=holder)
+
+
+def test_processes_of_another_configuration_are_named_while_they_live(listener: Listener) -> None:
+    """Each change is told once, and so is the end of it."""
+    old, new = member("b", "old"), member("c", "new")
+    for members in ([new], [old, new, member("a", "old")], [old, new, member("a", "old")], [new]):
+        listener.telling.members(members, "new")
+    assert listener.seen.events == [events.MembersDiffer(("a", "b")), events.MembersDiffer(())]
