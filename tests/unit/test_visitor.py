@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from pulse.addition import Usual
 from pulse.clock import SECOND
-from pulse.engine.wire import StoreSetup
+from pulse.engine.wire import ChildSetup, StoreSetup
 from pulse.errors import NotServingError, StoreUnavailableError
 from pulse.handle import Handle
 from pulse.store.member import this_member
@@ -107,5 +108,7 @@ def test_a_memory_store_is_refused_in_words(tmp_path: Path) -> None:
 
 def test_a_setup_travels_to_the_child() -> None:
     """It is sent as JSON, with the rest of what a child must know."""
-    setup = StoreSetup(word=None, name="shop", origin="/srv/shop.ini", holder="h:1:n")
-    assert msgspec.json.decode(msgspec.json.encode(setup), type=StoreSetup) == setup
+    store = StoreSetup(word=None, name="shop", origin="/srv/shop.ini", holder="h:1:n")
+    usual = Usual(context="reports", guarded=("/reports",))
+    setup = ChildSetup(application="shop:app", usual=usual, store=store)
+    assert msgspec.json.decode(msgspec.json.encode(setup), type=ChildSetup) == setup
