@@ -175,7 +175,7 @@ def _newest_only(
     if following is None or following > now:
         newest, passed = first, 0
     else:
-        due = _due(definition, first, now, anchor=anchor)
+        due = due_by(definition, first, now, anchor=anchor)
         newest, passed = due.newest, due.count - 1
         following = definition.schedule.next_after(newest, anchor=anchor)
     moved = cursor_at(definition, anchor, following, floor=newest)
@@ -198,7 +198,7 @@ def _oldest_first(
     floor = cursor.floor
     grace = definition.grace_us
     if grace is not None and now - first - cursor.delay_us > grace:
-        due = _due(definition, first, now - grace - 1, anchor=anchor)
+        due = due_by(definition, first, now - grace - 1, anchor=anchor)
         floor, missed = due.newest, Passed(first, due.count, TOO_LATE)
         slot = definition.schedule.next_after(floor, anchor=anchor)
     waiting = cursor_at(definition, anchor, slot, floor=floor)
@@ -219,7 +219,7 @@ def is_too_late(definition: Definition, fire_time: Instant, now: Instant) -> boo
     return grace is not None and now - fire_time > grace + definition.jitter_us
 
 
-def _due(definition: Definition, first: Instant, now: Instant, *, anchor: Instant) -> Due:
+def due_by(definition: Definition, first: Instant, now: Instant, *, anchor: Instant) -> Due:
     """Return what of the fire times from *first* on is due by its delay; *first* is."""
     due = definition.schedule.due(first, now, anchor=anchor)
     if due.count > 1 and _lateness(definition, anchor, due.newest, now) < 0:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from postgres import PostgresCluster
 
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
@@ -16,3 +23,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What takes long on a busy machine is no failure: speed is what the benchmarks are about.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[PostgresCluster]:
+    """Return a PostgreSQL server of this test process, started when first asked for."""
+    from postgres import PostgresCluster
+
+    cluster = PostgresCluster()
+    yield cluster
+    cluster.close()

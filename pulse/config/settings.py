@@ -64,7 +64,7 @@ SETTINGS = table(
     Setting(
         name="store",
         convert=store_word,
-        kind="memory: or sqlite:///path",
+        kind="memory:, sqlite:///path or postgresql://user@host/db",
         default="an SQLite file that the processes of this host share",
         help="Where processes agree on who runs a tick, and history is kept.",
         example="sqlite:////srv/shop/pulse.db",

@@ -228,7 +228,8 @@ class Store(Protocol):
         """Make rows for this process's config tasks, and keep *definitions* to plan with.
 
         Adds and updates, never deletes. A row whose schedule is unchanged keeps its cursor; a
-        changed one moves to the next instant of the new grid and fires nothing by itself. A
+        changed one moves to the next instant of the new grid and fires nothing by itself; a retry
+        that was to come later than that instant is given up then, for the tick to run. A
         definition that has been replaced stays replaced while a live member holds the newer one.
         A row made for a task with `run_at_start` gets one unheld start-up run.
         """

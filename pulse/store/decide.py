@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.errors import ConfigTaskError, TaskExistsError
-from pulse.planner import Passed, Plan, cursor_at, is_too_late, plan
+from pulse.planner import Passed, Plan, cursor_at, due_by, is_too_late, plan
 from pulse.policy import OnAbandoned, Overlap, Scope
 from pulse.retry import give_up_at, may_retry, retry_at
 from pulse.run import Outcome, Run, Trigger, run_id
@@ -52,12 +52,12 @@ def plan_resumed(
     running: int,
     now: Instant,
 ) -> Plan | None:
-    """Return the plan of a row; fire times up to *resumed_at* passed in a pause and are missed."""
+    """Return the plan of a row; what was due up to *resumed_at* passed in a pause and is missed."""
     first = cursor.next_fire
     until = None if resumed_at is None else min(resumed_at, now)
-    if until is None or first is None or not cursor.floor < first <= until:
+    if until is None or first is None or first <= cursor.floor or first + cursor.delay_us > until:
         return plan(definition, cursor, running, now)
-    due = definition.schedule.due(first, until, anchor=cursor.anchor)
+    due = due_by(definition, first, until, anchor=cursor.anchor)
     following = definition.schedule.next_after(due.newest, anchor=cursor.anchor)
     moved = cursor_at(definition, cursor.anchor, following, floor=due.newest)
     return Plan(moved, missed=Passed(first, due.count, PAUSED))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.store.decide import is_retry
-from pulse.store.steps import ended_run, taken_run
+from pulse.store.steps import ended_run, hastened_run, taken_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,6 +134,13 @@ class Ledger:
             if kept.run.retry_at is not None
         ]
         heapify(self._unheld)
+
+    def hasten_retries(self, task: str, place: str, *, before: Instant) -> None:
+        """Let no retry of a task wait for longer than that; `look_again` has to follow."""
+        for kept in self.open.values():
+            run = kept.run
+            if (run.task, run.place) == (task, place):
+                kept.run = hastened_run(run, before)
 
     def count_open(self, task: str, place: str) -> int:
         """Return how many runs of a task are open in a place."""

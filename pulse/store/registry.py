@@ -4,6 +4,7 @@
     memory:                     this process alone, gone when it ends
     sqlite:///data/pulse.db     a file, beside the ini file (or below the working directory)
     sqlite:////srv/app/pulse.db a file by its full path
+    postgresql://user@host/db   a schema in a database that all hosts share
 
 Call `choose_store` in the process that will use the store, after any fork: which folder can be
 written may depend on the user that a server has become since.
@@ -16,18 +17,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.errors import BadValueError, ConfigError, did_you_mean
 from pulse.store.places import default_path, existing_path, network_file_system
+from pulse.store.postgres.url import checked_url, is_postgres
 
 if TYPE_CHECKING:
     from pulse.clock import Clock, Span
     from pulse.store.base import Store
 
-EXPECTED = "memory: or sqlite:/// followed by a path"
+EXPECTED = "memory: or sqlite:/// followed by a path, or postgresql://user@host/database"
 _SQLITE = "sqlite:///"
 _SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _KNOWN = ("memory", "sqlite", "postgresql", "redis")
 _EXTRAS = {
-    "postgresql": "PostgreSQL comes with the extra pulse[postgres]",
-    "postgres": "PostgreSQL comes with the extra pulse[postgres]",
     "redis": "Redis comes with the extra pulse[redis]",
     "rediss": "Redis comes with the extra pulse[redis]",
 }
@@ -52,6 +52,8 @@ def store_word(value: object) -> str:
 
     """
     word = value.strip() if isinstance(value, str) else ""
+    if is_postgres(word):
+        return checked_url(word)
     if word == "memory:" or (_is_file(word) and word.isprintable()):
         return word
     raise BadValueError(EXPECTED, value, hint=_hint(word))
@@ -98,7 +100,16 @@ def choose_store(
         ConfigError: the word names no store.
 
     """
-    path = default_path(name, origin) if word is None else _path_of(word, origin)
+    known = None if word is None else _known(word)
+    if known is not None and is_postgres(known):
+        from pulse.store.postgres.greenlets import LATE_NOTICE, imported_too_early
+        from pulse.store.postgres.keeper import PostgresStore
+
+        shared = PostgresStore(
+            known, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
+        )
+        return Chosen(shared, LATE_NOTICE if imported_too_early() else "")
+    path = default_path(name, origin) if known is None else _path_of(known, origin)
     if path is None:
         from pulse.store.memory import MemoryStore
 
@@ -117,15 +128,18 @@ def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None
         ConfigError: the word names no store.
 
     """
-    path = existing_path(name, origin) if word is None else _path_of(word, origin)
+    path = existing_path(name, origin) if word is None else _path_of(_known(word), origin)
     return path if path is not None and path.is_file() else None
 
 
-def _path_of(word: str, origin: str) -> Path | None:
+def _known(word: str) -> str:
     try:
-        known = store_word(word)
+        return store_word(word)
     except BadValueError as error:
         raise ConfigError([f"pulse.config.store: {error}"]) from None
+
+
+def _path_of(known: str, origin: str) -> Path | None:
     if known == "memory:":
         return None
     start = Path(origin)

@@ -81,7 +81,7 @@ class Roster:
                 self._make(definition, place, now, CONFIG)
             elif row.definition.digest != definition.digest or row.source == RUNTIME:
                 changed.append(name)
-                change_row(row, definition, now, source=CONFIG)
+                self._change(row, definition, now, CONFIG)
         self._withdraw(definitions)
         self.due.rebuild(self.rows.values())
         self._ledger.look_again()
@@ -101,6 +101,11 @@ class Roster:
             self.open_unheld(row, unheld_run(name, place=place, trigger=Trigger.STARTUP, now=now))
         return row
 
+    def _change(self, row: Row, definition: Definition, now: Instant, source: str) -> None:
+        change_row(row, definition, now, source=source)
+        if row.running and row.cursor.next_fire is not None:
+            self._ledger.hasten_retries(definition.name, row.place, before=row.cursor.next_fire)
+
     def _withdraw(self, definitions: Mapping[str, Definition]) -> None:
         declared = {name for name, row in self.rows.items() if row.source == CONFIG}
         self.withdrawn = declared - definitions.keys()
@@ -115,7 +120,7 @@ class Roster:
         if row is None:
             self.due.add(self._make(definition, "", now, RUNTIME))
         else:
-            change_row(row, definition, now, source=RUNTIME)
+            self._change(row, definition, now, RUNTIME)
             self.due.push(row)
             self._ledger.offer_again(name)
 

@@ -62,6 +62,16 @@ def retried_run(run: Run, result: Result, at: Instant) -> Run:
     )
 
 
+def hastened_run(run: Run, before: Instant) -> Run:
+    """Return a run that waits for no longer than *before*, if it waits for its retry.
+
+    The next tick has come nearer than it was when the retry was planned. It gives the retry up.
+    """
+    if run.slot is None or not run.tries or run.retry_at is None or run.retry_at <= before:
+        return run
+    return msgspec.structs.replace(run, retry_at=before)
+
+
 def given_up_run(run: Run) -> Run:
     """Return a run that nobody has retried in time, ended as its last attempt did."""
     *before, last = run.tries

@@ -119,6 +119,30 @@ class ClaimContract(ContractPart):
         claim = process.claim_one()
         assert (claim.run.fire_time, claim.run.trigger) == (seen + 600 * SECOND, Trigger.SCHEDULE)
 
+    def test_a_jittered_tick_that_is_due_after_a_pause_runs(self, fleet: Fleet) -> None:
+        """A pause between its fire time and its delay costs nothing: it was not due in it."""
+        process = fleet.join({"work": make_task(interval=600, jitter=600)})
+        seen, woken = fleet.clock.wall(), process.claim().wake_at or 0
+        fleet.clock.forward((woken - seen) / SECOND - 1)
+        for paused in (True, False):
+            process.store.pause("work", paused=paused)
+        fleet.clock.forward(1)
+        claimed = process.claim()
+        assert [one.run.fire_time for one in claimed.claims] == [seen + 600 * SECOND]
+        assert not claimed.passed
+
+    def test_a_jittered_tick_that_was_due_in_a_pause_is_missed(self, fleet: Fleet) -> None:
+        """The next one, whose delay is not over when the task is resumed, is none of those."""
+        process = fleet.join({"work": make_task(interval=600, jitter=600)})
+        seen = fleet.clock.wall()
+        process.store.pause("work", paused=True)
+        fleet.clock.forward(1_800)
+        process.store.pause("work", paused=False)
+        claimed = process.claim()
+        assert [(run.outcome, run.count) for run in claimed.passed] == [(Outcome.MISSED, 2)]
+        fleet.clock.forward(600)
+        assert process.claim_one().run.fire_time == seen + 1_800 * SECOND
+
     def test_a_changed_jitter_moves_the_wake_up_alone(self, fleet: Fleet) -> None:
         """The cursor stays where it was."""
         process = fleet.join({"work": make_task(interval=600, jitter=600)})

@@ -192,6 +192,29 @@ class RetryContract(ContractPart):
         assert process.store.runs()[1] == run
         assert not process.claim().given_up
 
+    def test_a_retry_never_outlasts_a_tick_that_a_deploy_brings_nearer(self, fleet: Fleet) -> None:
+        """The first tick of a quicker schedule runs, and none is skipped until then."""
+        slow = {"retry_min_backoff": 5 * EVERY, "retry_max_backoff": 5 * EVERY}
+        process = fleet.join(retried(interval=10 * EVERY, **slow))
+        fleet.clock.forward(10 * EVERY)
+        claim = process.claim_one()
+        process.fail(claim)
+        process.sync(retried(interval=EVERY, **slow))
+        assert process.claim().wake_at == fleet.clock.wall() + EVERY * SECOND
+        fleet.clock.forward(EVERY)
+        claimed = process.claim()
+        assert [run.id for run in claimed.given_up] == [claim.run.id]
+        assert not claimed.passed
+        assert [one.run.slot for one in claimed.claims] == [fleet.clock.wall()]
+
+    def test_a_deploy_brings_no_manual_retry_nearer(self, fleet: Fleet) -> None:
+        """No tick takes its place: it waits for as long as it was to wait."""
+        process = fleet.join(retried())
+        process.store.trigger("work")
+        at = process.fail(process.claim_one())
+        process.sync(retried(interval=WAIT / 2))
+        assert [run.retry_at for run in process.store.runs()] == [at]
+
     def test_ten_years_ahead_a_retry_is_given_up(self, fleet: Fleet) -> None:
         """One catch-up, one missed row, and the run has ended."""
         process, claim = begin(fleet)

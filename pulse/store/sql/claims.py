@@ -84,6 +84,7 @@ class Won(NamedTuple):
         passed: rows of fire times that do not run.
         given_up: runs that nobody retried in time.
         wake_at: the next instant of work.
+        contested: whether others have taken something of it.
 
     """
 
@@ -91,6 +92,7 @@ class Won(NamedTuple):
     passed: Sequence[Run]
     given_up: Sequence[Run]
     wake_at: Instant | None
+    contested: bool
 
 
 def plan_due(here: Here, look: Look, limit: int) -> Reading:
@@ -188,7 +190,8 @@ def write_claims(
         wake_at = earliest(wake_at, instant)
     missed = [run for run in unheld.closed if run.outcome is Outcome.MISSED]
     given_up = [run for run in unheld.closed if run.outcome is not Outcome.MISSED]
-    return Won([*taken, *opened], [*missed, *passed], given_up, wake_at)
+    contested = len(intents) < len(reading.intents)
+    return Won([*taken, *opened], [*missed, *passed], given_up, wake_at, contested)
 
 
 def _next_work(intent: Intent, now: Instant) -> Instant | None:

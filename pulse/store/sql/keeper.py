@@ -17,6 +17,7 @@ from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed
 from pulse.store.decide import place_of
+from pulse.store.sql.additions import add_task, remove_task
 from pulse.store.sql.claims import claims_of, plan_due, write_claims
 from pulse.store.sql.configs import UNKNOWN, add_config, config_of, read_standing
 from pulse.store.sql.deploys import Deploys
@@ -38,11 +39,9 @@ from pulse.store.sql.records import (
     trim_old,
 )
 from pulse.store.sql.tasks import (
-    add_task,
     forget_archived,
     pause_rows,
     read_states,
-    remove_task,
     sync_rows,
     trigger_run,
 )
@@ -63,6 +62,9 @@ if TYPE_CHECKING:
     Opened = MutableMapping[tuple[int, str, str], "SqlStore"]
 
 T = TypeVar("T")
+
+STAY_ASIDE = 16
+"""For so many claims a process that met others at the same rows looks for some elsewhere."""
 
 
 class SqlStore:
@@ -144,6 +146,7 @@ class SqlStore:
         self._watches = Watches(member.lease_us)
         self._deploys = Deploys(self._watches.unwanted)
         self._seen_at = self._clock.boot()
+        self._contested = 0
         if not self._visits:
             self._call(How.ALONE, self._save)
 
@@ -215,10 +218,9 @@ class SqlStore:
         return synced
 
     def _holding(self, definitions: Mapping[str, Definition]) -> Here:
-        member = self._here.member
-        places = {place_of(one.scope, member) for one in definitions.values()}
-        places.add(place_of(Scope.FLEET, member))
-        return self._here._replace(definitions=definitions, places=frozenset(places))
+        scopes = {Scope.FLEET, *(one.scope for one in definitions.values())}
+        places = frozenset(place_of(scope, self._here.member) for scope in scopes)
+        return self._here._replace(definitions=definitions, places=places)
 
     def _sync(self, link: Link, here: Here, config: Config) -> Synced:
         wall, boot = link.now(), self._clock.boot()
@@ -230,8 +232,7 @@ class SqlStore:
 
     def add(self, addition: Addition, *, replace: bool = False) -> None:
         """Keep a task of the fleet that every process may run, until it is removed."""
-        here = self._here_now()
-        self._ask(How.ALONE, lambda link: add_task(link, here, addition, replace=replace))
+        self._ask(How.ALONE, lambda link: add_task(link, self._here, addition, replace=replace))
 
     def remove(self, name: str) -> None:
         """Put a task away that was added; what waits ends, what is held goes on."""
@@ -255,11 +256,13 @@ class SqlStore:
         if limit <= 0 or not reading.is_work():
             return Claimed((), (), now, reading.wake_at, reading.unplanned)
         won = self._claim(here, reading, boot)
+        self._contested = STAY_ASIDE if won.contested else max(0, self._contested - 1)
         claims = claims_of(reading, won.runs, boot + here.member.lease_us)
         return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
     def _plan(self, link: Link, here: Here, limit: int) -> Reading:
-        return plan_due(here, self._storage.look(link, here, limit), limit)
+        aside = self._contested > 0
+        return plan_due(here, self._storage.look(link, here, limit, aside=aside), limit)
 
     def _here_now(self) -> Here:
         self._refuse_closed()
@@ -294,9 +297,7 @@ class SqlStore:
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Open an unheld manual run of a task, due now; None when overlap refuses it."""
         here = self._here_now()
-        return self._ask(
-            How.WRITE, lambda link: trigger_run(link, here, name, body=body, now=link.now())
-        )
+        return self._ask(How.WRITE, lambda link: trigger_run(link, here, name, body=body))
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""

@@ -156,5 +156,9 @@ class Storage(Protocol):
 
         """
 
-    def look(self, link: Link, here: Here, limit: int) -> Look:
-        """Return what may be claimed, of which the caller wants about *limit* rows."""
+    def look(self, link: Link, here: Here, limit: int, *, aside: bool) -> Look:
+        """Return what may be claimed, of which the caller wants about *limit* rows.
+
+        With *aside* others were seen to want the same: where more is due than is wanted, it may
+        begin in the middle of it.
+        """

@@ -14,11 +14,8 @@ from pulse.store.base import Synced, TaskState
 from pulse.store.decide import (
     CONFIG,
     MOST_NAMES,
-    REMOVED,
     RUNTIME,
     UNWANTED,
-    check_addition,
-    check_removal,
     place_of,
     unheld_run,
 )
@@ -26,9 +23,8 @@ from pulse.store.sql.link import Insert, Update
 from pulse.store.sql.records import insert_runs, lock_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from pulse.addition import Addition
     from pulse.clock import Instant
     from pulse.run import Run
     from pulse.store.sql.configs import Standing
@@ -61,8 +57,7 @@ _PAUSE = (
     " WHERE task = ? AND paused <> ?"
 )
 _PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
-_UNPAUSE = "DELETE FROM @paused WHERE task = ?"
-_RESUME = "UPDATE @tasks SET paused = 0, resumed_at = NULL WHERE task = ?"
+UNPAUSE = "DELETE FROM @paused WHERE task = ?"
 _NAMES = f"SELECT task FROM @tasks WHERE archived_at IS NULL LIMIT {MOST_NAMES}"  # noqa: S608 - a constant
 _PLACES = "SELECT key, place, room FROM @tasks WHERE task = ? AND archived_at IS NULL"
 _LOCK_PLACES = _PLACES + " ORDER BY key FOR UPDATE"
@@ -73,6 +68,11 @@ _END_UNHELD = (
     f"UPDATE @runs SET outcome = '{Outcome.ABANDONED.value}', message = ?, retry_at = NULL"  # noqa: S608 - a constant
     " WHERE outcome IS NULL AND holder = ''"
 )
+_RETRIES = (
+    "SELECT id, task, place, retry_at FROM @runs"
+    " WHERE outcome IS NULL AND holder = '' AND slot IS NOT NULL AND tries IS NOT NULL"
+)
+_HASTEN = Update("@runs", sets=("retry_at",), keys=("id",), only="outcome IS NULL AND holder = ''")
 _FORGET = "DELETE FROM @tasks WHERE archived_at < ?"
 
 
@@ -97,13 +97,14 @@ def read_declared(link: Link) -> list[Row]:
     return list(map(Row._make, link.run(_DECLARED)))
 
 
-def _rows_named(link: Link, names: Iterable[str]) -> list[Row]:
+def rows_named(link: Link, names: Iterable[str]) -> list[Row]:
+    """Return the rows of tasks of these names, in all places, those put away too."""
     return list(map(Row._make, link.among(_NAMED, names)))
 
 
 def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synced:
     """Make and change rows so that they say what stands, where this process holds it."""
-    rows = {(row.task, row.place): row for row in _rows_named(link, here.definitions)}
+    rows = {(row.task, row.place): row for row in rows_named(link, here.definitions)}
     added: list[Definition] = []
     changed: list[tuple[Row, Definition]] = []
     returned: list[tuple[Row, Definition]] = []
@@ -123,7 +124,7 @@ def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synce
     archive_rows(link, [row for row in taken if mine(here, row) is None], now)
     add_rows(link, here, added, now)
     change_rows(link, changed, now)
-    _return_rows(link, here, returned, now)
+    return_rows(link, here, returned, now)
     new = {one.name for one in added} | {one.name for _, one in returned}
     return Synced(
         added=tuple(name for name in here.definitions if name in new),
@@ -195,23 +196,43 @@ def change_rows(
     *,
     words: str | None = None,
 ) -> None:
-    """Give rows other definitions; a cursor moves only where the schedule is another."""
-    lock_tasks(link, [row.key for row, _ in changed])
-    link.change(_CHANGE, [_changed_cells(row, one, now, words) for row, one in changed])
+    """Give rows other definitions; a cursor moves only where the schedule is another.
+
+    Where the next tick has come nearer, a retry waits no longer than until then: the tick takes
+    its place.
+    """
+    moved = [(row, one, _changed_cursor(row, one, now)) for row, one in changed]
+    lock_tasks(link, [row.key for row, _, _ in moved])
+    cells = [
+        (*_definition_cells(one, words), *_cursor_cells(cursor), row.key)
+        for row, one, cursor in moved
+    ]
+    link.change(_CHANGE, cells)
+    _hasten_retries(link, {(row.task, row.place): cursor.next_fire for row, _, cursor in moved})
 
 
-def _changed_cells(row: Row, one: Definition, now: Instant, words: str | None) -> tuple[Cell, ...]:
+def _hasten_retries(link: Link, ticks: Mapping[tuple[str, str], Instant | None]) -> None:
+    if not ticks:
+        return
+    hasty = [
+        (next_fire, run_id)
+        for run_id, task, place, retry_at in link.run(_RETRIES)
+        if (next_fire := ticks.get((task, place))) is not None and next_fire < retry_at
+    ]
+    link.change(_HASTEN, hasty)
+
+
+def _changed_cursor(row: Row, one: Definition, now: Instant) -> Cursor:
     cursor = Cursor(row.anchor, row.next_fire, row.floor)
     same = _schedule(one) == row.schedule
-    cursor = kept_cursor(one, cursor) if same else moved_cursor(one, cursor, now)
-    return (*_definition_cells(one, words), *_cursor_cells(cursor), row.key)
+    return kept_cursor(one, cursor) if same else moved_cursor(one, cursor, now)
 
 
 def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
     return (cursor.anchor, cursor.next_fire, due_at(cursor), cursor.floor)
 
 
-def _return_rows(
+def return_rows(
     link: Link,
     here: Here,
     returned: Sequence[tuple[Row, Definition]],
@@ -230,48 +251,21 @@ def _return_rows(
     _add_startup_runs(link, here, [one for _, one in returned], now)
 
 
-def add_task(link: Link, here: Here, addition: Addition, *, replace: bool) -> None:
-    """Add a task at run time, or put it in the place of another one."""
-    one, words, now = addition.definition, addition.words, link.now()
-    rows = _rows_named(link, [one.name])
-    sources = {row.source for row in rows if row.archived_at is None}
-    check_addition(one.name, min(sources, default=None), replace=replace)
-    row = next((row for row in rows if not row.place), None)
-    if row is None:
-        add_rows(link, here, [one], now, words=words)
-    elif row.archived_at is None:
-        change_rows(link, [(row, one)], now, words=words)
-    else:
-        _return_rows(link, here, [(row, one)], now, words=words)
-
-
-def remove_task(link: Link, name: str) -> None:
-    """Put a task away that was added at run time; its pause goes with it."""
-    refuse_unknown(link, name)
-    rows = [row for row in _rows_named(link, [name]) if row.archived_at is None]
-    for row in rows:
-        check_removal(name, row.source)
-    archive_rows(link, rows, link.now(), reason=REMOVED)
-    link.run(_UNPAUSE, (name,))
-    link.run(_RESUME, (name,))
-
-
 def pause_rows(link: Link, name: str, *, paused: bool, now: Instant) -> None:
     """Pause or resume a task in all places, and in those that are yet to come."""
     refuse_unknown(link, name)
     if paused:
         link.run("INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING", (name,))
     else:
-        link.run(_UNPAUSE, (name,))
+        link.run(UNPAUSE, (name,))
     list(link.run(_LOCK_PLACES, (name,)))
     flag = int(paused)
     link.run(_PAUSE, (flag, None if paused else now, name, flag))
 
 
-def trigger_run(
-    link: Link, here: Here, name: str, *, body: bytes | None, now: Instant
-) -> Run | None:
+def trigger_run(link: Link, here: Here, name: str, *, body: bytes | None) -> Run | None:
     """Open an unheld manual run, in a place of this process where there is one."""
+    now = link.now()
     refuse_unknown(link, name)
     found = list(link.run(_LOCK_PLACES, (name,)))
     key, place, room = min(found, key=lambda row: (row[1] not in here.places, row[1]))

@@ -97,7 +97,7 @@ class SqliteFile:
         """Return the real path of the file."""
         return os.path.realpath(self.path)
 
-    def look(self, link: Link, here: Here, limit: int) -> Look:  # noqa: ARG002 - none is read ahead
+    def look(self, link: Link, here: Here, limit: int, *, aside: bool) -> Look:  # noqa: ARG002 - none is read ahead, and a write keeps all others waiting
         """Return what may be claimed; the rows are read as they are asked for."""
         due = [link.run(DUE, (place,)) for place in here.places]
         unheld = [link.run(UNHELD, (place,)) for place in here.places]

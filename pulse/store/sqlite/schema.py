@@ -142,8 +142,8 @@ def refuse_other_version(path: Path, version: int | None) -> None:
     """Raise StoreSchemaError unless the layout can be used, or there is none yet."""
     if version in (None, VERSION, *_UPGRADES):
         return
-    age = "newer" if version is not None and version > VERSION else "older"
+    age = "a newer" if version is not None and version > VERSION else "an older"
     raise StoreSchemaError(
-        f"{path}: expected layout version {VERSION}, got {version}, which a {age} release of pulse"
+        f"{path}: expected layout version {VERSION}, got {version}, which {age} release of pulse"
         " wrote; run one release everywhere, or give each its own store"
     )

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.errors import BadValueError, ConfigError
+from pulse.errors import BadValueError, ConfigError, MissingExtraError
 from pulse.store import registry
+from pulse.store.member import this_member
 from pulse.store.memory import MemoryStore
+from pulse.store.postgres import greenlets
+from pulse.store.postgres.keeper import PostgresStore
 from pulse.store.registry import Chosen, choose_store, store_word
 from pulse.store.sqlite import SqliteStore
 from pulse.testing.clock import FakeClock
@@ -92,7 +95,7 @@ def test_a_network_file_system_is_told_of(monkeypatch: pytest.MonkeyPatch) -> No
         ("sqlite:", "did you mean 'sqlite:///pulse.db'?"),
         ("sqlite:///", "did you mean 'sqlite:///pulse.db'?"),
         ("data/pulse.db", "did you mean 'sqlite:///data/pulse.db'?"),
-        ("postgresql://h/db", "extra pulse[postgres], which is not there yet"),
+        ("postgresq://h/db", "did you mean 'postgresql'?"),
         ("redis://h", "extra pulse[redis], which is not there yet"),
         ("sqllite:///x", "did you mean 'sqlite'?"),
         (7, "got 7"),
@@ -107,6 +110,66 @@ def test_another_word_is_refused_with_the_nearest(word: object, hint: str) -> No
     assert hint in str(caught.value)
 
 
+def test_a_postgresql_address_is_a_store_of_the_fleet() -> None:
+    """It is known by its address, without the password."""
+    store = choose("postgresql://shop:secret@db/shop?sslmode=require").store
+    assert isinstance(store, PostgresStore)
+    assert store.name == "postgresql://shop:***@db/shop?sslmode=require"
+
+
+def test_an_early_psycopg_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was imported before gevent patched the process does not yield."""
+    monkeypatch.setattr(greenlets, "imported_too_early", lambda: True)
+    assert "psycopg was imported before" in choose("postgres://h/db").notice
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("postgresql://", "got 'postgresql://', which names no database"),
+        ("postgresql://h", "which names no database"),
+        ("postgresql:h/db", "did you mean 'postgresql://h/db'?"),
+        ("Postgres://h/db", "did you mean 'postgresql://h/db'?"),
+        ("postgresql://h:port/db", "whose port in 'h:port' is no number"),
+        ("postgresql://a,b:x/db", "whose port in 'b:x' is no number"),
+        ("postgresql://h/db?sslmod=require", "unknown option 'sslmod'; did you mean 'sslmode'?"),
+        ("postgresql://u:secret@h/my db", "got 'postgresql://u:***@h/my db', which holds a blank"),
+        ("postgresql://h/?password=secret", "got 'postgresql://h/?password=***', which names no"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused(word: str, told: str) -> None:
+    """The error says what is wrong with it, and never shows a password."""
+    with pytest.raises(BadValueError) as caught:
+        store_word(word)
+    message = str(caught.value)
+    assert message.startswith("expected postgresql://user@host/database, got ")
+    assert told in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "postgres://u:p%40@h:5432/db",
+        "postgresql:///db",
+        "postgresql://a:1,b:2/db?target_session_attrs=read-write",
+        "postgresql://[::1]:5432/db",
+        "postgresql:///?service=shop",
+    ],
+)
+def test_an_address_of_libpq_is_taken_as_it_is(word: str) -> None:
+    """Several hosts, a socket's folder, options: whatever libpq reads."""
+    assert store_word(word) == word
+
+
+def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start says what to install."""
+    monkeypatch.setitem(sys.modules, "pulse.store.postgres.wire", None)
+    store = choose("postgresql://127.0.0.1:1/db").store
+    with pytest.raises(MissingExtraError, match=r"pulse\[postgres\]"):
+        store.open(this_member("inline", "digest", 1))
+
+
 def test_the_error_names_the_key() -> None:
     """So that it can be found in the ini file."""
     with pytest.raises(ConfigError, match=r"pulse\.config\.store: expected"):
@@ -114,7 +177,13 @@ def test_the_error_names_the_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "absent"), [("memory:", "store.sqlite"), ("sqlite:///x", "store.memory")]
+    ("word", "absent"),
+    [
+        ("memory:", "store.sqlite"),
+        ("sqlite:///x", "store.memory"),
+        ("postgresql://h/db", "store.sqlite"),
+        ("postgresql://h/db", "psycopg"),
+    ],
 )
 def test_only_the_chosen_keeper_is_imported(word: str, absent: str) -> None:
     """The other costs nothing."""

@@ -1,0 +1,36 @@
+"""Whatever one process does, PostgreSQL and memory answer alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from twins import Twins
+
+from pulse.store.postgres.keeper import PostgresStore
+
+if TYPE_CHECKING:
+    from postgres import PostgresCluster
+
+    from pulse.testing.clock import FakeClock
+
+
+@pytest.mark.server
+def test_postgres_and_memory_agree(postgres_cluster: PostgresCluster) -> None:
+    """The same calls get the same answers, and leave the same rows and runs."""
+
+    class PostgresTwins(Twins):
+        """PostgreSQL beside memory."""
+
+        def make(self, clock: FakeClock) -> PostgresStore:
+            postgres_cluster.forget_applications()
+            return PostgresStore(
+                postgres_cluster.url(), clock, name="twins", server_clock=clock.wall, opened={}
+            )
+
+    run_state_machine_as_test(
+        PostgresTwins,
+        settings=settings(max_examples=25, stateful_step_count=30),
+    )

@@ -1,0 +1,25 @@
+"""The PostgreSQL store keeps its promises in an interpreter that gevent has patched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from patched import run_patched
+from postgres import find_binary
+
+from pulse.testing.store import SharedStoreContract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROMISES = sum(name.startswith("test_") for name in dir(SharedStoreContract))
+
+
+@pytest.mark.server
+def test_the_store_keeps_its_promises_under_gevent(tmp_path: Path) -> None:
+    """Every test of the contract passes in a patched process, and none is left out."""
+    find_binary("postgres")
+    tally = run_patched("contract_postgres.py", tmp_path / "report.xml")
+    assert tally.others == 0, tally.output
+    assert tally.passed >= PROMISES, tally.output

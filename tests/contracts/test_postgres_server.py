@@ -1,0 +1,339 @@
+"""PostgreSQL itself: schemas, versions, its clock, poolers, outages, processes that stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from black_hole import BlackHole
+from hypothesis import given
+from hypothesis import strategies as st
+from postgres import Bouncer, PostgresCluster
+
+from pulse.clock import SECOND, SystemClock
+from pulse.errors import StoreSchemaError, StoreUnavailableError
+from pulse.run import ENDED, Ending, Outcome, Result
+from pulse.store.member import this_member
+from pulse.store.postgres.arrays import literal, plain
+from pulse.store.postgres.keeper import PostgresStore
+from pulse.store.postgres.server import PostgresServer
+from pulse.store.postgres.tables import LADDER, Ladder, schema_of
+from pulse.store.sql.link import How
+from pulse.task import define
+from pulse.testing.clock import NOON, FakeClock
+from pulse.testing.fleet import EVERY, make_task, succeed
+
+if TYPE_CHECKING:
+    from pulse.run import Claim
+
+pytestmark = pytest.mark.server
+
+TASKS = {"work": define("work", make_task())}
+AT_START = {"work": define("work", make_task(run_at_start=True))}
+LIMIT = 2 * SECOND
+STOP_IN_A_WRITE = """
+import os, signal, sys
+from pulse.clock import SECOND
+from pulse.store.postgres.server import PostgresServer
+from pulse.store.sql.link import How
+
+def stop(link):
+    list(link.run("SELECT key FROM @tasks FOR UPDATE"))
+    print("stops", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+server = PostgresServer(sys.argv[1], space="", limit_us=5 * SECOND, server_clock=None)
+server.open()
+server.call(How.ALONE, stop)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _empty(postgres_cluster: PostgresCluster) -> None:
+    postgres_cluster.forget_applications()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock that stands still."""
+    return FakeClock()
+
+
+def open_store(
+    url: str, clock: FakeClock | None = None, *, name: str = "", ladder: Ladder = LADDER
+) -> PostgresStore:
+    """Return an open store; on a fake clock the server's is the same, else it is its own."""
+    store = PostgresStore(
+        url,
+        clock or SystemClock(),
+        name=name,
+        limit_us=LIMIT,
+        server_clock=None if clock is None else clock.wall,
+        ladder=ladder,
+        opened={},
+    )
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    return store
+
+
+def claim_one(store: PostgresStore) -> Claim:
+    """Claim what is due, which is one run."""
+    (claim,) = store.claim_due(9).claims
+    return claim
+
+
+def test_applications_share_a_database_unseen(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """Each name has a schema of its own."""
+    shop, blog = (open_store(postgres_cluster.url(), clock, name=name) for name in ("shop", "blog"))
+    shop.sync(TASKS)
+    assert [row.name for row in shop.tasks()] == ["work"]
+    assert blog.tasks() == []
+    assert schema_of("shop") != schema_of("Shop")
+    for store in (shop, blog):
+        store.close()
+
+
+def test_a_newer_layout_is_refused(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """The error says which release wrote it, and what to do."""
+    open_store(postgres_cluster.url(), clock).close()
+    postgres_cluster.change("UPDATE @layout SET version = 99")
+    with pytest.raises(StoreSchemaError, match="got 99, which a newer release"):
+        open_store(postgres_cluster.url(), clock)
+
+
+def test_an_older_layout_without_a_step_is_refused(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """Nothing is changed in it."""
+    open_store(postgres_cluster.url(), clock).close()
+    postgres_cluster.change("UPDATE @layout SET version = 0")
+    with pytest.raises(StoreSchemaError, match="got 0, which an older release"):
+        open_store(postgres_cluster.url(), clock)
+
+
+def test_an_older_layout_is_migrated(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """The ladder's steps are climbed, once, and what was kept stays."""
+    store = open_store(postgres_cluster.url(), clock)
+    store.sync(TASKS)
+    store.close()
+    postgres_cluster.change("ALTER TABLE @tasks DROP COLUMN skip_id")
+    postgres_cluster.change("UPDATE @layout SET version = 0")
+    ladder = Ladder(1, (), {0: ("ALTER TABLE @tasks ADD COLUMN skip_id text",)})
+    for _ in range(2):
+        store = open_store(postgres_cluster.url(), clock, ladder=ladder)
+        assert [row.name for row in store.tasks()] == ["work"]
+        store.close()
+
+
+def test_processes_that_start_together_make_the_tables_once(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """Whoever comes second finds them made."""
+    opened: list[PostgresStore] = []
+
+    def start() -> None:
+        opened.append(open_store(postgres_cluster.url(), clock))
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 6
+    for store in opened:
+        store.close()
+
+
+def test_a_schema_that_was_dropped_is_made_anew(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """The call that finds it gone is refused, and the process goes on in the new one."""
+    store = open_store(postgres_cluster.url(), clock)
+    store.sync(TASKS)
+    postgres_cluster.forget_applications()
+    with pytest.raises(StoreUnavailableError, match="does not exist"):
+        store.claim_due(1)
+    assert [row.name for row in store.tasks()] == ["work"]
+    store.close()
+
+
+def test_a_tick_on_record_is_not_run_again(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """A row put back to an older state, as by a restore, does not repeat what has run."""
+    store = open_store(postgres_cluster.url(), clock)
+    store.sync(TASKS)
+    clock.forward(EVERY)
+    claim = claim_one(store)
+    store.finish([succeed(claim)])
+    text = "UPDATE @tasks SET next_fire = %s, due_at = %s, floor = 0"
+    postgres_cluster.change(text, claim.run.slot, claim.run.slot)
+    assert not store.claim_due(1).claims
+    assert [row.floor for row in store.tasks()] == [claim.run.slot]
+    store.close()
+
+
+def test_the_server_says_what_time_it_is(postgres_cluster: PostgresCluster) -> None:
+    """Hosts whose clocks are an hour apart agree on what is due."""
+    ahead = FakeClock()
+    ahead.set_wall(NOON + timedelta(days=3_650))
+    stores = []
+    for local in (SystemClock(), ahead):
+        store = PostgresStore(postgres_cluster.url(), local, opened={})
+        store.open(this_member("inline", "digest", 30 * SECOND))
+        store.sync(TASKS)
+        stores.append(store)
+    told = [store.claim_due(1).now for store in stores]
+    assert 0 <= told[1] - told[0] < 30 * SECOND
+    assert not any(store.claim_due(1).claims for store in stores)
+    for store in stores:
+        store.close()
+
+
+def test_a_forked_child_does_not_use_its_parents_connections(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """A call in a process that did not open the store is refused."""
+    store = open_store(postgres_cluster.url(), clock)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            store.tasks()
+        except StoreUnavailableError:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    store.close()
+
+
+def test_words_that_no_text_can_hold_are_kept_as_near_as_can_be(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """A NUL or half a character in a reply loses no outcome."""
+    store = open_store(postgres_cluster.url(), clock)
+    store.sync(TASKS)
+    clock.forward(EVERY)
+    claim = claim_one(store)
+    result = Result(Outcome.FAILED, clock.wall(), 5, None, "a\0b\udcffc")
+    assert store.finish([Ending(claim, result)]) == [ENDED]
+    assert [run.message for run in store.runs()] == ["a\N{REPLACEMENT CHARACTER}b?c"]
+    store.close()
+
+
+def test_array_literals_say_what_they_were_made_of(postgres_cluster: PostgresCluster) -> None:
+    """Whatever a column holds, the server reads the same."""
+
+    @given(st.lists(st.none() | st.text()), st.lists(st.none() | st.binary()))
+    def holds(texts: list[str | None], parts: list[bytes | None]) -> None:
+        ((found, others),) = raw.execute(
+            "SELECT %s::text[], %s::bytea[]", [literal(texts), literal(parts)]
+        )
+        assert found == [None if text is None else plain(text) for text in texts]
+        assert others == parts
+
+    with postgres_cluster.connect() as raw:
+        holds()
+
+
+def test_a_transaction_pooler_is_enough(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """Behind PgBouncer, where each transaction may find another session, nothing is missing."""
+    bouncer = Bouncer(postgres_cluster)
+    url = postgres_cluster.url(port=bouncer.port)
+    stores = [open_store(url, clock) for _ in range(3)]
+    tasks = {f"t{number}": define(f"t{number}", make_task(retries=1)) for number in range(40)}
+    for store in stores:
+        store.sync(tasks)
+    clock.forward(EVERY)
+    claims = [(store, claim) for store in stores for claim in store.claim_due(20).claims]
+    assert sorted(claim.run.task for _, claim in claims) == sorted(tasks)
+    for store, claim in claims:
+        assert store.renew([claim]) == [True]
+        failed = Result(Outcome.FAILED, clock.wall(), 5, 503, "busy")
+        (became,) = store.finish([Ending(claim, failed)])
+        assert became.recorded
+        store.beat()
+    assert stores[0].trigger("t1") is None
+    for store in stores:
+        store.close()
+    bouncer.close()
+
+
+def test_a_process_that_stops_in_a_write_holds_nobody_up(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """Others pass its rows over, and after two seconds the server ends its transaction."""
+    store = open_store(postgres_cluster.url(), clock)
+    store.sync(AT_START)
+    child = subprocess.Popen(
+        [sys.executable, "-c", STOP_IN_A_WRITE, postgres_cluster.url()], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"stops\n"
+    began = SystemClock().boot()
+    assert not store.claim_due(1).claims
+    assert SystemClock().boot() - began < SECOND
+    waiting = PostgresServer(
+        postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
+    )
+    waiting.open()
+    waiting.call(How.ALONE, lambda _: None)
+    assert SystemClock().boot() - began < 5 * SECOND
+    assert len(store.claim_due(1).claims) == 1
+    waiting.close()
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    store.close()
+
+
+def test_a_server_that_never_answers_is_unavailable_in_time(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """Neither a call nor a new connection waits longer than the limit; afterwards all is well."""
+    with BlackHole(postgres_cluster.port) as hole:
+        store = open_store(postgres_cluster.url(port=hole.port), clock)
+        store.sync(TASKS)
+        hole.swallows = True
+        for _ in range(2):
+            began = SystemClock().boot()
+            with pytest.raises(StoreUnavailableError, match="time"):
+                store.claim_due(1)
+            assert SystemClock().boot() - began < LIMIT + 2 * SECOND
+        hole.swallows = False
+        clock.forward(EVERY)
+        assert len(store.claim_due(1).claims) == 1
+        store.close()
+
+
+def test_a_server_that_comes_back_is_used_at_once(clock: FakeClock) -> None:
+    """Down at the start, killed in the middle, started again: what is due waits for it."""
+    cluster = PostgresCluster()
+    try:
+        cluster.stop()
+        with pytest.raises(StoreUnavailableError, match=str(cluster.port)):
+            open_store(cluster.url(), clock)
+        cluster.start()
+        store = open_store(cluster.url(), clock)
+        store.sync(TASKS)
+        clock.forward(EVERY)
+        claim = claim_one(store)
+        cluster.stop()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError):
+                store.claim_due(1)
+        with pytest.raises(StoreUnavailableError):
+            store.finish([succeed(claim)])
+        cluster.start()
+        assert store.finish([succeed(claim)]) == [ENDED]
+        store.close()
+    finally:
+        cluster.close()

@@ -1,0 +1,37 @@
+"""The PostgreSQL store keeps the contract, among processes of many hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.store.base import Reach
+from pulse.store.postgres.keeper import PostgresStore
+from pulse.testing.store import SharedStoreContract
+
+if TYPE_CHECKING:
+    from postgres import PostgresCluster
+
+    from pulse.clock import Clock
+
+
+@pytest.mark.server
+class TestPostgresStore(SharedStoreContract):
+    """Many processes, one database, which each test finds empty."""
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_cluster: PostgresCluster) -> None:
+        postgres_cluster.forget_applications()
+        self.url = postgres_cluster.url()
+
+    def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
+        """Return a store in the test's database, which may be open in this process already."""
+        return PostgresStore(
+            self.url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+        )
+
+
+def test_once_goes_as_far_as_the_fleet() -> None:
+    """The store says that all who share it agree."""
+    assert PostgresStore.reach is Reach.FLEET

@@ -1,0 +1,70 @@
+"""The PostgreSQL store keeps the contract where its driver waits by gevent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+
+from pulse.clock import SECOND, Clock, SystemClock
+from pulse.store.member import this_member
+from pulse.store.postgres.greenlets import imported_too_early
+from pulse.store.postgres.keeper import PostgresStore
+from pulse.store.postgres.server import PostgresServer
+from pulse.store.sql.link import How
+from pulse.testing.store import SharedStoreContract
+
+if TYPE_CHECKING:
+    from postgres import PostgresCluster
+
+
+class TestPostgresStore(SharedStoreContract):
+    """Many processes, one database, which each test finds empty."""
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_cluster: PostgresCluster) -> None:
+        postgres_cluster.forget_applications()
+        self.url = postgres_cluster.url()
+
+    def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
+        """Return a store in the test's database, which may be open in this process already."""
+        return PostgresStore(
+            self.url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+        )
+
+
+def test_calls_yield_to_other_greenlets(postgres_cluster: PostgresCluster) -> None:
+    """So the loop calls the store itself, not through a thread; others run while it waits."""
+    store = PostgresStore(postgres_cluster.url(), SystemClock())
+    server = PostgresServer(
+        postgres_cluster.url(), space="", limit_us=5 * SECOND, server_clock=None
+    )
+    server.open()
+    turns = []
+    ticker = gevent.spawn(lambda: [turns.append(gevent.sleep(0.01)) for _ in range(1_000)])
+    server.call(How.READ, lambda link: list(link.run("SELECT 1 FROM pg_sleep(0.3)")))
+    ticker.kill()
+    server.close()
+    assert (store.blocking, imported_too_early()) == (False, False)
+    assert len(turns) > 5
+
+
+def test_a_greenlet_killed_in_a_call_leaves_no_connection_in_use(
+    postgres_cluster: PostgresCluster,
+) -> None:
+    """What it was waiting for is closed; the next call is answered."""
+    store = PostgresStore(postgres_cluster.url(), SystemClock())
+    store.open(this_member("gevent", "digest", 30 * SECOND))
+    server = PostgresServer(
+        postgres_cluster.url(), space="", limit_us=5 * SECOND, server_clock=None
+    )
+    server.open()
+    victim = gevent.spawn(
+        server.call, How.READ, lambda link: list(link.run("SELECT 1 FROM pg_sleep(60)"))
+    )
+    gevent.sleep(0.1)
+    victim.kill()
+    assert list(server.call(How.READ, lambda link: list(link.run("SELECT 7")))) == [(7,)]
+    server.close()
+    store.close()
