@@ -124,7 +124,7 @@ def find_dispatcher(setup: ChildSetup) -> Dispatcher:
     with gathering() as found:
         app = load_app(setup)
     chosen = choose(found, app, setup)
-    environ = {"pulse.scheduler": Handle(), **chosen.environ}
+    environ = {"pulse.scheduler": Handle(setup.usual), **chosen.environ}
     handle = environ["pulse.scheduler"]
     if setup.store is not None and isinstance(handle, Handle):
         handle.attach(Visitor(setup.store, SystemClock()))

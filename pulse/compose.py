@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse import events
+from pulse.addition import Usual
 from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.registry import EngineSetup, load_engine, resolve
@@ -22,7 +23,7 @@ from pulse.store.member import this_member
 from pulse.store.registry import choose_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from wsgiref.types import WSGIApplication
 
     from pulse.clock import Clock, Span
@@ -45,7 +46,7 @@ class Assembly:
     def __init__(self, app: WSGIApplication, settings: Settings, *, clock: Clock) -> None:
         self.settings = settings
         self.bus: events.Bus = events.Bus()
-        self.handle: Handle = Handle()
+        self.handle: Handle = Handle(usual_of(settings))
         self.guard: Guard | None = _guard(settings)
         self.extra: dict[str, object] = {"pulse.scheduler": self.handle}
         self._dispatcher = Dispatcher(
@@ -170,7 +171,23 @@ class Assembly:
 def _guard(settings: Settings) -> Guard | None:
     if not settings.guard:
         return None
-    return Guard((name, definition.path) for name, definition in settings.tasks.items())
+    return Guard((path, path) for path in _guarded_paths(settings))
+
+
+def _guarded_paths(settings: Settings) -> Iterator[str]:
+    yield from settings.guarded
+    for definition in settings.tasks.values():
+        yield definition.path
+
+
+def usual_of(settings: Settings) -> Usual:
+    """Return what tasks that are added at run time take from the configuration."""
+    return Usual(
+        context=settings.context,
+        timeout_us=settings.timeout_us,
+        timezone=settings.timezone,
+        guarded=tuple(dict.fromkeys(_guarded_paths(settings))) if settings.guard else None,
+    )
 
 
 def _check(settings: Settings, dispatcher: Dispatcher) -> None:
@@ -209,6 +226,7 @@ def _child_setup(settings: Settings, *, holder: str = "") -> ChildSetup | None:
         global_conf=dict(paste.global_conf) if paste else {},
         digest=settings.digest,
         base_url=settings.base_url,
+        usual=usual_of(settings),
         store=StoreSetup(
             word=settings.store, name=settings.name, origin=settings.origin, holder=holder
         ),

@@ -79,6 +79,14 @@ class TravelError(PulseError):
     """The test kit cannot travel so: no pulse is found, it has begun already, or a run travels."""
 
 
+class TaskExistsError(PulseError, ValueError):
+    """A task of that name was added before; `replace=True` puts another one in its place."""
+
+
+class ConfigTaskError(PulseError, ValueError):
+    """The configuration declares the task, so it is not added, replaced or removed at run time."""
+
+
 class UnknownTaskError(PulseError, LookupError):
     """No task of that name is known to the store."""
 

@@ -123,6 +123,18 @@ class ConfigsDiffer(Event, frozen=True, gc=False):
     tasks: tuple[str, ...]
 
 
+class MembersDiffer(Event, frozen=True, gc=False):
+    """Live processes, named by their holders, have another configuration than this one."""
+
+    holders: tuple[str, ...]
+
+
+class TasksTaken(Event, frozen=True, gc=False):
+    """The configuration declares tasks that had been added at run time, and stands from now on."""
+
+    tasks: tuple[str, ...]
+
+
 class Notice(Event, frozen=True, gc=False):
     """Something a person should know about how pulse runs here."""
 

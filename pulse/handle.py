@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
+from pulse.addition import Usual
+from pulse.config.adding import addition_of
 from pulse.convert import body as convert_body
 from pulse.errors import NotServingError
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from pulse.run import Run
     from pulse.store.base import Member, Store, TaskState
+    from pulse.task import Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,15 +36,20 @@ class Access(Protocol):
 
 
 class Handle:
-    """Pauses, resumes, triggers and shows tasks, from any process that takes part.
+    """Adds, removes, pauses, triggers and shows tasks, from any process that takes part.
 
     What a call changes holds for the whole fleet: it is kept in the store. It works in the child
     processes of `mode = processing` too, unless the store is `memory:`.
+
+    Args:
+        usual: what tasks that are added take from the configuration.
+
     """
 
-    __slots__ = ("_access", "_pid")
+    __slots__ = ("_access", "_pid", "_usual")
 
-    def __init__(self) -> None:
+    def __init__(self, usual: Usual | None = None) -> None:
+        self._usual = usual or Usual()
         self._access: Access | None = None
         self._pid = 0
 
@@ -49,6 +57,47 @@ class Handle:
         """Speak through *access* from now on; None while there is none in this process."""
         self._access = access
         self._pid = os.getpid()
+
+    def add(self, name: str, task: Task, *, replace: bool = False) -> None:
+        """Add a task to those of the configuration, for the whole fleet, until it is removed.
+
+        It is kept in the store and survives restarts; every process that shares the store may
+        run it, within a second. Its action lies below the configuration's context, and what it
+        leaves open of timeout and time zone is what the configuration says now.
+
+        Args:
+            name: how it is called from now on.
+            task: a `pulse.Task`, whose `scope` is `fleet`.
+            replace: whether it may take the place of a task of that name that was added before.
+                Where the schedule is the same, its count goes on; a pause stays.
+
+        Raises:
+            ConfigError: an argument is wrong, or the guard does not cover the task's path.
+            TaskExistsError: a task of that name was added before, and *replace* is false.
+            ConfigTaskError: the configuration declares a task of that name.
+            NotServingError: the scheduler does not run in this process.
+            StoreUnavailableError: the store does not answer.
+
+        """
+        addition = addition_of(name, task, self._usual)
+        access = self._reached()
+        access.call(access.store.add, addition, replace=replace)
+        access.wake()
+
+    def remove(self, name: str) -> None:
+        """Remove a task that was added; what waits to be run ends, a run that goes on goes on.
+
+        Should it be added again, no fire time that it has had runs a second time.
+
+        Raises:
+            ConfigTaskError: the configuration declares it.
+            UnknownTaskError: no such task.
+            NotServingError: the scheduler does not run in this process.
+            StoreUnavailableError: the store does not answer.
+
+        """
+        access = self._reached()
+        access.call(access.store.remove, name)
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
         """Run a task now, beside its schedule, with *body* instead of its own if given.

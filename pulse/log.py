@@ -56,6 +56,8 @@ def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     bus.subscribe(events.SchedulerStarted, scheduler_started)
     bus.subscribe(events.SchedulerStopped, scheduler_stopped)
     bus.subscribe(events.ConfigsDiffer, configs_differ)
+    bus.subscribe(events.MembersDiffer, members_differ)
+    bus.subscribe(events.TasksTaken, tasks_taken)
     bus.subscribe(events.Notice, notice)
 
 
@@ -218,6 +220,23 @@ def configs_differ(event: events.ConfigsDiffer) -> None:
         _log.info("newer definitions stand, so this process leaves these tasks alone: %s", names)
     else:
         _log.info("all definitions of this process stand again")
+
+
+def members_differ(event: events.MembersDiffer) -> None:
+    """INFO: normal in a rolling deploy, and a sign of a forgotten process after one."""
+    if event.holders:
+        names = ", ".join(event.holders)
+        text = f"processes take part that hold other tasks than this one: {names}"
+    else:
+        text = "all processes hold the same tasks again"
+    _log.info("%s [pid %d]", text, os.getpid(), extra={"pulse_holders": event.holders})
+
+
+def tasks_taken(event: events.TasksTaken) -> None:
+    """WARNING: what somebody has added is no more."""
+    names = ", ".join(map(_harmless, event.tasks))
+    text = "the configuration declares tasks that were added at run time, and stands"
+    _say(logging.WARNING, f"{text}: {names}", {"pulse_tasks": event.tasks})
 
 
 def notice(event: events.Notice) -> None:

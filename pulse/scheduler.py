@@ -21,15 +21,15 @@ from pulse.endings import Endings
 from pulse.engine.base import Work
 from pulse.errors import StoreUnavailableError
 from pulse.pacing import BackOff, Turn
-from pulse.run import Claim, Ending, Outcome
 from pulse.store.base import Reach
+from pulse.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pulse.clock import Clock, Span
     from pulse.engine.base import Engine
-    from pulse.run import Finished, Result, Run
+    from pulse.run import Claim, Ending, Finished, Result
     from pulse.store.base import Claimed, Member, Store
     from pulse.task import Definition
 
@@ -82,13 +82,13 @@ class Scheduler:
         self._bus = plant.bus
         self._clock = plant.clock
         self._endings = Endings(self._finish, plant.bus)
+        self._telling = Telling(plant.bus, plant.clock)
         self._back_off = BackOff(_chance)
         self._turn = Turn()
-        self._lost_at: Span | None = None
         self._renew_every = plant.member.lease_us // 3
         self._renew_at: Span = 0
         self._beat_at: Span = 0
-        self._superseded: tuple[str, ...] = ()
+        self._compare_at: Span = 0
         self._sleep: Span = LONGEST_SLEEP
         self._synced = False
         self._opened = False
@@ -96,8 +96,6 @@ class Scheduler:
         self._claiming = False
         self._stopping = False
         self._closed = False
-        self._failing = ""
-        self._unplanned: dict[str, str] = {}
 
     # What the owner does -----------------------------------------------------------------
 
@@ -111,12 +109,12 @@ class Scheduler:
 
         """
         with self._or_nothing():
-            work = Work(self._plant.perform, self._report, self._tell_overdue)
+            work = Work(self._plant.perform, self._report, self._telling.overdue)
             self._engine.start(work, concurrency=self._plant.concurrency)
             try:
                 self._join()
             except StoreUnavailableError as error:
-                self._tell_lost(error)
+                self._telling.lost(error)
 
     def start(self) -> None:
         """Open, and run the loop beside the application; raises what `open` raises."""
@@ -202,10 +200,10 @@ class Scheduler:
         try:
             return self._one_turn()
         except StoreUnavailableError as error:
-            self._tell_lost(error)
+            self._telling.lost(error)
         # One bad turn must not end the loop: it is told of, and the next one comes.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._tell_failed(error)
+            self._telling.failed(error)
         return self._back_off.wait()
 
     def _one_turn(self) -> Span:
@@ -218,8 +216,8 @@ class Scheduler:
             pause = self._claim()
         finally:
             self._claiming = False
-        if self._lost_at is not None or self._failing:
-            self._tell_back()
+        if self._telling.back():
+            self._back_off.reset()
         return 0 if self._endings.waiting else pause
 
     def _join(self) -> None:
@@ -231,7 +229,9 @@ class Scheduler:
         synced = self.call(self.store.sync, self._plant.definitions)
         self._synced = True
         self._beat_at = self._clock.boot() + BEAT_EVERY
-        self._tell_superseded(synced.superseded)
+        self._telling.superseded(synced.superseded)
+        if synced.taken:
+            self._bus.emit(events.TasksTaken(synced.taken))
         self._bus.emit(self._started())
 
     def _started(self) -> events.SchedulerStarted:
@@ -258,6 +258,9 @@ class Scheduler:
         if now >= self._beat_at:
             self._beat_at = now + min(BEAT_EVERY, self._renew_every)
             self._beat()
+        if now >= self._compare_at:
+            self._compare_at = now + self._renew_every
+            self._compare()
 
     def _renew(self) -> None:
         held = self._endings.held()
@@ -273,7 +276,13 @@ class Scheduler:
         beat = self.call(self.store.beat)
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
-        self._tell_superseded(beat.superseded)
+        self._telling.superseded(beat.superseded)
+
+    def _compare(self) -> None:
+        """Tell where processes hold other configurations; a store of one process has no others."""
+        if self.store.reach is not Reach.PROCESS:
+            members = self.call(self.store.members)
+            self._telling.members(members, self._plant.member.digest)
 
     # Claiming ----------------------------------------------------------------------------
 
@@ -284,11 +293,11 @@ class Scheduler:
         claimed = self.call(self.store.claim_due, limit)
         self._hand_on(claimed.claims)
         for run in claimed.passed:
-            self._tell_passed(run)
+            self._telling.passed(run)
         for run in claimed.given_up:
             self._bus.emit(events.RunGivenUp(run))
         for task, error in claimed.unplanned:
-            self._tell_unplanned(task, error)
+            self._telling.unplanned(task, error)
         return self._pause(claimed)
 
     def _hand_on(self, claims: Sequence[Claim]) -> None:
@@ -313,42 +322,6 @@ class Scheduler:
 
     def _longest_sleep(self) -> Span:
         return min(LONGEST_SLEEP, self._renew_every)
-
-    # Telling -----------------------------------------------------------------------------
-
-    def _tell_passed(self, run: Run) -> None:
-        missed = run.outcome is Outcome.MISSED
-        self._bus.emit(events.TickMissed(run) if missed else events.TickSkipped(run))
-
-    def _tell_unplanned(self, task: str, error: Exception) -> None:
-        if self._unplanned.get(task) != repr(error):
-            self._unplanned[task] = repr(error)
-            self._bus.emit(events.StepFailed(error, task))
-
-    def _tell_overdue(self, claim: Claim, left_behind: int) -> None:
-        self._bus.emit(events.RunOverdue(claim, left_behind))
-
-    def _tell_superseded(self, names: Sequence[str]) -> None:
-        if tuple(names) != self._superseded:
-            self._superseded = tuple(names)
-            self._bus.emit(events.ConfigsDiffer(self._superseded))
-
-    def _tell_lost(self, error: StoreUnavailableError) -> None:
-        if self._lost_at is None:
-            self._lost_at = self._clock.boot()
-            self._bus.emit(events.StoreLost(str(error)))
-
-    def _tell_failed(self, error: Exception) -> None:
-        if repr(error) != self._failing:
-            self._failing = repr(error)
-            self._bus.emit(events.StepFailed(error))
-
-    def _tell_back(self) -> None:
-        self._failing = ""
-        self._back_off.reset()
-        if self._lost_at is not None:
-            after, self._lost_at = self._clock.boot() - self._lost_at, None
-            self._bus.emit(events.StoreBack(after))
 
 
 def _chance() -> float:

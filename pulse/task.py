@@ -215,13 +215,13 @@ def define_values(
         timezone: the time zone where the task names none.
 
     """
-    target = _target(values["action"], context)
+    target = target_of(values["action"], context)
     path, _, query = target.partition("?")
     schedule = schedule_of(values, timezone=timezone)
     policy = _policy(values, timeout_us)
     return Definition(
         name=name,
-        path=path if path.isascii() and "%" not in path else _wsgi_path(path),
+        path=_wsgi_path(path),
         query=query,
         schedule=schedule,
         digest=_digest(target, schedule, policy),
@@ -238,14 +238,22 @@ def spell(task: Task) -> dict[str, str]:
     return {name: _spell_value(name, value) for name, value in values.items()}
 
 
-def _target(action: str, context: str) -> str:
+def target_of(action: str, context: str) -> str:
+    """Return the path that *action* names below *context*, absolute, with its query."""
     if action.startswith("/"):
         return action
     prefix = context.strip("/")
     return f"/{prefix}/{action}" if prefix else f"/{action}"
 
 
+def path_of(action: str, context: str) -> str:
+    """Return the path that *action* names below *context* as PATH_INFO has it (PEP 3333)."""
+    return _wsgi_path(target_of(action, context).partition("?")[0])
+
+
 def _wsgi_path(path: str) -> str:
+    if path.isascii() and "%" not in path:
+        return path
     return unquote_to_bytes(path).decode("latin-1")
 
 

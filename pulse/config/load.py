@@ -25,17 +25,16 @@ import msgspec
 from pulse import spelling
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
 from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Paste, Settings
-from pulse.config.words import is_label
+from pulse.config.words import EXPECTED_LABEL, is_label
 from pulse.environ import header_problems
 from pulse.errors import ConfigError, shown
 from pulse.setting import read, unknown_key
-from pulse.task import Task, define_values, given, read_task
+from pulse.task import Task, define_values, given, path_of, read_task
 
 if TYPE_CHECKING:
     from pulse.task import Definition
 
 _SPANS = {name: f"{name}_us" for name in ("lease", "drain", "timeout", "keep_for")}
-_NAME = "a task's name of 1 to 200 printable characters, without blanks around it"
 _USUAL = ("context", "timeout_us", "timezone")
 """The settings that say what a task leaves open."""
 
@@ -114,6 +113,8 @@ class Draft:
         """Return the settings, or raise all the problems."""
         values = {_SPANS.get(name, name): value for name, value in self._values.items()}
         tasks = self._define(values)
+        if "guarded" in values:
+            values["guarded"] = self._locate_guarded(values)
         if values.get("guard"):
             self._refuse_guarded_root(tasks)
         paste = self._locate(values, paste)
@@ -149,7 +150,9 @@ class Draft:
             place = _place(source, name)
             self._problems += [f"{place}.{problem}" for problem in problems]
         if not isinstance(name, str) or not is_label(name):
-            self._problems.append(f"{_place(source, name)}: expected {_NAME}, got {shown(name)}")
+            self._problems.append(
+                f"{_place(source, name)}: expected {EXPECTED_LABEL}, got {shown(name)}"
+            )
         elif not problems and values.get("enabled", True):
             self._tasks[name] = values
 
@@ -159,11 +162,21 @@ class Draft:
 
     def _refuse_guarded_root(self, tasks: Mapping[str, Definition]) -> None:
         for name, task in tasks.items():
-            reading = spelling.read(task.path)
-            if not reading or not spelling.resolve(reading):
+            if _is_root(task.path):
                 place = _place(TASK if name in self._written else "tasks", name)
                 expected = "expected a path below the root under guard = true"
                 self._problems.append(f"{place}.action: {expected}, got {shown(task.path)}")
+
+    def _locate_guarded(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the guarded paths as the guard takes them."""
+        key = self._prefixes["guarded"] + "guarded"
+        if not values.get("guard"):
+            self._problems.append(f"{key}: expected guard = true beside it, got no guard")
+        paths = [path_of(action, values.get("context", "")) for action in values["guarded"]]
+        for path in paths:
+            if _is_root(path):
+                self._problems.append(f"{key}: expected paths below the root, got {shown(path)}")
+        return tuple(paths)
 
     def _locate(self, values: dict[str, Any], paste: Paste | None) -> Paste | None:
         """Take an application that is a section of the ini file out of *values*."""
@@ -179,6 +192,11 @@ class Draft:
             return paste
         del values["application"]
         return msgspec.structs.replace(paste, section=application)
+
+
+def _is_root(path: str) -> bool:
+    reading = spelling.read(path)
+    return not reading or not spelling.resolve(reading)
 
 
 def _place(source: str, name: object) -> str:

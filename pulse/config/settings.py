@@ -20,7 +20,7 @@ from pulse.store.registry import store_word
 from pulse.task import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from pulse.task import Definition, Task
@@ -52,6 +52,14 @@ SETTINGS = table(
         default="false",
         help="Whether requests from outside to scheduled paths are refused with 403.",
         example="true",
+    ),
+    Setting(
+        name="guarded",
+        convert=words.guarded,
+        kind="paths",
+        default="none",
+        help="Paths that the guard covers beside those of tasks, such as those of run-time tasks.",
+        example="/reports",
     ),
     Setting(
         name="store",
@@ -158,6 +166,7 @@ class Keywords(TypedDict, total=False):
     context: str | None
     mode: str | None
     guard: bool | str | None
+    guarded: str | Sequence[str] | None
     store: str | None
     start: Start | str | None
     name: str | None
@@ -195,6 +204,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         concurrency: None stands for the mode's own default.
         drain_us: at most this; a server's own limit may be less.
+        guarded: paths that are guarded beside those of the tasks (PEP 3333 text).
         application: `package.module:name`, where it was given.
         tasks: the enabled tasks by name, in the order in which they were declared.
         digest: the same in all processes that hold the same tasks and call them alike.
@@ -206,6 +216,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     context: str = ""
     mode: str = "threading"
     guard: bool = False
+    guarded: tuple[str, ...] = ()
     store: str | None = None
     start: Start = Start.AUTO
     name: str | None = None

@@ -11,12 +11,15 @@ from urllib.parse import SplitResult, urlsplit
 
 from pulse.clock import SECOND
 from pulse.convert import duration
+from pulse.declaration import action
 from pulse.engine.registry import GROUP, OWN_MODES
 from pulse.environ import address
 from pulse.errors import BadValueError, did_you_mean
 
 if TYPE_CHECKING:
     from pulse.clock import Span
+
+EXPECTED_LABEL = "a task's name of 1 to 200 printable characters, without blanks around it"
 
 _LONGEST_NAME = 200
 _NO_SEGMENT = frozenset(" ?#")
@@ -43,6 +46,19 @@ def context(value: object) -> str:
 def _is_segment(segment: str) -> bool:
     usable = segment.isprintable() and segment not in {"", ".", ".."}
     return usable and _NO_SEGMENT.isdisjoint(segment)
+
+
+def guarded(value: object) -> tuple[str, ...]:
+    """Return paths, each as the action of a task has it, from text or from a sequence of texts."""
+    expected = "paths with blanks between them, such as /reports /sessions/cleanup"
+    if isinstance(value, str):
+        value = value.split()
+    if not isinstance(value, list | tuple) or not value:
+        raise BadValueError(expected, value)
+    paths = tuple(action(each) for each in value)
+    if any("?" in path for path in paths):
+        raise BadValueError(f"{expected}, without queries", value)
+    return paths
 
 
 def mode(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
+from pulse.addition import Usual
 from pulse.clock import Span  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.run import Claim, Run
 from pulse.task import Definition
@@ -57,6 +58,7 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
         global_conf: what PasteDeploy gave to the parent.
         digest: of the parent's settings.
         base_url: scheme, host, port and script name of the calls.
+        usual: what tasks that a view adds take from the parent's configuration.
         store: what views ask when they use the handle; None where they have none to ask.
 
     """
@@ -67,6 +69,7 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
     global_conf: dict[str, str] = {}
     digest: str = ""
     base_url: str = "http://localhost"
+    usual: Usual = Usual()
     store: StoreSetup | None = None
 
 

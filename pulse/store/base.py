@@ -49,7 +49,12 @@ What every keeper promises:
    get their chance first.
 6. Missed and skipped fire times are rows, which say why. A skip that directly follows a skip of
    the same task is folded into it: its count grows.
-7. A member claims only rows whose digest is the one it holds itself.
+7. A member claims only rows of the configuration whose digest is the one it holds itself. A row
+   that was added at run time holds the words that define its task, complete, and no process holds
+   it: whoever has synced may claim it, and makes the definition when the row is due. So its cost
+   does not grow with their number. One that a process does not understand, because a newer
+   release wrote it, is left alone and told of as unplanned. Where a configuration declares the
+   name of such a row, the configuration stands.
 8. A call that cannot reach its storage within its time limit raises `StoreUnavailableError` and
    has changed nothing, or has changed everything it would have: a claim whose answer was lost is
    an open run of this holder that nobody dispatches, and it ends as abandoned.
@@ -69,6 +74,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pulse.addition import Addition
     from pulse.clock import Instant, Span
     from pulse.run import Claim, Ending, Finished, Run
     from pulse.task import Definition
@@ -137,11 +143,20 @@ class Claimed(NamedTuple):
 
 
 class Synced(NamedTuple):
-    """What `sync` did, by name; *superseded* are tasks whose newer definition stands instead."""
+    """What `sync` did, by name.
+
+    Attributes:
+        added: tasks that are new to the store, or come back to it.
+        changed: tasks whose rows have another definition now.
+        superseded: tasks whose newer definition stands instead.
+        taken: those of the changed that had been added at run time.
+
+    """
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     superseded: tuple[str, ...]
+    taken: tuple[str, ...] = ()
 
 
 class Beat(NamedTuple):
@@ -161,7 +176,7 @@ class Beat(NamedTuple):
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's row, as people are shown it."""
+    """A task's row, as people are shown it; *source* is `config` or `runtime`."""
 
     name: str
     place: str
@@ -219,6 +234,27 @@ class Store(Protocol):
         that was to come later than that instant is given up then, for the tick to run. A
         definition that has been replaced stays replaced while a live member holds the newer one.
         A row made for a task with `run_at_start` gets one unheld start-up run.
+        """
+
+    def add(self, addition: Addition, *, replace: bool = False) -> None:
+        """Keep a task of the fleet that every process may run, until it is removed.
+
+        With *replace* it takes the place of one that was added before: the cursor stays where the
+        schedule is the same, and otherwise moves as `sync` moves it.
+
+        Raises:
+            TaskExistsError: a task of that name was added before.
+            ConfigTaskError: the row of that name is one of the configuration's.
+
+        """
+
+    def remove(self, name: str) -> None:
+        """Put a task away that was added; what waits ends, what is held goes on.
+
+        Raises:
+            ConfigTaskError: the row of that name is one of the configuration's.
+            UnknownTaskError: no such task.
+
         """
 
     def claim_due(self, limit: int) -> Claimed:

@@ -6,6 +6,7 @@ import os
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from pulse.errors import ConfigTaskError, TaskExistsError
 from pulse.planner import Passed, Plan, cursor_at, due_by, is_too_late, plan
 from pulse.policy import OnAbandoned, Overlap, Scope
 from pulse.retry import give_up_at, may_retry, retry_at
@@ -22,10 +23,18 @@ if TYPE_CHECKING:
 LEASE_OVER = "its holder did not renew the lease"
 HOLDER_GONE = "its holder is gone"
 UNWANTED = "no process wants the task any more"
+REMOVED = "the task was removed"
 """Why a run was abandoned, in the words of its row."""
+
+CONFIG, RUNTIME = "config", "runtime"
+"""Where a row comes from."""
 
 PAUSED = "passed while the task was paused"
 """Why fire times were missed that the planner has not seen."""
+
+
+MOST_NAMES = 1_000
+"""Among how many names the one is looked for that was probably meant."""
 
 
 def place_of(scope: Scope, member: Member) -> str:
@@ -161,9 +170,11 @@ def again_at(claim: Claim, result: Result, *, row: NextTick | None, now: Instant
     a tick that has come: it takes the place of a retry.
     """
     definition, run = claim.definition, claim.run
+    if row is None:
+        return None
     if runs_again(result.outcome, definition):
         return now
-    if row is None or (definition.overlap is Overlap.WAIT and row.running > 1):
+    if definition.overlap is Overlap.WAIT and row.running > 1:
         return None
     return retry_at(definition, run, result, now=now, next_fire=row.next_fire)
 
@@ -171,3 +182,37 @@ def again_at(claim: Claim, result: Result, *, row: NextTick | None, now: Instant
 def runs_again(outcome: Outcome, definition: Definition) -> bool:
     """Return whether a run that its own holder gave up is dispatched again."""
     return outcome is Outcome.ABANDONED and definition.on_abandoned is OnAbandoned.RERUN
+
+
+def check_addition(name: str, source: str | None, *, replace: bool) -> None:
+    """Refuse to add a task where a row of that name is there, which comes from *source*.
+
+    Raises:
+        TaskExistsError: it was added before, and *replace* does not say that it may go.
+        ConfigTaskError: the configuration declares it.
+
+    """
+    if source == CONFIG:
+        raise ConfigTaskError(
+            f"name: expected one that the configuration does not declare, got {name!r}; what it"
+            " declares is changed there"
+        )
+    if source is not None and not replace:
+        raise TaskExistsError(
+            f"name: expected one that is not taken, got {name!r}; replace=True puts this task in"
+            " the place of the other"
+        )
+
+
+def check_removal(name: str, source: str) -> None:
+    """Refuse to remove a task of the configuration.
+
+    Raises:
+        ConfigTaskError: the configuration declares it.
+
+    """
+    if source == CONFIG:
+        raise ConfigTaskError(
+            f"expected the name of a task that was added at run time, got {name!r}, which the"
+            " configuration declares: remove it there, or pause it"
+        )

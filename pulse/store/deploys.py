@@ -66,7 +66,7 @@ def judge(
     differing = [
         (row, definition)
         for row in present
-        if (definition := _mine(row, member, definitions)) is not None
+        if (definition := mine(row, member, definitions)) is not None
         and definition.digest != row.digest
     ]
     takeovers = [pair for pair in differing if stands(standing, *pair)]
@@ -82,9 +82,10 @@ def stands(standing: Standing, row: Standable, definition: Definition) -> bool:
     return standing.of(row.task, definition.scope.value, row.place) == definition.digest
 
 
-def _mine(
+def mine(
     row: Standable, member: Member, definitions: Mapping[str, Definition]
 ) -> Definition | None:
+    """Return what *member*, which holds *definitions*, declares for a row; None for no such row."""
     definition = definitions.get(row.task)
     if definition is None or place_of(definition.scope, member) != row.place:
         return None

@@ -12,29 +12,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
-from pulse.planner import BEFORE_TIME, first_cursor
 from pulse.policy import OnAbandoned
 from pulse.run import ENDED, LOST, Claim, Finished, Outcome, Run, Trigger
-from pulse.store.base import Beat, Claimed, Reach, Synced, TaskState, Unplanned
-from pulse.store.decide import (
-    LEASE_OVER,
-    UNWANTED,
-    Verdict,
-    place_of,
-    unheld_run,
-)
+from pulse.store.base import Beat, Claimed, Reach, Unplanned
+from pulse.store.decide import LEASE_OVER, Verdict, unheld_run
 from pulse.store.ledger import Ledger
-from pulse.store.rows import (
-    ORDER_BITS,
-    ORDER_MASK,
-    DueHeap,
-    Row,
-    change_row,
-    decide_row,
-    is_stale,
-    row_of,
-    state_of,
-)
+from pulse.store.roster import Roster
+from pulse.store.rows import ORDER_BITS, ORDER_MASK, decide_row, is_stale, row_of
 from pulse.store.steps import abandoned_run, given_up_run, missed_run, released_run, retried_run
 from pulse.store.turn import Turn
 from pulse.store.unheld import Unheld, is_due
@@ -43,10 +27,12 @@ from pulse.store.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pulse.addition import Addition
     from pulse.clock import Clock, Instant, Span
     from pulse.run import Ending, Result
-    from pulse.store.base import Member
+    from pulse.store.base import Member, Synced, TaskState
     from pulse.store.ledger import Kept
+    from pulse.store.rows import Row
     from pulse.task import Definition
 
 _SUCCEEDED = Outcome.SUCCEEDED
@@ -71,14 +57,11 @@ class MemoryStore:
         self._clock = clock
         self._space = name
         self._member: Member | None = None
-        self._rows: dict[str, Row] = {}
-        self._withdrawn: set[str] = set()
-        self._due = DueHeap()
         self._ledger = Ledger(keep_runs)
+        self._roster = Roster(self._ledger, keep_runs)
+        self._rows = self._roster.rows
+        self._due = self._roster.due
         self._unheld = Unheld(self._rows, self._ledger)
-        self._floors: dict[str, Instant] = {}
-        self._paused: set[str] = set()
-        self._order = 0
 
     # Taking part -------------------------------------------------------------------------
 
@@ -112,65 +95,32 @@ class MemoryStore:
     def sync(self, definitions: Mapping[str, Definition]) -> Synced:
         """Make rows for the tasks, and plan with their definitions from now on."""
         member, now = self._here(), self._clock.wall()
-        added: list[str] = []
-        changed: list[str] = []
         with self._lock:
-            for name, definition in definitions.items():
-                row = self._rows.get(name)
-                place = place_of(definition.scope, member)
-                if row is None or row.place != place:
-                    added.append(name)
-                    self._add(name, definition, place, now)
-                elif row.definition.digest != definition.digest:
-                    changed.append(name)
-                    self._change(row, definition, now)
-            self._withdraw(definitions)
-            self._due.rebuild(self._rows.values())
-            self._ledger.look_again()
-        return Synced(tuple(added), tuple(changed), ())
+            return self._roster.sync(definitions, member, now)
 
-    def _add(self, name: str, definition: Definition, place: str, now: Instant) -> None:
-        floor = self._floors.pop(name, BEFORE_TIME)
-        self._order += 1
-        row = Row(definition, place, first_cursor(definition, now, floor=floor), self._order)
-        row.paused = name in self._paused
-        if self._ledger.open:
-            row.running = self._ledger.count_open(name, place)
-        self._rows[name] = row
-        if definition.run_at_start:
-            self._open_unheld(row, unheld_run(name, place=place, trigger=Trigger.STARTUP, now=now))
+    def add(self, addition: Addition, *, replace: bool = False) -> None:
+        """Keep a task until it is removed, or until the process ends."""
+        self._here()
+        with self._lock:
+            self._roster.add(addition.definition, self._clock.wall(), replace=replace)
 
-    def _change(self, row: Row, definition: Definition, now: Instant) -> None:
-        change_row(row, definition, now)
-        if row.running and row.cursor.next_fire is not None:
-            self._ledger.hasten_retries(definition.name, row.place, before=row.cursor.next_fire)
-
-    def _withdraw(self, definitions: Mapping[str, Definition]) -> None:
-        self._withdrawn = self._rows.keys() - definitions.keys()
-        for name, row in self._rows.items():
-            row.withdrawn = name in self._withdrawn
+    def remove(self, name: str) -> None:
+        """Put a task away that was added; what waits ends, what is held goes on."""
+        self._here()
+        with self._lock:
+            self._roster.remove(name)
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task; what passed while paused is missed."""
         self._here()
         with self._lock:
-            row = row_of(self._rows, name)
-            if row.paused == paused:
-                return
-            row.paused = paused
-            if paused:
-                self._paused.add(name)
-            else:
-                self._paused.discard(name)
-                row.resumed_at = self._clock.wall()
-                self._due.push(row)
+            self._roster.pause(name, self._clock.wall(), paused=paused)
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name."""
         self._here()
         with self._lock:
-            states = [state_of(row) for row in self._rows.values()]
-        return sorted(states, key=attrgetter("name"))
+            return self._roster.states()
 
     # Claiming ----------------------------------------------------------------------------
 
@@ -195,10 +145,10 @@ class MemoryStore:
                 return
             match self._unheld.judge(first.run, turn.now):
                 case Verdict.GIVE_UP:
-                    self._end(first, given_up_run(first.run))
+                    self._roster.end(first, given_up_run(first.run))
                     turn.given_up.append(first.run)
                 case Verdict.MISS:
-                    self._end(first, missed_run(first.run))
+                    self._roster.end(first, missed_run(first.run))
                     turn.passed.append(first.run)
                 case _:
                     turn.take(self._rows[first.run.task].definition)
@@ -235,11 +185,6 @@ class MemoryStore:
         for row in again:
             self._due.push(row)
 
-    def _open_unheld(self, row: Row, run: Run) -> None:
-        row.running += 1
-        row.skip = None
-        self._ledger.hold(run, 0)
-
     def _next_work(self, now: Instant) -> Instant | None:
         fire_time = self._due.first(now)
         unheld = self._unheld.first(now)
@@ -265,18 +210,8 @@ class MemoryStore:
                 self._ledger.release(kept, retried_run(kept.run, result, at))
                 return Finished(recorded=True, retry_at=at)
         kept.result = result
-        self._end(kept, kept.run)
+        self._roster.end(kept, kept.run)
         return ENDED
-
-    def _end(self, kept: Kept, run: Run) -> None:
-        self._ledger.end(kept, run)
-        row = self._rows.get(run.task)
-        if row is not None and row.place == run.place:
-            row.running -= 1
-            if row.parked:
-                self._due.push(row)
-        if self._ledger.aside:
-            self._ledger.offer_again(run.task)
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of runs in progress; False stands where the claim was lost."""
@@ -301,7 +236,7 @@ class MemoryStore:
                 return None
             now = self._clock.wall()
             run = unheld_run(name, place=row.place, trigger=Trigger.MANUAL, now=now, body=body)
-            self._open_unheld(row, run)
+            self._roster.open_unheld(row, run)
             return run
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
@@ -332,21 +267,14 @@ class MemoryStore:
         if row is not None and row.definition.on_abandoned is OnAbandoned.RERUN:
             self._ledger.release(kept, released_run(kept.run, LEASE_OVER, self._clock.wall()))
         else:
-            self._end(kept, abandoned_run(kept.run, LEASE_OVER))
+            self._roster.end(kept, abandoned_run(kept.run, LEASE_OVER))
         return kept.run
 
     def _archive(self, span: Span, boot: Span) -> tuple[str, ...]:
-        over = self._unwanted.look(dict.fromkeys(self._withdrawn, (0, span)), boot)
-        for name in over:
-            self._withdrawn.discard(name)
-            self._floors[name] = self._rows.pop(name).cursor.floor
-            self._end_unheld(name)
-        return tuple(sorted(over))
-
-    def _end_unheld(self, name: str) -> None:
-        for kept in [*self._ledger.open.values()]:
-            if kept.run.task == name and not kept.run.holder:
-                self._end(kept, abandoned_run(kept.run, UNWANTED))
+        withdrawn = self._roster.withdrawn
+        over = sorted(self._unwanted.look(dict.fromkeys(withdrawn, (0, span)), boot))
+        self._roster.archive(over)
+        return tuple(over)
 
     def members(self) -> list[Member]:
         """Return this process alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.planner import BEFORE_TIME, Cursor, kept_cursor, moved_cursor, plan
 from pulse.store.base import TaskState
-from pulse.store.decide import plan_resumed
+from pulse.store.decide import CONFIG, MOST_NAMES, plan_resumed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +40,7 @@ class Row(msgspec.Struct, gc=False):
     withdrawn: bool = False
     resumed_at: Instant | None = None
     skip: Kept | None = None
+    source: str = CONFIG
 
 
 class DueHeap:
@@ -53,6 +55,15 @@ class DueHeap:
     def __init__(self) -> None:
         self.entries: list[int] = []
         self.rows: dict[int, Row] = {}
+
+    def add(self, row: Row) -> None:
+        """Consider a row that is not known yet."""
+        self.rows[row.order] = row
+        self.push(row)
+
+    def has_litter(self, known: int) -> bool:
+        """Return whether more rows are gone than the *known* ones that take part."""
+        return len(self.rows) > 2 * known
 
     def push(self, row: Row) -> None:
         """Consider a row that is known already from its next fire time on."""
@@ -115,18 +126,19 @@ def row_of(rows: Mapping[str, Row], name: str) -> Row:
     """Return the row of that name; UnknownTaskError says what was probably meant."""
     row = rows.get(name)
     if row is None:
-        near = did_you_mean(name, rows)
+        near = did_you_mean(name, islice(rows, MOST_NAMES))
         raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
     return row
 
 
-def change_row(row: Row, definition: Definition, now: Instant) -> None:
+def change_row(row: Row, definition: Definition, now: Instant, *, source: str) -> None:
     """Give a row another definition; its cursor moves only when the schedule is another."""
     same = row.definition.schedule.spell() == definition.schedule.spell()
     row.cursor = (
         kept_cursor(definition, row.cursor) if same else moved_cursor(definition, row.cursor, now)
     )
     row.definition = definition
+    row.source = source
 
 
 def state_of(row: Row) -> TaskState:
@@ -134,7 +146,7 @@ def state_of(row: Row) -> TaskState:
     return TaskState(
         name=row.definition.name,
         place=row.place,
-        source="config",
+        source=row.source,
         digest=row.definition.digest,
         paused=row.paused,
         anchor=row.cursor.anchor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from pulse.addition import Usual, complete
 from pulse.clock import SECOND
 from pulse.run import Ending, Outcome, Result
 from pulse.store.base import Member
@@ -57,6 +58,10 @@ class Process:
     def sync(self, tasks: Mapping[str, Task]) -> None:
         """Hold these tasks from now on."""
         self.store.sync({name: define(name, task) for name, task in tasks.items()})
+
+    def add(self, name: str, task: Task, *, replace: bool = False) -> None:
+        """Add a task at run time."""
+        self.store.add(complete(name, task, Usual()), replace=replace)
 
     def claim(self, limit: int = 100) -> Claimed:
         """Claim what is due."""

@@ -12,19 +12,29 @@ processes.
 from __future__ import annotations
 
 from pulse.testing.store_claims import ClaimContract
+from pulse.testing.store_deploys import DeployContract
 from pulse.testing.store_fleet import FleetContract
 from pulse.testing.store_history import HistoryContract
 from pulse.testing.store_leases import LeaseContract
 from pulse.testing.store_retries import RetryContract
+from pulse.testing.store_runtime import FleetRuntimeContract, RuntimeContract
 from pulse.testing.store_tasks import TaskContract
 from pulse.testing.store_waits import FleetWaitContract, WaitContract
 
 
 class StoreContract(
-    ClaimContract, LeaseContract, RetryContract, WaitContract, TaskContract, HistoryContract
+    ClaimContract,
+    LeaseContract,
+    RetryContract,
+    WaitContract,
+    TaskContract,
+    RuntimeContract,
+    HistoryContract,
 ):
     """What every keeper promises to one process."""
 
 
-class SharedStoreContract(StoreContract, FleetContract, FleetWaitContract):
+class SharedStoreContract(
+    StoreContract, FleetContract, DeployContract, FleetWaitContract, FleetRuntimeContract
+):
     """What a keeper promises to several processes besides."""

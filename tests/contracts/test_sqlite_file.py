@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulse.addition import Usual, complete
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
 from pulse.run import ENDED, Outcome
 from pulse.store.base import Reach
 from pulse.store.member import this_member
 from pulse.store.sqlite import SqliteStore
+from pulse.store.sqlite.schema import VERSION
 from pulse.task import define
 from pulse.testing.clock import FakeClock
 from pulse.testing.fleet import EVERY, fail, make_task, succeed
@@ -181,8 +183,23 @@ def test_another_layout_is_refused(store: SqliteStore, path: Path, version: int,
     change(path, "UPDATE pulse_schema SET version = ?", version)
     with pytest.raises(StoreSchemaError, match=age):
         store.open(this_member("inline", "digest", 30 * SECOND))
+    change(path, "UPDATE pulse_schema SET version = ?", VERSION)
+    store.open(this_member("inline", "digest", 30 * SECOND))
+
+
+def test_an_older_layout_is_brought_up_to_date(
+    store: SqliteStore, path: Path, clock: FakeClock
+) -> None:
+    """What it holds stays, and goes on; run-time tasks can be added to it."""
+    store.close()
+    for text in ("DROP INDEX @declared", "DROP INDEX @own", "ALTER TABLE @tasks DROP COLUMN words"):
+        change(path, text)
     change(path, "UPDATE pulse_schema SET version = 1")
     store.open(this_member("inline", "digest", 30 * SECOND))
+    store.sync(TASKS)
+    store.add(complete("added", make_task(), Usual()))
+    clock.forward(EVERY)
+    assert sorted(claim.run.task for claim in store.claim_due(9).claims) == ["added", "work"]
 
 
 def test_a_file_that_is_no_database_is_named(path: Path, clock: FakeClock) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pulse import events
 from pulse.middleware import PulseMiddleware
+from pulse.task import Task
 
 EVIDENCE = os.environ["EVIDENCE"]
 NAP_S = float(os.environ.get("NAP", "0"))
@@ -35,12 +36,16 @@ def note(what: str, environ: dict) -> None:
 
 
 def view(environ: dict, start_response: Callable) -> list[bytes]:
-    """Answer pid and, for scheduled paths, leave evidence of begin and end."""
+    """Answer pid; leave evidence of scheduled paths, add and remove a task at run time."""
     if environ["PATH_INFO"].startswith("/tick"):
         note("begin", environ)
         if environ["PATH_INFO"].startswith("/tick/nap"):
             time.sleep(NAP_S)
         note("end", environ)
+    elif environ["PATH_INFO"] == "/add":
+        environ["pulse.scheduler"].add("added", Task(action="added", interval=1))
+    elif environ["PATH_INFO"] == "/remove":
+        environ["pulse.scheduler"].remove("added")
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]

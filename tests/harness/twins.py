@@ -9,7 +9,9 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pulse.addition import Usual, complete
 from pulse.clock import SECOND, moment_of
+from pulse.errors import PulseError
 from pulse.run import Claim, Ending, Outcome, Result, Run
 from pulse.store.base import Claimed, Member
 from pulse.store.memory import MemoryStore
@@ -17,6 +19,8 @@ from pulse.task import Task, define
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pulse.store.base import Store
 
 MEMBER = Member(
@@ -79,6 +83,7 @@ class Twins(RuleBasedStateMachine):
         self.waits = False
         for store in (self.shared, self.memory):
             store.open(MEMBER)
+            store.sync({})
 
     def make(self, clock: FakeClock) -> Store:
         """Return the store that is held against memory, empty; its name is `twins`."""
@@ -98,6 +103,19 @@ class Twins(RuleBasedStateMachine):
         definitions = {name: define(name, task) for name, task in tasks.items()}
         self.waits = any(task.misfire == "all" for task in tasks.values())
         self.agree(self.shared.sync(definitions), self.memory.sync(definitions))
+
+    @rule(name=st.sampled_from(NAMES), task=TASKS, replace=st.booleans())
+    def add(self, name: str, task: Task, replace: bool) -> None:  # noqa: FBT001 - drawn
+        """Add a task at run time, where it may be."""
+        addition = complete(name, task, Usual())
+        self.waits = self.waits or task.misfire == "all"
+        said = [told(store.add, addition, replace=replace) for store in (self.shared, self.memory)]
+        self.agree(*said)
+
+    @rule(name=st.sampled_from(NAMES))
+    def remove(self, name: str) -> None:
+        """Remove a task, where it may be."""
+        self.agree(*[told(store.remove, name) for store in (self.shared, self.memory)])
 
     @rule(seconds=st.integers(0, 25))
     def forward(self, seconds: int) -> None:
@@ -215,3 +233,12 @@ class Twins(RuleBasedStateMachine):
         claims = [(self.known(one.run), one.definition, one.good_until) for one in claimed.claims]
         given_up = [self.known(run) for run in claimed.given_up]
         return claims, list(claimed.passed), given_up, claimed.now, wake_at
+
+
+def told(call: Callable[..., None], *words: object, **more: object) -> str:
+    """Return what a call is refused with; empty where it is not."""
+    try:
+        call(*words, **more)
+    except PulseError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pulse import events
+from pulse.addition import Usual
 from pulse.clock import SECOND, SystemClock
-from pulse.compose import Assembly, drain_within
+from pulse.compose import Assembly, drain_within, usual_of
 from pulse.config.load import load
 from pulse.handle import NotServingError
 from pulse.run import Outcome, Trigger
@@ -144,3 +145,28 @@ def test_importing_and_building_load_nothing_that_is_not_needed(
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert json.loads(found.stdout) == []
+
+
+def test_what_a_configuration_says_of_added_tasks_is_gathered() -> None:
+    """All that a task may leave open, and the paths that the guard covers."""
+    words = {"context": "sessions", "timeout": 7, "timezone": "Asia/Tokyo", "guard": True}
+    settings = load({}, {**words, "guarded": "/reports", "tasks": {"cleanup": AT_ONCE}})
+    assert usual_of(settings) == Usual(
+        context="sessions",
+        timeout_us=7 * SECOND,
+        timezone="Asia/Tokyo",
+        guarded=("/reports", "/sessions/cleanup"),
+    )
+
+
+def test_without_a_guard_no_path_is_asked_for() -> None:
+    """A task may be added wherever it lies."""
+    assert usual_of(load({}, {})).guarded is None
+
+
+def test_a_path_that_is_guarded_beside_those_of_tasks_is_refused() -> None:
+    """Before a task is added that lies there."""
+    settings = load({}, {"guard": True, "guarded": "/reports", "store": "memory:"})
+    guard = Assembly(view, settings, clock=SystemClock()).guard
+    assert guard is not None
+    assert guard.refuses({"PATH_INFO": "/reports/send"})

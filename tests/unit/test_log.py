@@ -342,6 +342,30 @@ def test_differing_configurations_are_told_at_info(
     assert record.getMessage().endswith(words)
 
 
+@pytest.mark.parametrize(
+    ("holders", "line"),
+    [
+        (
+            ("a:1:x", "b:2:y"),
+            "processes take part that hold other tasks than this one: a:1:x, b:2:y [pid 123]",
+        ),
+        ((), "all processes hold the same tasks again [pid 123]"),
+    ],
+)
+def test_processes_that_disagree_are_named(say: Say, holders: tuple[str, ...], line: str) -> None:
+    """As in a rolling deploy, and so is its end."""
+    record = say(events.MembersDiffer(holders))
+    assert (record.levelname, record.getMessage()) == ("INFO", line)
+
+
+def test_a_name_that_was_taken_is_a_warning(say: Say) -> None:
+    """Somebody has added it, and it is no more; the name cannot forge a line."""
+    record = say(events.TasksTaken(("a", "b\nc")))
+    expected = "the configuration declares tasks that were added at run time, and stands: a, b\\nc"
+    assert (record.levelname, record.getMessage()) == ("WARNING", expected)
+    assert record.pulse_tasks == ("a", "b\nc")
+
+
 def test_a_notice_is_a_warning_in_its_own_words(say: Say) -> None:
     """A percent sign in it is only that."""
     record = say(events.Notice("100% here"))

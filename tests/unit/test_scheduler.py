@@ -3,9 +3,11 @@
 import threading
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from pulse import events
+from pulse.addition import Usual, complete
 from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.inline import InlineEngine
@@ -15,7 +17,7 @@ from pulse.handle import Handle, NotServingError
 from pulse.run import Claim, Ending, Finished, Outcome, Trigger
 from pulse.runner import Runner
 from pulse.scheduler import LONGEST_SLEEP, Plant, Scheduler
-from pulse.store.base import Claimed, Unplanned
+from pulse.store.base import Claimed, Reach, Unplanned
 from pulse.store.member import this_member
 from pulse.store.memory import MemoryStore
 from pulse.task import Task, define
@@ -481,6 +483,54 @@ def test_an_unknown_task_is_named_with_its_neighbour(bench: Bench) -> None:
     """A misspelt name is answered with the nearest one."""
     with pytest.raises(PulseError, match="did you mean 'cleanup'"):
         handle_of(bench).trigger("clenup")
+
+
+def test_a_task_is_added_and_removed_by_the_handle(bench: Bench) -> None:
+    """It runs at the step that follows its fire time, and after its removal no more."""
+    handle = handle_of(bench)
+    handle.add("report", Task(action="report", interval=7))
+    bench.forward(7)
+    handle.remove("report")
+    bench.forward(7)
+    assert bench.paths == ["/report"]
+
+
+def test_the_handle_adds_below_the_context(bench: Bench) -> None:
+    """What a task leaves open is what the configuration says."""
+    handle = Handle(Usual(context="reports", timeout_us=7 * SECOND))
+    handle.attach(bench.scheduler)
+    handle.add("report", Task(action="send", interval=7))
+    bench.forward(7)
+    (ended,) = bench.seen.of(events.RunEnded)
+    assert ended.claim.definition.timeout_us == 7 * SECOND
+    assert bench.paths == ["/reports/send"]
+
+
+def test_the_handle_refuses_a_bad_task_at_once() -> None:
+    """Whether the scheduler runs or not."""
+    with pytest.raises(PulseError, match="task: expected a Task, got None"):
+        Handle().add("report", None)
+
+
+def test_a_name_that_the_configuration_takes_is_told_of() -> None:
+    """What somebody has added is no more."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    member = this_member("inline", "digest", 30 * SECOND)
+    bench.store.open(member)
+    bench.store.add(complete("cleanup", Task(action="other", interval=60), Usual()))
+    bench.store.close()
+    bench.scheduler.open()
+    assert [event.tasks for event in bench.seen.of(events.TasksTaken)] == [("cleanup",)]
+
+
+def test_processes_that_hold_other_tasks_are_told_of(bench: Bench) -> None:
+    """Where processes share a store, and no more often than a third of a lease."""
+    old = msgspec.structs.replace(this_member("inline", "old", SECOND), holder="old:1:x")
+    bench.store.reach = Reach.HOST
+    bench.store.answers["members"] = [old, this_member("inline", "digest", SECOND)]
+    for _ in range(3):
+        bench.forward(1)
+    assert [event.holders for event in bench.seen.of(events.MembersDiffer)] == [("old:1:x",)]
 
 
 class RefusalError(Exception):

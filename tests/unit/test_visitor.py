@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from pulse.addition import Usual
 from pulse.clock import SECOND
-from pulse.engine.wire import StoreSetup
+from pulse.engine.wire import ChildSetup, StoreSetup
 from pulse.errors import NotServingError, StoreUnavailableError
 from pulse.handle import Handle
 from pulse.store.member import this_member
@@ -59,6 +60,15 @@ def test_a_view_in_a_child_triggers_what_its_parent_takes(
     assert (claim.run.id, claim.run.body) == (run.id, b"all")
 
 
+def test_a_view_in_a_child_adds_and_removes(handle: Handle, parent: SqliteStore) -> None:
+    """The parent sees both."""
+    handle.add("report", Task(action="/report", interval=60))
+    seen = [task.name for task in parent.tasks()]
+    handle.remove("report")
+    assert seen == ["cleanup", "report"]
+    assert [task.name for task in parent.tasks()] == ["cleanup"]
+
+
 def test_a_view_in_a_child_pauses_and_resumes(handle: Handle, parent: SqliteStore) -> None:
     """The parent sees both."""
     seen = []
@@ -98,5 +108,7 @@ def test_a_memory_store_is_refused_in_words(tmp_path: Path) -> None:
 
 def test_a_setup_travels_to_the_child() -> None:
     """It is sent as JSON, with the rest of what a child must know."""
-    setup = StoreSetup(word=None, name="shop", origin="/srv/shop.ini", holder="h:1:n")
-    assert msgspec.json.decode(msgspec.json.encode(setup), type=StoreSetup) == setup
+    store = StoreSetup(word=None, name="shop", origin="/srv/shop.ini", holder="h:1:n")
+    usual = Usual(context="reports", guarded=("/reports",))
+    setup = ChildSetup(application="shop:app", usual=usual, store=store)
+    assert msgspec.json.decode(msgspec.json.encode(setup), type=ChildSetup) == setup

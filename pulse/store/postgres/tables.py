@@ -26,6 +26,7 @@ _TABLES = (
         place text NOT NULL,
         scope text NOT NULL,
         source text NOT NULL,
+        words text,
         digest text NOT NULL,
         schedule text NOT NULL,
         room bigint NOT NULL,
@@ -42,6 +43,9 @@ _TABLES = (
         UNIQUE (task, place)) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)""",
     """CREATE INDEX due ON @tasks (place, due_at, key)
         WHERE paused = 0 AND archived_at IS NULL AND due_at IS NOT NULL""",
+    """CREATE INDEX declared ON @tasks (key)
+        WHERE source = 'config' AND archived_at IS NULL""",
+    "CREATE INDEX own ON @tasks (place) WHERE scope = 'process'",
     "CREATE INDEX archived ON @tasks (archived_at) WHERE archived_at IS NOT NULL",
     """CREATE TABLE @runs (
         seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -88,8 +92,8 @@ _TABLES = (
     "CREATE TABLE @paused (task text PRIMARY KEY)",
 )
 _TEXTS = frozenset(
-    "task place scope source digest schedule skip_id id trigger holder outcome message".split()  # noqa: SIM905 - a list of this length is read as words
-)
+    "task place scope source words digest schedule skip_id id trigger holder message".split()  # noqa: SIM905 - a list of this length is read as words
+) | {"outcome"}
 _BYTES = frozenset({"body", "tries"})
 
 LOCK = "SELECT version FROM @layout FOR UPDATE"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DUE = (
     "SELECT due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
-    " skip_id,"
+    " skip_id, words,"
     " (SELECT count(*) FROM @runs r"
     "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
     " FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
@@ -103,7 +103,7 @@ def plan_due(here: Here, look: Look, limit: int) -> Reading:
     unplanned: list[Unplanned] = []
     room = limit - len(unheld.taken)
     for row in _own_rows(here, look.due):
-        intent = _plan_row(here, row, now, unheld, unplanned)
+        intent = None if row[0] > now else _plan_row(here, row, now, unheld, unplanned)
         if row[0] > now or (room <= 0 and intent is not None):
             return Reading(now, intents, unheld, earliest(row[0], unheld.wake_at), unplanned)
         if intent is not None:
@@ -113,22 +113,20 @@ def plan_due(here: Here, look: Look, limit: int) -> Reading:
 
 
 def _own_rows(here: Here, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    for row in rows:
-        definition = here.definitions.get(row[2])
-        if definition is not None and definition.digest == row[4]:
-            yield row
+    return (row for row in rows if here.runs(row[2], row[4], row[11]))
 
 
 def _plan_row(
     here: Here, row: tuple[Any, ...], now: Instant, unheld: Found, unplanned: list[Unplanned]
 ) -> Intent | None:
-    due, key, task, place, _, anchor, next_fire, floor, resumed_at, version, skip_id, running = row
+    due, key, task, place, _, anchor, next_fire, floor, *rest = row
+    resumed_at, version, skip_id, words, running = rest
     running -= unheld.count_closed(task, place)
-    definition = here.definitions[task]
     cursor = Cursor(anchor, next_fire, floor, due - next_fire)
     try:
+        definition = here.define(task, words)
         decided = plan_resumed(definition, cursor, resumed_at=resumed_at, running=running, now=now)
-    # One bad schedule must not keep the other tasks from being claimed.
+    # One bad schedule, or one of a newer release, must not keep the other tasks from being claimed.
     except Exception as error:  # noqa: BLE001 - the reason is above
         unplanned.append(Unplanned(task, error))
         return None
@@ -159,7 +157,7 @@ def write_claims(
     """
     now = reading.now
     rows_now = _lock_rows(link, reading)
-    unheld = still_unheld(link, here, reading.unheld, rows_now)
+    unheld = still_unheld(link, reading.unheld, rows_now)
     intents, instants = _unmoved(reading.intents, rows_now, unheld.lost)
     skips = read_runs(link, [one.skip_id for one in intents if one.skip_id and one.plan.skipped])
     opened: list[Run] = []
@@ -292,8 +290,10 @@ def _fold(skips: dict[str, Run], skip_id: str, count: int) -> Run | None:
     return skips[skip_id]
 
 
-def claims_of(here: Here, runs: Iterable[Run], good_until: Span) -> list[Claim]:
+def claims_of(reading: Reading, runs: Iterable[Run], good_until: Span) -> list[Claim]:
     """Return the claims on *runs*, in order of fire time."""
-    claims = [Claim(run, here.definitions[run.task], good_until) for run in runs]
+    known = {one.definition.name: one.definition for one in reading.intents}
+    known.update(reading.unheld.known)
+    claims = [Claim(run, known[run.task], good_until) for run in runs]
     claims.sort(key=lambda claim: claim.run.fire_time)
     return claims

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pulse.store.deploys import judge
 from pulse.store.sql.configs import read_standing
 from pulse.store.sql.members import SILENT_LEASES
-from pulse.store.sql.tasks import archive_rows, change_rows, read_rows
+from pulse.store.sql.tasks import archive_rows, change_rows, read_declared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pulse.clock import Instant, Span
     from pulse.store.configs import Standing
@@ -49,14 +49,14 @@ class Deploys:
         fleet = frozenset((one.config, one.member.host) for one in live)
         if fleet != self._fleet:
             standing = read_standing(link, [(one.config, one.member) for one in live])
-            self._judge(here, standing, list(read_rows(link)))
+            self._judge(here, standing, read_declared(link))
             self._fleet = fleet
         span = SILENT_LEASES * here.member.lease_us
         over = self._watch.look(dict.fromkeys(self._unwanted, (0, span)), boot)
         self._over = [self._unwanted[key] for key in sorted(over)]
 
-    def _judge(self, here: Here, standing: Standing, rows: Iterable[Row]) -> None:
-        judged = judge(rows, standing, member=here.member, definitions=here.definitions)
+    def _judge(self, here: Here, standing: Standing, present: Sequence[Row]) -> None:
+        judged = judge(present, standing, member=here.member, definitions=here.definitions)
         self._unwanted = {row.key: row for row in judged.unwanted}
         self._takeovers = judged.takeovers
         self.superseded = judged.superseded
@@ -69,7 +69,7 @@ class Deploys:
         """Write what the last look found; return the names of archived tasks."""
         if not self.has_work():
             return ()
-        current = {row.key: row for row in read_rows(link) if row.archived_at is None}
+        current = {row.key: row for row in read_declared(link)}
         changed = [
             (current[row.key], definition)
             for row, definition in self._takeovers

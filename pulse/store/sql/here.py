@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pulse.store.base import Member
     from pulse.task import Definition
@@ -17,7 +17,8 @@ class Here(NamedTuple):
     Attributes:
         member: who it is.
         space: `pulse.config.name`.
-        definitions: the tasks that it holds.
+        definitions: the tasks of its configuration.
+        recall: makes the definition of a task that was added at run time of name and words.
         places: the places in which it takes part.
         keep_runs: about how many ended runs of each task are kept.
 
@@ -26,5 +27,22 @@ class Here(NamedTuple):
     member: Member
     space: str
     definitions: Mapping[str, Definition]
+    recall: Callable[[str, str], Definition]
     places: frozenset[str]
     keep_runs: int
+
+    def runs(self, task: str, digest: str, words: str | None) -> bool:
+        """Return whether a row is this process's to run, as far as can be told without looking."""
+        if words is not None:
+            return True
+        held = self.definitions.get(task)
+        return held is not None and held.digest == digest
+
+    def define(self, task: str, words: str | None) -> Definition:
+        """Return what this process calls for a row that is its to run.
+
+        Raises:
+            ConfigError: the row's words are beyond this release of pulse.
+
+        """
+        return self.definitions[task] if words is None else self.recall(task, words)

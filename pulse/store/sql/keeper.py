@@ -12,11 +12,13 @@ import os
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
+from pulse.addition import remembering
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed
 from pulse.store.configs import UNKNOWN, config_of
 from pulse.store.decide import place_of
+from pulse.store.sql.additions import add_task, remove_task
 from pulse.store.sql.claims import claims_of, plan_due, write_claims
 from pulse.store.sql.configs import add_config, read_standing
 from pulse.store.sql.deploys import Deploys
@@ -48,6 +50,7 @@ from pulse.store.sql.tasks import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
+    from pulse.addition import Addition
     from pulse.clock import Clock, Span
     from pulse.run import Claim, Ending, Finished, Run
     from pulse.store.base import Member, Reach, Synced, TaskState
@@ -105,6 +108,9 @@ class SqlStore:
         self._keep_for = keep_for_us
         self._key: tuple[int, str, str] | None = None
         self._visits = False
+        self._adrift = False
+        self._untold: StorageReplacedError | None = None
+        self._recall = remembering()
         self._opened = self._all_opened if opened is None else opened
 
     # Taking part -------------------------------------------------------------------------
@@ -127,7 +133,7 @@ class SqlStore:
         return os.getpid(), self._storage.identity(), self._space
 
     def _enter(self, key: tuple[int, str, str], member: Member, *, visits: bool) -> None:
-        self._key, self._visits = key, visits
+        self._key, self._visits, self._adrift = key, visits, False
         try:
             self._storage.open()
             self._begin(member)
@@ -138,7 +144,7 @@ class SqlStore:
     def _begin(self, member: Member) -> None:
         self._config = UNKNOWN
         places = frozenset(place_of(scope, member) for scope in Scope) if self._visits else ()
-        self._here = Here(member, self._space, {}, frozenset(places), self._keep_runs)
+        self._here = Here(member, self._space, {}, self._recall, frozenset(places), self._keep_runs)
         self._watches = Watches(member.lease_us)
         self._deploys = Deploys(self._watches.unwanted)
         self._seen_at = self._clock.boot()
@@ -169,6 +175,8 @@ class SqlStore:
     def _call(self, how: How, work: Callable[[Link], T]) -> T:
         self._refuse_closed()
         try:
+            if self._adrift:
+                self._rejoin()
             return self._storage.call(how, work)
         except StoreUnavailableError as error:
             self._watches.forget()
@@ -176,15 +184,28 @@ class SqlStore:
                 self._rejoin()
             raise
 
+    def _ask(self, how: How, work: Callable[[Link], T]) -> T:
+        """Do what the application asks for; what the loop ought to tell is raised there again."""
+        try:
+            return self._call(how, work)
+        except StorageReplacedError as error:
+            self._untold = error
+            raise
+
     def _refuse_closed(self) -> None:
         if self._key is None:
             raise StoreUnavailableError(f"{self.name}: the store is not open")
 
     def _rejoin(self) -> None:
-        """Go on with the storage that is there now, as others do that start from now on."""
-        self._storage.open()
-        if not self._visits:
-            self.sync(self._here.definitions)
+        """Go on with the storage that is there now; until that has worked, each call begins so."""
+        self._adrift = False
+        try:
+            self._storage.open()
+            if not self._visits:
+                self.sync(self._here.definitions)
+        except BaseException:
+            self._adrift = True
+            raise
 
     # Tasks -------------------------------------------------------------------------------
 
@@ -199,9 +220,9 @@ class SqlStore:
         return synced
 
     def _holding(self, definitions: Mapping[str, Definition]) -> Here:
-        member = self._here.member
-        places = frozenset(place_of(one.scope, member) for one in definitions.values())
-        return Here(member, self._space, definitions, places, self._keep_runs)
+        scopes = {Scope.FLEET, *(one.scope for one in definitions.values())}
+        places = frozenset(place_of(scope, self._here.member) for scope in scopes)
+        return self._here._replace(definitions=definitions, places=places)
 
     def _sync(self, link: Link, here: Here, config: Config) -> Synced:
         wall, boot = link.now(), self._clock.boot()
@@ -211,13 +232,21 @@ class SqlStore:
         standing = read_standing(link, [(one.config, one.member) for one in live])
         return sync_rows(link, here, standing, wall)
 
+    def add(self, addition: Addition, *, replace: bool = False) -> None:
+        """Keep a task of the fleet that every process may run, until it is removed."""
+        self._ask(How.ALONE, lambda link: add_task(link, self._here, addition, replace=replace))
+
+    def remove(self, name: str) -> None:
+        """Put a task away that was added; what waits ends, what is held goes on."""
+        self._ask(How.ALONE, lambda link: remove_task(link, name))
+
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task, in all its places; what passed while paused is missed."""
-        self._call(How.ALONE, lambda link: pause_rows(link, name, paused=paused, now=link.now()))
+        self._ask(How.ALONE, lambda link: pause_rows(link, name, paused=paused, now=link.now()))
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and place."""
-        return self._call(How.READ, read_states)
+        return self._ask(How.READ, read_states)
 
     # Claiming ----------------------------------------------------------------------------
 
@@ -230,7 +259,7 @@ class SqlStore:
             return Claimed((), (), now, reading.wake_at, reading.unplanned)
         won = self._claim(here, reading, boot)
         self._contested = STAY_ASIDE if won.contested else max(0, self._contested - 1)
-        claims = claims_of(here, won.runs, boot + here.member.lease_us)
+        claims = claims_of(reading, won.runs, boot + here.member.lease_us)
         return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
     def _plan(self, link: Link, here: Here, limit: int) -> Reading:
@@ -270,19 +299,20 @@ class SqlStore:
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Open an unheld manual run of a task, due now; None when overlap refuses it."""
         here = self._here_now()
-        return self._call(
-            How.WRITE, lambda link: trigger_run(link, here, name, body=body, now=link.now())
-        )
+        return self._ask(How.WRITE, lambda link: trigger_run(link, here, name, body=body))
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
-        return self._call(How.READ, lambda link: newest_runs(link, task=task, limit=limit))
+        return self._ask(How.READ, lambda link: newest_runs(link, task=task, limit=limit))
 
     # Staying alive -----------------------------------------------------------------------
 
     def beat(self) -> Beat:
         """Record that this process lives, and put right what others have left behind."""
         here, boot = self._here_now(), self._clock.boot()
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            raise untold
         found = self._call(How.READ, lambda link: self._look(link, here, boot))
         if self._was_dropped(found):
             self.sync(here.definitions)
@@ -318,5 +348,5 @@ class SqlStore:
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""
         here, boot = self._here_now().member, self._clock.boot()
-        live = self._call(How.READ, lambda link: read_live(link, here, wall=link.now(), boot=boot))
+        live = self._ask(How.READ, lambda link: read_live(link, here, wall=link.now(), boot=boot))
         return [one.member for one in live]

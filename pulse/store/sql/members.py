@@ -38,7 +38,10 @@ _HELD = (
     f"SELECT {COLUMNS}, mark, lease_us FROM @runs"  # noqa: S608 - constants alone
     " WHERE outcome IS NULL AND holder <> ''"
 )
-_RERUN = "SELECT rerun FROM @tasks WHERE task = ? AND place = ? AND scope <> 'process'"
+_RERUN = (
+    "SELECT rerun FROM @tasks WHERE task = ? AND place = ? AND scope <> 'process'"
+    " AND archived_at IS NULL"
+)
 _ABANDON = (
     "UPDATE @runs SET outcome = ?, holder = ?, claimed_at = ?, retry_at = ?, message = ?,"
     " tries = ?"

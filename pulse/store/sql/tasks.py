@@ -11,13 +11,20 @@ from pulse.planner import BEFORE_TIME, Cursor, due_at, first_cursor, kept_cursor
 from pulse.policy import OnAbandoned
 from pulse.run import Outcome, Trigger
 from pulse.store.base import Synced, TaskState
-from pulse.store.decide import UNWANTED, place_of, unheld_run
-from pulse.store.deploys import stands
+from pulse.store.decide import (
+    CONFIG,
+    MOST_NAMES,
+    RUNTIME,
+    UNWANTED,
+    place_of,
+    unheld_run,
+)
+from pulse.store.deploys import mine, stands
 from pulse.store.sql.link import Insert, Update
 from pulse.store.sql.records import insert_runs, lock_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pulse.clock import Instant
     from pulse.run import Run
@@ -27,10 +34,12 @@ if TYPE_CHECKING:
     from pulse.task import Definition
 
 _ROWS = (
-    "SELECT key, task, place, scope, digest, schedule, anchor, next_fire, floor, archived_at"
-    " FROM @tasks"
+    "SELECT key, task, place, scope, source, digest, schedule, anchor, next_fire, floor,"
+    " archived_at FROM @tasks"
 )
-_DEFINED = ("scope", "source", "digest", "schedule", "room", "rerun")
+_NAMED = _ROWS + " WHERE task IN (?*)"
+_DECLARED = f"{_ROWS} WHERE source = '{CONFIG}' AND archived_at IS NULL"
+_DEFINED = ("scope", "source", "words", "digest", "schedule", "room", "rerun")
 _CURSOR = ("anchor", "next_fire", "due_at", "floor")
 _ADD = Insert("@tasks", ("task", "place", *_DEFINED, *_CURSOR, "paused"))
 _CHANGE = Update(
@@ -48,7 +57,9 @@ _PAUSE = (
     "UPDATE @tasks SET paused = ?, resumed_at = ?, version = version + 1"
     " WHERE task = ? AND paused <> ?"
 )
-_NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL"
+_PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
+UNPAUSE = "DELETE FROM @paused WHERE task = ?"
+_NAMES = f"SELECT task FROM @tasks WHERE archived_at IS NULL LIMIT {MOST_NAMES}"  # noqa: S608 - a constant
 _PLACES = "SELECT key, place, room FROM @tasks WHERE task = ? AND archived_at IS NULL"
 _LOCK_PLACES = _PLACES + " ORDER BY key FOR UPDATE"
 _RUNNING = "SELECT count(*) FROM @runs WHERE task = ? AND place = ? AND outcome IS NULL"
@@ -73,6 +84,7 @@ class Row(NamedTuple):
     task: str
     place: str
     scope: str
+    source: str
     digest: str
     schedule: str
     anchor: Instant
@@ -81,18 +93,19 @@ class Row(NamedTuple):
     archived_at: Instant | None
 
 
-def read_rows(link: Link, places: Iterable[str] | None = None) -> Iterator[Row]:
-    """Return the rows of some places, or of all."""
-    if places is None:
-        yield from map(Row._make, link.run(_ROWS))
-        return
-    for place in places:
-        yield from map(Row._make, link.run(_ROWS + " WHERE place = ?", (place,)))
+def read_declared(link: Link) -> list[Row]:
+    """Return the rows that configurations declare; those put away are left out."""
+    return list(map(Row._make, link.run(_DECLARED)))
+
+
+def rows_named(link: Link, names: Iterable[str]) -> list[Row]:
+    """Return the rows of tasks of these names, in all places, those put away too."""
+    return list(map(Row._make, link.among(_NAMED, names)))
 
 
 def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synced:
     """Make and change rows so that they say what stands, where this process holds it."""
-    rows = {(row.task, row.place): row for row in read_rows(link, here.places)}
+    rows = {(row.task, row.place): row for row in rows_named(link, here.definitions)}
     added: list[Definition] = []
     changed: list[tuple[Row, Definition]] = []
     returned: list[tuple[Row, Definition]] = []
@@ -103,39 +116,50 @@ def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synce
             added.append(definition)
         elif row.archived_at is not None:
             returned.append((row, definition))
-        elif row.digest != definition.digest:
+        elif row.digest != definition.digest or row.source == RUNTIME:
             if stands(standing, row, definition):
                 changed.append((row, definition))
             else:
                 superseded.append(name)
+    taken = [row for row in rows.values() if row.source == RUNTIME and row.archived_at is None]
+    archive_rows(
+        link, [row for row in taken if mine(row, here.member, here.definitions) is None], now
+    )
     add_rows(link, here, added, now)
     change_rows(link, changed, now)
-    _return_rows(link, here, returned, now)
-    names = [one.name for one in added] + [one.name for _, one in returned]
-    return Synced(tuple(names), tuple(one.name for _, one in changed), tuple(superseded))
-
-
-def add_rows(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
-    """Add rows for tasks that are seen for the first time, with their start-up runs."""
-    paused = {task for (task,) in link.run("SELECT task FROM @paused")}
-    link.add(_ADD, [_new_cells(here, one, now, one.name in paused) for one in added])
-    _add_startup_runs(link, here, added, now)
-
-
-def _new_cells(here: Here, one: Definition, now: Instant, paused: int) -> tuple[Cell, ...]:
-    cursor = first_cursor(one, now)
-    return (
-        one.name,
-        place_of(one.scope, here.member),
-        *_definition_cells(one),
-        *_cursor_cells(cursor),
-        int(paused),
+    return_rows(link, here, returned, now)
+    new = {one.name for one in added} | {one.name for _, one in returned}
+    return Synced(
+        added=tuple(name for name in here.definitions if name in new),
+        changed=tuple(one.name for _, one in changed),
+        superseded=tuple(superseded),
+        taken=tuple(name for name in here.definitions if name in {row.task for row in taken}),
     )
 
 
-def _definition_cells(one: Definition) -> tuple[Cell, ...]:
+def add_rows(
+    link: Link, here: Here, added: Sequence[Definition], now: Instant, *, words: str | None = None
+) -> None:
+    """Add rows for tasks that are seen for the first time, with their start-up runs."""
+    paused = {task for (task,) in link.among(_PAUSED, [one.name for one in added])}
+    cells = [
+        (
+            one.name,
+            place_of(one.scope, here.member),
+            *_definition_cells(one, words),
+            *_cursor_cells(first_cursor(one, now)),
+            int(one.name in paused),
+        )
+        for one in added
+    ]
+    link.add(_ADD, cells)
+    _add_startup_runs(link, here, added, now)
+
+
+def _definition_cells(one: Definition, words: str | None) -> tuple[Cell, ...]:
+    source = CONFIG if words is None else RUNTIME
     rerun = int(one.on_abandoned is OnAbandoned.RERUN)
-    return (one.scope.value, "config", one.digest, _schedule(one), one.room, rerun)
+    return (one.scope.value, source, words, one.digest, _schedule(one), one.room, rerun)
 
 
 def _schedule(one: Definition) -> str:
@@ -153,7 +177,13 @@ def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: 
     insert_runs(link, runs, now=now, lease_us=0, mark=0)
 
 
-def change_rows(link: Link, changed: Iterable[tuple[Row, Definition]], now: Instant) -> None:
+def change_rows(
+    link: Link,
+    changed: Sequence[tuple[Row, Definition]],
+    now: Instant,
+    *,
+    words: str | None = None,
+) -> None:
     """Give rows other definitions; a cursor moves only where the schedule is another.
 
     Where the next tick has come nearer, a retry waits no longer than until then: the tick takes
@@ -161,10 +191,11 @@ def change_rows(link: Link, changed: Iterable[tuple[Row, Definition]], now: Inst
     """
     moved = [(row, one, _changed_cursor(row, one, now)) for row, one in changed]
     lock_tasks(link, [row.key for row, _, _ in moved])
-    link.change(
-        _CHANGE,
-        [(*_definition_cells(one), *_cursor_cells(cursor), row.key) for row, one, cursor in moved],
-    )
+    cells = [
+        (*_definition_cells(one, words), *_cursor_cells(cursor), row.key)
+        for row, one, cursor in moved
+    ]
+    link.change(_CHANGE, cells)
     _hasten_retries(link, {(row.task, row.place): cursor.next_fire for row, _, cursor in moved})
 
 
@@ -189,24 +220,23 @@ def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
     return (cursor.anchor, cursor.next_fire, due_at(cursor), cursor.floor)
 
 
-def _return_rows(
-    link: Link, here: Here, returned: Iterable[tuple[Row, Definition]], now: Instant
+def return_rows(
+    link: Link,
+    here: Here,
+    returned: Sequence[tuple[Row, Definition]],
+    now: Instant,
+    *,
+    words: str | None = None,
 ) -> None:
     """Bring archived tasks back as new ones, but for the floor: no tick runs twice."""
-    pairs = list(returned)
-    lock_tasks(link, [row.key for row, _ in pairs])
-    link.change(
-        _CHANGE,
-        [
-            (
-                *_definition_cells(one),
-                *_cursor_cells(first_cursor(one, now, floor=row.floor)),
-                row.key,
-            )
-            for row, one in pairs
-        ],
-    )
-    _add_startup_runs(link, here, [one for _, one in pairs], now)
+    lock_tasks(link, [row.key for row, _ in returned])
+    cursors = [first_cursor(one, now, floor=row.floor) for row, one in returned]
+    cells = [
+        (*_definition_cells(one, words), *_cursor_cells(cursor), row.key)
+        for (row, one), cursor in zip(returned, cursors, strict=True)
+    ]
+    link.change(_CHANGE, cells)
+    _add_startup_runs(link, here, [one for _, one in returned], now)
 
 
 def pause_rows(link: Link, name: str, *, paused: bool, now: Instant) -> None:
@@ -215,16 +245,15 @@ def pause_rows(link: Link, name: str, *, paused: bool, now: Instant) -> None:
     if paused:
         link.run("INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING", (name,))
     else:
-        link.run("DELETE FROM @paused WHERE task = ?", (name,))
+        link.run(UNPAUSE, (name,))
     list(link.run(_LOCK_PLACES, (name,)))
     flag = int(paused)
     link.run(_PAUSE, (flag, None if paused else now, name, flag))
 
 
-def trigger_run(
-    link: Link, here: Here, name: str, *, body: bytes | None, now: Instant
-) -> Run | None:
+def trigger_run(link: Link, here: Here, name: str, *, body: bytes | None) -> Run | None:
     """Open an unheld manual run, in a place of this process where there is one."""
+    now = link.now()
     refuse_unknown(link, name)
     found = list(link.run(_LOCK_PLACES, (name,)))
     key, place, room = min(found, key=lambda row: (row[1] not in here.places, row[1]))
@@ -265,18 +294,17 @@ def _state(cells: tuple[Any, ...], running: dict[tuple[str, str], int]) -> TaskS
     )
 
 
-def archive_rows(link: Link, rows: Iterable[Row], now: Instant) -> None:
-    """Put rows away that nobody wants; their floors stay, their waiting runs end."""
-    gone = list(rows)
-    lock_tasks(link, [row.key for row in gone])
-    link.change(_ARCHIVE, [(now, row.key) for row in gone])
-    for row in gone:
-        link.run(_END_UNHELD + " AND task = ? AND place = ?", (UNWANTED, row.task, row.place))
+def archive_rows(link: Link, rows: Sequence[Row], now: Instant, *, reason: str = UNWANTED) -> None:
+    """Put rows away; their floors stay, and their waiting runs end for that reason."""
+    lock_tasks(link, [row.key for row in rows])
+    link.change(_ARCHIVE, [(now, row.key) for row in rows])
+    for row in rows:
+        link.run(_END_UNHELD + " AND task = ? AND place = ?", (reason, row.task, row.place))
 
 
 def clear_place(link: Link, place: str) -> None:
     """Delete the rows of a process that takes part no more; their waiting runs end."""
-    link.run("DELETE FROM @tasks WHERE place = ?", (place,))
+    link.run("DELETE FROM @tasks WHERE place = ? AND scope = 'process'", (place,))
     link.run(_END_UNHELD + " AND place = ?", (UNWANTED, place))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pulse.errors import ConfigError
 from pulse.store.decide import Verdict, judge_unheld
 from pulse.store.sql.link import Update
 from pulse.store.sql.records import COLUMNS, run_of, tries_cell
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
     from pulse.run import Run
     from pulse.store.sql.here import Here
     from pulse.store.sql.link import Cell, Link
+    from pulse.task import Definition
 
     Spot = tuple[str, str]
 
 UNHELD = (
     f"SELECT {', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest,"  # noqa: S608 - constants alone
-    " t.next_fire, t.key,"
+    " t.next_fire, t.key, t.words,"
     " (SELECT count(*) FROM @runs h WHERE h.task = r.task AND h.place = r.place"
     "  AND h.outcome IS NULL AND h.holder <> '')"
     " FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
@@ -51,6 +53,7 @@ class Found(NamedTuple):
         taken: those to take, as they were read.
         closed: those to end, as they then read.
         keys: the keys of the rows of their tasks.
+        known: what those to take are to call, by task.
         wake_at: when there is more to do.
 
     """
@@ -58,6 +61,7 @@ class Found(NamedTuple):
     taken: Sequence[Run]
     closed: Sequence[Run]
     keys: Mapping[Spot, int]
+    known: Mapping[str, Definition]
     wake_at: Instant | None
 
     def count_closed(self, task: str, place: str) -> int:
@@ -79,18 +83,23 @@ def sift_unheld(here: Here, rows: Iterable[tuple[Any, ...]], *, now: Instant, li
     closed: list[Run] = []
     spots: Counter[Spot] = Counter()
     keys: dict[Spot, int] = {}
-    for run, next_fire, key, held in _own_unheld(here, rows):
+    known: dict[str, Definition] = {}
+    for run, next_fire, key, words, held in _own_unheld(here, rows):
         due = run.retry_at or 0
         if due > now:
-            return Found(taken, closed, keys, due)
+            return Found(taken, closed, keys, known, due)
         spot = (run.task, run.place)
+        try:
+            definition = here.define(run.task, words)
+        except ConfigError:  # of a newer release, to which it is left
+            continue
         verdict = judge_unheld(
-            here.definitions[run.task], run, next_fire=next_fire, held=held + spots[spot], now=now
+            definition, run, next_fire=next_fire, held=held + spots[spot], now=now
         )
         if verdict is Verdict.WAIT:
             continue
         if len(taken) == limit:
-            return Found(taken, closed, keys, due)
+            return Found(taken, closed, keys, known, due)
         keys[spot] = key
         match verdict:
             case Verdict.GIVE_UP:
@@ -99,20 +108,20 @@ def sift_unheld(here: Here, rows: Iterable[tuple[Any, ...]], *, now: Instant, li
                 closed.append(missed_run(run))
             case _:
                 taken.append(run)
+                known[run.task] = definition
                 spots[spot] += 1
-    return Found(taken, closed, keys, None)
+    return Found(taken, closed, keys, known, None)
 
 
 def _own_unheld(
     here: Here, rows: Iterable[tuple[Any, ...]]
-) -> Iterator[tuple[Run, Instant | None, int, int]]:
+) -> Iterator[tuple[Run, Instant | None, int, str | None, int]]:
     for row in rows:
-        definition = here.definitions.get(row[1])
-        if definition is not None and definition.digest == row[19]:
-            yield run_of(row), row[20], row[21], row[22]
+        if here.runs(row[1], row[19], row[22]):
+            yield run_of(row), row[20], row[21], row[22], row[23]
 
 
-def still_unheld(link: Link, here: Here, found: Found, locked: Container[int]) -> Still:
+def still_unheld(link: Link, found: Found, locked: Container[int]) -> Still:
     """Return what is still to be done of what was found, where the task's row is locked."""
     runs = (*found.taken, *found.closed)
     ids = [run.id for run in runs if found.keys[run.task, run.place] in locked]
@@ -124,7 +133,7 @@ def still_unheld(link: Link, here: Here, found: Found, locked: Container[int]) -
     taken: list[Run] = []
     for run in found.taken:
         spot = (run.task, run.place)
-        free = held[spot] < here.definitions[run.task].at_once
+        free = held[spot] < found.known[run.task].at_once
         if free and attempts.get(run.id) == run.attempt:
             taken.append(run)
             held[spot] += 1

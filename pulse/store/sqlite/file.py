@@ -19,8 +19,15 @@ from pulse.errors import StoreUnavailableError
 from pulse.store.sql.claims import DUE
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
+from pulse.store.sqlite.aside import identity, is_broken, make_file, set_aside
 from pulse.store.sqlite.link import SqliteLink, Texts
-from pulse.store.sqlite.schema import make_tables, prefix_of, read_version, refuse_other_version
+from pulse.store.sqlite.schema import (
+    is_current,
+    make_tables,
+    prefix_of,
+    read_version,
+    refuse_other_version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,20 +69,23 @@ class SqliteFile:
         self._idle: deque[SqliteLink] = deque()
         self._origin: Identity | None = None
         self._pid = 0
+        self._known = False
 
     def open(self) -> None:
         """Make folder, file and tables where they are not there yet."""
         self.close()
+        self._known = False
         try:
             self._origin = self._make()
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         self._pid = os.getpid()
         version = self.call(How.READ, lambda link: read_version(link, self._prefix))
-        if version is None:
+        if not is_current(version):
             self.call(How.WRITE, lambda link: make_tables(link, self._prefix))
             version = self.call(How.READ, lambda link: read_version(link, self._prefix))
         refuse_other_version(self.path, version)
+        self._known = True
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when given back."""
@@ -103,18 +113,29 @@ class SqliteFile:
                 raise AlreadyThereError from error
             except sqlite3.Error as error:
                 if not tries_left or not _is_busy(error):
-                    raise StoreUnavailableError(f"{self.path}: {error}") from error
+                    raise self._failed(error) from error
         raise AssertionError  # the last try returns or raises
 
     def _make(self) -> Identity:
         folder = self.path.parent
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            return _identity(os.fstat(made))
-        finally:
-            os.close(made)
+        return make_file(self.path)
+
+    def _failed(self, error: sqlite3.Error) -> StoreUnavailableError:
+        """Return what to raise for an error of SQLite; a corrupt file is moved aside."""
+        said = f"{self.path}: {error}"
+        if _lacks_tables(error):
+            return StorageReplacedError(said)
+        if not is_broken(error):
+            return StoreUnavailableError(said)
+        aside = set_aside(self.path, self._origin, known=self._known, now=self._clock.wall())
+        if aside is None:
+            return StoreUnavailableError(f"{said}; it is left as it is")
+        return StorageReplacedError(
+            f"{said}: it is corrupt and was moved to {aside}; a new one takes its place, without"
+            " the history and the tasks that were added at run time"
+        )
 
     def _try(self, begin: str, work: Callable[[SqliteLink], T]) -> T:
         link = self._take()
@@ -143,7 +164,7 @@ class SqliteFile:
         # A connection goes on with a deleted file, as if nothing had happened, while processes
         # that start later use another: each would run every tick.
         try:
-            found = _identity(self.path.stat())
+            found = identity(self.path.stat())
         except OSError:
             found = None
         if found != self._origin:
@@ -167,6 +188,7 @@ class SqliteFile:
         )
         try:
             _prepare(raw)
+            self._refuse_replaced()  # it may have been moved aside meanwhile
         except BaseException:
             raw.close()
             raise
@@ -196,10 +218,6 @@ def peek(path: Path, *, prefix: str) -> Iterator[SqliteLink]:
         raise StoreUnavailableError(f"{path}: {error}") from error
 
 
-def _identity(found: os.stat_result) -> Identity:
-    return found.st_dev, found.st_ino
-
-
 def _prepare(raw: sqlite3.Connection) -> None:
     if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         # The switch to WAL does not wait for locks itself; beginning to write does.
@@ -225,3 +243,8 @@ def _transact(raw: sqlite3.Connection, begin: str, work: Callable[[], T]) -> T:
 def _is_busy(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _BUSY
+
+
+def _lacks_tables(error: sqlite3.Error) -> bool:
+    """Return whether the file is bare: somebody has emptied it, or put another one in its place."""
+    return str(error).startswith("no such table")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pulse.store.sqlite.link import SqliteLink
 
-VERSION = 1
+VERSION = 2
 
 _VERSIONS = """
 CREATE TABLE IF NOT EXISTS pulse_schema (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL)
@@ -25,6 +25,7 @@ _TABLES = (
         place TEXT NOT NULL,
         scope TEXT NOT NULL,
         source TEXT NOT NULL,
+        words TEXT,
         digest TEXT NOT NULL,
         schedule TEXT NOT NULL,
         room INTEGER NOT NULL,
@@ -41,6 +42,9 @@ _TABLES = (
         UNIQUE (task, place))""",
     """CREATE INDEX @due ON @tasks (place, due_at)
         WHERE paused = 0 AND archived_at IS NULL AND due_at IS NOT NULL""",
+    """CREATE INDEX @declared ON @tasks (key)
+        WHERE source = 'config' AND archived_at IS NULL""",
+    "CREATE INDEX @own ON @tasks (place) WHERE scope = 'process'",
     "CREATE INDEX @archived ON @tasks (archived_at) WHERE archived_at IS NOT NULL",
     """CREATE TABLE @runs (
         seq INTEGER PRIMARY KEY,
@@ -87,6 +91,16 @@ _TABLES = (
     "CREATE TABLE @paused (task TEXT PRIMARY KEY)",
 )
 
+_UPGRADES = {
+    1: (
+        "ALTER TABLE @tasks ADD COLUMN words TEXT",
+        """CREATE INDEX @declared ON @tasks (key)
+            WHERE source = 'config' AND archived_at IS NULL""",
+        "CREATE INDEX @own ON @tasks (place) WHERE scope = 'process'",
+    ),
+}
+"""What makes of each older layout the next one."""
+
 
 def prefix_of(name: str) -> str:
     """Return what the tables of the application *name* begin with: readable, and never shared."""
@@ -103,19 +117,30 @@ def read_version(link: SqliteLink, prefix: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def is_current(version: int | None) -> bool:
+    """Return whether there is nothing that `make_tables` could do."""
+    return version is not None and version not in _UPGRADES
+
+
 def make_tables(link: SqliteLink, prefix: str) -> None:
-    """Make the tables, unless another process has made them just now."""
-    if read_version(link, prefix) is not None:
+    """Make the tables, or those of an older release into this one's, unless they are there."""
+    version = read_version(link, prefix)
+    if version is None:
+        link.run(_VERSIONS)
+        for text in _TABLES:
+            link.run(text)
+        link.run("INSERT INTO pulse_schema (prefix, version) VALUES (?, ?)", (prefix, VERSION))
         return
-    link.run(_VERSIONS)
-    for text in _TABLES:
-        link.run(text)
-    link.run("INSERT INTO pulse_schema (prefix, version) VALUES (?, ?)", (prefix, VERSION))
+    while version in _UPGRADES:
+        for text in _UPGRADES[version]:
+            link.run(text)
+        version += 1
+        link.run("UPDATE pulse_schema SET version = ? WHERE prefix = ?", (version, prefix))
 
 
 def refuse_other_version(path: Path, version: int | None) -> None:
-    """Raise StoreSchemaError unless the layout is this version's, or there is none yet."""
-    if version in (None, VERSION):
+    """Raise StoreSchemaError unless the layout can be used, or there is none yet."""
+    if version in (None, VERSION, *_UPGRADES):
         return
     age = "a newer" if version is not None and version > VERSION else "an older"
     raise StoreSchemaError(

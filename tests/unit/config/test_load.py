@@ -257,6 +257,37 @@ def test_the_root_cannot_be_guarded(action: str) -> None:
     assert load(None, {"tasks": task}).tasks["t"].path.startswith("/")
 
 
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        ("reports /a/b", ("/sessions/reports", "/a/b")),
+        (["/caf%C3%A9"], ("/caf\u00c3\u00a9",)),
+    ],
+)
+def test_further_paths_are_guarded(words: object, paths: tuple[str, ...]) -> None:
+    """They lie where an action of the same words does, and read as the guard compares them."""
+    settings = load(None, {"guard": True, "guarded": words, "context": "sessions"})
+    assert settings.guarded == paths
+
+
+@pytest.mark.parametrize(
+    ("keywords", "sentence"),
+    [
+        ({"guarded": "/a"}, "guarded: expected guard = true beside it, got no guard"),
+        ({"guarded": "/a /", "guard": True}, "guarded: expected paths below the root, got '/'"),
+        ({"guarded": "", "guard": True}, "guarded: expected paths with blanks between them"),
+        ({"guarded": 5, "guard": True}, "guarded: expected paths with blanks between them"),
+        ({"guarded": "/a?b", "guard": True}, "guarded: expected paths with blanks between them"),
+        ({"guarded": "http://a", "guard": True}, "guarded: expected a path such as cleanup"),
+    ],
+    ids=repr,
+)
+def test_paths_that_cannot_be_guarded_are_named(keywords: dict[str, Any], sentence: str) -> None:
+    """Without a guard nothing would be, and the root is the whole site."""
+    (problem,) = problems(**keywords)
+    assert problem.startswith(sentence)
+
+
 def test_the_guarded_root_is_named_by_its_key() -> None:
     """In the ini dialect too."""
     (problem,) = problems(with_task(pulse__task__t__action="/", pulse__config__guard="1"))

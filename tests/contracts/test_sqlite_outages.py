@@ -1,0 +1,306 @@
+"""What becomes of the SQLite store when its file is corrupt, its disk full, its folder gone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.addition import Usual, complete
+from pulse.clock import SECOND
+from pulse.errors import StoreUnavailableError
+from pulse.run import ENDED, Ending, Outcome, Result
+from pulse.store.member import this_member
+from pulse.store.sqlite import SqliteStore
+from pulse.task import define
+from pulse.testing.clock import FakeClock
+from pulse.testing.fleet import EVERY, make_task, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Join = Callable[[], SqliteStore]
+
+TASKS = {"work": define("work", make_task())}
+LEASE = 30 * SECOND
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the file will be, in a folder that is not there yet."""
+    return tmp_path / "state" / "pulse.db"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock that stands still."""
+    return FakeClock()
+
+
+@pytest.fixture
+def join(path: Path, clock: FakeClock) -> Iterator[Join]:
+    """Return what makes an open store that holds one task, as a process of its own would."""
+    made: list[SqliteStore] = []
+
+    def enter() -> SqliteStore:
+        store = SqliteStore(path, clock, opened={}, patience_us=SECOND // 3)
+        made.append(store)
+        store.open(this_member("inline", "digest", LEASE))
+        store.sync(TASKS)
+        return store
+
+    yield enter
+    for store in made:
+        store.close()
+
+
+def asides(path: Path) -> list[str]:
+    """Return the names of the files that were moved aside, but for their logs."""
+    return [each.name for each in path.parent.glob("*.corrupt-*Z")]
+
+
+def spoil(path: Path, *, header: bool = False) -> None:
+    """Overwrite what is in the file: its pages, or its beginning too."""
+    with sqlite3.connect(path) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    raw.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(0 if header else 100)
+        file.write(b"\xa5" * (size - 100))
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_a_corrupt_file_is_moved_aside_and_a_new_one_started(
+    join: Join, path: Path, clock: FakeClock, *, header: bool
+) -> None:
+    """The error says where it is; the next call works, and ticks go on."""
+    store = join()
+    spoil(path, header=header)
+    with pytest.raises(StoreUnavailableError, match=r"corrupt and was moved to .*\.corrupt-"):
+        store.claim_due(1)
+    assert len(asides(path)) == 1
+    clock.forward(EVERY)
+    assert store.claim_due(1).claims[0].run.task == "work"
+
+
+def test_each_process_notices_that_its_file_is_another(
+    join: Join, path: Path, clock: FakeClock
+) -> None:
+    """It is moved once; all go on with the new one and claim each tick once."""
+    stores = [join() for _ in range(3)]
+    spoil(path)
+    for store in stores:
+        with pytest.raises(StoreUnavailableError):
+            store.claim_due(1)
+    clock.forward(EVERY)
+    assert [len(store.claim_due(1).claims) for store in stores] == [1, 0, 0]
+    assert len(stores[0].members()) == 3
+    assert len(asides(path)) == 1
+
+
+def test_a_file_that_is_corrupt_at_the_start_is_moved_aside(join: Join, path: Path) -> None:
+    """The first try to open it tells, and the next one finds a new file."""
+    join().close()
+    spoil(path)
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        join()
+    assert [row.name for row in join().tasks()] == ["work"]
+
+
+def test_its_log_goes_with_a_corrupt_file(join: Join, path: Path) -> None:
+    """What is moved aside can be looked into, and the new file begins without a past."""
+    store, _ = join(), join()
+    store.trigger("work")
+    spoil(path)
+    with pytest.raises(StoreUnavailableError, match="moved"):
+        store.claim_due(1)
+    (aside,) = asides(path)
+    assert path.with_name(f"{aside}-wal").exists()
+    assert store.runs() == []
+
+
+def test_a_request_that_finds_it_leaves_the_telling_to_the_loop(join: Join, path: Path) -> None:
+    """The next beat raises the same once, so that the log says where the file is."""
+    store = join()
+    spoil(path)
+    with pytest.raises(StoreUnavailableError, match="was moved to") as raised:
+        store.tasks()
+    with pytest.raises(StoreUnavailableError) as again:
+        store.beat()
+    assert again.value is raised.value
+    assert not store.beat().abandoned
+
+
+def test_a_file_that_was_never_a_store_is_left(join: Join, path: Path) -> None:
+    """Somebody has named it by mistake."""
+    path.parent.mkdir()
+    path.write_bytes(b"the only copy of a novel" * 99)
+    with pytest.raises(StoreUnavailableError, match="not a database; it is left as it is"):
+        join()
+    assert asides(path) == []
+
+
+def test_a_file_that_another_process_is_moving_is_left_to_it(join: Join, path: Path) -> None:
+    """The call fails as in any outage, and a later one finds the new file."""
+    store = join()
+    spoil(path)
+    mover = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(mover, fcntl.LOCK_EX)
+    with pytest.raises(StoreUnavailableError, match="another process is moving"):
+        store.claim_due(1)
+    os.close(mover)
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.claim_due(1)
+
+
+def test_no_file_is_made_while_one_is_moved(join: Join, path: Path) -> None:
+    """Its log might be taken for the new one's."""
+    path.parent.mkdir()
+    mover = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(mover, fcntl.LOCK_EX)
+    with pytest.raises(StoreUnavailableError, match="another process is moving"):
+        join()
+    os.close(mover)
+    assert not path.exists()
+
+
+def test_a_corrupt_file_that_cannot_be_moved_stays(
+    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says so, and the next call tries again."""
+    store = join()
+    spoil(path)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.rename", refuse)
+        with pytest.raises(StoreUnavailableError, match=r"and stays: .*Permission denied"):
+            store.claim_due(1)
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.claim_due(1)
+
+
+def test_a_file_that_was_emptied_is_made_anew(join: Join, path: Path, clock: FakeClock) -> None:
+    """Without a table of its own the store makes them, and goes on."""
+    store = join()
+    with sqlite3.connect(path) as raw:
+        for (name,) in raw.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+        ).fetchall():
+            raw.execute(f"DROP TABLE {name}")
+    raw.close()
+    with pytest.raises(StoreUnavailableError, match="no such table"):
+        store.claim_due(1)
+    clock.forward(EVERY)
+    assert len(store.claim_due(1).claims) == 1
+
+
+def test_a_folder_that_is_lost_and_back_is_gone_on_with(
+    join: Join, path: Path, clock: FakeClock
+) -> None:
+    """Nothing is claimed while it is away; afterwards the rows are made again."""
+    store = join()
+    shutil.rmtree(path.parent)
+    path.parent.write_text("in the way")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError, match=str(path)):
+            store.claim_due(1)
+    path.parent.unlink()
+    clock.forward(EVERY)
+    assert not store.claim_due(1).claims
+    clock.forward(EVERY)
+    assert len(store.claim_due(1).claims) == 1
+
+
+def test_a_file_that_is_put_back_is_gone_on_with(join: Join, path: Path, clock: FakeClock) -> None:
+    """Its rows, its runs and what holds them are as they were."""
+    store = join()
+    store.add(complete("added", make_task(interval=60), Usual()))
+    clock.forward(EVERY)
+    (claim,) = store.claim_due(1).claims
+    away = path.parent.rename(path.parent.with_name("away"))
+    path.parent.write_text("in the way")
+    for call in (store.beat, store.tasks):
+        with pytest.raises(StoreUnavailableError):
+            call()
+    path.parent.unlink()
+    away.rename(path.parent)
+    assert store.finish([succeed(claim)]) == [ENDED]
+    assert [row.name for row in store.tasks()] == ["added", "work"]
+
+
+class Disk:
+    """Lets the file of every connection grow no more, until there is room again."""
+
+    def __init__(self, connect: Callable[..., sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._made: list[sqlite3.Connection] = []
+        self._full = False
+
+    def connect(self, *words: object, **more: object) -> sqlite3.Connection:
+        """Connect as ever, to a disk that may be full."""
+        raw = self._connect(*words, **more)
+        self._made.append(raw)
+        self._limit(raw)
+        return raw
+
+    def fill(self, *, full: bool) -> None:
+        """Say whether there is room."""
+        self._full = full
+        for raw in self._made:
+            self._limit(raw)
+
+    def _limit(self, raw: sqlite3.Connection) -> None:
+        try:
+            raw.execute(f"PRAGMA max_page_count = {1 if self._full else 1 << 30}")
+        except sqlite3.ProgrammingError:
+            self._made.remove(raw)  # it was closed meanwhile
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Return the disk that the stores of the test are on."""
+    made = Disk(sqlite3.connect)
+    monkeypatch.setattr(sqlite3, "connect", made.connect)
+    return made
+
+
+def test_a_full_disk_is_an_outage_and_nothing_is_lost(
+    disk: Disk, join: Join, clock: FakeClock
+) -> None:
+    """What cannot be written is not claimed; with room again it is, and what ended is recorded."""
+    store = join()
+    clock.forward(EVERY)
+    (claim,) = store.claim_due(1).claims
+    disk.fill(full=True)
+    clock.forward(EVERY)
+    big = "x" * 20_000
+    ending = Ending(claim, Result(Outcome.FAILED, clock.wall(), 5, 500, big))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="full"):
+            store.finish([ending])
+    disk.fill(full=False)
+    assert store.finish([ending]) == [ENDED]
+    assert [run.outcome for run in store.runs()] == [Outcome.FAILED]
+    assert len(store.claim_due(1).claims) == 1
+
+
+def test_a_disk_that_is_full_at_the_start_is_joined_later(
+    disk: Disk, join: Join, clock: FakeClock
+) -> None:
+    """The tables are made when there is room."""
+    disk.fill(full=True)
+    with pytest.raises(StoreUnavailableError, match="full"):
+        join()
+    disk.fill(full=False)
+    store = join()
+    clock.forward(EVERY)
+    assert len(store.claim_due(1).claims) == 1

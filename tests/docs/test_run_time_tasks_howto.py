@@ -1,0 +1,26 @@
+"""The how-to on tasks at run time: its files, run by pytest as a reader would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from markdown import blocks_of
+
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "run-time-tasks.md"
+
+
+def test_the_test_of_the_page_passes(tmp_path: Path) -> None:
+    """Each block that begins with a file's name is saved, and pytest finds a test that passes."""
+    for block in blocks_of(PAGE):
+        name, _, code = block.code.partition("\n")
+        if name.startswith("# "):
+            (tmp_path / name.removeprefix("# ")).write_text(code)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert "1 passed" in ended.stdout, ended.stdout + ended.stderr
