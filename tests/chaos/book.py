@@ -36,8 +36,11 @@ class Run:
 
     @property
     def opened(self) -> int:
-        """When it was open at the latest: its first begin, or the claim that never began."""
-        return self.begins[0].wall if self.begins else self._row.claimed_at
+        """When it was open at the latest: its first begin, or a claim that never began."""
+        if not self.begins:
+            return self._row.claimed_at or self._row.fire_time
+        first = self.begins[0]
+        return first.wall if first.attempt == 1 else first.fire_time
 
     @property
     def outcome(self) -> str:

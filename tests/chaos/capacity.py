@@ -26,7 +26,7 @@ class Capacity:
 
     def __init__(self, case: Case) -> None:
         self._case = case
-        faults = (*case.faults, *_own_faults(case))
+        faults = (*_exactly(case), *_own_faults(case))
         self._shared = [
             (one.began, one.ended) for one in faults if one.kind in STORE or one.kind in MACHINE
         ]
@@ -64,6 +64,17 @@ class Capacity:
                 return min(found)
         return None
 
+    def found_out(self, since: int, until: int) -> int:
+        """Return when all that was lost between two instants must be known to be; 0 for nothing."""
+        hits = [
+            one
+            for kind in (self._deaths, self._pauses)
+            for every in kind.values()
+            for one in every
+            if one[1] >= since and one[0] <= until
+        ]
+        return max((self._found_out(one) for one in hits), default=0)
+
     def closed(self, pid: int, since: int, end: int | None) -> int:
         """Return when the store must at the latest have known that a run was over.
 
@@ -77,11 +88,12 @@ class Capacity:
         hit = self.hit(pid, since, NEVER if end is None else end + SECOND)
         if hit is None:
             return recorded
-        killed = hit in self._deaths.get(pid, ())
-        if killed or end is None:
+        is_long = hit[1] - hit[0] >= self._case.lease + 2 * SECOND
+        if end is None or hit in self._deaths.get(pid, ()):
             return self._found_out(hit)
-        is_lost = hit[1] - hit[0] >= self._case.lease + 2 * SECOND
-        return min(recorded, self._found_out(hit)) if is_lost else recorded
+        if hit[0] > end:  # it had ended, and may not have been recorded yet
+            return self._found_out(hit) if is_long else max(recorded, hit[1])
+        return min(recorded, self._found_out(hit)) if is_long else recorded
 
     def _found_out(self, hit: Stretch) -> int:
         """Return when others have watched a lease stand still for its whole length."""
@@ -94,6 +106,15 @@ class Capacity:
             if began <= instant < ended:
                 instant = ended
         return instant
+
+
+def _exactly(case: Case) -> Iterable[Fault]:
+    """Give the faults; one that a process did to itself begins where it says so."""
+    said = [line for line in case.lines if line.what == "victim" and line.point in PAUSES]
+    for fault in case.faults:
+        own = [line.wall for line in said if line.pid in fault.pids and fault.began <= line.wall]
+        exact = fault.kind in PAUSES and own and min(own) <= fault.ended
+        yield fault._replace(began=min(own)) if exact else fault
 
 
 def _own_faults(case: Case) -> Iterable[Fault]:

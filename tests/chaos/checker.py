@@ -114,12 +114,9 @@ class Judge:
         return self.deadline(spec, tick)
 
     def _after_victim(self, run: Run, tick: int) -> int:
-        """Return when a run must begin whose first claim died before it was dispatched."""
-        ready = self.capacity.ready(tick) + PROMPT
-        hits = [line for line in self.case.lines if line.what == "victim" and line.run == run.key]
-        for line in hits:
-            ready = max(ready, self.capacity.closed(line.pid, line.wall, None) + PROMPT)
-        return ready
+        """Return when a run must begin whose first claim was lost before it was dispatched."""
+        found_out = self.capacity.found_out(tick, run.begins[0].wall)
+        return max(self.capacity.ready(tick), found_out) + PROMPT
 
     def unaccounted(self) -> Iterator[str]:
         """Give for each tick whether it neither ran nor is on record, though it could have."""
