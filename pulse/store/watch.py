@@ -38,6 +38,14 @@ class Watch(Generic[K]):
         self._seen = {key: self._since(seen, key, mark, boot) for key, (mark, _) in marks.items()}
         return {key for key, (_, span) in marks.items() if boot - self._seen[key][1] >= span}
 
+    def over_at(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> Span | None:
+        """Return when the next of *marks*, just looked at, is over unless it moves; None for none.
+
+        Those that are over already do not count.
+        """
+        ends = (self._seen[key][1] + span for key, (_, span) in marks.items())
+        return min((end for end in ends if end > boot), default=None)
+
     def forget(self) -> None:
         """Start counting anew, as after a call that failed."""
         self._seen = {}

@@ -24,6 +24,19 @@ def test_a_mark_that_moves_is_counted_anew() -> None:
     ]
 
 
+def test_the_next_end_is_told() -> None:
+    """It counts from the first look at a mark; what is over, or not there, has none."""
+    watch: Watch[str] = Watch(SPAN)
+    marks = {"old": (7, SPAN), "new": (8, SPAN)}
+    watch.look({"old": (7, SPAN)}, 100)
+    watch.look(marks, 110)
+    told = [watch.over_at(marks, 110)]
+    for boot in (130, 140):
+        watch.look(marks, boot)
+        told.append(watch.over_at(marks, boot))
+    assert told == [130, 140, None]
+
+
 def test_looks_too_far_apart_count_anew() -> None:
     """After a suspend nothing is over before it was watched for a span."""
     watch: Watch[str] = Watch(SPAN)
