@@ -243,7 +243,7 @@ class Judge:
         decided = self.capacity.ready(tick) + PROMPT
         going = sum(
             run.fire_time < tick
-            and run.opened <= decided
+            and (run.fire_time if spec.overlap == "wait" else run.opened) <= decided
             and run.closed(self.capacity) + _recorded_within(run) >= tick
             for run in self.book.of(spec.name)
         )
