@@ -64,6 +64,13 @@ class Capacity:
                 return min(found)
         return None
 
+    def was_unanswered(self, claimed_at: int) -> bool:
+        """Return whether a claim of that instant was answered when its lease was over already."""
+        return any(
+            began <= claimed_at + SECOND and ended >= claimed_at + self._case.lease
+            for began, ended in self._shared
+        )
+
     def found_out(self, since: int, until: int) -> int:
         """Return when all that was lost between two instants must be known to be; 0 for nothing."""
         hits = [

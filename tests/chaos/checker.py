@@ -251,7 +251,11 @@ class Judge:
 
     def _causeless_loss(self, run: Run) -> str:
         row = run.row
-        if row is None or self.capacity.hit(row.holder, row.claimed_at, self.case.ended) is None:
+        if row is None:
+            return ""
+        hit = self.capacity.hit(row.holder, row.claimed_at, self.case.ended)
+        unanswered = not run.begins and self.capacity.was_unanswered(row.claimed_at)
+        if hit is None and not unanswered:
             return f"{_named(run.task, run.fire_time)} was abandoned by a process that lived"
         return ""
 
