@@ -40,3 +40,13 @@ class TestSqliteStore(SharedStoreContract):
         fleet.clock.forward(5)
         holder.store.renew([claim])
         assert [*told, other.store.beat().look_at] == [over_at, over_at, over_at + 5 * SECOND]
+
+    def test_a_holder_may_renew_after_the_store_kept_all_waiting(self, fleet: Fleet) -> None:
+        """Nobody could renew while a call of the observer waited, so that time does not count."""
+        holder = fleet.join({"work": make_task()})
+        other = fleet.join({"work": make_task()})
+        fleet.clock.forward(EVERY)
+        claim = holder.claim_one()
+        fleet.wait(LEASE_S // 3, other)
+        fleet.clock.forward(LEASE_S - 5)
+        assert (other.store.beat().abandoned, holder.store.renew([claim])) == ([], [True])

@@ -94,7 +94,7 @@ class Watches:
     __slots__ = ("_leases", "_members", "unwanted")
 
     def __init__(self, lease_us: Span) -> None:
-        self._leases: Watch[tuple[str, int]] = Watch(lease_us)
+        self._leases: Watch[tuple[str, int]] = Watch(lease_us // 3)  # within which holders renew
         self._members: Watch[str] = Watch(lease_us)
         self.unwanted: Watch[int] = Watch(lease_us)
 
