@@ -64,10 +64,10 @@ class Capacity:
                 return min(found)
         return None
 
-    def was_unanswered(self, claimed_at: int) -> bool:
-        """Return whether a claim of that instant was answered when its lease was over already."""
+    def was_unanswered(self, claimed_at: int, span: int) -> bool:
+        """Return whether a claim of that instant was kept waiting for so long."""
         return any(
-            began <= claimed_at + SECOND and ended >= claimed_at + self._case.lease
+            began <= claimed_at + SECOND and ended >= claimed_at + span
             for began, ended in self._shared
         )
 

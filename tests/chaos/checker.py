@@ -21,30 +21,22 @@ attempts and the history.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from book import Book
 from capacity import NEVER, Capacity
 from facts import LEAVES, SECOND, clock_of, ticks
+from sweep import Window, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from book import Run
     from facts import Case, Line, Spec
 
 PROMPT = SECOND
 """How soon a tick runs that somebody is able to run."""
-
-
-class Window(NamedTuple):
-    """A tick that must run, and when its run must begin."""
-
-    task: str
-    opens: int
-    closes: int
 
 
 class Verdict(NamedTuple):
@@ -230,6 +222,8 @@ class Judge:
         for run in self.book.runs.values():
             if run.outcome == "abandoned":
                 yield self._causeless_loss(run)
+            elif run.outcome == "interrupted" and self._arrived_too_late(run):
+                yield ""
             elif run.outcome not in {"", "succeeded", "failed"}:
                 yield f"{_named(run.task, run.fire_time)} is on record as {run.outcome}"
 
@@ -249,12 +243,20 @@ class Judge:
         )
         return going >= (2 if spec.overlap == "wait" else 1)
 
+    def _arrived_too_late(self, run: Run) -> bool:
+        """Return whether its process had ended its work when the store gave the claim out."""
+        row = run.row
+        left = any(line.what == "stop" and line.pid == row.holder for line in self.case.lines)
+        return left and not run.begins and self.capacity.was_unanswered(row.claimed_at, SECOND)
+
     def _causeless_loss(self, run: Run) -> str:
         row = run.row
         if row is None:
             return ""
         hit = self.capacity.hit(row.holder, row.claimed_at, self.case.ended)
-        unanswered = not run.begins and self.capacity.was_unanswered(row.claimed_at)
+        unanswered = not run.begins and self.capacity.was_unanswered(
+            row.claimed_at, self.case.lease
+        )
         if hit is None and not unanswered:
             return f"{_named(run.task, run.fire_time)} was abandoned by a process that lived"
         return ""
@@ -308,31 +310,6 @@ class Judge:
                 yield (
                     f"{_named(line.task, line.fire_time)} was dispatched after all" if sent else ""
                 )
-
-
-def sweep(begins: Sequence[int], windows: Sequence[Window]) -> tuple[list[int], list[Window]]:
-    """Match runs to windows by time; return the runs and the windows that are left over.
-
-    Args:
-        begins: when the runs began, oldest first.
-        windows: what must run, by the instants at which they open.
-
-    """
-    waiting = list(windows)[::-1]
-    open_now: list[tuple[int, Window]] = []
-    extras: list[int] = []
-    misses: list[Window] = []
-    for begin in begins:
-        while waiting and waiting[-1].opens <= begin:
-            window = waiting.pop()
-            heappush(open_now, (window.closes, window))
-        while open_now and open_now[0][0] < begin:
-            misses.append(heappop(open_now)[1])
-        if open_now:
-            heappop(open_now)
-        else:
-            extras.append(begin)
-    return extras, [*misses, *(window for _, window in open_now), *reversed(waiting)]
 
 
 def judge(case: Case) -> list[Verdict]:

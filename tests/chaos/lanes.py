@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from book import Run
-    from checker import Window
     from facts import Case, Fault
+    from sweep import Window
 
 PIXELS_A_SECOND = 24
 LANE, LEFT, TOP = 34, 70, 64
