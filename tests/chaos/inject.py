@@ -9,7 +9,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from facts import KILLS, Fault
+from facts import KILLS, SECOND, Fault
 from fleet import now
 from mix import LEASE_S
 from servers import Answer, is_alive, wait_until
@@ -115,13 +115,14 @@ class Injector:
 
     def _resume_later(self, kind: str, began: int, pid: int) -> None:
         time.sleep(0.2)
-        held = self._fleet.storage.is_held()
+        held_s = self._fleet.storage.held_s()
         time.sleep(STOPPED_S)
         if is_alive(pid):
             _signal(pid, SIGCONT)
         self._note(kind, began, (pid,))
-        if held:
-            self._note("stop-in-write", began)
+        if held_s:
+            ended = min(now(), began + round(held_s * SECOND))
+            self.done.append(Fault("stop-in-write", began, ended))
 
     def _block(self, one: Planned) -> None:
         """Ask some worker to hold its process; the app itself says which, and for how long."""

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FOR_EVER = 1e6
+"""Until the process goes on."""
+
+
 class Storage(Protocol):
     """Where a fleet agrees, from outside."""
 
@@ -25,8 +29,8 @@ class Storage(Protocol):
     def restart(self) -> None:
         """End it and start it again; return once it answers."""
 
-    def is_held(self) -> bool:
-        """Return whether a process that is stopped just now keeps all others from writing."""
+    def held_s(self) -> float:
+        """Return for how long a process that is stopped just now keeps all others from writing."""
 
     def close(self) -> None:
         """End it."""
@@ -52,15 +56,15 @@ class SqliteStorage:
         """A file cannot be restarted."""
         raise AssertionError("SQLite has no server")
 
-    def is_held(self) -> bool:
-        """Try for the lock of writers for a while."""
+    def held_s(self) -> float:
+        """Try for the lock of writers for a while; who is stopped with it keeps it."""
         with closing(sqlite3.connect(self._path, timeout=0.5, isolation_level=None)) as link:
             try:
                 link.execute("BEGIN IMMEDIATE")
                 link.execute("ROLLBACK")
             except sqlite3.OperationalError:
-                return True
-        return False
+                return FOR_EVER
+        return 0.0
 
     def close(self) -> None:
         """Nothing has to be ended."""
