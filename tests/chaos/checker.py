@@ -83,11 +83,12 @@ class Judge:
 
     def deadline(self, spec: Spec, tick: int) -> int:
         """Return when a tick's run must at the latest begin; `NEVER` where nobody is able to."""
-        latest = self.capacity.ready(tick) + PROMPT
+        due = tick
         if spec.overlap != "allow":
             before = [run for run in self.book.of(spec.name) if run.fire_time < tick]
             if before:
-                latest = max(latest, before[-1].closed(self.capacity) + PROMPT)
+                due = max(due, before[-1].closed(self.capacity))
+        latest = self.capacity.ready(due) + PROMPT
         return latest if latest <= self.case.ended else NEVER
 
     def _windows_of(self, spec: Spec) -> Iterator[Window]:
@@ -108,7 +109,7 @@ class Judge:
     def _after_victim(self, run: Run, tick: int) -> int:
         """Return when a run must begin whose first claim was lost before it was dispatched."""
         found_out = self.capacity.found_out(tick, run.begins[0].wall)
-        return max(self.capacity.ready(tick), found_out) + PROMPT
+        return self.capacity.ready(max(tick, found_out)) + PROMPT
 
     def unaccounted(self) -> Iterator[str]:
         """Give for each tick whether it neither ran nor is on record, though it could have."""
