@@ -6,7 +6,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from signal import SIGCONT, SIGKILL, SIGSTOP
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from facts import KILLS, SECOND, Fault
@@ -114,19 +114,34 @@ class Injector:
         self._resume_later(one.kind, now() - 100_000, pid)
 
     def _resume_later(self, kind: str, began: int, pid: int) -> None:
-        time.sleep(0.2)
-        held_s = self._fleet.storage.held_s()
+        held_s = self._held_s()
         time.sleep(STOPPED_S)
         if is_alive(pid):
             _signal(pid, SIGCONT)
         self._note(kind, began, (pid,))
+        self._note_held(began, held_s)
+
+    def _held_s(self) -> float:
+        time.sleep(0.2)
+        with self._store:
+            return self._fleet.storage.held_s()
+
+    def _note_held(self, began: int, held_s: float) -> None:
         if held_s:
             ended = min(now(), began + round(held_s * SECOND))
             self.done.append(Fault("stop-in-write", began, ended))
 
+    def _probe(self, began: int) -> None:
+        held_s = min(self._held_s(), BLOCKED_S)
+        time.sleep(held_s)
+        self._note_held(began, held_s)
+
     def _block(self, one: Planned) -> None:
         """Ask some worker to hold its process; the app itself says which, and for how long."""
+        probe = Thread(target=self._probe, args=(now(),))
+        probe.start()
         self._ask(self._host(one), f"/block?s={BLOCKED_S}")
+        probe.join()
 
     def _ask(self, host: Host, path: str) -> Answer | None:
         try:
