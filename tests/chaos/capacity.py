@@ -95,7 +95,7 @@ class Capacity:
 
         """
         recorded = NEVER if end is None else self._undisturbed(pid, end)
-        hit = self.hit(pid, since, NEVER if end is None else end + SECOND)
+        hit = self.hit(pid, since, recorded + SECOND)
         if hit is None:
             return recorded
         is_long = hit[1] - hit[0] >= self._case.lease + 2 * SECOND
