@@ -8,6 +8,10 @@ MAKEFLAGS += --no-print-directory
 MODE ?= gevent
 PORT ?= 8000
 JOBS ?= 6
+SECONDS := 45
+SEED := 1
+STORE :=
+WORKER :=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -54,7 +58,7 @@ test-zones: $(VENV)/all.stamp ## hold cron against every time zone and every clo
 	@PULSE_ZONES=all $(PYTEST) tests/unit/schedule
 
 .PHONY: check
-check: lint imports types news docs coverage ## the gate: everything below, then the tests with coverage
+check: lint imports types news docs coverage chaos ## the gate: lint, format, import contracts, types, changelog, docs, tests, chaos
 	$(call say,all is well)
 
 .PHONY: lint
@@ -92,6 +96,12 @@ coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 	$(call say,tests with coverage)
 	@$(PYTEST) --cov --cov-report=term --cov-fail-under=95
 
+.PHONY: chaos
+chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER
+	$(call say,chaos for $(SECONDS) s)
+	@$(BIN)/python tests/chaos/run.py --seconds $(SECONDS) --seed $(SEED) \
+		$(if $(STORE),--store $(STORE)) $(if $(WORKER),--worker $(WORKER))
+
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## run the benchmarks and print their tables
 	@for script in bench/*.py; do printf '\n%s\n\n' "$$script"; $(BIN)/python "$$script"; done
@@ -106,7 +116,7 @@ format: $(VENV)/all.stamp ## put the code into its format
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) examples/quickstart/.demo build dist docs/_build htmlcov .coverage .coverage.* \
+	rm -rf $(VENV) .chaos examples/quickstart/.demo build dist docs/_build htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # The environment is made when it is not there, and brought up to date when pyproject.toml is newer.

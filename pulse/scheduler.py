@@ -39,7 +39,9 @@ T = TypeVar("T")
 LONGEST_SLEEP: Span = SECOND
 """The loop looks at least this often: somebody may have set the clock, or triggered a task."""
 
-BEAT_EVERY: Span = SECOND
+BEAT_EVERY: Span = 750_000
+"""A lease is seen so much later than it begins, at most: a dead holder's tasks go on within a lease
+and a second."""
 
 GATHER: Span = 300
 """After a step that won something the loop sleeps at least this long: what is due next is claimed
@@ -228,7 +230,7 @@ class Scheduler:
                 self._bus.emit(events.Notice(self.store.notice))
         synced = self.call(self.store.sync, self._plant.definitions)
         self._synced = True
-        self._beat_at = self._clock.boot() + BEAT_EVERY
+        self._beat_at = self._clock.boot()
         self._telling.superseded(synced.superseded)
         if synced.taken:
             self._bus.emit(events.TasksTaken(synced.taken))
@@ -274,6 +276,8 @@ class Scheduler:
 
     def _beat(self) -> None:
         beat = self.call(self.store.beat)
+        if beat.look_at is not None:
+            self._beat_at = min(self._beat_at, beat.look_at)
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
         self._telling.superseded(beat.superseded)
@@ -321,7 +325,8 @@ class Scheduler:
         return min(pause, self._longest_sleep())
 
     def _longest_sleep(self) -> Span:
-        return min(LONGEST_SLEEP, self._renew_every)
+        until_beat = max(self._beat_at - self._clock.boot(), 0)
+        return min(LONGEST_SLEEP, self._renew_every, until_beat)
 
 
 def _chance() -> float:

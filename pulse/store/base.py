@@ -167,12 +167,15 @@ class Beat(NamedTuple):
         archived: names of rows put away because no live process wants them.
         superseded: names of this process's tasks whose newer definition stands instead, as long
             as it does.
+        look_at: the instant of the boot clock at which a lease is over unless it is renewed: a
+            beat that comes then abandons what a dead holder left no later than it may.
 
     """
 
     abandoned: Sequence[Run]
     archived: tuple[str, ...]
     superseded: tuple[str, ...]
+    look_at: Span | None = None
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):

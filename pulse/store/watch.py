@@ -3,8 +3,9 @@
 Every lease carries a mark that its holder moves when it renews. An observer does not compare the
 mark with any clock: it remembers when it first saw that mark, and calls the lease over when the
 mark has stood for the lease's whole length while the observer itself was looking. So a wall clock
-that is set, and clocks that disagree, end nobody's lease early; and after an outage or a suspend,
-when looks were too far apart, counting starts anew, which gives holders their chance first.
+that is set, and clocks that disagree, end nobody's lease early. Time in which the observer did not
+look does not count: a store that kept it waiting, or a suspend, kept the holder from renewing too.
+After a call that failed counting starts anew. Both give holders their chance first.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ K = TypeVar("K", bound="Hashable")
 
 
 class Watch(Generic[K]):
-    """Tells which marks have stood for their span; looks more than *gap_us* apart reset it."""
+    """Tells which marks have stood for their span; looks over *gap_us* apart leave a gap in it."""
 
     __slots__ = ("_gap", "_looked_at", "_seen")
 
@@ -31,16 +32,27 @@ class Watch(Generic[K]):
 
     def look(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> set[K]:
         """Return the keys whose mark has stood for its span; *marks* maps each to both."""
-        if self._looked_at is not None and boot - self._looked_at > self._gap:
-            self.forget()
+        self._leave_out(0 if self._looked_at is None else boot - self._looked_at)
         self._looked_at = boot
         seen = self._seen
         self._seen = {key: self._since(seen, key, mark, boot) for key, (mark, _) in marks.items()}
         return {key for key, (_, span) in marks.items() if boot - self._seen[key][1] >= span}
 
+    def over_at(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> Span | None:
+        """Return when the next of *marks*, just looked at, is over unless it moves; None for none.
+
+        Those that are over already do not count.
+        """
+        ends = (self._seen[key][1] + span for key, (_, span) in marks.items())
+        return min((end for end in ends if end > boot), default=None)
+
     def forget(self) -> None:
         """Start counting anew, as after a call that failed."""
         self._seen = {}
+
+    def _leave_out(self, unseen: Span) -> None:
+        if unseen > self._gap:
+            self._seen = {key: (mark, since + unseen) for key, (mark, since) in self._seen.items()}
 
     def _since(
         self, seen: Mapping[K, tuple[int, Span]], key: K, mark: int, boot: Span

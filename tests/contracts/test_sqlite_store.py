@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulse.clock import SECOND
 from pulse.store.sqlite import SqliteStore
+from pulse.testing.fleet import EVERY, LEASE_S, Fleet, make_task
 from pulse.testing.store import SharedStoreContract
 
 if TYPE_CHECKING:
@@ -26,3 +28,25 @@ class TestSqliteStore(SharedStoreContract):
         """Return a store on the test's file, which may be open in this process already."""
         path = self.folder / "pulse.db"
         return SqliteStore(path, clock, name=name, keep_runs=keep_runs, opened={})
+
+    def test_a_beat_tells_when_a_lease_is_over(self, fleet: Fleet) -> None:
+        """It counts from the first look at the lease as it stands."""
+        holder = fleet.join({"work": make_task()})
+        other = fleet.join({"work": make_task()})
+        fleet.clock.forward(EVERY)
+        claim = holder.claim_one()
+        told = [other.store.beat().look_at, other.store.beat().look_at]
+        over_at = fleet.clock.boot() + LEASE_S * SECOND
+        fleet.clock.forward(5)
+        holder.store.renew([claim])
+        assert [*told, other.store.beat().look_at] == [over_at, over_at, over_at + 5 * SECOND]
+
+    def test_a_holder_may_renew_after_the_store_kept_all_waiting(self, fleet: Fleet) -> None:
+        """Nobody could renew while a call of the observer waited, so that time does not count."""
+        holder = fleet.join({"work": make_task()})
+        other = fleet.join({"work": make_task()})
+        fleet.clock.forward(EVERY)
+        claim = holder.claim_one()
+        fleet.wait(LEASE_S // 3, other)
+        fleet.clock.forward(LEASE_S - 5)
+        assert (other.store.beat().abandoned, holder.store.renew([claim])) == ([], [True])

@@ -318,10 +318,10 @@ class SqlStore:
             self.sync(here.definitions)
         due = boot - self._seen_at >= here.member.lease_us // 3
         if not (due or found.lost or found.gone or self._deploys.has_work()):
-            return Beat((), (), self._deploys.superseded)
+            return Beat((), (), self._deploys.superseded, found.look_at)
         abandoned, archived = self._call(How.ALONE, lambda link: self._put_right(link, here, found))
         self._seen_at = boot
-        return Beat(abandoned, archived, self._deploys.superseded)
+        return Beat(abandoned, archived, self._deploys.superseded, found.look_at)
 
     def _look(self, link: Link, here: Here, boot: Span) -> Findings:
         found = self._watches.look(link, here.member, boot)

@@ -76,11 +76,20 @@ class Lost(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What a look at the fleet found: who lives, who is gone, which runs are lost."""
+    """What a look at the fleet found.
+
+    Attributes:
+        live: who lives.
+        gone: who does not.
+        lost: the runs to abandon.
+        look_at: when the next lease is over unless it is renewed.
+
+    """
 
     live: Sequence[Seen]
     gone: Sequence[Seen]
     lost: Sequence[Lost]
+    look_at: Span | None
 
 
 class Watches:
@@ -89,7 +98,7 @@ class Watches:
     __slots__ = ("_leases", "_members", "unwanted")
 
     def __init__(self, lease_us: Span) -> None:
-        self._leases: Watch[tuple[str, int]] = Watch(lease_us)
+        self._leases: Watch[tuple[str, int]] = Watch(lease_us // 3)  # within which holders renew
         self._members: Watch[str] = Watch(lease_us)
         self.unwanted: Watch[int] = Watch(lease_us)
 
@@ -111,17 +120,18 @@ class Watches:
         ]
         holders = {one.member.holder for one in gone}
         live = [one for one in seen if one.member.holder not in holders]
-        return Findings(live, gone, self._lost(link, holders, boot))
+        return Findings(live, gone, *self._lost(link, holders, boot))
 
-    def _lost(self, link: Link, gone: set[str], boot: Span) -> list[Lost]:
+    def _lost(self, link: Link, gone: set[str], boot: Span) -> tuple[list[Lost], Span | None]:
         held = {(cells[0], cells[6]): cells for cells in link.run(_HELD)}
         marks = {key: (cells[18], cells[19]) for key, cells in held.items()}
         over = self._leases.look(marks, boot)
-        return [
+        lost = [
             Lost(run_of(cells), cells[18], HOLDER_GONE if cells[7] in gone else LEASE_OVER)
             for key, cells in held.items()
             if key in over or cells[7] in gone
         ]
+        return lost, self._leases.over_at(marks, boot)
 
 
 def read_seen(link: Link) -> list[Seen]:

@@ -24,12 +24,24 @@ def test_a_mark_that_moves_is_counted_anew() -> None:
     ]
 
 
-def test_looks_too_far_apart_count_anew() -> None:
-    """After a suspend nothing is over before it was watched for a span."""
+def test_the_next_end_is_told() -> None:
+    """It counts from the first look at a mark; what is over, or not there, has none."""
     watch: Watch[str] = Watch(SPAN)
-    watch.look({"run": (7, SPAN)}, 100)
-    assert watch.look({"run": (7, SPAN)}, 131) == set()
-    assert watch.look({"run": (7, SPAN)}, 161) == {"run"}
+    marks = {"old": (7, SPAN), "new": (8, SPAN)}
+    watch.look({"old": (7, SPAN)}, 100)
+    watch.look(marks, 110)
+    told = [watch.over_at(marks, 110)]
+    for boot in (130, 140):
+        watch.look(marks, boot)
+        told.append(watch.over_at(marks, boot))
+    assert told == [130, 140, None]
+
+
+def test_what_nobody_saw_does_not_count() -> None:
+    """After a suspend nothing is over before it was watched for a span in all."""
+    watch: Watch[str] = Watch(SPAN // 3)
+    found = [watch.look({"run": (7, SPAN)}, boot) for boot in (100, 110, 141, 151, 160, 161)]
+    assert found == [set(), set(), set(), set(), set(), {"run"}]
 
 
 def test_a_failure_counts_anew() -> None:

@@ -1,0 +1,327 @@
+"""Judges a chaos run by what the app wrote, without a line of pulse.
+
+Theory of operation
+-------------------
+A task's ticks are walked one by one, from its first to the end of the run. What may become of one:
+
+    MUST run        somebody was able to run it (`capacity`): it has a window, from its fire time to
+                    a second after the instant from which on somebody was able to and, where a task
+                    may not overlap itself, the run before it was known to be over
+    MAY be missing  it was in the hands of a victim, or due while nobody could run it, or it found
+                    an earlier run still going: then it is on record as abandoned, missed or
+                    skipped, and the record has that cause
+    FORBIDDEN       anything that is no tick, is too early, comes a second time, or is on record as
+                    not run
+
+Runs are matched to windows by time alone, not by what their headers say: in the order in which
+they began, each gets the window that ends first of those that are open. A window left over is a
+miss, a run left over is an extra, and both fail. Then the headers are held against the grid, the
+attempts and the history.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from book import Book
+from capacity import NEVER, Capacity
+from facts import LEAVES, SECOND, clock_of, ticks
+from sweep import Window, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from book import Run
+    from facts import Case, Line, Spec
+
+PROMPT = SECOND
+"""How soon a tick runs that somebody is able to run."""
+
+
+class Verdict(NamedTuple):
+    """A rule, how much was held against it, and what breaks it."""
+
+    rule: str
+    looked_at: int
+    broken: tuple[str, ...]
+
+
+class Judge:
+    """One case and all that is read out of it."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.book = Book(case)
+        self.capacity = Capacity(case)
+        self._last = max([case.ended, *(line.wall for line in case.lines)])
+        self.windows = {spec.name: list(self._windows_of(spec)) for spec in case.specs}
+
+    def verdicts(self) -> list[Verdict]:
+        """Return the verdict on each rule."""
+        rules = {
+            "every tick is accounted for": self.unaccounted,
+            "runs fit windows": self.unmatched,
+            "nothing runs that is no tick": self.strangers,
+            "no tick is dispatched twice": self.twice,
+            "attempts rise under one id": self.falling,
+            "no overlap where skip says so": self.overlapping,
+            "a record that a tick did not run has a cause": self.causeless,
+            "the history agrees with the evidence": self.disagreeing,
+            "failures are retried": self.unretried,
+            "what lost its lease is not dispatched": self.resumed,
+        }
+        return [Verdict(rule, *self._counted(broken())) for rule, broken in rules.items()]
+
+    @staticmethod
+    def _counted(answers: Iterable[str]) -> tuple[int, tuple[str, ...]]:
+        """Return how many answers there are, and those that are no praise."""
+        every = list(answers)
+        return len(every), tuple(answer for answer in every if answer)
+
+    # Windows -----------------------------------------------------------------------------
+
+    def deadline(self, spec: Spec, tick: int) -> int:
+        """Return when a tick's run must at the latest begin; `NEVER` where nobody is able to."""
+        due = tick
+        if spec.overlap != "allow":
+            before = [run for run in self.book.of(spec.name) if run.fire_time < tick]
+            if before:
+                due = max(due, before[-1].closed(self.capacity))
+        latest = self.capacity.ready(due) + PROMPT
+        return latest if latest <= self.case.ended else NEVER
+
+    def _windows_of(self, spec: Spec) -> Iterator[Window]:
+        """Give the windows of ticks that ran or should have: all but those on record as not."""
+        begun = {run.fire_time for run in self.book.of(spec.name) if run.begins}
+        unbegun = {run.fire_time for run in self.book.of(spec.name) if not run.begins}
+        for tick in ticks(spec, self._last):
+            on_record = tick in unbegun or (spec.name, tick) in self.book.covered
+            if tick in begun or not on_record:
+                yield Window(spec.name, tick, self._closes(spec, tick))
+
+    def _closes(self, spec: Spec, tick: int) -> int:
+        run = next((one for one in self.book.of(spec.name) if one.fire_time == tick), None)
+        if run is not None and run.begins and run.begins[0].attempt > 1 and spec.rerun:
+            return self._after_victim(run, tick)
+        return self.deadline(spec, tick)
+
+    def _after_victim(self, run: Run, tick: int) -> int:
+        """Return when a run must begin whose first claim was lost before it was dispatched."""
+        found_out = self.capacity.found_out(tick, run.begins[0].wall)
+        return self.capacity.ready(max(tick, found_out)) + PROMPT
+
+    def unaccounted(self) -> Iterator[str]:
+        """Give for each tick whether it neither ran nor is on record, though it could have."""
+        for spec in self.case.specs:
+            known = {run.fire_time for run in self.book.of(spec.name)}
+            for tick in ticks(spec, self.case.ended):
+                is_known = tick in known or (spec.name, tick) in self.book.covered
+                late = self.deadline(spec, tick) == NEVER
+                yield "" if is_known or late else f"{_named(spec.name, tick)} is nowhere"
+
+    def unmatched(self) -> Iterator[str]:
+        """Give for each run and each window whether it found no partner."""
+        for spec in self.case.specs:
+            begins = sorted(run.begins[0].wall for run in self.book.of(spec.name) if run.begins)
+            extras, misses = sweep(begins, self.windows[spec.name])
+            yield from [""] * (len(begins) - len(extras))
+            for begin in extras:
+                yield f"{spec.name}: the run that began {clock_of(begin)} fits no window: an extra"
+            for window in misses:
+                if window.closes < NEVER:
+                    yield (
+                        f"{_named(spec.name, window.opens)} should have begun by"
+                        f" {clock_of(window.closes)}: a miss"
+                    )
+
+    # Identity ----------------------------------------------------------------------------
+
+    def strangers(self) -> Iterator[str]:
+        """Give for each run whether it is no tick, too early, or on record as not run."""
+        for run in self.book.runs.values():
+            spec = self.book.specs.get(run.task)
+            if spec is None:
+                yield f"{run.task} is no task"
+            elif run.fire_time < spec.start or (run.fire_time - spec.start) % spec.every:
+                yield f"{_named(run.task, run.fire_time)} is not on the grid"
+            elif run.begins and run.begins[0].wall < run.fire_time:
+                yield f"{_named(run.task, run.fire_time)} ran early"
+            elif run.begins and (run.task, run.fire_time) in self.book.covered:
+                yield f"{_named(run.task, run.fire_time)} ran, and is on record as not run"
+            else:
+                yield ""
+
+    def twice(self) -> Iterator[str]:
+        """Give for each run whether a dispatch of it is one too many."""
+        for name in self.book.specs:
+            for run, after in pairwise([*self.book.of(name), None]):
+                if after is not None and run.fire_time == after.fire_time:
+                    yield f"{_named(name, run.fire_time)} has two runs"
+                else:
+                    yield self._repeated(run)
+
+    def _repeated(self, run: Run) -> str:
+        numbers = [line.attempt for line in run.begins]
+        if len(set(numbers)) < len(numbers):
+            return f"{_named(run.task, run.fire_time)} was dispatched twice as one attempt"
+        spec = self.book.specs[run.task]
+        if spec.rerun:
+            return ""
+        for before, after in pairwise(run.begins):
+            end = run.ends.get(before.attempt)
+            if end is None or end.status == 200 or end.wall > after.wall:
+                return (
+                    f"{_named(run.task, run.fire_time)}: attempt {after.attempt} without a failure"
+                )
+        if numbers and numbers[0] != 1:
+            return f"{_named(run.task, run.fire_time)} begins with attempt {numbers[0]}"
+        return ""
+
+    def falling(self) -> Iterator[str]:
+        """Give for each run whether its attempts do not rise, or an end belongs to none."""
+        for run in self.book.runs.values():
+            numbers = [line.attempt for line in run.begins]
+            rises = all(one < other for one, other in pairwise(numbers))
+            same = {(line.task, line.fire_time) for line in (*run.begins, *run.ends.values())}
+            if not rises or len(same) > 1 or not set(run.ends) <= set(numbers):
+                yield f"{run.key}: {numbers}, ended {sorted(run.ends)}, of {sorted(same)}"
+            else:
+                yield ""
+
+    def overlapping(self) -> Iterator[str]:
+        """Give for each run of tasks that may not overlap whether it began in another one."""
+        for spec in self.case.specs:
+            if spec.overlap == "allow":
+                continue
+            begins = sorted(
+                (line for run in self.book.of(spec.name) for line in run.begins),
+                key=lambda line: line.wall,
+            )
+            for before, after in pairwise(begins):
+                yield self._overlap(before, after)
+
+    def _overlap(self, before: Line, after: Line) -> str:
+        """Say so when *after* began before the other had ended, or was known to be lost."""
+        end = self.book.runs[before.run].ends.get(before.attempt)
+        hit = self.capacity.hit(before.pid, before.wall, after.wall)
+        if hit is not None:
+            return ""
+        if end is None or end.wall > after.wall:
+            return f"{_named(after.task, after.fire_time)} began in {clock_of(before.fire_time)}"
+        return ""
+
+    # Records -----------------------------------------------------------------------------
+
+    def causeless(self) -> Iterator[str]:
+        """Give for each tick that did not run whether nothing accounts for it."""
+        for (task, tick), row in self.book.covered.items():
+            spec = self.book.specs[task]
+            skipped = row.outcome == "skipped"
+            known = self._was_busy(spec, tick) if skipped else self._was_dark(spec, tick)
+            yield "" if known else f"{_named(task, tick)} is on record as {row.outcome}"
+        for run in self.book.runs.values():
+            if run.outcome == "abandoned":
+                yield self._causeless_loss(run)
+            elif run.outcome == "interrupted" and self._arrived_too_late(run):
+                yield ""
+            elif run.outcome not in {"", "succeeded", "failed"}:
+                yield f"{_named(run.task, run.fire_time)} is on record as {run.outcome}"
+
+    def _was_dark(self, spec: Spec, tick: int) -> bool:
+        return spec.misfire == "latest" and self.capacity.is_dark(tick)
+
+    def _was_busy(self, spec: Spec, tick: int) -> bool:
+        """Return whether as many runs as may be open were, when the tick was decided."""
+        if spec.overlap == "allow" or spec.misfire == "all":
+            return False
+        decided = self.capacity.ready(tick) + PROMPT
+        going = sum(
+            run.fire_time < tick
+            and (run.fire_time if spec.overlap == "wait" else run.opened) <= decided
+            and run.closed(self.capacity) + _recorded_within(run) >= tick
+            for run in self.book.of(spec.name)
+        )
+        return going >= (2 if spec.overlap == "wait" else 1)
+
+    def _arrived_too_late(self, run: Run) -> bool:
+        """Return whether its process had ended its work when the store gave the claim out."""
+        row = run.row
+        left = any(line.what == "stop" and line.pid == row.holder for line in self.case.lines)
+        return left and not run.begins and self.capacity.was_unanswered(row.claimed_at, SECOND)
+
+    def _causeless_loss(self, run: Run) -> str:
+        row = run.row
+        if row is None:
+            return ""
+        hit = self.capacity.hit(row.holder, row.claimed_at, self.case.ended)
+        unanswered = not run.begins and self.capacity.was_unanswered(
+            row.claimed_at, self.case.lease
+        )
+        if hit is None and not unanswered:
+            return f"{_named(run.task, run.fire_time)} was abandoned by a process that lived"
+        return ""
+
+    def disagreeing(self) -> Iterator[str]:
+        """Give for each run whether its row says another thing than the app."""
+        for run in self.book.runs.values():
+            yield self._disagreement(run)
+
+    def _disagreement(self, run: Run) -> str:
+        row, name = run.row, _named(run.task, run.fire_time)
+        if row is None:
+            return f"{name} ran and has no row"
+        if (row.task, row.fire_time) != (run.task, run.fire_time):
+            return f"{name} has the row of {_named(row.task, row.fire_time)}"
+        last = run.begins[-1].attempt if run.begins else 0
+        if row.attempt < last:
+            return f"{name} ran as attempt {last}, its row says {row.attempt}"
+        end = run.ends.get(row.attempt)
+        expected = {"succeeded": 200, "failed": 503}.get(row.outcome)
+        if expected is not None and (end is None or end.status != expected):
+            said = "no end" if end is None else f"{end.status}"
+            return f"{name} is on record as {row.outcome}, the app has {said}"
+        if row.outcome == "" and row.fire_time < self.case.ended - 4 * SECOND:
+            return f"{name} is still open"
+        return ""
+
+    def unretried(self) -> Iterator[str]:
+        """Give for each failed run whether it was given up too early, with nothing in its way."""
+        for run in self.book.runs.values():
+            spec = self.book.specs.get(run.task)
+            if run.row is None or spec is None or run.outcome != "failed":
+                continue
+            until = run.fire_time + spec.every
+            calm = run.row.attempt <= spec.retries and not self._disturbed(run.fire_time, until)
+            name = _named(run.task, run.fire_time)
+            yield f"{name} ended with attempt {run.row.attempt}" if calm else ""
+
+    def _disturbed(self, began: int, until: int) -> bool:
+        return any(
+            one.began < until and one.ended > began and one.kind not in LEAVES
+            for one in self.case.faults
+        )
+
+    def resumed(self) -> Iterator[str]:
+        """Give for each claim whose holder was stopped for too long whether it was dispatched."""
+        for line in self.case.lines:
+            if line.what == "victim" and line.point.endswith("after-claim"):
+                begins = self.book.runs[line.run].begins if line.run in self.book.runs else []
+                sent = [one for one in begins if one.attempt == line.attempt]
+                yield (
+                    f"{_named(line.task, line.fire_time)} was dispatched after all" if sent else ""
+                )
+
+
+def judge(case: Case) -> list[Verdict]:
+    """Return the verdict on each rule."""
+    return Judge(case).verdicts()
+
+
+def _recorded_within(run: Run) -> int:
+    """Return how long after it was over a run may still count as going."""
+    return PROMPT if run.outcome == "abandoned" else PROMPT // 2
+
+
+def _named(task: str, tick: int) -> str:
+    return f"{task} {clock_of(tick)}"

@@ -1,0 +1,178 @@
+"""What a chaos run leaves behind: the app's lines, the faults, the store's history, the tasks.
+
+All instants are whole microseconds since the Unix epoch, all spans whole microseconds. Nothing
+here, nor in the checker, uses pulse.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECOND = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Spec(NamedTuple):
+    """A task as the checker knows it: a grid, and what may become of its ticks.
+
+    Attributes:
+        name: the task's name.
+        every: the span from tick to tick.
+        start: the first tick.
+        overlap: skip, wait or allow.
+        misfire: latest or all.
+        rerun: whether a run whose process died is dispatched again.
+        retries: how many attempts may follow a failure.
+
+    """
+
+    name: str
+    every: int
+    start: int
+    overlap: str = "skip"
+    misfire: str = "latest"
+    rerun: bool = False
+    retries: int = 0
+
+
+class Line(NamedTuple):
+    """One line that the app appended to its file.
+
+    Attributes:
+        what: start, stop (this process takes part, no more); begin, end (of an attempt); block,
+            unblock (user code holds the process); victim (it kills or stops itself now).
+        wall: the wall clock.
+        boot: the boot clock.
+        pid: the process.
+        task: the task's name, as the header says it.
+        fire_time: the header's fire time.
+        run: the header's run id.
+        attempt: the header's attempt.
+        status: what an `end` answered.
+        point: where a `victim` struck.
+
+    """
+
+    what: str
+    wall: int
+    boot: int
+    pid: int
+    task: str = ""
+    fire_time: int = 0
+    run: str = ""
+    attempt: int = 0
+    status: int = 0
+    point: str = ""
+
+
+class Fault(NamedTuple):
+    """Something that was done to the fleet, as the one who did it wrote it down.
+
+    Attributes:
+        kind: one of `KILLS`, `PAUSES`, `LEAVES`, or `STORE` or `MACHINE`.
+        began: when it was about to be done.
+        ended: when it was over; for a kill, when it was done.
+        pids: whom it hit; a store's or machine's fault hits all.
+
+    """
+
+    kind: str
+    began: int
+    ended: int
+    pids: tuple[int, ...] = ()
+
+
+KILLS = frozenset({"kill", "kill-after-claim", "kill-mid-request", "kill-before-finish"})
+"""The process is gone at once."""
+
+PAUSES = frozenset({"stop", "stop-after-claim", "block"})
+"""The process does nothing for a while, and comes back."""
+
+LEAVES = frozenset({"hup", "restart", "kill-master"})
+"""The process is told to go, and takes no new work."""
+
+STORE = frozenset({"store-pause", "store-restart", "stop-in-write"})
+MACHINE = frozenset({"stall"})
+
+
+class Row(NamedTuple):
+    """One row of the store's history; `holder` is a pid, 0 for none, `outcome` "" while open."""
+
+    task: str
+    fire_time: int
+    run: str
+    outcome: str
+    attempt: int = 1
+    holder: int = 0
+    claimed_at: int = 0
+    count: int = 1
+
+
+class Case(NamedTuple):
+    """A whole run, as it is judged.
+
+    Attributes:
+        specs: the tasks.
+        lines: the app's, in the order in which they were appended.
+        faults: in any order.
+        history: the rows of the store, in any order.
+        ended: when the fleet was told to stop.
+        lease: how long a claim is good without renewal.
+
+    """
+
+    specs: tuple[Spec, ...]
+    lines: tuple[Line, ...]
+    faults: tuple[Fault, ...]
+    history: tuple[Row, ...]
+    ended: int
+    lease: int
+
+
+def ticks(spec: Spec, until: int) -> Iterator[int]:
+    """Walk a task's fire times, one by one, up to *until*."""
+    tick = spec.start
+    while tick <= until:
+        yield tick
+        tick += spec.every
+
+
+def read_lines(path: Path) -> tuple[Line, ...]:
+    """Return the lines of an app's file."""
+    return tuple(Line(**json.loads(text)) for text in path.read_text().splitlines())
+
+
+def micros(text: str) -> int:
+    """Return an instant from RFC 3339."""
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)
+
+
+def clock_of(instant: int) -> str:
+    """Return an instant as a person reads it in a log."""
+    return (_EPOCH + timedelta(microseconds=instant)).strftime("%H:%M:%S.%f")[:-3]
+
+
+def keep_case(folder: Path, case: Case) -> None:
+    """Write down all but the app's own lines, so that the run can be judged again."""
+    (folder / "case.json").write_text(json.dumps(case._replace(lines=())._asdict()))
+
+
+def read_case(folder: Path) -> Case:
+    """Return the run that was kept in a folder."""
+    kept = json.loads((folder / "case.json").read_text())
+    return Case(
+        specs=tuple(Spec(*one) for one in kept["specs"]),
+        lines=read_lines(folder / "evidence.jsonl"),
+        faults=tuple(
+            Fault(kind, began, ended, tuple(pids)) for kind, began, ended, pids in kept["faults"]
+        ),
+        history=tuple(Row(*one) for one in kept["history"]),
+        ended=kept["ended"],
+        lease=kept["lease"],
+    )

@@ -1,0 +1,234 @@
+"""Two gunicorn masters that share a store, the users who ask them, and a watch on the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from signal import SIGHUP, SIGKILL, SIGTERM
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from facts import Fault, read_lines
+from mix import HOSTS, LEASE_S, settings, specs
+from servers import Server, free_port, is_alive, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from facts import Line
+    from mix import World
+    from storages import Storage
+
+WORKERS = 2
+RECYCLED_AFTER = 120
+"""How many requests a worker of the second host serves before it is replaced."""
+
+HERE = Path(__file__).parent
+STALL_US = 150_000
+
+
+def now() -> int:
+    """Return the wall clock in microseconds."""
+    return time.time_ns() // 1000
+
+
+class Host:
+    """A master with workers of its own, in a working directory of its own."""
+
+    def __init__(self, server: Server, evidence: Path) -> None:
+        self.server = server
+        self.busy = Lock()
+        self._evidence = evidence
+
+    def settle(self) -> None:
+        """Wait until every worker takes part: gunicorn loses a signal to one that still boots."""
+
+        def all_started() -> bool:
+            started = {line.pid for line in lines_of(self._evidence) if line.what == "start"}
+            workers = self.server.workers()
+            return len(workers) >= WORKERS and started.issuperset(workers)
+
+        self.server.wait_for(all_started, 30, "every worker takes part")
+
+    def reload(self) -> tuple[int, ...]:
+        """Send HUP; return the workers that were told to go."""
+        self.settle()
+        workers = tuple(self.server.workers())
+        self.server.signal(SIGHUP)
+        return workers
+
+    def restart(self) -> None:
+        """End the master in good order and start it again."""
+        self.server.stop(SIGTERM, timeout=30)
+        self._start()
+
+    def kill(self) -> None:
+        """Kill the master, wait until its orphans have left, and start it again."""
+        self.server.signal(SIGKILL)
+        self.server.wait_ended()
+        wait_until(lambda: not self.server.family(), 30, "orphans leave")
+        self._start()
+
+    def _start(self) -> None:
+        self.server.start()
+        self.server.wait_ready()
+
+
+class Users:
+    """Ask the hosts at a steady rate, and count what they got."""
+
+    def __init__(self, ports: Iterable[int]) -> None:
+        self._ports = list(ports)
+        self._stopped = Event()
+        self._asked: list[tuple[str, float]] = []
+        self._thread = Thread(target=self._ask_on, daemon=True)
+        self._thread.start()
+
+    def _ask_on(self) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            while not self._stopped.wait(0.1):
+                for port in self._ports:
+                    pool.submit(self._ask, port)
+
+    def _ask(self, port: int) -> None:
+        began = time.monotonic()
+        link = HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            link.request("GET", "/", headers={"Connection": "close"})
+            said = str(link.getresponse().status)
+        except (OSError, HTTPException) as error:
+            said = type(error).__name__
+        finally:
+            link.close()
+        self._asked.append((said, time.monotonic() - began))
+
+    def stop(self) -> str:
+        """Ask no more, and return in a sentence how it went."""
+        self._stopped.set()
+        self._thread.join(15)
+        asked = list(self._asked)
+        took = sorted(span for said, span in asked if said == "200") or [0.0]
+        failed = Counter(said for said, _ in asked if said != "200")
+        share = sum(failed.values()) / max(len(asked), 1)
+        words = ", ".join(f"{count} {said}" for said, count in failed.most_common())
+        return (
+            f"{len(asked)} requests of users, {share:.2%} failed{f' ({words})' if words else ''},"
+            f" median {took[len(took) // 2] * 1000:.1f} ms,"
+            f" p99 {took[len(took) * 99 // 100] * 1000:.0f} ms"
+        )
+
+
+class Metronome:
+    """A process that notes when the machine lets it stand still."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        command = [sys.executable, str(HERE / "metronome.py"), str(path), str(STALL_US)]
+        self._process = subprocess.Popen(command)
+
+    def stop(self) -> list[Fault]:
+        """Return when the machine stood still."""
+        self._process.terminate()
+        self._process.wait()
+        pairs = [line.split() for line in self._path.read_text().splitlines()]
+        return [Fault("stall", int(began), int(ended)) for began, ended in pairs]
+
+
+class Ground(NamedTuple):
+    """The folder of a run, and the files in it."""
+
+    folder: Path
+
+    @property
+    def evidence(self) -> Path:
+        """What the app appends to."""
+        return self.folder / "evidence.jsonl"
+
+    @property
+    def arms(self) -> Path:
+        """Where commands to the app are laid."""
+        return self.folder / "arms"
+
+
+class Fleet:
+    """The hosts of one world; they run while it is entered."""
+
+    def __init__(self, world: World, storage: Storage, folder: Path, *, start: int) -> None:
+        self.ground = Ground(folder)
+        self.storage = storage
+        self.ground.arms.mkdir(parents=True)
+        self.ground.evidence.touch()
+        self._world = world
+        self._settings = _settings(world, storage, start)
+        self.hosts = [self._host(number) for number in range(HOSTS)]
+
+    def __enter__(self) -> Self:
+        for host in self.hosts:
+            host.server.start()
+        for host in self.hosts:
+            host.server.wait_ready(60)
+            host.settle()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for host in self.hosts:
+            host.server.close()
+
+    def _host(self, number: int) -> Host:
+        folder = self.ground.folder / f"host{number}"
+        folder.mkdir()
+        port = free_port()
+        command = [
+            *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
+            *("-k", self._world.worker, "-w", str(WORKERS), "-b", f"127.0.0.1:{port}"),
+            *("--pythonpath", str(HERE), "--timeout", "60"),
+        ]
+        if number == 1:
+            command += ["--max-requests", str(RECYCLED_AFTER), "--max-requests-jitter", "40"]
+        environ = {
+            "EVIDENCE": str(self.ground.evidence),
+            "ARMS": str(self.ground.arms),
+            "SETTINGS": json.dumps(self._settings),
+        }
+        server = Server(
+            [*command, "chaos_app:application"], port=port, folder=folder, environ=environ
+        )
+        return Host(server, self.ground.evidence)
+
+    def lines(self) -> tuple[Line, ...]:
+        """Return what the app has written so far."""
+        return lines_of(self.ground.evidence)
+
+    def workers(self) -> list[int]:
+        """Return the workers of all hosts that live."""
+        return [pid for host in self.hosts for pid in host.server.workers() if is_alive(pid)]
+
+
+def lines_of(path: Path) -> tuple[Line, ...]:
+    """Return what the app has written so far."""
+    return read_lines(path)
+
+
+def _settings(world: World, storage: Storage, start: int) -> dict[str, str]:
+    words = {
+        "pulse.config.context": "tick",
+        "pulse.config.name": "chaos",
+        "pulse.config.mode": "gevent" if world.worker == "gevent" else "threading",
+        "pulse.config.store": storage.word,
+        "pulse.config.lease": f"{LEASE_S}s",
+        "pulse.config.keep_runs": "1000000",
+    }
+    for spec in specs(start):
+        words |= settings(spec, _rfc3339(spec.start))
+    return words
+
+
+def _rfc3339(instant: int) -> str:
+    seconds, rest = divmod(instant, 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:06d}Z"

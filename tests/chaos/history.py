@@ -1,0 +1,46 @@
+"""Reads the history of a store when the fleet has gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facts import Row
+
+from pulse.clock import SECOND, SystemClock
+from pulse.store.member import this_member
+from pulse.store.registry import choose_store
+
+if TYPE_CHECKING:
+    from pulse.run import Run
+
+_ALL = 10_000_000
+
+
+def read_history(word: str, name: str) -> tuple[Row, ...]:
+    """Return all rows of the application *name* in the store that *word* names."""
+    store = choose_store(
+        word,
+        clock=SystemClock(),
+        name=name,
+        origin="/",
+        keep_runs=_ALL,
+        keep_for_us=86_400 * SECOND,
+    ).store
+    store.visit(this_member("inline", "", 30 * SECOND))
+    try:
+        return tuple(_row(run) for run in store.runs(limit=_ALL))
+    finally:
+        store.close()
+
+
+def _row(run: Run) -> Row:
+    return Row(
+        task=run.task,
+        fire_time=run.fire_time,
+        run=run.id,
+        outcome="" if run.outcome is None else run.outcome.value,
+        attempt=run.attempt,
+        holder=int(run.holder.split(":")[-2]) if run.holder else 0,
+        claimed_at=run.claimed_at or 0,
+        count=run.count,
+    )

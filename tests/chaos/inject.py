@@ -1,0 +1,198 @@
+"""Does to a fleet what the list of faults says, and writes down what was done."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+from facts import KILLS, SECOND, Fault
+from fleet import now
+from mix import LEASE_S
+from servers import Answer, is_alive, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleet import Fleet, Host
+    from mix import Planned
+
+STOPPED_S = 2.0 * LEASE_S
+BLOCKED_S = 3.0
+PAUSED_S = 2.5
+ARMED_S = 6.0
+
+
+class Injector:
+    """Performs planned faults in their time; those that last go on beside the next ones."""
+
+    def __init__(self, fleet: Fleet, say: Callable[[str], None]) -> None:
+        self.done: list[Fault] = []
+        self._fleet = fleet
+        self._say = say
+        self._store = Lock()
+        self._ways: dict[str, Callable[[Planned], None]] = {
+            "kill": self._kill,
+            "stop": self._stop,
+            "stop-after-claim": self._stop_itself,
+            "block": self._block,
+            "hup": self._reload,
+            "restart": self._restart,
+            "kill-master": self._kill_master,
+            "store-pause": self._pause_store,
+            "store-restart": self._restart_store,
+        }
+
+    def perform(self, planned: Sequence[Planned]) -> None:
+        """Do all of it, and return when the last one is over."""
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            going = []
+            for one in planned:
+                time.sleep(max(0.0, began + one.at_s - time.monotonic()))
+                going.append(pool.submit(self._do, one))
+            for each in going:
+                each.result()
+
+    def _do(self, one: Planned) -> None:
+        self._say(f"{one.at_s:6.2f} s  {one.kind} (host {one.host})")
+        self._ways.get(one.kind, self._die_itself)(one)
+
+    def _note(self, kind: str, began: int, pids: tuple[int, ...] = ()) -> None:
+        self.done.append(Fault(kind, began, now(), pids))
+
+    def _host(self, one: Planned) -> Host:
+        return self._fleet.hosts[one.host]
+
+    # A worker ----------------------------------------------------------------------------
+
+    def _victim(self, one: Planned) -> int | None:
+        workers = self._fleet.workers()
+        return workers[int(one.dice * len(workers))] if workers else None
+
+    def _kill(self, one: Planned) -> None:
+        pid, began = self._victim(one), now()
+        if pid is not None and _signal(pid, SIGKILL):
+            self._note("kill", began, (pid,))
+
+    def _die_itself(self, one: Planned) -> None:
+        """Lay the command, and take it back when nobody has obeyed in time."""
+        if one.kind not in KILLS:
+            raise AssertionError(f"no way to do {one.kind}")
+        self._arm(one.kind)
+
+    def _arm(self, kind: str) -> bool:
+        arm = self._fleet.ground.arms / kind
+        arm.touch()
+        deadline = time.monotonic() + ARMED_S
+        while arm.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        try:
+            arm.unlink()
+        except FileNotFoundError:
+            return True
+        return False
+
+    def _stop(self, one: Planned) -> None:
+        pid, began = self._victim(one), now()
+        if pid is not None and _signal(pid, SIGSTOP):
+            self._resume_later("stop", began, pid)
+
+    def _stop_itself(self, one: Planned) -> None:
+        known = len(self._fleet.lines())
+        if not self._arm(one.kind):
+            return
+
+        def victim() -> list[int]:
+            new = self._fleet.lines()[known:]
+            return [line.pid for line in new if line.what == "victim" and line.point == one.kind]
+
+        pid = wait_until(victim, what="the victim says so")[0]
+        self._resume_later(one.kind, now() - 100_000, pid)
+
+    def _resume_later(self, kind: str, began: int, pid: int) -> None:
+        held_s = self._held_s()
+        time.sleep(STOPPED_S)
+        if is_alive(pid):
+            _signal(pid, SIGCONT)
+        self._note(kind, began, (pid,))
+        self._note_held(began, held_s)
+
+    def _held_s(self) -> float:
+        time.sleep(0.2)
+        with self._store:
+            return self._fleet.storage.held_s()
+
+    def _note_held(self, began: int, held_s: float) -> None:
+        if held_s:
+            ended = min(now(), began + round(held_s * SECOND))
+            self.done.append(Fault("stop-in-write", began, ended))
+
+    def _probe(self, began: int) -> None:
+        held_s = min(self._held_s(), BLOCKED_S)
+        time.sleep(held_s)
+        self._note_held(began, held_s)
+
+    def _block(self, one: Planned) -> None:
+        """Ask some worker to hold its process; the app itself says which, and for how long."""
+        probe = Thread(target=self._probe, args=(now(),))
+        probe.start()
+        self._ask(self._host(one), f"/block?s={BLOCKED_S}")
+        probe.join()
+
+    def _ask(self, host: Host, path: str) -> Answer | None:
+        try:
+            return host.server.get(path, timeout=15)
+        except OSError:
+            return None
+
+    # A master ----------------------------------------------------------------------------
+
+    def _reload(self, one: Planned) -> None:
+        host = self._host(one)
+        with host.busy:
+            began = now()
+            self._note("hup", began, host.reload())
+            host.settle()
+
+    def _restart(self, one: Planned) -> None:
+        host = self._host(one)
+        with host.busy:
+            host.settle()
+            began, workers = now(), tuple(host.server.workers())
+            host.restart()
+            self._note("restart", began, workers)
+            host.settle()
+
+    def _kill_master(self, one: Planned) -> None:
+        host = self._host(one)
+        with host.busy:
+            began, workers = now(), tuple(host.server.workers())
+            host.kill()
+            self._note("kill-master", began, workers)
+            host.settle()
+
+    # The store ---------------------------------------------------------------------------
+
+    def _pause_store(self, one: Planned) -> None:
+        with self._store:
+            began = now()
+            self._fleet.storage.pause(PAUSED_S + one.dice)
+            self._note(one.kind, began)
+
+    def _restart_store(self, one: Planned) -> None:
+        with self._store:
+            began = now()
+            self._fleet.storage.restart()
+            self._note(one.kind, began)
+
+
+def _signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True

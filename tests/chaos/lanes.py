@@ -1,0 +1,135 @@
+"""Draws a run: a lane for each task, with windows, runs and faults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+from capacity import NEVER
+from checker import Judge
+from facts import MACHINE, SECOND, STORE, clock_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from book import Run
+    from facts import Case, Fault
+    from sweep import Window
+
+PIXELS_A_SECOND = 24
+LANE, LEFT, TOP = 34, 70, 64
+_SIGNS = {"missed": "#888", "skipped": "#bbb", "abandoned": "#c00"}
+
+
+def draw(case: Case, *, since: int | None = None, until: int | None = None) -> str:
+    """Return an SVG of the run, or of a part of it."""
+    return "\n".join(Drawing(case, since, until).parts())
+
+
+class Drawing:
+    """A drawing of a stretch of a run."""
+
+    def __init__(self, case: Case, since: int | None, until: int | None) -> None:
+        first = min(spec.start for spec in case.specs) - SECOND
+        self._since = first if since is None else since
+        self._until = case.ended + SECOND if until is None else until
+        self._judge = Judge(case)
+        self._case = case
+        self._colours: dict[int, str] = {}
+        self._width = LEFT + round(self._x(self._until)) - LEFT + 20
+        self._height = TOP + LANE * len(case.specs) + 30
+
+    def _x(self, instant: int) -> float:
+        return round(LEFT + (instant - self._since) / SECOND * PIXELS_A_SECOND, 1)
+
+    def _shows(self, began: int, ended: int) -> bool:
+        return ended >= self._since and began <= self._until
+
+    def parts(self) -> Iterator[str]:
+        """Give the elements in the order in which they cover each other."""
+        size = f'width="{self._width}" height="{self._height}"'
+        yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">'
+        yield '<rect width="100%" height="100%" fill="#fff"/>'
+        for number, fault in enumerate(sorted(self._faults(), key=lambda one: one.began)):
+            yield from self._fault(fault, number)
+        for number, spec in enumerate(self._case.specs):
+            top = TOP + LANE * number
+            yield f'<text x="4" y="{top + 16}" font-size="12">{escape(spec.name)}</text>'
+            for window in self._judge.windows[spec.name]:
+                yield from self._window(window, top)
+            for run in self._judge.book.of(spec.name):
+                yield from self._run(run, top)
+            for (task, tick), row in self._judge.book.covered.items():
+                if task == spec.name:
+                    yield from self._sign(tick, row.outcome, top)
+        yield from self._axis()
+        yield "</svg>"
+
+    def _faults(self) -> Iterator[Fault]:
+        from facts import Fault
+
+        yield from (one for one in self._case.faults if self._shows(one.began, one.ended))
+        for line in self._case.lines:
+            if line.what == "victim" and line.point != "stop-after-claim":
+                fault = Fault(line.point, line.wall, line.wall, (line.pid,))
+                if self._shows(fault.began, fault.ended):
+                    yield fault
+
+    def _fault(self, fault: Fault, number: int) -> Iterator[str]:
+        left, right = self._x(max(fault.began, self._since)), self._x(min(fault.ended, self._until))
+        shared = fault.kind in STORE or fault.kind in MACHINE
+        fill, height = ("#f88", 0.35) if shared else ("#fc6", 0.18)
+        bar = f'y="{TOP - 8}" width="{max(1.5, round(right - left, 1))}"'
+        yield (
+            f'<rect x="{left}" {bar} height="{self._height - TOP - 14}" fill="{fill}"'
+            f' fill-opacity="{height}"/>'
+        )
+        if fault.kind not in MACHINE:
+            who = f" {fault.pids[0]}" if len(fault.pids) == 1 else ""
+            level = 12 + number % 4 * 12
+            yield f'<text x="{left}" y="{level}" font-size="9" fill="#a40">{fault.kind}{who}</text>'
+
+    def _window(self, window: Window, top: int) -> Iterator[str]:
+        if self._shows(window.opens, window.opens):
+            closes = min(window.closes, self._until) if window.closes < NEVER else self._until
+            width = round(self._x(closes) - self._x(window.opens), 1)
+            yield (
+                f'<rect x="{self._x(window.opens)}" y="{top + 22}" width="{width}" height="3"'
+                ' fill="#59c" fill-opacity="0.35"/>'
+            )
+
+    def _run(self, run: Run, top: int) -> Iterator[str]:
+        for line in run.begins:
+            if not self._shows(line.wall, line.wall):
+                continue
+            end = run.ends.get(line.attempt)
+            width = 2.0 if end is None else max(2.0, self._x(end.wall) - self._x(line.wall))
+            edge = ' stroke="#c00"' if end is None or end.status != 200 else ""
+            title = f"{run.task} {clock_of(run.fire_time)} attempt {line.attempt}, pid {line.pid}"
+            yield (
+                f'<rect x="{self._x(line.wall)}" y="{top + 4}" width="{round(width, 1)}"'
+                f' height="15" fill="{self._colour(line.pid)}" fill-opacity="0.8"{edge}>'
+                f"<title>{escape(title)}</title></rect>"
+            )
+        if run.outcome == "abandoned":
+            yield from self._sign(run.fire_time, "abandoned", top)
+
+    def _sign(self, tick: int, outcome: str, top: int) -> Iterator[str]:
+        if self._shows(tick, tick):
+            yield (
+                f'<circle cx="{self._x(tick)}" cy="{top + 29}" r="2.5" fill="{_SIGNS[outcome]}">'
+                f"<title>{outcome} {clock_of(tick)}</title></circle>"
+            )
+
+    def _axis(self) -> Iterator[str]:
+        second = -(-self._since // SECOND)
+        while second * SECOND <= self._until:
+            x = self._x(second * SECOND)
+            if second % 5 == 0:
+                text = clock_of(second * SECOND)[:8]
+                yield f'<text x="{x}" y="{self._height - 8}" font-size="9">{text}</text>'
+            second += 1
+
+    def _colour(self, pid: int) -> str:
+        known = self._colours
+        return known.setdefault(pid, f"hsl({len(known) * 137 % 360},60%,55%)")
