@@ -157,6 +157,9 @@ def _opened_run(here: Here, intent: Intent, now: Instant) -> Run | None:
 
 def _next_work(intent: Intent, now: Instant) -> Instant | None:
     """Return when the row has work again; None while it waits for one of its runs to end."""
+    opening = intent.plan.opened
+    if opening is not None and opening.waits and intent.held < intent.definition.at_once:
+        return now  # what it waits for is itself not due: it may be taken at the next look
     moved = intent.plan.cursor
     due = due_at(moved)
     if due is None or due > now:

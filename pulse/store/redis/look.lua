@@ -91,7 +91,7 @@ local function find_rows(place)
             return true
         else
             taken = taken + 1
-            answer.rows[#answer.rows + 1] = { found.row, found.open }
+            answer.rows[#answer.rows + 1] = { found.row, found.open, found.held }
             reserved[#reserved + 1] = found.spot
             reserved[#reserved + 1] = mark
         end

@@ -61,7 +61,7 @@ class Looked(msgspec.Struct, frozen=True):
     """What one look found.
 
     Attributes:
-        rows: records of rows that are due, each with the number of open runs.
+        rows: records of rows that are due, each with the numbers of open and of held runs.
         unheld: records of runs that are due, each with its row and the number of held runs.
         wake: when there is more to do; False for never.
         more: when the first row is due that was found beyond the limit; False where all fitted.
@@ -69,7 +69,7 @@ class Looked(msgspec.Struct, frozen=True):
     """
 
     now: Instant
-    rows: Sequence[tuple[str, int]]
+    rows: Sequence[tuple[str, int, int]]
     unheld: Sequence[tuple[str, str, int]]
     wake: Instant | bool
     more: Instant | bool
@@ -81,6 +81,7 @@ class Intent(NamedTuple):
     row: Row
     definition: Definition
     running: int
+    held: int
     plan: Plan
 
     def opens_held(self) -> bool:
@@ -159,10 +160,10 @@ class Reader:
 
     def _plan(self, looked: Looked, now: Instant) -> bool:
         """Plan the rows of one look; return whether another one would find more."""
-        rows = [(row_of(record), running) for record, running in looked.rows]
-        rows.sort(key=lambda pair: (pair[0].due_at or 0, pair[0].order))
-        for row, running in rows:
-            intent = self._plan_row(row, running, now)
+        rows = [(row_of(record), running, held) for record, running, held in looked.rows]
+        rows.sort(key=lambda found: (found[0].due_at or 0, found[0].order))
+        for row, running, held in rows:
+            intent = self._plan_row(row, running, held, now)
             if intent is None:
                 self._unused.append(row.spot)
             elif self._room <= 0:
@@ -177,11 +178,12 @@ class Reader:
         self._wake_at = earliest(self._wake_at, more)
         return False
 
-    def _plan_row(self, row: Row, running: int, now: Instant) -> Intent | None:
+    def _plan_row(self, row: Row, running: int, held: int, now: Instant) -> Intent | None:
         definition = self._here.definitions.get(row.task)
         if definition is None or definition.digest != row.digest:
             return None
         running -= self._unheld.count_closed(row.spot)
+        held += self._unheld.count_taken(row.spot)
         try:
             decided = plan_resumed(
                 definition, row.cursor(), resumed_at=row.resumed_at, running=running, now=now
@@ -190,7 +192,7 @@ class Reader:
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._unplanned.append(Unplanned(row.task, error))
             return None
-        return None if decided is None else Intent(row, definition, running, decided)
+        return None if decided is None else Intent(row, definition, running, held, decided)
 
 
 def instant_or_none(found: Instant | bool) -> Instant | None:  # noqa: FBT001 - what Lua has for none

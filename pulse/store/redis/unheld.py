@@ -36,6 +36,10 @@ class Found(NamedTuple):
         """Return how many runs of a task are to be ended in a place."""
         return sum(spot_of(run.task, run.place) == spot for _, run in self.closed)
 
+    def count_taken(self, spot: str) -> int:
+        """Return how many runs of a task are to be taken in a place."""
+        return sum(spot_of(run.task, run.place) == spot for run in self.taken)
+
 
 def judge_found(
     definitions: Mapping[str, Definition],
