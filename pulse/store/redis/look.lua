@@ -11,36 +11,61 @@ local function earlier(name, at)
     if not answer[name] or at < answer[name] then answer[name] = at end
 end
 
+local function owner_of(hold)
+    if not hold then return 'nobody' end
+    local till, look, holder = string.match(hold, '^(%d+) (%d+) (.*)$')
+    till = tonumber(till)
+    if till <= now or till > now + work.hold then return 'nobody' end
+    if holder ~= work.holder then return 'another' end
+    return look == work.look and 'this look' or 'nobody'
+end
+
+-- Return the tasks of one page and when they are due, but for rows that are reserved.
+local function free_ones(page, place, task_of, heeds)
+    local found, spots = {}, {}
+    for i = 1, #page, 2 do
+        local task = task_of(page[i])
+        local spot = place .. '/' .. task
+        spots[#spots + 1] = spot
+        found[#found + 1] = { member = page[i], at = tonumber(page[i + 1]), task = task, spot = spot }
+    end
+    if not heeds then return found end
+    local free, holds = {}, fetch(RESERVED, spots)
+    for _, one in ipairs(found) do
+        local owner = one.at > now and 'nobody' or owner_of(holds[one.spot])
+        if owner == 'another' then earlier('wake', one.at) end
+        if owner == 'nobody' then free[#free + 1] = one end
+    end
+    return free
+end
+
+-- Fill in what stands, and leave out the rows whose definition this process does not hold.
+local function own_ones(found)
+    local tasks, spots, own = {}, {}, {}
+    for i, one in ipairs(found) do tasks[i], spots[i] = one.task, one.spot end
+    local digests = fetch(p .. 'config:' .. work.config, tasks)
+    local rows, open, unheld = fetch(ROWS, spots), fetch(OPEN, spots), fetch(UNHELD, spots)
+    for _, one in ipairs(found) do
+        one.row = rows[one.spot]
+        if one.row then
+            local digest, at_once, parks = string.match(one.row, '^%[%d+,"([^"]*)",(%d+),(%l+),')
+            one.at_once, one.parks = tonumber(at_once), parks == 'true'
+            one.open = tonumber(open[one.spot] or 0)
+            one.held = one.open - tonumber(unheld[one.spot] or 0)
+            if digests[one.task] == digest then own[#own + 1] = one end
+        end
+    end
+    return own
+end
+
 -- Call `visit` with what each member of a sorted set leads to, in the order of their scores, until
--- it says that it is enough. Only rows count whose definition this process holds.
-local function each_own(key, place, task_of, visit)
+-- it says that it is enough.
+local function each_own(key, place, task_of, heeds, visit)
     local from, size = 0, math.min(work.limit + 1, 200)
     while true do
         local page = redis.call('ZRANGE', key, from, from + size - 1, 'WITHSCORES')
-        local tasks, spots = {}, {}
-        for i = 1, #page, 2 do
-            tasks[#tasks + 1] = task_of(page[i])
-            spots[#spots + 1] = place .. '/' .. tasks[#tasks]
-        end
-        local own = fetch(p .. 'config:' .. work.config, tasks)
-        local rows, holds = fetch(ROWS, spots), fetch(RESERVED, spots)
-        local open, unheld = fetch(OPEN, spots), fetch(UNHELD, spots)
-        for i, task in ipairs(tasks) do
-            local spot = spots[i]
-            local row = rows[spot]
-            local digest, at_once, parks
-            if row then
-                digest, at_once, parks = string.match(row, '^%[%d+,"([^"]*)",(%d+),(%l+),')
-            end
-            if row and own[task] == digest then
-                local found = {
-                    member = page[2 * i - 1], at = tonumber(page[2 * i]), spot = spot, row = row,
-                    open = tonumber(open[spot] or 0), parks = parks == 'true',
-                    hold = holds[spot], at_once = tonumber(at_once),
-                }
-                found.held = found.open - tonumber(unheld[spot] or 0)
-                if visit(found) then return end
-            end
+        for _, found in ipairs(own_ones(free_ones(page, place, task_of, heeds))) do
+            if visit(found) then return end
         end
         if #page < 2 * size then return end
         from, size = from + size, 200
@@ -50,7 +75,7 @@ end
 local function unheld_task(member) return string.sub(member, 49) end
 
 local function find_unheld(place)
-    each_own(p .. 'unheld:' .. place, place, unheld_task, function(found)
+    each_own(p .. 'unheld:' .. place, place, unheld_task, false, function(found)
         if found.at > now or #answer.unheld >= work.most then
             earlier('wake', found.at)
             return true
@@ -63,38 +88,24 @@ local function find_unheld(place)
     end)
 end
 
-local function owner_of(hold)
-    if not hold then return 'nobody' end
-    local till, look, holder = string.match(hold, '^(%d+) (%d+) (.*)$')
-    till = tonumber(till)
-    if till <= now or till > now + work.hold then return 'nobody' end
-    if holder ~= work.holder then return 'another' end
-    return look == work.look and 'this look' or 'nobody'
-end
-
 local function due_task(member) return string.sub(member, 11) end
 
 local function find_rows(place)
     local taken = 0
-    each_own(p .. 'due:' .. place, place, due_task, function(found)
+    each_own(p .. 'due:' .. place, place, due_task, true, function(found)
         if found.at > now then
             earlier('wake', found.at)
             return true
         end
-        local owner = owner_of(found.hold)
-        if owner == 'another' then
-            earlier('wake', found.at)
-        elseif owner == 'this look' or (found.parks and found.held >= found.at_once) then
-            return false
-        elseif taken >= work.limit then
+        if found.parks and found.held >= found.at_once then return false end
+        if taken >= work.limit then
             earlier('more', found.at)
             return true
-        else
-            taken = taken + 1
-            answer.rows[#answer.rows + 1] = { found.row, found.open, found.held }
-            reserved[#reserved + 1] = found.spot
-            reserved[#reserved + 1] = mark
         end
+        taken = taken + 1
+        answer.rows[#answer.rows + 1] = { found.row, found.open, found.held }
+        reserved[#reserved + 1] = found.spot
+        reserved[#reserved + 1] = mark
     end)
 end
 
