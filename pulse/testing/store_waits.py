@@ -81,6 +81,18 @@ class WaitContract(ContractPart):
         process.finish(waited)
         assert process.claim_one().run.fire_time == fleet.clock.wall()
 
+    def test_a_run_that_waits_for_one_that_is_not_due_is_taken_at_once(self, fleet: Fleet) -> None:
+        """A manual run asked for before the clock was set back holds nobody up."""
+        process = fleet.join({"work": make_task(overlap="wait")})
+        process.store.trigger("work")
+        fleet.clock.set_wall(NOON - timedelta(hours=1))
+        yesterday = NOON - timedelta(days=1)
+        process.sync({"work": make_task(overlap="wait", interval=1, start=yesterday)})
+        fleet.clock.forward(1)
+        opened = process.claim()
+        assert (len(opened.claims), opened.wake_at) == (0, opened.now)
+        assert process.claim_one().run.trigger is Trigger.SCHEDULE
+
     def test_a_waiting_run_that_is_later_than_its_grace_is_missed(self, fleet: Fleet) -> None:
         """When its turn comes, it leaves a row that says so."""
         process, claim = begin(fleet, grace=4)

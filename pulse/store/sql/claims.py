@@ -35,6 +35,7 @@ DUE = (
 _VERSIONS = (
     "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE SKIP LOCKED"
 )
+_HELD = "SELECT task, place FROM @runs WHERE outcome IS NULL AND holder <> '' AND task IN (?*)"
 _EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
 _MOVE = Update(
     "@tasks",
@@ -185,6 +186,8 @@ def write_claims(
     close_runs(link, unheld.closed)
     taken = take_runs(link, here, unheld.taken, now=now, boot=boot)
     trim_history(link, rows, keep=here.keep_runs)
+    if _some_waits_for_nobody(link, intents):
+        instants.append(now)
     wake_at = reading.wake_at
     for instant in instants:
         wake_at = earliest(wake_at, instant)
@@ -192,6 +195,20 @@ def write_claims(
     given_up = [run for run in unheld.closed if run.outcome is not Outcome.MISSED]
     contested = len(intents) < len(reading.intents)
     return Won([*taken, *opened], [*missed, *passed], given_up, wake_at, contested)
+
+
+def _some_waits_for_nobody(link: Link, intents: Iterable[Intent]) -> bool:
+    """Return whether a run was opened that waits for one that nobody holds either.
+
+    That one is not due itself, as after the clock was set back: the next look may take the new one.
+    """
+    waiting = {
+        (one.definition.name, one.place)
+        for one in intents
+        if one.plan.opened is not None and one.plan.opened.waits
+    }
+    held = link.among(_HELD, sorted(task for task, _ in waiting)) if waiting else ()
+    return bool(waiting - {(task, place) for task, place in held})
 
 
 def _next_work(intent: Intent, now: Instant) -> Instant | None:
