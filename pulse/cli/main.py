@@ -42,7 +42,7 @@ def _tell(lines: Sequence[str]) -> None:
     try:
         for line in lines:
             print(line)  # noqa: T201 - the command's answer
-        sys.stdout.flush()
+        print(end="", flush=True)  # noqa: T201 - where stdout is closed it is None, which print knows
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

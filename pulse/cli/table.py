@@ -55,4 +55,5 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    closed = sys.stdout is None  # as a shell's `>&-` leaves it
+    return WIDE if closed or not sys.stdout.isatty() else shutil.get_terminal_size().columns

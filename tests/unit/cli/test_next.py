@@ -36,6 +36,13 @@ def test_a_duration_is_told_in_words_with_its_fire_times(
     ]
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_a_closed_output_is_no_error(form: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's `>&-` leaves no stdout at all: the exit status is the answer."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["next", "5m", *form]) == 0
+
+
 def test_programs_get_json(capsys: pytest.CaptureFixture[str]) -> None:
     """One object, with every instant as RFC 3339 text."""
     main(["next", "300", "--count", "1", "--json", *AFTER])
