@@ -132,9 +132,17 @@ def first_cursor(definition: Definition, now: Instant, *, floor: Instant = BEFOR
 
 
 def moved_cursor(definition: Definition, cursor: Cursor, now: Instant) -> Cursor:
-    """Return the cursor of a task whose schedule was changed: it fires nothing by itself."""
-    following = definition.schedule.next_after(max(now, cursor.floor), anchor=cursor.anchor)
-    return cursor_at(definition, cursor.anchor, following, floor=cursor.floor)
+    """Return the cursor of a task whose schedule was changed: it fires nothing by itself.
+
+    But for a schedule that has nothing left, as a single date that has passed: what it would give
+    a task that is seen for the first time is due, unless it was decided before.
+    """
+    schedule, floor = definition.schedule, cursor.floor
+    following = schedule.next_after(max(now, floor), anchor=cursor.anchor)
+    if following is None:
+        first = schedule.first(now)
+        following = first if first is not None and first > floor else None
+    return cursor_at(definition, cursor.anchor, following, floor=floor)
 
 
 def kept_cursor(definition: Definition, cursor: Cursor) -> Cursor:

@@ -381,6 +381,19 @@ def test_a_changed_schedule_stays_above_the_floor() -> None:
     assert moved == Cursor(0, 240 * SECOND, 200 * SECOND)
 
 
+def test_a_single_date_that_was_changed_to_one_that_has_passed_is_due() -> None:
+    """A deploy that comes after the new date loses nothing."""
+    definition = task(interval=None, at="1970-01-01T00:01:00Z")
+    assert moved_cursor(definition, Cursor(0, 500 * SECOND), 100 * SECOND) == Cursor(0, 60 * SECOND)
+
+
+def test_a_single_date_that_was_decided_is_not_due_again() -> None:
+    """It does not matter that its row is written anew."""
+    definition = task(interval=None, at="1970-01-01T00:01:00Z")
+    ended = Cursor(0, None, 60 * SECOND)
+    assert moved_cursor(definition, ended, 100 * SECOND) == ended
+
+
 def test_a_changed_jitter_moves_no_cursor() -> None:
     """The fire time stays; when it is due is said anew."""
     kept = kept_cursor(task(jitter=5), Cursor(0, TEN, 5 * SECOND))
