@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     Finish = Callable[[Sequence[Ending]], Sequence[Finished]]
 
-LAST_TRIES = 3
 
 _INTERRUPTED = Outcome.INTERRUPTED
 
@@ -76,14 +75,19 @@ class Endings:
             for ending in batch:
                 self._record_one(ending)
 
-    def record_last(self) -> None:
-        """Record what is left; the process ends, and what cannot be recorded has its lease."""
-        for _ in range(LAST_TRIES):
+    def record_last(self, linger: Callable[[], bool]) -> None:
+        """Record what is left; the process ends, and what cannot be recorded has its lease.
+
+        Args:
+            linger: waits a little for a store that does not answer; False when it is time to go.
+
+        """
+        while True:
             try:
-                self.record()
+                return self.record()
             except StoreUnavailableError:
-                continue
-            return
+                if not linger():
+                    return None
 
     def _record_all(self, batch: Sequence[Ending]) -> None:
         finished = self._finish(batch)

@@ -89,6 +89,7 @@ class Scheduler:
         self._turn = Turn()
         self._renew_every = plant.member.lease_us // 3
         self._renew_at: Span = 0
+        self._gone_at: Span = 0
         self._beat_at: Span = 0
         self._compare_at: Span = 0
         self._sleep: Span = LONGEST_SLEEP
@@ -144,6 +145,7 @@ class Scheduler:
         The loop goes on during the drain: leases are renewed, and ends are recorded.
         """
         self._quiet = True
+        self._gone_at = self._clock.boot() + min(drain_us, _JOIN)
         self._let_claim_end()
         self._engine.stop(drain_us)
         self._stopping = True
@@ -164,10 +166,19 @@ class Scheduler:
         if self._closed:
             return
         self._closed = True
-        self._endings.record_last()
+        self._back_off.reset()
+        self._endings.record_last(self._linger)
         self._leave()
         holder = self._plant.member.holder
         self._bus.emit(events.SchedulerStopped(holder, self._endings.interrupted))
+
+    def _linger(self) -> bool:
+        """Wait for the store as long as the drain, if it has not been used up."""
+        pause = min(self._back_off.wait(), self._gone_at - self._clock.boot())
+        if pause <= 0:
+            return False
+        self._engine.wait(pause)
+        return True
 
     def _leave(self) -> None:
         if not self._opened:

@@ -413,16 +413,62 @@ def test_stopping_tells_once_however_often_it_is_called(bench: Bench) -> None:
     assert len(bench.seen.of(events.SchedulerStopped)) == 1
 
 
-def test_stopping_in_an_outage_gives_up_after_a_few_tries(bench: Bench) -> None:
+def test_stopping_in_an_outage_without_a_drain_gives_up_at_once(bench: Bench) -> None:
     """A process that ends while the store is away leaves its runs to their leases."""
     bench.view = lambda: setattr(bench.store, "error", StoreUnavailableError("away"))
     bench.clock.forward(60)
     bench.scheduler.step()
     bench.store.asked = 0
     bench.scheduler.stop(0)
-    assert bench.store.asked == 4
+    assert bench.store.asked == 2
     assert [event.error for event in bench.seen.of(events.StepFailed)] == [bench.store.error]
     assert len(bench.seen.of(events.SchedulerStopped)) == 1
+
+
+class PatientEngine(InlineEngine):
+    """An engine whose sleeps take no real time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.clock = clock
+        self.slept: list[int] = []
+        self.after: Callable[[], None] = lambda: None
+
+    def wait(self, timeout_us: int) -> None:
+        """Let the clock go on, and do what the test wants to happen meanwhile."""
+        self.slept.append(timeout_us)
+        self.clock.forward(timeout_us / SECOND)
+        self.after()
+
+
+def patient() -> tuple[Bench, PatientEngine]:
+    """Return a bench on whose store a run's end cannot be recorded, and its engine."""
+    bench = Bench()
+    engine = PatientEngine(bench.clock)
+    tasks = {"cleanup": Task(action="cleanup", interval=60)}
+    bench.scheduler = Scheduler(bench.plant(tasks, engine))
+    bench.scheduler.open()
+    bench.view = lambda: setattr(bench.store, "error", StoreUnavailableError("away"))
+    bench.clock.forward(60)
+    bench.scheduler.step()
+    return bench, engine
+
+
+def test_stopping_in_an_outage_waits_for_the_store_as_long_as_the_drain() -> None:
+    """And not a moment longer."""
+    bench, engine = patient()
+    bench.scheduler.stop(2 * SECOND)
+    assert sum(engine.slept) == 2 * SECOND
+    assert bench.seen.of(events.RunEnded) == []
+
+
+def test_an_end_is_recorded_when_the_store_comes_back_within_the_drain() -> None:
+    """What ran while the store was away is on record although the process ends."""
+    bench, engine = patient()
+    engine.after = lambda: setattr(bench.store, "error", None)
+    bench.scheduler.stop(2 * SECOND)
+    assert [event.result.outcome for event in bench.seen.of(events.RunEnded)] == [Outcome.SUCCEEDED]
+    assert len(engine.slept) == 1
 
 
 def test_an_error_in_the_last_record_is_told(bench: Bench) -> None:
