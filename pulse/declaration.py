@@ -23,7 +23,7 @@ def action(value: object) -> str:
     if "://" in path or path.startswith("//"):
         raise BadValueError(f"{expected} without scheme and host", value)
     if not word.isprintable() or " " in word:
-        raise BadValueError(f"{expected} without blanks (write %20)", value)
+        raise BadValueError(f"{expected} without blanks (write %20, in an ini file %%20)", value)
     if not path:
         raise BadValueError(f"{expected} before the query", value)
     if "#" in word:
@@ -103,7 +103,7 @@ TASK_SETTINGS = table(
         convert=convert.duration_or_zero,
         kind="duration",
         default="0s",
-        help="How much later than its fire time a tick may be due; the same for all processes.",
+        help="How much later than its fire time a tick may be due; always before the next one.",
         example="30s",
     ),
     Setting(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pulse.task import Definition
 
 
-class Trigger(Enum):
+class Trigger(StrEnum):
     """Why a run started."""
 
     SCHEDULE = "schedule"
@@ -23,7 +23,7 @@ class Trigger(Enum):
     STARTUP = "startup"
 
 
-class Outcome(Enum):
+class Outcome(StrEnum):
     """How a run ended, or why its tick did not run."""
 
     SUCCEEDED = "succeeded"
@@ -58,6 +58,8 @@ class Try(msgspec.Struct, frozen=True, gc=False):
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution of a claimed tick, or the record of ticks that did not run.
+
+    Instants are whole microseconds since the Unix epoch, UTC, and spans whole microseconds.
 
     Attributes:
         id: 32 hex digits; for a planned tick the same in whichever process opens it.

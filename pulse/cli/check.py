@@ -42,7 +42,15 @@ def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:
     for task in tasks:
         yield f"{task.name}: {_call(task)}, {_schedule(task)}:"
         zone = zone_of(task.schedule)
-        yield from (f"    {shown_at(at, zone)}" for at in _next_fire_times(task, now))
+        fire_times = list(_next_fire_times(task, now))
+        yield from (f"    {shown_at(at, zone)}{_passed(at, now)}" for at in fire_times)
+        if not fire_times:
+            yield "    never: its end comes before the first"
+
+
+def _passed(at: Instant, now: Instant) -> str:
+    late = " (has passed: it runs at once where a store sees the task for the first time)"
+    return late if at < now else ""
 
 
 def _call(task: Definition) -> str:

@@ -40,6 +40,7 @@ of the database then moves the fire times that follow.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, final
 
 from pulse.clock import instant_of, moment_of
@@ -146,4 +147,17 @@ class Cron:
         """Return what the expression says, in English words."""
         from cronsim.explain import explain
 
-        return explain(" ".join(dialect.fields_of(self.expression)))
+        words = explain(" ".join(dialect.fields_of(self.expression)))
+        if not self._meaning.days.both:
+            words = words.replace(" and on ", " or on ")
+        return _ORDINAL.sub(_ordinal, words)
+
+
+_ORDINAL = re.compile(r"\b(\d+)th\b")
+_ENDINGS = {"1": "st", "2": "nd", "3": "rd"}
+
+
+def _ordinal(found: re.Match[str]) -> str:
+    """Return 21st for 21th."""
+    number = found[1]
+    return found[0] if number[-2:-1] == "1" else number + _ENDINGS.get(number[-1], "th")

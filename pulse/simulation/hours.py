@@ -49,6 +49,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 def course_of(task: Definition, since: Instant, until: Instant, *, took_us: Span) -> Course:
     """Return the course of *task*, first seen at *since*, to before *until*."""
     first = task.schedule.first(since)
+    if first is not None and first < since:  # a single date that has passed
+        first = None
     last, count = None, 0
     if first is None or first >= until:
         first = None

@@ -179,7 +179,10 @@ class Beat(NamedTuple):
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's row, as people are shown it; *source* is `config` or `runtime`."""
+    """A task's row, as people are shown it; *source* is `config` or `runtime`.
+
+    Instants are whole microseconds since the Unix epoch, UTC.
+    """
 
     name: str
     place: str

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.run import Run, run_id
+from pulse.run import Outcome, Run, Trigger, run_id
 
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 
@@ -50,3 +52,9 @@ def test_a_run_can_be_sent_to_a_child_process() -> None:
     """Encoded and decoded it is the same run."""
     run = Run(id="1", task="t", fire_time=5, slot=5, body=b"\xff")
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(run), type=Run) == run
+
+
+def test_outcomes_and_triggers_are_their_words() -> None:
+    """A view may compare them with text, and send them as JSON."""
+    assert Outcome.SUCCEEDED == "succeeded"
+    assert json.dumps([Outcome.TIMED_OUT, Trigger.CATCH_UP]) == '["timed_out", "catch_up"]'

@@ -341,3 +341,17 @@ def test_what_no_cron_needs_is_not_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("0 0 21 * *", "21st"),
+        ("0 0 2,23 * *", "the 2nd and the 23rd"),
+        ("0 0 11,12,13 * *", "the 11th, the 12th, and the 13th"),
+        ("0 0 1-7 * mon", "or on Monday"),
+    ],
+)
+def test_an_expression_is_explained_as_it_is_meant(expression: str, words: str) -> None:
+    """Ordinals are right, and two restricted day fields are joined by "or"."""
+    assert words in Cron(expression).explain()
