@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from redis_servers import RedisServer, empty_redis
 
+from pulse.addition import define_words
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import MissingExtraError, StoreInUseError, StoreSchemaError
 from pulse.run import Outcome
@@ -242,7 +243,8 @@ def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None
     """Reserve what is due, as a process does that is stopped before it writes."""
     link = Server(server.url, prefix=prefix_of(""), patience_us=SECOND, stand_in=clock)
     link.open()
-    here = Here(member, "", TASKS, frozenset({""}), config_of(TASKS).key, 1_000)
+    key, places = config_of(TASKS).key, frozenset({""})
+    here = Here(member, "", TASKS, define_words, places, key, 1_000)
     assert Reader(link, here, 10).read().is_work()
     link.close()
 

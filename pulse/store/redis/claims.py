@@ -50,7 +50,7 @@ def write_claims(server: Server, here: Here, reading: Reading) -> Won:
             closed=[run_change(*pair) for pair in unheld.closed],
             rows=[outcome.change for outcome in outcomes],
             runs=[
-                run_change(was, run, room=here.definitions[run.task].at_once)
+                run_change(was, run, room=unheld.known[run.task].at_once)
                 for was, run in zip(unheld.taken, taken, strict=True)
             ],
             released=reading.unused,
@@ -183,8 +183,10 @@ def _to_trim(runs: Iterable[Run], keep: int) -> list[str]:
     return sorted({run.task for run in runs if int(run.id[:4], 16) % every == 0})
 
 
-def claims_of(here: Here, runs: Iterable[Run], good_until: Span) -> list[Claim]:
+def claims_of(reading: Reading, runs: Iterable[Run], good_until: Span) -> list[Claim]:
     """Return the claims on *runs*, in order of fire time."""
-    claims = [Claim(run, here.definitions[run.task], good_until) for run in runs]
+    known = {one.definition.name: one.definition for one in reading.intents}
+    known.update(reading.unheld.known)
+    claims = [Claim(run, known[run.task], good_until) for run in runs]
     claims.sort(key=lambda claim: claim.run.fire_time)
     return claims

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pulse.store.decide import CONFIG
 from pulse.store.deploys import judge
-from pulse.store.redis.members import SILENT_LEASES, end_unwanted, find_left, standing
-from pulse.store.redis.tasks import change_of, change_rows, read_all, read_spots
+from pulse.store.redis.definitions import changed_row
+from pulse.store.redis.left import end_waiting, hasten_retries
+from pulse.store.redis.members import SILENT_LEASES, standing
+from pulse.store.redis.tasks import change_rows, read_all, read_spots
 from pulse.store.redis.writing import row_change
 from pulse.store.watch import Watch
 
@@ -66,8 +69,9 @@ class Deploys:
         records = server.command("HMGET", server.key("configs"), *keys) if keys else []
         pairs = zip(keys, records, strict=True)
         configs = {key: _CONFIG.decode(record) for key, record in pairs if record is not None}
+        declared = [row for row in read_all(server) if row.source == CONFIG]
         judged = judge(
-            read_all(server),
+            declared,
             standing(live, configs),
             member=here.member,
             definitions=here.definitions,
@@ -92,27 +96,31 @@ class Deploys:
 
     def _take_over(self, server: Server, here: Here) -> None:
         spots = {row.spot: one for row, one in self._takeovers}
+        taken: dict[str, Row] = {}
 
         def change(row: Row, now: Instant) -> RowChange | None:
             one = spots[row.spot]
             stale = row.archived_at is not None or here.definitions.get(row.task) is not one
-            return None if stale or row.digest == one.digest else change_of(row, one, now)
+            if stale or row.digest == one.digest or row.source != CONFIG:
+                return None
+            taken[row.spot] = changed_row(row, one, now)
+            return row_change(taken[row.spot], was=row)
 
         change_rows(server, lambda: read_spots(server, list(spots)), change)
+        hasten_retries(server, taken.values())
 
 
 def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:
     """Put rows away that nobody wants; their floors stay, their waiting runs end."""
-    archived: set[str] = set()
+    archived: dict[str, Row] = {}
 
     def change(row: Row, now: Instant) -> RowChange | None:
-        if row.archived_at is not None or row.digest != over[row.spot].digest:
+        changed = row.digest != over[row.spot].digest or row.source != CONFIG
+        if changed or row.archived_at is not None:
             return None
-        archived.add(row.task)
+        archived[row.spot] = row
         return row_change(row.changed(archived_at=now), was=row)
 
     change_rows(server, lambda: read_spots(server, list(over)), change)
-    left = find_left(server, holders=(), places={row.place for row in over.values()})
-    names = {(row.task, row.place) for row in over.values() if row.task in archived}
-    end_unwanted(server, [run for run in left.unheld if (run.task, run.place) in names])
-    return tuple(sorted(archived))
+    end_waiting(server, archived.values())
+    return tuple(sorted({row.task for row in archived.values()}))

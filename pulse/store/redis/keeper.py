@@ -10,19 +10,19 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of its structs
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
-import msgspec
-
-from pulse.clock import SECOND, Instant
+from pulse.addition import remembering
+from pulse.clock import SECOND
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
 from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed, Reach
 from pulse.store.configs import UNKNOWN, Config, config_of
 from pulse.store.decide import place_of
+from pulse.store.redis.additions import add_task, remove_task
 from pulse.store.redis.claims import claims_of, release, write_claims
+from pulse.store.redis.configs import keep_digests, tidy
 from pulse.store.redis.deploys import Deploys
 from pulse.store.redis.losses import losses_of
 from pulse.store.redis.members import (
@@ -38,13 +38,15 @@ from pulse.store.redis.members import (
 )
 from pulse.store.redis.reading import Here, Reader
 from pulse.store.redis.runs import finish_runs, newest_runs, renew_runs
-from pulse.store.redis.server import Server, Work
-from pulse.store.redis.tasks import pause_rows, read_states, sync_rows, trigger_run
+from pulse.store.redis.server import Server
+from pulse.store.redis.syncing import sync_rows
+from pulse.store.redis.tasks import pause_rows, read_states, trigger_run
 from pulse.store.redis.trust import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
+    from pulse.addition import Addition
     from pulse.clock import Clock, Span
     from pulse.run import Claim, Ending, Finished, Run
     from pulse.store.base import Member, Synced, TaskState
@@ -54,17 +56,6 @@ if TYPE_CHECKING:
     Opened = MutableMapping[tuple[int, str, str], "RedisStore"]
 
 DAY: Span = 86_400 * SECOND
-MOST_CONFIGS = 32
-"""How many configs are kept that no process holds any more."""
-
-_CHUNK = 1_000
-_ABOUT = "digests by task; a value as long as this one makes the hash one that is not searched"
-_DONE = msgspec.msgpack.Decoder(bool)
-
-
-class _Tidying(Work, kw_only=True):
-    before: Instant
-    configs: Sequence[str]
 
 
 class RedisStore:
@@ -113,6 +104,7 @@ class RedisStore:
         self._keep_for = keep_for_us
         self._key: tuple[int, str, str] | None = None
         self._visits = False
+        self._recall = remembering()
         self._opened = self._all_opened if opened is None else opened
 
     # Taking part -------------------------------------------------------------------------
@@ -158,7 +150,9 @@ class RedisStore:
     def _begin(self, member: Member) -> None:
         self._config = UNKNOWN
         places = frozenset(place_of(scope, member) for scope in Scope) if self._visits else ()
-        self._here = Here(member, self._space, {}, frozenset(places), "", self._keep_runs)
+        self._here = Here(
+            member, self._space, {}, self._recall, frozenset(places), "", self._keep_runs
+        )
         self._seen_at = self._clock.boot()
         self._trust = Trust(member.lease_us, self._seen_at)
         self._deploys = Deploys(member.lease_us)
@@ -206,19 +200,29 @@ class RedisStore:
         with self._reaching() as server:
             here = self._holding(held, config)
             self._config = config
-            _keep_digests(server, config, held)
+            keep_digests(server, config, held)
             company = self._save(adds=True)
             live = live_of(company, here.member)
             synced = sync_rows(server, here, standing(live, company.configs))
-            self._tidy(company)
+            tidy(server, company, keep_for_us=self._keep_for)
         self._here = here
         self._deploys.begin(synced.superseded)
         return synced
 
     def _holding(self, definitions: Mapping[str, Definition], config: Config) -> Here:
-        member = self._here.member
-        places = frozenset(place_of(one.scope, member) for one in definitions.values())
-        return Here(member, self._space, definitions, places, config.key, self._keep_runs)
+        scopes = {Scope.FLEET, *(one.scope for one in definitions.values())}
+        places = frozenset(place_of(scope, self._here.member) for scope in scopes)
+        return self._here._replace(definitions=definitions, places=places, config=config.key)
+
+    def add(self, addition: Addition, *, replace: bool = False) -> None:
+        """Keep a task of the fleet that every process may run, until it is removed."""
+        with self._reaching() as server:
+            add_task(server, addition, replace=replace)
+
+    def remove(self, name: str) -> None:
+        """Put a task away that was added; what waits ends, what is held goes on."""
+        with self._reaching() as server:
+            remove_task(server, name)
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task, in all its places; what passed while paused is missed."""
@@ -242,7 +246,7 @@ class RedisStore:
                 release(server, reading, peeked=limit <= 0)
                 return Claimed((), (), reading.now, reading.wake_at, reading.unplanned)
             won = write_claims(server, here, reading)
-        claims = claims_of(here, won.runs, boot + here.member.lease_us)
+        claims = claims_of(reading, won.runs, boot + here.member.lease_us)
         return Claimed(
             claims, won.passed, reading.now, won.wake_at, reading.unplanned, won.given_up
         )
@@ -307,15 +311,8 @@ class RedisStore:
         if found.gone:
             drop_members(server, [one.member.holder for one in found.gone])
         archived = self._deploys.settle(server, self._here)
-        self._tidy(company)
+        tidy(server, company, keep_for_us=self._keep_for)
         return abandoned, archived
-
-    def _tidy(self, company: Company) -> None:
-        held = {one.config for one in company.seen}
-        born = sorted((number, key) for key, (number, _) in company.configs.items())
-        unused = [key for _, key in born[:-MOST_CONFIGS] if key not in held]
-        tidying = _Tidying(before=company.now - self._keep_for, configs=unused)
-        self._server.run("tidy", tidying, _DONE)
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""
@@ -327,14 +324,3 @@ def prefix_of(name: str) -> str:
     """Return what the keys of the application *name* begin with: readable, and never shared."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
     return f"{{pulse:{slug}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}}}:"
-
-
-def _keep_digests(server: Server, config: Config, held: Mapping[str, Definition]) -> None:
-    """Make the digests of a config known to the scripts, which ask for each row that is due."""
-    key = server.key(f"config:{config.key}")
-    if not held or server.command("HLEN", key) == len(held) + 1:
-        return
-    words = [word for name, one in held.items() for word in (name, one.digest)]
-    words += ["", _ABOUT]
-    for start in range(0, len(words), 2 * _CHUNK):
-        server.command("HSET", key, *words[start : start + 2 * _CHUNK])

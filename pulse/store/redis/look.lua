@@ -48,11 +48,13 @@ local function own_ones(found)
     for _, one in ipairs(found) do
         one.row = rows[one.spot]
         if one.row then
-            local digest, at_once, parks = string.match(one.row, '^%[%d+,"([^"]*)",(%d+),(%l+),')
+            local digest, at_once, parks, source =
+                string.match(one.row, '^%[%d+,"([^"]*)",(%d+),(%l+),"(%l+)",')
             one.at_once, one.parks = tonumber(at_once), parks == 'true'
             one.open = tonumber(open[one.spot] or 0)
             one.held = one.open - tonumber(unheld[one.spot] or 0)
-            if digests[one.task] == digest then own[#own + 1] = one end
+            -- What was added at run time is for everybody.
+            if source == 'runtime' or digests[one.task] == digest then own[#own + 1] = one end
         end
     end
     return own

@@ -10,9 +10,10 @@ import msgspec
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.policy import Scope
 from pulse.store.configs import Config, Standing, standing_of
-from pulse.store.decide import HOLDER_GONE, LEASE_OVER, UNWANTED
+from pulse.store.decide import HOLDER_GONE, LEASE_OVER
 from pulse.store.member import is_gone
-from pulse.store.redis.records import Row, Seen, row_of, run_of, seen_of, seen_text, spot_of
+from pulse.store.redis.left import end_runs, find_left
+from pulse.store.redis.records import Row, Seen, run_of, seen_of, seen_text, spot_of
 from pulse.store.redis.server import Work
 from pulse.store.redis.tasks import read_spots
 from pulse.store.redis.writing import run_change, write_runs
@@ -57,18 +58,6 @@ class _Watched(msgspec.Struct, frozen=True):
     late: Sequence[tuple[str, Instant]]
 
 
-class _Leaving(Work, kw_only=True):
-    holders: Sequence[str]
-    places: Sequence[str]
-
-
-class _Left(msgspec.Struct, frozen=True):
-    now: Instant
-    held: Sequence[tuple[str, Instant]]
-    unheld: Sequence[str]
-    rows: Sequence[str]
-
-
 class _Dropping(Work, kw_only=True):
     holders: Sequence[str]
     keeping: Mapping[str, bool]
@@ -106,7 +95,6 @@ class Findings(NamedTuple):
 
 _JOINED = msgspec.msgpack.Decoder(_Joined)
 _WATCHED = msgspec.msgpack.Decoder(_Watched)
-_LEFT = msgspec.msgpack.Decoder(_Left)
 _DONE = msgspec.msgpack.Decoder(bool)
 _CONFIG = msgspec.json.Decoder(tuple[int, str])
 
@@ -188,33 +176,13 @@ def _runs(found: Iterable[tuple[str, Instant]]) -> list[tuple[Run, Instant]]:
     return [(run_of(record), lease) for record, lease in found]
 
 
-class Left(NamedTuple):
-    """What processes that are gone have left behind."""
-
-    now: Instant
-    held: Sequence[tuple[str, Instant]]
-    unheld: Sequence[Run]
-    rows: Sequence[Row]
-
-
-def find_left(server: Server, *, holders: Iterable[str], places: Iterable[str]) -> Left:
-    """Return the runs that *holders* hold, and the unheld runs and rows of *places*."""
-    answer = server.run("left", _Leaving(holders=sorted(holders), places=sorted(places)), _LEFT)
-    return Left(answer.now, answer.held, [*map(run_of, answer.unheld)], [*map(row_of, answer.rows)])
-
-
-def end_unwanted(server: Server, runs: Iterable[Run]) -> None:
-    """End runs that nobody will take."""
-    write_runs(server, [run_change(run, abandoned_run(run, UNWANTED)) for run in runs])
-
-
 def drop_members(server: Server, holders: Sequence[str]) -> None:
     """Take processes off the list, with the rows that were theirs alone.
 
     One that still holds runs stays listed, so that others find it gone as soon as it is.
     """
     left = find_left(server, holders=holders, places=holders)
-    end_unwanted(server, left.unheld)
+    end_runs(server, left.unheld)
     keeping = {run_of(record).holder: True for record, _ in left.held}
     server.run("drop", _Dropping(holders=holders, keeping=keeping), _DONE)
 
@@ -225,17 +193,21 @@ def abandon_runs(server: Server, lost: Sequence[Lost], now: Instant) -> list[Run
         return []
     rows = read_spots(server, sorted({spot_of(one.run.task, one.run.place) for one in lost})).rows
     changed = [_abandoned(one, rows, now) for one in lost]
-    changes = [_abandoning(one, run) for one, run in zip(lost, changed, strict=True)]
+    changes = [_abandoning(one, run, rows) for one, run in zip(lost, changed, strict=True)]
     done = write_runs(server, changes)
     return [run for run, was_done in zip(changed, done, strict=True) if was_done]
 
 
 def _abandoned(lost: Lost, rows: Mapping[str, Row], now: Instant) -> Run:
     row = rows.get(spot_of(lost.run.task, lost.run.place))
-    if row is not None and row.rerun and row.scope != Scope.PROCESS.value:
+    stands = row is not None and row.archived_at is None
+    if row is not None and stands and row.rerun and row.scope != Scope.PROCESS.value:
         return released_run(lost.run, lost.reason, now)
     return abandoned_run(lost.run, lost.reason)
 
 
-def _abandoning(lost: Lost, run: Run) -> RunChange:
-    return run_change(lost.run, run, lease=lost.lease)
+def _abandoning(lost: Lost, run: Run, rows: Mapping[str, Row]) -> RunChange:
+    """Return the change; a run is only given to others while its row stands as it was read."""
+    row = rows.get(spot_of(run.task, run.place)) if run.outcome is None else None
+    guard = None if row is None else row.beginning
+    return run_change(lost.run, run, lease=lost.lease, row=guard)

@@ -16,7 +16,7 @@ from pulse.store.redis.server import Work
 from pulse.store.redis.unheld import Found, judge_found
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pulse.planner import Plan
     from pulse.store.base import Member
@@ -34,14 +34,42 @@ WAITING = 100
 
 
 class Here(NamedTuple):
-    """Who calls, and what with."""
+    """Who calls, and what with.
+
+    Attributes:
+        member: who it is.
+        space: `pulse.config.name`.
+        definitions: the tasks of its configuration.
+        recall: makes the definition of a task that was added at run time of name and words.
+        places: the places in which it takes part.
+        config: the key of its configuration.
+        keep_runs: about how many ended runs of each task are kept.
+
+    """
 
     member: Member
     space: str
     definitions: Mapping[str, Definition]
+    recall: Callable[[str, str], Definition]
     places: frozenset[str]
     config: str
     keep_runs: int
+
+    def runs(self, row: Row) -> bool:
+        """Return whether a row is this process's to run, as far as can be told without looking."""
+        if row.words is not None:
+            return True
+        held = self.definitions.get(row.task)
+        return held is not None and held.digest == row.digest
+
+    def define(self, row: Row) -> Definition:
+        """Return what this process calls for a row that is its to run.
+
+        Raises:
+            ConfigError: the row's words are beyond this release of pulse.
+
+        """
+        return self.definitions[row.task] if row.words is None else self.recall(row.task, row.words)
 
 
 class Looking(Work, kw_only=True):
@@ -123,7 +151,7 @@ class Reader:
         self._limit = limit
         self._room = limit
         self._look = str(next(_looks))
-        self._unheld = Found((), (), None)
+        self._unheld = Found((), (), {}, None)
         self._intents: list[Intent] = []
         self._unplanned: list[Unplanned] = []
         self._unused: list[str] = []
@@ -133,7 +161,7 @@ class Reader:
         """Return what is due and what the planner says, opening at most *limit* runs."""
         first = self._ask(self._limit + WAITING)
         now = first.now
-        self._unheld = judge_found(self._here.definitions, first.unheld, self._limit, now)
+        self._unheld = judge_found(self._here, first.unheld, self._limit, now)
         self._wake_at = earliest(self._wake_at, self._unheld.wake_at)
         self._room -= len(self._unheld.taken)
         looked = first
@@ -179,16 +207,16 @@ class Reader:
         return False
 
     def _plan_row(self, row: Row, running: int, held: int, now: Instant) -> Intent | None:
-        definition = self._here.definitions.get(row.task)
-        if definition is None or definition.digest != row.digest:
+        if not self._here.runs(row):
             return None
         running -= self._unheld.count_closed(row.spot)
         held += self._unheld.count_taken(row.spot)
         try:
+            definition = self._here.define(row)
             decided = plan_resumed(
                 definition, row.cursor(), resumed_at=row.resumed_at, running=running, now=now
             )
-        # One bad schedule must not keep the other tasks from being claimed.
+        # One bad schedule, or one of a newer release, must keep no other task from being claimed.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._unplanned.append(Unplanned(row.task, error))
             return None

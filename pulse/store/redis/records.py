@@ -36,6 +36,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
         order: rises from row to row: of two that are due at once, the older one comes first.
         resumed_at: when the last pause ended, until the next claim.
         skip: the last skip, while nothing else has followed it.
+        words: what defines a task that was added at run time.
 
     """
 
@@ -43,10 +44,10 @@ class Row(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     digest: str
     at_once: int
     parks: bool
+    source: str
     task: str
     place: str
     scope: str
-    source: str
     schedule: str
     room: int
     rerun: bool
@@ -59,6 +60,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     resumed_at: Instant | None = None
     skip: Skip | None = None
     archived_at: Instant | None = None
+    words: str | None = None
 
     @property
     def spot(self) -> str:

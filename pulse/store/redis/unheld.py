@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from pulse.errors import ConfigError
 from pulse.store.decide import Verdict, judge_unheld
 from pulse.store.redis.records import row_of, run_of, spot_of
 from pulse.store.steps import given_up_run, missed_run
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant
     from pulse.run import Run
+    from pulse.store.redis.reading import Here
     from pulse.store.redis.records import Row
     from pulse.task import Definition
 
@@ -24,12 +26,14 @@ class Found(NamedTuple):
     Attributes:
         taken: those to take, as they were read.
         closed: those to end, as they were read and as they then are.
+        known: what those to take are to call, by task.
         wake_at: when there is more to do.
 
     """
 
     taken: Sequence[Run]
     closed: Sequence[tuple[Run, Run]]
+    known: Mapping[str, Definition]
     wake_at: Instant | None
 
     def count_closed(self, spot: str) -> int:
@@ -42,27 +46,25 @@ class Found(NamedTuple):
 
 
 def judge_found(
-    definitions: Mapping[str, Definition],
-    unheld: Iterable[tuple[str, str, int]],
-    limit: int,
-    now: Instant,
+    here: Here, unheld: Iterable[tuple[str, str, int]], limit: int, now: Instant
 ) -> Found:
     """Return at most *limit* runs to take, and before them those to end."""
     taken: list[Run] = []
     closed: list[tuple[Run, Run]] = []
+    known: dict[str, Definition] = {}
     spots: Counter[str] = Counter()
-    for run, row, held in sorted(_own(definitions, unheld), key=_by_time):
+    for run, row, held in sorted(_own(here, unheld), key=_by_time):
+        try:
+            definition = here.define(row)
+        except ConfigError:  # of a newer release, to which it is left
+            continue
         verdict = judge_unheld(
-            definitions[run.task],
-            run,
-            next_fire=row.next_fire,
-            held=held + spots[row.spot],
-            now=now,
+            definition, run, next_fire=row.next_fire, held=held + spots[row.spot], now=now
         )
         if verdict is Verdict.WAIT:
             continue
         if len(taken) == limit:
-            return Found(taken, closed, run.retry_at)
+            return Found(taken, closed, known, run.retry_at)
         match verdict:
             case Verdict.GIVE_UP:
                 closed.append((run, given_up_run(run)))
@@ -70,19 +72,17 @@ def judge_found(
                 closed.append((run, missed_run(run)))
             case _:
                 taken.append(run)
+                known[run.task] = definition
                 spots[row.spot] += 1
-    return Found(taken, closed, None)
+    return Found(taken, closed, known, None)
 
 
 def _by_time(found: tuple[Run, Row, int]) -> Instant:
     return found[0].retry_at or 0
 
 
-def _own(
-    definitions: Mapping[str, Definition], unheld: Iterable[tuple[str, str, int]]
-) -> Iterator[tuple[Run, Row, int]]:
+def _own(here: Here, unheld: Iterable[tuple[str, str, int]]) -> Iterator[tuple[Run, Row, int]]:
     for run_record, row_record, held in unheld:
         row = row_of(row_record)
-        definition = definitions.get(row.task)
-        if definition is not None and definition.digest == row.digest:
+        if here.runs(row):
             yield run_of(run_record), row, held

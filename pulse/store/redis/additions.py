@@ -1,0 +1,70 @@
+"""Tasks that are added and removed at run time: the rows that no configuration declares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.store.decide import REMOVED, check_addition, check_removal
+from pulse.store.redis.definitions import changed_row, new_row, returned_row
+from pulse.store.redis.left import end_waiting, hasten_retries
+from pulse.store.redis.records import spot_of
+from pulse.store.redis.tasks import (
+    TRIES,
+    change_rows,
+    new_orders,
+    read_named,
+    read_task,
+    too_busy,
+)
+from pulse.store.redis.writing import row_change, write_rows
+
+if TYPE_CHECKING:
+    from pulse.addition import Addition
+    from pulse.clock import Instant
+    from pulse.store.redis.records import Row
+    from pulse.store.redis.server import Server
+    from pulse.store.redis.tasks import Found
+    from pulse.store.redis.writing import RowChange
+
+
+def add_task(server: Server, addition: Addition, *, replace: bool) -> None:
+    """Add a task at run time, or put it in the place of another one."""
+    name = addition.definition.name
+    for _ in range(TRIES):
+        found = read_named(server, name)
+        sources = {row.source for row in found.rows.values() if row.archived_at is None}
+        check_addition(name, min(sources, default=None), replace=replace)
+        row = found.rows.get(spot_of(name, ""))
+        if row is None or row.archived_at is not None:
+            if all(write_rows(server, [_appearing(server, row, addition, found)])):
+                return None
+            continue
+        changed = changed_row(row, addition.definition, found.now, words=addition.words)
+        if all(write_rows(server, [row_change(changed, was=row)])):
+            return hasten_retries(server, [changed])
+    raise too_busy(server)
+
+
+def _appearing(server: Server, was: Row | None, addition: Addition, found: Found) -> RowChange:
+    one, words = addition.definition, addition.words
+    paused = one.name in found.paused
+    if was is not None:
+        return returned_row(was, one, now=found.now, paused=paused, words=words)
+    (order,) = new_orders(server, 1)
+    return new_row(one, "", order=order, now=found.now, paused=paused, words=words)
+
+
+def remove_task(server: Server, name: str) -> None:
+    """Put a task away that was added at run time; its pause goes with it."""
+    rows = read_task(server, name).rows.values()
+    for row in rows:
+        check_removal(name, row.source)
+    server.command("SREM", server.key("paused"), name)
+
+    def change(row: Row, now: Instant) -> RowChange:
+        check_removal(name, row.source)
+        away = row.changed(archived_at=now, paused=False, resumed_at=None)
+        return row_change(away, was=row)
+
+    change_rows(server, lambda: read_task(server, name), change)
+    end_waiting(server, [*rows], REMOVED)

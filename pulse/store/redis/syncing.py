@@ -1,0 +1,125 @@
+"""Rows of what configurations declare, made and changed so that they say what stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.policy import Scope
+from pulse.store.base import Synced
+from pulse.store.decide import RUNTIME, place_of
+from pulse.store.deploys import mine, stands
+from pulse.store.redis.definitions import changed_row, new_row, returned_row
+from pulse.store.redis.left import end_waiting, hasten_retries
+from pulse.store.redis.records import Row, spot_of
+from pulse.store.redis.tasks import TRIES, new_orders, read_spots, too_busy
+from pulse.store.redis.writing import row_change, write_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pulse.store.configs import Standing
+    from pulse.store.redis.reading import Here
+    from pulse.store.redis.server import Server
+    from pulse.store.redis.tasks import Found
+    from pulse.store.redis.writing import RowChange
+    from pulse.task import Definition
+
+
+class _Step(NamedTuple):
+    """What becomes of a row, the change for it, and a row that is then to be seen to."""
+
+    kind: str
+    definition: Definition
+    change: RowChange | None = None
+    row: Row | None = None
+
+
+def sync_rows(server: Server, here: Here, standing: Standing) -> Synced:
+    """Make and change rows so that they say what stands, where this process holds it.
+
+    A row that was added at run time makes way for what is declared under its name.
+    """
+    told: dict[str, set[str]] = {"added": set(), "changed": set(), "superseded": set()}
+    taken: set[str] = set()
+    left: Sequence[Definition] = list(here.definitions.values())
+    for _ in range(TRIES):
+        found = read_spots(server, sorted({spot for one in left for spot in _spots(here, one)}))
+        taken |= {row.task for row in found.rows.values() if _is_added(row)}
+        steps = [*_sync_steps(server, here, left, standing=standing, found=found)]
+        done, left = _write_steps(server, steps)
+        for step in done:
+            told.setdefault(step.kind, set()).add(step.definition.name)
+        if not left:
+            named = [told["added"], told["changed"], told["superseded"], taken]
+            return Synced(*(_in_order(here, names) for names in named))
+    raise too_busy(server)
+
+
+def _spots(here: Here, one: Definition) -> set[str]:
+    """Return the keys of its row, and of the one that may have been added under its name."""
+    return {spot_of(one.name, place_of(one.scope, here.member)), spot_of(one.name, "")}
+
+
+def _is_added(row: Row) -> bool:
+    return row.source == RUNTIME and row.archived_at is None
+
+
+def _in_order(here: Here, names: set[str]) -> tuple[str, ...]:
+    return tuple(name for name in here.definitions if name in names)
+
+
+def _sync_steps(
+    server: Server, here: Here, left: Iterable[Definition], *, standing: Standing, found: Found
+) -> Iterator[_Step]:
+    added: list[Definition] = []
+    for one in left:
+        row = found.rows.get(spot_of(one.name, place_of(one.scope, here.member)))
+        if row is None:
+            added.append(one)
+        else:
+            yield from _row_steps(row, one, standing=standing, found=found)
+        if one.scope is not Scope.FLEET:
+            yield from _way_steps(found.rows.get(spot_of(one.name, "")), here, one, found=found)
+    for one, order in zip(added, new_orders(server, len(added)), strict=True):
+        place, paused = place_of(one.scope, here.member), one.name in found.paused
+        change = new_row(one, place, order=order, now=found.now, paused=paused)
+        yield _Step("added", one, change)
+
+
+def _row_steps(row: Row, one: Definition, *, standing: Standing, found: Found) -> Iterator[_Step]:
+    if row.archived_at is not None:
+        paused = one.name in found.paused
+        yield _Step("added", one, returned_row(row, one, now=found.now, paused=paused))
+    elif row.digest == one.digest and row.source != RUNTIME:
+        return
+    elif stands(standing, row, one):
+        changed = changed_row(row, one, found.now)
+        yield _Step("changed", one, row_change(changed, was=row), changed)
+    else:
+        yield _Step("superseded", one)
+
+
+def _way_steps(row: Row | None, here: Here, one: Definition, *, found: Found) -> Iterator[_Step]:
+    """Put a row away that was added under the name of a task that is no task of the fleet."""
+    if row is not None and _is_added(row) and mine(row, here.member, here.definitions) is None:
+        away = row.changed(archived_at=found.now)
+        yield _Step("away", one, row_change(away, was=row), away)
+
+
+def _write_steps(server: Server, steps: Sequence[_Step]) -> tuple[list[_Step], list[Definition]]:
+    """Write; return the steps that are done, and what others have changed meanwhile."""
+    wrote = iter(write_rows(server, [step.change for step in steps if step.change is not None]))
+    done: list[_Step] = []
+    refused: dict[str, Definition] = {}
+    for step in steps:
+        if step.change is None or next(wrote):
+            done.append(step)
+        else:
+            refused[step.definition.name] = step.definition
+    hasten_retries(server, _rows_of(done, "changed"))
+    end_waiting(server, _rows_of(done, "away"))
+    return done, list(refused.values())
+
+
+def _rows_of(steps: Iterable[_Step], kind: str) -> list[Row]:
+    return [step.row for step in steps if step.kind == kind and step.row is not None]
