@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from redis_servers import empty_redis
 
+from pulse.clock import SECOND
 from pulse.store.redis import RedisStore
+from pulse.testing.fleet import EVERY, LEASE_S, make_task
 from pulse.testing.store import SharedStoreContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock
+    from pulse.testing.fleet import Fleet
 
 
 @pytest.mark.server
@@ -27,3 +30,40 @@ class TestRedisStore(SharedStoreContract):
         return RedisStore(
             self.url, clock, name=name, keep_runs=keep_runs, stand_in=clock, opened={}
         )
+
+    def test_a_beat_tells_when_a_lease_is_over(self, fleet: Fleet) -> None:
+        """It ends on the server's clock, whoever looks at it."""
+        holder = fleet.join({"work": make_task()})
+        other = fleet.join({"work": make_task()})
+        fleet.wait(LEASE_S, other)
+        claim = holder.claim_one()
+        over_at = fleet.clock.boot() + LEASE_S * SECOND
+        told = [other.store.beat().look_at]
+        fleet.clock.forward(5)
+        told.append(other.store.beat().look_at)
+        holder.store.renew([claim])
+        assert [*told, other.store.beat().look_at] == [over_at, over_at, over_at + 5 * SECOND]
+
+    def test_a_beat_at_that_instant_abandons_the_run(self, fleet: Fleet) -> None:
+        """So it is abandoned after a lease, however far apart the beats are otherwise."""
+        holder = fleet.join({"work": make_task()})
+        other = fleet.join({"work": make_task()})
+        fleet.wait(LEASE_S, other)
+        claim = holder.claim_one()
+        fleet.wait(LEASE_S - 1, other)
+        look_at = other.store.beat().look_at or 0
+        fleet.clock.forward((look_at - fleet.clock.boot()) / SECOND)
+        assert [run.id for run in other.store.beat().abandoned] == [claim.run.id]
+        assert fleet.clock.wall() == (claim.run.claimed_at or 0) + LEASE_S * SECOND
+
+    def test_a_process_that_has_just_come_looks_when_it_may_act(self, fleet: Fleet) -> None:
+        """A lease that was over before is judged after a lease of its own looks."""
+        holder = fleet.join({"work": make_task()})
+        fleet.clock.forward(EVERY)
+        claim = holder.claim_one()
+        fleet.clock.forward(2 * LEASE_S)
+        other = fleet.join({"work": make_task()})
+        came_at = fleet.clock.boot()
+        assert other.store.beat().look_at == came_at + LEASE_S * SECOND
+        beats = fleet.wait(LEASE_S, other)
+        assert [run.id for beat in beats for run in beat.abandoned] == [claim.run.id]

@@ -288,10 +288,10 @@ class RedisStore:
                 self.sync(self._here.definitions)
             due = boot - self._seen_at >= self._here.member.lease_us // 3
             if not (due or found.lost or found.gone or self._deploys.has_work()):
-                return Beat((), (), self._deploys.superseded)
+                return Beat((), (), self._deploys.superseded, found.look_at)
             abandoned, archived = self._put_right(server, found)
         self._seen_at = boot
-        return Beat(abandoned, archived, self._deploys.superseded)
+        return Beat(abandoned, archived, self._deploys.superseded, found.look_at)
 
     def _look(self, server: Server, boot: Span) -> Findings:
         here = self._here

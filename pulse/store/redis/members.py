@@ -56,6 +56,7 @@ class _Watched(msgspec.Struct, frozen=True):
     now: Instant
     members: Sequence[str]
     late: Sequence[tuple[str, Instant]]
+    next: Instant | bool
 
 
 class _Dropping(Work, kw_only=True):
@@ -85,12 +86,22 @@ class Lost(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What a look at the fleet found: who lives, who is gone, which runs are lost."""
+    """What a look at the fleet found.
+
+    Attributes:
+        now: the server's clock.
+        live: who is there.
+        gone: who is there no more.
+        lost: the runs to abandon.
+        look_at: when the next lease is over on the boot clock, unless it is renewed.
+
+    """
 
     now: Instant
     live: Sequence[Seen]
     gone: Sequence[Seen]
     lost: Sequence[Lost]
+    look_at: Span | None
 
 
 _JOINED = msgspec.msgpack.Decoder(_Joined)
@@ -160,7 +171,9 @@ def look_at_fleet(
         left = find_left(server, holders=holders, places=())
         lost |= {run.id: Lost(run, lease, HOLDER_GONE) for run, lease in _runs(left.held)}
     live = [one for one in seen if one.member.holder not in holders]
-    return Findings(now, live, gone, list(lost.values()))
+    end = now if answer.late and not trusted else answer.next or None
+    look_at = None if end is None else max(boot + end - now, trust.trusted_from(boot))
+    return Findings(now, live, gone, list(lost.values()), look_at)
 
 
 def _is_gone(one: Seen, here: Member, *, now: Instant, trusted: bool) -> bool:

@@ -30,6 +30,10 @@ class Trust:
         """Count anew, as after a call that failed."""
         self._since = None
 
+    def trusted_from(self, boot: Span) -> Span:
+        """Return when a look is trusted if all go well until then; the last one was at *boot*."""
+        return (boot if self._since is None else self._since) + self._lease
+
     def look(self, *, now: Instant, boot: Span) -> bool:
         """Return whether what *now* says is over is over."""
         ahead = now - boot

@@ -46,6 +46,14 @@ def test_a_server_whose_clock_was_set_begins_the_count_anew() -> None:
     assert told == [False, True, False, False, True]
 
 
+def test_it_tells_from_when_silence_counts() -> None:
+    """A lease after the count began, or after now where a call has failed."""
+    trust = Trust(LEASE, 0)
+    told = [trust.trusted_from(20)]
+    trust.forget()
+    assert [*told, trust.trusted_from(20)] == [LEASE, 20 + LEASE]
+
+
 @given(st.lists(st.integers(0, 2 * LEASE), max_size=30))
 def test_nobody_is_judged_by_looks_that_were_further_apart_than_a_lease(gaps: list[int]) -> None:
     """Whenever silence counts, the looks of the last lease followed each other closely."""
