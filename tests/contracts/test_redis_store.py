@@ -9,6 +9,8 @@ from redis_servers import empty_redis
 
 from pulse.clock import SECOND
 from pulse.store.redis import RedisStore
+from pulse.store.redis.keeper import prefix_of
+from pulse.store.redis.server import Server
 from pulse.testing.fleet import EVERY, LEASE_S, make_task
 from pulse.testing.store import SharedStoreContract
 
@@ -67,3 +69,16 @@ class TestRedisStore(SharedStoreContract):
         assert other.store.beat().look_at == came_at + LEASE_S * SECOND
         beats = fleet.wait(LEASE_S, other)
         assert [run.id for beat in beats for run in beat.abandoned] == [claim.run.id]
+
+    def test_what_was_added_while_its_name_was_declared_makes_way(self, fleet: Fleet) -> None:
+        """Whoever declares it puts the other row away at its next beat, and says nothing of it."""
+        process = fleet.join({})
+        process.add("work", make_task())
+        link = Server(self.url, prefix=prefix_of(""), patience_us=SECOND)
+        link.open()
+        (record,) = link.command("HVALS", link.key("rows"))
+        process.sync({"work": make_task(scope="process")})
+        link.command("HSET", link.key("rows"), "/work", record)
+        link.close()
+        assert not process.store.beat().archived
+        assert [row.source for row in process.store.tasks()] == ["config"]

@@ -11,6 +11,7 @@ from pulse.store.deploys import judge
 from pulse.store.redis.definitions import changed_row
 from pulse.store.redis.left import end_waiting, hasten_retries
 from pulse.store.redis.members import SILENT_LEASES, standing
+from pulse.store.redis.syncing import hides
 from pulse.store.redis.tasks import change_rows, read_all, read_spots
 from pulse.store.redis.writing import row_change
 from pulse.store.watch import Watch
@@ -31,17 +32,21 @@ _CONFIG = msgspec.json.Decoder(tuple[int, str])
 class Deploys:
     """Takes over rows that this process's definitions stand for, and archives unwanted ones.
 
+    So it does with a row that was added under the name of one of its own tasks of another scope,
+    while that one was being declared: rows of two places are not compared in one write.
+
     The rows are read only when the set of configs that live processes hold has changed: between
     deploys a look costs nothing that grows with the number of tasks.
     """
 
-    __slots__ = ("_fleet", "_over", "_takeovers", "_unwanted", "_watch", "superseded")
+    __slots__ = ("_fleet", "_hidden", "_over", "_takeovers", "_unwanted", "_watch", "superseded")
 
     def __init__(self, lease_us: Span) -> None:
         self._watch: Watch[str] = Watch(lease_us)
         self._fleet: frozenset[tuple[str, str]] | None = None
         self._takeovers: Sequence[tuple[Row, Definition]] = ()
         self._unwanted: dict[str, Row] = {}
+        self._hidden: dict[str, Row] = {}
         self._over: list[Row] = []
         self.superseded: tuple[str, ...] = ()
 
@@ -69,27 +74,28 @@ class Deploys:
         records = server.command("HMGET", server.key("configs"), *keys) if keys else []
         pairs = zip(keys, records, strict=True)
         configs = {key: _CONFIG.decode(record) for key, record in pairs if record is not None}
-        declared = [row for row in read_all(server) if row.source == CONFIG]
+        rows = read_all(server)
         judged = judge(
-            declared,
+            [row for row in rows if row.source == CONFIG],
             standing(live, configs),
             member=here.member,
             definitions=here.definitions,
         )
+        self._hidden = {row.spot: row for row in rows if hides(here, row)}
         self._unwanted = {row.spot: row for row in judged.unwanted}
         self._takeovers = judged.takeovers
         self.superseded = judged.superseded
 
     def has_work(self) -> bool:
         """Return whether `settle` has anything to write."""
-        return bool(self._takeovers or self._over)
+        return bool(self._takeovers or self._over or self._hidden)
 
     def settle(self, server: Server, here: Here) -> tuple[str, ...]:
         """Write what the last look found; return the names of archived tasks."""
         if not self.has_work():
             return ()
         self._take_over(server, here)
-        over = {row.spot: row for row in self._over}
+        over = self._hidden | {row.spot: row for row in self._over}
         archived = _archive(server, over) if over else ()
         self._fleet = None
         return archived
@@ -115,7 +121,8 @@ def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:
     archived: dict[str, Row] = {}
 
     def change(row: Row, now: Instant) -> RowChange | None:
-        changed = row.digest != over[row.spot].digest or row.source != CONFIG
+        known = over[row.spot]
+        changed = (row.digest, row.source) != (known.digest, known.source)
         if changed or row.archived_at is not None:
             return None
         archived[row.spot] = row
@@ -123,4 +130,4 @@ def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:
 
     change_rows(server, lambda: read_spots(server, list(over)), change)
     end_waiting(server, archived.values())
-    return tuple(sorted({row.task for row in archived.values()}))
+    return tuple(sorted({row.task for row in archived.values() if row.source == CONFIG}))

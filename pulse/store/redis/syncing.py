@@ -99,9 +99,15 @@ def _row_steps(row: Row, one: Definition, *, standing: Standing, found: Found) -
         yield _Step("superseded", one)
 
 
+def hides(here: Here, row: Row) -> bool:
+    """Return whether a row was added under the name of a task that is declared elsewhere here."""
+    declared = row.task in here.definitions
+    return _is_added(row) and declared and mine(row, here.member, here.definitions) is None
+
+
 def _way_steps(row: Row | None, here: Here, one: Definition, *, found: Found) -> Iterator[_Step]:
     """Put a row away that was added under the name of a task that is no task of the fleet."""
-    if row is not None and _is_added(row) and mine(row, here.member, here.definitions) is None:
+    if row is not None and hides(here, row):
         away = row.changed(archived_at=found.now)
         yield _Step("away", one, row_change(away, was=row), away)
 
