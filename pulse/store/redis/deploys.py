@@ -113,7 +113,7 @@ class Deploys:
             return row_change(taken[row.spot], was=row)
 
         change_rows(server, lambda: read_spots(server, list(spots)), change)
-        hasten_retries(server, taken.values())
+        hasten_retries(server, [*taken.values()])
 
 
 def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
--- Find what processes that are gone have left behind: runs they held, and all in certain places.
+-- Find what is left behind: runs that processes held, and those that wait in certain places, of all
+-- tasks or of some.
 
-local gone, answer = {}, { now = now, held = {}, unheld = {}, rows = {} }
+local gone, answer = {}, { now = now, held = {}, unheld = {} }
 for _, holder in ipairs(work.holders) do gone[holder] = true end
 
 local function collect_held()
@@ -13,17 +14,25 @@ local function collect_held()
     end
 end
 
-local function collect_place(place)
+local function collect_place(place, wanted)
     for _, member in ipairs(redis.call('ZRANGE', p .. 'unheld:' .. place, 0, -1)) do
-        local record = redis.call('HGET', RUNS, string.sub(member, 17, 48))
-        if record then answer.unheld[#answer.unheld + 1] = record end
+        if not wanted or wanted[string.sub(member, 49)] then
+            local record = redis.call('HGET', RUNS, string.sub(member, 17, 48))
+            if record then answer.unheld[#answer.unheld + 1] = record end
+        end
     end
-    for _, task in ipairs(redis.call('SMEMBERS', p .. 'rows:' .. place)) do
-        local record = redis.call('HGET', ROWS, place .. '/' .. task)
-        if record then answer.rows[#answer.rows + 1] = record end
+end
+
+-- Most tasks have no run that waits: they are not looked for.
+local function collect_tasks(place, tasks)
+    local wanted = {}
+    for _, task in ipairs(tasks) do
+        if count(UNHELD, place .. '/' .. task) > 0 then wanted[task] = true end
     end
+    if next(wanted) then collect_place(place, wanted) end
 end
 
 if #work.holders > 0 then collect_held() end
 for _, place in ipairs(work.places) do collect_place(place) end
+for place, tasks in pairs(work.tasks) do collect_tasks(place, tasks) end
 return cmsgpack.pack(answer)
