@@ -347,7 +347,7 @@ def test_what_no_cron_needs_is_not_loaded() -> None:
     ("expression", "words"),
     [
         ("0 0 21 * *", "21st"),
-        ("0 0 2,23 * *", "the 2nd and the 23rd"),
+        ("0 0 22,23 * *", "the 22nd and the 23rd"),
         ("0 0 11,12,13 * *", "the 11th, the 12th, and the 13th"),
         ("0 0 1-7 * mon", "or on Monday"),
     ],
