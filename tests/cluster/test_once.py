@@ -77,6 +77,18 @@ class Fleet:
 
         server.wait_for(all_started, 30, "every worker takes part")
 
+    def reload(self, server: Server) -> None:
+        """Send HUP, and wait until as many new workers take part; old ones may still have work."""
+        old = set(server.workers())
+        server.signal(SIGHUP)
+
+        def renewed() -> bool:
+            started = {note.pid for note in read_notes(self.evidence) if note.what == "start"}
+            new = set(server.workers()) - old
+            return len(new) >= self._workers and started.issuperset(new)
+
+        server.wait_for(renewed, 30, "as many new workers take part")
+
     def await_another(self, server: Server, task: str) -> list:
         """Return the runs of *task* that begin from now on, once there is one."""
         self.settle(server)
@@ -136,7 +148,7 @@ def test_every_tick_is_dispatched_once_across_a_kill_and_a_reload(
         victim = fleet.kill_holder(server, "slow")
         time.sleep(max(0.0, began + WATCH_S / 2 - time.monotonic()))
         fleet.settle(server)
-        server.signal(SIGHUP)
+        fleet.reload(server)
         time.sleep(max(0.0, began + WATCH_S - time.monotonic()))
         server.wait_for(lambda: victim in fleet.abandoned(), 5, "the killed run is abandoned")
         fleet.settle(server)
@@ -157,7 +169,7 @@ def test_runs_in_hand_end_in_good_order_over_reloads(tmp_path: Path, worker_clas
     with fleet.server(nap={"action": "nap", "interval": "1s"}) as server:
         for _ in range(3):
             fleet.await_another(server, "nap")
-            server.signal(SIGHUP)
+            fleet.reload(server)
         fleet.await_another(server, "nap")
         server.stop()
     notes = read_notes(fleet.evidence)
