@@ -2,11 +2,12 @@
 
     python bench/fleet.py [seconds] [store ...]
 
-Stores are memory, sqlite and postgres. Each of 1, 4 or 8 processes is a gevent-patched pulse with
-`concurrency = 100`; every task is always due, so that all of them compete for the same rows.
-Memory is shared by nobody: its processes tick by themselves. A private PostgreSQL with fsync is
-started from the machine's binaries. The bare row inserts rows if they are absent, 100 a
-transaction, in a loop. CPU is that of the processes for each tick, without the database.
+Stores are memory, sqlite, postgres and redis. Each of 1, 4 or 8 processes is a gevent-patched
+pulse with `concurrency = 100`; every task is always due, so that all of them compete for the same
+rows. Memory is shared by nobody: its processes tick by themselves. A private PostgreSQL with fsync
+and a Redis with `appendfsync always` are started from the machine's binaries. The bare rows insert
+what is absent, 100 a transaction or script, in a loop. CPU is that of the processes for each tick,
+without the database.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ TASKS = 24_000
 """Each is due every second: more than any store but memory can do, so that rows are always due."""
 CONCURRENCY = 100
 PROCESSES = tuple(map(int, os.environ.get("PULSE_BENCH_PROCESSES", "1 4 8").split()))
-STORES = ("memory", "sqlite", "postgres")
+STORES = ("memory", "sqlite", "postgres", "redis")
 SETTLE_S = 6.0
 ERRORS = None if os.environ.get("PULSE_BENCH_ERRORS") else subprocess.DEVNULL
 
@@ -77,7 +78,23 @@ def work_bare(url: str, begins: float, seconds: float) -> dict[str, float]:
     return {"ticks": done, "cpu": 0.0}
 
 
-WORK = {"pulse": work_pulse, "bare": work_bare}
+def work_bare_redis(url: str, begins: float, seconds: float) -> dict[str, float]:
+    import redis
+
+    client = redis.Redis.from_url(url)
+    script = client.register_script(
+        "local won = 0 for _, id in ipairs(ARGV) do"
+        " won = won + redis.call('HSETNX', KEYS[1], id, 1) end return won"
+    )
+    time.sleep(max(0, begins - time.time()))
+    done, first, end = 0, 0, time.time() + seconds
+    while time.time() < end:
+        done += script(keys=["won"], args=list(range(first, first + 100)))
+        first += 100
+    return {"ticks": done, "cpu": 0.0}
+
+
+WORK = {"pulse": work_pulse, "bare": work_bare, "bare redis": work_bare_redis}
 
 
 def together(kind: str, word: str, processes: int, seconds: float) -> tuple[float, float]:
@@ -117,6 +134,16 @@ def on_postgres(seconds: float) -> None:
         cluster.close()
 
 
+def on_redis(seconds: float) -> None:
+    from redis_servers import RedisServer
+
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
+        base = server.url.rpartition("/")[0]
+        numbers = {count: number for number, count in enumerate(PROCESSES)}
+        row("redis, bare HSETNX", "bare redis", lambda n: f"{base}/{numbers[n]}", seconds)
+        row("redis", "pulse", lambda n: f"{base}/{8 + numbers[n]}", seconds)
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
         _, _, kind, word, begins, seconds = sys.argv
@@ -135,6 +162,8 @@ def main() -> None:
             row("sqlite", "pulse", lambda n: f"sqlite:///{folder}/{n}.db", seconds)
     if "postgres" in stores:
         on_postgres(seconds)
+    if "redis" in stores:
+        on_redis(seconds)
 
 
 if __name__ == "__main__":
