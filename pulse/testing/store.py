@@ -18,12 +18,14 @@ from pulse.testing.store_history import HistoryContract
 from pulse.testing.store_leases import LeaseContract
 from pulse.testing.store_retries import RetryContract
 from pulse.testing.store_runtime import FleetRuntimeContract, RuntimeContract
+from pulse.testing.store_schedules import ScheduleContract
 from pulse.testing.store_tasks import TaskContract
 from pulse.testing.store_waits import FleetWaitContract, WaitContract
 
 
 class StoreContract(
     ClaimContract,
+    ScheduleContract,
     LeaseContract,
     RetryContract,
     WaitContract,
