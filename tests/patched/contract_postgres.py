@@ -34,6 +34,9 @@ class TestPostgresStore(SharedStoreContract):
         )
 
 
+_ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT 1 FROM pg_sleep(60)'"
+
+
 def test_calls_yield_to_other_greenlets(postgres_cluster: PostgresCluster) -> None:
     """So the loop calls the store itself, not through a thread; others run while it waits."""
     store = PostgresStore(postgres_cluster.url(), SystemClock())
@@ -63,7 +66,9 @@ def test_a_greenlet_killed_in_a_call_leaves_no_connection_in_use(
     victim = gevent.spawn(
         server.call, How.READ, lambda link: list(link.run("SELECT 1 FROM pg_sleep(60)"))
     )
-    gevent.sleep(0.1)
+    with gevent.Timeout(10):
+        while not postgres_cluster.run(_ASLEEP):
+            gevent.sleep(0.01)
     victim.kill()
     assert list(server.call(How.READ, lambda link: list(link.run("SELECT 7")))) == [(7,)]
     server.close()
