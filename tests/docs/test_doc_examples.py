@@ -15,9 +15,10 @@ from markdown import Block, blocks_of
 from settings_table import renew
 
 from pulse.config.load import load_paste
+from pulse.middleware import PulseMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 FILES = [
@@ -65,7 +66,7 @@ def test_every_block_is_tried_or_says_why_not(block: Block) -> None:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """What a reader has: an app in a module, a Django site, a server that stops; and its names."""
     monkeypatch.chdir(tmp_path)
     module = ModuleType("site_app")
@@ -73,7 +74,12 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]
     monkeypatch.setitem(sys.modules, "site_app", module)
     monkeypatch.setattr("django.core.wsgi.get_wsgi_application", lambda: answer)
     monkeypatch.setattr("waitress.serve", lambda _app, **_keywords: None)
-    return {"__name__": "example", "app": answer}
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    names: dict[str, object] = {"__name__": "example", "app": answer}
+    yield names
+    for made in names.values():  # one example begins at once, in this very process
+        if isinstance(made, PulseMiddleware):
+            made.assembly.end(0)
 
 
 @tried("python")
