@@ -81,6 +81,7 @@ class Twins(RuleBasedStateMachine):
         self.ids: dict[str, str] = {}
         self.held: list[tuple[Claim, Claim]] = []
         self.waits = False
+        self.set_back = False
         for store in (self.shared, self.memory):
             store.open(MEMBER)
             store.sync({})
@@ -101,14 +102,14 @@ class Twins(RuleBasedStateMachine):
     def sync(self, tasks: dict[str, Task]) -> None:
         """Declare other tasks."""
         definitions = {name: define(name, task) for name, task in tasks.items()}
-        self.waits = any(task.misfire == "all" for task in tasks.values())
+        self.waits = any(map(may_wait, tasks.values()))
         self.agree(self.shared.sync(definitions), self.memory.sync(definitions))
 
     @rule(name=st.sampled_from(NAMES), task=TASKS, replace=st.booleans())
     def add(self, name: str, task: Task, replace: bool) -> None:  # noqa: FBT001 - drawn
         """Add a task at run time, where it may be."""
         addition = complete(name, task, Usual())
-        self.waits = self.waits or task.misfire == "all"
+        self.waits = self.waits or may_wait(task)
         said = [told(store.add, addition, replace=replace) for store in (self.shared, self.memory)]
         self.agree(*said)
 
@@ -126,6 +127,7 @@ class Twins(RuleBasedStateMachine):
     @rule(seconds=st.integers(-60, 60))
     def set_wall(self, seconds: int) -> None:
         """Set the wall clock."""
+        self.set_back = self.set_back or seconds < 0
         self.clock.set_wall(moment_of(self.clock.wall()) + timedelta(seconds=seconds))
         self.time_has_passed()
 
@@ -221,18 +223,23 @@ class Twins(RuleBasedStateMachine):
     def shown(self, claimed: Claimed, limit: int) -> tuple[object, ...]:
         """Return an answer so that it can be compared.
 
-        With a full hand, due is due. A tick that waits for room is no work in memory until a run
-        ends; others see that it is not due after the clock was set back, and says when it will
-        be: both keep the promise.
+        With a full hand, due is due. What waits for room is no work in memory until a run ends;
+        others see that it is not due after the clock was set back, and say when it will be: both
+        keep the promise.
         """
         wake_at = claimed.wake_at
         if limit == len(claimed.claims) and wake_at is not None:
             wake_at = max(wake_at, claimed.now)
-        if self.waits:
+        if self.waits and self.set_back:
             wake_at = None
         claims = [(self.known(one.run), one.definition, one.good_until) for one in claimed.claims]
         given_up = [self.known(run) for run in claimed.given_up]
         return claims, list(claimed.passed), given_up, claimed.now, wake_at
+
+
+def may_wait(task: Task) -> bool:
+    """Return whether a fire time of a task, or a run of it, may wait for room."""
+    return task.misfire == "all" or task.overlap == "wait"
 
 
 def told(call: Callable[..., None], *words: object, **more: object) -> str:
