@@ -135,6 +135,12 @@ class TasksTaken(Event, frozen=True, gc=False):
     tasks: tuple[str, ...]
 
 
+class TasksArchived(Event, frozen=True, gc=False):
+    """No live process has wanted these tasks for long: they are put away, with what was due."""
+
+    tasks: tuple[str, ...]
+
+
 class Notice(Event, frozen=True, gc=False):
     """Something a person should know about how pulse runs here."""
 

@@ -11,7 +11,7 @@ from pulse.convert import body as convert_body
 from pulse.errors import NotServingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pulse.run import Run
     from pulse.store.base import Member, Store, TaskState
@@ -33,6 +33,9 @@ class Access(Protocol):
 
     def wake(self) -> None:
         """Let the store be looked at soon."""
+
+    def tell(self, passed: Iterable[Run]) -> None:
+        """Tell listeners of fire times that do not run."""
 
 
 class Handle:
@@ -69,7 +72,8 @@ class Handle:
             name: how it is called from now on.
             task: a `pulse.Task`, whose `scope` is `fleet`.
             replace: whether it may take the place of a task of that name that was added before.
-                Where the schedule is the same, its count goes on; a pause stays.
+                Where the schedule is the same, its count goes on; a pause stays. What was due of
+                another schedule is missed.
 
         Raises:
             ConfigError: an argument is wrong, or the guard does not cover the task's path.
@@ -81,7 +85,7 @@ class Handle:
         """
         addition = addition_of(name, task, self._usual)
         access = self._reached()
-        access.call(access.store.add, addition, replace=replace)
+        access.tell(access.call(access.store.add, addition, replace=replace))
         access.wake()
 
     def remove(self, name: str) -> None:

@@ -58,6 +58,7 @@ def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     bus.subscribe(events.ConfigsDiffer, configs_differ)
     bus.subscribe(events.MembersDiffer, members_differ)
     bus.subscribe(events.TasksTaken, tasks_taken)
+    bus.subscribe(events.TasksArchived, tasks_archived)
     bus.subscribe(events.Notice, notice)
 
 
@@ -237,6 +238,13 @@ def tasks_taken(event: events.TasksTaken) -> None:
     names = ", ".join(map(_harmless, event.tasks))
     text = "the configuration declares tasks that were added at run time, and stands"
     _say(logging.WARNING, f"{text}: {names}", {"pulse_tasks": event.tasks})
+
+
+def tasks_archived(event: events.TasksArchived) -> None:
+    """INFO: so ends a task that is declared no more, and one that was forgotten shows."""
+    names = ", ".join(map(_harmless, event.tasks))
+    text = f"no process has wanted these tasks for three leases, they are put away: {names}"
+    _say(logging.INFO, text, {"pulse_tasks": event.tasks})
 
 
 def notice(event: events.Notice) -> None:

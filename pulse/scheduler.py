@@ -25,11 +25,11 @@ from pulse.store.base import Reach
 from pulse.telling import Telling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Clock, Span
     from pulse.engine.base import Engine
-    from pulse.run import Claim, Ending, Finished, Result
+    from pulse.run import Claim, Ending, Finished, Result, Run
     from pulse.store.base import Claimed, Member, Store
     from pulse.task import Definition
 
@@ -193,6 +193,11 @@ class Scheduler:
         """Look at the store now rather than at the next instant of work."""
         self._engine.wake()
 
+    def tell(self, passed: Iterable[Run]) -> None:
+        """Tell of fire times that do not run; the store has them on record."""
+        for run in passed:
+            self._telling.passed(run)
+
     def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a method of the store returns, without stalling others."""
         if self.store.blocking:
@@ -243,6 +248,7 @@ class Scheduler:
         self._synced = True
         self._beat_at = self._clock.boot()
         self._telling.superseded(synced.superseded)
+        self.tell(synced.passed)
         if synced.taken:
             self._bus.emit(events.TasksTaken(synced.taken))
         self._bus.emit(self._started())
@@ -292,6 +298,9 @@ class Scheduler:
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
         self._telling.superseded(beat.superseded)
+        self.tell(beat.passed)
+        if beat.archived:
+            self._bus.emit(events.TasksArchived(beat.archived))
 
     def _compare(self) -> None:
         """Tell where processes hold other configurations; a store of one process has no others."""
@@ -307,8 +316,7 @@ class Scheduler:
             return self._longest_sleep()
         claimed = self.call(self.store.claim_due, limit)
         self._hand_on(claimed.claims)
-        for run in claimed.passed:
-            self._telling.passed(run)
+        self.tell(claimed.passed)
         for run in claimed.given_up:
             self._bus.emit(events.RunGivenUp(run))
         for task, error in claimed.unplanned:

@@ -17,10 +17,11 @@ from pulse.store.member import this_member
 from pulse.store.registry import choose_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pulse.clock import Clock
     from pulse.engine.wire import StoreSetup
+    from pulse.run import Run
     from pulse.store.base import Store
 
 P = ParamSpec("P")
@@ -59,6 +60,9 @@ class Visitor:
 
     def wake(self) -> None:
         """Leave it to those who take part: they look at the store every second."""
+
+    def tell(self, passed: Iterable[Run]) -> None:
+        """Leave it to the store's record: listeners live in the parent."""
 
     def _open(self) -> Store:
         setup = self._setup

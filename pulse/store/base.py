@@ -47,7 +47,8 @@ What every keeper promises:
    host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
    lease only after its own calls have succeeded for a whole lease: after an outage the holders
    get their chance first.
-6. Missed and skipped fire times are rows, which say why. A skip that directly follows a skip of
+6. Missed and skipped fire times are rows, which say why: also those that were due as their
+   schedule was changed. A skip that directly follows a skip of
    the same task is folded into it: its count grows.
 7. A member claims only rows of the configuration whose digest is the one it holds itself. A row
    that was added at run time holds the words that define its task, complete, and no process holds
@@ -150,6 +151,7 @@ class Synced(NamedTuple):
         changed: tasks whose rows have another definition now.
         superseded: tasks whose newer definition stands instead.
         taken: those of the changed that had been added at run time.
+        passed: the rows of fire times that were due as their schedule was changed.
 
     """
 
@@ -157,6 +159,7 @@ class Synced(NamedTuple):
     changed: tuple[str, ...]
     superseded: tuple[str, ...]
     taken: tuple[str, ...] = ()
+    passed: Sequence[Run] = ()
 
 
 class Beat(NamedTuple):
@@ -169,6 +172,7 @@ class Beat(NamedTuple):
             as it does.
         look_at: the instant of the boot clock at which a lease is over unless it is renewed: a
             beat that comes then abandons what a dead holder left no later than it may.
+        passed: the rows of fire times that were due as their schedule was changed.
 
     """
 
@@ -176,6 +180,7 @@ class Beat(NamedTuple):
     archived: tuple[str, ...]
     superseded: tuple[str, ...]
     look_at: Span | None = None
+    passed: Sequence[Run] = ()
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,17 +241,18 @@ class Store(Protocol):
         """Make rows for this process's config tasks, and keep *definitions* to plan with.
 
         Adds and updates, never deletes. A row whose schedule is unchanged keeps its cursor; a
-        changed one moves to the next instant of the new grid and fires nothing by itself; a retry
-        that was to come later than that instant is given up then, for the tick to run. A
-        definition that has been replaced stays replaced while a live member holds the newer one.
-        A row made for a task with `run_at_start` gets one unheld start-up run.
+        changed one moves to the next instant of the new grid and fires nothing by itself; what
+        was due of the old one is missed; a retry that was to come later than that instant is
+        given up then, for the tick to run. A definition that has been replaced stays replaced
+        while a live member holds the newer one. A row made for a task with `run_at_start` gets
+        one unheld start-up run.
         """
 
-    def add(self, addition: Addition, *, replace: bool = False) -> None:
+    def add(self, addition: Addition, *, replace: bool = False) -> Sequence[Run]:
         """Keep a task of the fleet that every process may run, until it is removed.
 
         With *replace* it takes the place of one that was added before: the cursor stays where the
-        schedule is the same, and otherwise moves as `sync` moves it.
+        schedule is the same, and otherwise moves as `sync` moves it; the answer is what it missed.
 
         Raises:
             TaskExistsError: a task of that name was added before.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pulse.clock import Instant
+    from pulse.run import Run
     from pulse.store.base import Member
     from pulse.store.configs import Standing
     from pulse.task import Definition
@@ -56,6 +57,13 @@ class Judged(NamedTuple, Generic[R]):
     takeovers: Sequence[tuple[R, Definition]]
     unwanted: Sequence[R]
     superseded: tuple[str, ...]
+
+
+class Settled(NamedTuple):
+    """What was put right: names of archived tasks, and the fire times that changed ones missed."""
+
+    archived: tuple[str, ...] = ()
+    passed: Sequence[Run] = ()
 
 
 def judge(

@@ -58,7 +58,7 @@ class MemoryStore:
         self._space = name
         self._member: Member | None = None
         self._ledger = Ledger(keep_runs)
-        self._roster = Roster(self._ledger, keep_runs)
+        self._roster = Roster(name, self._ledger, keep_runs)
         self._rows = self._roster.rows
         self._due = self._roster.due
         self._unheld = Unheld(self._rows, self._ledger)
@@ -70,7 +70,7 @@ class MemoryStore:
         if self._member is not None:
             raise StoreInUseError("this memory store is open already; each pulse has its own")
         self._lock = threading.Lock()
-        self._leases: Watch[str] = Watch(member.lease_us)
+        self._leases: Watch[str] = Watch(member.lease_us // 3)  # within which it renews
         self._unwanted: Watch[str] = Watch(member.lease_us)
         self._member = member
 
@@ -98,11 +98,11 @@ class MemoryStore:
         with self._lock:
             return self._roster.sync(definitions, member, now)
 
-    def add(self, addition: Addition, *, replace: bool = False) -> None:
+    def add(self, addition: Addition, *, replace: bool = False) -> Sequence[Run]:
         """Keep a task until it is removed, or until the process ends."""
         self._here()
         with self._lock:
-            self._roster.add(addition.definition, self._clock.wall(), replace=replace)
+            return self._roster.add(addition.definition, self._clock.wall(), replace=replace)
 
     def remove(self, name: str) -> None:
         """Put a task away that was added; what waits ends, what is held goes on."""

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pulse.planner import BEFORE_TIME, first_cursor
-from pulse.run import Trigger
+from pulse.run import Outcome, Trigger
 from pulse.store.base import Synced, TaskState
 from pulse.store.decide import (
     CONFIG,
@@ -15,6 +15,7 @@ from pulse.store.decide import (
     UNWANTED,
     check_addition,
     check_removal,
+    passed_run,
     place_of,
     unheld_run,
 )
@@ -35,6 +36,7 @@ class Roster:
     """Holds the rows by name, and by when they are due.
 
     Args:
+        space: the space that run ids are made in.
         ledger: where their runs are.
         keep_floors: of how many tasks that are gone the floor is remembered.
 
@@ -46,53 +48,62 @@ class Roster:
     """
 
     __slots__ = (
-        "_floors",
+        "_gone",
         "_keep_floors",
         "_ledger",
         "_order",
         "_paused",
+        "_space",
         "due",
         "rows",
         "withdrawn",
     )
 
-    def __init__(self, ledger: Ledger, keep_floors: int) -> None:
+    def __init__(self, space: str, ledger: Ledger, keep_floors: int) -> None:
         self.rows: dict[str, Row] = {}
         self.due: DueHeap = DueHeap()
         self.withdrawn: set[str] = set()
+        self._space = space
         self._ledger = ledger
         self._keep_floors = keep_floors
-        self._floors: dict[str, Instant] = {}
+        self._gone: dict[str, tuple[Instant, int]] = {}  # floor and order
         self._paused: set[str] = set()
         self._order = 0
 
     def sync(self, definitions: Mapping[str, Definition], member: Member, now: Instant) -> Synced:
         """Make and change rows so that they say what the configuration declares."""
-        added: list[str] = []
+        added: list[tuple[Definition, str]] = []
         changed: list[str] = []
         taken: list[str] = []
+        passed: list[Run] = []
         for name, definition in definitions.items():
             row = self.rows.get(name)
             place = place_of(definition.scope, member)
             if row is not None and row.source == RUNTIME:
                 taken.append(name)
             if row is None or row.place != place:
-                added.append(name)
-                self._make(definition, place, now, CONFIG)
+                added.append((definition, place))
             elif row.definition.digest != definition.digest or row.source == RUNTIME:
                 changed.append(name)
-                self._change(row, definition, now, CONFIG)
+                passed += self._change(row, definition, now, CONFIG)
+        for definition, place in sorted(added, key=self._is_new):
+            self._make(definition, place, now, CONFIG)
         self._withdraw(definitions)
         self.due.rebuild(self.rows.values())
         self._ledger.look_again()
-        return Synced(tuple(added), tuple(changed), (), tuple(taken))
+        names = tuple(definition.name for definition, _ in added)
+        return Synced(names, tuple(changed), (), tuple(taken), passed)
+
+    def _is_new(self, added: tuple[Definition, str]) -> bool:
+        """Return whether the store knows nothing of a task: what comes back goes first."""
+        return added[0].name not in self._gone
 
     def _make(self, definition: Definition, place: str, now: Instant, source: str) -> Row:
         name = definition.name
-        floor = self._floors.pop(name, BEFORE_TIME)
         self._order += 1
+        floor, order = self._gone.pop(name, (BEFORE_TIME, self._order))
         cursor = first_cursor(definition, now, floor=floor)
-        row = Row(definition, place, cursor, self._order, source=source)
+        row = Row(definition, place, cursor, order, source=source)
         row.paused = name in self._paused
         if self._ledger.open:
             row.running = self._ledger.count_open(name, place)
@@ -101,10 +112,16 @@ class Roster:
             self.open_unheld(row, unheld_run(name, place=place, trigger=Trigger.STARTUP, now=now))
         return row
 
-    def _change(self, row: Row, definition: Definition, now: Instant, source: str) -> None:
-        change_row(row, definition, now, source=source)
+    def _change(self, row: Row, definition: Definition, now: Instant, source: str) -> list[Run]:
+        missed = change_row(row, definition, now, source=source)
+        name, place = definition.name, row.place
         if row.running and row.cursor.next_fire is not None:
-            self._ledger.hasten_retries(definition.name, row.place, before=row.cursor.next_fire)
+            self._ledger.hasten_retries(name, place, before=row.cursor.next_fire)
+        if missed is None:
+            return []
+        row.skip = None
+        run = passed_run(self._space, name, place=place, passed=missed, outcome=Outcome.MISSED)
+        return [self._ledger.keep(run).run]
 
     def _withdraw(self, definitions: Mapping[str, Definition]) -> None:
         declared = {name for name, row in self.rows.items() if row.source == CONFIG}
@@ -112,17 +129,18 @@ class Roster:
         for name, row in self.rows.items():
             row.withdrawn = name in self.withdrawn
 
-    def add(self, definition: Definition, now: Instant, *, replace: bool) -> None:
-        """Add a task at run time, or put it in the place of another one."""
+    def add(self, definition: Definition, now: Instant, *, replace: bool) -> list[Run]:
+        """Add a task at run time, or replace one; return the fire times that this misses."""
         name = definition.name
         row = self.rows.get(name)
         check_addition(name, None if row is None else row.source, replace=replace)
         if row is None:
             self.due.add(self._make(definition, "", now, RUNTIME))
-        else:
-            self._change(row, definition, now, RUNTIME)
-            self.due.push(row)
-            self._ledger.offer_again(name)
+            return []
+        missed = self._change(row, definition, now, RUNTIME)
+        self.due.push(row)
+        self._ledger.offer_again(name)
+        return missed
 
     def remove(self, name: str) -> None:
         """Put a task away that was added at run time."""
@@ -141,9 +159,10 @@ class Roster:
             self._put_away(name, UNWANTED)
 
     def _put_away(self, name: str, reason: str) -> None:
-        self._floors[name] = self.rows.pop(name).cursor.floor
-        if len(self._floors) > self._keep_floors:
-            del self._floors[next(iter(self._floors))]
+        row = self.rows.pop(name)
+        self._gone[name] = row.cursor.floor, row.order
+        if len(self._gone) > self._keep_floors:
+            del self._gone[next(iter(self._gone))]
         for kept in [*self._ledger.open.values()]:
             if kept.run.task == name and not kept.run.holder:
                 self.end(kept, abandoned_run(kept.run, reason))

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.planner import BEFORE_TIME, Cursor, kept_cursor, moved_cursor, plan
+from pulse.planner import BEFORE_TIME, Cursor, plan
 from pulse.store.base import TaskState
+from pulse.store.changes import change_cursor, schedule_text
 from pulse.store.decide import CONFIG, MOST_NAMES, plan_resumed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pulse.clock import Instant
-    from pulse.planner import Plan
+    from pulse.planner import Passed, Plan
     from pulse.store.ledger import Kept
     from pulse.task import Definition
 
@@ -131,14 +132,14 @@ def row_of(rows: Mapping[str, Row], name: str) -> Row:
     return row
 
 
-def change_row(row: Row, definition: Definition, now: Instant, *, source: str) -> None:
-    """Give a row another definition; its cursor moves only when the schedule is another."""
-    same = row.definition.schedule.spell() == definition.schedule.spell()
-    row.cursor = (
-        kept_cursor(definition, row.cursor) if same else moved_cursor(definition, row.cursor, now)
-    )
+def change_row(row: Row, definition: Definition, now: Instant, *, source: str) -> Passed | None:
+    """Give a row another definition; return the fire times that it misses by that."""
+    before = schedule_text(row.definition.schedule)
+    changed = change_cursor(definition, row.cursor, before=before, paused=row.paused, now=now)
+    row.cursor = changed.cursor
     row.definition = definition
     row.source = source
+    return changed.missed
 
 
 def state_of(row: Row) -> TaskState:

@@ -12,11 +12,11 @@ from pulse.task import Task, define
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pulse.clock import Clock, Instant
-    from pulse.run import Claim
-    from pulse.store.base import Beat, Claimed, Store
+    from pulse.run import Claim, Run
+    from pulse.store.base import Beat, Claimed, Store, Synced
 
 LEASE_S = 30
 EVERY = 10
@@ -55,13 +55,13 @@ class Process:
         self.store = store
         self.member = member
 
-    def sync(self, tasks: Mapping[str, Task]) -> None:
+    def sync(self, tasks: Mapping[str, Task]) -> Synced:
         """Hold these tasks from now on."""
-        self.store.sync({name: define(name, task) for name, task in tasks.items()})
+        return self.store.sync({name: define(name, task) for name, task in tasks.items()})
 
-    def add(self, name: str, task: Task, *, replace: bool = False) -> None:
+    def add(self, name: str, task: Task, *, replace: bool = False) -> Sequence[Run]:
         """Add a task at run time."""
-        self.store.add(complete(name, task, Usual()), replace=replace)
+        return self.store.add(complete(name, task, Usual()), replace=replace)
 
     def claim(self, limit: int = 100) -> Claimed:
         """Claim what is due."""

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
+from pulse.run import Outcome
 from pulse.testing.fleet import EVERY, LEASE_S, Fleet, Process, make_task
 from pulse.testing.store_part import ContractPart
 
@@ -98,6 +99,16 @@ class DeployContract(ContractPart):
         taken = {claim.run.task: claim for claim in new.claim().claims}
         assert taken["work"].run.attempt == 2
         assert {claim.definition.body for claim in taken.values()} == {b"new"}
+
+    def test_what_was_due_when_a_side_takes_over_is_missed(self, fleet: Fleet) -> None:
+        """A roll-back tells of the ticks that only the withdrawn schedule had."""
+        old, new = fleet.join({"pace": make_task(interval=20)}), fleet.join({"pace": make_task()})
+        new.store.close()
+        fleet.clock.forward(2 * EVERY)
+        beats = [old.store.beat() for _ in range(2)]
+        (missed,) = [run for beat in beats for run in beat.passed]
+        assert (missed.outcome, missed.count) == (Outcome.MISSED, 2)
+        assert old.store.runs() == [missed]
 
     def test_an_added_task_is_run_by_both_sides(self, fleet: Fleet) -> None:
         """It belongs to no configuration."""

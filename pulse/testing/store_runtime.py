@@ -76,6 +76,15 @@ class RuntimeContract(ContractPart):
         fleet.clock.forward(2)
         assert process.claim_one().run.fire_time == seen + 14 * SECOND
 
+    def test_what_was_due_of_a_replaced_task_is_missed(self, fleet: Fleet) -> None:
+        """Where the schedule is another; it is on record, and told to who replaces it."""
+        process = fleet.join({})
+        process.add("work", make_task())
+        fleet.clock.forward(EVERY)
+        (missed,) = process.add("work", make_task(interval=7), replace=True)
+        assert (missed.outcome, missed.count) == (Outcome.MISSED, 1)
+        assert process.store.runs() == [missed]
+
     def test_what_is_not_there_can_be_replaced(self, fleet: Fleet) -> None:
         """`replace` allows it and does not ask for it."""
         process = fleet.join({})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulse.clock import SECOND
+from pulse.clock import SECOND, instant_of, moment_of
 from pulse.errors import UnknownTaskError
 from pulse.run import Outcome, Trigger
 from pulse.task import define
@@ -56,6 +56,56 @@ class TaskContract(ContractPart):
         assert not process.claim().claims
         fleet.clock.forward(2)
         assert process.claim_one().run.fire_time == seen + 14 * SECOND
+
+    def test_what_was_due_of_a_changed_schedule_is_missed(self, fleet: Fleet) -> None:
+        """It runs no more, and is on record and told of as one row with its number."""
+        process = fleet.join({"work": make_task()})
+        seen = fleet.clock.wall()
+        fleet.clock.forward(3 * EVERY + 2)
+        synced = process.sync({"work": make_task(interval=7)})
+        (missed,) = synced.passed
+        assert (missed.outcome, missed.fire_time) == (Outcome.MISSED, seen + EVERY * SECOND)
+        assert (missed.count, missed.message) == (3, "passed before the schedule was changed")
+        assert process.store.runs() == [missed]
+        (row,) = process.store.tasks()
+        assert (row.floor, row.next_fire) == (seen + 30 * SECOND, seen + 35 * SECOND)
+
+    def test_what_passed_in_a_pause_is_missed_for_that(self, fleet: Fleet) -> None:
+        """A schedule that changes while its task is paused does not hide why nothing ran."""
+        process = fleet.join({"work": make_task()})
+        process.store.pause("work", paused=True)
+        fleet.clock.forward(EVERY)
+        (missed,) = process.sync({"work": make_task(interval=7)}).passed
+        assert missed.message == "passed while the task was paused"
+
+    def test_what_is_not_due_of_a_changed_schedule_is_not_missed(self, fleet: Fleet) -> None:
+        """A fire time that is yet to come was promised by nobody."""
+        process = fleet.join({"work": make_task()})
+        fleet.clock.forward(EVERY - 1)
+        assert list(process.sync({"work": make_task(interval=7)}).passed) == []
+        assert process.store.runs() == []
+
+    def test_a_skip_is_not_folded_over_what_was_missed(self, fleet: Fleet) -> None:
+        """Rows keep the order of what happened."""
+        process = fleet.join({"work": make_task()})
+        fleet.clock.forward(EVERY)
+        process.claim_one()
+        for interval in (7, 9):
+            fleet.clock.forward(2 * EVERY)
+            process.claim()
+            fleet.clock.forward(2 * EVERY)
+            process.sync({"work": make_task(interval=interval)})
+        outcomes = [run.outcome for run in process.store.runs()]
+        assert outcomes.count(Outcome.SKIPPED) == 2
+
+    def test_a_date_that_is_spelt_otherwise_runs_all_the_same(self, fleet: Fleet) -> None:
+        """It is due, it has not run, and the new definition wants it."""
+        at = moment_of(fleet.clock.wall() + EVERY * SECOND)
+        process = fleet.join({"work": make_task(interval=None, at=at)})
+        fleet.clock.forward(2 * EVERY)
+        bounded = make_task(interval=None, at=at, timezone="Europe/Vienna")
+        assert list(process.sync({"work": bounded}).passed) == []
+        assert process.claim_one().run.fire_time == instant_of(at)
 
     def test_a_removed_task_is_not_claimed(self, fleet: Fleet) -> None:
         """A task that this process no longer declares is not its to run, and no work."""

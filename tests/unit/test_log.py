@@ -366,6 +366,14 @@ def test_a_name_that_was_taken_is_a_warning(say: Say) -> None:
     assert record.pulse_tasks == ("a", "b\nc")
 
 
+def test_tasks_that_are_put_away_are_named(say: Say) -> None:
+    """At INFO: it is the usual end of a task, and shows one that was forgotten."""
+    record = say(events.TasksArchived(("a", "b\nc")))
+    expected = "no process has wanted these tasks for three leases, they are put away: a, b\\nc"
+    assert (record.levelname, record.getMessage()) == ("INFO", expected)
+    assert record.pulse_tasks == ("a", "b\nc")
+
+
 def test_a_notice_is_a_warning_in_its_own_words(say: Say) -> None:
     """A percent sign in it is only that."""
     record = say(events.Notice("100% here"))

@@ -17,7 +17,7 @@ from pulse.handle import Handle, NotServingError
 from pulse.run import Claim, Ending, Finished, Outcome, Trigger
 from pulse.runner import Runner
 from pulse.scheduler import BEAT_EVERY, LONGEST_SLEEP, Plant, Scheduler
-from pulse.store.base import Beat, Claimed, Reach, Unplanned
+from pulse.store.base import Beat, Claimed, Reach, Synced, Unplanned
 from pulse.store.member import this_member
 from pulse.store.memory import MemoryStore
 from pulse.task import Task, define
@@ -587,6 +587,31 @@ def test_a_name_that_the_configuration_takes_is_told_of() -> None:
     bench.store.close()
     bench.scheduler.open()
     assert [event.tasks for event in bench.seen.of(events.TasksTaken)] == [("cleanup",)]
+
+
+def test_what_a_changed_schedule_misses_is_told_of(bench: Bench) -> None:
+    """By the process that changes it: at its start, in a deploy, or through the handle."""
+    handle = Handle(Usual())
+    handle.attach(bench.scheduler)
+    handle.add("report", Task(action="send", interval=7))
+    bench.clock.forward(20)
+    handle.add("report", Task(action="send", interval=9), replace=True)
+    missed = [event.run for event in bench.seen.of(events.TickMissed)]
+    bench.store.answers["sync"] = Synced((), (), (), (), missed)
+    bench.store.answers["beat"] = Beat((), (), (), passed=missed)
+    other = Bench(cleanup=Task(action="cleanup", interval=60))
+    other.store.answers = bench.store.answers
+    other.scheduler.open()
+    other.forward(1)
+    assert [run.count for run in missed] == [2]
+    assert [event.run for event in other.seen.of(events.TickMissed)] == missed * 2
+
+
+def test_tasks_that_nobody_wants_any_more_are_told_of(bench: Bench) -> None:
+    """So a task that was forgotten in a configuration shows."""
+    bench.store.answers["beat"] = Beat((), ("gone",), ())
+    bench.forward(1)
+    assert bench.seen.of(events.TasksArchived)[0].tasks == ("gone",)
 
 
 def test_processes_that_hold_other_tasks_are_told_of(bench: Bench) -> None:

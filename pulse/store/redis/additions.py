@@ -19,16 +19,20 @@ from pulse.store.redis.tasks import (
 from pulse.store.redis.writing import row_change, write_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pulse.addition import Addition
     from pulse.clock import Instant
+    from pulse.run import Run
+    from pulse.store.redis.reading import Here
     from pulse.store.redis.records import Row
     from pulse.store.redis.server import Server
     from pulse.store.redis.tasks import Found
     from pulse.store.redis.writing import RowChange
 
 
-def add_task(server: Server, addition: Addition, *, replace: bool) -> None:
-    """Add a task at run time, or put it in the place of another one."""
+def add_task(server: Server, here: Here, addition: Addition, *, replace: bool) -> Sequence[Run]:
+    """Add a task at run time, or replace one; return the fire times that this misses."""
     name = addition.definition.name
     for _ in range(TRIES):
         found = read_named(server, name)
@@ -37,11 +41,13 @@ def add_task(server: Server, addition: Addition, *, replace: bool) -> None:
         row = found.rows.get(spot_of(name, ""))
         if row is None or row.archived_at is not None:
             if all(write_rows(server, [_appearing(server, row, addition, found)])):
-                return None
+                return ()
             continue
-        changed = changed_row(row, addition.definition, found.now, words=addition.words)
-        if all(write_rows(server, [row_change(changed, was=row)])):
-            return hasten_retries(server, [changed])
+        one, words = addition.definition, addition.words
+        changed = changed_row(row, one, space=here.space, now=found.now, words=words)
+        if all(write_rows(server, [changed.change])):
+            hasten_retries(server, [changed.row])
+            return changed.missed
     raise too_busy(server)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pulse.planner import due_at, first_cursor, kept_cursor, moved_cursor
+from pulse.planner import due_at, first_cursor
 from pulse.policy import Misfire, OnAbandoned
-from pulse.run import Trigger
-from pulse.store.decide import CONFIG, RUNTIME, unheld_run
+from pulse.run import Outcome, Trigger
+from pulse.store.changes import change_cursor, schedule_text
+from pulse.store.decide import CONFIG, RUNTIME, passed_run, unheld_run
 from pulse.store.redis.records import Row
 from pulse.store.redis.writing import opened, row_change
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pulse.clock import Instant
     from pulse.planner import Cursor
     from pulse.run import Run
@@ -47,12 +50,28 @@ def returned_row(
     return row_change(row, was=was, runs=startup, returned=True)
 
 
-def changed_row(was: Row, one: Definition, now: Instant, *, words: str | None = None) -> Row:
+class Changed(NamedTuple):
+    """A row with another definition, what makes it so, and the fire times that it misses."""
+
+    row: Row
+    change: RowChange
+    missed: Sequence[Run]
+
+
+def changed_row(
+    was: Row, one: Definition, *, space: str, now: Instant, words: str | None = None
+) -> Changed:
     """Return a row with another definition; its cursor moves only with its schedule."""
-    same = _schedule(one) == was.schedule
-    cursor = kept_cursor(one, was.cursor()) if same else moved_cursor(one, was.cursor(), now)
+    cursor, missed = change_cursor(
+        one, was.cursor(), before=was.schedule, paused=was.paused, now=now
+    )
     row = _changed(was, one, cursor, words)
-    return msgspec.structs.replace(row, paused=was.paused, resumed_at=was.resumed_at, skip=was.skip)
+    row = msgspec.structs.replace(row, paused=was.paused, resumed_at=was.resumed_at, skip=was.skip)
+    if missed is None:
+        return Changed(row, row_change(row, was=was), ())
+    row = msgspec.structs.replace(row, skip=None)
+    run = passed_run(space, was.task, place=was.place, passed=missed, outcome=Outcome.MISSED)
+    return Changed(row, row_change(row, was=was, runs=[opened(run)]), [run])
 
 
 def _startup(one: Definition, place: str, now: Instant) -> list[Run]:
@@ -78,7 +97,7 @@ def _row(
         task=one.name,
         place=place,
         scope=one.scope.value,
-        schedule=_schedule(one),
+        schedule=schedule_text(one.schedule),
         room=one.room,
         rerun=one.on_abandoned is OnAbandoned.RERUN,
         anchor=cursor.anchor,
@@ -88,7 +107,3 @@ def _row(
         order=order,
         words=words,
     )
-
-
-def _schedule(one: Definition) -> str:
-    return msgspec.json.encode(sorted(one.schedule.spell().items())).decode()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.store.decide import CONFIG
-from pulse.store.deploys import judge
+from pulse.store.deploys import Settled, judge
 from pulse.store.redis.definitions import changed_row
 from pulse.store.redis.left import end_waiting, hasten_retries
 from pulse.store.redis.members import SILENT_LEASES, standing
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pulse.clock import Instant, Span
+    from pulse.run import Run
+    from pulse.store.redis.definitions import Changed
     from pulse.store.redis.reading import Here
     from pulse.store.redis.records import Row, Seen
     from pulse.store.redis.server import Server
@@ -90,30 +92,31 @@ class Deploys:
         """Return whether `settle` has anything to write."""
         return bool(self._takeovers or self._over or self._hidden)
 
-    def settle(self, server: Server, here: Here) -> tuple[str, ...]:
-        """Write what the last look found; return the names of archived tasks."""
+    def settle(self, server: Server, here: Here) -> Settled:
+        """Write what the last look found."""
         if not self.has_work():
-            return ()
-        self._take_over(server, here)
+            return Settled()
+        passed = self._take_over(server, here)
         over = self._hidden | {row.spot: row for row in self._over}
         archived = _archive(server, over) if over else ()
         self._fleet = None
-        return archived
+        return Settled(archived, passed)
 
-    def _take_over(self, server: Server, here: Here) -> None:
+    def _take_over(self, server: Server, here: Here) -> list[Run]:
         spots = {row.spot: one for row, one in self._takeovers}
-        taken: dict[str, Row] = {}
+        taken: dict[str, Changed] = {}
 
         def change(row: Row, now: Instant) -> RowChange | None:
             one = spots[row.spot]
             stale = row.archived_at is not None or here.definitions.get(row.task) is not one
             if stale or row.digest == one.digest or row.source != CONFIG:
                 return None
-            taken[row.spot] = changed_row(row, one, now)
-            return row_change(taken[row.spot], was=row)
+            taken[row.spot] = changed_row(row, one, space=here.space, now=now)
+            return taken[row.spot].change
 
         change_rows(server, lambda: read_spots(server, list(spots)), change)
-        hasten_retries(server, [*taken.values()])
+        hasten_retries(server, [one.row for one in taken.values()])
+        return [run for one in taken.values() for run in one.missed]
 
 
 def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Span
     from pulse.run import Claim, Ending, Finished, Run
     from pulse.store.base import Member, Synced, TaskState
+    from pulse.store.deploys import Settled
     from pulse.store.redis.members import Findings
     from pulse.task import Definition
 
@@ -214,10 +215,10 @@ class RedisStore:
         places = frozenset(place_of(scope, self._here.member) for scope in scopes)
         return self._here._replace(definitions=definitions, places=places, config=config.key)
 
-    def add(self, addition: Addition, *, replace: bool = False) -> None:
+    def add(self, addition: Addition, *, replace: bool = False) -> Sequence[Run]:
         """Keep a task of the fleet that every process may run, until it is removed."""
         with self._reaching() as server:
-            add_task(server, addition, replace=replace)
+            return add_task(server, self._here, addition, replace=replace)
 
     def remove(self, name: str) -> None:
         """Put a task away that was added; what waits ends, what is held goes on."""
@@ -284,14 +285,14 @@ class RedisStore:
         boot = self._clock.boot()
         with self._reaching() as server:
             found = self._look(server, boot)
-            if self._was_dropped(found):
-                self.sync(self._here.definitions)
+            passed = self.sync(self._here.definitions).passed if self._was_dropped(found) else ()
             due = boot - self._seen_at >= self._here.member.lease_us // 3
             if not (due or found.lost or found.gone or self._deploys.has_work()):
-                return Beat((), (), self._deploys.superseded, found.look_at)
-            abandoned, archived = self._put_right(server, found)
+                return Beat((), (), self._deploys.superseded, found.look_at, passed)
+            abandoned, settled = self._put_right(server, found)
         self._seen_at = boot
-        return Beat(abandoned, archived, self._deploys.superseded, found.look_at)
+        archived, superseded = settled.archived, self._deploys.superseded
+        return Beat(abandoned, archived, superseded, found.look_at, [*passed, *settled.passed])
 
     def _look(self, server: Server, boot: Span) -> Findings:
         here = self._here
@@ -305,14 +306,14 @@ class RedisStore:
         holder = self._here.member.holder
         return all(one.member.holder != holder for one in found.live)
 
-    def _put_right(self, server: Server, found: Findings) -> tuple[list[Run], tuple[str, ...]]:
+    def _put_right(self, server: Server, found: Findings) -> tuple[list[Run], Settled]:
         company = self._save()
         abandoned = abandon_runs(server, found.lost, found.now)
         if found.gone:
             drop_members(server, [one.member.holder for one in found.gone])
-        archived = self._deploys.settle(server, self._here)
+        settled = self._deploys.settle(server, self._here)
         tidy(server, company, keep_for_us=self._keep_for)
-        return abandoned, archived
+        return abandoned, settled
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""

@@ -17,6 +17,7 @@ from pulse.store.redis.writing import row_change, write_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from pulse.run import Run
     from pulse.store.configs import Standing
     from pulse.store.redis.reading import Here
     from pulse.store.redis.server import Server
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 
 class _Step(NamedTuple):
-    """What becomes of a row, the change for it, and a row that is then to be seen to."""
+    """What becomes of a row, the change for it, and what is then to be seen to and told."""
 
     kind: str
     definition: Definition
     change: RowChange | None = None
     row: Row | None = None
+    missed: Sequence[Run] = ()
 
 
 def sync_rows(server: Server, here: Here, standing: Standing) -> Synced:
@@ -41,17 +43,25 @@ def sync_rows(server: Server, here: Here, standing: Standing) -> Synced:
     """
     told: dict[str, set[str]] = {"added": set(), "changed": set(), "superseded": set()}
     taken: set[str] = set()
+    passed: list[Run] = []
     left: Sequence[Definition] = list(here.definitions.values())
     for _ in range(TRIES):
         found = read_spots(server, sorted({spot for one in left for spot in _spots(here, one)}))
         taken |= {row.task for row in found.rows.values() if _is_added(row)}
         steps = [*_sync_steps(server, here, left, standing=standing, found=found)]
+        steps.sort(key=lambda step: step.kind != "changed")  # what was missed comes first
         done, left = _write_steps(server, steps)
         for step in done:
             told.setdefault(step.kind, set()).add(step.definition.name)
+            passed += step.missed
         if not left:
-            named = [told["added"], told["changed"], told["superseded"], taken]
-            return Synced(*(_in_order(here, names) for names in named))
+            return Synced(
+                added=_in_order(here, told["added"]),
+                changed=_in_order(here, told["changed"]),
+                superseded=_in_order(here, told["superseded"]),
+                taken=_in_order(here, taken),
+                passed=passed,
+            )
     raise too_busy(server)
 
 
@@ -77,7 +87,7 @@ def _sync_steps(
         if row is None:
             added.append(one)
         else:
-            yield from _row_steps(row, one, standing=standing, found=found)
+            yield from _row_steps(row, here, one, standing=standing, found=found)
         if one.scope is not Scope.FLEET:
             yield from _way_steps(found.rows.get(spot_of(one.name, "")), here, one, found=found)
     for one, order in zip(added, new_orders(server, len(added)), strict=True):
@@ -86,15 +96,17 @@ def _sync_steps(
         yield _Step("added", one, change)
 
 
-def _row_steps(row: Row, one: Definition, *, standing: Standing, found: Found) -> Iterator[_Step]:
+def _row_steps(
+    row: Row, here: Here, one: Definition, *, standing: Standing, found: Found
+) -> Iterator[_Step]:
     if row.archived_at is not None:
         paused = one.name in found.paused
         yield _Step("added", one, returned_row(row, one, now=found.now, paused=paused))
     elif row.digest == one.digest and row.source != RUNTIME:
         return
     elif stands(standing, row, one):
-        changed = changed_row(row, one, found.now)
-        yield _Step("changed", one, row_change(changed, was=row), changed)
+        changed = changed_row(row, one, space=here.space, now=found.now)
+        yield _Step("changed", one, changed.change, changed.row, changed.missed)
     else:
         yield _Step("superseded", one)
 

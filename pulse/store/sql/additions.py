@@ -16,26 +16,30 @@ from pulse.store.sql.tasks import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pulse.addition import Addition
+    from pulse.run import Run
     from pulse.store.sql.here import Here
     from pulse.store.sql.link import Link
 
 _RESUME = "UPDATE @tasks SET paused = 0, resumed_at = NULL WHERE task = ?"
 
 
-def add_task(link: Link, here: Here, addition: Addition, *, replace: bool) -> None:
-    """Add a task at run time, or put it in the place of another one."""
+def add_task(link: Link, here: Here, addition: Addition, *, replace: bool) -> Sequence[Run]:
+    """Add a task at run time, or replace one; return the fire times that this misses."""
     one, words, now = addition.definition, addition.words, link.now()
     rows = rows_named(link, [one.name])
     sources = {row.source for row in rows if row.archived_at is None}
     check_addition(one.name, min(sources, default=None), replace=replace)
     row = next((row for row in rows if not row.place), None)
+    if row is not None and row.archived_at is None:
+        return change_rows(link, here, [(row, one)], now, words=words)
     if row is None:
         add_rows(link, here, [one], now, words=words)
-    elif row.archived_at is None:
-        change_rows(link, [(row, one)], now, words=words)
     else:
         return_rows(link, here, [(row, one)], now, words=words)
+    return ()
 
 
 def remove_task(link: Link, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.store.deploys import judge
+from pulse.store.deploys import Settled, judge
 from pulse.store.sql.configs import read_standing
 from pulse.store.sql.members import SILENT_LEASES
 from pulse.store.sql.tasks import archive_rows, change_rows, read_declared
@@ -65,18 +65,18 @@ class Deploys:
         """Return whether `settle` has anything to write."""
         return bool(self._takeovers or self._over)
 
-    def settle(self, link: Link, here: Here, now: Instant) -> tuple[str, ...]:
-        """Write what the last look found; return the names of archived tasks."""
+    def settle(self, link: Link, here: Here, now: Instant) -> Settled:
+        """Write what the last look found."""
         if not self.has_work():
-            return ()
+            return Settled()
         current = {row.key: row for row in read_declared(link)}
         changed = [
             (current[row.key], definition)
             for row, definition in self._takeovers
             if row.key in current and here.definitions.get(row.task) is definition
         ]
-        change_rows(link, changed, now)
+        passed = change_rows(link, here, changed, now)
         over = [row for row in self._over if current.get(row.key) == row]
         archive_rows(link, over, now)
         self._fleet = None
-        return tuple(sorted({row.task for row in over}))
+        return Settled(tuple(sorted({row.task for row in over})), passed)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pulse.run import Claim, Ending, Finished, Run
     from pulse.store.base import Member, Reach, Synced, TaskState
     from pulse.store.configs import Config
+    from pulse.store.deploys import Settled
     from pulse.store.sql.claims import Reading, Won
     from pulse.store.sql.link import Link, Storage
     from pulse.store.sql.members import Findings
@@ -232,9 +233,10 @@ class SqlStore:
         standing = read_standing(link, [(one.config, one.member) for one in live])
         return sync_rows(link, here, standing, wall)
 
-    def add(self, addition: Addition, *, replace: bool = False) -> None:
+    def add(self, addition: Addition, *, replace: bool = False) -> Sequence[Run]:
         """Keep a task of the fleet that every process may run, until it is removed."""
-        self._ask(How.ALONE, lambda link: add_task(link, self._here, addition, replace=replace))
+        here = self._here_now()
+        return self._ask(How.ALONE, lambda link: add_task(link, here, addition, replace=replace))
 
     def remove(self, name: str) -> None:
         """Put a task away that was added; what waits ends, what is held goes on."""
@@ -314,14 +316,14 @@ class SqlStore:
         if untold is not None:
             raise untold
         found = self._call(How.READ, lambda link: self._look(link, here, boot))
-        if self._was_dropped(found):
-            self.sync(here.definitions)
+        passed = self.sync(here.definitions).passed if self._was_dropped(found) else ()
         due = boot - self._seen_at >= here.member.lease_us // 3
         if not (due or found.lost or found.gone or self._deploys.has_work()):
-            return Beat((), (), self._deploys.superseded, found.look_at)
-        abandoned, archived = self._call(How.ALONE, lambda link: self._put_right(link, here, found))
+            return Beat((), (), self._deploys.superseded, found.look_at, passed)
+        abandoned, settled = self._call(How.ALONE, lambda link: self._put_right(link, here, found))
         self._seen_at = boot
-        return Beat(abandoned, archived, self._deploys.superseded, found.look_at)
+        archived, superseded = settled.archived, self._deploys.superseded
+        return Beat(abandoned, archived, superseded, found.look_at, [*passed, *settled.passed])
 
     def _look(self, link: Link, here: Here, boot: Span) -> Findings:
         found = self._watches.look(link, here.member, boot)
@@ -332,18 +334,16 @@ class SqlStore:
         holder = self._here.member.holder
         return all(one.member.holder != holder for one in found.live)
 
-    def _put_right(
-        self, link: Link, here: Here, found: Findings
-    ) -> tuple[list[Run], tuple[str, ...]]:
+    def _put_right(self, link: Link, here: Here, found: Findings) -> tuple[list[Run], Settled]:
         now = link.now()
         self._save(link)
         abandoned = abandon_runs(link, found.lost, now)
         for one in found.gone:
             drop_member(link, one.member.holder)
-        archived = self._deploys.settle(link, here, now)
+        settled = self._deploys.settle(link, here, now)
         trim_old(link, now - self._keep_for)
         forget_archived(link, now - self._keep_for)
-        return abandoned, archived
+        return abandoned, settled
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.planner import BEFORE_TIME, Cursor, due_at, first_cursor, kept_cursor, moved_cursor
+from pulse.planner import BEFORE_TIME, Cursor, due_at, first_cursor
 from pulse.policy import OnAbandoned
 from pulse.run import Outcome, Trigger
 from pulse.store.base import Synced, TaskState
+from pulse.store.changes import change_cursor, schedule_text
 from pulse.store.decide import (
     CONFIG,
     MOST_NAMES,
     RUNTIME,
     UNWANTED,
+    passed_run,
     place_of,
     unheld_run,
 )
 from pulse.store.deploys import mine, stands
 from pulse.store.sql.link import Insert, Update
-from pulse.store.sql.records import insert_runs, lock_tasks
+from pulse.store.sql.records import insert_runs, lock_tasks, read_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant
     from pulse.run import Run
+    from pulse.store.changes import Change
     from pulse.store.configs import Standing
     from pulse.store.sql.here import Here
     from pulse.store.sql.link import Cell, Link
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
 _ROWS = (
     "SELECT key, task, place, scope, source, digest, schedule, anchor, next_fire, floor,"
-    " archived_at FROM @tasks"
+    " archived_at, paused FROM @tasks"
 )
+_KEYED = _ROWS + " WHERE key IN (?*)"
 _NAMED = _ROWS + " WHERE task IN (?*)"
 _DECLARED = f"{_ROWS} WHERE source = '{CONFIG}' AND archived_at IS NULL"
 _DEFINED = ("scope", "source", "words", "digest", "schedule", "room", "rerun")
@@ -64,6 +66,7 @@ _PLACES = "SELECT key, place, room FROM @tasks WHERE task = ? AND archived_at IS
 _LOCK_PLACES = _PLACES + " ORDER BY key FOR UPDATE"
 _RUNNING = "SELECT count(*) FROM @runs WHERE task = ? AND place = ? AND outcome IS NULL"
 _TOUCH = "UPDATE @tasks SET version = version + 1, skip_id = NULL WHERE key = ?"
+_UNFOLD = "UPDATE @tasks SET skip_id = NULL WHERE key = ?"
 _ARCHIVE = Update("@tasks", sets=("archived_at",), keys=("key",), also="version = version + 1")
 _END_UNHELD = (
     f"UPDATE @runs SET outcome = '{Outcome.ABANDONED.value}', message = ?, retry_at = NULL"  # noqa: S608 - a constant
@@ -91,6 +94,11 @@ class Row(NamedTuple):
     next_fire: Instant | None
     floor: Instant
     archived_at: Instant | None
+    paused: int
+
+    def cursor(self) -> Cursor:
+        """Return its place in time."""
+        return Cursor(self.anchor, self.next_fire, self.floor)
 
 
 def read_declared(link: Link) -> list[Row]:
@@ -125,15 +133,16 @@ def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synce
     archive_rows(
         link, [row for row in taken if mine(row, here.member, here.definitions) is None], now
     )
-    add_rows(link, here, added, now)
-    change_rows(link, changed, now)
+    passed = change_rows(link, here, changed, now)
     return_rows(link, here, returned, now)
+    add_rows(link, here, added, now)
     new = {one.name for one in added} | {one.name for _, one in returned}
     return Synced(
         added=tuple(name for name in here.definitions if name in new),
         changed=tuple(one.name for _, one in changed),
         superseded=tuple(superseded),
         taken=tuple(name for name in here.definitions if name in {row.task for row in taken}),
+        passed=passed,
     )
 
 
@@ -159,11 +168,8 @@ def add_rows(
 def _definition_cells(one: Definition, words: str | None) -> tuple[Cell, ...]:
     source = CONFIG if words is None else RUNTIME
     rerun = int(one.on_abandoned is OnAbandoned.RERUN)
-    return (one.scope.value, source, words, one.digest, _schedule(one), one.room, rerun)
-
-
-def _schedule(one: Definition) -> str:
-    return msgspec.json.encode(sorted(one.schedule.spell().items())).decode()
+    schedule = schedule_text(one.schedule)
+    return (one.scope.value, source, words, one.digest, schedule, one.room, rerun)
 
 
 def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
@@ -179,24 +185,59 @@ def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: 
 
 def change_rows(
     link: Link,
+    here: Here,
     changed: Sequence[tuple[Row, Definition]],
     now: Instant,
     *,
     words: str | None = None,
-) -> None:
-    """Give rows other definitions; a cursor moves only where the schedule is another.
+) -> Sequence[Run]:
+    """Give rows other definitions, and return what is missed by that.
 
-    Where the next tick has come nearer, a retry waits no longer than until then: the tick takes
-    its place.
+    A cursor moves only where the schedule is another. Where the next tick has come nearer, a retry
+    waits no longer than until then: the tick takes its place.
     """
-    moved = [(row, one, _changed_cursor(row, one, now)) for row, one in changed]
-    lock_tasks(link, [row.key for row, _, _ in moved])
+    moved = [(row, one, _changed(row, one, now)) for row, one in _locked(link, changed)]
     cells = [
-        (*_definition_cells(one, words), *_cursor_cells(cursor), row.key)
-        for row, one, cursor in moved
+        (*_definition_cells(one, words), *_cursor_cells(change.cursor), row.key)
+        for row, one, change in moved
     ]
     link.change(_CHANGE, cells)
-    _hasten_retries(link, {(row.task, row.place): cursor.next_fire for row, _, cursor in moved})
+    ticks = {(row.task, row.place): change.cursor.next_fire for row, _, change in moved}
+    _hasten_retries(link, ticks)
+    return _record_missed(link, here, [(row, change) for row, _, change in moved], now)
+
+
+def _locked(
+    link: Link, changed: Sequence[tuple[Row, Definition]]
+) -> Iterator[tuple[Row, Definition]]:
+    """Return the rows as they stand once nobody else can claim them."""
+    keys = lock_tasks(link, [row.key for row, _ in changed])
+    rows = {row.key: row for row in map(Row._make, link.among(_KEYED, keys))}
+    return ((rows[row.key], one) for row, one in changed if row.key in rows)
+
+
+def _changed(row: Row, one: Definition, now: Instant) -> Change:
+    paused = bool(row.paused)
+    return change_cursor(one, row.cursor(), before=row.schedule, paused=paused, now=now)
+
+
+def _record_missed(
+    link: Link, here: Here, changes: Iterable[tuple[Row, Change]], now: Instant
+) -> Sequence[Run]:
+    missed = {
+        row.key: passed_run(
+            here.space, row.task, place=row.place, passed=change.missed, outcome=Outcome.MISSED
+        )
+        for row, change in changes
+        if change.missed is not None
+    }
+    # A tick that is on record already has run, as where the row came back from a backup.
+    known = read_runs(link, [run.id for run in missed.values()])
+    missed = {key: run for key, run in missed.items() if run.id not in known}
+    insert_runs(link, missed.values(), now=now, lease_us=0, mark=0)
+    for key in missed:
+        link.run(_UNFOLD, (key,))
+    return [*missed.values()]
 
 
 def _hasten_retries(link: Link, ticks: Mapping[tuple[str, str], Instant | None]) -> None:
@@ -208,12 +249,6 @@ def _hasten_retries(link: Link, ticks: Mapping[tuple[str, str], Instant | None])
         if (next_fire := ticks.get((task, place))) is not None and next_fire < retry_at
     ]
     link.change(_HASTEN, hasty)
-
-
-def _changed_cursor(row: Row, one: Definition, now: Instant) -> Cursor:
-    cursor = Cursor(row.anchor, row.next_fire, row.floor)
-    same = _schedule(one) == row.schedule
-    return kept_cursor(one, cursor) if same else moved_cursor(one, cursor, now)
 
 
 def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
