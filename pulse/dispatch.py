@@ -102,7 +102,7 @@ class Dispatcher:
         self._template: dict[str, object] = {
             "SERVER_PROTOCOL": "HTTP/1.1",
             "REMOTE_ADDR": "127.0.0.1",
-            "HTTP_USER_AGENT": f"pulse/{_version()}",
+            "HTTP_USER_AGENT": f"pulse/{version()}",
             "wsgi.version": (1, 0),
             "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
@@ -183,7 +183,8 @@ class Dispatcher:
         return f"{text}.{str(SECOND + micros)[1:]}Z" if micros else f"{text}Z"
 
 
-def _version() -> str:
+def version() -> str:
+    """Return pulse's own version, as far as it is installed."""
     from importlib import metadata
 
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pulse import convert
 from pulse.cli import check, simulate, upcoming
 from pulse.clock import SECOND, SystemClock
+from pulse.dispatch import version
 from pulse.errors import BadValueError, PulseError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def _this_second() -> Instant:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pulse", description="Scheduled requests for WSGI apps.")
+    parser.add_argument("--version", action="version", version=f"pulse {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     told = "tell what an ini file declares and when each task fires next, or all that is wrong"
     command = commands.add_parser("check", help=told, description=f"{told.capitalize()}.")

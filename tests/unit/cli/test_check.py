@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -195,6 +196,13 @@ def test_python_m_pulse_is_the_command(ini: Callable[..., Path]) -> None:
     command = [sys.executable, "-m", "pulse", "check", str(ini(FILTER))]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, GOOD_LINES[0] in ended.stdout) == (0, True)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the installed package has it, for a report of what went wrong."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"pulse {version('pulse')}\n")
 
 
 def test_a_name_that_the_terminal_cannot_show_is_spelt_out(
