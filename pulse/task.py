@@ -271,7 +271,7 @@ def _policy(values: Mapping[str, Any], timeout_us: Span) -> dict[str, Any]:
     for name in _BACK_OFF:
         if name in values:
             fields[f"{name}_us"] = values[name]
-    return {name: value for name, value in fields.items() if value != _USUAL[name]}
+    return {name: value for name, value in fields.items() if value != USUAL[name]}
 
 
 def _room(values: Mapping[str, Any]) -> int:
@@ -323,10 +323,11 @@ _SAME_NAME = (
 )
 _BACK_OFF = ("retry_min_backoff", "retry_max_backoff")
 _SPANS = frozenset({"interval", "jitter", "timeout", "grace", *_BACK_OFF})
-_USUAL = dict(
+USUAL: dict[str, object] = dict(
     zip(
         Definition.__struct_fields__[-len(Definition.__struct_defaults__) :],
         Definition.__struct_defaults__,
         strict=True,
     )
 )
+"""What a definition holds where its declaration says nothing."""

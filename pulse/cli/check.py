@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from pulse.cli.findings import Findings, shown_at, zone_of
 from pulse.cli.ini import load_file
+from pulse.convert import spell_span
+from pulse.policy import Overlap
+from pulse.task import USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from pulse.task import Definition
 
 FIRE_TIMES = 3
+_UNTOLD = frozenset({"method", "headers", "body"})
+"""What a call consists of: its method is told with it, the others may be long, and secret."""
+
 _ANCHORED = frozenset({"interval", "every"})
 """The settings of schedules that are counted from the instant at which the store first saw them."""
 
@@ -40,7 +47,8 @@ def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:
     store = settings.store or "an SQLite file of this host"
     yield f"[{name}] mode = {settings.mode}, store = {store}, tasks: {len(tasks)}"
     for task in tasks:
-        yield f"{task.name}: {_call(task)}, {_schedule(task)}:"
+        told = ", ".join((_call(task), _schedule(task), *_policies(task)))
+        yield f"{task.name}: {told}{_counted_from(task)}:"
         zone = zone_of(task.schedule)
         fire_times = list(_next_fire_times(task, now))
         yield from (f"    {shown_at(at, zone)}{_passed(at, now)}" for at in fire_times)
@@ -60,10 +68,36 @@ def _call(task: Definition) -> str:
 
 
 def _schedule(task: Definition) -> str:
+    return ", ".join(f"{name} = {word}" for name, word in task.schedule.spell().items())
+
+
+def _policies(task: Definition) -> Iterator[str]:
+    """Return the settings that say how the task behaves, as far as they are not the usual ones."""
+    for name, usual in USUAL.items():
+        value = getattr(task, name)
+        if value == usual or name in _UNTOLD:
+            continue
+        if name != "room":
+            yield f"{name.removesuffix('_us')} = {_spelt(name, value)}"
+        elif task.overlap is Overlap.ALLOW:
+            yield f"max_running = {value}"
+
+
+def _spelt(name: str, value: object) -> str:
+    match value:
+        case Enum():
+            return str(value.value)
+        case bool():
+            return str(value).lower()
+        case int() if name.endswith("_us"):
+            return spell_span(value)
+    return str(value)
+
+
+def _counted_from(task: Definition) -> str:
     words = task.schedule.spell()
-    told = ", ".join(f"{name} = {word}" for name, word in words.items())
     fixed = "start" in words or _ANCHORED.isdisjoint(words)
-    return told if fixed else f"{told}; as if the store first saw it now"
+    return "" if fixed else "; as if the store first saw it now"
 
 
 def _next_fire_times(task: Definition, now: Instant) -> Iterator[Instant]:

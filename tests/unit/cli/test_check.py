@@ -58,6 +58,27 @@ def test_a_start_makes_the_fire_times_certain(ini: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"jitter": "30s", "run_at_start": "yes"}, "jitter = 30s, run_at_start = true"),
+        ({"timeout": "1h", "misfire": "skip"}, "timeout = 1h, misfire = skip, grace = 1m"),
+        ({"retries": "3", "retry_min_backoff": "1"}, "retries = 3, retry_min_backoff = 1s"),
+        ({"overlap": "wait", "scope": "host"}, "overlap = wait, scope = host"),
+        ({"overlap": "allow", "max_running": "4"}, "overlap = allow, max_running = 4"),
+        ({"overlap": "skip", "retries": "0", "headers": "X-Token: secret"}, ""),
+    ],
+    ids=["jitter and start", "timeout and misfire", "retries", "wait", "allow", "the usual ones"],
+)
+def test_policies_are_told_where_they_are_not_the_usual_ones(
+    settings: dict[str, str], told: str, ini: Callable[..., Path]
+) -> None:
+    """In the words of the settings, after the schedule."""
+    lines = [f"pulse.task.cleanup.{name} = {word}\n" for name, word in settings.items()]
+    line = check(ini(FILTER + STARTED + "".join(lines)), clock=FakeClock()).lines[1]
+    assert line.partition("start = 2026-12-31T23:00:00Z")[2].strip(", :") == told
+
+
+@pytest.mark.parametrize(
     ("text", "section"),
     [
         (FILTER.replace("filter:", "filter-app:") + "next = main" + APP, "filter-app:pulse"),
