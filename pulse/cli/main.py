@@ -108,9 +108,12 @@ def _add_next(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     command = commands.add_parser("next", help=told, description=f"{told.capitalize()}.")
     command.set_defaults(run=_next)
     command.add_argument(
-        "expression", help="a cron expression such as '0 3 * * *', or a duration such as 5m"
+        "expression",
+        help="a cron expression such as '0 3 * * *', a duration such as 5m, or '1 month'",
     )
-    command.add_argument("--timezone", metavar="ZONE", help="of the cron expression; default: UTC")
+    command.add_argument(
+        "--timezone", metavar="ZONE", help="of a cron expression or a period; default: UTC"
+    )
     command.add_argument(
         "--count", type=_as(convert.count(1, 1_000)), default=10, help="how many; default: 10"
     )

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from pulse.cli.findings import Findings, shown_at, shown_change, shown_offset, zone_of
 from pulse.convert import spell_span
 from pulse.errors import BadValueError, ConfigError
+from pulse.schedule import words
+from pulse.schedule.calendar_interval import CalendarInterval
 from pulse.schedule.cron import Cron
 from pulse.schedule.interval import Interval
+from pulse.schedule.words import UTC
 from pulse.simulation.changes import ClockChange, clock_changes
 
 if TYPE_CHECKING:
@@ -17,6 +20,15 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant
     from pulse.schedule.base import Schedule
+
+
+_EXPECTED = (
+    "a cron expression such as '0 3 * * *', a duration such as 5m, or a period such as '1 month'"
+)
+_MOST_WORDS = 2
+"""Of a duration or a period; a cron expression has more."""
+
+_COUNTED = "counted from when the store first sees it"
 
 
 class Line(NamedTuple):
@@ -40,7 +52,7 @@ def find(expression: str, *, timezone: str | None, count: int, after: Instant) -
     """Return the next *count* fire times of an expression, later than *after*.
 
     Raises:
-        BadValueError: it is neither a cron expression nor a duration, or there is no such zone.
+        BadValueError: it is no cron expression, duration or period, or there is no such zone.
         ConfigError: a duration has a zone.
 
     """
@@ -50,27 +62,32 @@ def find(expression: str, *, timezone: str | None, count: int, after: Instant) -
     return Upcoming(expression, zone, _told(schedule), after, lines)
 
 
-def _schedule(expression: str, timezone: str | None) -> Interval | Cron:
+def _schedule(expression: str, timezone: str | None) -> Interval | Cron | CalendarInterval:
+    zone = UTC if timezone is None else timezone
+    if expression.strip().startswith("@") or len(expression.split()) > _MOST_WORDS:
+        return Cron(expression, timezone=zone)
     try:
         interval = Interval(expression)
     except BadValueError:
-        return _cron(expression, timezone)
+        return _period(expression, words.zone(zone))
     if timezone is not None:
         raise ConfigError(["--timezone: expected none beside a duration, which knows no zone"])
     return interval
 
 
-def _cron(expression: str, timezone: str | None) -> Cron:
-    word = expression.strip()
-    if " " not in word and not word.startswith("@"):
-        expected = "a cron expression such as '0 3 * * *', or a duration such as 5m"
-        raise BadValueError(expected, expression)
-    return Cron(expression, timezone="UTC" if timezone is None else timezone)
+def _period(expression: str, zone: str) -> CalendarInterval:
+    try:
+        return CalendarInterval(expression, timezone=zone)
+    except BadValueError as error:
+        raise BadValueError(_EXPECTED, expression, hint=error.hint) from None
 
 
-def _told(schedule: Interval | Cron) -> str:
-    if isinstance(schedule, Interval):
-        return f"every {spell_span(schedule.every_us)}, counted from when the store first sees it"
+def _told(schedule: Interval | Cron | CalendarInterval) -> str:
+    match schedule:
+        case Interval():
+            return f"every {spell_span(schedule.every_us)}, {_COUNTED}"
+        case CalendarInterval():
+            return f"every {schedule.every.removeprefix('1 ')}, {_COUNTED}"
     return schedule.explain()
 
 

@@ -81,7 +81,9 @@ def test_a_missing_extra_is_an_import_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["soon"], "expected a cron expression such as '0 3 * * *', or a duration such as 5m"),
+        (["soon"], "expected a cron expression such as '0 3 * * *', a duration such as 5m, or a"),
+        (["1 mnth"], "or a period such as '1 month', got '1 mnth'; did you mean 'month'?"),
+        (["1 month", "--timezone", "Europe/Berln"], "did you mean 'Europe/Berlin'?"),
         (["5m", "--timezone", "Europe/Berlin"], "expected none beside a duration"),
         (["0 3 * * nosuchday"], "expected a day of week"),
         (["0 3 * * *", "--timezone", "Europe/Berln"], "did you mean 'Europe/Berlin'?"),
@@ -115,6 +117,24 @@ def test_a_cron_expression_is_told_in_its_zone(capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "30 2 * * mon (Europe/Berlin): At 02:30 on Monday"
     assert printed[3].split() == ["1", "2026-01-12T02:30:00+01:00", "6d13h30m"]
+
+
+def test_a_period_of_the_calendar_is_told_in_its_zone(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the setting `every` takes it, at the time of day at which the store first sees it."""
+    words = ["2 weeks", "--timezone", "Europe/Berlin", "--after", "2026-03-23T12:00:00Z"]
+    assert main(["next", *words, "--count", "1"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    told = "every 2 weeks, counted from when the store first sees it"
+    assert printed[0] == f"2 weeks (Europe/Berlin): {told}"
+    assert printed[3].split("   ")[:3] == ["1", "2026-04-06T13:00:00+02:00", "13d23h"]
+
+
+def test_a_single_period_is_told_without_its_count(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every month, not every 1 month."""
+    main(["next", "1 month", "--count", "1", "--json", *AFTER])
+    found = json.loads(capsys.readouterr().out)
+    assert found["explained"] == "every month, counted from when the store first sees it"
+    assert found["fire_times"][0]["at"] == "2026-02-05T12:00:00Z"
 
 
 def test_a_clock_change_is_marked_between_two_fire_times(
