@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pulse.cli.findings import Findings, shown_at, zone_of
+from pulse.cli.findings import Findings, shown_at, shown_schedule
 from pulse.cli.ini import load_file
 from pulse.convert import spell_span
 from pulse.policy import Overlap
@@ -47,9 +47,10 @@ def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:
     store = settings.store or "an SQLite file of this host"
     yield f"[{name}] mode = {settings.mode}, store = {store}, tasks: {len(tasks)}"
     for task in tasks:
-        told = ", ".join((_call(task), _schedule(task), *_policies(task)))
+        zone = settings.zones[task.name]
+        schedule = shown_schedule(task.schedule.spell(), zone)
+        told = ", ".join((_call(task), schedule, *_policies(task)))
         yield f"{task.name}: {told}{_counted_from(task)}:"
-        zone = zone_of(task.schedule)
         fire_times = list(_next_fire_times(task, now))
         yield from (f"    {shown_at(at, zone)}{_passed(at, now)}" for at in fire_times)
         if not fire_times:
@@ -65,10 +66,6 @@ def _call(task: Definition) -> str:
     query = f"?{task.query}" if task.query else ""
     path = task.path.encode("latin-1").decode(errors="backslashreplace")
     return f"{task.method} {path}{query}"
-
-
-def _schedule(task: Definition) -> str:
-    return ", ".join(f"{name} = {word}" for name, word in task.schedule.spell().items())
 
 
 def _policies(task: Definition) -> Iterator[str]:

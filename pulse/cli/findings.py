@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pulse.clock import SECOND, moment_of, rfc3339
-from pulse.convert import spell_span
+from pulse.convert import instant, spell_span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pulse.clock import Instant, Span
     from pulse.schedule.base import Schedule
     from pulse.simulation.changes import ClockChange
 
 _MINUTE = 60 * SECOND
+_MOMENTS = frozenset({"at", "start", "end"})
 
 
 class Findings(NamedTuple):
@@ -32,7 +35,18 @@ def shown_at(instant: Instant, zone: str) -> str:
     """Return an instant as the clocks of a zone show it, with their offset."""
     if zone == "UTC":
         return rfc3339(instant)
-    return moment_of(instant).astimezone(ZoneInfo(zone)).isoformat()
+    try:
+        return moment_of(instant).astimezone(ZoneInfo(zone)).isoformat()
+    except OverflowError:  # in the first or the last hours of the calendar
+        return rfc3339(instant)
+
+
+def shown_schedule(words: Mapping[str, str], zone: str) -> str:
+    """Return the settings of a schedule, its dates as the clocks of a zone show them."""
+    return ", ".join(
+        f"{name} = {shown_at(instant(word), zone) if name in _MOMENTS else word}"
+        for name, word in words.items()
+    )
 
 
 def shown_offset(offset: Span) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.cli.findings import Findings, shown_at, shown_change
+from pulse.cli.findings import Findings, shown_at, shown_change, shown_schedule
 from pulse.cli.ini import load_file
 from pulse.cli.upcoming import change_words
 from pulse.clock import SECOND, rfc3339
@@ -37,6 +37,7 @@ class Simulated(NamedTuple):
     """The forecast of one section, where its durations are from, and a note on its history."""
 
     section: str
+    settings: Settings
     forecast: Forecast
     expected: Mapping[str, Expected]
     note: str
@@ -95,7 +96,7 @@ def _simulated(
         until=since + length_us,
         took={name: each.took_us for name, each in expected.items()},
     )
-    return Simulated(section, forecast, expected, note)
+    return Simulated(section, settings, forecast, expected, note)
 
 
 def _expected(name: str, took: Mapping[str, Span], history: Mapping[str, Span]) -> Expected:
@@ -181,29 +182,28 @@ def as_table(found: Simulations) -> Findings:
 def _told(simulated: Simulated) -> Iterator[str]:
     from pulse.cli.table import Column, table
 
-    forecast = simulated.forecast
-    yield (
-        f"[{simulated.section}] {rfc3339(forecast.since)} to {rfc3339(forecast.until)}, as if the "
-        f"store first saw the tasks then; ticks: {forecast.ticks:,}"
-    )
+    forecast, zone = simulated.forecast, simulated.settings.timezone
+    window = f"{shown_at(forecast.since, zone)} to {shown_at(forecast.until, zone)}"
+    told = f"as if the store first saw the tasks then; ticks: {forecast.ticks:,}"
+    yield f"[{simulated.section}] {window}, {told}"
     heads = ("task", "schedule", "ticks", "first", "last", "a run takes", "")
     columns = [Column(head, right=head == "ticks") for head in heads]
-    yield from table(columns, [_row(task, simulated.expected) for task in forecast.tasks])
+    yield from table(columns, [_row(task, simulated) for task in forecast.tasks])
     yield simulated.note
-    hours = [(rfc3339(hour.start), f"{hour.ticks:,}") for hour in forecast.busiest]
+    hours = [(shown_at(hour.start, zone), f"{hour.ticks:,}") for hour in forecast.busiest]
     if hours:
         yield from table((Column("busiest hours"), Column("ticks", right=True)), hours)
-    yield _told_peak(forecast.peak)
+    yield _told_peak(forecast.peak, zone)
     for change in forecast.changes:
         yield f"{shown_at(change.at, change.zone)}: {shown_change(change)}"
 
 
-def _row(task: TaskForecast, expected: Mapping[str, Expected]) -> tuple[str, ...]:
-    zone = task.schedule.get("timezone", "UTC")
-    length, source = expected[task.task]
+def _row(task: TaskForecast, simulated: Simulated) -> tuple[str, ...]:
+    zone = simulated.settings.zones[task.task]
+    length, source = simulated.expected[task.task]
     return (
         task.task,
-        ", ".join(f"{name} = {word}" for name, word in task.schedule.items()),
+        shown_schedule(task.schedule, zone),
         f"{task.count:,}",
         "" if task.first is None else shown_at(task.first, zone),
         "" if task.last is None else shown_at(task.last, zone),
@@ -212,10 +212,11 @@ def _row(task: TaskForecast, expected: Mapping[str, Expected]) -> tuple[str, ...
     )
 
 
-def _told_peak(peak: Peak) -> str:
+def _told_peak(peak: Peak, zone: str) -> str:
     if peak.at is None:
         return "runs at once: none"
     number = f"{peak.at_least}"
     if peak.at_most > peak.at_least:
         number = f"at least {peak.at_least}, at most {peak.at_most}"
-    return f"most runs at once: {number}, first at {rfc3339(peak.at)}: {', '.join(peak.tasks)}"
+    at = shown_at(peak.at, zone)
+    return f"most runs at once: {number}, first at {at}: {', '.join(peak.tasks)}"

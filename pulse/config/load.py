@@ -28,6 +28,7 @@ from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Paste, Settings
 from pulse.config.words import EXPECTED_LABEL, is_label
 from pulse.environ import header_problems
 from pulse.errors import ConfigError, shown
+from pulse.schedule.words import UTC
 from pulse.setting import read, unknown_key
 from pulse.task import Task, define_values, given, path_of, read_task
 
@@ -120,8 +121,15 @@ class Draft:
         paste = self._locate(values, paste)
         if self._problems:
             raise ConfigError(self._problems)
-        digest = _digest(tasks, values.get("base_url", DEFAULT_BASE_URL))
-        return Settings(tasks=tasks, digest=digest, origin=origin, paste=paste, **values)
+        zone = values.get("timezone", UTC)
+        return Settings(
+            tasks=tasks,
+            zones={name: one.get("timezone", zone) for name, one in self._tasks.items()},
+            digest=_digest(tasks, values.get("base_url", DEFAULT_BASE_URL)),
+            origin=origin,
+            paste=paste,
+            **values,
+        )
 
     def _take_config(self, words: Mapping[str, object], *, prefix: str) -> None:
         values, problems = read(SETTINGS, words, prefix=prefix)

@@ -207,6 +207,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         guarded: paths that are guarded beside those of the tasks (PEP 3333 text).
         application: `package.module:name`, where it was given.
         tasks: the enabled tasks by name, in the order in which they were declared.
+        zones: the time zone in which each task was declared, by its name; it is for people.
         digest: the same in all processes that hold the same tasks and call them alike.
         origin: the real path of the ini file, or the working directory.
         paste: where the ini file came from PasteDeploy.
@@ -230,6 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_runs: int = 1_000
     keep_for_us: Span = 30 * DAY
     tasks: Mapping[str, Definition]
+    zones: Mapping[str, str]
     digest: str
     origin: str
     paste: Paste | None = None

@@ -25,6 +25,12 @@ pulse.task.cleanup.action = cleanup?full=1
 pulse.task.cleanup.interval = 5m
 """
 STARTED = "pulse.task.cleanup.start = 2027-01-01T00:00:00+01:00\n"
+LAUNCH = """[filter:pulse]
+use = egg:pulse
+pulse.config.timezone = Europe/Berlin
+pulse.task.launch.action = launch
+pulse.task.launch.at = 2027-01-01T09:00
+"""
 GOOD_LINES = [
     "[filter:pulse] mode = threading, store = an SQLite file of this host, tasks: 1",
     "cleanup: GET /sessions/cleanup?full=1, interval = 5m; as if the store first saw it now:",
@@ -55,6 +61,27 @@ def test_a_start_makes_the_fire_times_certain(ini: Callable[..., Path]) -> None:
         "cleanup: GET /sessions/cleanup?full=1, interval = 5m, start = 2026-12-31T23:00:00Z:",
         "    2026-12-31T23:00:00Z",
     ]
+
+
+@pytest.mark.parametrize(
+    ("zone", "at"),
+    [("", "2027-01-01T09:00:00+01:00"), ("Asia/Tokyo", "2027-01-01T09:00:00+09:00")],
+    ids=["of the configuration", "of its own"],
+)
+def test_dates_are_shown_in_the_time_zone_of_the_task(
+    zone: str, at: str, ini: Callable[..., Path]
+) -> None:
+    """Where they were written, and where the fire times are shown too."""
+    own = f"pulse.task.launch.timezone = {zone}\n" if zone else ""
+    lines = check(ini(LAUNCH + own), clock=FakeClock()).lines
+    assert lines[1:] == [f"launch: GET /launch, at = {at}:", f"    {at}"]
+
+
+def test_a_date_that_no_clock_of_the_zone_can_show_is_told_in_utc(ini: Callable[..., Path]) -> None:
+    """The calendar ends in the zone before it ends in UTC."""
+    text = LAUNCH.replace("2027-01-01T09:00", "9999-12-31T23:30Z")
+    line = check(ini(text), clock=FakeClock()).lines[1]
+    assert line == "launch: GET /launch, at = 9999-12-31T23:30:00Z:"
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,20 @@ def test_people_get_tables(ini: Callable[..., Path], capsys: pytest.CaptureFixtu
     assert printed[-1] == "most runs at once: 2, first at 2026-01-05T13:00:00Z: cleanup, report"
 
 
+def test_people_are_told_the_time_of_the_configuration(
+    ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The window, each task, the busy hours and the peak; a task may have a zone of its own."""
+    zones = "pulse.config.timezone = Europe/Berlin\npulse.task.report.timezone = Asia/Tokyo\n"
+    start = "pulse.task.report.start = 2026-01-05T22:00\n"
+    assert main(["simulate", str(ini(TASKS + zones + start)), *FROM, "--for", "1h"]) == 0
+    printed = capsys.readouterr().out
+    assert "[filter:pulse] 2026-01-05T13:00:00+01:00 to 2026-01-05T14:00:00+01:00" in printed
+    assert "start = 2026-01-05T22:00:00+09:00" in printed
+    assert "first at 2026-01-05T13:05:00+01:00: cleanup" in printed
+    assert "Z" not in printed.replace(FROM[1], "")
+
+
 def test_a_window_in_which_nothing_is_due_is_told(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

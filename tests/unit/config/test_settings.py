@@ -30,7 +30,8 @@ def test_every_setting_is_explained_in_one_sentence(row: Any) -> None:
 def test_every_setting_is_a_field() -> None:
     """Fields that hold a span carry their unit."""
     names = [f"{name}_us" if name in SPANS else name for name in SETTINGS]
-    assert list(Settings.__struct_fields__) == [*names, "tasks", "digest", "origin", "paste"]
+    found = ["tasks", "zones", "digest", "origin", "paste"]
+    assert list(Settings.__struct_fields__) == [*names, *found]
 
 
 def test_every_setting_is_a_keyword() -> None:
