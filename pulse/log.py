@@ -1,10 +1,11 @@
 """The log listener: what happens, in readable lines on the logger `pulse`.
 
-One line a run: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. A failed
-run is a WARNING and goes on with what it said, indented, so that no reply can forge a line. A
-store outage is one ERROR and an INFO at its end. Under an overload that lasts, ten lines a minute
-tell of missed ticks, and one says that there are more. JSON loggers find the same facts in the
-record's attributes, which all begin with `pulse_`.
+One line a run: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. The
+delay that a jitter brings is told beside the lateness, as no part of it. A failed run is a WARNING
+and goes on with what it said, indented, so that no reply can forge a line. A store outage is one
+ERROR and an INFO at its end. Under an overload that lasts, ten lines a minute tell of missed ticks,
+and one says that there are more. JSON loggers find the same facts in the record's attributes, which
+all begin with `pulse_`; there the lateness is the whole time since the fire time.
 
 Nothing is installed: where no logging is set up, `logging.lastResort` shows warnings on stderr.
 """
@@ -18,19 +19,17 @@ from typing import TYPE_CHECKING
 from pulse import events
 from pulse.clock import SECOND, Span, SystemClock, rfc3339
 from pulse.convert import spell_span
+from pulse.lines import ended_line, harmless, length, tick, told, unretried, wanted_delay
 from pulse.run import Outcome
 
 if TYPE_CHECKING:
-    from pulse.clock import Clock, Instant
+    from pulse.clock import Clock
     from pulse.run import Claim, Result, Run
 
     Extra = dict[str, object]
 
 _log = logging.getLogger("pulse")
 _SUCCEEDED = Outcome.SUCCEEDED
-_BODY_LINES = 5
-_LONGEST_LINE = 400
-_TENTHS: Span = 10_000
 _MISSED_LINES = 10
 _MISSED_WINDOW: Span = 60 * SECOND
 _REACH = {
@@ -73,15 +72,16 @@ def run_ended(event: events.RunEnded) -> None:
     result = event.result
     level = logging.INFO if result.outcome is _SUCCEEDED else logging.WARNING
     if _log.isEnabledFor(level):
-        text = f"{ended_line(event.claim, result, os.getpid())}{told(result)}"
-        _say(level, text, _facts_of_end(event.claim, result))
+        line = ended_line(event.claim, result, os.getpid(), then=unretried(event.claim, result))
+        _say(level, f"{line}{told(result)}", _facts_of_end(event.claim, result))
 
 
 def run_retrying(event: events.RunRetrying) -> None:
     """WARNING: it went wrong, and goes on."""
-    result = event.result
-    line = ended_line(event.claim, result, os.getpid(), retry_at=event.retry_at)
-    extra = _facts_of_end(event.claim, result) | {"pulse_retry_at": rfc3339(event.retry_at)}
+    result, at = event.result, event.retry_at
+    then = f"retried at {rfc3339(at - at % SECOND)}"
+    line = ended_line(event.claim, result, os.getpid(), then=then)
+    extra = _facts_of_end(event.claim, result) | {"pulse_retry_at": rfc3339(at)}
     _say(logging.WARNING, f"{line}{told(result)}", extra)
 
 
@@ -91,7 +91,7 @@ def run_given_up(event: events.RunGivenUp) -> None:
     outcome = "" if run.outcome is None else run.outcome.value
     status = f" {run.status}" if run.status else ""
     end = f"{outcome}{status}, attempt {run.attempt}"
-    text = f"{_tick(run)} {end}, and was not retried: no process was free before the next tick"
+    text = f"{tick(run)} {end}, and was not retried: no process was free before the next tick"
     facts = {"pulse_outcome": outcome, "pulse_status": run.status}
     _say(logging.WARNING, f"{text} [pid {os.getpid()}]", _facts(run) | facts)
 
@@ -100,7 +100,7 @@ def run_claimed(event: events.RunClaimed) -> None:
     """DEBUG: what is on its way."""
     if _log.isEnabledFor(logging.DEBUG):
         run = event.claim.run
-        text = f"{_tick(run)} claimed, attempt {run.attempt} [pid {os.getpid()}]"
+        text = f"{tick(run)} claimed, attempt {run.attempt} [pid {os.getpid()}]"
         _log.debug(text, extra=_facts(run))
 
 
@@ -108,7 +108,7 @@ def run_overdue(event: events.RunOverdue) -> None:
     """WARNING: it may be stuck, and nobody can stop it."""
     run, timeout = event.claim.run, spell_span(event.claim.definition.timeout_us)
     text = (
-        f"{_tick(run)} is past its timeout of {timeout} and goes on, because this mode cannot "
+        f"{tick(run)} is past its timeout of {timeout} and goes on, because this mode cannot "
         f"stop it; runs left behind here: {event.left_behind} [pid {os.getpid()}]"
     )
     _say(logging.WARNING, text, _facts(run) | {"pulse_left_behind": event.left_behind})
@@ -117,7 +117,7 @@ def run_overdue(event: events.RunOverdue) -> None:
 def run_abandoned(event: events.RunAbandoned) -> None:
     """WARNING: a process died in the middle of it."""
     run = event.run
-    text = f"{_tick(run)} abandoned: {run.holder or 'its holder'} died or fell silent for a lease"
+    text = f"{tick(run)} abandoned: {run.holder or 'its holder'} died or fell silent for a lease"
     if run.attempt > 1:
         text = f"{text}, attempt {run.attempt}"
     _say(logging.WARNING, text, _facts(run) | {"pulse_outcome": Outcome.ABANDONED.value})
@@ -157,7 +157,8 @@ class MissedLines:
 def tick_missed(event: events.TickMissed, level: int) -> None:
     """One line for the fire times that were missed together."""
     run = event.run
-    text = f"{_tick(run)} missed: {_fire_times(run)} {_harmless(run.message)}"
+    number = "1 fire time" if run.count == 1 else f"{run.count} fire times from then on"
+    text = f"{tick(run)} missed: {number} {harmless(run.message)}"
     extra = _facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count}
     _say(level, text, extra)
 
@@ -166,7 +167,8 @@ def tick_skipped(event: events.TickSkipped) -> None:
     """INFO: the task's policy at work."""
     if _log.isEnabledFor(logging.INFO):
         run = event.run
-        text = f"{_tick(run)} skipped: {_fire_times(run)} {_harmless(run.message)}"
+        number = "1 fire time" if run.count == 1 else f"so far {run.count} fire times in a row"
+        text = f"{tick(run)} skipped: {number} {harmless(run.message)}"
         extra = _facts(run) | {"pulse_outcome": "skipped", "pulse_count": run.count}
         _log.info(text, extra=extra)
 
@@ -235,7 +237,7 @@ def members_differ(event: events.MembersDiffer) -> None:
 
 def tasks_taken(event: events.TasksTaken) -> None:
     """WARNING: what somebody has added is no more."""
-    names = ", ".join(map(_harmless, event.tasks))
+    names = ", ".join(map(harmless, event.tasks))
     text = "the configuration declares tasks that were added at run time, and stands"
     _say(logging.WARNING, f"{text}: {names}", {"pulse_tasks": event.tasks})
 
@@ -257,80 +259,6 @@ def _say(level: int, text: str, extra: Extra | None = None) -> None:
     _log.log(level, text if _log.hasHandlers() else f"pulse: {text}", extra=extra)
 
 
-def ended_line(claim: Claim, result: Result, pid: int, *, retry_at: Instant | None = None) -> str:
-    """Return the one line that says how a run went; of a failure also what was requested."""
-    run, definition = claim.run, claim.definition
-    status = f" {result.status}" if result.status else ""
-    late = result.started_at - run.fire_time
-    words = [
-        f"{_tick(run)} {result.outcome.value}{status} in {length(result.took_us)}",
-        f"{length(abs(late))} {'late' if late >= 0 else 'early'}",
-    ]
-    if run.attempt > 1 or retry_at is not None:
-        words.append(f"attempt {run.attempt}")
-    if run.trigger.value != "schedule":
-        words.append(run.trigger.value)
-    if result.outcome is not _SUCCEEDED:
-        words.append(f"{definition.method} {_harmless(definition.path)}")
-    again = "" if retry_at is None else f"; retried at {rfc3339(retry_at - retry_at % SECOND)}"
-    return f"{', '.join(words)}{again} [pid {pid}]"
-
-
-def told(result: Result) -> str:
-    """Return what a run that did not succeed said, to follow its line; empty for a success.
-
-    A traceback is whole, its last line first; of a reply's body there are the first lines, and of
-    a page of HTML the title.
-    """
-    if result.outcome is _SUCCEEDED or not result.message:
-        return ""
-    if result.status is not None and (title := _title_of(result.message)):
-        return f": {_harmless(title)}"
-    lines = [_harmless(line.expandtabs()) for line in result.message.splitlines()]
-    if result.status is not None:
-        lines = [line[:_LONGEST_LINE] for line in lines if line.strip()][:_BODY_LINES] or [""]
-    summary, *rest = lines
-    if summary.endswith("Traceback (most recent call last):"):
-        summary, rest = _last_words(lines), lines
-    return f": {summary}" + "".join(f"\n    {line}" for line in rest)
-
-
-def _title_of(body: str) -> str:
-    if not body.lstrip().startswith("<"):
-        return ""
-    return " ".join(body.partition("<title>")[2].partition("</title>")[0].split())[:_LONGEST_LINE]
-
-
-def _last_words(lines: list[str]) -> str:
-    return next((line for line in reversed(lines) if line[:1].strip()), lines[-1])
-
-
-def length(span: Span) -> str:
-    """Return a span as people read it: `0.4 ms`, `12 ms`, `1.53 s`, `2m5s`."""
-    if span < _TENTHS:
-        return f"{span / 1_000:.1f} ms"
-    if span < SECOND:
-        return f"{span // 1_000} ms"
-    if span < 60 * SECOND:
-        return f"{span / SECOND:.2f} s"
-    return spell_span(span - span % SECOND)
-
-
-def _tick(run: Run) -> str:
-    return f"{_harmless(run.task)} {rfc3339(run.fire_time)}"
-
-
-def _fire_times(run: Run) -> str:
-    return "1 fire time" if run.count == 1 else f"{run.count} fire times from then on"
-
-
-def _harmless(line: str) -> str:
-    """Keep control characters, which terminals obey, out of the log."""
-    if line.isprintable():
-        return line
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
-
-
 def _facts(run: Run) -> Extra:
     return {
         "pulse_task": run.task,
@@ -347,5 +275,6 @@ def _facts_of_end(claim: Claim, result: Result) -> Extra:
         "pulse_outcome": result.outcome.value,
         "pulse_status": result.status,
         "pulse_lateness_ms": (result.started_at - claim.run.fire_time) / 1_000,
+        "pulse_jitter_ms": wanted_delay(claim) / 1_000,
         "pulse_duration_ms": result.took_us / 1_000,
     }

@@ -115,7 +115,7 @@ def cursor_at(
     """Return the cursor that stands before *next_fire*, with its delay."""
     if not definition.jitter_us or next_fire is None:
         return Cursor(anchor, next_fire, floor)
-    return Cursor(anchor, next_fire, floor, _delay(definition, anchor, next_fire))
+    return Cursor(anchor, next_fire, floor, jitter_of(definition, next_fire, anchor=anchor))
 
 
 def due_at(cursor: Cursor) -> Instant | None:
@@ -238,10 +238,13 @@ def due_by(definition: Definition, first: Instant, now: Instant, *, anchor: Inst
 def _lateness(definition: Definition, anchor: Instant, fire_time: Instant, now: Instant) -> Span:
     """Return how long ago a fire time became due; below zero when it is not due yet."""
     late = now - fire_time
-    return late - _delay(definition, anchor, fire_time) if definition.jitter_us else late
+    if not definition.jitter_us:
+        return late
+    return late - jitter_of(definition, fire_time, anchor=anchor)
 
 
-def _delay(definition: Definition, anchor: Instant, fire_time: Instant) -> Span:
+def jitter_of(definition: Definition, fire_time: Instant, *, anchor: Instant) -> Span:
+    """Return how much later than it says a fire time is due."""
     following = definition.schedule.next_after(fire_time, anchor=anchor)
     longest = definition.jitter_us
     gap = longest if following is None else following - fire_time

@@ -10,7 +10,7 @@ from pulse.cli.ini import load_file
 from pulse.cli.upcoming import change_words
 from pulse.clock import SECOND, rfc3339
 from pulse.errors import StoreError, did_you_mean, shown
-from pulse.log import length as told_length
+from pulse.lines import length as told_length
 from pulse.simulation.forecast import simulate
 from pulse.store.registry import find_file
 

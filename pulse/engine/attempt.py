@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from pulse.convert import spell_span
 from pulse.engine.base import Interruption
 from pulse.run import Ending, Outcome, Result
 
@@ -69,9 +70,11 @@ class Attempt(msgspec.Struct, eq=False):
         if not self.begun:
             text = "the engine stopped before the run could begin"
             return Ending(self.claim, self._result(Outcome.INTERRUPTED, clock, text))
-        late = clock.boot() > self.deadline
-        outcome = Outcome.TIMED_OUT if late else Outcome.INTERRUPTED
-        text = "the run outlasted the drain; it may go on until its process ends"
+        outcome, why = Outcome.INTERRUPTED, "outlasted the drain"
+        if clock.boot() > self.deadline:
+            timeout = spell_span(self.claim.definition.timeout_us)
+            outcome, why = Outcome.TIMED_OUT, f"was past its timeout of {timeout} at the stop"
+        text = f"the run {why}; it may go on until its process ends"
         return Ending(self.claim, self._result(outcome, clock, text))
 
     def _result(self, outcome: Outcome, clock: Clock, message: str = "") -> Result:

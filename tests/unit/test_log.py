@@ -12,9 +12,11 @@ import pytest
 from claims import FIRE_TIME, make_claim
 
 from pulse import events
-from pulse.log import length, subscribe_claims, subscribe_log, told
+from pulse.lines import length, told
+from pulse.log import subscribe_claims, subscribe_log
 from pulse.planner import PASSED_OVER, STILL_GOING
-from pulse.run import Outcome, Result, Run, Trigger
+from pulse.run import Claim, Outcome, Result, Run, Trigger
+from pulse.schedule.jitter import delay_of
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -97,6 +99,28 @@ def test_a_run_that_began_before_its_time_is_early(say: Say) -> None:
     assert "3.0 ms early" in say(ended(status=200, late=-3_000)).getMessage()
 
 
+JITTERED = {"interval": 600, "jitter": 600}
+JITTER = delay_of("cleanup", FIRE_TIME, below=600_000_000)
+
+
+def test_a_run_is_not_late_by_its_jitter(say: Say) -> None:
+    """The delay was wanted: it is told beside the lateness, and there for JSON loggers."""
+    result = Result(Outcome.SUCCEEDED, FIRE_TIME + JITTER + 3_000, 12_345, 200)
+    record = say(events.RunEnded(make_claim(**JITTERED), result))
+    assert record.getMessage().endswith(f"3.0 ms late after a jitter of {length(JITTER)} [pid 123]")
+    assert record.pulse_jitter_ms == JITTER / 1_000
+    assert record.pulse_lateness_ms == JITTER / 1_000 + 3
+
+
+def test_a_manual_run_has_no_jitter(say: Say) -> None:
+    """It is due when it is asked for."""
+    claim = make_claim(**JITTERED)
+    manual = msgspec.structs.replace(claim.run, slot=None)
+    result = Result(Outcome.SUCCEEDED, FIRE_TIME + 3_000, 12_345, 200)
+    record = say(events.RunEnded(Claim(manual, claim.definition, claim.good_until), result))
+    assert "3.0 ms late [pid" in record.getMessage()
+
+
 def test_json_loggers_find_the_facts_in_the_record(say: Say) -> None:
     """Each attribute begins with pulse_."""
     record = say(ended(status=200))
@@ -111,6 +135,7 @@ def test_json_loggers_find_the_facts_in_the_record(say: Say) -> None:
         "pulse_outcome": "succeeded",
         "pulse_status": 200,
         "pulse_lateness_ms": 3.0,
+        "pulse_jitter_ms": 0.0,
         "pulse_duration_ms": 12.345,
     }
 
@@ -273,6 +298,15 @@ def test_skipped_ticks_are_told_at_info(say: Say) -> None:
     assert "skipped: 1 fire time found an earlier run still going" in record.getMessage()
 
 
+def test_skips_in_a_row_say_that_they_are_counted_together(say: Say) -> None:
+    """Each of them has a line, with the fire time of the first and the number so far."""
+    record = say(events.TickSkipped(_passed(3, STILL_GOING)))
+    assert record.getMessage() == (
+        "cleanup 2026-11-23T07:00:00Z skipped: so far 3 fire times in a row found an earlier run"
+        " still going"
+    )
+
+
 def test_a_store_outage_is_an_error(say: Say) -> None:
     """Nothing runs while it lasts."""
     record = say(events.StoreLost("disk I/O error"))
@@ -397,7 +431,8 @@ def test_nothing_is_spelt_for_a_line_that_nobody_reads(
     """The level is asked before any text is made."""
     caplog.set_level(logging.WARNING, "pulse")
     spelt: list[object] = []
-    monkeypatch.setattr("pulse.log.rfc3339", spelt.append)
+    for module in ("log", "lines"):
+        monkeypatch.setattr(f"pulse.{module}.rfc3339", spelt.append)
     bus.emit(event)
     assert (spelt, caplog.records) == ([], [])
 
@@ -470,6 +505,33 @@ def test_an_attempt_that_is_retried_says_when(say: Say) -> None:
         " GET /sessions/cleanup; retried at 2026-11-23T07:00:05Z [pid 123]: busy"
     )
     assert record.pulse_retry_at == "2026-11-23T07:00:05.250000Z"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "why"),
+    [
+        ({"interval": 300}, "the next tick comes first"),
+        ({"interval": None, "at": "2026-11-23"}, "that would be more than a day after its fire"),
+    ],
+    ids=["a tick follows", "none follows"],
+)
+def test_a_run_that_might_have_been_retried_says_why_not(
+    say: Say, schedule: dict[str, object], why: str
+) -> None:
+    """Whoever has set `retries` waits for another attempt."""
+    result = Result(Outcome.FAILED, FIRE_TIME + 3_000, 12_345, 503, "busy")
+    record = say(events.RunEnded(make_claim(retries=3, **schedule), result))
+    assert f"attempt 1, GET /sessions/cleanup; not retried: {why}" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("status", "attempt"), [(404, 1), (503, 4)], ids=["would fail again", "was the last attempt"]
+)
+def test_a_failure_that_no_retry_mends_gives_no_reason(say: Say, status: int, attempt: int) -> None:
+    """It is plain from the status and the number of the attempt."""
+    result = Result(Outcome.FAILED, FIRE_TIME + 3_000, 12_345, status, "busy")
+    record = say(events.RunEnded(make_claim(retries=3, attempt=attempt), result))
+    assert "retried" not in record.getMessage()
 
 
 def test_a_run_that_nobody_retried_is_a_warning(say: Say) -> None:

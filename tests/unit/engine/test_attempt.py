@@ -55,11 +55,11 @@ def test_an_interruption_of_another_claim_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begun", "seconds", "outcome"),
+    ("begun", "seconds", "outcome", "why"),
     [
-        (False, 11, Outcome.INTERRUPTED),
-        (True, 1, Outcome.INTERRUPTED),
-        (True, 11, Outcome.TIMED_OUT),
+        (False, 11, Outcome.INTERRUPTED, "the engine stopped before the run could begin"),
+        (True, 1, Outcome.INTERRUPTED, "the run outlasted the drain; "),
+        (True, 11, Outcome.TIMED_OUT, "the run was past its timeout of 10s at the stop; "),
     ],
     ids=["never begun", "within its time", "past its time"],
 )
@@ -67,6 +67,7 @@ def test_what_is_said_of_a_run_that_is_waited_for_no_longer(
     begun: bool,  # noqa: FBT001 - a column of the table
     seconds: int,
     outcome: Outcome,
+    why: str,
 ) -> None:
     """It is `timed_out` when it was past its timeout, else `interrupted`, and has its times."""
     clock = FakeClock()
@@ -80,6 +81,7 @@ def test_what_is_said_of_a_run_that_is_waited_for_no_longer(
         started,
         seconds * 1_000_000,
     )
+    assert result.message.startswith(why)
 
 
 def test_an_attempt_is_taken_once() -> None:
