@@ -147,12 +147,27 @@ class Cron:
         """Return what the expression says, in English words."""
         from cronsim.explain import explain
 
-        words = explain(" ".join(dialect.fields_of(self.expression)))
+        words = explain(" ".join(_uneven_spelt_out(self.expression, self._meaning)))
         if not self._meaning.days.both:
             words = words.replace(" and on ", " or on ")
         return _ORDINAL.sub(_ordinal, words)
 
 
+def _uneven_spelt_out(expression: str, meaning: Expression) -> list[str]:
+    """Return the six fields; of a step that does not go evenly into its whole, all that it means.
+
+    `*/45` is no 45 minutes apart where an hour ends.
+    """
+    words = dialect.fields_of(expression)
+    held = (meaning.seconds, meaning.minutes, meaning.hours, (), meaning.days.months)
+    for place, (whole, values) in enumerate(zip((60, 60, 24, 31, 12), held, strict=True)):
+        step = _STEP.fullmatch(words[place])
+        if step and values and whole % int(step[1]):
+            words[place] = ",".join(map(str, sorted(values)))
+    return words
+
+
+_STEP = re.compile(r"\*/(\d+)", re.ASCII)
 _ORDINAL = re.compile(r"\b(\d+)th\b")
 _ENDINGS = {"1": "st", "2": "nd", "3": "rd"}
 

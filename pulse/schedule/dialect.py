@@ -41,6 +41,8 @@ _MONTH_NAMES = (
 )
 _LONGEST = 1_000
 _RANGE_OF_ONE = re.compile(r"\b(\w+)-\1/0*[1-9]\d*\b", re.ASCII)
+_LAST_NAMED = re.compile(rf"({'|'.join(_DAY_NAMES)})[a-z]*l")
+"""The last of a weekday in a month by its name, which other programs take."""
 
 
 class _Field(NamedTuple):
@@ -202,6 +204,8 @@ def _is_good_alone(day: str) -> bool:
 
 
 def _hint(word: str, field: _Field) -> str:
+    if last := _LAST_NAMED.fullmatch(word):
+        return f"; did you mean '{_DAY_NAMES.index(last[1])}L'?"
     unknown = [name for name in re.findall(r"[a-z]{2,}", word) if name not in field.names]
     hints = (did_you_mean(name, field.names) for name in unknown)
     return next(filter(None, hints), "")

@@ -12,6 +12,7 @@ changes of offset in the IANA database is four days (Africa/Freetown, 1939).
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
@@ -35,6 +36,13 @@ LAST: Instant = instant_of(datetime.max.replace(tzinfo=UTC))
 NEVER: Wall = 1 << 62
 """Later than every wall time and every instant."""
 
+_ABBREVIATION = re.compile(r"[A-Z]{1,5}")
+_OFFSET = re.compile(r"(?:UTC|GMT|Z)?\s*[+-]\s*[0-9:]+", re.IGNORECASE | re.ASCII)
+_KNOWN_BY_ABBREVIATIONS = (
+    *("Europe/London", "Europe/Lisbon", "Europe/Berlin", "Europe/Athens", "Europe/Moscow"),
+    *("America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles"),
+    *("Asia/Kolkata", "Asia/Shanghai", "Asia/Tokyo", "Australia/Sydney", "Pacific/Auckland"),
+)
 _BLOCK = 44  # 2**44 microseconds are 204 days
 _MOST_BLOCKS = 256
 _STEP = 2 * 86_400
@@ -154,9 +162,35 @@ def zone_named(name: str) -> Zone:
 
 
 def _nearest_zone(name: str) -> str:
+    """Return a hint at the zone that was probably meant: by its place, by what its clocks say."""
     import difflib
     from zoneinfo import available_timezones
 
-    known = {zone.lower(): zone for zone in available_timezones()}
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"; did you mean {known[near[0]]!r}?" if near else ""
+    word = name.strip().replace(" ", "_").lower()
+    zones = sorted(available_timezones())
+    known = {zone.lower(): zone for zone in zones}
+    places = {zone.lower().rpartition("/")[2]: zone for zone in reversed(zones)} | known
+    if word in places and not _OFFSET.fullmatch(name):
+        meant = places[word]
+    elif _ABBREVIATION.fullmatch(name) or _OFFSET.fullmatch(name):
+        meant = _known_by(name)
+        if not meant:
+            return "; a zone is named by a place, not by an abbreviation or an offset"
+    else:
+        near = difflib.get_close_matches(word, known, n=1)
+        meant = known[near[0]] if near else ""
+    return f"; did you mean {meant!r}?" if meant else ""
+
+
+def _known_by(abbreviation: str) -> str:
+    """Return a zone whose clocks go by an abbreviation at some time of the year, or nothing.
+
+    It is looked up in a year that is over: no update of the database will change the answer.
+    """
+    from zoneinfo import ZoneInfo
+
+    for name in _KNOWN_BY_ABBREVIATIONS:
+        zone = ZoneInfo(name)
+        if abbreviation in {datetime(2025, month, 1, tzinfo=zone).tzname() for month in (1, 7)}:
+            return name
+    return ""

@@ -204,6 +204,7 @@ def test_ten_years_of_seconds_are_counted_exactly() -> None:
         ("0 0 0 * *", "a day of month from 1 to 31, L or LW in '0 0 0 * *', got '0'"),
         ("0 0 1 febr *", "got 'febr'; did you mean 'feb'?"),
         ("0 0 * * mom", "got 'mom'; did you mean 'mon'?"),
+        ("0 0 * * friL", "got 'fril'; did you mean '5L'?"),
         ("0 0 * * 5#6", "a day of week from 0 to 7, sun to sat, 5#2 or 5L in '0 0 * * 5#6'"),
         ("30-10 * * * *", "got '30-10'"),
         ("*/0 * * * *", "got '*/0'"),
@@ -350,8 +351,11 @@ def test_what_no_cron_needs_is_not_loaded() -> None:
         ("0 0 22,23 * *", "the 22nd and the 23rd"),
         ("0 0 11,12,13 * *", "the 11th, the 12th, and the 13th"),
         ("0 0 1-7 * mon", "or on Monday"),
+        ("*/45 * * * *", "At minutes 0 and 45 of every hour"),
+        ("*/15 */5 * * *", "Every 15th minute past hours 0, 5, 10, 15, and 20"),
+        ("0 0 1 */5 *", "of January, June, and November"),
     ],
 )
 def test_an_expression_is_explained_as_it_is_meant(expression: str, words: str) -> None:
-    """Ordinals are right, and two restricted day fields are joined by "or"."""
+    """Ordinals are right, day fields are joined by "or", and an uneven step is told as it falls."""
     assert words in Cron(expression).explain()

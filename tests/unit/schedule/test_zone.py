@@ -69,12 +69,22 @@ def test_a_zone_is_loaded_once() -> None:
     assert zone_named("Asia/Tokyo") is zone_named("Asia/Tokyo")
 
 
+NO_PLACE = "; a zone is named by a place, not by an abbreviation or an offset"
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
         ("Europe/Berln", "; did you mean 'Europe/Berlin'?"),
         ("europe/berlin", "; did you mean 'Europe/Berlin'?"),
-        ("UTF", "; did you mean 'UTC'?"),
+        ("utc", "; did you mean 'UTC'?"),
+        ("New York", "; did you mean 'America/New_York'?"),
+        ("CEST", "; did you mean 'Europe/Berlin'?"),
+        ("PDT", "; did you mean 'America/Los_Angeles'?"),
+        ("MESZ", NO_PLACE),
+        ("+02:00", NO_PLACE),
+        ("GMT+2", NO_PLACE),
+        ("Singapur", "; did you mean 'Singapore'?"),
         ("Europe", "; did you mean 'Europe/Rome'?"),
         ("/etc/passwd", ""),
         ("../etc/passwd", ""),
