@@ -14,7 +14,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
@@ -37,6 +37,7 @@ from pulse.testing.virtual import VirtualEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Unpack
 
     from pulse.clock import Instant, Span
     from pulse.compose import Assembly
@@ -53,6 +54,15 @@ _INSIDE = (
     "expected to travel from the test, got a call from within a run; there "
     "environ['pulse.scheduler'] triggers tasks"
 )
+
+
+class Units(TypedDict, total=False):
+    """A length in parts, which are added up."""
+
+    days: float
+    hours: float
+    minutes: float
+    seconds: float
 
 
 class TripRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,15 +200,7 @@ class Trip:
         """Return the virtual time, in UTC."""
         return moment_of(self._clock.wall())
 
-    def forward(
-        self,
-        length: Length = 0,
-        *,
-        days: float = 0,
-        hours: float = 0,
-        minutes: float = 0,
-        seconds: float = 0,
-    ) -> None:
+    def forward(self, length: Length = 0, **units: Unpack[Units]) -> None:
         """Let time pass, and run what becomes due: `forward("1h30m")`, `forward(days=2)`.
 
         Raises:
@@ -206,9 +208,8 @@ class Trip:
             TravelError: the trip has ended, or a run calls this.
 
         """
-        more = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         with self._travelling():
-            self._pass(duration(timedelta(microseconds=duration_or_zero(length)) + more))
+            self._pass(_total(length, units))
 
     def travel_to(self, moment: datetime | str) -> None:
         """Let time pass until *moment*, an aware datetime or RFC 3339 text; raises as `forward`."""
@@ -218,13 +219,13 @@ class Trip:
         with self._travelling():
             self._pass(span)
 
-    def outage(self, length: Length) -> None:
-        """Let time pass while no process serves, as on a laptop that sleeps; then go on.
+    def outage(self, length: Length = 0, **units: Unpack[Units]) -> None:
+        """Let time pass while no process serves, as on a laptop that sleeps; raises as `forward`.
 
         What was due in between is late: `misfire` and `grace` say what becomes of it.
         """
         with self._travelling():
-            self._clock.forward(timedelta(microseconds=duration(length)))
+            self._clock.forward(timedelta(microseconds=_total(length, units)))
             self._settle()
 
     def set_wall(self, moment: datetime | str) -> None:
@@ -330,6 +331,10 @@ class Trip:
         if self._past is None:
             return self._store.runs(task=task, limit=_KEPT)[::-1]
         return [run for run in self._past if task in (None, run.task)]
+
+
+def _total(length: Length, units: Units) -> Span:
+    return duration(timedelta(microseconds=duration_or_zero(length)) + timedelta(**units))
 
 
 def _pause(wake_at: Instant, now: Instant) -> Span:

@@ -142,6 +142,7 @@ def test_a_start_up_run_is_there_from_the_start() -> None:
         assert [(run.trigger, run.outcome) for run in clock.runs()] == [("startup", "succeeded")]
 
 
+@pytest.mark.parametrize("verb", ["forward", "outage"])
 @pytest.mark.parametrize(
     ("length", "words"),
     [
@@ -152,17 +153,18 @@ def test_a_start_up_run_is_there_from_the_start() -> None:
         (0, {"seconds": 5400}),
     ],
 )
-def test_a_length_is_told_in_any_words(length: object, words: dict) -> None:
+def test_a_length_is_told_in_any_words(length: object, words: dict, verb: str) -> None:
     """Seconds, a duration, a timedelta, and units as keywords that add up."""
     with travel(built()) as clock:
-        clock.forward(length, **words)
+        getattr(clock, verb)(length, **words)
         assert clock.now() == NOON + timedelta(minutes=90)
 
 
-def test_no_length_is_an_error() -> None:
+@pytest.mark.parametrize("verb", ["forward", "outage"])
+def test_no_length_is_an_error(verb: str) -> None:
     """A forgotten argument does not pass for a test that travels."""
     with travel(built()) as clock, pytest.raises(BadValueError, match="expected seconds"):
-        clock.forward()
+        getattr(clock, verb)()
 
 
 def test_one_travels_to_a_moment() -> None:
