@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 READY_S = 20.0
+_ESTABLISHED = "01"
 SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 
@@ -83,6 +84,13 @@ class RedisServer:
             parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
             link.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
             return link.recv(65536)
+
+    def unread(self) -> int:
+        """Return how many bytes have come to it that it has not read, as the kernel counts them."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        here = f"0100007F:{self.port:04X}"
+        queues = [row[4] for row in rows if (row[1], row[3]) == (here, _ESTABLISHED)]
+        return sum(int(queue.partition(":")[2], 16) for queue in queues)
 
     def _end(self, number: int) -> None:
         if self._process is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -11,6 +13,9 @@ from pulse.clock import SystemClock
 from pulse.store.member import this_member
 from pulse.store.redis import RedisStore
 from pulse.testing.store import SharedStoreContract
+
+if TYPE_CHECKING:
+    from redis_servers import RedisServer
 
 LEASE_US = 30_000_000
 
@@ -29,6 +34,13 @@ class TestRedisStore(SharedStoreContract):
         )
 
 
+def await_call(server: RedisServer) -> None:
+    """Wait until a call has come to a server that is paused."""
+    with gevent.Timeout(10):
+        while not server.unread():
+            gevent.sleep(0.001)
+
+
 def test_the_hub_goes_on_while_the_server_does_not_answer() -> None:
     """A call that waits for a server waits in its own greenlet."""
     server = empty_redis()
@@ -36,7 +48,7 @@ def test_the_hub_goes_on_while_the_server_does_not_answer() -> None:
     store.open(this_member("gevent", "digest", LEASE_US))
     server.pause()
     waiting = gevent.spawn(store.tasks)
-    gevent.sleep(0.1)
+    await_call(server)
     others_went_on = Event()
     gevent.spawn(others_went_on.set)
     assert others_went_on.wait(1)
@@ -53,7 +65,7 @@ def test_a_greenlet_that_is_killed_in_a_call_leaves_the_store_usable() -> None:
     store.open(this_member("gevent", "digest", LEASE_US))
     server.pause()
     waiting = gevent.spawn(store.tasks)
-    gevent.sleep(0.1)
+    await_call(server)
     waiting.kill()
     server.resume()
     assert [one.mode for one in store.members()] == ["gevent"]
