@@ -10,7 +10,7 @@ from checker import Judge
 from facts import MACHINE, SECOND, STORE, clock_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from book import Run
     from facts import Case, Fault
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PIXELS_A_SECOND = 24
 LANE, LEFT, TOP = 34, 70, 64
+LETTER = 5
+"""More than a letter of a fault's name takes, on average."""
+
 _SIGNS = {"missed": "#888", "skipped": "#bbb", "abandoned": "#c00"}
 
 
@@ -47,11 +50,14 @@ class Drawing:
 
     def parts(self) -> Iterator[str]:
         """Give the elements in the order in which they cover each other."""
-        size = f'width="{self._width}" height="{self._height}"'
+        width, height = self._width, self._height
+        size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
         yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">'
         yield '<rect width="100%" height="100%" fill="#fff"/>'
-        for number, fault in enumerate(sorted(self._faults(), key=lambda one: one.began)):
-            yield from self._fault(fault, number)
+        faults = sorted(self._faults(), key=lambda one: one.began)
+        for fault in faults:
+            yield self._band(fault)
+        yield from self._captions(fault for fault in faults if fault.kind not in MACHINE)
         for number, spec in enumerate(self._case.specs):
             top = TOP + LANE * number
             yield f'<text x="4" y="{top + 16}" font-size="12">{escape(spec.name)}</text>'
@@ -75,19 +81,31 @@ class Drawing:
                 if self._shows(fault.began, fault.ended):
                     yield fault
 
-    def _fault(self, fault: Fault, number: int) -> Iterator[str]:
+    def _band(self, fault: Fault) -> str:
         left, right = self._x(max(fault.began, self._since)), self._x(min(fault.ended, self._until))
         shared = fault.kind in STORE or fault.kind in MACHINE
-        fill, height = ("#f88", 0.35) if shared else ("#fc6", 0.18)
-        bar = f'y="{TOP - 8}" width="{max(1.5, round(right - left, 1))}"'
-        yield (
-            f'<rect x="{left}" {bar} height="{self._height - TOP - 14}" fill="{fill}"'
-            f' fill-opacity="{height}"/>'
+        fill, strength = ("#f88", 0.35) if shared else ("#fc6", 0.18)
+        width = max(1.5, round(right - left, 1))
+        return (
+            f'<rect x="{left}" y="{TOP - 8}" width="{width}" height="{self._height - TOP - 14}"'
+            f' fill="{fill}" fill-opacity="{strength if width > 3 else 1}"/>'
         )
-        if fault.kind not in MACHINE:
+
+    def _captions(self, faults: Iterable[Fault]) -> Iterator[str]:
+        """Give the names of faults, on the lowest line on which each finds room."""
+        taken = [0.0] * 4
+        for fault in faults:
             who = f" {fault.pids[0]}" if len(fault.pids) == 1 else ""
-            level = 12 + number % 4 * 12
-            yield f'<text x="{left}" y="{level}" font-size="9" fill="#a40">{fault.kind}{who}</text>'
+            room = LETTER * len(f"{fault.kind}{who} ")
+            left = self._x(max(fault.began, self._since))
+            at_edge = left + room > self._width
+            begins = self._width - room if at_edge else left
+            free = [line for line, end in enumerate(taken) if end <= begins]
+            line = free[0] if free else taken.index(min(taken))
+            taken[line] = begins + room
+            place = f'x="{self._width - 2}" text-anchor="end"' if at_edge else f'x="{left}"'
+            y = TOP - 16 - 12 * line
+            yield f'<text {place} y="{y}" font-size="9" fill="#a40">{fault.kind}{who}</text>'
 
     def _window(self, window: Window, top: int) -> Iterator[str]:
         if self._shows(window.opens, window.opens):
@@ -103,7 +121,8 @@ class Drawing:
             if not self._shows(line.wall, line.wall):
                 continue
             end = run.ends.get(line.attempt)
-            width = 2.0 if end is None else max(2.0, self._x(end.wall) - self._x(line.wall))
+            ended = line.wall if end is None else min(end.wall, self._until)
+            width = max(2.0, self._x(ended) - self._x(line.wall))
             edge = ' stroke="#c00"' if end is None or end.status != 200 else ""
             title = f"{run.task} {clock_of(run.fire_time)} attempt {line.attempt}, pid {line.pid}"
             yield (
@@ -127,9 +146,11 @@ class Drawing:
             x = self._x(second * SECOND)
             if second % 5 == 0:
                 text = clock_of(second * SECOND)[:8]
-                yield f'<text x="{x}" y="{self._height - 8}" font-size="9">{text}</text>'
+                place = f'x="{x}" y="{self._height - 8}" text-anchor="middle"'
+                yield f'<text {place} font-size="9">{text}</text>'
             second += 1
 
     def _colour(self, pid: int) -> str:
         known = self._colours
-        return known.setdefault(pid, f"hsl({len(known) * 137 % 360},60%,55%)")
+        hue = 50 + (150 + len(known) * 173) % 280  # none of them red, which is for what went wrong
+        return known.setdefault(pid, f"hsl({hue},60%,55%)")

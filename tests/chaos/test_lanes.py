@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from facts import SECOND
+from facts import SECOND, Case, Fault
 from good_run import START, VICTIM, good_run
 from lanes import draw
 
@@ -23,6 +23,28 @@ def test_faults_are_named() -> None:
     """Who was hit stands above the lanes."""
     texts = [one.text for one in ET.fromstring(draw(good_run())).iter(f"{SVG}text")]  # noqa: S314 - our own text
     assert f"kill {VICTIM}" in texts
+
+
+def test_the_name_of_a_fault_near_the_end_is_not_cut_off() -> None:
+    """It ends at the edge of the drawing instead of beginning at its fault."""
+    case = good_run()
+    late = Fault("kill-before-finish", case.ended, case.ended, (VICTIM,))
+    named = captions(case._replace(faults=(late,)))[f"kill-before-finish {VICTIM}"]
+    assert named.get("text-anchor") == "end"
+
+
+def test_the_names_of_faults_that_come_together_stand_on_lines_of_their_own() -> None:
+    """The lowest line on which there is room."""
+    case = good_run()
+    faults = tuple(Fault("stop", START + n * SECOND, START + 9 * SECOND, (n,)) for n in range(4))
+    lines = [named.get("y") for named in captions(case._replace(faults=faults)).values()]
+    assert lines == ["48", "36", "48", "36"]
+
+
+def captions(case: Case) -> dict[str, ET.Element]:
+    """Return the names of faults above the lanes, as they are drawn."""
+    texts = ET.fromstring(draw(case)).iter(f"{SVG}text")  # noqa: S314 - our own text
+    return {one.text or "": one for one in texts if one.get("fill") == "#a40"}
 
 
 def test_a_part_is_smaller_than_the_whole() -> None:
