@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from children import HOLD_ONE, RACE, hear, say_go
 from redis_servers import RedisServer, empty_redis
 
 from pulse.addition import define_words
@@ -26,12 +27,12 @@ from pulse.testing.clock import FakeClock
 from pulse.testing.fleet import EVERY, make_task, succeed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from pulse.store.base import Member
+    from children import RunChild
 
-    RunChild = Callable[..., subprocess.Popen[str]]
+    from pulse.store.base import Member
 
 pytestmark = pytest.mark.server
 
@@ -48,30 +49,6 @@ store = RedisStore(sys.argv[1], SystemClock())
 sys.stdin.readline()
 store.open(this_member("inline", "digest", 30_000_000))
 """
-RACE = (
-    OPEN
-    + """
-store.sync({f"t{n}": define(f"t{n}", make_task(interval=1)) for n in range(200)})
-print("ready", flush=True)
-sys.stdin.readline()
-while True:
-    claimed = store.claim_due(9)
-    for claim in claimed.claims:
-        print(claim.run.id)
-    if claimed.wake_at > claimed.now:
-        break
-store.close()
-"""
-)
-HOLD_ONE = (
-    OPEN
-    + """
-store.sync({"work": define("work", make_task(run_at_start=True, on_abandoned=sys.argv[2]))})
-(claim,) = store.claim_due(1).claims
-print(claim.run.id, flush=True)
-sys.stdin.readline()
-"""
-)
 
 
 @pytest.fixture
@@ -94,40 +71,6 @@ def store(server: RedisServer, member: Member) -> Iterator[RedisStore]:
     made.sync(TASKS)
     yield made
     made.close()
-
-
-@pytest.fixture
-def run_child() -> Iterator[RunChild]:
-    """Return what starts a Python process that reads from and writes to this one."""
-    children = []
-
-    def run(program: str, *words: object) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        children.append(child)
-        return child
-
-    yield run
-    for child in children:
-        child.kill()
-        child.communicate()
-
-
-def say_go(child: subprocess.Popen[str]) -> None:
-    """Let a child go on."""
-    assert child.stdin is not None
-    child.stdin.write("go\n")
-    child.stdin.flush()
-
-
-def hear(child: subprocess.Popen[str]) -> str:
-    """Return the next line of a child."""
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
 
 
 def test_once_goes_as_far_as_the_fleet() -> None:
@@ -251,7 +194,7 @@ def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None
 
 def test_processes_that_race_claim_each_tick_once(server: RedisServer, run_child: RunChild) -> None:
     """Four real processes, two hundred ticks, no tick twice and none left."""
-    children = [run_child(RACE, server.url) for _ in range(4)]
+    children = [run_child(OPEN + RACE, server.url) for _ in range(4)]
     for child in children:
         say_go(child)
     assert [hear(child) for child in children] == ["ready"] * 4
@@ -274,7 +217,7 @@ def test_a_dead_holder_of_this_host_is_found_at_once(
     outcome: Outcome | None,
 ) -> None:
     """Nobody waits for its lease: the pid says that it is gone."""
-    child = run_child(HOLD_ONE, server.url, word)
+    child = run_child(OPEN + HOLD_ONE, server.url, word)
     say_go(child)
     run_id = hear(child)
     store = RedisStore(server.url, SystemClock())

@@ -6,12 +6,11 @@ import os
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from children import HOLD_ONE, RACE, hear, say_go
 
 from pulse.addition import Usual, complete
 from pulse.clock import SECOND, SystemClock
@@ -26,10 +25,11 @@ from pulse.testing.clock import FakeClock
 from pulse.testing.fleet import EVERY, fail, make_task, succeed
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    RunChild = Callable[..., subprocess.Popen[str]]
+    from children import RunChild
 
 TASKS = {"work": define("work", make_task())}
 OPEN = """
@@ -44,31 +44,6 @@ store = SqliteStore(sys.argv[1], SystemClock())
 sys.stdin.readline()
 store.open(this_member("inline", "digest", 30_000_000))
 """
-RACE = (
-    OPEN
-    + """
-store.sync({f"t{n}": define(f"t{n}", make_task(interval=1)) for n in range(200)})
-print("ready", flush=True)
-sys.stdin.readline()
-while True:
-    claimed = store.claim_due(9)
-    for claim in claimed.claims:
-        print(claim.run.id)
-    if claimed.wake_at > claimed.now:
-        break
-store.close()
-"""
-)
-HOLD = (
-    OPEN
-    + """
-words = {"on_abandoned": sys.argv[2]}
-store.sync({"work": define("work", make_task(run_at_start=True, **words))})
-(claim,) = store.claim_due(1).claims
-print(claim.run.id, flush=True)
-sys.stdin.readline()
-"""
-)
 
 
 @pytest.fixture
@@ -91,40 +66,6 @@ def store(path: Path, clock: FakeClock) -> Iterator[SqliteStore]:
     made.sync(TASKS)
     yield made
     made.close()
-
-
-@pytest.fixture
-def run_child() -> Iterator[RunChild]:
-    """Return what starts a Python process that reads from and writes to this one."""
-    children = []
-
-    def run(program: str, *words: object) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        children.append(child)
-        return child
-
-    yield run
-    for child in children:
-        child.kill()
-        child.communicate()
-
-
-def say_go(child: subprocess.Popen[str]) -> None:
-    """Let a child go on."""
-    assert child.stdin is not None
-    child.stdin.write("go\n")
-    child.stdin.flush()
-
-
-def hear(child: subprocess.Popen[str]) -> str:
-    """Return the next line of a child."""
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
 
 
 def test_once_goes_as_far_as_the_host() -> None:
@@ -455,7 +396,7 @@ def test_processes_that_start_together_share_a_new_file(path: Path, run_child: R
 
 def test_processes_that_race_run_each_tick_once(path: Path, run_child: RunChild) -> None:
     """Four processes claim 200 tasks: every tick has one of them as its winner."""
-    children = [run_child(RACE, path) for _ in range(4)]
+    children = [run_child(OPEN + RACE, path) for _ in range(4)]
     for child in children:
         say_go(child)
     assert [hear(child) for child in children] == ["ready"] * 4
@@ -475,7 +416,7 @@ def wait_until_due(path: Path) -> None:
 
 def test_a_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> None:
     """Its run is abandoned by the next heartbeat of a process of this host."""
-    child = run_child(HOLD, path, "record")
+    child = run_child(OPEN + HOLD_ONE, path, "record")
     say_go(child)
     held = hear(child)
     watcher = join(path)
@@ -489,7 +430,7 @@ def test_a_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> N
 
 def test_a_killed_process_is_found_before_it_is_reaped(path: Path, run_child: RunChild) -> None:
     """A zombie runs nothing: its run is abandoned while its parent has not waited for it."""
-    child = run_child(HOLD, path, "record")
+    child = run_child(OPEN + HOLD_ONE, path, "record")
     say_go(child)
     hear(child)
     watcher = join(path)
@@ -501,7 +442,7 @@ def test_a_killed_process_is_found_before_it_is_reaped(path: Path, run_child: Ru
 
 def test_a_killed_process_s_run_is_taken_by_another(path: Path, run_child: RunChild) -> None:
     """With `on_abandoned = rerun` it is the next attempt of the same run."""
-    child = run_child(HOLD, path, "rerun")
+    child = run_child(OPEN + HOLD_ONE, path, "rerun")
     say_go(child)
     held = hear(child)
     watcher = join(path, on_abandoned="rerun", run_at_start=True)
