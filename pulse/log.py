@@ -244,7 +244,7 @@ def tasks_taken(event: events.TasksTaken) -> None:
 
 def tasks_archived(event: events.TasksArchived) -> None:
     """INFO: so ends a task that is declared no more, and one that was forgotten shows."""
-    names = ", ".join(map(_harmless, event.tasks))
+    names = ", ".join(map(harmless, event.tasks))
     text = f"no process has wanted these tasks for three leases, they are put away: {names}"
     _say(logging.INFO, text, {"pulse_tasks": event.tasks})
 
