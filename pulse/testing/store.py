@@ -17,7 +17,8 @@ from pulse.testing.store_fleet import FleetContract
 from pulse.testing.store_history import HistoryContract
 from pulse.testing.store_leases import LeaseContract
 from pulse.testing.store_retries import RetryContract
-from pulse.testing.store_runtime import FleetRuntimeContract, RuntimeContract
+from pulse.testing.store_runtime import RuntimeContract
+from pulse.testing.store_runtime_fleet import FleetRuntimeContract
 from pulse.testing.store_schedules import ScheduleContract
 from pulse.testing.store_tasks import TaskContract
 from pulse.testing.store_waits import FleetWaitContract, WaitContract
