@@ -1,0 +1,153 @@
+"""Two hosts of one fleet: masters that have nothing in common but their store.
+
+Each runs in PID and UTS namespaces of its own, so that neither can see the other's processes nor
+share its name: what a host that vanished has left behind is known by its leases alone.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from typing import TYPE_CHECKING
+
+import pytest
+from evidence import begins, grid_between, read_notes
+from postgres import missing
+from redis_servers import empty_redis
+from servers import Server, free_port, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    from evidence import Note
+    from postgres import PostgresCluster
+
+pytestmark = pytest.mark.server
+
+LEASE_S = 3.0
+NAP_S = 1.5
+HARNESS = Path(__file__).parents[1] / "harness"
+NAMESPACES = ["unshare", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child"]
+
+
+class Host:
+    """A gunicorn master with two workers in namespaces of its own."""
+
+    def __init__(self, name: str, folder: Path, store: str) -> None:
+        self.name = name
+        self.evidence = folder / f"{name}.jsonl"
+        self._home = folder / name
+        self._home.mkdir()
+        port = free_port()
+        master = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2"]
+        master += ["-b", f"127.0.0.1:{port}", "--no-control-socket", "--pythonpath", str(HARNESS)]
+        named = ["sh", "-c", 'hostname "$0" && exec "$@"', name]
+        settings = {
+            "pulse.config.context": "tick",
+            "pulse.config.mode": "gevent",
+            "pulse.config.store": store,
+            "pulse.config.lease": f"{LEASE_S:g}s",
+            "pulse.task.now.action": "now",
+            "pulse.task.now.interval": "1s",
+            "pulse.task.nap.action": "nap",
+            "pulse.task.nap.interval": "1s",
+            "pulse.task.cache.action": "cache",
+            "pulse.task.cache.interval": "1s",
+            "pulse.task.cache.scope": "host",
+        }
+        environ = {
+            "EVIDENCE": str(self.evidence),
+            "NAP": str(NAP_S),
+            "SETTINGS": json.dumps(settings),
+        }
+        command = [*NAMESPACES, *named, *master, "evidence_app:application"]
+        self.server = Server(command, port=port, folder=self._home, environ=environ)
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *told: object) -> None:
+        for master in self.server.workers():
+            self.server.signal(SIGTERM, master)
+            self.server.wait_ended()
+        self.server.__exit__(*told)  # type: ignore[arg-type] # passed on as they came
+
+    def vanish(self) -> None:
+        """Take the whole host away at once, as a power cut does."""
+        self.server.signal(SIGKILL)
+        self.server.wait_ended()
+
+    def begins(self, task: str) -> list[Note]:
+        """Return the runs of a task that began here."""
+        return [note for note in begins(read_notes(self.evidence)) if note.task == task]
+
+    def is_napping(self) -> bool:
+        """Return whether a run of `nap` has just begun here and is going."""
+        notes = [note for note in read_notes(self.evidence) if note.task == "nap"]
+        return bool(notes) and notes[-1].what == "begin"
+
+
+@pytest.fixture(params=["postgres", "redis"])
+def hosts(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_cluster: PostgresCluster
+) -> Iterator[tuple[Host, Host]]:
+    """Return two hosts that share a store of either kind."""
+    probe = subprocess.run([*NAMESPACES, "true"], check=False, capture_output=True, text=True)
+    if probe.returncode:
+        missing(f"no namespaces of its own can be had here: {probe.stderr.strip()}")
+    if request.param == "redis":
+        store = empty_redis().url
+    else:
+        postgres_cluster.forget_applications()
+        store = postgres_cluster.url()
+    with ExitStack() as stack:
+        alpha, beta = (
+            stack.enter_context(Host(name, tmp_path, store)) for name in ("alpha", "beta")
+        )
+        wait_until(lambda: alpha.begins("cache") and beta.begins("cache"), 15, "both take part")
+        yield alpha, beta
+
+
+def test_every_tick_runs_once_across_hosts(hosts: tuple[Host, Host]) -> None:
+    """A task of the fleet in one of them, one of `scope = host` in each."""
+    alpha, beta = hosts
+
+    def ran(task: str) -> list[str]:
+        return sorted(note.fire_time for host in hosts for note in host.begins(task))
+
+    known = len(ran("now"))
+    wait_until(lambda: len(ran("now")) >= known + 6, 15, "six ticks")
+    times = ran("now")
+    assert times == grid_between(times[0], times[-1], 1)
+    mine, other = ([note.fire_time for note in host.begins("cache")] for host in (alpha, beta))
+    last = min(mine[-1], other[-1])
+    for own in (mine, other):
+        assert [time for time in own if time <= last] == grid_between(own[0], last, 1)
+
+
+def test_the_tasks_of_a_host_that_vanished_go_on_after_its_lease(
+    hosts: tuple[Host, Host],
+) -> None:
+    """Not before, for nobody can tell it from a slow one, and within a second after."""
+    victim = wait_until(lambda: next((host for host in hosts if host.is_napping()), None), 15)
+    (survivor,) = (host for host in hosts if host is not victim)
+    held = victim.begins("nap")[-1]
+    victim.vanish()
+    begun = {note.run for note in survivor.begins("nap")}
+
+    def later() -> list[Note]:
+        return [note for note in survivor.begins("nap") if note.run not in begun]
+
+    (first, *_) = survivor.server.wait_for(later, 3 * LEASE_S, "nap goes on elsewhere")
+    assert held.at + LEASE_S < first.at
+    # The lease counts from its last renewal; the next fire time is a second off at most.
+    assert first.at < held.at + NAP_S + LEASE_S + 2
+    assert held.run not in {note.run for note in survivor.begins("nap")}
+    told = f"nap {held.fire_time} abandoned: {victim.name}:"
+    survivor.server.wait_for(lambda: told in survivor.server.log_text(), 5, "it is told of")
