@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from children import HOLD_ONE, RACE, hear, say_go
 from redis_servers import RedisServer, empty_redis
 
-from pulse.addition import define_words
+from pulse.addition import Usual, complete, define_words
 from pulse.clock import SECOND, SystemClock
-from pulse.errors import MissingExtraError, StoreInUseError, StoreSchemaError
+from pulse.errors import (
+    MissingExtraError,
+    StoreInUseError,
+    StoreSchemaError,
+    StoreUnavailableError,
+)
 from pulse.run import Outcome
 from pulse.store.base import Reach
 from pulse.store.configs import config_of
@@ -24,7 +30,7 @@ from pulse.store.redis.reading import HOLD, Here, Reader
 from pulse.store.redis.server import Server, shown_url
 from pulse.task import define
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from pulse.testing.fleet import EVERY, fail, make_task, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,6 +165,61 @@ def test_rows_that_were_deleted_are_made_anew(server: RedisServer, store: RedisS
     server.ask("FLUSHALL")
     store.beat()
     assert [row.name for row in store.tasks()] == ["work"]
+
+
+@contextlib.contextmanager
+def dying() -> Iterator[None]:
+    """Let this process reach the server until its first write, and no longer."""
+    run = Server.run
+    written: list[str] = []
+
+    def until_then(server: Server, name: str, *words: Any) -> Any:
+        if "write" in written:
+            raise StoreUnavailableError("dead")
+        written.append(name)
+        return run(server, name, *words)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoreUnavailableError):
+        patch.setattr(Server, "run", until_then)
+        yield
+
+
+@pytest.fixture
+def dated(server: RedisServer, member: Member) -> Iterator[tuple[RedisStore, FakeClock]]:
+    """Return an open store on a clock that is set, with an added task whose run waits for long."""
+    clock = FakeClock()
+    made = RedisStore(server.url, clock, stand_in=clock)
+    made.open(member)
+    made.sync({})
+    slow = make_task(interval=3_600, retries=3, retry_min_backoff=3_000, retry_max_backoff=3_000)
+    made.add(complete("slow", slow, Usual()))
+    clock.forward(3_600)
+    made.finish([fail(claim) for claim in made.claim_due(1).claims])
+    yield made, clock
+    made.close()
+
+
+def test_a_death_after_a_replacement_leaves_no_retry_behind_the_next_tick(
+    dated: tuple[RedisStore, FakeClock],
+) -> None:
+    """The row and the retry that waits change in one step."""
+    store, clock = dated
+    with dying():
+        store.add(complete("slow", make_task(interval=60, retries=3), Usual()), replace=True)
+    (row,), (run,) = store.tasks(), store.runs()
+    assert row.next_fire == clock.wall() + 60 * SECOND
+    assert run.retry_at == row.next_fire
+
+
+def test_a_death_after_a_removal_leaves_no_waiting_run(
+    dated: tuple[RedisStore, FakeClock],
+) -> None:
+    """The row and what waits of it are put away in one step."""
+    store, _ = dated
+    with dying():
+        store.remove("slow")
+    assert store.tasks() == []
+    assert [run.outcome for run in store.runs()] == [Outcome.ABANDONED]
 
 
 def test_what_a_stopped_process_reserved_is_free_after_two_seconds(

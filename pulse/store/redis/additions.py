@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pulse.store.decide import REMOVED, check_addition, check_removal
 from pulse.store.redis.definitions import changed_row, new_row, returned_row
-from pulse.store.redis.left import end_waiting, hasten_retries
+from pulse.store.redis.left import change_with_waiting
 from pulse.store.redis.records import spot_of
 from pulse.store.redis.tasks import (
     TRIES,
@@ -45,8 +46,7 @@ def add_task(server: Server, here: Here, addition: Addition, *, replace: bool) -
             continue
         one, words = addition.definition, addition.words
         changed = changed_row(row, one, space=here.space, now=found.now, words=words)
-        if all(write_rows(server, [changed.change])):
-            hasten_retries(server, [changed.row])
+        if all(change_with_waiting(server, [changed.change])):
             return changed.missed
     raise too_busy(server)
 
@@ -62,8 +62,7 @@ def _appearing(server: Server, was: Row | None, addition: Addition, found: Found
 
 def remove_task(server: Server, name: str) -> None:
     """Put a task away that was added at run time; its pause goes with it."""
-    rows = read_task(server, name).rows.values()
-    for row in rows:
+    for row in read_task(server, name).rows.values():
         check_removal(name, row.source)
     server.command("SREM", server.key("paused"), name)
 
@@ -72,5 +71,5 @@ def remove_task(server: Server, name: str) -> None:
         away = row.changed(archived_at=now, paused=False, resumed_at=None)
         return row_change(away, was=row)
 
-    change_rows(server, lambda: read_task(server, name), change)
-    end_waiting(server, [*rows], REMOVED)
+    write = partial(change_with_waiting, reason=REMOVED)
+    change_rows(server, lambda: read_task(server, name), change, write=write)

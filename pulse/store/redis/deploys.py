@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from pulse.store.decide import CONFIG
 from pulse.store.deploys import Settled, judge
 from pulse.store.redis.definitions import changed_row
-from pulse.store.redis.left import end_waiting, hasten_retries
+from pulse.store.redis.left import change_with_waiting
 from pulse.store.redis.members import SILENT_LEASES, standing
 from pulse.store.redis.syncing import hides
 from pulse.store.redis.tasks import change_rows, read_all, read_spots
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.run import Run
-    from pulse.store.redis.definitions import Changed
     from pulse.store.redis.reading import Here
     from pulse.store.redis.records import Row, Seen
     from pulse.store.redis.server import Server
@@ -104,19 +104,20 @@ class Deploys:
 
     def _take_over(self, server: Server, here: Here) -> list[Run]:
         spots = {row.spot: one for row, one in self._takeovers}
-        taken: dict[str, Changed] = {}
+        taken: dict[str, Sequence[Run]] = {}
 
         def change(row: Row, now: Instant) -> RowChange | None:
             one = spots[row.spot]
             stale = row.archived_at is not None or here.definitions.get(row.task) is not one
             if stale or row.digest == one.digest or row.source != CONFIG:
                 return None
-            taken[row.spot] = changed_row(row, one, space=here.space, now=now)
-            return taken[row.spot].change
+            changed = changed_row(row, one, space=here.space, now=now)
+            taken[row.spot] = changed.missed
+            return changed.change
 
-        change_rows(server, lambda: read_spots(server, list(spots)), change)
-        hasten_retries(server, [one.row for one in taken.values()])
-        return [run for one in taken.values() for run in one.missed]
+        read = partial(read_spots, server, list(spots))
+        change_rows(server, read, change, write=change_with_waiting)
+        return [run for missed in taken.values() for run in missed]
 
 
 def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:
@@ -131,6 +132,6 @@ def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:
         archived[row.spot] = row
         return row_change(row.changed(archived_at=now), was=row)
 
-    change_rows(server, lambda: read_spots(server, list(over)), change)
-    end_waiting(server, archived.values())
+    read = partial(read_spots, server, list(over))
+    change_rows(server, read, change, write=change_with_waiting)
     return tuple(sorted({row.task for row in archived.values() if row.source == CONFIG}))

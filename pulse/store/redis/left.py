@@ -9,9 +9,9 @@ import msgspec
 
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.store.decide import UNWANTED
-from pulse.store.redis.records import run_of, spot_of
+from pulse.store.redis.records import row_of, run_of, spot_of
 from pulse.store.redis.server import Work
-from pulse.store.redis.writing import run_change, write_runs
+from pulse.store.redis.writing import run_change, write_rows, write_runs
 from pulse.store.steps import abandoned_run, hastened_run
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pulse.run import Run
     from pulse.store.redis.records import Row
     from pulse.store.redis.server import Server
+    from pulse.store.redis.writing import RowChange, RunChange
 
 
 class _Leaving(Work, kw_only=True):
@@ -59,19 +60,33 @@ def end_runs(server: Server, runs: Iterable[Run], reason: str = UNWANTED) -> Non
     write_runs(server, [run_change(run, abandoned_run(run, reason)) for run in runs])
 
 
-def end_waiting(server: Server, rows: Iterable[Row], reason: str = UNWANTED) -> None:
-    """End the runs that wait of tasks that have just been put away."""
-    end_runs(server, _unheld(server, rows), reason)
+def change_with_waiting(
+    server: Server, changes: Sequence[RowChange], reason: str = UNWANTED
+) -> list[bool]:
+    """Change rows, and in the same step the runs of theirs that wait; return which rows stood.
 
-
-def hasten_retries(server: Server, rows: Sequence[Row]) -> None:
-    """Let no retry wait beyond the next tick of its row, which may have come nearer.
-
-    The rows are written already: a retry that comes later sees them as they are.
+    With a row that is put away they end, for *reason*. Of another one no retry waits beyond the
+    next tick, which may have come nearer.
     """
-    ticks = {row.spot: row.next_fire for row in rows if row.next_fire is not None}
-    pairs = [(run, _hastened(run, ticks)) for run in _unheld(server, rows)]
-    write_runs(server, [run_change(was, run) for was, run in pairs if run is not was])
+    rows = [row_of(change.record) for change in changes]
+    stood = write_rows(server, changes, _following(server, rows, reason))
+    # A run that began to wait meanwhile; whatever begins to later sees the rows as they are.
+    changed = [row for row, as_expected in zip(rows, stood, strict=True) if as_expected]
+    write_runs(server, _following(server, changed, reason))
+    return stood
+
+
+def _following(server: Server, rows: Sequence[Row], reason: str) -> list[RunChange]:
+    by_spot = {row.spot: row for row in rows}
+    pairs = [(run, by_spot[spot_of(run.task, run.place)]) for run in _unheld(server, rows)]
+    became = [(run, _followed(run, row, reason), row) for run, row in pairs]
+    return [run_change(was, run, row=row.beginning) for was, run, row in became if run is not was]
+
+
+def _followed(run: Run, row: Row, reason: str) -> Run:
+    if row.archived_at is not None:
+        return abandoned_run(run, reason)
+    return run if row.next_fire is None else hastened_run(run, row.next_fire)
 
 
 def _unheld(server: Server, rows: Iterable[Row]) -> Sequence[Run]:
@@ -79,8 +94,3 @@ def _unheld(server: Server, rows: Iterable[Row]) -> Sequence[Run]:
     for row in rows:
         tasks.setdefault(row.place, []).append(row.task)
     return _ask(server, _Leaving(tasks=tasks)).unheld if tasks else ()
-
-
-def _hastened(run: Run, ticks: Mapping[str, Instant]) -> Run:
-    before = ticks.get(spot_of(run.task, run.place))
-    return run if before is None else hastened_run(run, before)

@@ -9,7 +9,7 @@ from pulse.store.base import Synced
 from pulse.store.decide import RUNTIME, place_of
 from pulse.store.deploys import mine, stands
 from pulse.store.redis.definitions import changed_row, new_row, returned_row
-from pulse.store.redis.left import end_waiting, hasten_retries
+from pulse.store.redis.left import change_with_waiting
 from pulse.store.redis.records import Row, spot_of
 from pulse.store.redis.tasks import TRIES, new_orders, read_spots, too_busy
 from pulse.store.redis.writing import row_change, write_rows
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
 
 class _Step(NamedTuple):
-    """What becomes of a row, the change for it, and what is then to be seen to and told."""
+    """What becomes of a row, the change for it, and what is then to be told."""
 
     kind: str
     definition: Definition
     change: RowChange | None = None
-    row: Row | None = None
     missed: Sequence[Run] = ()
 
 
@@ -106,7 +105,7 @@ def _row_steps(
         return
     elif stands(standing, row, one):
         changed = changed_row(row, one, space=here.space, now=found.now)
-        yield _Step("changed", one, changed.change, changed.row, changed.missed)
+        yield _Step("changed", one, changed.change, changed.missed)
     else:
         yield _Step("superseded", one)
 
@@ -121,12 +120,14 @@ def _way_steps(row: Row | None, here: Here, one: Definition, *, found: Found) ->
     """Put a row away that was added under the name of a task that is no task of the fleet."""
     if row is not None and hides(here, row):
         away = row.changed(archived_at=found.now)
-        yield _Step("away", one, row_change(away, was=row), away)
+        yield _Step("away", one, row_change(away, was=row))
 
 
 def _write_steps(server: Server, steps: Sequence[_Step]) -> tuple[list[_Step], list[Definition]]:
     """Write; return the steps that are done, and what others have changed meanwhile."""
-    wrote = iter(write_rows(server, [step.change for step in steps if step.change is not None]))
+    new = [step.change for step in steps if step.change is not None and not step.change.was]
+    known = [step.change for step in steps if step.change is not None and step.change.was]
+    wrote = iter([*change_with_waiting(server, known), *write_rows(server, new)])
     done: list[_Step] = []
     refused: dict[str, Definition] = {}
     for step in steps:
@@ -134,10 +135,4 @@ def _write_steps(server: Server, steps: Sequence[_Step]) -> tuple[list[_Step], l
             done.append(step)
         else:
             refused[step.definition.name] = step.definition
-    hasten_retries(server, _rows_of(done, "changed"))
-    end_waiting(server, _rows_of(done, "away"))
     return done, list(refused.values())
-
-
-def _rows_of(steps: Iterable[_Step], kind: str) -> list[Row]:
-    return [step.row for step in steps if step.kind == kind and step.row is not None]

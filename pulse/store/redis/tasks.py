@@ -115,13 +115,17 @@ def new_orders(server: Server, number: int) -> range:
 
 
 def change_rows(
-    server: Server, read: Callable[[], Found], change: Callable[[Row, Instant], RowChange | None]
+    server: Server,
+    read: Callable[[], Found],
+    change: Callable[[Row, Instant], RowChange | None],
+    *,
+    write: Callable[[Server, Sequence[RowChange]], list[bool]] = write_rows,
 ) -> None:
     """Change the rows that *read* finds, each as *change* says, until none was refused."""
     for _ in range(TRIES):
         found = read()
         changes = [change(row, found.now) for row in found.rows.values()]
-        if all(write_rows(server, [one for one in changes if one is not None])):
+        if all(write(server, [one for one in changes if one is not None])):
             return
     raise too_busy(server)
 

@@ -5,7 +5,7 @@
 -- it rests upon is read at once, and what it comes to is written at the end, in few commands.
 
 local answer = { now = now, closed = {}, rows = {}, due = {}, runs = {}, existing = {} }
-local lost, numbers = {}, {}
+local lost, refused, numbers = {}, {}, {}
 local last
 local rows, runs = {}, {}
 local writes = { rows = {}, runs = {}, history = {}, leases = {}, due = {} }
@@ -96,7 +96,8 @@ local function stands(change)
         return false
     end
     if change.room and count_held(change.spot) >= change.room then return false end
-    return not change.row or begins_with(rows[change.spot] or '', change.row)
+    if not change.row then return true end
+    return not refused[change.spot] and begins_with(rows[change.spot] or '', change.row)
 end
 
 local function change_run(change)
@@ -140,6 +141,7 @@ end
 
 local function change_row(row)
     if not row_stands(row) then
+        refused[row.spot] = true
         local due = redis.call('ZSCORE', p .. 'due:' .. row.place, row.member)
         answer.due[#answer.due + 1] = due and tonumber(due)
         return false

@@ -125,12 +125,21 @@ def write(server: Server, writing: Writing) -> Written:
     return server.run("write", writing, _WRITTEN)
 
 
-def write_rows(server: Server, changes: Sequence[RowChange]) -> list[bool]:
-    """Change rows, in bounded steps; return which were as expected."""
+def write_rows(
+    server: Server, changes: Sequence[RowChange], following: Iterable[RunChange] = ()
+) -> list[bool]:
+    """Change rows, in bounded steps; return which were as expected.
+
+    What is *following* is done in the step of its row.
+    """
+    runs: dict[tuple[str, str], list[RunChange]] = {}
+    for run in following:
+        runs.setdefault((run.place, run.task), []).append(run)
     done: list[bool] = []
     for start in range(0, len(changes), CHUNK):
-        part = Writing(lease=0, rows=changes[start : start + CHUNK])
-        done += write(server, part).rows
+        rows = changes[start : start + CHUNK]
+        with_them = [run for row in rows for run in runs.get((row.place, row.task), ())]
+        done += write(server, Writing(lease=0, rows=rows, runs=with_them)).rows
     return done
 
 
