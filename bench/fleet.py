@@ -1,169 +1,170 @@
 """Ticks a second for the whole cycle: claimed, run by a trivial app, finished and on record.
 
-    python bench/fleet.py [seconds] [store ...]
+    python bench/fleet.py [--seconds 5] [--processes 1 4 8] [--part totals|lateness] [store ...]
 
-Stores are memory, sqlite, postgres and redis. Each of 1, 4 or 8 processes is a gevent-patched
-pulse with `concurrency = 100`; every task is always due, so that all of them compete for the same
-rows. Memory is shared by nobody: its processes tick by themselves. A private PostgreSQL with fsync
-and a Redis with `appendfsync always` are started from the machine's binaries. The bare rows insert
-what is absent, 100 a transaction or script, in a loop. CPU is that of the processes for each tick,
-without the database.
+Stores are memory, sqlite, postgres and redis. Each process is a gevent-patched pulse with
+`concurrency = 100`. A private PostgreSQL with fsync and a Redis with `appendfsync always` are
+started from the machine's binaries. Memory is shared by nobody: its processes tick by themselves.
+
+Totals: every task is due each second, more of them than can be run, so that all processes compete
+for the same rows. CPU is that of all processes for each tick, and that of the database's server;
+a batch is what one look claims that wins anything. The bare rows insert what is absent, 100 a
+transaction or script, in a loop: the limit. APScheduler 4 has PostgreSQL as its shared data store,
+and as many schedules, due each second, as it cannot run; see `parts/apscheduler4_process.py`. As it
+cannot be installed beside APScheduler 3, it is put into an environment of its own in a temporary
+folder, unless `--apscheduler` names a Python that has it, or says `none`.
+
+Lateness: half of what is asked of each store, fire times spread evenly over each second. Of a tick
+it is the start of its run less its fire time; a tick that comes late counts as any other.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import venv
+from contextlib import closing
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "harness"))
+from parts.grounds import GROUNDS
 
-TASKS = 24_000
-"""Each is due every second: more than any store but memory can do, so that rows are always due."""
-CONCURRENCY = 100
-PROCESSES = tuple(map(int, os.environ.get("PULSE_BENCH_PROCESSES", "1 4 8").split()))
-STORES = ("memory", "sqlite", "postgres", "redis")
-SETTLE_S = 6.0
+TASKS = {"memory": 100_000, "sqlite": 24_000, "postgres": 24_000, "redis": 24_000}
+"""Each is due every second: more than that store can do, so that rows are always due."""
+HALF = {"memory": 5_000, "sqlite": 2_500, "postgres": 5_000, "redis": 5_000}
+"""Half of the ticks a second that are asked of a store, with 4 processes."""
+SCHEDULES = 2_000
+SETTLE_S = 3.0
+PARTS = Path(__file__).parent / "parts"
 ERRORS = None if os.environ.get("PULSE_BENCH_ERRORS") else subprocess.DEVNULL
+HEAD = (
+    f"{'':24}{'processes':>10}{'ticks/s':>10}{'CPU us/tick':>13}{'server us':>11}"
+    f"{'switches':>10}{'batch mean':>12}{'median':>8}{'empty looks/s':>15}"
+)
 
 
-def work_pulse(word: str, begins: float, seconds: float) -> dict[str, float]:
-    from gevent import monkey
-
-    monkey.patch_all()
-    from pulse.middleware import PulseMiddleware
-    from pulse.task import Task
-
-    done = 0
-
-    def app(environ, start_response):
-        nonlocal done
-        done += 1
-        start_response("200 OK", [])
-        return []
-
-    words = {"interval": 1, "misfire": "all", "overlap": "allow", "max_running": 10}
-    tasks = {f"task-{i}": Task(action=f"/t/{i}", **words) for i in range(TASKS)}
-    wrapped = PulseMiddleware(
-        app,
-        store=word,
-        name="bench",
-        mode="gevent",
-        start="eager",
-        concurrency=CONCURRENCY,
-        tasks=tasks,
-    )
-    time.sleep(max(0, begins - time.time()))
-    before, cpu = done, time.process_time()
-    time.sleep(seconds)
-    found = {"ticks": done - before, "cpu": time.process_time() - cpu}
-    del wrapped
-    return found
-
-
-def work_bare(url: str, begins: float, seconds: float) -> dict[str, float]:
-    import psycopg
-
-    raw = psycopg.connect(url, autocommit=True)
-    text = "INSERT INTO won SELECT unnest(%s::bigint[]), 1 ON CONFLICT DO NOTHING RETURNING id"
-    time.sleep(max(0, begins - time.time()))
-    done, first, end = 0, 0, time.time() + seconds
-    while time.time() < end:
-        done += len(raw.execute(text, [list(range(first, first + 100))]).fetchall())
-        first += 100
-    return {"ticks": done, "cpu": 0.0}
-
-
-def work_bare_redis(url: str, begins: float, seconds: float) -> dict[str, float]:
-    import redis
-
-    client = redis.Redis.from_url(url)
-    script = client.register_script(
-        "local won = 0 for _, id in ipairs(ARGV) do"
-        " won = won + redis.call('HSETNX', KEYS[1], id, 1) end return won"
-    )
-    time.sleep(max(0, begins - time.time()))
-    done, first, end = 0, 0, time.time() + seconds
-    while time.time() < end:
-        done += script(keys=["won"], args=list(range(first, first + 100)))
-        first += 100
-    return {"ticks": done, "cpu": 0.0}
-
-
-WORK = {"pulse": work_pulse, "bare": work_bare, "bare redis": work_bare_redis}
-
-
-def together(kind: str, word: str, processes: int, seconds: float) -> tuple[float, float]:
-    begins = time.time() + SETTLE_S + processes * 0.7
-    command = [sys.executable, __file__, "--work", kind, word, str(begins), str(seconds)]
+def together(command: list[str], processes: int, seconds: float, cpu) -> dict:
+    """Return what processes did together, once all of them take part and have settled."""
     children = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=ERRORS) for _ in range(processes)
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=ERRORS, text=True
+        )
+        for _ in range(processes)
     ]
-    found = [json.loads(child.communicate()[0].splitlines()[-1]) for child in children]
-    cpu = sum(one["cpu"] for one in found)
-    return sum(one["ticks"] for one in found) / seconds, cpu
+    if any(child.stdout.readline() != "ready\n" for child in children):
+        raise SystemExit("a process has failed; PULSE_BENCH_ERRORS=1 shows why")
+    opens = time.time() + SETTLE_S
+    for child in children:
+        child.stdin.write(f"{opens} {seconds}\n")
+        child.stdin.flush()
+    time.sleep(opens - time.time())
+    used = cpu()
+    time.sleep(opens + seconds - time.time())
+    used = cpu() - used
+    found = [json.loads(child.communicate()[0]) for child in children]
+    lists = {name: [item for one in found for item in one[name]] for name in ("won", "late")}
+    sums = {name: sum(one[name] for one in found) for name in found[0] if name not in lists}
+    return lists | sums | {"server": used}
 
 
-def row(name: str, kind: str, word_of, seconds: float, counts=PROCESSES) -> None:
-    print(f"{name:34}", end="", flush=True)
+def pulse_on(word: str, *, tasks: int, spread: bool) -> list[str]:
+    words = {"word": word, "tasks": tasks, "starts": int(time.time()), "spread": spread}
+    return [sys.executable, str(PARTS / "fleet_process.py"), "pulse", json.dumps(words)]
+
+
+def bare_on(word: str, store: str) -> list[str]:
+    words = json.dumps({"word": word})
+    return [sys.executable, str(PARTS / "fleet_process.py"), f"bare {store}", words]
+
+
+def show(name: str, processes: int, seconds: float, found: dict) -> None:
+    ticks, won = max(found["ticks"], 1), found["won"]
+    mean, median = (statistics.fmean(won), statistics.median(won)) if won else (0, 0)
+    print(
+        f"{name:24}{processes:>10}{ticks / seconds:>10,.0f}{found['cpu'] / ticks * 1e6:>13.1f}"
+        f"{found['server'] / ticks * 1e6:>11.1f}{found['switches'] / ticks:>10.3f}"
+        f"{mean:>12.1f}{median:>8.0f}{found['nothing'] / seconds:>15.1f}",
+        flush=True,
+    )
+
+
+def totals(store: str, ground, counts: list[int], seconds: float) -> None:
     for processes in counts:
-        rate, cpu = together(kind, word_of(processes), processes, seconds)
-        each = f"{cpu / seconds / rate * 1e6:.0f} us" if cpu and rate else ""
-        print(f"{rate:>12,.0f} {each:>8}", end="", flush=True)
-    print()
+        found = together(bare_on(ground.fresh(), store), processes, seconds, ground.cpu)
+        show(f"{store}, bare", processes, seconds, found)
+    for processes in counts:
+        command = pulse_on(ground.fresh(), tasks=TASKS[store], spread=False)
+        show(store, processes, seconds, together(command, processes, seconds, ground.cpu))
 
 
-def on_postgres(seconds: float) -> None:
-    from postgres import PostgresCluster
-
-    cluster = PostgresCluster(fsync=True)
-    try:
-        for number in PROCESSES:
-            cluster.run(f"CREATE DATABASE bench_{number}")
-            cluster.run(f"CREATE DATABASE bare_{number}")
-            cluster.run(
-                "CREATE TABLE won (id bigint PRIMARY KEY, holder int)", database=f"bare_{number}"
-            )
-        row("postgres, bare insert", "bare", lambda n: cluster.url(f"bare_{n}"), seconds)
-        row("postgres", "pulse", lambda n: cluster.url(f"bench_{n}"), seconds)
-    finally:
-        cluster.close()
+def rival_totals(ground, counts: list[int], seconds: float, python: str) -> None:
+    script = str(PARTS / "apscheduler4_process.py")
+    for processes in counts:
+        word = ground.fresh()
+        fill = json.dumps({"word": word, "schedules": SCHEDULES})
+        subprocess.run([python, script, "fill", fill], check=True, stderr=ERRORS)
+        command = [python, script, "run", json.dumps({"word": word})]
+        found = together(command, processes, seconds, ground.cpu)
+        show("postgres, APScheduler 4", processes, seconds, found)
 
 
-def on_redis(seconds: float) -> None:
-    from redis_servers import RedisServer
+def lateness(store: str, ground, seconds: float) -> None:
+    command = pulse_on(ground.fresh(), tasks=HALF[store], spread=True)
+    found = together(command, 4, seconds, ground.cpu)
+    late = sorted(found["late"])
+    p50, p99, most = (late[(len(late) - 1) * part // 100] / 1e3 for part in (50, 99, 100))
+    print(
+        f"{ground.name:24}{HALF[store]:>10,}{len(late) / seconds:>10,.0f}{p50:>10.1f}{p99:>10.1f}"
+        f"{most:>10.1f}",
+        flush=True,
+    )
 
-    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
-        base = server.url.rpartition("/")[0]
-        numbers = {count: number for number, count in enumerate(PROCESSES)}
-        row("redis, bare HSETNX", "bare redis", lambda n: f"{base}/{numbers[n]}", seconds)
-        row("redis", "pulse", lambda n: f"{base}/{8 + numbers[n]}", seconds)
+
+def environment_of_apscheduler(folder: str) -> str:
+    """Return the Python of a new environment that holds APScheduler 4."""
+    sys.path.insert(0, str(PARTS))
+    from apscheduler4_process import REQUIREMENTS
+
+    venv.create(folder, with_pip=True)
+    python = str(Path(folder) / "bin" / "python")
+    install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--pre"]
+    if subprocess.run([*install, *REQUIREMENTS], check=False).returncode:
+        raise SystemExit("APScheduler 4 cannot be installed; --apscheduler none goes without it")
+    return python
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--part", choices=("totals", "lateness"))
+    parser.add_argument("--apscheduler", metavar="PYTHON")
+    parser.add_argument("stores", metavar="store", nargs="*", default=list(GROUNDS))
+    return parser.parse_args()
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--work"]:
-        _, _, kind, word, begins, seconds = sys.argv
-        print(json.dumps(WORK[kind](word, float(begins), float(seconds))), flush=True)
-        os._exit(0)
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    stores = sys.argv[2:] or list(STORES)
-    print(
-        f"{'ticks a second, processes':34}"
-        + "".join(f"{count:>12} {'CPU':>8}" for count in PROCESSES)
-    )
-    if "memory" in stores:
-        row("memory, each by itself", "pulse", lambda _: "memory:", seconds)
-    if "sqlite" in stores:
-        with tempfile.TemporaryDirectory() as folder:
-            row("sqlite", "pulse", lambda n: f"sqlite:///{folder}/{n}.db", seconds)
-    if "postgres" in stores:
-        on_postgres(seconds)
-    if "redis" in stores:
-        on_redis(seconds)
+    asked = read_arguments()
+    if asked.part != "lateness":
+        print(HEAD)
+        for store in asked.stores:
+            with closing(GROUNDS[store]()) as ground:
+                totals(store, ground, asked.processes, asked.seconds)
+                if store == "postgres" and asked.apscheduler != "none":
+                    with tempfile.TemporaryDirectory() as folder:
+                        python = asked.apscheduler or environment_of_apscheduler(folder)
+                        rival_totals(ground, asked.processes, asked.seconds, python)
+    if asked.part != "totals":
+        print(f"\n{'4 processes':24}{'asked/s':>10}{'ticks/s':>10}", end="")
+        print(f"{'p50 ms':>10}{'p99 ms':>10}{'most ms':>10}")
+        for store in asked.stores:
+            with closing(GROUNDS[store]()) as ground:
+                lateness(store, ground, asked.seconds)
 
 
 if __name__ == "__main__":

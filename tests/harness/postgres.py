@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
+from absent import missing
 
 from pulse.store.postgres.tables import schema_of
 
@@ -21,13 +21,6 @@ BOUND_S = 30
 _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^pulse_'"
 _KEPT = ("tasks", "runs", "members", "configs", "paused")
 _ACCOUNT = "postgres"
-
-
-def missing(reason: str) -> None:
-    """Fail where everything has to be there, as in CI; skip at a desk."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def find_binary(name: str) -> str:
