@@ -5,37 +5,52 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pulse.store.postgres.link import CLOCK
-from pulse.store.sql.claims import DUE
+from pulse.store.sql.due import COLUMNS, DUE, FOUND, ORDER, PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pulse.clock import Instant
     from pulse.store.sql.link import Cell, Link
 
 SPARE = 8
 """How many rows are read beyond those that are wanted: some may be of no use here."""
 
-ASIDE = 4
-"""How many times what is wanted is read where others want the same."""
-
 _GROWTH = 4
 _LOOKING = (
-    f"SELECT c.*, d.* FROM (SELECT {CLOCK},"  # noqa: S608 - constants alone
-    " (SELECT min(retry_at) FROM @runs WHERE outcome IS NULL AND holder = '' AND place IN (?*))"
-    " ) AS c LEFT JOIN ({}) AS d ON true ORDER BY 3, 4"
+    f"WITH c AS MATERIALIZED (SELECT {CLOCK} AS now,"  # noqa: S608 - constants alone
+    " (SELECT min(retry_at) FROM @runs WHERE outcome IS NULL AND holder = '' AND place IN (?*)))"
+    " SELECT c.*, d.* FROM c LEFT JOIN ({}) AS d ON true ORDER BY 3, 4"
+)
+# The numbers of open runs are counted for the rows alone that are not passed over.
+_FURTHER_ON = (
+    f"SELECT {COLUMNS} FROM (SELECT * {FOUND} {ORDER} OFFSET mod(?::bigint, greatest(1,"  # noqa: S608 - constants alone
+    f" (SELECT count(*) FROM (SELECT {FOUND} AND due_at <= (SELECT now FROM c) LIMIT ?::bigint) n)"
+    f" / ?::bigint)) * ?::bigint) t {ORDER}"
 )
 _PAGE = "SELECT * FROM ({}) AS u ORDER BY {} LIMIT ? OFFSET ?"
 _NOTHING = "SELECT NULL::bigint, NULL::bigint WHERE false"
 
 
-def looking(places: int) -> str:
+def looking(places: Sequence[str], page: int) -> tuple[str, list[Cell]]:
     """Return the statement that tells the clock, the first unheld run, and a page of what is due.
 
-    Its values are the instant that stands for the clock, the places, and for each place its name
-    and the length of the page.
+    Its values follow after the instant that stands for the clock, and the places.
     """
-    return _LOOKING.format(_each(DUE, places) if places else _NOTHING)
+    values: list[Cell] = [cell for place in places for cell in (place, page)]
+    return _LOOKING.format(_each(DUE, len(places)) if places else _NOTHING), values
+
+
+def looking_aside(
+    places: Sequence[str], page: int, limit: int, *, chance: int
+) -> tuple[str, list[Cell]]:
+    """Return the same, but that the page of each place begins somewhere in what is due.
+
+    At least *limit* rows of it are due, or it begins with the first; see `start_among`.
+    """
+    values: list[Cell] = []
+    for place in places:
+        values += [place, chance, place, PAGES * limit, limit, limit, page]
+    return _LOOKING.format(_each(_FURTHER_ON, len(places)) if places else _NOTHING), values
 
 
 def paged(
@@ -47,6 +62,7 @@ def paged(
     order: str,
     key: int,
     first: Sequence[tuple[Any, ...]] | None = None,
+    aside: bool = False,
 ) -> Iterator[tuple[Any, ...]]:
     """Return the rows of all places as they are asked for, each once.
 
@@ -58,6 +74,7 @@ def paged(
         order: the columns that the rows are in order of, counted from 1.
         key: the column that tells a row, counted from 0; it may move between two pages.
         first: the first page, where it was read already.
+        aside: whether that one began further on, so that what lies before it comes after it.
 
     """
     seen: set[object] = set()
@@ -76,21 +93,12 @@ def paged(
             if row[key] not in seen:
                 seen.add(row[key])
                 yield row
-        if found < page:
+        if aside:
+            aside, rows = False, None
+        elif found < page:
             return
-        after, page, rows = after + found, page * _GROWTH, None
-
-
-def turned(
-    rows: Sequence[tuple[Any, ...]], now: Instant, limit: int, *, chance: int
-) -> list[tuple[Any, ...]]:
-    """Return a page so that it begins at some multiple of *limit* in what is due; *chance* says.
-
-    Processes that would all begin with the oldest row would all lose it but one.
-    """
-    due = sum(row[0] <= now for row in rows)
-    start = chance % max(1, due // max(1, limit)) * limit
-    return [*rows[start:due], *rows[:start], *rows[due:]]
+        else:
+            after, page, rows = after + found, page * _GROWTH, None
 
 
 def _each(text: str, places: int) -> str:

@@ -15,7 +15,7 @@ from pulse.clock import SECOND, SystemClock
 from pulse.errors import MissingExtraError, StoreUnavailableError
 from pulse.store.postgres.arrays import literal
 from pulse.store.postgres.link import PostgresLink, Texts
-from pulse.store.postgres.pages import ASIDE, SPARE, looking, paged, turned
+from pulse.store.postgres.pages import SPARE, looking, looking_aside, paged
 from pulse.store.postgres.tables import (
     LADDER,
     LOCK,
@@ -26,7 +26,7 @@ from pulse.store.postgres.tables import (
     schema_of,
 )
 from pulse.store.postgres.url import shown_url
-from pulse.store.sql.claims import DUE
+from pulse.store.sql.due import DUE
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.store.postgres.wire import Wire
     from pulse.store.sql.here import Here
-    from pulse.store.sql.link import Cell, Link
+    from pulse.store.sql.link import Link
 
     Work = Callable[[PostgresLink], "T"]
 
@@ -207,19 +207,21 @@ class PostgresServer:
 
         Unheld runs are rare: where there are any they are read in a second one.
         """
-        page = (ASIDE * limit if aside else limit) + SPARE
-        places = sorted(here.places)
-        values: list[Cell] = [self._given_now(), literal(places)]
-        for place in places:
-            values += [place, page]
-        found = list(link.run(looking(len(places)), values))
+        places, page = sorted(here.places), limit + SPARE
+        if aside:
+            text, values = looking_aside(places, page, limit, chance=os.urandom(1)[0])
+        else:
+            text, values = looking(places, page)
+        found = list(link.run(text, [self._given_now(), literal(places), *values]))
         now, unheld_at = found[0][:2]
         first = [row[2:] for row in found if row[2] is not None]
+        due = [row for row in first if row[0] <= now]
+        aside = aside and len(due) >= limit  # else it begins with the first row after all
         if aside:
-            first = turned(first, now, limit, chance=os.urandom(1)[0])
-        due = paged(link, DUE, places, page, order="1, 2", key=1, first=first)
+            first = due
+        rows = paged(link, DUE, places, page, order="1, 2", key=1, first=first, aside=aside)
         unheld = paged(link, UNHELD, places, page, order="16, 19", key=0)
-        return Look(now, due, () if unheld_at is None else unheld)
+        return Look(now, rows, () if unheld_at is None else unheld)
 
 
 def _import_driver() -> None:

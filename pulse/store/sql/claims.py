@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from pulse.store.sql.unheld import Found, Spot
     from pulse.task import Definition
 
-DUE = (
-    "SELECT due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
-    " skip_id, words,"
-    " (SELECT count(*) FROM @runs r"
-    "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
-    " FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
-    " AND due_at IS NOT NULL ORDER BY due_at, key"
-)
 _VERSIONS = (
     "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE SKIP LOCKED"
 )

@@ -265,7 +265,7 @@ class SqlStore:
         return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
     def _plan(self, link: Link, here: Here, limit: int) -> Reading:
-        aside = self._contested > 0
+        aside = self._contested > 0 and limit > 0
         return plan_due(here, self._storage.look(link, here, limit, aside=aside), limit)
 
     def _here_now(self) -> Here:

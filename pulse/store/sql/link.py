@@ -115,7 +115,7 @@ class Look(NamedTuple):
 
     Attributes:
         now: the store's clock.
-        due: rows of tasks in order of `due_at`, see `pulse.store.sql.claims.DUE`, as far as they
+        due: rows of tasks in order of `due_at`, see `pulse.store.sql.due.DUE`, as far as they
             are asked for.
         unheld: runs that nobody holds in order of `retry_at`, see `pulse.store.sql.unheld.UNHELD`.
 

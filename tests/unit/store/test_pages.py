@@ -5,25 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.store.postgres.pages import turned
-
-DUE = st.lists(st.integers(0, 20), max_size=30).map(sorted)
+from pulse.store.sql.due import start_among
 
 
-@given(DUE, st.integers(0, 20), st.integers(0, 7), st.integers(0, 255))
-def test_what_is_due_is_turned_and_what_is_not_stays(
-    instants: list[int], now: int, limit: int, chance: int
-) -> None:
-    """Every row is still there, those that are due come first, the others in their order."""
-    rows = [(instant, key) for key, instant in enumerate(instants)]
-    found = turned(rows, now, limit, chance=chance)
-    due = sum(instant <= now for instant in instants)
-    assert sorted(found) == rows
-    assert found[due:] == rows[due:]
+@given(st.integers(0, 2_000), st.integers(1, 200), st.integers(0, 255))
+def test_as_much_as_is_wanted_lies_behind_a_start(due: int, limit: int, chance: int) -> None:
+    """Where less than that is due the start is the first row."""
+    start = start_among(due, limit, chance=chance)
+    assert start == 0 or start + limit <= due
 
 
-def test_two_processes_begin_at_different_rows() -> None:
+def test_processes_begin_at_different_rows() -> None:
     """Each multiple of what is wanted is a beginning."""
-    rows = [(0, key) for key in range(6)]
-    begins = {turned(rows, 0, 2, chance=chance)[0][1] for chance in range(256)}
-    assert begins == {0, 2, 4}
+    assert {start_among(7, 2, chance=chance) for chance in range(256)} == {0, 2, 4}

@@ -1,0 +1,29 @@
+"""The rows that are due, as the stores with SQL read them: from the first, or from further on.
+
+Where several processes want more than there is for one of them, all would read the same rows, and
+all but one of them lose what they have planned. So a process that met others begins at some
+multiple of what it wants in what is due; what lies before that it reads last.
+"""
+
+from __future__ import annotations
+
+PAGES = 8
+"""Over how many times what they want processes spread."""
+
+COLUMNS = (
+    "due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
+    " skip_id, words,"
+    " (SELECT count(*) FROM @runs r"
+    "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
+)
+FOUND = (
+    "FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL AND due_at IS NOT NULL"
+)
+ORDER = "ORDER BY due_at, key"
+DUE = f"SELECT {COLUMNS} {FOUND} {ORDER}"
+COUNT = f"SELECT count(*) FROM (SELECT 1 {FOUND} AND due_at <= ? LIMIT ?) AS n"  # noqa: S608 - constants alone
+
+
+def start_among(due: int, limit: int, *, chance: int) -> int:
+    """Return how many of *due* rows to pass over for *limit* of them; *chance* says."""
+    return chance % max(1, due // limit) * limit

@@ -1,0 +1,109 @@
+"""A look at a storage with SQL that begins further on, because others want the same rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.store.member import this_member
+from pulse.store.postgres.keeper import PostgresStore
+from pulse.store.postgres.server import PostgresServer
+from pulse.store.sql.here import Here
+from pulse.store.sql.link import How
+from pulse.store.sqlite import SqliteStore
+from pulse.store.sqlite.file import SqliteFile
+from pulse.task import define
+from pulse.testing.clock import FakeClock
+from pulse.testing.fleet import EVERY, make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pulse.store.base import Store
+    from pulse.store.sql.link import Storage
+
+DUE, LATER = 11, 30
+MEMBER = this_member("inline", "digest", 30_000_000)
+
+
+class Storages:
+    """A store that fills a storage, and the storage by itself, on one clock."""
+
+    def __init__(self, store: Store, storage: Storage, clock: FakeClock) -> None:
+        self.store = store
+        self.storage = storage
+        self.clock = clock
+
+    def fill(self) -> None:
+        """Make rows of which the first are due, at instants of their own."""
+        soon = {f"soon {n}": make_task(interval=EVERY + n) for n in range(DUE)}
+        late = {f"late {n}": make_task(interval=EVERY * 100) for n in range(LATER)}
+        self.store.open(MEMBER)
+        tasks = {**soon, **late}
+        self.store.sync({name: define(name, task) for name, task in tasks.items()})
+        self.clock.forward(EVERY + DUE)
+        self.storage.open()
+
+    def look(self, limit: int) -> tuple[list[int], int]:
+        """Return when the rows are due, in the order in which they are given, and the clock."""
+        here = Here(MEMBER, "", {}, unknown, frozenset({""}), 100)
+
+        def read(link: object) -> tuple[list[int], int]:
+            found = self.storage.look(link, here, limit, aside=True)  # type: ignore[arg-type]
+            return [row[0] for row in found.due], found.now
+
+        return self.storage.call(How.READ, read)
+
+
+def unknown(name: str, words: str) -> None:
+    """Stand for what makes definitions, which a look does not need."""
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Storages]:
+    """Return a file."""
+    clock, path = FakeClock(), tmp_path / "pulse.db"
+    file = SqliteFile(path, clock, space="", patience_us=5_000_000)
+    yield Storages(SqliteStore(path, clock, opened={}), file, clock)
+    file.close()
+
+
+@pytest.fixture
+def postgres(request: pytest.FixtureRequest) -> Iterator[Storages]:
+    """Return a database."""
+    cluster = request.getfixturevalue("postgres_cluster")
+    cluster.empty_applications()
+    clock, url = FakeClock(), cluster.url()
+    server = PostgresServer(url, space="", limit_us=5_000_000, server_clock=clock.wall)
+    yield Storages(PostgresStore(url, clock, server_clock=clock.wall, opened={}), server, clock)
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.server)])
+def storages(request: pytest.FixtureRequest) -> Iterator[Storages]:
+    """Return each of them, filled."""
+    found: Storages = request.getfixturevalue(request.param)
+    found.fill()
+    yield found
+    found.store.close()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5, 11, 50])
+def test_every_row_is_read_once(storages: Storages, limit: int) -> None:
+    """What lies before the beginning is not forgotten, and what is due comes first."""
+    looks = [storages.look(limit) for _ in range(8)]
+    assert [
+        (
+            len(instants),
+            [at <= now for at in instants[:DUE]],
+            sorted(instants) == sorted(looks[0][0]),
+        )
+        for instants, now in looks
+    ] == [(DUE + LATER, [True] * DUE, True)] * len(looks)
+
+
+def test_looks_begin_in_different_places(storages: Storages) -> None:
+    """Processes that want the same rows do not all plan the first of them."""
+    assert len({storages.look(2)[0][0] for _ in range(40)}) > 1
