@@ -1,42 +1,136 @@
 """What tasks that were added at run time cost: nothing at start, and as much a tick as one would.
 
-    python bench/runtime_tasks.py [tasks]
+    python bench/runtime_tasks.py [--tasks 100000] [store ...]
 
-The store holds that many tasks, each due once a day at a time of its own, and ten that are due
-every second. They are filled in memory and measured on a disk, with fsync on. Start-up is opening,
-syncing and the first look of a process that knows none of them. A tick is claimed, its
-definition made and its end recorded, alone or with idle processes that look when it is due.
+Stores are sqlite, postgres and redis. Each holds that many tasks, due once a day at a time of their
+own, and ten that are due every second. It is filled in batches, or without fsync, and measured
+with fsync on. Start-up is opening, syncing and the first look of a process that knows none of the
+tasks. A tick is claimed, its definition made and its end recorded, alone or with idle processes
+that look when it is due. PostgreSQL is measured once more when its statistics are up to date.
 """
 
 from __future__ import annotations
 
-import shutil
+import argparse
 import statistics
-import sys
-import tempfile
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pulse.addition import Usual, complete
+from parts.grounds import Postgres, Redis, Sqlite
+
+from pulse.addition import Usual, complete, remembering
 from pulse.clock import SECOND
 from pulse.run import Ending, Outcome, Result
 from pulse.store.member import this_member
+from pulse.store.postgres.keeper import PostgresStore
+from pulse.store.postgres.server import PostgresServer
+from pulse.store.redis.keeper import RedisStore
+from pulse.store.sql.additions import add_task
+from pulse.store.sql.here import Here
+from pulse.store.sql.link import How
 from pulse.store.sqlite import SqliteStore
+from pulse.store.sqlite.file import SqliteFile
 from pulse.task import Task
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
-    from pulse.clock import Clock
+    from collections.abc import Iterable
+
+    from pulse.addition import Addition
     from pulse.store.base import Store
+    from pulse.store.sql.link import Link, Storage
 
 QUICK = 10
 TICKS = 200
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
+BATCH = 1_000
+MEMBER = this_member("inline", "digest", 30 * SECOND)
 
 
-def join(path: Path, clock: Clock) -> Store:
-    store = SqliteStore(path, clock, opened={})
+class OnSqlite:
+    title = "SQLite"
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._ground, self._clock = Sqlite(), clock
+        self._path = self._ground.fresh().removeprefix("sqlite:///")
+        self.analyse = None
+
+    def store(self) -> Store:
+        return SqliteStore(self._path, self._clock, opened={})
+
+    def fill(self, additions: Iterable[Addition]) -> None:
+        file = SqliteFile(Path(self._path), self._clock, space="", patience_us=5 * SECOND)
+        add_in_batches(file, list(additions))
+
+    def close(self) -> None:
+        self._ground.close()
+
+
+class OnPostgres:
+    title = "PostgreSQL"
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._ground, self._clock = Postgres(), clock
+        self._url = self._ground.fresh()
+
+    def store(self) -> Store:
+        return PostgresStore(self._url, self._clock, server_clock=self._clock.wall, opened={})
+
+    def fill(self, additions: Iterable[Addition]) -> None:
+        server = PostgresServer(
+            self._url, space="", limit_us=60 * SECOND, server_clock=self._clock.wall
+        )
+        add_in_batches(server, list(additions))
+
+    def analyse(self) -> None:
+        self._ground.cluster.run("VACUUM ANALYZE", database=self._url.rpartition("/")[2])
+
+    def close(self) -> None:
+        self._ground.close()
+
+
+class OnRedis:
+    title = "Redis"
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._ground, self._clock = Redis(), clock
+        self._url = self._ground.fresh()
+        self.analyse = None
+
+    def store(self) -> Store:
+        return RedisStore(self._url, self._clock, stand_in=self._clock, opened={})
+
+    def fill(self, additions: Iterable[Addition]) -> None:
+        self._ground.server.ask("CONFIG", "SET", "appendfsync", "no")
+        with closing(join(self.store())) as filler:
+            for addition in additions:
+                filler.add(addition)
+        self._ground.server.ask("CONFIG", "SET", "appendfsync", "always")
+
+    def close(self) -> None:
+        self._ground.close()
+
+
+STORES = {"sqlite": OnSqlite, "postgres": OnPostgres, "redis": OnRedis}
+
+
+def add_in_batches(storage: Storage, additions: list[Addition]) -> None:
+    """Add tasks as the store does, but many in one transaction."""
+    here = Here(MEMBER, "", {}, remembering(), frozenset({""}), 1_000)
+    storage.open()
+    for start in range(0, len(additions), BATCH):
+        storage.call(How.ALONE, partial(add_all, here, additions[start : start + BATCH]))
+    storage.close()
+
+
+def add_all(here: Here, additions: list[Addition], link: Link) -> None:
+    for addition in additions:
+        add_task(link, here, addition, replace=False)
+
+
+def join(store: Store) -> Store:
     store.open(this_member("inline", "digest", 30 * SECOND))
     store.sync({})
     return store
@@ -59,49 +153,65 @@ def milliseconds_a_tick(store: Store, clock: FakeClock, idle: list[Store]) -> fl
     return statistics.median(lengths) * 1_000
 
 
-def fill(store: Store, held: int, count: int) -> float:
-    began = time.perf_counter()
+def quick() -> list[Addition]:
+    tasks = [Task(action="/work", interval=1) for _ in range(QUICK)]
+    return [complete(f"quick {number}", task, Usual()) for number, task in enumerate(tasks)]
+
+
+def reports(held: int, count: int) -> Iterable[Addition]:
     for number in range(held, count):
         at = f"{number % 60} {number // 60 % 12} * * *"  # not while the benchmark looks
         task = Task(action=f"/reports/send?user={number}", cron=at)
-        store.add(complete(f"report {number}", task, Usual()))
-    return (time.perf_counter() - began) / (count - held)
+        yield complete(f"report {number}", task, Usual())
 
 
-def measure(path: Path, count: int, clock: FakeClock) -> None:
+def measure(place, count: int, clock: FakeClock, note: str = "") -> None:
     began = time.perf_counter()
-    store = join(path, clock)
+    store = join(place.store())
     store.claim_due(0)
     started = (time.perf_counter() - began) * 1_000
     alone = milliseconds_a_tick(store, clock, [])
-    idle = [join(path, clock) for _ in range(4)]
+    idle = [join(place.store()) for _ in range(4)]
     together = milliseconds_a_tick(store, clock, idle)
-    added = fill(store, count, count + 50) * 1_000
+    fresh = [
+        complete(f"new {note}{count} {n}", Task(action="/new", cron="0 1 * * *"), Usual())
+        for n in range(50)
+    ]
+    began = time.perf_counter()
+    for addition in fresh:
+        store.add(addition)
+    added = (time.perf_counter() - began) / len(fresh) * 1_000
     print(
-        f"{count:>9,} {started:>14.1f} {alone:>12.2f} {together:>23.2f} {added:>17.2f}", flush=True
+        f"{count:>9,} {started:>14.1f} {alone:>12.2f} {together:>23.2f} {added:>17.2f}  {note}",
+        flush=True,
     )
     for one in [store, *idle]:
         one.close()
 
 
-def main() -> None:
-    most = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    print("SQLite")
+def measure_store(kind, most: int) -> None:
+    print(kind.title)
     print("    tasks   start-up, ms   a tick, ms   with 4 idle processes    added, ms each")
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir=FAST) as fast:
-        clock, held = FakeClock(), 0
+    clock, held = FakeClock(), 0
+    with closing(kind(clock)) as place:
+        place.fill(quick())
         for count in sorted({max(most // 1_000, 1), max(most // 10, 1), most}):
-            filler = join(Path(fast) / "pulse.db", clock)
-            if not held:
-                for number in range(QUICK):
-                    task = Task(action="/work", interval=1)
-                    filler.add(complete(f"quick {number}", task, Usual()))
-            fill(filler, held, count)
-            filler.close()
+            place.fill(reports(held, count))
             held = count
-            path = Path(folder) / f"{count}.db"
-            shutil.copy(Path(fast) / "pulse.db", path)
-            measure(path, count, clock)
+            measure(place, count, clock)
+        if place.analyse is not None:
+            place.analyse()
+            measure(place, most, clock, "analysed")
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("stores", metavar="store", nargs="*", default=list(STORES))
+    asked = parser.parse_args()
+    for store in asked.stores:
+        measure_store(STORES[store], asked.tasks)
 
 
 if __name__ == "__main__":
