@@ -1,6 +1,6 @@
 """Ticks a second for the whole cycle: claimed, run by a trivial app, finished and on record.
 
-    python bench/fleet.py [--seconds 5] [--processes 1 4 8] [--part totals|lateness] [store ...]
+    python bench/fleet.py [store ...] [--seconds 5] [--processes 1 4 8] [--part totals|lateness]
 
 Stores are memory, sqlite, postgres and redis. Each process is a gevent-patched pulse with
 `concurrency = 100`. A private PostgreSQL with fsync and a Redis with `appendfsync always` are

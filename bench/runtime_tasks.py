@@ -1,6 +1,6 @@
 """What tasks that were added at run time cost: nothing at start, and as much a tick as one would.
 
-    python bench/runtime_tasks.py [--tasks 100000] [store ...]
+    python bench/runtime_tasks.py [store ...] [--tasks 100000]
 
 Stores are sqlite, postgres and redis. Each holds that many tasks, due once a day at a time of their
 own, and ten that are due every second. It is filled in batches, or without fsync, and measured

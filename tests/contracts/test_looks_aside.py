@@ -51,7 +51,7 @@ class Storages:
         here = Here(MEMBER, "", {}, unknown, frozenset({""}), 100)
 
         def read(link: object) -> tuple[list[int], int]:
-            found = self.storage.look(link, here, limit, aside=True)  # type: ignore[arg-type]
+            found = self.storage.look(link, here, limit, spread=4 * limit)  # type: ignore[arg-type]
             return [row[0] for row in found.due], found.now
 
         return self.storage.call(How.READ, read)

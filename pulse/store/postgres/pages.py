@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pulse.store.postgres.link import CLOCK
-from pulse.store.sql.due import COLUMNS, DUE, FOUND, ORDER, PAGES
+from pulse.store.sql.due import COLUMNS, DUE, FOUND, ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,7 +41,7 @@ def looking(places: Sequence[str], page: int) -> tuple[str, list[Cell]]:
 
 
 def looking_aside(
-    places: Sequence[str], page: int, limit: int, *, chance: int
+    places: Sequence[str], page: int, limit: int, *, spread: int, chance: int
 ) -> tuple[str, list[Cell]]:
     """Return the same, but that the page of each place begins somewhere in what is due.
 
@@ -49,7 +49,7 @@ def looking_aside(
     """
     values: list[Cell] = []
     for place in places:
-        values += [place, chance, place, PAGES * limit, limit, limit, page]
+        values += [place, chance, place, spread, limit, limit, page]
     return _LOOKING.format(_each(_FURTHER_ON, len(places)) if places else _NOTHING), values
 
 

@@ -202,21 +202,22 @@ class PostgresServer:
 
     # Looking for work --------------------------------------------------------------------
 
-    def look(self, link: Link, here: Here, limit: int, *, aside: bool) -> Look:
+    def look(self, link: Link, here: Here, limit: int, *, spread: int) -> Look:
         """Return what may be claimed, and the server's clock, in one round trip.
 
         Unheld runs are rare: where there are any they are read in a second one.
         """
         places, page = sorted(here.places), limit + SPARE
-        if aside:
-            text, values = looking_aside(places, page, limit, chance=os.urandom(1)[0])
+        if spread:
+            chance = os.urandom(1)[0]
+            text, values = looking_aside(places, page, limit, spread=spread, chance=chance)
         else:
             text, values = looking(places, page)
         found = list(link.run(text, [self._given_now(), literal(places), *values]))
         now, unheld_at = found[0][:2]
         first = [row[2:] for row in found if row[2] is not None]
         due = [row for row in first if row[0] <= now]
-        aside = aside and len(due) >= limit  # else it begins with the first row after all
+        aside = spread > 0 and len(due) >= limit  # else it begins with the first row after all
         if aside:
             first = due
         rows = paged(link, DUE, places, page, order="1, 2", key=1, first=first, aside=aside)

@@ -7,8 +7,8 @@ multiple of what it wants in what is due; what lies before that it reads last.
 
 from __future__ import annotations
 
-PAGES = 8
-"""Over how many times what they want processes spread."""
+MOST_PAGES = 16
+"""Over how many times what they want processes spread at most."""
 
 COLUMNS = (
     "due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
@@ -27,3 +27,8 @@ COUNT = f"SELECT count(*) FROM (SELECT 1 {FOUND} AND due_at <= ? LIMIT ?) AS n" 
 def start_among(due: int, limit: int, *, chance: int) -> int:
     """Return how many of *due* rows to pass over for *limit* of them; *chance* says."""
     return chance % max(1, due // limit) * limit
+
+
+def pages_for(processes: int) -> int:
+    """Return over how many times what they want so many processes spread."""
+    return min(2 * processes, MOST_PAGES)

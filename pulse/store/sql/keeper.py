@@ -22,6 +22,7 @@ from pulse.store.sql.additions import add_task, remove_task
 from pulse.store.sql.claims import claims_of, plan_due, write_claims
 from pulse.store.sql.configs import add_config, read_standing
 from pulse.store.sql.deploys import Deploys
+from pulse.store.sql.due import pages_for
 from pulse.store.sql.here import Here
 from pulse.store.sql.link import AlreadyThereError, How, StorageReplacedError
 from pulse.store.sql.members import (
@@ -150,6 +151,7 @@ class SqlStore:
         self._deploys = Deploys(self._watches.unwanted)
         self._seen_at = self._clock.boot()
         self._contested = 0
+        self._company = 1
         if not self._visits:
             self._call(How.ALONE, self._save)
 
@@ -265,8 +267,8 @@ class SqlStore:
         return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
     def _plan(self, link: Link, here: Here, limit: int) -> Reading:
-        aside = self._contested > 0 and limit > 0
-        return plan_due(here, self._storage.look(link, here, limit, aside=aside), limit)
+        spread = pages_for(self._company) * limit if self._contested else 0
+        return plan_due(here, self._storage.look(link, here, limit, spread=spread), limit)
 
     def _here_now(self) -> Here:
         self._refuse_closed()
@@ -328,6 +330,7 @@ class SqlStore:
     def _look(self, link: Link, here: Here, boot: Span) -> Findings:
         found = self._watches.look(link, here.member, boot)
         self._deploys.look(link, here, found.live, boot)
+        self._company = len(found.live)
         return found
 
     def _was_dropped(self, found: Findings) -> bool:

@@ -156,9 +156,9 @@ class Storage(Protocol):
 
         """
 
-    def look(self, link: Link, here: Here, limit: int, *, aside: bool) -> Look:
+    def look(self, link: Link, here: Here, limit: int, *, spread: int) -> Look:
         """Return what may be claimed, of which the caller wants about *limit* rows.
 
-        With *aside* others were seen to want the same: where more is due than is wanted, it may
-        begin in the middle of it.
+        Where others were seen to want the same, *spread* is not 0: among so many rows that are due
+        it may begin with any that leaves as much as is wanted.
         """

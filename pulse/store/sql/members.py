@@ -8,7 +8,7 @@ from pulse.run import Outcome
 from pulse.store.base import Member
 from pulse.store.decide import HOLDER_GONE, LEASE_OVER
 from pulse.store.member import boot_of, is_gone
-from pulse.store.sql.records import COLUMNS, run_of, tries_cell
+from pulse.store.sql.records import read_runs, tries_cell
 from pulse.store.sql.tasks import clear_place
 from pulse.store.steps import abandoned_run, released_run
 from pulse.store.watch import Watch
@@ -35,8 +35,7 @@ _LEAVE = (
     " (SELECT 1 FROM @runs WHERE outcome IS NULL AND holder = ?)"
 )
 _HELD = (
-    f"SELECT {COLUMNS}, mark, lease_us FROM @runs"  # noqa: S608 - constants alone
-    " WHERE outcome IS NULL AND holder <> ''"
+    "SELECT id, attempt, holder, mark, lease_us FROM @runs WHERE outcome IS NULL AND holder <> ''"
 )
 _RERUN = (
     "SELECT rerun FROM @tasks WHERE task = ? AND place = ? AND scope <> 'process'"
@@ -123,15 +122,26 @@ class Watches:
         return Findings(live, gone, *self._lost(link, holders, boot))
 
     def _lost(self, link: Link, gone: set[str], boot: Span) -> tuple[list[Lost], Span | None]:
-        held = {(cells[0], cells[6]): cells for cells in link.run(_HELD)}
-        marks = {key: (cells[18], cells[19]) for key, cells in held.items()}
+        held = {(run_id, attempt): rest for run_id, attempt, *rest in link.run(_HELD)}
+        marks = {key: (mark, lease_us) for key, (_, mark, lease_us) in held.items()}
         over = self._leases.look(marks, boot)
+        reasons = {
+            key: HOLDER_GONE if holder in gone else LEASE_OVER
+            for key, (holder, _, _) in held.items()
+            if key in over or holder in gone
+        }
+        # Nearly always there is none: what they are is read of those that are lost alone.
+        runs = read_runs(link, [run_id for run_id, _ in reasons]) if reasons else {}
         lost = [
-            Lost(run_of(cells), cells[18], HOLDER_GONE if cells[7] in gone else LEASE_OVER)
-            for key, cells in held.items()
-            if key in over or cells[7] in gone
+            Lost(runs[key[0]], held[key][1], reason)
+            for key, reason in reasons.items()
+            if key[0] in runs and _is_held(runs[key[0]], attempt=key[1], holder=held[key][0])
         ]
         return lost, self._leases.over_at(marks, boot)
+
+
+def _is_held(run: Run, *, attempt: int, holder: str) -> bool:
+    return run.outcome is None and (run.attempt, run.holder) == (attempt, holder)
 
 
 def read_seen(link: Link) -> list[Seen]:

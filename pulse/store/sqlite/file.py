@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
-from pulse.store.sql.due import COUNT, DUE, PAGES, start_among
+from pulse.store.sql.due import COUNT, DUE, start_among
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
 from pulse.store.sqlite.aside import identity, is_broken, make_file, set_aside
@@ -98,10 +98,11 @@ class SqliteFile:
         """Return the real path of the file."""
         return os.path.realpath(self.path)
 
-    def look(self, link: Link, here: Here, limit: int, *, aside: bool) -> Look:
+    def look(self, link: Link, here: Here, limit: int, *, spread: int) -> Look:
         """Return what may be claimed; the rows are read as they are asked for."""
-        now, wanted = link.now(), limit if aside else 0
-        due = [_read_due(link, place, now, wanted) for place in here.places]
+        now = link.now()
+        starts = [_start(link, place, now, limit, spread) for place in here.places]
+        due = [_read_due(link, *one, now) for one in zip(here.places, starts, strict=True)]
         unheld = [link.run(UNHELD, (place,)) for place in here.places]
         return Look(now, _merged(due, (0, 1)), _merged(unheld, (15, 18)))
 
@@ -197,16 +198,19 @@ class SqliteFile:
         return SqliteLink(raw, self._texts, self._clock, origin=origin)
 
 
-def _read_due(link: Link, place: str, now: Instant, wanted: int) -> Iterable[tuple[Any, ...]]:
-    """Return a place's rows, those that are due first: from further on where some are *wanted*."""
-    start = 0
-    if wanted:
-        ((due,),) = link.run(COUNT, (place, now, PAGES * wanted))
-        start = start_among(due, wanted, chance=os.urandom(1)[0])
-    return _from(link, place, now, start) if start else link.run(DUE, (place,))
+def _start(link: Link, place: str, now: Instant, limit: int, spread: int) -> int:
+    """Return how many of the rows that are due are left to others at first."""
+    if not spread:
+        return 0
+    ((due,),) = link.run(COUNT, (place, now, spread))
+    return start_among(due, limit, chance=os.urandom(1)[0])
 
 
-def _from(link: Link, place: str, now: Instant, start: int) -> Iterator[tuple[Any, ...]]:
+def _read_due(link: Link, place: str, start: int, now: Instant) -> Iterable[tuple[Any, ...]]:
+    return _from(link, place, start, now) if start else link.run(DUE, (place,))
+
+
+def _from(link: Link, place: str, start: int, now: Instant) -> Iterator[tuple[Any, ...]]:
     """Return a place's rows from *start* on, but before those that are not due the first ones."""
     further_on = iter(link.run(f"{DUE} LIMIT -1 OFFSET ?", (place, start)))
     later: list[tuple[Any, ...]] = []
