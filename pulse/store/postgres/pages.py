@@ -45,7 +45,8 @@ def looking_aside(
 ) -> tuple[str, list[Cell]]:
     """Return the same, but that the page of each place begins somewhere in what is due.
 
-    At least *limit* rows of it are due, or it begins with the first; see `start_among`.
+    It passes over some multiple of *limit* rows, which *chance* says, of at most *spread*. At least
+    *limit* rows of the page are due, or it begins with the first.
     """
     values: list[Cell] = []
     for place in places:

@@ -1,8 +1,8 @@
 """The rows that are due, as the stores with SQL read them: from the first, or from further on.
 
 Where several processes want more than there is for one of them, all would read the same rows, and
-all but one of them lose what they have planned. So a process that met others begins at some
-multiple of what it wants in what is due; what lies before that it reads last.
+all but one of them lose what they have planned. So a process that met others may begin further on
+in what is due, at some multiple of what it wants, and read what lies before that last.
 """
 
 from __future__ import annotations
@@ -21,12 +21,6 @@ FOUND = (
 )
 ORDER = "ORDER BY due_at, key"
 DUE = f"SELECT {COLUMNS} {FOUND} {ORDER}"
-COUNT = f"SELECT count(*) FROM (SELECT 1 {FOUND} AND due_at <= ? LIMIT ?) AS n"  # noqa: S608 - constants alone
-
-
-def start_among(due: int, limit: int, *, chance: int) -> int:
-    """Return how many of *due* rows to pass over for *limit* of them; *chance* says."""
-    return chance % max(1, due // limit) * limit
 
 
 def pages_for(processes: int) -> int:

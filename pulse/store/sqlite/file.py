@@ -11,13 +11,12 @@ import heapq
 import os
 import sqlite3
 from collections import deque
-from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
-from pulse.store.sql.due import COUNT, DUE, start_among
+from pulse.store.sql.due import DUE
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
 from pulse.store.sqlite.aside import identity, is_broken, make_file, set_aside
@@ -34,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from pulse.clock import Clock, Instant, Span
+    from pulse.clock import Clock, Span
     from pulse.store.sql.here import Here
-    from pulse.store.sql.link import Link
+    from pulse.store.sql.link import Answer, Link
     from pulse.store.sqlite.link import Identity
 
 T = TypeVar("T")
@@ -98,13 +97,11 @@ class SqliteFile:
         """Return the real path of the file."""
         return os.path.realpath(self.path)
 
-    def look(self, link: Link, here: Here, limit: int, *, spread: int) -> Look:
+    def look(self, link: Link, here: Here, limit: int, *, spread: int) -> Look:  # noqa: ARG002 - a write keeps all others waiting, wherever they would begin
         """Return what may be claimed; the rows are read as they are asked for."""
-        now = link.now()
-        starts = [_start(link, place, now, limit, spread) for place in here.places]
-        due = [_read_due(link, *one, now) for one in zip(here.places, starts, strict=True)]
+        due = [link.run(DUE, (place,)) for place in here.places]
         unheld = [link.run(UNHELD, (place,)) for place in here.places]
-        return Look(now, _merged(due, (0, 1)), _merged(unheld, (15, 18)))
+        return Look(link.now(), _merged(due, (0, 1)), _merged(unheld, (15, 18)))
 
     def call(self, how: How, work: Callable[[SqliteLink], T]) -> T:
         """Do *work* in one consistent view, or with the write lock; commit what it does."""
@@ -198,34 +195,7 @@ class SqliteFile:
         return SqliteLink(raw, self._texts, self._clock, origin=origin)
 
 
-def _start(link: Link, place: str, now: Instant, limit: int, spread: int) -> int:
-    """Return how many of the rows that are due are left to others at first."""
-    if not spread:
-        return 0
-    ((due,),) = link.run(COUNT, (place, now, spread))
-    return start_among(due, limit, chance=os.urandom(1)[0])
-
-
-def _read_due(link: Link, place: str, start: int, now: Instant) -> Iterable[tuple[Any, ...]]:
-    return _from(link, place, start, now) if start else link.run(DUE, (place,))
-
-
-def _from(link: Link, place: str, start: int, now: Instant) -> Iterator[tuple[Any, ...]]:
-    """Return a place's rows from *start* on, but before those that are not due the first ones."""
-    further_on = iter(link.run(f"{DUE} LIMIT -1 OFFSET ?", (place, start)))
-    later: list[tuple[Any, ...]] = []
-    for row in further_on:
-        if row[0] > now:
-            later.append(row)
-            break
-        yield row
-    yield from islice(link.run(DUE, (place,)), start)
-    yield from chain(later, further_on)
-
-
-def _merged(
-    found: Sequence[Iterable[tuple[Any, ...]]], columns: tuple[int, int]
-) -> Iterable[tuple[Any, ...]]:
+def _merged(found: Sequence[Answer], columns: tuple[int, int]) -> Iterable[tuple[Any, ...]]:
     """Return the rows of several sorted answers as one sorted answer."""
     return found[0] if len(found) == 1 else heapq.merge(*found, key=itemgetter(*columns))
 
