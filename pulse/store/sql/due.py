@@ -24,5 +24,8 @@ DUE = f"SELECT {COLUMNS} {FOUND} {ORDER}"
 
 
 def pages_for(processes: int) -> int:
-    """Return over how many times what they want so many processes spread."""
-    return min(2 * processes, MOST_PAGES)
+    """Return over how many times what they want so many processes spread.
+
+    With more of them fewer would meet, but what has been due for the longest would wait longer.
+    """
+    return min(max(processes, 2), MOST_PAGES)
