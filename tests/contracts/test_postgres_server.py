@@ -40,6 +40,7 @@ TASKS = {"work": define("work", make_task())}
 AT_START = {"work": define("work", make_task(run_at_start=True))}
 LIMIT = 2 * SECOND
 LOCK_TASK = "SELECT key FROM @tasks WHERE task = ? FOR UPDATE"
+LOOK = "SELECT key FROM @tasks FOR UPDATE"
 STOP_IN_A_WRITE = """
 import os, signal, sys
 from pulse.clock import SECOND
@@ -53,7 +54,7 @@ def stop(link):
 
 server = PostgresServer(sys.argv[1], space="", limit_us=5 * SECOND, server_clock=None)
 server.open()
-server.call(How.ALONE, stop)
+server.call(How[sys.argv[2]], stop)
 """
 
 
@@ -321,14 +322,16 @@ def test_a_transaction_pooler_is_enough(
     bouncer.close()
 
 
+@pytest.mark.parametrize("how", [How.ALONE, How.WRITE])
 def test_a_process_that_stops_in_a_write_holds_nobody_up(
-    postgres_cluster: PostgresCluster, clock: FakeClock
+    postgres_cluster: PostgresCluster, clock: FakeClock, how: How
 ) -> None:
     """Others pass its rows over, and after two seconds the server ends its transaction."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(AT_START)
     child = subprocess.Popen(
-        [sys.executable, "-c", STOP_IN_A_WRITE, postgres_cluster.url()], stdout=subprocess.PIPE
+        [sys.executable, "-c", STOP_IN_A_WRITE, postgres_cluster.url(), how.name],
+        stdout=subprocess.PIPE,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == b"stops\n"
@@ -339,7 +342,7 @@ def test_a_process_that_stops_in_a_write_holds_nobody_up(
         postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
     )
     waiting.open()
-    waiting.call(How.ALONE, lambda _: None)
+    waiting.call(How.ALONE, lambda link: list(link.run(LOOK)))
     assert SystemClock().boot() - began < 5 * SECOND
     assert len(store.claim_due(1).claims) == 1
     waiting.close()
@@ -365,6 +368,30 @@ def test_a_server_that_never_answers_is_unavailable_in_time(
         clock.forward(EVERY)
         assert len(store.claim_due(1).claims) == 1
         store.close()
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["at an answer", "at the end"])
+def test_a_write_that_is_cut_short_says_why_and_nothing_else(
+    postgres_cluster: PostgresCluster, caplog: pytest.LogCaptureFixture, *, looks: bool
+) -> None:
+    """The driver tells nobody that it could not leave its pipeline."""
+    with BlackHole(postgres_cluster.port) as hole:
+
+        def work(link: PostgresLink) -> None:
+            list(link.run("SELECT 1"))
+            hole.swallows = True
+            answer = link.run("SELECT 2")
+            if looks:
+                list(answer)
+
+        server = PostgresServer(
+            postgres_cluster.url(port=hole.port), space="", limit_us=SECOND, server_clock=None
+        )
+        server.open()
+        with pytest.raises(StoreUnavailableError, match="did not answer in time"):
+            server.call(How.WRITE, work)
+        assert caplog.messages == []
+        server.close()
 
 
 def test_a_server_that_comes_back_is_used_at_once(clock: FakeClock) -> None:

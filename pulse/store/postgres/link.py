@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pulse.clock import Instant
-    from pulse.store.postgres.wire import Answered, Wire
-    from pulse.store.sql.link import Cell, Insert, Update
+    from pulse.store.postgres.wire import Wire
+    from pulse.store.sql.link import Answer, Cell, Insert, Update
 
     Column = Sequence[Cell]
 
@@ -62,7 +62,7 @@ class PostgresLink:
         ((now,),) = self.run(_NOW, (self._given_now(),))
         return int(now)
 
-    def run(self, text: str, values: Sequence[Cell] = ()) -> Answered:
+    def run(self, text: str, values: Sequence[Cell] = ()) -> Answer:
         """Execute one statement."""
         cells = [plain(one) if isinstance(one, str) else one for one in values]
         return self.raw.execute(self._texts[text], cells or None)

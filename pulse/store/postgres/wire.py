@@ -6,7 +6,8 @@ imported, whether gevent has patched the process.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import psycopg
 from psycopg import errors
@@ -15,13 +16,12 @@ from psycopg.rows import TupleRow
 from pulse.clock import SECOND, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from pulse.clock import Span
 
 T = TypeVar("T")
 
-Answered = psycopg.Cursor[TupleRow]
 DriverError = psycopg.Error
 TAKEN = (errors.UniqueViolation,)
 TRY_AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
@@ -34,17 +34,66 @@ class TooSlowError(psycopg.OperationalError):
     """The server did not answer in time."""
 
 
+class Answered(psycopg.Cursor[TupleRow]):
+    """What a statement found; in a pipeline a Sync asks for it when it is looked at.
+
+    The driver asks by a Flush, after which the server waits for the rest of the pipeline and counts
+    the transaction as active: no timeout would end it, and its locks, when this process is stopped
+    or cut off there.
+    """
+
+    def fetchone(self) -> TupleRow | None:
+        """Return the next row, or None."""
+        self._ask()
+        return super().fetchone()
+
+    def __iter__(self) -> Self:
+        self._ask()
+        return super().__iter__()
+
+    def _ask(self) -> None:
+        wire = self.connection
+        if self.pgresult is None and isinstance(wire, Wire) and wire.piped is not None:
+            wire.piped.sync()
+
+
 class Wire(psycopg.Connection[TupleRow]):
     """A connection whose waits end at `deadline`, an instant of the boot clock.
 
-    What was cut short leaves it in the middle of an answer: it is good for nothing but `close`.
+    One that was cut short is in the middle of an answer: it is closed at once, and nothing in it
+    is waited for any more.
+
+    Attributes:
+        deadline: when it is cut short.
+        piped: the pipeline that is open.
+
     """
 
     deadline: Span | None = None
+    piped: psycopg.Pipeline | None = None
+    _cut = False
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Send statements without waiting for what nobody looks at."""
+        with super().pipeline() as piped:
+            self.piped = piped
+            try:
+                yield piped
+            finally:
+                self.piped = None
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **words: Any) -> T:  # noqa: ANN401 - the driver's own
         """Return what *gen* returns, unless the deadline comes first."""
-        return super().wait(_bounded(gen, self.deadline), *args, **words)
+        if self._cut:  # the driver leaves a pipeline, and would tell that it cannot
+            gen.close()
+            return cast("T", None)
+        try:
+            return super().wait(_bounded(gen, self.deadline), *args, **words)
+        except TooSlowError:
+            self._cut = True
+            self.close()
+            raise
 
 
 def _bounded(gen: Generator[Any, Any, T], deadline: Span | None) -> Generator[Any, Any, T]:
@@ -69,5 +118,6 @@ def dial(url: str, words: Mapping[str, str | int], limit_us: Span) -> Wire:
         prepare_threshold=None,
         **limits,
     )
+    wire.cursor_factory = Answered
     wire.deadline = None
     return wire
