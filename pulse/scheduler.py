@@ -7,7 +7,6 @@ announced, and the loop goes on after a pause.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +19,7 @@ from pulse.clock import SECOND
 from pulse.endings import Endings
 from pulse.engine.base import Work
 from pulse.errors import StoreUnavailableError
-from pulse.pacing import BackOff, Turn
+from pulse.pacing import BackOff, Turn, chance
 from pulse.store.base import Reach
 from pulse.telling import Telling
 
@@ -85,7 +84,7 @@ class Scheduler:
         self._clock = plant.clock
         self._endings = Endings(self._finish, plant.bus)
         self._telling = Telling(plant.bus, plant.clock)
-        self._back_off = BackOff(_chance)
+        self._back_off = BackOff(chance)
         self._turn = Turn()
         self._renew_every = plant.member.lease_us // 3
         self._renew_at: Span = 0
@@ -215,6 +214,7 @@ class Scheduler:
 
     def step(self) -> Span:
         """Do one turn, whatever happens; return how long to sleep before the next."""
+        began = self._clock.boot()
         try:
             return self._one_turn()
         except StoreUnavailableError as error:
@@ -222,7 +222,7 @@ class Scheduler:
         # One bad turn must not end the loop: it is told of, and the next one comes.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._telling.failed(error)
-        return self._back_off.wait()
+        return self._back_off.wait(self._clock.boot() - began)
 
     def _one_turn(self) -> Span:
         if not self._synced:
@@ -346,8 +346,3 @@ class Scheduler:
     def _longest_sleep(self) -> Span:
         until_beat = max(self._beat_at - self._clock.boot(), 0)
         return min(LONGEST_SLEEP, self._renew_every, until_beat)
-
-
-def _chance() -> float:
-    """Return a random figure from 0 to 1, without what `random` would import."""
-    return os.urandom(1)[0] / 256

@@ -84,6 +84,17 @@ def test_a_paused_server_ends_a_call_in_time_and_is_used_again(server: RedisServ
     store.close()
 
 
+def test_a_server_that_was_silent_is_asked_for_a_moment(server: RedisServer) -> None:
+    """The call after one that failed gives up soon, however long it may last, and tries anew."""
+    store = open_store(f"{server.url}?socket_timeout=2")
+    server.pause()
+    assert elapsed(store.tasks) >= 2 * SECOND
+    assert elapsed(store.tasks) < SECOND
+    server.resume()
+    assert [row.name for row in store.tasks()] == ["work"]
+    store.close()
+
+
 def test_a_claim_whose_answer_was_lost_is_dispatched_by_nobody(server: RedisServer) -> None:
     """It stays open in this holder's name until its lease ends; it is not claimed again."""
     store = open_store(server.url)

@@ -1,4 +1,4 @@
-"""A proxy that passes bytes on, until it swallows them: it accepts and never answers."""
+"""A proxy that passes bytes on, late or never: where it swallows them it accepts and is silent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -15,9 +16,16 @@ LOOK_S = 0.05
 
 
 class BlackHole:
-    """Stands before a port of this host; what comes while it *swallows* is gone for good."""
+    """Stands before a port of this host; what comes while it *swallows* is gone for good.
 
-    def __init__(self, target: int) -> None:
+    Args:
+        target: the port.
+        delay_s: how long it keeps what it passes on.
+
+    """
+
+    def __init__(self, target: int, *, delay_s: float = 0) -> None:
+        self._delay_s = delay_s
         self._target = target
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
@@ -64,6 +72,7 @@ class BlackHole:
         with contextlib.suppress(OSError):
             data = source.recv(65_536)
             if data and not self.swallows:
+                time.sleep(self._delay_s)
                 self._peers[source].sendall(data)
         if not data:
             self._ready.unregister(source)

@@ -1,6 +1,16 @@
 """How long the loop waits after failures and lost ticks."""
 
-from pulse.pacing import FIRST_BACK_OFF, LONGEST_BACK_OFF, LONGEST_LOSER_DELAY, BackOff, Turn
+from pulse.pacing import (
+    FIRST_BACK_OFF,
+    KNOCK,
+    LONGEST_BACK_OFF,
+    LONGEST_LOSER_DELAY,
+    SHORTEST_BACK_OFF,
+    BackOff,
+    Knocks,
+    Turn,
+    chance,
+)
 
 
 def never() -> float:
@@ -27,6 +37,50 @@ def test_back_off_begins_anew_after_a_reset() -> None:
     back_off.wait()
     back_off.reset()
     assert back_off.wait() == FIRST_BACK_OFF
+
+
+def test_a_try_that_took_its_time_is_followed_sooner() -> None:
+    """Waits are counted from the beginning of the try before, and are never left out."""
+    waits = [BackOff(never).wait(took) for took in (10_000, FIRST_BACK_OFF, 5_000_000)]
+    assert waits == [40_000, SHORTEST_BACK_OFF, SHORTEST_BACK_OFF]
+
+
+def test_a_knock_is_over_before_the_next_try_is_due() -> None:
+    """Tries begin as often where nothing is answered as where all is refused."""
+    assert KNOCK < LONGEST_BACK_OFF * 3 / 4 + SHORTEST_BACK_OFF
+
+
+def test_chance_is_between_nothing_and_all() -> None:
+    """It is a figure to multiply with."""
+    assert all(0 <= chance() < 1 for _ in range(100))
+
+
+def patient_tries(knocks: Knocks, tries: int) -> list[int]:
+    """Return after how many failed calls one does without a knock, of so many that fail."""
+    found = []
+    for failed in range(tries):
+        if not knocks.is_due():
+            found.append(failed)
+        knocks.failed()
+    return found
+
+
+def test_a_call_after_a_failed_one_begins_with_a_knock() -> None:
+    """All but a few: one of them is given its whole time, each time after twice as many."""
+    assert patient_tries(Knocks(never), 150) == [0, 16, 32, 64, 128]
+
+
+def test_processes_do_not_all_leave_their_knocks_out_together() -> None:
+    """Chance puts that off, to twice as long at most."""
+    assert patient_tries(Knocks(lambda: 1.0), 150) == [0, 32, 64, 128]
+
+
+def test_an_answer_ends_the_knocks() -> None:
+    """A server that has answered is trusted again."""
+    knocks = Knocks(never)
+    knocks.failed()
+    knocks.answered()
+    assert not knocks.is_due()
 
 
 def test_a_process_that_wins_looks_at_once() -> None:

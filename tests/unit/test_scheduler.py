@@ -14,6 +14,7 @@ from pulse.engine.inline import InlineEngine
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import PulseError, StoreInUseError, StoreUnavailableError
 from pulse.handle import Handle, NotServingError
+from pulse.pacing import LONGEST_BACK_OFF
 from pulse.run import Claim, Ending, Finished, Outcome, Trigger
 from pulse.runner import Runner
 from pulse.scheduler import BEAT_EVERY, LONGEST_SLEEP, Plant, Scheduler
@@ -231,6 +232,20 @@ def test_a_step_in_an_outage_sleeps_for_less_than_a_second(bench: Bench) -> None
     bench.store.error = StoreUnavailableError("away")
     sleeps = [bench.scheduler.step() for _ in range(10)]
     assert 0 < max(sleeps) < SECOND
+
+
+def test_a_step_that_failed_slowly_is_followed_sooner(bench: Bench) -> None:
+    """A store that is silent is asked as often as one that refuses."""
+
+    def fail() -> None:
+        bench.clock.forward(0.4)
+        raise StoreUnavailableError("silent")
+
+    sleeps = []
+    for _ in range(10):
+        bench.store.meanwhile["claim_due"] = fail
+        sleeps.append(bench.scheduler.step())
+    assert max(sleeps) <= LONGEST_BACK_OFF - 0.4 * SECOND
 
 
 def test_an_end_in_an_outage_is_recorded_after_it(bench: Bench) -> None:

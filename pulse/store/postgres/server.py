@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import MissingExtraError, StoreUnavailableError
+from pulse.pacing import Knocks, chance
 from pulse.store.postgres.arrays import literal
 from pulse.store.postgres.link import PostgresLink, Texts
 from pulse.store.postgres.pages import SPARE, looking, looking_aside, paged
@@ -87,6 +88,7 @@ class PostgresServer:
         self._texts = Texts(self._schema)
         self._idle: deque[PostgresLink] = deque()
         self._clock = SystemClock()
+        self._knocks = Knocks(chance)
         self._pid = 0
 
     def identity(self) -> str:
@@ -145,6 +147,7 @@ class PostgresServer:
                 if tries_left and isinstance(error, wire.TRY_AGAIN):
                     continue
                 self._drop_idle()  # what has failed here may have failed there
+                self._knocks.failed()
                 raise StoreUnavailableError(f"{self.name}: {_words(error)}") from error
         raise AssertionError  # the last try returns or raises
 
@@ -158,6 +161,7 @@ class PostgresServer:
             link.raw.close()
             raise
         self._give_back(link)
+        self._knocks.answered()
         return result
 
     def _take(self) -> PostgresLink:
@@ -174,7 +178,7 @@ class PostgresServer:
         from pulse.store.postgres.wire import dial
 
         words = _DEFAULTS | {"tcp_user_timeout": self._limit // (SECOND // 1000)}
-        return dial(self._url, words, self._limit)
+        return dial(self._url, words, self._limit, knocks=self._knocks.is_due())
 
     def _give_back(self, link: PostgresLink) -> None:
         if self._pid == os.getpid() and len(self._idle) < MOST_IDLE:

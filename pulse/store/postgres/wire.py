@@ -14,6 +14,7 @@ from psycopg import errors
 from psycopg.rows import TupleRow
 
 from pulse.clock import SECOND, SystemClock
+from pulse.pacing import KNOCK
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -109,10 +110,36 @@ def _bounded(gen: Generator[Any, Any, T], deadline: Span | None) -> Generator[An
         return answer
 
 
-def dial(url: str, words: Mapping[str, str | int], limit_us: Span) -> Wire:
+class Knock(Wire):
+    """A connection that is not made where the server is silent for the length of a knock.
+
+    A timeout of the driver's is of two seconds at least, and counts the whole of a login.
+    """
+
+    @classmethod
+    def _connect_gen(cls, *args: Any, **words: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
+        return _unless_silent(super()._connect_gen(*args, **words))
+
+
+def _unless_silent(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    try:
+        asked, heard_at = next(gen), _CLOCK.boot()
+        while True:
+            ready = yield asked
+            if ready:
+                heard_at = _CLOCK.boot()
+            elif _CLOCK.boot() - heard_at >= KNOCK:
+                raise TooSlowError("the server did not answer in time")
+            asked = gen.send(ready)
+    except StopIteration as ended:
+        answer: T = ended.value
+        return answer
+
+
+def dial(url: str, words: Mapping[str, str | int], limit_us: Span, *, knocks: bool) -> Wire:
     """Return a connection to the server, which commits each statement by itself."""
     limits: dict[str, Any] = {"connect_timeout": max(2, limit_us // SECOND)} | dict(words)
-    wire = Wire.connect(
+    wire = (Knock if knocks else Wire).connect(
         url,
         autocommit=True,
         prepare_threshold=None,

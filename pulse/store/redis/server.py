@@ -7,6 +7,7 @@ that it was to do.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,9 +17,10 @@ import msgspec
 
 from pulse.clock import SECOND
 from pulse.errors import MissingExtraError, StoreUnavailableError
+from pulse.pacing import KNOCK, Knocks, chance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import ModuleType
 
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 SCRIPTS = ("look", "write", "rows", "join", "fleet", "left", "drop", "tidy")
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Pool(Protocol):
-    def disconnect(self) -> None: ...
+    def disconnect(self, inuse_connections: bool = ...) -> None: ...  # noqa: FBT001 - as it is there
 
 
 class _Pipeline(Protocol):
@@ -82,6 +85,7 @@ class Server:
         self._prefix = prefix
         self._timeout_s = patience_us / 2 / SECOND  # half to connect, half to be answered
         self._stand_in = stand_in
+        self._knocks = Knocks(chance)
         self._client: _Client | None = None
 
     def open(self) -> None:
@@ -91,17 +95,19 @@ class Server:
         self._unknown_script: type[Exception] = driver.exceptions.NoScriptError
         self._scripts = {name: _script(name) for name in SCRIPTS}
         self._client = self._make_client(driver)
+        knock_s = min(self._timeout_s, KNOCK / SECOND)
+        self._knocking = self._make_client(driver, **dict.fromkeys(_TIMEOUTS, knock_s))
         self.command("PING")
 
-    def _make_client(self, driver: ModuleType) -> _Client:
+    def _make_client(self, driver: ModuleType, **limits: float) -> _Client:
         from redis.backoff import NoBackoff
         from redis.connection import parse_url
         from redis.retry import Retry
 
         words: dict[str, Any] = {
-            "socket_timeout": self._timeout_s,
-            "socket_connect_timeout": self._timeout_s,
+            **dict.fromkeys(_TIMEOUTS, self._timeout_s),
             **parse_url(self._url),  # type: ignore[no-untyped-call] # redis-py has none here
+            **limits,
             "decode_responses": False,
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
@@ -126,22 +132,15 @@ class Server:
 
     def command(self, *words: str | int | bytes) -> Any:  # noqa: ANN401 - what the command answers
         """Return what one command answers."""
-        client = self._here()
-        try:
+        with self._asking() as client:
             return client.execute_command(*words)
-        except self._unreachable as error:
-            raise StoreUnavailableError(f"{self.name}: {error}") from error
 
     def commands(self, *commands: tuple[str | int | bytes, ...]) -> list[Any]:
         """Return what several commands answer, as one step to everybody else."""
-        client = self._here()
-        try:
-            with client.pipeline() as pipe:
-                for words in commands:
-                    pipe.execute_command(*words)
-                return list(pipe.execute())
-        except self._unreachable as error:
-            raise StoreUnavailableError(f"{self.name}: {error}") from error
+        with self._asking() as client, client.pipeline() as pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            return list(pipe.execute())
 
     def run(self, name: str, work: Work, decoder: msgspec.msgpack.Decoder[A]) -> A:
         """Return what a script answers to *work*."""
@@ -149,19 +148,33 @@ class Server:
             work.clock = self._stand_in.wall()
         text, digest = self._scripts[name] if self.is_open() else ("", "")
         words = (1, self._prefix, _encode(work))
-        client = self._here()
-        try:
-            answer = client.execute_command("EVALSHA", digest, *words)
-        except self._unknown_script:
-            answer = self.command("EVAL", text, *words)
-        except self._unreachable as error:
-            raise StoreUnavailableError(f"{self.name}: {error}") from error
+        with self._asking() as client:
+            try:
+                answer = client.execute_command("EVALSHA", digest, *words)
+            except self._unknown_script:
+                answer = client.execute_command("EVAL", text, *words)
         return decoder.decode(answer)
 
-    def _here(self) -> _Client:
-        if self._client is None:
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[_Client]:
+        """Give what asks the server; one that has failed is knocked at first."""
+        client = self._client
+        if client is None:
             raise StoreUnavailableError(f"{self.name}: the store is not open")
-        return self._client
+        try:
+            if self._knocks.is_due():
+                self._knock()
+            yield client
+        except self._unreachable as error:
+            self._knocks.failed()
+            raise StoreUnavailableError(f"{self.name}: {error}") from error
+        self._knocks.answered()
+
+    def _knock(self) -> None:
+        try:
+            self._knocking.execute_command("PING")
+        finally:
+            self._knocking.connection_pool.disconnect(inuse_connections=False)
 
 
 def _driver() -> ModuleType:
