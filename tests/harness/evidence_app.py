@@ -1,20 +1,26 @@
 """A WSGI app whose views append what they saw to a file; the evidence that cluster tests judge.
 
 Settings come from the environment: EVIDENCE is the file, NAP how many seconds the view below
-`/tick/nap` takes, and SETTINGS the pulse settings as JSON.
+`/tick/nap` takes, and SETTINGS the pulse settings as JSON. With STOPS the process stops itself, by
+SIGSTOP, when it has claimed the first run of one of the tasks of these names: after the claim, and
+before the lease is checked.
 """
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 
 from pulse import events
 from pulse.middleware import PulseMiddleware
+from pulse.run import Run
 from pulse.task import Task
 
 EVIDENCE = os.environ["EVIDENCE"]
 NAP_S = float(os.environ.get("NAP", "0"))
+STOPS = os.environ.get("STOPS", "").split()
+SETTLED_S = 0.3
 
 
 def note(what: str, environ: dict) -> None:
@@ -51,5 +57,32 @@ def view(environ: dict, start_response: Callable) -> list[bytes]:
     return [body]
 
 
+def note_run(what: str, run: Run) -> None:
+    """Leave evidence of what pulse itself tells of a run."""
+    note(what, {"HTTP_X_PULSE_TASK": run.task, "HTTP_X_PULSE_RUN_ID": run.id})
+
+
+class Stop:
+    """Stops the process between a claim and its dispatch, once."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def __call__(self, event: events.RunClaimed) -> None:
+        """Note the claim; the loop, which tells of it, has no call to the store under way."""
+        note_run("claimed", event.claim.run)
+        if event.claim.run.task in STOPS and not self.done:
+            self.done = True
+            note_run("stops", event.claim.run)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(SETTLED_S)  # a thread that stops its process may go on for a moment
+
+
 application = PulseMiddleware(view, config=json.loads(os.environ["SETTINGS"]))
 application.bus.subscribe(events.SchedulerStarted, lambda _: note("start", {}))
+application.bus.subscribe(events.StoreLost, lambda _: note("lost", {}))
+application.bus.subscribe(events.StoreBack, lambda _: note("back", {}))
+application.bus.subscribe(events.ClaimLost, lambda event: note_run("refused", event.claim.run))
+application.bus.subscribe(events.RunAbandoned, lambda event: note_run("abandoned", event.run))
+if STOPS:
+    application.bus.subscribe(events.RunClaimed, Stop())

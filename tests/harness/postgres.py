@@ -89,6 +89,7 @@ class PostgresCluster:
             "max_connections": 60,
             "shared_buffers": "64MB",
             "logging_collector": "off",
+            "log_line_prefix": "%n ",
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
@@ -120,6 +121,12 @@ class PostgresCluster:
             self._server.send_signal(how)
             self._server.wait(BOUND_S)
             self._server = None
+
+    def ready_at(self) -> float:
+        """Return the instant since which it takes connections, by its own log."""
+        lines = (self.folder / "log").read_text().splitlines()
+        ready = [line for line in lines if "database system is ready" in line]
+        return float(ready[-1].split()[0])
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """Return a connection of the test's own."""

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from typing import TYPE_CHECKING
@@ -76,6 +77,13 @@ class RedisServer:
     def resume(self) -> None:
         """Let it answer what has come meanwhile."""
         self._signal(SIGCONT)
+
+    def ready_at(self) -> float:
+        """Return the instant since which it answers, by its own log."""
+        lines = (self.folder / "redis.log").read_text().splitlines()
+        ready = [line.split() for line in lines if "Ready to accept connections" in line]
+        local = datetime.strptime(" ".join(ready[-1][1:5]), "%d %b %Y %H:%M:%S.%f").astimezone()
+        return local.timestamp()
 
     def ask(self, *words: str) -> bytes:
         """Return what the server answers to one command, as it is on the wire."""
