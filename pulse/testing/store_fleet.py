@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from pulse.clock import SECOND
 from pulse.run import Outcome
 from pulse.task import define
 from pulse.testing.fleet import EVERY, LEASE_S, Fleet, Process, make_task
@@ -37,6 +38,30 @@ class FleetContract(ContractPart):
         fleet.clock.forward(EVERY)
         one.claim_one()
         fleet.clock.forward(EVERY)
+        assert [run.outcome for run in other.claim().passed] == [Outcome.SKIPPED]
+
+    def test_who_has_just_joined_waits_with_a_skip_for_an_end(self, fleet: Fleet) -> None:
+        """The store may have been away: the end of the earlier run may be on its way to it."""
+        one = fleet.join(OLD)
+        fleet.clock.forward(EVERY)
+        claim = one.claim_one()
+        fleet.clock.forward(EVERY)
+        other = fleet.join(OLD)
+        claimed = other.claim()
+        assert (list(claimed.claims), list(claimed.passed)) == ([], [])
+        assert claimed.wake_at is not None
+        assert claimed.now < claimed.wake_at <= claimed.now + SECOND
+        one.finish(claim)
+        assert other.claim_one().run.fire_time == claim.run.fire_time + EVERY * SECOND
+
+    def test_who_has_joined_a_second_ago_skips(self, fleet: Fleet) -> None:
+        """By then a process that lives has told its ends."""
+        one = fleet.join(OLD)
+        fleet.clock.forward(EVERY)
+        one.claim_one()
+        fleet.clock.forward(EVERY)
+        other = fleet.join(OLD)
+        fleet.clock.forward(1)
         assert [run.outcome for run in other.claim().passed] == [Outcome.SKIPPED]
 
     def test_a_restart_does_not_start_the_count_anew(self, fleet: Fleet) -> None:

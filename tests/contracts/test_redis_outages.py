@@ -18,7 +18,8 @@ from pulse.scheduler import Plant, Scheduler
 from pulse.store.member import this_member
 from pulse.store.redis import RedisStore
 from pulse.task import define
-from pulse.testing.fleet import make_task, succeed
+from pulse.testing.clock import FakeClock
+from pulse.testing.fleet import EVERY, make_task, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +132,30 @@ def test_an_end_that_came_during_an_outage_is_recorded_afterwards(server: RedisS
     store.finish([succeed(claim)])
     assert [run.outcome for run in store.runs()] == [Outcome.SUCCEEDED]
     store.close()
+
+
+def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(server: RedisServer) -> None:
+    """Whoever looks first waits until the holder has told its end, or a second is over."""
+    clock = FakeClock()
+    holder, other = (
+        RedisStore(server.url, clock, patience_us=PATIENCE, stand_in=clock, opened={})
+        for _ in range(2)
+    )
+    for store in (holder, other):
+        store.open(this_member("inline", "digest", 30 * SECOND))
+        store.sync({"work": define("work", make_task())})
+    clock.forward(EVERY)
+    (claim,) = holder.claim_due(1).claims
+    server.stop()
+    with pytest.raises(StoreUnavailableError):
+        other.claim_due(1)
+    clock.forward(EVERY)
+    server.start()
+    assert (list(other.claim_due(1).passed), len(other.runs())) == ([], 1)
+    holder.finish([succeed(claim)])
+    assert [one.run.fire_time for one in other.claim_due(1).claims] == [clock.wall()]
+    for store in (holder, other):
+        store.close()
 
 
 def test_a_store_can_be_closed_while_the_server_is_down(server: RedisServer) -> None:

@@ -220,6 +220,25 @@ def test_a_folder_that_is_lost_and_back_is_gone_on_with(
     assert len(store.claim_due(1).claims) == 1
 
 
+def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(
+    join: Join, path: Path, clock: FakeClock, tmp_path: Path
+) -> None:
+    """Whoever looks first waits until the holder has told its end."""
+    holder, other = join(), join()
+    clock.forward(EVERY)
+    (claim,) = holder.claim_due(1).claims
+    away = path.parent.rename(tmp_path / "away")
+    path.parent.write_text("in the way")
+    with pytest.raises(StoreUnavailableError):
+        other.claim_due(1)
+    clock.forward(EVERY)
+    path.parent.unlink()
+    away.rename(path.parent)
+    assert (list(other.claim_due(1).claims), other.runs()[0].outcome) == ([], None)
+    holder.finish([succeed(claim)])
+    assert [one.run.fire_time for one in other.claim_due(1).claims] == [clock.wall()]
+
+
 def test_a_file_that_is_put_back_is_gone_on_with(join: Join, path: Path, clock: FakeClock) -> None:
     """Its rows, its runs and what holds them are as they were."""
     store = join()

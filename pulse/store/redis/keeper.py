@@ -20,6 +20,7 @@ from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed, Reach
 from pulse.store.configs import UNKNOWN, Config, config_of
 from pulse.store.decide import place_of
+from pulse.store.patience import Patience
 from pulse.store.redis.additions import add_task, remove_task
 from pulse.store.redis.claims import claims_of, release, write_claims
 from pulse.store.redis.configs import keep_digests, tidy
@@ -157,6 +158,7 @@ class RedisStore:
         self._seen_at = self._clock.boot()
         self._trust = Trust(member.lease_us, self._seen_at)
         self._deploys = Deploys(member.lease_us)
+        self._patience = Patience()
         self._longest = member.lease_us
         if not self._visits:
             self._save()
@@ -188,9 +190,11 @@ class RedisStore:
         try:
             yield self._server
         except StoreUnavailableError:
+            self._patience.failed()
             self._trust.forget()
             self._deploys.forget()
             raise
+        self._patience.answered(self._clock.boot())
 
     # Tasks -------------------------------------------------------------------------------
 
@@ -242,7 +246,7 @@ class RedisStore:
         boot = self._clock.boot()
         with self._reaching() as server:
             here = self._here
-            reading = Reader(server, here, limit).read()
+            reading = Reader(server, here, limit, patient=self._patience.lasts(boot)).read()
             if limit <= 0 or not reading.is_work():
                 release(server, reading, peeked=limit <= 0)
                 return Claimed((), (), reading.now, reading.wake_at, reading.unplanned)

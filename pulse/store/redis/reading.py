@@ -11,6 +11,7 @@ import msgspec
 from pulse.clock import SECOND, Instant, Span
 from pulse.store.base import Unplanned
 from pulse.store.decide import plan_resumed
+from pulse.store.patience import look_again_at, put_off
 from pulse.store.redis.records import Row, row_of
 from pulse.store.redis.server import Work
 from pulse.store.redis.unheld import Found, judge_found
@@ -143,13 +144,17 @@ _looks = count(1)
 
 
 class Reader:
-    """Collects what is due, look by look, until there is as much as there is room for."""
+    """Collects what is due, look by look, until there is as much as there is room for.
 
-    def __init__(self, server: Server, here: Here, limit: int) -> None:
+    While it is *patient* no tick is skipped: see `pulse.store.patience`.
+    """
+
+    def __init__(self, server: Server, here: Here, limit: int, *, patient: bool = False) -> None:
         self._server = server
         self._here = here
         self._limit = limit
         self._room = limit
+        self._patient = patient
         self._look = str(next(_looks))
         self._unheld = Found((), (), {}, None)
         self._intents: list[Intent] = []
@@ -194,6 +199,9 @@ class Reader:
             intent = self._plan_row(row, running, held, now)
             if intent is None:
                 self._unused.append(row.spot)
+            elif put_off(intent.plan, patient=self._patient):
+                self._unused.append(row.spot)
+                self._wake_at = look_again_at(now, self._wake_at)
             elif self._room <= 0:
                 self._unused.append(row.spot)
                 self._wake_at = earliest(self._wake_at, row.due_at)

@@ -10,6 +10,7 @@ from pulse.planner import Cursor, due_at, plan
 from pulse.run import Claim, Outcome, Run, run_id
 from pulse.store.base import Unplanned
 from pulse.store.decide import passed_run, plan_resumed, waiting_run
+from pulse.store.patience import look_again_at, put_off
 from pulse.store.sql.link import Update
 from pulse.store.sql.records import insert_runs, read_runs, trim_history
 from pulse.store.sql.unheld import close_runs, sift_unheld, still_unheld, take_runs
@@ -88,21 +89,28 @@ class Won(NamedTuple):
     contested: bool
 
 
-def plan_due(here: Here, look: Look, limit: int) -> Reading:
-    """Return what is due and what the planner says, opening at most *limit* runs."""
+def plan_due(here: Here, look: Look, limit: int, *, patient: bool) -> Reading:
+    """Return what is due and what the planner says, opening at most *limit* runs.
+
+    While *patient* no tick is skipped: see `pulse.store.patience`.
+    """
     now = look.now
     unheld = sift_unheld(here, look.unheld, now=now, limit=limit)
     intents: list[Intent] = []
     unplanned: list[Unplanned] = []
-    room = limit - len(unheld.taken)
+    room, wake_at = limit - len(unheld.taken), unheld.wake_at
     for row in _own_rows(here, look.due):
         intent = None if row[0] > now else _plan_row(here, row, now, unheld, unplanned)
+        if intent is not None and put_off(intent.plan, patient=patient):
+            wake_at = look_again_at(now, wake_at)
+            continue
         if row[0] > now or (room <= 0 and intent is not None):
-            return Reading(now, intents, unheld, earliest(row[0], unheld.wake_at), unplanned)
+            wake_at = earliest(row[0], wake_at)
+            break
         if intent is not None:
             intents.append(intent)
             room -= intent.opens_held()
-    return Reading(now, intents, unheld, unheld.wake_at, unplanned)
+    return Reading(now, intents, unheld, wake_at, unplanned)
 
 
 def _own_rows(here: Here, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

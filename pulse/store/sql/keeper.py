@@ -18,6 +18,7 @@ from pulse.policy import Scope
 from pulse.store.base import Beat, Claimed
 from pulse.store.configs import UNKNOWN, config_of
 from pulse.store.decide import place_of
+from pulse.store.patience import Patience
 from pulse.store.sql.additions import add_task, remove_task
 from pulse.store.sql.claims import claims_of, plan_due, write_claims
 from pulse.store.sql.configs import add_config, read_standing
@@ -152,6 +153,7 @@ class SqlStore:
         self._seen_at = self._clock.boot()
         self._contested = 0
         self._company = 1
+        self._patience = Patience()
         if not self._visits:
             self._call(How.ALONE, self._save)
 
@@ -180,12 +182,15 @@ class SqlStore:
         try:
             if self._adrift:
                 self._rejoin()
-            return self._storage.call(how, work)
+            result = self._storage.call(how, work)
         except StoreUnavailableError as error:
             self._watches.forget()
+            self._patience.failed()
             if isinstance(error, StorageReplacedError):
                 self._rejoin()
             raise
+        self._patience.answered(self._clock.boot())
+        return result
 
     def _ask(self, how: How, work: Callable[[Link], T]) -> T:
         """Do what the application asks for; what the loop ought to tell is raised there again."""
@@ -257,7 +262,8 @@ class SqlStore:
     def claim_due(self, limit: int) -> Claimed:
         """Decide what is due, and open at most *limit* runs for this process."""
         here, boot = self._here_now(), self._clock.boot()
-        reading = self._call(How.READ, lambda link: self._plan(link, here, limit))
+        patient = self._patience.lasts(boot)
+        reading = self._call(How.READ, lambda link: self._plan(link, here, limit, patient=patient))
         now = reading.now
         if limit <= 0 or not reading.is_work():
             return Claimed((), (), now, reading.wake_at, reading.unplanned)
@@ -266,9 +272,10 @@ class SqlStore:
         claims = claims_of(reading, won.runs, boot + here.member.lease_us)
         return Claimed(claims, won.passed, now, won.wake_at, reading.unplanned, won.given_up)
 
-    def _plan(self, link: Link, here: Here, limit: int) -> Reading:
+    def _plan(self, link: Link, here: Here, limit: int, *, patient: bool) -> Reading:
         spread = pages_for(self._company) * limit if self._contested else 0
-        return plan_due(here, self._storage.look(link, here, limit, spread=spread), limit)
+        look = self._storage.look(link, here, limit, spread=spread)
+        return plan_due(here, look, limit, patient=patient)
 
     def _here_now(self) -> Here:
         self._refuse_closed()
