@@ -82,7 +82,11 @@ SETTINGS = table(
         convert=words.name,
         kind="name",
         default="the path of the ini file, or of the working directory",
-        help="Tells applications that share a store apart, and names the default store's file.",
+        help=(
+            "Tells applications that share a store apart, and names the default store's file."
+            " **Where `store` is set, all applications without a name are one**: the default holds"
+            " for the default store alone."
+        ),
         example="shop",
     ),
     Setting(
