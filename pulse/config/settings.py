@@ -81,7 +81,7 @@ SETTINGS = table(
         name="name",
         convert=words.name,
         kind="name",
-        default="the path of the ini file, or of the working directory",
+        default="unset: the default store is named by the ini file, or the working directory",
         help=(
             "Tells applications that share a store apart, and names the default store's file."
             " **Where `store` is set, all applications without a name are one**: the default holds"
