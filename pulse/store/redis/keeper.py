@@ -289,7 +289,7 @@ class RedisStore:
         boot = self._clock.boot()
         with self._reaching() as server:
             found = self._look(server, boot)
-            passed = self.sync(self._here.definitions).passed if self._was_dropped(found) else ()
+            passed = self._return(server) if self._was_dropped(found) else ()
             due = boot - self._seen_at >= self._here.member.lease_us // 3
             if not (due or found.lost or found.gone or self._deploys.has_work()):
                 return Beat((), (), self._deploys.superseded, found.look_at, passed)
@@ -309,6 +309,17 @@ class RedisStore:
     def _was_dropped(self, found: Findings) -> bool:
         holder = self._here.member.holder
         return all(one.member.holder != holder for one in found.live)
+
+    def _return(self, server: Server) -> Sequence[Run]:
+        """Take part again, after long silence or on a server that was emptied."""
+        was_emptied = not server.command("EXISTS", server.key("layout"))
+        passed = self.sync(self._here.definitions).passed
+        if was_emptied:
+            raise StoreUnavailableError(
+                f"{self.name}: it came back without what was kept in it: tasks are first seen"
+                " anew; history, pauses and tasks that were added at run time are lost"
+            )
+        return passed
 
     def _put_right(self, server: Server, found: Findings) -> tuple[list[Run], Settled]:
         company = self._save()
