@@ -145,6 +145,8 @@ class Assembly:
             clock=clock,
             perform=Runner(self._dispatcher, clock).perform,
             concurrency=self.settings.concurrency or engine.usual_concurrency,
+            name=self.settings.name or "",
+            chosen=self.settings.store is not None,
             serving=serving,
         )
         return Scheduler(plant)

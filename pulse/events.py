@@ -23,13 +23,19 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class SchedulerStarted(Event, frozen=True, gc=False):
-    """This process began to take part; *reach* says how far "once" goes."""
+    """This process began to take part; *reach* says how far "once" goes.
+
+    *name* is `pulse.config.name`. With *chosen* the configuration says which store it is: there
+    the name alone tells applications apart.
+    """
 
     holder: str
     mode: str
     store: str
     reach: str
     tasks: int
+    name: str = ""
+    chosen: bool = False
 
 
 class SchedulerStopped(Event, frozen=True, gc=False):
@@ -118,9 +124,13 @@ class StepFailed(Event, frozen=True, gc=False):
 
 
 class ConfigsDiffer(Event, frozen=True, gc=False):
-    """Live processes hold different definitions, as in a rolling deploy."""
+    """Live processes hold different definitions, as in a rolling deploy.
+
+    Without a *name*, `pulse.config.name`, they may be those of another application.
+    """
 
     tasks: tuple[str, ...]
+    name: str = ""
 
 
 class MembersDiffer(Event, frozen=True, gc=False):

@@ -32,6 +32,9 @@ _log = logging.getLogger("pulse")
 _SUCCEEDED = Outcome.SUCCEEDED
 _MISSED_LINES = 10
 _MISSED_WINDOW: Span = 60 * SECOND
+_UNNAMED = (
+    "if these are tasks of another application, give each application its own pulse.config.name"
+)
 _REACH = {
     "process": "each tick runs once in this process, and in every other one too",
     "host": "each tick runs once on this host",
@@ -199,14 +202,22 @@ def scheduler_started(event: events.SchedulerStarted) -> None:
     """INFO: who takes part, and how far once reaches."""
     number = "1 task" if event.tasks == 1 else f"{event.tasks} tasks"
     reach = _REACH.get(event.reach, event.reach)
-    text = f"started with {number}, mode {event.mode}, store {event.store}: {reach}"
+    text = f"started with {number}, mode {event.mode}, store {event.store}{_name(event)}: {reach}"
     extra = {
         "pulse_holder": event.holder,
         "pulse_mode": event.mode,
         "pulse_store": event.store,
         "pulse_reach": event.reach,
+        "pulse_name": event.name,
     }
     _log.info("%s [pid %d]", text, os.getpid(), extra=extra)
+
+
+def _name(event: events.SchedulerStarted) -> str:
+    """Return the name, or that there is none where it is wanted: in a store that can be shared."""
+    if event.name:
+        return f", name {event.name}"
+    return ", no name" if event.chosen and event.reach != "process" else ""
 
 
 def scheduler_stopped(event: events.SchedulerStopped) -> None:
@@ -217,12 +228,14 @@ def scheduler_stopped(event: events.SchedulerStopped) -> None:
 
 
 def configs_differ(event: events.ConfigsDiffer) -> None:
-    """INFO: normal in a rolling deploy."""
+    """INFO: normal in a rolling deploy. WARNING where it may be another application's doing."""
+    level, text = logging.INFO, "all definitions of this process stand again"
     if event.tasks:
         names = ", ".join(event.tasks)
-        _log.info("newer definitions stand, so this process leaves these tasks alone: %s", names)
-    else:
-        _log.info("all definitions of this process stand again")
+        text = f"newer definitions stand, so this process leaves these tasks alone: {names}"
+    if event.tasks and not event.name:
+        level, text = logging.WARNING, f"{text}; {_UNNAMED}"
+    _say(level, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def members_differ(event: events.MembersDiffer) -> None:

@@ -58,6 +58,8 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         perform: runs a claim to its result; called by the engine.
+        name: `pulse.config.name`.
+        chosen: whether the configuration says which store it is.
         serving: whether the server still wants this process to take new work.
 
     """
@@ -70,6 +72,8 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     perform: Callable[[Claim], Result]
     concurrency: int
+    name: str = ""
+    chosen: bool = False
     serving: Callable[[], bool] = lambda: True
 
 
@@ -83,7 +87,7 @@ class Scheduler:
         self._bus = plant.bus
         self._clock = plant.clock
         self._endings = Endings(self._finish, plant.bus)
-        self._telling = Telling(plant.bus, plant.clock)
+        self._telling = Telling(plant.bus, plant.clock, name=plant.name)
         self._back_off = BackOff(chance)
         self._turn = Turn()
         self._renew_every = plant.member.lease_us // 3
@@ -254,9 +258,15 @@ class Scheduler:
         self._bus.emit(self._started())
 
     def _started(self) -> events.SchedulerStarted:
-        member, store = self._plant.member, self.store
+        plant, store = self._plant, self.store
         return events.SchedulerStarted(
-            member.holder, member.mode, store.name, store.reach.value, len(self._plant.definitions)
+            plant.member.holder,
+            plant.member.mode,
+            store.name,
+            store.reach.value,
+            len(plant.definitions),
+            name=plant.name,
+            chosen=plant.chosen,
         )
 
     def _finish(self, batch: Sequence[Ending]) -> list[Finished]:

@@ -20,11 +20,21 @@ if TYPE_CHECKING:
 class Telling:
     """Emits what happens in the loop: an outage once, an error once until it is another one."""
 
-    __slots__ = ("_bus", "_clock", "_failing", "_lost_at", "_others", "_superseded", "_unplanned")
+    __slots__ = (
+        "_bus",
+        "_clock",
+        "_failing",
+        "_lost_at",
+        "_name",
+        "_others",
+        "_superseded",
+        "_unplanned",
+    )
 
-    def __init__(self, bus: events.Bus, clock: Clock) -> None:
+    def __init__(self, bus: events.Bus, clock: Clock, *, name: str = "") -> None:
         self._bus = bus
         self._clock = clock
+        self._name = name
         self._lost_at: Span | None = None
         self._failing = ""
         self._superseded: tuple[str, ...] = ()
@@ -54,7 +64,7 @@ class Telling:
         """Tell which tasks have newer definitions elsewhere, where they are others than before."""
         if tuple(names) != self._superseded:
             self._superseded = tuple(names)
-            self._bus.emit(events.ConfigsDiffer(self._superseded))
+            self._bus.emit(events.ConfigsDiffer(self._superseded, self._name))
 
     def members(self, members: Iterable[Member], digest: str) -> None:
         """Tell which live processes hold other tasks than *digest* stands for, if others do now."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +130,32 @@ def test_in_an_unpatched_process_mode_gevent_warns_and_runs_threads() -> None:
     assembly.end(None)
     assert [event.mode for event in started] == ["threading"]
     assert "gevent" in seen.of(events.Notice)[0].text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"store": "sqlite:///pulse.db", "name": "shop"}, ("shop", True)),
+        ({"store": "sqlite:///pulse.db"}, ("", True)),
+        ({"name": "shop"}, ("shop", False)),
+    ],
+    ids=["both", "a store", "a name"],
+)
+def test_the_start_tells_what_the_configuration_says_of_store_and_name(
+    words: dict[str, str],
+    expected: tuple[str, bool],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a name, all that use a store that was chosen are one application."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    made = Assembly(view, load({}, {**words, "tasks": {"cleanup": AT_ONCE}}), clock=SystemClock())
+    seen = Recorder(made.bus)
+    made.begin()
+    (started,) = seen.wait_for(events.SchedulerStarted)
+    made.end(None)
+    assert (started.name, started.chosen) == expected
 
 
 def test_importing_and_building_load_nothing_that_is_not_needed(

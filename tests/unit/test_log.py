@@ -350,6 +350,27 @@ def test_the_start_says_how_far_once_reaches(say: Say, tasks: int, reach: str, w
 
 
 @pytest.mark.parametrize(
+    ("name", "chosen", "reach", "words"),
+    [
+        ("shop", True, "fleet", "store x, name shop: each tick"),
+        ("shop", False, "host", "store x, name shop: each tick"),
+        ("", True, "fleet", "store x, no name: each tick"),
+        ("", True, "host", "store x, no name: each tick"),
+        ("", True, "process", "store x: each tick"),
+        ("", False, "host", "store x: each tick"),
+    ],
+)
+def test_the_start_says_under_which_name(
+    say: Say, *, name: str, chosen: bool, reach: str, words: str
+) -> None:
+    """Or that there is none, where it alone would tell applications apart."""
+    started = events.SchedulerStarted("h:1:n", "gevent", "x", reach, 1, name=name, chosen=chosen)
+    record = say(started)
+    assert words in record.getMessage()
+    assert record.pulse_name == name
+
+
+@pytest.mark.parametrize(
     ("interrupted", "level", "words"),
     [
         (0, "INFO", "stopped [pid 123]"),
@@ -365,15 +386,31 @@ def test_a_stop_that_cost_runs_is_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("tasks", "words"), [(("a", "b"), "leaves these tasks alone: a, b"), ((), "stand again")]
+    ("tasks", "name", "words"),
+    [
+        (("a", "b"), "shop", "leaves these tasks alone: a, b [pid 123]"),
+        ((), "shop", "stand again [pid 123]"),
+        ((), "", "stand again [pid 123]"),
+    ],
+    ids=["differ", "agree", "agree without a name"],
 )
 def test_differing_configurations_are_told_at_info(
-    say: Say, tasks: tuple[str, ...], words: str
+    say: Say, tasks: tuple[str, ...], name: str, words: str
 ) -> None:
     """They are normal in a rolling deploy."""
-    record = say(events.ConfigsDiffer(tasks))
-    assert record.levelname == "INFO"
+    record = say(events.ConfigsDiffer(tasks, name))
+    assert (record.levelname, record.pulse_tasks) == ("INFO", tasks)
     assert record.getMessage().endswith(words)
+
+
+def test_differing_configurations_without_a_name_are_a_warning(say: Say) -> None:
+    """Another application that has none either would be taken for this one."""
+    record = say(events.ConfigsDiffer(("a", "b")))
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith(
+        "alone: a, b; if these are tasks of another application, give each application its own"
+        " pulse.config.name [pid 123]"
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,19 @@ def test_an_error_that_comes_again_after_a_good_turn_is_told_again(listener: Lis
     assert len(listener.seen.of(events.StepFailed)) == 2
 
 
+def test_tasks_left_alone_are_told_with_the_name_of_the_application() -> None:
+    """Where there is none, they may be tasks of another application."""
+    bus = events.Bus()
+    seen = Recorder(bus)
+    telling = Telling(bus, FakeClock(), name="shop")
+    for names in ((), ("report",), ("report",), ()):
+        telling.superseded(names)
+    assert seen.events == [
+        events.ConfigsDiffer(("report",), "shop"),
+        events.ConfigsDiffer((), "shop"),
+    ]
+
+
 def member(holder: str, digest: str) -> Member:
     """Return a process that takes part."""
     here = this_member("inline", digest, SECOND)
