@@ -139,6 +139,25 @@ class MembersDiffer(Event, frozen=True, gc=False):
     holders: tuple[str, ...]
 
 
+class TasksChanged(Event, frozen=True, gc=False):
+    """This process gave these tasks of the configuration another definition as it started."""
+
+    tasks: tuple[str, ...]
+
+
+class TaskAdded(Event, frozen=True, gc=False):
+    """A task was added at run time, here; with *replace* perhaps in the place of another."""
+
+    task: str
+    replace: bool
+
+
+class TaskRemoved(Event, frozen=True, gc=False):
+    """A task that had been added at run time was removed, here."""
+
+    task: str
+
+
 class TasksTaken(Event, frozen=True, gc=False):
     """The configuration declares tasks that had been added at run time, and stands from now on."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
+from pulse import events
 from pulse.addition import Usual
 from pulse.config.adding import addition_of
 from pulse.convert import body as convert_body
@@ -34,8 +35,8 @@ class Access(Protocol):
     def wake(self) -> None:
         """Let the store be looked at soon."""
 
-    def tell(self, passed: Iterable[Run]) -> None:
-        """Tell listeners of fire times that do not run."""
+    def tell(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
+        """Tell listeners of what was done, and of fire times that do not run for it."""
 
 
 class Handle:
@@ -85,7 +86,8 @@ class Handle:
         """
         addition = addition_of(name, task, self._usual)
         access = self._reached()
-        access.tell(access.call(access.store.add, addition, replace=replace))
+        passed = access.call(access.store.add, addition, replace=replace)
+        access.tell(events.TaskAdded(name, replace), passed)
         access.wake()
 
     def remove(self, name: str) -> None:
@@ -102,6 +104,7 @@ class Handle:
         """
         access = self._reached()
         access.call(access.store.remove, name)
+        access.tell(events.TaskRemoved(name))
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
         """Run a task now, beside its schedule, with *body* instead of its own if given.

@@ -59,6 +59,9 @@ def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     bus.subscribe(events.SchedulerStopped, scheduler_stopped)
     bus.subscribe(events.ConfigsDiffer, configs_differ)
     bus.subscribe(events.MembersDiffer, members_differ)
+    bus.subscribe(events.TasksChanged, tasks_changed)
+    bus.subscribe(events.TaskAdded, task_added)
+    bus.subscribe(events.TaskRemoved, task_removed)
     bus.subscribe(events.TasksTaken, tasks_taken)
     bus.subscribe(events.TasksArchived, tasks_archived)
     bus.subscribe(events.Notice, notice)
@@ -246,6 +249,25 @@ def members_differ(event: events.MembersDiffer) -> None:
     else:
         text = "all processes hold the same tasks again"
     _log.info("%s [pid %d]", text, os.getpid(), extra={"pulse_holders": event.holders})
+
+
+def tasks_changed(event: events.TasksChanged) -> None:
+    """INFO: what a deploy brings, by the one process that was first."""
+    text = f"definitions changed: {', '.join(event.tasks)}"
+    _say(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
+
+
+def task_added(event: events.TaskAdded) -> None:
+    """INFO: somebody has asked for it."""
+    done = "added or replaced" if event.replace else "added"
+    text = f"{done} at run time: {harmless(event.task)}"
+    _say(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_task": event.task})
+
+
+def task_removed(event: events.TaskRemoved) -> None:
+    """INFO: somebody has asked for it."""
+    text = f"removed at run time: {harmless(event.task)}"
+    _say(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_task": event.task})
 
 
 def tasks_taken(event: events.TasksTaken) -> None:

@@ -87,7 +87,7 @@ class Scheduler:
         self._bus = plant.bus
         self._clock = plant.clock
         self._endings = Endings(self._finish, plant.bus)
-        self._telling = Telling(plant.bus, plant.clock, name=plant.name)
+        self._telling = Telling(plant.bus, plant.clock, name=plant.name, chosen=plant.chosen)
         self._back_off = BackOff(chance)
         self._turn = Turn()
         self._renew_every = plant.member.lease_us // 3
@@ -196,10 +196,10 @@ class Scheduler:
         """Look at the store now rather than at the next instant of work."""
         self._engine.wake()
 
-    def tell(self, passed: Iterable[Run]) -> None:
-        """Tell of fire times that do not run; the store has them on record."""
-        for run in passed:
-            self._telling.passed(run)
+    def tell(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
+        """Tell of what was done through the handle, and of the fire times that it missed."""
+        self._bus.emit(event)
+        self._telling.passed(passed)
 
     def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a method of the store returns, without stalling others."""
@@ -251,23 +251,8 @@ class Scheduler:
         synced = self.call(self.store.sync, self._plant.definitions)
         self._synced = True
         self._beat_at = self._clock.boot()
-        self._telling.superseded(synced.superseded)
-        self.tell(synced.passed)
-        if synced.taken:
-            self._bus.emit(events.TasksTaken(synced.taken))
-        self._bus.emit(self._started())
-
-    def _started(self) -> events.SchedulerStarted:
-        plant, store = self._plant, self.store
-        return events.SchedulerStarted(
-            plant.member.holder,
-            plant.member.mode,
-            store.name,
-            store.reach.value,
-            len(plant.definitions),
-            name=plant.name,
-            chosen=plant.chosen,
-        )
+        self._telling.synced(synced)
+        self._telling.started(self._plant.member, self.store, len(self._plant.definitions))
 
     def _finish(self, batch: Sequence[Ending]) -> list[Finished]:
         return self.call(self.store.finish, batch)
@@ -308,7 +293,7 @@ class Scheduler:
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
         self._telling.superseded(beat.superseded)
-        self.tell(beat.passed)
+        self._telling.passed(beat.passed)
         if beat.archived:
             self._bus.emit(events.TasksArchived(beat.archived))
 
@@ -326,7 +311,7 @@ class Scheduler:
             return self._longest_sleep()
         claimed = self.call(self.store.claim_due, limit)
         self._hand_on(claimed.claims)
-        self.tell(claimed.passed)
+        self._telling.passed(claimed.passed)
         for run in claimed.given_up:
             self._bus.emit(events.RunGivenUp(run))
         for task, error in claimed.unplanned:

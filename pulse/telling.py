@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Span
     from pulse.errors import StoreUnavailableError
     from pulse.run import Claim, Run
-    from pulse.store.base import Member
+    from pulse.store.base import Member, Store, Synced
 
 
 class Telling:
@@ -22,6 +22,7 @@ class Telling:
 
     __slots__ = (
         "_bus",
+        "_chosen",
         "_clock",
         "_failing",
         "_lost_at",
@@ -31,20 +32,47 @@ class Telling:
         "_unplanned",
     )
 
-    def __init__(self, bus: events.Bus, clock: Clock, *, name: str = "") -> None:
+    def __init__(
+        self, bus: events.Bus, clock: Clock, *, name: str = "", chosen: bool = False
+    ) -> None:
         self._bus = bus
         self._clock = clock
         self._name = name
+        self._chosen = chosen
         self._lost_at: Span | None = None
         self._failing = ""
         self._superseded: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()
         self._unplanned: dict[str, str] = {}
 
-    def passed(self, run: Run) -> None:
-        """Tell of fire times that do not run."""
-        missed = run.outcome is Outcome.MISSED
-        self._bus.emit(events.TickMissed(run) if missed else events.TickSkipped(run))
+    def started(self, member: Member, store: Store, tasks: int) -> None:
+        """Tell that this process takes part, and how far "once" reaches."""
+        self._bus.emit(
+            events.SchedulerStarted(
+                member.holder,
+                member.mode,
+                store.name,
+                store.reach.value,
+                tasks,
+                name=self._name,
+                chosen=self._chosen,
+            )
+        )
+
+    def passed(self, runs: Iterable[Run]) -> None:
+        """Tell of fire times that do not run; the store has them on record."""
+        for run in runs:
+            missed = run.outcome is Outcome.MISSED
+            self._bus.emit(events.TickMissed(run) if missed else events.TickSkipped(run))
+
+    def synced(self, synced: Synced) -> None:
+        """Tell what this process has done to the store's tasks as it joined."""
+        self.superseded(synced.superseded)
+        if changed := tuple(name for name in synced.changed if name not in synced.taken):
+            self._bus.emit(events.TasksChanged(changed))
+        self.passed(synced.passed)
+        if synced.taken:
+            self._bus.emit(events.TasksTaken(synced.taken))
 
     def unplanned(self, task: str, error: Exception) -> None:
         """Tell of a task that was set aside; one of a newer release is no failure."""

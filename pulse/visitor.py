@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock
     from pulse.engine.wire import StoreSetup
+    from pulse.events import Event
     from pulse.run import Run
     from pulse.store.base import Store
 
@@ -61,7 +62,7 @@ class Visitor:
     def wake(self) -> None:
         """Leave it to those who take part: they look at the store every second."""
 
-    def tell(self, passed: Iterable[Run]) -> None:
+    def tell(self, event: Event, passed: Iterable[Run] = ()) -> None:
         """Leave it to the store's record: listeners live in the parent."""
 
     def _open(self) -> Store:

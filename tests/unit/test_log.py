@@ -429,6 +429,24 @@ def test_processes_that_disagree_are_named(say: Say, holders: tuple[str, ...], l
     assert (record.levelname, record.getMessage()) == ("INFO", line)
 
 
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (events.TasksChanged(("a", "b")), "definitions changed: a, b [pid 123]"),
+        (events.TaskAdded("b\nc", replace=False), "added at run time: b\\nc [pid 123]"),
+        (events.TaskAdded("a", replace=True), "added or replaced at run time: a [pid 123]"),
+        (events.TaskRemoved("b\nc"), "removed at run time: b\\nc [pid 123]"),
+    ],
+    ids=["changed", "added", "replaced", "removed"],
+)
+def test_what_becomes_of_a_definition_is_told_at_info(
+    say: Say, event: events.Event, line: str
+) -> None:
+    """By the process that does it; a name that a user has made cannot forge a line."""
+    record = say(event)
+    assert (record.levelname, record.getMessage()) == ("INFO", line)
+
+
 def test_a_name_that_was_taken_is_a_warning(say: Say) -> None:
     """Somebody has added it, and it is no more; the name cannot forge a line."""
     record = say(events.TasksTaken(("a", "b\nc")))

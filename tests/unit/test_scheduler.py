@@ -12,7 +12,7 @@ from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.inline import InlineEngine
 from pulse.engine.threads import ThreadEngine
-from pulse.errors import PulseError, StoreInUseError, StoreUnavailableError
+from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnavailableError
 from pulse.handle import Handle, NotServingError
 from pulse.pacing import LONGEST_BACK_OFF
 from pulse.run import Claim, Ending, Finished, Outcome, Trigger
@@ -602,6 +602,39 @@ def test_a_name_that_the_configuration_takes_is_told_of() -> None:
     bench.store.close()
     bench.scheduler.open()
     assert [event.tasks for event in bench.seen.of(events.TasksTaken)] == [("cleanup",)]
+
+
+def test_what_the_handle_does_to_a_task_is_told_of(bench: Bench) -> None:
+    """By the process in which it was asked for, once it is done."""
+    handle = Handle(Usual())
+    handle.attach(bench.scheduler)
+    for replace in (False, True):
+        handle.add("report", Task(action="send", interval=7), replace=replace)
+    handle.remove("report")
+    assert bench.seen.events[-3:] == [
+        events.TaskAdded("report", replace=False),
+        events.TaskAdded("report", replace=True),
+        events.TaskRemoved("report"),
+    ]
+
+
+def test_what_the_handle_is_refused_is_not_told_of(bench: Bench) -> None:
+    """Nothing has happened."""
+    handle = Handle(Usual())
+    handle.attach(bench.scheduler)
+    with pytest.raises(ConfigTaskError):
+        handle.remove("cleanup")
+    assert bench.seen.of(events.TaskRemoved) == []
+
+
+def test_a_definition_that_a_start_changes_is_told_of(bench: Bench) -> None:
+    """By the process that was first to hold it."""
+    bench.store.close()
+    bench.scheduler = Scheduler(
+        bench.plant({"cleanup": Task(action="cleanup", interval=90)}, InlineEngine(bench.clock))
+    )
+    bench.scheduler.open()
+    assert [event.tasks for event in bench.seen.of(events.TasksChanged)] == [("cleanup",)]
 
 
 def test_what_a_changed_schedule_misses_is_told_of(bench: Bench) -> None:

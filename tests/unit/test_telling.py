@@ -10,6 +10,7 @@ import pytest
 from pulse import events
 from pulse.clock import SECOND
 from pulse.errors import ConfigError, StoreUnavailableError
+from pulse.store.base import Synced
 from pulse.store.member import this_member
 from pulse.telling import Telling
 from pulse.testing.clock import FakeClock
@@ -84,6 +85,21 @@ def test_tasks_left_alone_are_told_with_the_name_of_the_application() -> None:
         events.ConfigsDiffer(("report",), "shop"),
         events.ConfigsDiffer((), "shop"),
     ]
+
+
+def test_definitions_that_a_start_has_changed_are_told(listener: Listener) -> None:
+    """Those that were added at run time are told of as taken."""
+    listener.telling.synced(Synced((), ("report", "beat"), (), taken=("report",)))
+    assert listener.seen.events == [
+        events.TasksChanged(("beat",)),
+        events.TasksTaken(("report",)),
+    ]
+
+
+def test_a_start_that_changes_nothing_tells_nothing(listener: Listener) -> None:
+    """So it is with all workers but the first, and with the first start of all."""
+    listener.telling.synced(Synced(("beat",), (), ()))
+    assert listener.seen.events == []
 
 
 def member(holder: str, digest: str) -> Member:
