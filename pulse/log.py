@@ -35,6 +35,10 @@ _MISSED_WINDOW: Span = 60 * SECOND
 _UNNAMED = (
     "if these are tasks of another application, give each application its own pulse.config.name"
 )
+_OTHERS = (
+    "processes take part that hold other tasks than this one, as in a rolling deploy, or where"
+    " a worker was forgotten"
+)
 _REACH = {
     "process": "each tick runs once in this process, and in every other one too",
     "host": "each tick runs once on this host",
@@ -245,7 +249,7 @@ def members_differ(event: events.MembersDiffer) -> None:
     """INFO: normal in a rolling deploy, and a sign of a forgotten process after one."""
     if event.holders:
         names = ", ".join(event.holders)
-        text = f"processes take part that hold other tasks than this one: {names}"
+        text = f"{_OTHERS}: {names}"
     else:
         text = "all processes hold the same tasks again"
     _log.info("%s [pid %d]", text, os.getpid(), extra={"pulse_holders": event.holders})
