@@ -185,12 +185,13 @@ def tick_skipped(event: events.TickSkipped) -> None:
 
 def store_lost(event: events.StoreLost) -> None:
     """ERROR: no task runs until the store is back."""
-    _say(logging.ERROR, f"the store does not answer, nothing runs until it does: {event.error}")
+    text = "the store does not answer, nothing runs until it does"
+    _say(logging.ERROR, f"{text} [pid {os.getpid()}]: {event.error}")
 
 
 def store_back(event: events.StoreBack) -> None:
     """INFO: the end of an outage."""
-    _log.info("the store answers again after %s", length(event.after_us))
+    _log.info("the store answers again after %s [pid %d]", length(event.after_us), os.getpid())
 
 
 def step_failed(event: events.StepFailed) -> None:
@@ -278,14 +279,14 @@ def tasks_taken(event: events.TasksTaken) -> None:
     """WARNING: what somebody has added is no more."""
     names = ", ".join(map(harmless, event.tasks))
     text = "the configuration declares tasks that were added at run time, and stands"
-    _say(logging.WARNING, f"{text}: {names}", {"pulse_tasks": event.tasks})
+    _say(logging.WARNING, f"{text}: {names} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def tasks_archived(event: events.TasksArchived) -> None:
     """INFO: so ends a task that is declared no more, and one that was forgotten shows."""
     names = ", ".join(map(harmless, event.tasks))
     text = f"no process has wanted these tasks for three leases, they are put away: {names}"
-    _say(logging.INFO, text, {"pulse_tasks": event.tasks})
+    _say(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def notice(event: events.Notice) -> None:

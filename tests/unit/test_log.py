@@ -311,7 +311,7 @@ def test_a_store_outage_is_an_error(say: Say) -> None:
     """Nothing runs while it lasts."""
     record = say(events.StoreLost("disk I/O error"))
     assert record.levelname == "ERROR"
-    assert record.getMessage().endswith("nothing runs until it does: disk I/O error")
+    assert record.getMessage().endswith("nothing runs until it does [pid 123]: disk I/O error")
 
 
 def test_the_end_of_an_outage_is_told_at_info(say: Say) -> None:
@@ -319,7 +319,7 @@ def test_the_end_of_an_outage_is_told_at_info(say: Say) -> None:
     record = say(events.StoreBack(125_000_000))
     assert (record.levelname, record.getMessage()) == (
         "INFO",
-        "the store answers again after 2m5s",
+        "the store answers again after 2m5s [pid 123]",
     )
 
 
@@ -448,7 +448,7 @@ def test_a_name_that_was_taken_is_a_warning(say: Say) -> None:
     """Somebody has added it, and it is no more; the name cannot forge a line."""
     record = say(events.TasksTaken(("a", "b\nc")))
     expected = "the configuration declares tasks that were added at run time, and stands: a, b\\nc"
-    assert (record.levelname, record.getMessage()) == ("WARNING", expected)
+    assert (record.levelname, record.getMessage()) == ("WARNING", f"{expected} [pid 123]")
     assert record.pulse_tasks == ("a", "b\nc")
 
 
@@ -456,7 +456,7 @@ def test_tasks_that_are_put_away_are_named(say: Say) -> None:
     """At INFO: it is the usual end of a task, and shows one that was forgotten."""
     record = say(events.TasksArchived(("a", "b\nc")))
     expected = "no process has wanted these tasks for three leases, they are put away: a, b\\nc"
-    assert (record.levelname, record.getMessage()) == ("INFO", expected)
+    assert (record.levelname, record.getMessage()) == ("INFO", f"{expected} [pid 123]")
     assert record.pulse_tasks == ("a", "b\nc")
 
 
