@@ -64,6 +64,13 @@ def unretried(claim: Claim, result: Result) -> str:
     return "not retried: the next tick comes first"
 
 
+def why_abandoned(run: Run) -> str:
+    """Return why a run was taken from its holder, and from whom where it is not run again."""
+    again = run.outcome is None and run.tries
+    reason = run.tries[-1].message if again else run.message
+    return ", ".join(map(harmless, filter(None, (reason or "its holder is lost", run.holder))))
+
+
 def told(result: Result) -> str:
     """Return what a run that did not succeed said, to follow its line; empty for a success.
 

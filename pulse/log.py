@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 from pulse import events
 from pulse.clock import SECOND, Span, SystemClock, rfc3339
 from pulse.convert import spell_span
-from pulse.lines import ended_line, harmless, length, tick, told, unretried, wanted_delay
+from pulse.lines import (
+    ended_line,
+    harmless,
+    length,
+    tick,
+    told,
+    unretried,
+    wanted_delay,
+    why_abandoned,
+)
 from pulse.run import Outcome
 
 if TYPE_CHECKING:
@@ -127,7 +136,7 @@ def run_overdue(event: events.RunOverdue) -> None:
 def run_abandoned(event: events.RunAbandoned) -> None:
     """WARNING: a process died in the middle of it."""
     run = event.run
-    text = f"{tick(run)} abandoned: {run.holder or 'its holder'} died or fell silent for a lease"
+    text = f"{tick(run)} abandoned: {why_abandoned(run)}"
     if run.attempt > 1:
         text = f"{text}, attempt {run.attempt}"
     _say(logging.WARNING, text, _facts(run) | {"pulse_outcome": Outcome.ABANDONED.value})

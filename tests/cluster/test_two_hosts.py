@@ -149,5 +149,6 @@ def test_the_tasks_of_a_host_that_vanished_go_on_after_its_lease(
     # The lease counts from its last renewal; the next fire time is a second off at most.
     assert first.at < held.at + NAP_S + LEASE_S + 2
     assert held.run not in {note.run for note in survivor.begins("nap")}
-    told = f"nap {held.fire_time} abandoned: {victim.name}:"
+    why = "its holder did not renew the lease"
+    told = f"nap {held.fire_time} abandoned: {why}, {victim.name}:"
     survivor.server.wait_for(lambda: told in survivor.server.log_text(), 5, "it is told of")

@@ -17,6 +17,8 @@ from pulse.log import subscribe_claims, subscribe_log
 from pulse.planner import PASSED_OVER, STILL_GOING
 from pulse.run import Claim, Outcome, Result, Run, Trigger
 from pulse.schedule.jitter import delay_of
+from pulse.store.decide import HOLDER_GONE, LEASE_OVER
+from pulse.store.steps import abandoned_run, released_run
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -233,15 +235,29 @@ def test_an_overdue_run_is_a_warning(say: Say) -> None:
     assert record.pulse_left_behind == 2
 
 
-@pytest.mark.parametrize(("attempt", "end"), [(1, "for a lease"), (2, "for a lease, attempt 2")])
-def test_an_abandoned_run_is_a_warning(say: Say, attempt: int, end: str) -> None:
-    """It names the holder that is gone."""
-    run = make_claim(attempt=attempt).run
-    record = say(events.RunAbandoned(run))
+@pytest.mark.parametrize("reason", [HOLDER_GONE, LEASE_OVER])
+@pytest.mark.parametrize(("attempt", "end"), [(1, ""), (2, ", attempt 2")])
+def test_an_abandoned_run_is_a_warning(say: Say, attempt: int, end: str, reason: str) -> None:
+    """It says why, and names the holder."""
+    held = msgspec.structs.replace(make_claim(attempt=attempt).run, holder="h:1:n")
+    record = say(events.RunAbandoned(abandoned_run(held, reason)))
     assert record.levelname == "WARNING"
+    assert record.getMessage() == (f"cleanup 2026-11-23T07:00:00Z abandoned: {reason}, h:1:n{end}")
+
+
+def test_an_abandoned_run_that_runs_again_says_why(say: Say) -> None:
+    """The reason is that of its last attempt, whose holder nobody knows any more."""
+    held = msgspec.structs.replace(make_claim().run, holder="h:1:n")
+    record = say(events.RunAbandoned(released_run(held, LEASE_OVER, FIRE_TIME)))
     assert record.getMessage() == (
-        f"cleanup 2026-11-23T07:00:00Z abandoned: its holder died or fell silent {end}"
+        "cleanup 2026-11-23T07:00:00Z abandoned: its holder did not renew the lease"
     )
+
+
+def test_an_abandoned_run_without_a_reason_is_told_all_the_same(say: Say) -> None:
+    """A store of somebody else may give none."""
+    record = say(events.RunAbandoned(make_claim().run))
+    assert record.getMessage().endswith("abandoned: its holder is lost")
 
 
 def test_a_lost_claim_is_a_warning(say: Say) -> None:
