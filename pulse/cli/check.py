@@ -45,7 +45,8 @@ def check(
 def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:
     tasks = settings.tasks.values()
     store = settings.store or "an SQLite file of this host"
-    yield f"[{name}] mode = {settings.mode}, store = {store}, tasks: {len(tasks)}"
+    own = f", name = {settings.name}" if settings.name else ""
+    yield f"[{name}] mode = {settings.mode}, store = {store}{own}, tasks: {len(tasks)}"
     for task in tasks:
         zone = settings.zones[task.name]
         schedule = shown_schedule(task.schedule.spell(), zone)

@@ -52,6 +52,8 @@ def find_sections(
     """
     try:
         loader = loadwsgi.ConfigLoader(str(file))
+    except OSError as error:
+        return Search([], [f"{file}: {_why_not(error)}"])
     except _UNREADABLE as error:
         return Search([], [f"{file}: {_told(error)}"])
     loader.update_defaults(global_conf, overwrite=False)
@@ -101,7 +103,16 @@ def _walk(context: Any) -> Iterator[Any]:  # noqa: ANN401 - PasteDeploy has no t
         yield from _walk(each)
 
 
+def _why_not(error: OSError) -> str:
+    """Return in words why a file cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return f"it cannot be opened: {error.strerror or error}"
+
+
 def _told(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no file {error.filename}"
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 FILTER = """[filter:pulse]
 use = egg:pulse
@@ -52,6 +52,15 @@ def never_built(_global_conf: dict[str, str]) -> None:
 def test_a_filter_section_is_described(ini: Callable[..., Path]) -> None:
     """Each task with its call, its schedule and the next three fire times."""
     assert check(ini(FILTER), clock=FakeClock()) == (GOOD_LINES, [])
+
+
+def test_the_name_is_told_where_it_is_set(ini: Callable[..., Path]) -> None:
+    """Beside the store, in which it tells applications apart."""
+    text = FILTER + "pulse.config.store = redis://localhost\npulse.config.name = shop\n"
+    line = check(ini(text), clock=FakeClock()).lines[0]
+    assert line == (
+        "[filter:pulse] mode = threading, store = redis://localhost, name = shop, tasks: 1"
+    )
 
 
 def test_a_start_makes_the_fire_times_certain(ini: Callable[..., Path]) -> None:
@@ -220,10 +229,29 @@ def test_a_bad_file_ends_with_status_2(
 def test_a_file_that_is_not_there_ends_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And with its name."""
+    """And with its name, in plain words."""
     monkeypatch.setattr(sys, "path", [*sys.path])
-    assert main(["check", str(tmp_path / "no.ini")]) == 2
-    assert "no.ini: FileNotFoundError" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "no.ini"]) == 2
+    assert capsys.readouterr().err == "error: no.ini: there is no such file\n"
+
+
+def test_a_file_that_cannot_be_opened_is_told_in_plain_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what the system says of it."""
+    monkeypatch.chdir(tmp_path)
+    Path("site").mkdir()
+    assert check(Path("site"), clock=FakeClock()).problems == [
+        "site: it cannot be opened: Is a directory"
+    ]
+
+
+def test_another_file_that_is_not_there_is_named(ini: Callable[..., Path], tmp_path: Path) -> None:
+    """Beside the section that leads to it."""
+    file = ini("[app:main]\nuse = config:other.ini\n")
+    (problem,) = check(file, clock=FakeClock()).problems
+    assert problem == f"[app:main] cannot be read: there is no file {tmp_path / 'other.ini'}"
 
 
 @pytest.mark.parametrize(
