@@ -93,8 +93,18 @@ def test_one_process_opens_a_file_and_name_once(path: Path, clock: FakeClock) ->
     link = path.parent / "link.db"
     link.symlink_to(path)
     second = SqliteStore(link, clock)
-    with pytest.raises(StoreInUseError, match=r"pulse\.config\.name"):
+    with pytest.raises(StoreInUseError, match=r"already without a name; .* pulse\.config\.name"):
         second.open(this_member("inline", "digest", 30 * SECOND))
+
+
+def test_a_name_that_is_taken_is_told(path: Path, clock: FakeClock) -> None:
+    """So that two sections which were copied are told apart."""
+    first, second = (SqliteStore(path, clock, name="shop") for _ in range(2))
+    member = this_member("inline", "digest", 30 * SECOND)
+    first.open(member)
+    with pytest.raises(StoreInUseError, match=r"already under the name 'shop';"):
+        second.open(member)
+    first.close()
 
 
 @pytest.mark.usefixtures("store")

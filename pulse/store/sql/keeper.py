@@ -122,9 +122,10 @@ class SqlStore:
         """Take part as *member*; makes the storage where it is not there yet."""
         key = self._key_here()
         if self._opened.setdefault(key, self) is not self or self._key == key:
+            name = f"under the name {self._space!r}" if self._space else "without a name"
             raise StoreInUseError(
-                f"{self.name} is open in this process already under the name {self._space!r};"
-                " give each pulse its own pulse.config.name"
+                f"{self.name} is open in this process already {name}; give each pulse its own"
+                " pulse.config.name"
             )
         self._enter(key, member, visits=False)
 
