@@ -99,6 +99,17 @@ class LeaseContract(ContractPart):
             (claim.run.id, None, "")
         ]
 
+    def test_the_beat_tells_why_a_run_was_abandoned(self, fleet: Fleet) -> None:
+        """In words: of one that will be rerun, with the attempt that ended so."""
+        tasks = {"work": make_task(), "again": make_task(on_abandoned="rerun")}
+        process = fleet.join(tasks)
+        fleet.clock.forward(EVERY)
+        process.claim()
+        beats = fleet.wait(LEASE_S + 10, process)
+        found = {run.task: run for beat in beats for run in beat.abandoned}
+        assert found["work"].message
+        assert found["again"].tries[-1].message == found["work"].message
+
     def test_a_rerun_is_the_next_attempt_of_the_same_run(self, fleet: Fleet) -> None:
         """The id stays, the attempt counts, and only the new claim can end it."""
         process, claim = begin(fleet, on_abandoned="rerun")
