@@ -84,7 +84,7 @@ SETTINGS = table(
         default="unset: the default store is named by the ini file, or the working directory",
         help=(
             "Tells applications that share a store apart, and names the default store's file."
-            " **Where `store` is set, all applications without a name are one.**"
+            " **Where `store` is set, all applications without a name are one**."
         ),
         example="shop",
     ),
