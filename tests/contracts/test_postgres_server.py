@@ -200,6 +200,21 @@ def test_own_tasks_are_found_behind_any_number_of_others(
         store.close()
 
 
+def test_own_tasks_of_two_places_are_found_behind_others(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """A row of this process's own place that is due later does not end the look at the fleet's."""
+    other, mine = (open_store(postgres_cluster.url(), clock) for _ in range(2))
+    other.sync({f"t{number}": define(f"t{number}", make_task()) for number in range(30)})
+    clock.forward(1)
+    cache = define("cache", make_task(interval=3_600, scope="process"))
+    mine.sync(TASKS | {"cache": cache})
+    clock.forward(EVERY)
+    assert [claim.run.task for claim in mine.claim_due(1).claims] == ["work"]
+    for store in (other, mine):
+        store.close()
+
+
 def test_writes_that_wait_for_each_other_are_repeated(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:

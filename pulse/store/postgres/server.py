@@ -222,8 +222,9 @@ class PostgresServer:
         first = [row[2:] for row in found if row[2] is not None]
         due = [row for row in first if row[0] <= now]
         aside = spread > 0 and len(due) >= limit  # else it begins with the first row after all
-        if aside:
-            first = due
+        # The pages of several places together are more than one page of all: the next one begins
+        # where that one ends.
+        first = due if aside else first[:page]
         rows = paged(link, DUE, places, page, order="1, 2", key=1, first=first, aside=aside)
         unheld = paged(link, UNHELD, places, page, order="16, 19", key=0)
         return Look(now, rows, () if unheld_at is None else unheld)
