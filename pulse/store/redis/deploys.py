@@ -12,6 +12,7 @@ from pulse.store.deploys import Settled, judge
 from pulse.store.redis.definitions import changed_row
 from pulse.store.redis.left import change_with_waiting
 from pulse.store.redis.members import SILENT_LEASES, standing
+from pulse.store.redis.records import row_of
 from pulse.store.redis.syncing import hides
 from pulse.store.redis.tasks import change_rows, read_all, read_spots
 from pulse.store.redis.writing import row_change
@@ -104,7 +105,7 @@ class Deploys:
 
     def _take_over(self, server: Server, here: Here) -> list[Run]:
         spots = {row.spot: one for row, one in self._takeovers}
-        taken: dict[str, Sequence[Run]] = {}
+        missed: dict[str, Sequence[Run]] = {}
 
         def change(row: Row, now: Instant) -> RowChange | None:
             one = spots[row.spot]
@@ -112,26 +113,25 @@ class Deploys:
             if stale or row.digest == one.digest or row.source != CONFIG:
                 return None
             changed = changed_row(row, one, space=here.space, now=now)
-            taken[row.spot] = changed.missed
+            missed[changed.change.record] = changed.missed
             return changed.change
 
         read = partial(read_spots, server, list(spots))
-        change_rows(server, read, change, write=change_with_waiting)
-        return [run for missed in taken.values() for run in missed]
+        made = change_rows(server, read, change, write=change_with_waiting)
+        return [run for one in made for run in missed[one.record]]
 
 
 def _archive(server: Server, over: dict[str, Row]) -> tuple[str, ...]:
     """Put rows away that nobody wants; their floors stay, their waiting runs end."""
-    archived: dict[str, Row] = {}
 
     def change(row: Row, now: Instant) -> RowChange | None:
         known = over[row.spot]
         changed = (row.digest, row.source) != (known.digest, known.source)
         if changed or row.archived_at is not None:
             return None
-        archived[row.spot] = row
         return row_change(row.changed(archived_at=now), was=row)
 
     read = partial(read_spots, server, list(over))
-    change_rows(server, read, change, write=change_with_waiting)
-    return tuple(sorted({row.task for row in archived.values() if row.source == CONFIG}))
+    made = change_rows(server, read, change, write=change_with_waiting)
+    archived = [row_of(one.record) for one in made]
+    return tuple(sorted({row.task for row in archived if row.source == CONFIG}))

@@ -199,7 +199,7 @@ class Reader:
             intent = self._plan_row(row, running, held, now)
             if intent is None:
                 self._unused.append(row.spot)
-            elif put_off(intent.plan, patient=self._patient):
+            elif put_off(intent.definition, intent.plan, now=now, patient=self._patient):
                 self._unused.append(row.spot)
                 self._wake_at = look_again_at(now, self._wake_at)
             elif self._room <= 0:

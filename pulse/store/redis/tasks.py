@@ -120,13 +120,22 @@ def change_rows(
     change: Callable[[Row, Instant], RowChange | None],
     *,
     write: Callable[[Server, Sequence[RowChange]], list[bool]] = write_rows,
-) -> None:
-    """Change the rows that *read* finds, each as *change* says, until none was refused."""
+) -> list[RowChange]:
+    """Change the rows that *read* finds, each as *change* says, until none was refused.
+
+    Returns:
+        The changes that were made.
+
+    """
+    made: list[RowChange] = []
     for _ in range(TRIES):
         found = read()
-        changes = [change(row, found.now) for row in found.rows.values()]
-        if all(write(server, [one for one in changes if one is not None])):
-            return
+        wanted = [change(row, found.now) for row in found.rows.values()]
+        changes = [one for one in wanted if one is not None]
+        stood = write(server, changes)
+        made += [one for one, as_expected in zip(changes, stood, strict=True) if as_expected]
+        if all(stood):
+            return made
     raise too_busy(server)
 
 
