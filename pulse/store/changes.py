@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pulse.clock import moment_of
 from pulse.errors import ConfigError
 from pulse.planner import Cursor, Passed, kept_cursor, moved_cursor
-from pulse.schedule.base import Due
+from pulse.schedule.once import Once
 from pulse.store.decide import PAUSED
 from pulse.task import Task, define
 
@@ -53,18 +54,24 @@ def change_cursor(
         return Change(kept_cursor(definition, cursor))
     moved = moved_cursor(definition, cursor, now)
     first = cursor.next_fire
-    if first is None or not cursor.floor < first <= now or first == moved.next_fire:
+    if first is None or not cursor.floor < first <= now:
         return Change(moved)
-    due = _due(before, first, now, anchor=cursor.anchor)
-    if moved.next_fire is None or moved.next_fire > due.newest:
+    anchor, schedule = cursor.anchor, _schedule_of(before, first)
+    due = schedule.due(first, now, anchor=anchor)
+    oldest, count, kept = first, due.count, moved.next_fire
+    if kept is None or kept > due.newest:
         moved = msgspec.structs.replace(moved, floor=due.newest)
-    return Change(moved, Passed(first, due.count, PAUSED if paused else CHANGED))
+    elif kept >= first and schedule.next_after(kept - 1, anchor=anchor) == kept:
+        # A date that has passed, and that the new definition runs all the same.
+        following = schedule.next_after(first, anchor=anchor) if kept == first else first
+        oldest, count = following or first, count - 1
+    missed = Passed(oldest, count, PAUSED if paused else CHANGED) if count else None
+    return Change(moved, missed)
 
 
-def _due(before: str, first: Instant, now: Instant, *, anchor: Instant) -> Due:
+def _schedule_of(text: str, first: Instant) -> Schedule:
+    """Return the schedule of a text; in words of another release no more is known than *first*."""
     try:
-        schedule = define("before", Task(action="/", **dict(msgspec.json.decode(before)))).schedule
-    # Another release wrote it: that one fire time was due is all that can be told.
+        return define("before", Task(action="/", **dict(msgspec.json.decode(text)))).schedule
     except (ConfigError, TypeError):
-        return Due(first, 1)
-    return schedule.due(first, now, anchor=anchor)
+        return Once(moment_of(first))

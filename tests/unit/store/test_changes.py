@@ -70,6 +70,33 @@ def test_a_date_before_what_was_missed_still_runs() -> None:
     assert (changed.cursor.next_fire, changed.cursor.floor) == (5 * SECOND, BEFORE_TIME)
 
 
+@pytest.mark.parametrize(
+    ("at", "missed"),
+    [
+        pytest.param(5, Passed(10 * SECOND, 3, CHANGED), id="before them"),
+        pytest.param(10, Passed(20 * SECOND, 2, CHANGED), id="the first of them"),
+        pytest.param(20, Passed(10 * SECOND, 2, CHANGED), id="another of them"),
+        pytest.param(25, Passed(10 * SECOND, 3, CHANGED), id="between them"),
+    ],
+)
+def test_a_date_that_still_runs_is_not_missed(at: int, missed: Passed) -> None:
+    """Each fire time is missed or run, and none is both or neither."""
+    dated = define("work", Task(action="/work", at=f"1970-01-01T00:00:{at:02}Z"))
+    changed = change_cursor(
+        dated, Cursor(0, 10 * SECOND), before=text(10), paused=False, now=30 * SECOND
+    )
+    assert (changed.cursor.next_fire, changed.missed) == (at * SECOND, missed)
+
+
+def test_one_date_that_still_runs_leaves_nothing_missed() -> None:
+    """It was the only one that was due."""
+    dated = define("work", Task(action="/work", at="1970-01-01T00:00:10Z"))
+    changed = change_cursor(
+        dated, Cursor(0, 10 * SECOND), before=text(10), paused=False, now=15 * SECOND
+    )
+    assert changed.missed is None
+
+
 SCHEDULES = [
     Task(action="/work", interval=90),
     Task(action="/work", interval="1h", start="2026-01-01T00:00:00Z"),
