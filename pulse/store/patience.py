@@ -2,7 +2,9 @@
 
 Whatever looks first after an outage finds runs open that have ended in it. A tick that is skipped
 for one of those would be lost for no reason. So for as long as every process needs to look again
-no tick is skipped: it waits, undecided, until there is room for it or that time is over.
+no tick is skipped: it waits, undecided, until there is room for it or that time is over. It waits
+no longer than its grace, and it is decided before the next one comes: so it keeps its reason, and a
+store that comes and goes puts nothing off for long.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from pulse.clock import SECOND
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.planner import Plan
+    from pulse.task import Definition
 
 PATIENCE: Span = SECOND
 """Ends of runs are on record so soon after the store's return: each process tries as often."""
 
 LOOK_AGAIN: Span = 100_000
 """A tick that waits for an end to be told is looked at again after so long."""
+
+MARGIN: Span = 400_000
+"""A process that wins nothing may look so much later; what ends sooner than that is not awaited."""
 
 
 class Patience:
@@ -45,9 +51,14 @@ class Patience:
         return self._away or boot < self._until
 
 
-def put_off(decided: Plan, *, patient: bool) -> bool:
+def put_off(definition: Definition, decided: Plan, *, now: Instant, patient: bool) -> bool:
     """Return whether what was decided is not to be written yet."""
-    return patient and decided.skipped is not None
+    if not patient or decided.skipped is None:
+        return False
+    following, grace = decided.cursor.next_fire, definition.grace_us
+    if following is not None and following < now + MARGIN:
+        return False
+    return grace is None or now + MARGIN - decided.skipped.oldest <= grace
 
 
 def look_again_at(now: Instant, wake_at: Instant | None) -> Instant:

@@ -85,6 +85,7 @@ class Twins(RuleBasedStateMachine):
         for store in (self.shared, self.memory):
             store.open(MEMBER)
             store.sync({})
+        self.clock.forward(1)  # memory has no outage after which a skip would have to wait
 
     def make(self, clock: FakeClock) -> Store:
         """Return the store that is held against memory, empty; its name is `twins`."""

@@ -101,7 +101,7 @@ def plan_due(here: Here, look: Look, limit: int, *, patient: bool) -> Reading:
     room, wake_at = limit - len(unheld.taken), unheld.wake_at
     for row in _own_rows(here, look.due):
         intent = None if row[0] > now else _plan_row(here, row, now, unheld, unplanned)
-        if intent is not None and put_off(intent.plan, patient=patient):
+        if intent is not None and put_off(intent.definition, intent.plan, now=now, patient=patient):
             wake_at = look_again_at(now, wake_at)
             continue
         if row[0] > now or (room <= 0 and intent is not None):
