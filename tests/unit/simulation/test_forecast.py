@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -68,8 +69,8 @@ def walked(task: Definition, until: Instant, since: Instant = SINCE) -> list[Ins
 
 
 def running(course: Course, ticks: list[Instant], at: Instant) -> int:
-    """Return how many runs of a task go on at an instant."""
-    going = sum(tick <= at < tick + course.took_us for tick in ticks)
+    """Return how many runs of a task go on at an instant: those that began in the length of one."""
+    going = bisect_right(ticks, at) - bisect_right(ticks, at - course.took_us)
     return min(course.task.at_once, going)
 
 
