@@ -89,6 +89,7 @@ def suspend(folder: Path, word: str, worker_class: str) -> Story:
                 resumed = time.time()
                 os.kill(stop.pid, SIGCONT)
                 one.await_notes("refused", of=3)
+                other.wait_for(lambda: is_over(word, abandoned), 15, "the rerun is over")
                 after = {run.id: run for run in read_history(word)}
         finally:
             os.kill(stop.pid, SIGCONT)
@@ -102,6 +103,12 @@ def suspend(folder: Path, word: str, worker_class: str) -> Story:
         after=after,
         log=one.log_text(),
     )
+
+
+def is_over(word: str, notes: list[Note]) -> bool:
+    """Return whether all the runs that the notes are about have an end on record."""
+    ended = {run.id for run in read_history(word) if run.outcome is not None}
+    return ended.issuperset(note.run for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -76,26 +76,34 @@ class Silent:
 
 
 class Moved:
-    """An SQLite file whose folder is moved away, with something else in its place."""
+    """An SQLite file whose folder is away, with something else in its place.
+
+    The folder is a link, which is turned in one step: in between a worker would make another one.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "state" / "pulse.db"
+        self._link = folder / "state"
+        self._here, self._away = folder / "here", folder / "in the way"
+        self._here.mkdir(mode=0o700)
+        self._away.write_text("no folder")
+        self._link.symlink_to(self._here)
+        self.path = self._link / "pulse.db"
         self.word = f"sqlite:///{self.path}"
-        self._away = folder / "away"
 
     def leave(self) -> None:
-        """Move it away; nobody can make another one."""
-        if self.path.parent.exists():
-            self.path.parent.rename(self._away)
-        self.path.parent.write_text("in the way")
+        """Put something else in its place."""
+        self._turn(self._away)
 
     def come_back(self) -> float:
-        """Move it back; where there was none, make room for one."""
+        """Put it back, as it was."""
         now = time.time()
-        self.path.parent.unlink()
-        if self._away.exists():
-            self._away.rename(self.path.parent)
+        self._turn(self._here)
         return now
+
+    def _turn(self, target: Path) -> None:
+        turned = self._link.with_name("turned")
+        turned.symlink_to(target)
+        turned.replace(self._link)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import psycopg
 from absent import missing
+from servers import free_port
 
 from pulse.store.postgres.tables import schema_of
 
@@ -31,12 +31,6 @@ def find_binary(name: str) -> str:
     if found is None:
         missing(f"{name} is not installed")
     return str(found)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def as_account() -> dict[str, object]:

@@ -21,6 +21,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from typing import TYPE_CHECKING
 
 from absent import missing
+from servers import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,7 +43,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._settings = SAFE | {name.replace("_", "-"): word for name, word in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,10 +158,3 @@ def _binary() -> str:
     if found is None:
         missing("there is no redis-server; Debian's package is redis-server")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
