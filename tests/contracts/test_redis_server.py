@@ -224,7 +224,7 @@ def test_a_death_after_a_removal_leaves_no_waiting_run(
     assert [run.outcome for run in store.runs()] == [Outcome.ABANDONED]
 
 
-def test_what_a_stopped_process_reserved_is_free_after_two_seconds(
+def test_what_a_stopped_process_reserved_is_free_after_half_a_second(
     server: RedisServer, member: Member
 ) -> None:
     """Until then others leave it alone; then they plan it themselves."""

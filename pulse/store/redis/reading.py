@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from pulse.store.redis.server import Server
     from pulse.task import Definition
 
-HOLD: Span = 2 * SECOND
-"""How long rows are reserved for the process that plans them."""
+HOLD: Span = SECOND // 2
+"""How long rows are reserved for the process that plans them.
+
+A look that was sent before an outage may be done after it, for a process that waits for it no more:
+so long others wait then, and within a second ticks resume."""
 
 PEEK = 100
 """How many rows a look considers that only asks whether there is work."""
