@@ -113,6 +113,7 @@ class SqlStore:
         self._visits = False
         self._adrift = False
         self._untold: StorageReplacedError | None = None
+        self._passed: list[Run] = []  # on record, and told by the next beat
         self._recall = remembering()
         self._opened = self._all_opened if opened is None else opened
 
@@ -211,7 +212,7 @@ class SqlStore:
         try:
             self._storage.open()
             if not self._visits:
-                self.sync(self._here.definitions)
+                self._passed += self.sync(self._here.definitions).passed
         except BaseException:
             self._adrift = True
             raise
@@ -326,14 +327,19 @@ class SqlStore:
         if untold is not None:
             raise untold
         found = self._call(How.READ, lambda link: self._look(link, here, boot))
-        passed = self.sync(here.definitions).passed if self._was_dropped(found) else ()
+        if self._was_dropped(found):
+            self._passed += self.sync(here.definitions).passed
         due = boot - self._seen_at >= here.member.lease_us // 3
         if not (due or found.lost or found.gone or self._deploys.has_work()):
-            return Beat((), (), self._deploys.superseded, found.look_at, passed)
+            return Beat((), (), self._deploys.superseded, found.look_at, self._told(()))
         abandoned, settled = self._call(How.ALONE, lambda link: self._put_right(link, here, found))
         self._seen_at = boot
         archived, superseded = settled.archived, self._deploys.superseded
-        return Beat(abandoned, archived, superseded, found.look_at, [*passed, *settled.passed])
+        return Beat(abandoned, archived, superseded, found.look_at, self._told(settled.passed))
+
+    def _told(self, passed: Sequence[Run]) -> Sequence[Run]:
+        told, self._passed = [*self._passed, *passed], []
+        return told
 
     def _look(self, link: Link, here: Here, boot: Span) -> Findings:
         found = self._watches.look(link, here.member, boot)
