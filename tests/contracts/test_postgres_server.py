@@ -34,6 +34,7 @@ from pulse.testing.fleet import EVERY, make_task, succeed
 if TYPE_CHECKING:
     from pulse.run import Claim
     from pulse.store.postgres.link import PostgresLink
+    from pulse.task import Definition
 
 pytestmark = pytest.mark.server
 
@@ -186,29 +187,24 @@ def test_a_tick_on_record_is_not_run_again(
     store.close()
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        pytest.param({}, id="one place"),
+        # A row of its own place that is due later must not end the look at the fleet's.
+        pytest.param(
+            {"cache": define("cache", make_task(interval=3_600, scope="process"))}, id="two places"
+        ),
+    ],
+)
 def test_own_tasks_are_found_behind_any_number_of_others(
-    postgres_cluster: PostgresCluster, clock: FakeClock
+    postgres_cluster: PostgresCluster, clock: FakeClock, beside: dict[str, Definition]
 ) -> None:
     """What is due is read page by page where the first one holds nothing of this process."""
     other, mine = (open_store(postgres_cluster.url(), clock) for _ in range(2))
     other.sync({f"t{number}": define(f"t{number}", make_task()) for number in range(120)})
     clock.forward(1)
-    mine.sync(TASKS)
-    clock.forward(EVERY)
-    assert [claim.run.task for claim in mine.claim_due(1).claims] == ["work"]
-    for store in (other, mine):
-        store.close()
-
-
-def test_own_tasks_of_two_places_are_found_behind_others(
-    postgres_cluster: PostgresCluster, clock: FakeClock
-) -> None:
-    """A row of this process's own place that is due later does not end the look at the fleet's."""
-    other, mine = (open_store(postgres_cluster.url(), clock) for _ in range(2))
-    other.sync({f"t{number}": define(f"t{number}", make_task()) for number in range(30)})
-    clock.forward(1)
-    cache = define("cache", make_task(interval=3_600, scope="process"))
-    mine.sync(TASKS | {"cache": cache})
+    mine.sync(TASKS | beside)
     clock.forward(EVERY)
     assert [claim.run.task for claim in mine.claim_due(1).claims] == ["work"]
     for store in (other, mine):
