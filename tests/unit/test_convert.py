@@ -299,3 +299,23 @@ def test_an_instant_outside_the_calendar_is_refused(word: str) -> None:
 def test_headers_may_be_any_mapping() -> None:
     """Settings often come in a mapping that cannot be changed."""
     assert convert.headers(MappingProxyType({"X-A": "1"})) == (("X-A", "1"),)
+
+
+@pytest.mark.parametrize("word", ["1h30m", "2d 12h", "1m30s500ms"])
+def test_a_duration_names_each_unit_once(word: str) -> None:
+    """Parts of different units add up."""
+    assert convert.duration(word) > 0
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("converter", [convert.duration, convert.duration_or_zero])
+@pytest.mark.parametrize("word", ["5m5m", "1h 1h", "1m0.5m", "1h1m1h", "2d1d", "1ms1ms", "1s 0s"])
+def test_a_duration_that_repeats_a_unit_is_refused(
+    word: str, converter: Callable[[object], int]
+) -> None:
+    """Nobody who means ten minutes writes `5m5m`: it is a slip of the keyboard."""
+    accepted = None
+    with suppress(BadValueError):
+        accepted = converter(word)
+
+    assert accepted is None

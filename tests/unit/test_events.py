@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from contextlib import suppress
 
 import pytest
 
@@ -98,3 +99,55 @@ def test_a_listener_that_has_left_hears_nothing() -> None:
     bus.unsubscribe(Notice, heard.append)
     bus.emit(Notice("hello"))
     assert (heard, bus.heard(Notice)) == ([], False)
+
+
+NO_EVENTS = [
+    pytest.param("Notice", id="the name of a class"),
+    pytest.param("pulse.events.Notice", id="the path of a class"),
+    pytest.param(Notice("hello"), id="an event"),
+    pytest.param(events, id="the module"),
+    pytest.param(object, id="another class"),
+    pytest.param(None, id="nothing"),
+]
+
+
+@pytest.mark.parametrize("kind", NO_EVENTS)
+def test_a_listener_of_what_is_no_class_of_events_hears_nothing(kind: object) -> None:
+    """Events are looked up by their class alone."""
+    bus, heard = Bus(), []
+    with suppress(TypeError, ValueError):
+        bus.subscribe(kind, heard.append)
+    bus.emit(Notice("hello"))
+    assert heard == []
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("kind", NO_EVENTS)
+def test_subscribing_to_what_is_no_class_of_events_is_refused(kind: object) -> None:
+    """A listener that can never be called is a mistake of the caller, who learns of it at once."""
+    accepted = False
+    with suppress(TypeError, ValueError):
+        Bus().subscribe(kind, print)
+        accepted = True
+    assert not accepted
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_subscribing_to_the_base_of_all_events_is_refused_or_hears_them_all() -> None:
+    """No event is of exactly that class, so a listener of it would never be called."""
+    bus, heard = Bus(), []
+    with suppress(TypeError, ValueError):
+        bus.subscribe(Event, heard.append)
+        bus.emit(Notice("hello"))
+        assert heard == [Notice("hello")]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("listener", ["print", None], ids=repr)
+def test_subscribing_what_cannot_be_called_is_refused(listener: object) -> None:
+    """Such a listener would fail at each event, far from the mistake."""
+    accepted = False
+    with suppress(TypeError, ValueError):
+        Bus().subscribe(Notice, listener)
+        accepted = True
+    assert not accepted

@@ -1,5 +1,7 @@
 """What the middleware does to requests, and how it is built."""
 
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pulse
 from pulse import PulseMiddleware, Task
 from pulse.announce import gathering
 from pulse.config.load import load
-from pulse.errors import ConfigError
+from pulse.errors import ConfigError, NotServingError
 from pulse.guard import PULSE_HEADERS
 from pulse.handle import Handle
 from pulse.middleware import pulse_filter_app_factory
@@ -211,3 +213,49 @@ def test_loaded_settings_do_not_excuse_the_application() -> None:
     """It is looked at all the same."""
     with pytest.raises(ConfigError, match="app: expected a WSGI application, got None"):
         PulseMiddleware(None, load(None, {}))
+
+
+SWITCHED_OFF = [
+    ({"start": "off"}, {}),
+    ({"config": {"pulse.config.start": "off"}}, {}),
+    ({"start": "auto"}, {"PULSE_START": "off"}),
+    ({"start": "eager"}, {"PULSE_START": "off"}),
+]
+"""The keywords and the environment under which no scheduler begins."""
+
+
+def served_once(
+    keywords: dict[str, object], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> PulseMiddleware:
+    """Return a middleware that has answered one request in a process that pytest does not run."""
+    for name, word in environment.items():
+        monkeypatch.setenv(name, word)
+    monkeypatch.delitem(sys.modules, "pytest")
+    tasks = {"cleanup": Task(action="cleanup", interval=300)}
+    app = PulseMiddleware(echo, **{"store": "memory:", "tasks": tasks, **keywords})
+    assert ask(app)[0] == "200 OK"
+    return app
+
+
+@pytest.mark.parametrize(("keywords", "environment"), SWITCHED_OFF, ids=str)
+def test_a_scheduler_that_is_switched_off_does_not_begin(
+    keywords: dict[str, object], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is answered, and the handle says that nothing runs here."""
+    app = served_once(keywords, environment, monkeypatch)
+    with pytest.raises(NotServingError):
+        app.scheduler.tasks()
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize(("keywords", "environment"), SWITCHED_OFF, ids=str)
+def test_a_scheduler_that_is_switched_off_says_so_in_the_log(
+    keywords: dict[str, object],
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever wonders why no task runs finds the reason there, at level INFO."""
+    with caplog.at_level(logging.INFO, logger="pulse"):
+        served_once(keywords, environment, monkeypatch)
+    assert [record for record in caplog.records if "off" in record.getMessage().lower()] != []

@@ -445,3 +445,58 @@ def test_what_is_not_due_by_its_delay_is_left_for_later() -> None:
     assert decided.opened == Opened(600 * SECOND, Trigger.CATCH_UP)
     assert (decided.cursor.next_fire, decided.missed) == (1_200 * SECOND, None)
     assert decided.cursor.delay_us == following.delay_us
+
+
+LAST_TICKS = {
+    "interval": ({"interval": 60, "end": "1970-01-01T01:00:20"}, 60),
+    "interval that ends at a tick": ({"interval": 60, "end": "1970-01-01T01:00:40"}, 60),
+    "interval with a start": (
+        {"interval": 60, "start": "1970-01-01T00:30", "end": "1970-01-01T01:00"},
+        60,
+    ),
+    "cron": ({"interval": None, "cron": "*/7 * * * *", "end": "1970-01-01T00:58"}, 420),
+    "every": ({"interval": None, "every": "1 day", "end": "1970-01-11"}, 86_400),
+}
+"""Settings with an end, and the seconds from one fire time to the next."""
+
+each_last_tick = pytest.mark.parametrize(("words", "period"), LAST_TICKS.values(), ids=LAST_TICKS)
+
+
+def last_cursor(definition: Definition) -> Cursor:
+    """Return the cursor that stands before the last fire time of a task."""
+    cursor = first_cursor(definition, BORN)
+    fire_time = cursor.next_fire
+    while fire_time is not None:
+        cursor = kept_cursor(definition, Cursor(cursor.anchor, fire_time, cursor.floor))
+        fire_time = definition.schedule.next_after(fire_time, anchor=cursor.anchor)
+    return cursor
+
+
+@each_last_tick
+def test_the_last_tick_before_an_end_is_due_within_the_end(
+    words: dict[str, object], period: int
+) -> None:
+    """Without jitter it is due at its fire time, and no period fits between it and the end."""
+    definition = task(**words)
+    due, end = due_at(last_cursor(definition)), definition.schedule.end
+    assert due <= end < due + period * SECOND
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_last_tick
+def test_jitter_of_the_last_tick_before_an_end_is_less_than_the_period(
+    words: dict[str, object], period: int
+) -> None:
+    """As that of each tick before it, which is due before the next fire time."""
+    cursor = last_cursor(task(jitter=1_000 * period, **words))
+    assert cursor.delay_us < period * SECOND
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_last_tick
+def test_jitter_of_the_last_tick_before_an_end_keeps_the_end(
+    words: dict[str, object], period: int
+) -> None:
+    """A task that ends at an instant begins no run after it."""
+    definition = task(jitter=1_000 * period, **words)
+    assert due_at(last_cursor(definition)) <= definition.schedule.end

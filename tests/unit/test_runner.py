@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -331,3 +333,68 @@ def test_a_reply_that_comes_too_late_may_ask_for_time(clock: FakeClock) -> None:
 
     result = Runner(Script(act), clock).perform(make_claim())
     assert (result.outcome, result.retry_after_us) == (Outcome.TIMED_OUT, 7 * SECOND)
+
+
+class OwnTextError(Exception):
+    """An error that makes its text itself."""
+
+    def __str__(self) -> str:
+        """Return the one argument."""
+        return str(self.args[0])
+
+
+def noted(error: Exception, note: str) -> Exception:
+    """Return *error* with a note."""
+    error.add_note(note)
+    return error
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    """Return *error*, raised because of *cause*."""
+    error.__cause__ = cause
+    return error
+
+
+LONG = 300_000
+LINE, LINES = "x" * LONG, "an \u00e9 and more\n" * (LONG // 14)
+LONG_ERRORS: dict[str, Callable[[], Exception]] = {
+    "one line": lambda: RuntimeError(LINE),
+    "many lines": lambda: RuntimeError(LINES),
+    "a text of its own": lambda: OwnTextError(LINE),
+    "a note": lambda: noted(ValueError("no"), LINES),
+    "a cause": lambda: caused(ValueError("no"), RuntimeError(LINES)),
+    "a group": lambda: ExceptionGroup(LINE, [ValueError(LINES)]),
+}
+"""Errors with a text that is far longer than what is kept of it."""
+
+
+@pytest.mark.parametrize("make", LONG_ERRORS.values(), ids=LONG_ERRORS)
+def test_an_exception_with_a_very_long_text_is_cut(
+    clock: FakeClock, make: Callable[[], Exception]
+) -> None:
+    """What is kept is as long as any long traceback."""
+    result = Runner(raising(make()), clock).perform(make_claim())
+    assert len(result.message) < LONGEST_TRACEBACK + 100
+    assert "characters left out" in result.message
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("make", LONG_ERRORS.values(), ids=LONG_ERRORS)
+def test_an_exception_with_a_very_long_text_is_cut_before_it_is_copied(
+    clock: FakeClock, make: Callable[[], Exception]
+) -> None:
+    """A text of 100 MB that is copied again and again stalls every other thread for seconds."""
+    runner, claim = Runner(raising(make()), clock), make_claim()
+    tracemalloc.start()
+    runner.perform(claim)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * LONG
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("body", [b"", b"<h1>Method Not Allowed</h1>"], ids=["no body", "a page"])
+def test_a_405_is_a_failure_whose_message_names_the_setting(body: bytes) -> None:
+    """The view wants another method than GET, which the setting `method` names."""
+    message = settle(Reply(405, "405 METHOD NOT ALLOWED", body)).message
+    assert re.search(r"set `?method\b", message)

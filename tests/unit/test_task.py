@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -442,3 +443,31 @@ def test_a_definition_can_be_sent_to_another_process() -> None:
     """Pickled and back it is the same."""
     definition = define("t", Task(**EVERYTHING))
     assert pickle.loads(pickle.dumps(definition)) == definition  # noqa: S301 - its own pickle
+
+
+FOREIGN = [
+    ("coalesce", True, "misfire"),
+    ("max_instances", 3, "max_running"),
+    ("misfire_grace_time", 60, "grace"),
+    ("seconds", 30, "interval"),
+    ("minutes", 5, "interval"),
+    ("hour", 7, "cron"),
+    ("crontab", "0 7 * * *", "cron"),
+    ("run_date", "2027-01-01", "at"),
+    ("schedule", "0 7 * * *", "cron"),
+    ("intervall", 5, "interval"),
+    ("hedaers", "X-A: 1", "headers"),
+    ("time_out", 5, "timeout"),
+]
+"""A keyword of another scheduler or a misspelt one, and the setting that is meant."""
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize(("keyword", "value", "meant"), FOREIGN)
+def test_an_unknown_keyword_of_a_task_is_refused_with_the_setting_that_is_meant(
+    keyword: str, value: object, meant: str
+) -> None:
+    """As an unknown key of an ini file is: by the nearest setting, or by all that there are."""
+    with pytest.raises((TypeError, ConfigError)) as refused:
+        Task(action="/work", **{keyword: value})
+    assert re.search(rf"\b{meant}\b", str(refused.value))

@@ -147,3 +147,23 @@ def test_a_posted_body_reaches_the_view(site: WSGIApplication, perform: Perform)
     """As raw bytes, and with its type."""
     result = perform(site, action="/echo", method="POST", run_body=b"by hand")
     assert json.loads(result.message) == {"body": "by hand", "kind": "application/octet-stream"}
+
+
+def test_a_post_without_a_token_is_refused_by_django(
+    site: WSGIApplication, perform: Perform
+) -> None:
+    """A view that takes POST is behind Django's check of CSRF tokens unless it is exempt."""
+    result = perform(site, action="/count", method="POST")
+    assert (result.outcome, result.status) == (Outcome.FAILED, 403)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("debug", [False, True], ids=["in production", "under DEBUG"])
+def test_a_post_that_django_refuses_is_told_with_csrf_and_its_remedy(
+    site: WSGIApplication, perform: Perform, *, debug: bool
+) -> None:
+    """The message says what to do: the view is to be exempt from the check of CSRF tokens."""
+    with override_settings(DEBUG=debug):
+        message = perform(site, action="/count", method="POST").message
+    assert "CSRF" in message
+    assert "csrf_exempt" in message

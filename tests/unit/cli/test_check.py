@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulse import PulseMiddleware, Task
 from pulse.cli.check import check
 from pulse.cli.main import main
+from pulse.testing import travel
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -297,3 +299,73 @@ def test_a_reader_may_stop_reading() -> None:
     command = f"{sys.executable} -m pulse next 5m --count 1000 --json | head -n 1"
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (ended.stdout, ended.stderr) == ("{\n", "")
+
+
+PAST = "2026-01-05T11:30"
+"""Half an hour before the present of these tests."""
+
+TOO_LATE = {
+    "a short grace": {"at": PAST, "grace": "10m"},
+    "misfire skip": {"at": PAST, "misfire": "skip"},
+    "misfire all and a grace": {"at": PAST, "misfire": "all", "grace": "29m"},
+    "a zone of its own": {"at": PAST, "timezone": "Asia/Tokyo", "grace": "1h"},
+}
+"""Dates that have passed by more than their grace."""
+
+STILL_GOOD = {
+    "no grace": {"at": PAST},
+    "a long grace": {"at": PAST, "grace": "31m"},
+    "misfire skip and a long grace": {"at": PAST, "misfire": "skip", "grace": "1h"},
+}
+"""Dates that have passed, and run when a store first sees them."""
+
+each_too_late = pytest.mark.parametrize("settings", TOO_LATE.values(), ids=TOO_LATE)
+each_still_good = pytest.mark.parametrize("settings", STILL_GOOD.values(), ids=STILL_GOOD)
+
+
+def outcomes_of(settings: dict[str, str]) -> list[str | None]:
+    """Return how the runs of a task end that a store first sees now."""
+    task = Task(action="/launch", **settings)
+    with travel(PulseMiddleware(answer, tasks={"launch": task})) as clock:
+        clock.forward("1m")
+        return [run.outcome for run in clock.runs("launch")]
+
+
+def answer(_environ: dict, start_response: Callable) -> list[bytes]:
+    """Answer that all is well."""
+    start_response("200 OK", [])
+    return [b"done"]
+
+
+def dated(settings: dict[str, str]) -> str:
+    """Return a file with one task."""
+    words = {"action": "/launch", **settings}.items()
+    return "[filter:pulse]\nuse = egg:pulse\n" + "".join(
+        f"pulse.task.launch.{name} = {word}\n" for name, word in words
+    )
+
+
+@each_too_late
+def test_a_date_that_has_passed_by_more_than_its_grace_is_missed(settings: dict[str, str]) -> None:
+    """A store that first sees it now runs nothing."""
+    assert outcomes_of(settings) == ["missed"]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_too_late
+def test_a_date_that_has_passed_by_more_than_its_grace_is_told_as_missed(
+    settings: dict[str, str], ini: Callable[..., Path]
+) -> None:
+    """Who reads that it runs at once waits for nothing."""
+    (fire_time,) = check(ini(dated(settings)), clock=FakeClock()).lines[2:]
+    assert "runs at once" not in fire_time
+    assert "missed" in fire_time
+
+
+@each_still_good
+def test_a_date_that_has_passed_within_its_grace_runs_and_is_told_so(
+    settings: dict[str, str], ini: Callable[..., Path]
+) -> None:
+    """What is told is what happens."""
+    (fire_time,) = check(ini(dated(settings)), clock=FakeClock()).lines[2:]
+    assert (outcomes_of(settings), "runs at once" in fire_time) == (["succeeded"], True)

@@ -226,3 +226,47 @@ def test_a_bad_duration_is_a_wrong_call(
     with pytest.raises(SystemExit):
         main(["simulate", str(ini(TASKS)), "--took", "report=soon"])
     assert "--took: expected seconds as a number" in capsys.readouterr().err
+
+
+DATED = """[filter:pulse]
+use = egg:pulse
+pulse.task.launch.action = launch
+pulse.task.launch.at = {at}
+"""
+"""A task of one date; the window begins at 2026-01-05T12:00:00Z."""
+
+
+@pytest.mark.parametrize(
+    ("at", "more"),
+    [
+        ("2020-01-01", "pulse.task.launch.grace = 1h\n"),
+        ("2026-01-05T11:30", "pulse.task.launch.misfire = skip\n"),
+        ("2026-01-07", ""),
+    ],
+    ids=["past its grace", "past under misfire skip", "after the window"],
+)
+def test_a_date_that_does_not_run_in_the_window_is_no_tick(
+    at: str, more: str, ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store that first sees it at the beginning runs nothing."""
+    found = simulated(capsys, ini(DATED.format(at=at) + more), "--for", "1d")
+    assert (found["ticks"], found["tasks"][0]["ticks"]) == (0, 0)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize(
+    ("at", "more"),
+    [
+        ("2020-01-01", ""),
+        ("2026-01-05T11:59:59.999999", ""),
+        ("2026-01-05T11:30", "pulse.task.launch.grace = 1h\n"),
+        ("2026-01-05T11:30", "pulse.task.launch.misfire = all\n"),
+    ],
+    ids=["long ago", "just now", "within its grace", "under misfire all"],
+)
+def test_a_past_date_that_runs_when_it_is_first_seen_is_one_tick(
+    at: str, more: str, ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The window is told as if the store first saw the task at its beginning."""
+    found = simulated(capsys, ini(DATED.format(at=at) + more), "--for", "1d")
+    assert (found["ticks"], found["tasks"][0]["ticks"]) == (1, 1)

@@ -159,6 +159,57 @@ def test_runs_and_the_loop_inherit_no_context(gated: Gated) -> None:
     assert gated.seen == ["unset"] * 3
 
 
+class Wide:
+    """An engine of ten slots that notes which thread performs each run."""
+
+    def __init__(self) -> None:
+        before = set(threading.enumerate())
+        self.performed_by: list[int] = []
+        self.engine = ThreadEngine(SystemClock())
+        self.stage = Stage(self.engine, concurrency=10, perform=self._perform)
+        self.started = [thread.name for thread in threading.enumerate() if thread not in before]
+
+    def _perform(self, _: Claim) -> Result:
+        self.performed_by.append(threading.get_ident())
+        return DONE
+
+    def perform_one_after_another(self, count: int) -> None:
+        """Have so many runs, each of which begins when the one before has ended."""
+        for _ in range(count):
+            self.stage.perform_all(make_claim("quick"))
+
+
+@pytest.fixture
+def wide() -> Iterator[Wide]:
+    """Start an engine of ten slots, and stop it after the test."""
+    wide = Wide()
+    yield wide
+    wide.engine.stop(0)
+
+
+def test_runs_one_after_another_all_have_a_thread(wide: Wide) -> None:
+    """Each run of a row is performed, and all ten slots are free after it."""
+    wide.perform_one_after_another(40)
+    assert (len(wide.performed_by), wide.engine.free()) == (40, 10)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_runs_one_after_another_stay_in_the_same_threads(wide: Wide) -> None:
+    """The thread that was idle last takes the next run, so that few threads hold connections.
+
+    On a busy machine it may not be back from the run before when the next one comes; ten threads
+    are never needed.
+    """
+    wide.perform_one_after_another(40)
+    assert len(set(wide.performed_by)) <= 4
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_an_engine_that_has_no_run_yet_has_no_thread_for_runs(wide: Wide) -> None:
+    """Threads are started when runs need them."""
+    assert wide.started.count("pulse-run") == 0
+
+
 class Interrupted:
     """Raises KeyboardInterrupt at the *nth* line that runs in `stop`, as a Ctrl-C may."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -217,3 +218,25 @@ def test_only_the_chosen_keeper_is_imported(word: str, absent: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.strip() == b""
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize(
+    ("word", "module", "package", "extra"),
+    [
+        ("redis://127.0.0.1:1", "redis", "redis", "redis"),
+        ("postgresql://127.0.0.1:1/db", "pulse.store.postgres.wire", "psycopg", "postgres"),
+    ],
+    ids=["redis", "postgresql"],
+)
+def test_a_missing_driver_is_told_as_a_missing_gevent_is(
+    word: str, module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the setting, the package that is expected, and the command that installs it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError) as caught:
+        choose(word).store.open(this_member("inline", "digest", 1))
+    message = str(caught.value)
+    assert message.startswith("pulse.config.store")
+    assert f"expected the package {package}, which is not installed" in message
+    assert re.search(rf"pip install '?[^ ]*\[{extra}\]", message)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import pulse.testing
 from pulse import PulseMiddleware, Task
+from pulse.clock import instant_of
 from pulse.errors import (
     BadValueError,
     ConfigError,
@@ -22,7 +23,9 @@ from pulse.errors import (
     TravelError,
     UnknownTaskError,
 )
+from pulse.planner import due_at, first_cursor, plan
 from pulse.schedule.interval import Interval
+from pulse.task import define
 from pulse.testing import TripRun, travel
 
 if TYPE_CHECKING:
@@ -402,3 +405,111 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
     """A misspelt import fails as every module's does."""
     with pytest.raises(AttributeError, match="travle"):
         _ = pulse.testing.travle
+
+
+ADDED = Task(action="/report", interval="1m")
+
+
+def test_a_task_added_at_run_time_runs_in_a_trip() -> None:
+    """Its runs are among those of all tasks, and `trigger` knows its name."""
+    with travel(built()) as clock:
+        clock.scheduler.add("report", ADDED)
+        clock.forward("3m")
+        told = [run.task for run in clock.runs()]
+        assert (told, clock.trigger("report").outcome) == (["report"] * 3, "succeeded")
+
+
+@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
+def test_runs_of_a_task_added_at_run_time_are_found_by_its_name() -> None:
+    """A task that is in the store is known, whoever declared it."""
+    with travel(built()) as clock:
+        clock.scheduler.add("report", ADDED)
+        clock.forward("3m")
+        assert outcomes(clock.runs("report")) == ["succeeded"] * 3
+
+
+@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
+def test_runs_of_a_task_that_a_view_added_are_found_by_its_name() -> None:
+    """The handle in the environ adds to the same schedule."""
+
+    def adding(environ: dict, start_response: Callable) -> list[bytes]:
+        if environ["PATH_INFO"] == "/work":
+            environ["pulse.scheduler"].add("report", ADDED, replace=True)
+        return view(environ, start_response)
+
+    with travel(built(adding)) as clock:
+        clock.forward("62m")
+        assert outcomes(clock.runs("report")) == ["succeeded"] * 2
+
+
+@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
+def test_runs_of_a_task_added_at_run_time_are_found_after_the_trip() -> None:
+    """The history of a trip outlives it."""
+    with travel(built()) as clock:
+        clock.scheduler.add("report", ADDED)
+        clock.forward("3m")
+    assert outcomes(clock.runs("report")) == ["succeeded"] * 3
+
+
+@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
+def test_runs_of_a_task_removed_at_run_time_are_found_by_its_name() -> None:
+    """A task that was removed has a history."""
+    with travel(built()) as clock:
+        clock.scheduler.add("report", ADDED)
+        clock.forward("2m")
+        clock.scheduler.remove("report")
+        assert outcomes(clock.runs("report")) == ["succeeded"] * 2
+
+
+@pytest.mark.xfail(strict=True, raises=ConfigError, reason="issue 11")
+def test_runs_of_a_task_added_at_run_time_can_take_time() -> None:
+    """Overlap shows for such a task as well."""
+    with travel(built(), took={"report": "90s"}) as clock:
+        clock.scheduler.add("report", ADDED)
+        clock.forward("3m")
+        told = outcomes([run for run in clock.runs() if run.task == "report"])
+    assert told == ["succeeded", "skipped", None]
+
+
+STRICT = [
+    {"grace": 0},
+    {"grace": "1us"},
+    {"grace": 0, "misfire": "skip"},
+    {"grace": 0, "misfire": "all"},
+    {"grace": 0, "jitter": "30m"},
+]
+"""Settings under which a tick that begins a millisecond late is missed."""
+
+
+def first_outcome(settings: dict[str, object]) -> str | None:
+    """Return how the first tick of an hourly task ends in a trip; None where it is refused."""
+    try:
+        task = Task(action="work", interval="1h", **settings)
+    except ConfigError:
+        return None
+    with travel(built(tasks={"work": task})) as clock:
+        clock.forward("2h")
+        return clock.runs("work")[0].outcome
+
+
+@pytest.mark.parametrize("settings", STRICT, ids=str)
+def test_a_tick_that_begins_a_millisecond_late_is_missed_under_no_grace(
+    settings: dict[str, object],
+) -> None:
+    """No process of the real world begins a tick at its very microsecond."""
+    definition = define("work", Task(action="work", interval="1h", **settings))
+    cursor = first_cursor(definition, instant_of(NOON))
+    planned = plan(definition, cursor, 0, due_at(cursor) + 1_000)
+    assert (planned.opened, planned.missed.count) == (None, 1)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("settings", STRICT, ids=str)
+def test_a_trip_does_not_promise_runs_that_no_grace_forbids(settings: dict[str, object]) -> None:
+    """What is always missed in reality is missed in a trip, or refused when it is declared."""
+    assert first_outcome(settings) in {"missed", None}
+
+
+def test_a_trip_runs_what_a_grace_of_a_second_allows() -> None:
+    """The default and any usual grace let a tick run at its time."""
+    assert first_outcome({"grace": "1s", "misfire": "skip", "jitter": "30m"}) == "succeeded"

@@ -1,0 +1,130 @@
+"""Jitter of tasks whose ticks run on each host or in each process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from redis_servers import empty_redis
+
+from pulse.store.postgres.keeper import PostgresStore
+from pulse.store.redis import RedisStore
+from pulse.store.sqlite import SqliteStore
+from pulse.testing.fleet import Fleet, make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from postgres import PostgresCluster
+
+    from pulse.clock import Clock, Instant
+    from pulse.store.base import Store
+    from pulse.testing.fleet import Process
+
+HOSTS = ("alpha", "alpha", "beta")
+SCHEDULES = {"interval": {"interval": 600}, "cron": {"interval": None, "cron": "*/10 * * * *"}}
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Fleet]:
+    """Return a fleet that shares a file."""
+
+    def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
+        path = tmp_path / "pulse.db"
+        return SqliteStore(path, clock, name=name, keep_runs=keep_runs, opened={})
+
+    fleet = Fleet(make)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def postgres(postgres_cluster: PostgresCluster) -> Iterator[Fleet]:
+    """Return a fleet that shares a database."""
+    postgres_cluster.empty_applications()
+    url = postgres_cluster.url()
+
+    def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
+        return PostgresStore(
+            url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+        )
+
+    fleet = Fleet(make)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def redis() -> Iterator[Fleet]:
+    """Return a fleet that shares a Redis server."""
+    url = empty_redis().url
+
+    def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
+        return RedisStore(url, clock, name=name, keep_runs=keep_runs, stand_in=clock, opened={})
+
+    fleet = Fleet(make)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.server),
+        pytest.param("redis", marks=pytest.mark.server),
+    ]
+)
+def fleet(request: pytest.FixtureRequest) -> Fleet:
+    """Return a fleet of each kind of store."""
+    found: Fleet = request.getfixturevalue(request.param)
+    return found
+
+
+def join(fleet: Fleet, *, scope: str, schedule: str) -> list[Process]:
+    """Return two processes of one host and one of another, with one jittered task."""
+    task = make_task(jitter=300, scope=scope, **SCHEDULES[schedule])
+    return [fleet.join({"work": task}, host=host) for host in HOSTS]
+
+
+def due_at(process: Process) -> Instant:
+    """Return when the next tick of the only task of *process* is due."""
+    due = process.claim().wake_at
+    assert due is not None
+    return due
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_processes_of_a_fleet_agree_when_a_jittered_tick_is_due(
+    fleet: Fleet, schedule: str
+) -> None:
+    """Whoever is first runs it, so there is one delay for all."""
+    assert len({due_at(process) for process in join(fleet, scope="fleet", schedule=schedule)}) == 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_processes_of_a_host_agree_when_its_jittered_tick_is_due(
+    fleet: Fleet, schedule: str
+) -> None:
+    """Under `scope = host` one of them runs it."""
+    one, other, _ = join(fleet, scope="host", schedule=schedule)
+
+    assert due_at(one) == due_at(other)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_jitter_under_scope_host_spreads_the_hosts(fleet: Fleet, schedule: str) -> None:
+    """Each host has a delay of its own, so that they do not all begin at one instant."""
+    one, _, elsewhere = join(fleet, scope="host", schedule=schedule)
+
+    assert due_at(one) != due_at(elsewhere)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_jitter_under_scope_process_spreads_the_processes(fleet: Fleet, schedule: str) -> None:
+    """Each process has a delay of its own, on one host and on several."""
+    processes = join(fleet, scope="process", schedule=schedule)
+
+    assert len({due_at(process) for process in processes}) == len(processes)

@@ -1,0 +1,478 @@
+"""`pulse check` agrees with what PasteDeploy builds of the same file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from paste.deploy import loadapp
+
+from pulse.cli.check import check
+from pulse.cli.main import main
+from pulse.errors import ConfigError, PulseError
+from pulse.middleware import PulseMiddleware
+from pulse.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    Write = Callable[[Mapping[str, str]], Path]
+
+ROOT = Path(__file__).parents[3]
+
+
+def answer(_environ: dict, start_response: Callable) -> list[bytes]:
+    """Answer that all is well."""
+    start_response("200 OK", [])
+    return [b"done"]
+
+
+def make_site(_global_conf: dict[str, str]) -> object:
+    """Be the factory of an app."""
+    return answer
+
+
+def make_mounts(loader: object, global_conf: dict[str, str], **mounts: str) -> object:
+    """Be the factory of a composite: each of its keys is a path, each value an app."""
+    for name in mounts.values():
+        loader.get_app(name, global_conf=global_conf)
+    return answer
+
+
+SITE = f"""
+[app:site]
+paste.app_factory = {__name__}:make_site
+"""
+COMPOSITE = f"""
+[composite:main]
+paste.composite_factory = {__name__}:make_mounts
+"""
+
+
+def section(task: str, *, name: str = "filter:pulse", uses: str = "use = egg:pulse") -> str:
+    """Return a section of pulse with one task."""
+    return f"""
+[{name}]
+{uses}
+pulse.config.name = {task}
+pulse.task.{task}.action = /{task}
+pulse.task.{task}.interval = 5m
+"""
+
+
+def pipeline(*parts: str, name: str = "main") -> str:
+    """Return a pipeline of these parts."""
+    return f"\n[pipeline:{name}]\npipeline = {' '.join(parts)}\n"
+
+
+def whole(task: str) -> str:
+    """Return a file whose main app is a site behind pulse."""
+    return pipeline("pulse", "site") + section(task) + SITE
+
+
+@pytest.fixture
+def write(ini: Callable[..., Path]) -> Write:
+    """Return a function that writes ini files, and returns the path of the first one."""
+
+    def write_files(texts: Mapping[str, str]) -> Path:
+        first, *_ = [ini(text, name=name) for name, text in texts.items()]
+        return first
+
+    return write_files
+
+
+@pytest.fixture
+def built() -> Iterator[list[PulseMiddleware]]:
+    """Return a list to which each pulse is added that is built during the test."""
+    made: list[PulseMiddleware] = []
+    build = PulseMiddleware.__init__
+
+    def build_and_note(self: PulseMiddleware, *args: object, **keywords: object) -> None:
+        build(self, *args, **keywords)
+        made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PulseMiddleware, "__init__", build_and_note)
+        yield made
+
+
+def load(file: Path) -> object:
+    """Return the main app of *file* as a server loads it."""
+    return loadapp(f"config:{file}")
+
+
+def tasks_of(built: list[PulseMiddleware]) -> list[str]:
+    """Return the names of all tasks of these middlewares."""
+    return sorted(name for app in built for name in app.assembly.settings.tasks)
+
+
+def tasks_checked(file: Path) -> list[str]:
+    """Return the names of the tasks that `pulse check` lists."""
+    lines = check(file, clock=FakeClock()).lines
+    return sorted(line.partition(":")[0] for line in lines if line[0] not in "[ ")
+
+
+def problems_of(file: Path) -> list[str]:
+    """Return what `pulse check` finds wrong."""
+    return check(file, clock=FakeClock()).problems
+
+
+# Sections that no server can load --------------------------------------------------------------
+
+FACTORY = "pulse.middleware:pulse_filter_app_factory"
+UNLOADABLE = {
+    "a call in a filter": pipeline("pulse", "site") + section("work", uses=f"use = call:{FACTORY}"),
+    "a filter factory": pipeline("pulse", "site")
+    + section("work", uses=f"paste.filter_factory = {FACTORY}"),
+    "a call in an app": section("work", name="app:main", uses=f"use = call:{FACTORY}"),
+    "an app factory": section("work", name="app:main", uses=f"paste.app_factory = {FACTORY}"),
+    "a composite factory": section(
+        "work", name="composite:main", uses=f"paste.composite_factory = {FACTORY}"
+    ),
+}
+"""Files whose section passes pulse's factory off as a factory of another kind."""
+
+each_unloadable = pytest.mark.parametrize("text", UNLOADABLE.values(), ids=UNLOADABLE)
+
+
+@each_unloadable
+def test_a_factory_of_another_kind_cannot_be_loaded(text: str, write: Write) -> None:
+    """PasteDeploy calls the factory with other arguments than it takes."""
+    file = write({"site.ini": text + SITE})
+    with pytest.raises((TypeError, ConfigError)):
+        load(file)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_unloadable
+def test_check_reports_a_factory_of_another_kind(text: str, write: Write) -> None:
+    """The problem says how a section uses pulse."""
+    (problem,) = problems_of(write({"site.ini": text + SITE})) or [""]
+    assert "use = egg:pulse" in problem
+
+
+# Pulses that a server builds and check does not list --------------------------------------------
+
+MOUNTED = {
+    "another file": (
+        ["api"],
+        {
+            "site.ini": f"{COMPOSITE}/api = config:api.ini\n/ = site\n{SITE}",
+            "api.ini": whole("api"),
+        },
+    ),
+    "a section of another file": (
+        ["api"],
+        {
+            "site.ini": f"{COMPOSITE}/api = config:api.ini#v2\n/ = site\n{SITE}",
+            "api.ini": pipeline("pulse", "site", name="v2") + section("api") + SITE,
+        },
+    ),
+    "two other files": (
+        ["api", "shop"],
+        {
+            "site.ini": f"{COMPOSITE}/api = config:api.ini\n/shop = config:shop.ini\n",
+            "api.ini": whole("api"),
+            "shop.ini": whole("shop"),
+        },
+    ),
+    "a file that mounts a file": (
+        ["api"],
+        {
+            "site.ini": f"{COMPOSITE}/all = config:all.ini\n",
+            "all.ini": f"{COMPOSITE}/api = config:api.ini\n",
+            "api.ini": whole("api"),
+        },
+    ),
+    "another file beside a pulse of its own": (
+        ["api", "home"],
+        {
+            "site.ini": f"{COMPOSITE}/api = config:api.ini\n/ = home\n{SITE}{section('home')}"
+            + pipeline("pulse", "site", name="home"),
+            "api.ini": whole("api"),
+        },
+    ),
+    "a pipeline through another file beside a pulse of its own": (
+        ["api", "home"],
+        {
+            "site.ini": pipeline("pulse", "config:api.ini#pulse", "site") + section("home") + SITE,
+            "api.ini": section("api"),
+        },
+    ),
+}
+"""The tasks that a server runs, and the files that it loads."""
+
+each_mounted = pytest.mark.parametrize(("tasks", "texts"), MOUNTED.values(), ids=MOUNTED)
+
+
+@each_mounted
+def test_paste_builds_what_a_file_mounts(
+    tasks: list[str], texts: dict[str, str], write: Write, built: list[PulseMiddleware]
+) -> None:
+    """The composite of the file loads each app that it names, whichever file that is in."""
+    load(write(texts))
+    assert tasks_of(built) == tasks
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_mounted
+def test_check_lists_what_a_file_mounts(
+    tasks: list[str], texts: dict[str, str], write: Write
+) -> None:
+    """Every pulse that a server builds is checked, once."""
+    assert tasks_checked(write(texts)) == tasks
+
+
+# Pulses that check lists and no server builds ---------------------------------------------------
+
+UNNAMED = {
+    "a pipeline without it": pipeline("site"),
+    "an app without a filter": f"\n[app:main]\npaste.app_factory = {__name__}:make_site\n",
+    "a composite of the app": f"{COMPOSITE}/ = site\n",
+}
+"""Main apps that the section of pulse is not part of."""
+
+each_unnamed = pytest.mark.parametrize("text", UNNAMED.values(), ids=UNNAMED)
+
+
+@each_unnamed
+def test_paste_builds_no_filter_that_nothing_names(
+    text: str, write: Write, built: list[PulseMiddleware]
+) -> None:
+    """The site is served, and no task runs."""
+    load(write({"site.ini": text + section("work") + SITE}))
+    assert tasks_of(built) == []
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_unnamed
+def test_check_reports_a_filter_that_nothing_names(text: str, write: Write) -> None:
+    """The problem names the section whose tasks no server will run."""
+    problems = problems_of(write({"site.ini": text + section("work") + SITE}))
+    assert [problem for problem in problems if "filter:pulse" in problem] != []
+
+
+MISSING = {
+    "a pipeline": pipeline("puls", "site"),
+    "a filter beside it": pipeline("pulse", "sessions", "site"),
+    "an app": pipeline("pulse", "sight"),
+    "filter-with": f"\n[app:main]\npaste.app_factory = {__name__}:make_site\nfilter-with = puls\n",
+    "a composite": f"{COMPOSITE}/ = sight\n",
+}
+"""Main apps that name a section which is not there."""
+
+each_missing = pytest.mark.parametrize("text", MISSING.values(), ids=MISSING)
+
+
+@each_missing
+def test_paste_refuses_a_name_that_is_not_there(text: str, write: Write) -> None:
+    """The server does not start."""
+    file = write({"site.ini": text + section("work") + SITE})
+    with pytest.raises(LookupError):
+        load(file)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_missing
+def test_check_reports_a_name_that_is_not_there(text: str, write: Write) -> None:
+    """The problem quotes the name."""
+    problems = problems_of(write({"site.ini": text + section("work") + SITE}))
+    assert [p for p in problems if "puls'" in p or "sessions" in p or "sight" in p] != []
+
+
+# Relative paths ---------------------------------------------------------------------------------
+
+RELATIVE = {
+    "a filter": pipeline("pulse", "site")
+    + "\n[filter:pulse]\nuse = config:base.ini#pulse\n"
+    + SITE,
+    "a pipeline": pipeline("config:base.ini#pulse", "site") + SITE,
+    "an app": "\n[app:main]\nuse = config:base.ini\n",
+}
+"""Files that lead to another one beside them."""
+
+each_relative = pytest.mark.parametrize("text", RELATIVE.values(), ids=RELATIVE)
+
+
+@each_relative
+def test_check_follows_a_reference_from_an_absolute_path(text: str, write: Write) -> None:
+    """The other file is beside the first one."""
+    file = write({"dev.ini": text, "base.ini": whole("work")})
+    assert (tasks_checked(file), problems_of(file)) == (["work"], [])
+
+
+@each_relative
+def test_check_follows_a_reference_from_a_path_with_a_folder(
+    text: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a path is relative to the working directory."""
+    folder = write({"dev.ini": text, "base.ini": whole("work")}).parent
+    monkeypatch.chdir(folder.parent)
+    file = Path(folder.name, "dev.ini")
+    assert (tasks_checked(file), problems_of(file)) == (["work"], [])
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_relative
+def test_check_follows_a_reference_from_the_bare_name_of_a_file(
+    text: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers take the name of a file in the working directory, and so does `pulse check`."""
+    monkeypatch.chdir(write({"dev.ini": text, "base.ini": whole("work")}).parent)
+    assert (tasks_checked(Path("dev.ini")), problems_of(Path("dev.ini"))) == (["work"], [])
+
+
+# One section, listed or built twice -------------------------------------------------------------
+
+LISTED_TWICE = {
+    "a pipeline within a pipeline": (
+        ["work"],
+        pipeline("one") + pipeline("config:base.ini#pulse", "site", name="one") + SITE,
+    ),
+    "an app that uses another": (
+        ["work"],
+        "\n[app:main]\nuse = config:base.ini\n\n[app:alias]\nuse = main\n",
+    ),
+    "a chain of filter-app": (
+        ["inner", "outer"],
+        section("outer", name="filter-app:main")
+        + "next = second\n"
+        + section("inner", name="filter-app:second")
+        + "next = site\n"
+        + SITE,
+    ),
+}
+"""The tasks that a server runs, and a file two sections of which lead to one pulse."""
+
+each_listed_twice = pytest.mark.parametrize(
+    ("tasks", "text"), LISTED_TWICE.values(), ids=LISTED_TWICE
+)
+
+
+@each_listed_twice
+def test_paste_builds_one_pulse_where_two_sections_lead_to_it(
+    tasks: list[str], text: str, write: Write, built: list[PulseMiddleware]
+) -> None:
+    """The main app holds each pulse once."""
+    load(write({"site.ini": text, "base.ini": whole("work")}))
+    assert tasks_of(built) == tasks
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_listed_twice
+def test_check_lists_a_pulse_once_where_two_sections_lead_to_it(
+    tasks: list[str], text: str, write: Write
+) -> None:
+    """A task is not counted twice."""
+    assert tasks_checked(write({"site.ini": text, "base.ini": whole("work")})) == tasks
+
+
+BUILT_TWICE = {
+    "one pipeline mounted twice": f"{COMPOSITE}/v1 = api\n/v2 = api\n"
+    + pipeline("pulse", "site", name="api"),
+    "one section in two pipelines": f"{COMPOSITE}/v1 = one\n/v2 = two\n"
+    + pipeline("pulse", "site", name="one")
+    + pipeline("pulse", "site", name="two"),
+    "one section twice in a pipeline": pipeline("pulse", "pulse", "site"),
+}
+"""Main apps for which PasteDeploy builds one section twice."""
+
+each_built_twice = pytest.mark.parametrize("text", BUILT_TWICE.values(), ids=BUILT_TWICE)
+
+
+@each_built_twice
+def test_paste_builds_a_section_as_often_as_it_is_named(
+    text: str, write: Write, built: list[PulseMiddleware]
+) -> None:
+    """Each mount has a middleware of its own, with the same settings."""
+    load(write({"site.ini": text + section("work") + SITE}))
+    assert tasks_of(built) == ["work", "work"]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_built_twice
+def test_the_error_of_a_section_that_is_built_twice_names_the_section(
+    text: str, write: Write, built: list[PulseMiddleware]
+) -> None:
+    """Where the second cannot begin, the error says that one section was built twice."""
+    file = write({"site.ini": text + section("work") + SITE})
+    load(file)
+    first, second = built
+    message = ""
+    first.assembly.begin()
+    try:
+        second.assembly.begin()
+    except PulseError as error:
+        message = str(error).replace(str(file.parent), "")  # whose name is that of this test
+    finally:
+        for app in built:
+            app.assembly.end(0)
+    assert not message or "section" in message or "filter:pulse" in message
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_built_twice
+def test_check_reports_or_lists_both_of_a_section_that_is_built_twice(
+    text: str, write: Write
+) -> None:
+    """It says before a server does whether one section can be built twice."""
+    file = write({"site.ini": text + section("work") + SITE})
+    assert problems_of(file) or tasks_checked(file) == ["work", "work"]
+
+
+# Files of other kinds ---------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_check_of_the_example_finds_nothing_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first file that a reader checks is the one that comes with pulse."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    status = main(["check", "examples/quickstart/quickstart.ini"])
+    assert (status, capsys.readouterr().err) == (0, "")
+
+
+PERCENT = {
+    "an action": ("pulse.task.work.action", "/caf%C3%A9"),
+    "a header": ("pulse.task.work.headers", "X-Share: 50%"),
+    "a body": ("pulse.task.work.body", '{"share": "50%"}'),
+    "a context": ("pulse.config.context", "my%20site"),
+    "a store": ("pulse.config.store", "postgresql://shop:p%40ss@db/shop"),
+}
+"""Values with a percent sign, which an ini file takes for the beginning of an interpolation."""
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("shared", [False, True], ids=["in the section", "in [DEFAULT]"])
+@pytest.mark.parametrize(("key", "value"), PERCENT.values(), ids=PERCENT)
+def test_check_names_the_key_of_a_value_with_a_percent_sign(
+    key: str, value: str, *, shared: bool, write: Write
+) -> None:
+    """A file of many keys is not searched by hand, and the remedy is to write `%%`."""
+    head, line = "[filter:pulse]\nuse = egg:pulse\n", f"{key} = {value}\n"
+    schedule = "pulse.task.work.interval = 5m\n"
+    text = f"[DEFAULT]\n{line}{head}{schedule}" if shared else f"{head}{schedule}{line}"
+    (problem,) = problems_of(write({"site.ini": text}))
+    assert key in problem
+    assert "%%" in problem
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize("name", ["app:main", "app:pulse"])
+def test_check_says_that_pulse_is_a_filter_where_an_app_uses_it(name: str, write: Write) -> None:
+    """PasteDeploy itself speaks of an entry point that is not found."""
+    (problem,) = problems_of(write({"site.ini": section("work", name=name)}))
+    assert "filter" in problem
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_a_server_says_that_pulse_is_a_filter_where_an_app_uses_it(write: Write) -> None:
+    """What the server shows names the section that is wanted."""
+    file = write({"site.ini": section("work", name="app:main")})
+    with pytest.raises((LookupError, ConfigError)) as refused:
+        load(file)
+    assert "filter" in str(refused.value)

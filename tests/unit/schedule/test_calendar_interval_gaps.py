@@ -1,0 +1,153 @@
+"""`every` with a `start` at a wall time that the clocks leave out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pulse import PulseMiddleware, Task
+from pulse.schedule.calendar_interval import CalendarInterval
+from pulse.testing import travel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Case(NamedTuple):
+    """A start in a gap, and the first four wall times that fire."""
+
+    every: str
+    start: str
+    zone: str
+    walls: str
+
+
+CASES = [
+    Case(
+        "1 day",
+        "2026-03-29T02:30",
+        "Europe/Berlin",
+        "2026-03-29T03:00 2026-03-30T02:30 2026-03-31T02:30 2026-04-01T02:30",
+    ),
+    Case(
+        "1 day",
+        "2026-04-24T00:00",
+        "Africa/Cairo",
+        "2026-04-24T01:00 2026-04-25T00:00 2026-04-26T00:00 2026-04-27T00:00",
+    ),
+    Case(
+        "1 day",
+        "2018-11-04T00:15",
+        "America/Sao_Paulo",
+        "2018-11-04T01:00 2018-11-05T00:15 2018-11-06T00:15 2018-11-07T00:15",
+    ),
+    Case(
+        "1 day",
+        "2026-10-04T02:10",
+        "Australia/Lord_Howe",
+        "2026-10-04T02:30 2026-10-05T02:10 2026-10-06T02:10 2026-10-07T02:10",
+    ),
+    Case(
+        "2 weeks",
+        "2026-03-08T02:30",
+        "America/New_York",
+        "2026-03-08T03:00 2026-03-22T02:30 2026-04-05T02:30 2026-04-19T02:30",
+    ),
+    Case(
+        "1 month",
+        "2026-03-29T02:30",
+        "Europe/Berlin",
+        "2026-03-29T03:00 2026-04-29T02:30 2026-05-29T02:30 2026-06-29T02:30",
+    ),
+    Case(
+        "1 year",
+        "2026-03-29T02:30",
+        "Europe/Berlin",
+        "2026-03-29T03:00 2027-03-29T02:30 2028-03-29T02:30 2029-03-29T02:30",
+    ),
+    Case(
+        "1 month",
+        "2011-12-30T12:00",
+        "Pacific/Apia",
+        "2011-12-31T00:00 2012-01-30T12:00 2012-02-29T12:00 2012-03-30T12:00",
+    ),
+]
+"""In Apia the whole of 30 December 2011 was left out."""
+
+each_case = pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.every} from {case.start} {case.zone}"
+)
+
+
+def answer(_environ: dict, start_response: Callable) -> list[bytes]:
+    """Answer that all is well."""
+    start_response("200 OK", [])
+    return [b"done"]
+
+
+def naive(word: str) -> datetime:
+    """Return the wall time of a text without offset."""
+    return datetime.fromisoformat(word)
+
+
+def fire_times(schedule: CalendarInterval, case: Case) -> list[str]:
+    """Return the first four wall times at which *schedule* fires, from two days before on."""
+    moment = naive(case.start).replace(tzinfo=UTC) - timedelta(days=2)
+    found = []
+    for _ in range(4):
+        moment = schedule.next(moment) or moment
+        found.append(f"{moment:%Y-%m-%dT%H:%M}")
+    return found
+
+
+@each_case
+def test_the_start_is_a_wall_time_that_the_clocks_leave_out(case: Case) -> None:
+    """A round trip through UTC leads to another wall time."""
+    info = ZoneInfo(case.zone)
+    start = naive(case.start)
+
+    assert start.replace(tzinfo=info).astimezone(UTC).astimezone(info).replace(tzinfo=None) != start
+
+
+@each_case
+def test_a_start_in_a_gap_fires_at_the_end_of_the_gap(case: Case) -> None:
+    """The first fire time is the first instant at which the clocks show the start or later."""
+    schedule = CalendarInterval(case.every, start=case.start, timezone=case.zone)
+
+    assert fire_times(schedule, case)[0] == case.walls.split()[0]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_case
+def test_a_start_in_a_gap_moves_no_later_fire_time(case: Case) -> None:
+    """Each later fire time has the wall time that the start asks for."""
+    schedule = CalendarInterval(case.every, start=case.start, timezone=case.zone)
+
+    assert fire_times(schedule, case) == case.walls.split()
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_case
+def test_a_start_in_a_gap_keeps_its_wall_time_when_it_is_spelt(case: Case) -> None:
+    """The settings that `spell` gives declare the same fire times."""
+    spelt = CalendarInterval(case.every, start=case.start, timezone=case.zone).spell()
+
+    assert fire_times(CalendarInterval(**spelt), case) == case.walls.split()
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_case
+def test_a_task_whose_start_is_in_a_gap_runs_at_its_wall_time(case: Case) -> None:
+    """From the setting of a task to its runs, the wall time of the start is kept."""
+    task = Task(action="/work", every=case.every, start=case.start, timezone=case.zone)
+    app = PulseMiddleware(answer, tasks={"work": task})
+    walls = [naive(word).replace(tzinfo=ZoneInfo(case.zone)) for word in case.walls.split()]
+
+    with travel(app, start=walls[0] - timedelta(days=2)) as clock:
+        clock.travel_to(walls[-1] + timedelta(hours=6))
+        runs = clock.runs("work")
+
+    assert [run.fire_time for run in runs if run.outcome == "succeeded"] == walls

@@ -1,0 +1,253 @@
+"""The default store across releases, for users without a home, and where no folder will do."""
+
+from __future__ import annotations
+
+import logging
+import pwd
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from pulse import PulseMiddleware, Task, events
+from pulse.cli.main import main
+from pulse.config.load import load, load_paste
+from pulse.errors import NotServingError
+from pulse.store import places
+from pulse.store.places import default_path, existing_path
+from pulse.testing.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pulse.config.settings import Settings
+
+KEYS = {"pulse.task.work.action": "/work", "pulse.task.work.interval": "24h"}
+
+
+def answer(_environ: dict, start_response: Callable) -> list[bytes]:
+    """Answer that all is well."""
+    start_response("200 OK", [])
+    return [b"done"]
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the user's state directory, and keep /var/tmp out of the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(places, "own_folder", lambda _: tmp_path / "own")
+    return tmp_path / "state"
+
+
+# Releases ---------------------------------------------------------------------------------------
+
+
+class Site:
+    """A folder of releases, one of which is current."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.current = folder / "current"
+
+    def deploy(self, release: str) -> None:
+        """Let a new release be the current one."""
+        target = self.folder / "releases" / release
+        target.mkdir(parents=True)
+        (target / "app.ini").touch()
+        self.current.unlink(missing_ok=True)
+        self.current.symlink_to(target)
+
+
+class Begun(NamedTuple):
+    """The store that a process took part in, and what it said at its start."""
+
+    store: str
+    said: list[str]
+
+
+@pytest.fixture
+def site(tmp_path: Path, state: Path) -> Site:
+    """Return a site whose first release is current."""
+    assert not state.exists()
+    made = Site(tmp_path / "site")
+    made.deploy("7")
+    return made
+
+
+def from_ini(site: Site) -> Settings:
+    """Return the settings of the ini file of the current release."""
+    return load_paste({"__file__": str(site.current / "app.ini")}, KEYS)
+
+
+def from_folder(site: Site) -> Settings:
+    """Return the settings of an app that is started in the folder of the current release."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(site.current)
+        return load(KEYS, {})
+
+
+def begin(settings: Settings, caplog: pytest.LogCaptureFixture) -> Begun:
+    """Let a process take part and leave."""
+    caplog.clear()
+    app = PulseMiddleware(answer, settings)
+    seen = Recorder(app.bus)
+    app.assembly.begin()
+    (started,) = seen.wait_for(events.SchedulerStarted)
+    app.assembly.end(0)
+    notices = [notice.text for notice in seen.of(events.Notice)]
+    return Begun(started.store, [*notices, *(record.getMessage() for record in caplog.records)])
+
+
+each_origin = pytest.mark.parametrize("read", [from_ini, from_folder])
+
+
+@each_origin
+def test_a_restart_of_one_release_has_the_same_store(
+    read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The count of its tasks goes on."""
+    assert begin(read(site), caplog).store == begin(read(site), caplog).store
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_origin
+def test_the_next_release_shares_the_store_or_warns(
+    read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task that is due each day would never run under daily deploys, and a past date again.
+
+    The remedy is a name for the application, or a store that the configuration names.
+    """
+    before = begin(read(site), caplog)
+    site.deploy("8")
+    after = begin(read(site), caplog)
+    remedies = ("pulse.config.name", "pulse.config.store")
+    warned = any(remedy in text for text in after.said for remedy in remedies)
+    assert after.store == before.store or warned
+
+
+# A user without a home --------------------------------------------------------------------------
+
+
+def no_entry(uid: int) -> None:
+    """Stand for a table of users in which this one is missing."""
+    message = f"getpwuid(): uid not found: {uid}"
+    raise KeyError(message)
+
+
+@pytest.fixture
+def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that is left to a user with neither HOME nor an entry among the users."""
+    assert not state.exists()
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    return tmp_path / "own"
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
+def test_a_user_without_a_home_has_the_store_in_a_folder_of_its_own(homeless: Path) -> None:
+    """As under `docker run --user 12345`."""
+    path = default_path("shop", "/srv/shop.ini")
+    assert path is not None
+    assert path.parent == homeless
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
+def test_the_store_of_a_user_without_a_home_is_looked_for(homeless: Path) -> None:
+    """`pulse simulate` reads the history there, and finds none where none is."""
+    assert not homeless.exists()
+    assert existing_path("shop", "/srv/shop.ini") is None
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
+def test_an_app_of_a_user_without_a_home_takes_part(
+    homeless: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker boots, and its tasks run."""
+    begun = begin(load({**KEYS, "pulse.config.name": "shop"}, {}), caplog)
+    assert str(homeless) in begun.store
+
+
+# No folder will do ------------------------------------------------------------------------------
+
+
+def put_a_file(folder: Path) -> None:
+    """Let something else be where the folder should be."""
+    folder.touch()
+
+
+def open_to_all(folder: Path) -> None:
+    """Let everybody write to the folder, as if another user had made it."""
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+@pytest.fixture(params=[put_a_file, open_to_all])
+def unusable(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> tuple[str, str]:
+    """Return the folders that are looked at, none of which will do."""
+    state.touch()
+    request.param(tmp_path / "own")
+    assert default_path("shop", "/srv/shop.ini") is None
+    return str(state), str(tmp_path / "own")
+
+
+@pytest.fixture
+def served(unusable: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> PulseMiddleware:
+    """Return a middleware in a process that serves, one of an unknown number."""
+    assert unusable
+    monkeypatch.delitem(sys.modules, "pytest")
+    return PulseMiddleware(answer, tasks={"work": Task(action="/work", interval="24h")})
+
+
+def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
+    """Send a request to the app; return what it answered, and whether a scheduler runs then."""
+    statuses: list[str] = []
+    environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/"}
+    try:
+        app(environ, lambda status, _: statuses.append(status))
+        return statuses, bool(app.scheduler.tasks())
+    except NotServingError:
+        return statuses, False
+    finally:
+        app.assembly.end(0)
+
+
+def test_without_a_folder_the_application_is_served(served: PulseMiddleware) -> None:
+    """A request is answered whether there is a store or not."""
+    assert request_once(served)[0] == ["200 OK"]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_without_a_folder_no_scheduler_starts(served: PulseMiddleware) -> None:
+    """Each of several workers would run every tick."""
+    assert request_once(served)[1] is False
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_without_a_folder_one_error_names_the_folder_and_the_setting(
+    served: PulseMiddleware, unusable: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads the log knows what to change, and where."""
+    with caplog.at_level(logging.INFO, logger="pulse"):
+        request_once(served)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert any(folder in errors[0] for folder in unusable)
+    assert "pulse.config.store" in errors[0]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+def test_without_a_folder_check_ends_with_status_2(
+    unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says so before a server does."""
+    lines = [f"{key} = {value}" for key, value in KEYS.items()]
+    file = tmp_path / "site.ini"
+    file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", *lines]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        status = main(["check", str(file)])
+    told = capsys.readouterr().err
+    assert (status, any(folder in told for folder in unusable)) == (2, True)
