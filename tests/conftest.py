@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from postgres import PostgresCluster
 
@@ -33,3 +34,23 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
     cluster = PostgresCluster()
     yield cluster
     cluster.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests of known faults failed as expected, by the issue that mends them."""
+    reports = terminalreporter.stats.get("xfailed", [])
+    terminalreporter.write_line(known_faults([report.wasxfail for report in reports]))
+
+
+def known_faults(reasons: Iterable[str]) -> str:
+    """Return the line that counts expected failures by their reasons, such as `issue 10`."""
+    counts = sorted(Counter(reasons).items(), key=_by_number)
+    return (
+        f"known faults: {', '.join(f'{count} of {reason}' for reason, count in counts) or 'none'}"
+    )
+
+
+def _by_number(item: tuple[str, int]) -> tuple[int, str]:
+    reason, _ = item
+    number = reason.rpartition(" ")[2]
+    return int(number) if number.isdecimal() else 0, reason

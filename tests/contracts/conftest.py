@@ -1,17 +1,30 @@
-"""What the tests of stores share: processes of the test's own."""
+"""Fixtures for tests of stores: child processes, fleets, servers and stepped processes."""
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from databases import Database
+from redis_servers import RedisServer
+from setups import setting_up
+from stepped import Stepped
+from stores import KINDS, open_fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from children import RunChild
+    from postgres import PostgresCluster
+
+    from pulse.store.base import Store
+    from pulse.task import Task
+    from pulse.testing.clock import FakeClock
+    from pulse.testing.fleet import Fleet
 
 
 @pytest.fixture
@@ -33,3 +46,50 @@ def run_child() -> Iterator[RunChild]:
     for child in children:
         child.kill()
         child.communicate()
+
+
+@pytest.fixture(params=KINDS)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    """Return an empty fleet, on each kind of store or on those that a test names."""
+    made = open_fleet(request, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database(postgres_cluster: PostgresCluster) -> Iterator[Database]:
+    """Return an empty PostgreSQL database that only this test uses."""
+    made = Database(postgres_cluster)
+    made.create()
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Return an empty Redis server that only this test uses."""
+    with setting_up():
+        server = RedisServer(tmp_path, appendfsync="no")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def begin() -> Iterator[Callable[..., Stepped]]:
+    """Return a function that starts a process which the test steps by hand."""
+    begun: list[Stepped] = []
+
+    def begin(make: Callable[[FakeClock], Store], **tasks: Task) -> Stepped:
+        begun.append(Stepped(make, tasks))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.close()
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[int], list[str]]:
+    """Return a function that returns the log lines of one level so far."""
+    caplog.set_level(logging.INFO, "pulse")
+    return lambda level: [one.getMessage() for one in caplog.records if one.levelno == level]

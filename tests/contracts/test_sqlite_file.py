@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from children import HOLD_ONE, RACE, hear, say_go
+from setups import error_of, require
 
 from pulse.addition import Usual, complete
 from pulse.clock import SECOND, SystemClock
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from children import RunChild
 
+issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
+
 TASKS = {"work": define("work", make_task())}
 OPEN = """
 import sys
@@ -44,6 +47,35 @@ store = SqliteStore(sys.argv[1], SystemClock())
 sys.stdin.readline()
 store.open(this_member("inline", "digest", 30_000_000))
 """
+
+TAKE_PART = """
+import sys
+from pulse.clock import SECOND
+from pulse.errors import StoreUnavailableError
+from pulse.store.member import this_member
+from pulse.store.sqlite import SqliteStore
+from pulse.task import define
+from pulse.testing.clock import FakeClock
+from pulse.testing.fleet import EVERY, make_task
+
+def join():
+    try:
+        store.open(this_member("inline", "digest", 30 * SECOND))
+    except StoreUnavailableError:
+        return False
+    store.sync({"work": define("work", make_task())})
+    return True
+
+clock = FakeClock()
+store = SqliteStore(sys.argv[1], clock)
+joined = join()
+print("ready", flush=True)
+sys.stdin.readline()
+joined = joined or join()
+clock.forward(EVERY)
+print(len(store.claim_due(1).claims) if joined else "away", flush=True)
+"""
+"""Declares the task of the test; after a go it prints how many ticks it claims, or `away`."""
 
 
 @pytest.fixture
@@ -220,6 +252,66 @@ def test_a_file_that_was_deleted_is_not_gone_on_with(
     assert len(new.members()) == 2
     for store in stores:
         store.close()
+
+
+LOGS = [
+    pytest.param(["-wal"], id="wal"),
+    pytest.param(["-shm"], id="shm"),
+    pytest.param(["-wal", "-shm"], id="both"),
+]
+
+
+def delete_log(path: Path, suffixes: list[str]) -> None:
+    """Delete files of the write-ahead log, as a clean-up job does."""
+    for suffix in suffixes:
+        path.with_name(path.name + suffix).unlink()
+
+
+@issue_10
+@pytest.mark.parametrize("suffixes", LOGS)
+@pytest.mark.parametrize("verb", ["claim_due", "beat"])
+def test_deleted_log_is_noticed_within_a_lease(
+    store: SqliteStore, path: Path, clock: FakeClock, verb: str, suffixes: list[str]
+) -> None:
+    """A call of the loop raises an error, as after the database file was deleted."""
+    delete_log(path, suffixes)
+    calls: dict[str, Callable[[], object]] = {
+        "claim_due": lambda: store.claim_due(1),
+        "beat": store.beat,
+    }
+    errors = []
+    for _ in range(6):
+        clock.forward(5)
+        errors.append(error_of(calls[verb]))
+    assert any(isinstance(error, StoreUnavailableError) for error in errors)
+
+
+@issue_10
+@pytest.mark.parametrize("suffixes", LOGS)
+def test_tick_runs_once_after_the_log_was_deleted(
+    store: SqliteStore, path: Path, clock: FakeClock, suffixes: list[str], run_child: RunChild
+) -> None:
+    """A process that starts after the deletion and an older process share each tick."""
+    delete_log(path, suffixes)
+    other = run_child(TAKE_PART, path)
+    require(hear(other) == "ready", "another process that takes part")
+    for _ in range(3):  # the process notices the deletion here at the latest
+        error_of(store.beat)
+    say_go(other)
+    clock.forward(EVERY)
+    assert {hear(other), str(len(store.claim_due(1).claims))} == {"0", "1"}
+
+
+def test_tick_runs_once_in_two_processes_with_an_intact_log(
+    store: SqliteStore, path: Path, clock: FakeClock, run_child: RunChild
+) -> None:
+    """This is the set-up of the test before, without the deletion."""
+    other = run_child(TAKE_PART, path)
+    hear(other)
+    store.beat()
+    say_go(other)
+    clock.forward(EVERY)
+    assert {hear(other), str(len(store.claim_due(1).claims))} == {"0", "1"}
 
 
 def test_a_file_that_is_made_again_is_this_user_s_alone(store: SqliteStore, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import TYPE_CHECKING
 from wsgiref.util import setup_testing_defaults
@@ -10,8 +11,9 @@ from wsgiref.validate import validator
 import pytest
 import routers
 from claims import make_claim
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from setups import require
 
 from pulse.dispatch import Dispatcher
 from pulse.errors import BadValueError, ConfigError
@@ -20,6 +22,8 @@ from pulse.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 
 VIEW = "/sessions/cleanup"
 
@@ -242,6 +246,97 @@ def test_a_second_look_decides_as_the_first(path: str) -> None:
     """The memo never changes an answer."""
     guard = Guard([("cleanup", VIEW)])
     assert guard.refuses(asked(path)) is guard.refuses(asked(path))
+
+
+# Format suffixes of several parts
+
+SUFFIXES = [
+    *(".tar.gz", ".a.b.c", ".json.json", ".json.", "..json", "..", "...", "...."),
+    *(".tar.gz/", ".tar.gz//", ".tar.gz/.", ".tar.gz;a=b", ".a.b;c", ".tar.gz.", "../"),
+]
+SUFFIX_PARTS = [".json", ".", "/", ";a=b", ".a;b", ";", "/.", ".tar", "//"]
+
+
+def strip_formats(path: str) -> str:
+    """Drop the format of a route `cleanup.<format>`; the format may contain dots."""
+    head, slash, tail = path.rpartition("/")
+    return head + slash + tail.partition(".")[0]
+
+
+REDUCTIONS = (
+    routers.strip_extension,
+    strip_formats,
+    routers.drop_trailing_slash,
+    routers.strip_parameters,
+    routers.strip_last_parameters,
+)
+
+
+def reductions(path: str) -> set[str]:
+    """Return all paths to which these steps can reduce a path, in any order."""
+    found, fresh = {path}, [path]
+    while fresh:
+        made = {step(one) for one in fresh for step in REDUCTIONS} - found
+        found |= made
+        fresh = sorted(made)
+    return found
+
+
+@issue_11
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_format_suffix_of_several_parts_is_refused(guard: Guard, suffix: str) -> None:
+    """A route with a format suffix maps the path to the view."""
+    require(VIEW in reductions(VIEW + suffix), "a suffix that reduces to the view")
+    assert guard.refuses(asked(VIEW + suffix))
+
+
+@issue_11
+def test_each_suffix_of_three_parts_that_reduces_to_the_view_is_refused(guard: Guard) -> None:
+    """The parts are extensions, slashes and parameters, in any order."""
+    suffixes = map("".join, itertools.product(["", *SUFFIX_PARTS], repeat=3))
+    leading = [suffix for suffix in suffixes if VIEW in reductions(VIEW + suffix)]
+    assert [suffix for suffix in leading if not guard.refuses(asked(VIEW + suffix))] == []
+
+
+@issue_11
+@settings(report_multiple_bugs=False)
+@given(
+    decorated(),
+    st.lists(st.sampled_from([*routers.STEPS, *REDUCTIONS]), min_size=1, max_size=8),
+)
+@example("/sessions/cleanup.tar.gz", [routers.strip_extension, routers.strip_extension])
+@example("/sessions/cleanup...", [strip_formats])
+def test_path_that_a_router_reduces_repeatedly_to_the_view_is_refused(
+    path: str, steps: list[Callable[[str], str]]
+) -> None:
+    """A router may drop extensions more than once, with other steps in between."""
+    seen = routers.decoded(path)
+    for step in steps:
+        seen = step(seen)
+    if routers.below(seen, VIEW):
+        assert Guard([("cleanup", VIEW)]).refuses(asked(path))
+
+
+@issue_11
+@pytest.mark.parametrize(
+    ("action", "path"),
+    [
+        ("/sessions/cleanup.json", "/sessions/cleanup"),
+        ("/sessions/cleanup.json", "/sessions/cleanup.xml"),
+        ("/sessions/cleanup.json", "/sessions/cleanup/"),
+        ("/sessions/cleanup.tar.gz", "/sessions/cleanup.tar"),
+        ("/sessions/cleanup.tar.gz", "/sessions/cleanup.zip"),
+        ("/sessions/cleanup.", "/sessions/cleanup"),
+    ],
+)
+def test_action_with_a_format_suffix_guards_the_other_formats(action: str, path: str) -> None:
+    """A request without the suffix, or with another one, reaches the same view."""
+    assert Guard([("cleanup", action)]).refuses(asked(path))
+
+
+def test_path_below_a_segment_with_a_suffix_passes(guard: Guard) -> None:
+    """Only the last segment of a path has a format suffix."""
+    assert not guard.refuses(asked("/sessions/cleanup.v2/x.tar.gz"))
 
 
 # What is guarded

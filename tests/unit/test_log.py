@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from claims import FIRE_TIME, make_claim
+from setups import require
 
 from pulse import events
 from pulse.lines import length, told
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Say = Callable[[events.Event], logging.LogRecord]
+
+issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 
 
 @pytest.fixture(autouse=True)
@@ -554,6 +557,74 @@ def test_failures_show_on_stderr_where_no_logging_is_set_up() -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("pulse: cleanup 1970-01-01T00:00:00Z failed 500 in 0.0 ms")
     assert line.endswith("]: no such table")
+
+
+CONFIGURED_RUNS = """
+import io, logging.config
+from pulse import PulseMiddleware, Task
+from pulse.testing import travel
+
+def app(environ, start_response):
+    raise RuntimeError("boom")
+
+def configure():
+    {configure}
+
+built = PulseMiddleware(app, tasks={{"cleanup": Task(action="/cleanup", interval="1m")}})
+{before}
+with travel(built) as clock:
+    {after}
+    clock.forward(minutes=1)
+    assert [run.outcome for run in clock.runs()] == ["failed"]
+"""
+"""A site with one failing run, which configures logging before or after the scheduler starts."""
+
+FILE_CONFIG = """[loggers]
+keys = root
+[handlers]
+keys =
+[formatters]
+keys =
+[logger_root]
+handlers ="""
+CONFIGURE = {
+    "dict": 'logging.config.dictConfig({"version": 1})',
+    "root": 'logging.config.dictConfig({"version": 1, "root": {"level": "INFO", "handlers": []}})',
+    "file": f"logging.config.fileConfig(io.StringIO({FILE_CONFIG!r}))",
+    "keeping": 'logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})',
+}
+
+
+def stderr_of(configure: str, when: str) -> str:
+    """Return the stderr of a site with one failing run."""
+    calls = {"before": "pass", "after": "pass"} | {when: "configure()"}
+    program = CONFIGURED_RUNS.format(configure=CONFIGURE[configure], **calls)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+    require(done.returncode == 0, f"a run that fails, got {done.stderr}")
+    return done.stderr
+
+
+@issue_11
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("configure", ["dict", "root", "file"])
+def test_failure_shows_on_stderr_after_the_logger_was_disabled(configure: str, when: str) -> None:
+    """The defaults of dictConfig and fileConfig disable the logger; stderr names the remedy."""
+    stderr = stderr_of(configure, when)
+    found = (
+        stderr.count("cleanup 2026-01-05T12:01:00Z failed"),
+        "disable_existing_loggers" in stderr,
+    )
+    assert found == (1, True)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_failure_shows_on_stderr_after_the_logger_was_kept(when: str) -> None:
+    """No remedy is named."""
+    stderr = stderr_of("keeping", when)
+    assert stderr.count("cleanup 2026-01-05T12:01:00Z failed") == 1
+    assert "disable_existing_loggers" not in stderr
 
 
 def _passed(count: int, reason: str = PASSED_OVER) -> Run:

@@ -1,19 +1,24 @@
 """The loop of one process, stepped by hand on a clock that stands still."""
 
+import logging
+import re
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import msgspec
 import pytest
+from setups import require
 
 from pulse import events
 from pulse.addition import Usual, complete
-from pulse.clock import SECOND
+from pulse.clock import SECOND, moment_of
 from pulse.dispatch import Dispatcher
 from pulse.engine.inline import InlineEngine
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnavailableError
 from pulse.handle import Handle, NotServingError
+from pulse.log import subscribe_log
 from pulse.pacing import LONGEST_BACK_OFF
 from pulse.run import Claim, Ending, Finished, Outcome, Trigger
 from pulse.runner import Runner
@@ -24,6 +29,11 @@ from pulse.store.memory import MemoryStore
 from pulse.task import Task, define
 from pulse.testing.clock import FakeClock
 from pulse.testing.recorder import Recorder
+
+issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
+issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+
+AN_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 class FaultyStore:
@@ -757,3 +767,103 @@ def test_a_waiting_run_does_not_keep_the_loop_awake() -> None:
         bench.clock.forward(60)
         scheduler.step()
     assert scheduler.step() == BEAT_EVERY
+
+
+# Log lines of outages, of a wrong clock, and of what people do
+
+
+@pytest.fixture
+def lines(bench: Bench, caplog: pytest.LogCaptureFixture) -> Callable[..., list[str]]:
+    """Return a function that returns the log lines of some levels so far."""
+    caplog.set_level(logging.INFO, "pulse")
+    subscribe_log(bench.bus, bench.clock)
+    return lambda *levels: [one.getMessage() for one in caplog.records if one.levelno in levels]
+
+
+@issue_10
+def test_outage_whose_reason_changes_is_logged_again(
+    bench: Bench, lines: Callable[..., list[str]]
+) -> None:
+    """The new reason is what the administrator has to mend."""
+    for reason in ("connection refused", "connection refused", "no such database"):
+        bench.store.error = StoreUnavailableError(reason)
+        bench.forward(1)
+    errors = lines(logging.ERROR)
+    require("connection refused" in errors[0], "a line when the outage begins")
+    assert ["no such database" in line for line in errors] == [False, True]
+
+
+@issue_10
+def test_long_outage_is_logged_every_five_minutes(
+    bench: Bench, lines: Callable[..., list[str]]
+) -> None:
+    """The end of the log shows that the outage still lasts."""
+    bench.store.error = StoreUnavailableError("away")
+    bench.forward(1)
+    require(len(lines(logging.ERROR)) == 1, "a line when the outage begins")
+    for _ in range(11 * 60):
+        bench.forward(1)
+    assert len(lines(logging.ERROR)) == 3
+
+
+@issue_10
+@pytest.mark.parametrize("method", ["beat", "members"])
+def test_outage_of_some_calls_is_reported_once(bench: Bench, method: str) -> None:
+    """A success of another call, such as a read, does not end the outage."""
+    bench.store.reach = Reach.HOST
+    bench.store.fail(method, StoreUnavailableError("read-only"))
+    for _ in range(120):
+        bench.forward(0.5)
+    kinds = (events.StoreLost, events.StoreBack)
+    assert [len(bench.seen.of(kind)) for kind in kinds] == [1, 0]
+
+
+@pytest.mark.parametrize("method", ["claim_due", "finish"])
+def test_outage_of_a_call_of_each_turn_is_reported_once(bench: Bench, method: str) -> None:
+    """No turn of the loop succeeds during the outage."""
+    bench.store.fail(method, StoreUnavailableError("read-only"))
+    for _ in range(240):
+        bench.forward(0.5)
+    kinds = (events.StoreLost, events.StoreBack)
+    assert [len(bench.seen.of(kind)) for kind in kinds] == [1, 0]
+
+
+@issue_10
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=2)], ids=str)
+def test_refused_fire_time_is_logged(
+    bench: Bench, lines: Callable[..., list[str]], ahead: timedelta
+) -> None:
+    """A tick that ran while the clock was ahead is refused at its real time, with a line."""
+    right = moment_of(bench.clock.wall())
+    bench.clock.set_wall(right + ahead)
+    bench.forward(0)
+    require(bench.paths == ["/cleanup"], "a run by the wrong clock")
+    bench.clock.set_wall(right)
+    before = len(lines(logging.WARNING, logging.ERROR))
+    require(before, "a line of the ticks that were missed by the wrong clock")
+    for _ in range(int(ahead / timedelta(minutes=1)) + 5):
+        bench.forward(60)
+    later = lines(logging.WARNING, logging.ERROR)[before:]
+    assert [line for line in later if "cleanup" in line and AN_INSTANT.search(line)]
+
+
+@issue_11
+@pytest.mark.parametrize("verb", ["pause", "resume", "trigger"])
+def test_verb_of_the_handle_is_logged(
+    bench: Bench, lines: Callable[..., list[str]], verb: str
+) -> None:
+    """The process that was asked logs the verb and the task at INFO."""
+    getattr(handle_of(bench), verb)("cleanup")
+    assert [line for line in lines(logging.INFO) if "cleanup" in line and verb in line]
+
+
+@pytest.mark.parametrize(("verb", "word"), [("add", "added"), ("remove", "removed")])
+def test_change_of_runtime_tasks_is_logged(
+    bench: Bench, lines: Callable[..., list[str]], verb: str, word: str
+) -> None:
+    """The process that was asked logs the task at INFO."""
+    handle = handle_of(bench)
+    handle.add("report", Task(action="report", interval=7))
+    if verb == "remove":
+        handle.remove("report")
+    assert [line for line in lines(logging.INFO) if "report" in line and word in line]

@@ -3,11 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from setups import require
 
 from pulse.clock import SECOND
 from pulse.planner import BEFORE_TIME, Cursor, Passed
 from pulse.store.changes import CHANGED, change_cursor, schedule_text
 from pulse.task import Definition, Task, define
+
+issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 
 
 def every(seconds: int) -> Definition:
@@ -120,3 +123,69 @@ def test_every_kind_of_schedule_is_understood_again(task: Task) -> None:
         every(7), Cursor(anchor, first), before=schedule_text(schedule), paused=False, now=now
     )
     assert changed.missed == Passed(first, due.count, CHANGED)
+
+
+DUE = Cursor(0, 10 * SECOND)
+
+
+def cursor_after(before: Task, after: Task) -> Cursor:
+    """Return the cursor of a task with a due tick whose schedule is respelled."""
+    old, new = (define("work", task) for task in (before, after))
+    require(old.schedule == new.schedule, "two spellings of one schedule")
+    changed = change_cursor(
+        new, DUE, before=schedule_text(old.schedule), paused=False, now=99 * SECOND
+    )
+    return changed.cursor
+
+
+@issue_10
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("@daily", "0 0 * * *"),
+        ("@hourly", "0 * * * *"),
+        ("0 0 * * *", "0 0 0 * * *"),
+        ("*/15 * * * *", "0,15,30,45 * * * *"),
+        ("0 7 * * 1-5", "0 7 * * mon-fri"),
+        ("0 7 * * mon-fri", "0 7 * * MON-FRI"),
+        ("0 0 * * 0", "0 0 * * 7"),
+        ("0 7 1 1,2 *", "0 7 1 jan-feb *"),
+        ("00 07 * * *", "0 7 * * *"),
+    ],
+)
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        pytest.param({}, id="unbounded"),
+        pytest.param({"start": "1970-01-01T00:00:00Z"}, id="start"),
+        pytest.param({"end": "2030-01-01T00:00:00Z"}, id="end"),
+        pytest.param({"timezone": "Europe/Vienna"}, id="time zone"),
+    ],
+)
+def test_respelled_cron_expression_keeps_the_cursor(
+    before: str, after: str, bounds: dict[str, str]
+) -> None:
+    """Equal expressions are one schedule, so a due tick is not missed."""
+    tasks = (Task(action="/work", cron=cron, **bounds) for cron in (before, after))
+    assert cursor_after(*tasks) == DUE
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({"interval": 300}, {"interval": "5m"}, id="interval"),
+        pytest.param(
+            {"interval": "1h", "start": "2026-01-01T00:00:00Z"},
+            {"interval": "1h", "start": "2026-01-01T01:00:00+01:00"},
+            id="start",
+        ),
+        pytest.param({"every": "1 day"}, {"every": "1 day", "timezone": "UTC"}, id="every"),
+        pytest.param({"at": "2026-06-01T12:00:00Z"}, {"at": "2026-06-01T14:00:00+02:00"}, id="at"),
+        pytest.param({"cron": "0 7 * * *"}, {"cron": " 0  7 * * * "}, id="blanks"),
+    ],
+)
+def test_respelled_schedule_keeps_the_cursor(
+    before: dict[str, object], after: dict[str, object]
+) -> None:
+    """The other kinds of schedule are compared by their values."""
+    assert cursor_after(Task(action="/work", **before), Task(action="/work", **after)) == DUE

@@ -8,7 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from setups import error_of
 
+from pulse.config.load import load
 from pulse.errors import BadValueError, ConfigError, MissingExtraError
 from pulse.store import registry
 from pulse.store.member import this_member
@@ -22,6 +24,8 @@ from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 
 
 def choose(word: str | None, origin: object = "/srv/app.ini") -> Chosen:
@@ -240,3 +244,58 @@ def test_a_missing_driver_is_told_as_a_missing_gevent_is(
     assert message.startswith("pulse.config.store")
     assert f"expected the package {package}, which is not installed" in message
     assert re.search(rf"pip install '?[^ ]*\[{extra}\]", message)
+
+
+@issue_11
+@pytest.mark.parametrize(
+    "word",
+    [
+        "Redis://host/0",
+        "REDIS://host",
+        "Rediss://host",
+        "Unix:///run/redis.sock",
+        "redis://host/0?bogus=1",
+        "redis://host?timeout=5",
+        "redis://host/0?socket_timeout=soon",
+        "redis://host?db=main",
+        "redis://host?max_connections=many",
+        "redis://host?health_check_interval=often",
+        "redis://host?ssl_ca_certs=/etc/ca.pem",
+        "rediss://host?ssl_cert_reqs=bogus",
+        "unix:///run/redis.sock?bogus=1",
+        "unix:///run/redis.sock?db=main",
+        "postgresql://host/db?sslmode=bogus",
+        "postgresql://host/db?connect_timeout=soon",
+        "postgresql://host/db?port=main",
+        "postgresql://host:99999/db",
+        "postgresql://host/db?target_session_attrs=bogus",
+        "postgresql://host/db?channel_binding=bogus",
+        "postgresql://host/db?sslmode",
+    ],
+)
+def test_address_that_the_driver_refuses_is_a_configuration_error(word: str) -> None:
+    """The error is raised when the configuration is read, not when a worker starts."""
+    assert isinstance(error_of(load, None, {"store": word}), ConfigError)
+
+
+@issue_11
+def test_all_options_that_the_driver_refuses_are_reported_together() -> None:
+    """The error names them beside the other problems of the configuration."""
+    words = {"store": "redis://host/0?bogus=1&socket_timeout=soon", "base_url": "nowhere"}
+    message = str(error_of(load, None, words))
+    assert [part for part in ("bogus", "socket_timeout", "base_url") if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "redis://host/0?socket_timeout=2",
+        "redis://user:secret@host:6380?db=1&max_connections=7",
+        "rediss://host?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem",
+        "unix:///run/redis.sock?db=1",
+        "postgresql://host/db?sslmode=require&connect_timeout=3",
+    ],
+)
+def test_address_with_options_of_the_driver_is_accepted(word: str) -> None:
+    """The address is kept as it was given."""
+    assert load(None, {"store": word}).store == word

@@ -1,0 +1,296 @@
+"""After a wall clock was ahead for a while, tasks run again, and no tick runs twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from setups import require
+
+from pulse.addition import Usual, complete
+from pulse.clock import moment_of
+from pulse.run import Outcome
+from pulse.testing.fleet import EVERY, LEASE_S, make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pulse.run import Run
+    from pulse.testing.fleet import Fleet, Process
+
+issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
+
+DAY_S = 86_400
+HOURS = timedelta(hours=2, seconds=5)
+AHEAD = [
+    pytest.param(timedelta(hours=1), id="an hour"),
+    pytest.param(HOURS, id="two hours"),
+    pytest.param(timedelta(days=3_652), id="ten years"),
+]
+POLICIES = [
+    pytest.param({}, id="interval"),
+    pytest.param({"interval": None, "cron": "*/10 * * * * *"}, id="cron"),
+    pytest.param({"overlap": "allow"}, id="allow"),
+    pytest.param({"overlap": "wait"}, id="wait"),
+    pytest.param({"jitter": 2}, id="jitter"),
+    pytest.param({"scope": "host"}, id="host"),
+    pytest.param({"scope": "process"}, id="process"),
+]
+
+
+@contextmanager
+def clock_ahead(fleet: Fleet, by: timedelta = HOURS) -> Iterator[None]:
+    """Set the wall clock ahead inside a `with` block, and back to the right time at its end."""
+    right = moment_of(fleet.clock.wall())
+    fleet.clock.set_wall(right + by)
+    yield
+    fleet.clock.set_wall(right)
+
+
+def run_ticks(fleet: Fleet, *processes: Process, ticks: int = 6, every: float = EVERY) -> list[Run]:
+    """Pass several fire times; claim and finish what is due, and return those runs."""
+    ran = []
+    for _ in range(ticks):
+        fleet.clock.forward(every)
+        for process in processes:
+            claims = process.claim().claims
+            ran += [claim.run for claim in claims if process.finish(claim)]
+    return ran
+
+
+def unfinished(process: Process) -> list[Run]:
+    """Return the runs without an outcome."""
+    return [run for run in process.store.runs() if run.outcome is None]
+
+
+def run_due(process: Process) -> None:
+    """Claim and finish the one tick that is due."""
+    require(process.finish(process.claim_one()), "a run that is recorded")
+
+
+@issue_10
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_task_runs_again_after_the_clock_is_corrected(fleet: Fleet, ahead: timedelta) -> None:
+    """A run at a wrong, later fire time does not block the fire times before it."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet, ahead):
+        run_due(process)
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+@pytest.mark.parametrize("words", POLICIES)
+def test_task_of_each_kind_runs_again_after_the_clock_is_corrected(
+    fleet: Fleet, words: dict[str, object]
+) -> None:
+    """The rule does not depend on schedule, overlap, jitter or scope."""
+    process = fleet.join({"work": make_task(**words)})
+    with clock_ahead(fleet):
+        run_due(process)
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param({"interval": None, "every": "1 day"}, id="every"),
+        pytest.param({"interval": None, "cron": "0 7 * * *", "timezone": "Asia/Tokyo"}, id="cron"),
+    ],
+)
+def test_daily_task_runs_again_after_the_clock_is_corrected(
+    fleet: Fleet, words: dict[str, object]
+) -> None:
+    """A clock that was a month ahead does not stop the task for that month."""
+    process = fleet.join({"work": make_task(**words)})
+    with clock_ahead(fleet, timedelta(days=31)):
+        run_due(process)
+    assert run_ticks(fleet, process, every=DAY_S)
+
+
+@issue_10
+def test_task_runs_after_each_correction_of_an_unstable_clock(fleet: Fleet) -> None:
+    """Two programs set the clock in turn, to times that are an hour apart."""
+    process = fleet.join({"work": make_task()})
+    ran = []
+    for _ in range(3):
+        with clock_ahead(fleet, timedelta(hours=1)):
+            fleet.clock.forward(EVERY)
+            process.finish(process.claim_one())
+        ran.append(run_ticks(fleet, process, ticks=2))
+    assert all(ran)
+
+
+@issue_10
+def test_task_runs_again_after_ticks_were_skipped_by_a_wrong_clock(fleet: Fleet) -> None:
+    """The run that caused the skip has ended since."""
+    process = fleet.join({"work": make_task()})
+    fleet.clock.forward(EVERY)
+    going = process.claim_one()
+    fleet.clock.forward(EVERY)
+    with clock_ahead(fleet):
+        outcomes = {run.outcome for run in process.claim().passed}
+        require(Outcome.SKIPPED in outcomes, "a tick that is skipped")
+    process.finish(going)
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+@pytest.mark.parametrize("misfire", ["skip", "all"])
+def test_task_runs_again_after_ticks_were_too_late_by_a_wrong_clock(
+    fleet: Fleet, misfire: str
+) -> None:
+    """The grace was exceeded by the wrong clock, so the ticks were recorded as missed."""
+    process = fleet.join({"work": make_task(misfire=misfire, grace=2)})
+    with clock_ahead(fleet):
+        require(not process.claim().claims, "ticks that are all too late")
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_task_runs_again_after_a_pause_ended_by_a_wrong_clock(fleet: Fleet) -> None:
+    """The task was resumed while the clock was ahead, and the ticks of the pause were missed."""
+    process = fleet.join({"work": make_task()})
+    process.store.pause("work", paused=True)
+    with clock_ahead(fleet):
+        process.store.pause("work", paused=False)
+        require(process.claim().passed, "ticks that are missed")
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_task_runs_again_after_its_schedule_was_replaced_by_a_wrong_clock(fleet: Fleet) -> None:
+    """Ticks of the old schedule that were due by the wrong clock are recorded as missed."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet):
+        process.sync({"work": make_task(interval=7)})
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_task_with_a_replaced_schedule_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
+    """A deploy replaces the interval after the correction."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet):
+        run_due(process)
+    process.sync({"work": make_task(interval=7)})
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_task_that_is_paused_and_resumed_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
+    """Pause and resume come after the correction."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet):
+        run_due(process)
+    for paused in (True, False):
+        process.store.pause("work", paused=paused)
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+@pytest.mark.parametrize("again", [make_task(), make_task(interval=7)], ids=["same", "other"])
+def test_task_that_is_removed_and_added_runs_after_the_clock_is_corrected(
+    fleet: Fleet, again: object
+) -> None:
+    """A run-time task that is added after the correction has fire times from then on."""
+    process = fleet.join({})
+    process.add("work", make_task())
+    with clock_ahead(fleet):
+        run_due(process)
+    process.store.remove("work")
+    process.store.add(complete("work", again, Usual()))  # type: ignore[arg-type] # a task
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_runtime_task_that_is_replaced_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
+    """The task gets another interval after the correction."""
+    process = fleet.join({})
+    process.add("work", make_task())
+    with clock_ahead(fleet):
+        run_due(process)
+    process.add("work", make_task(interval=7), replace=True)
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_task_that_was_archived_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
+    """The configuration drops the task after the correction, and declares it again later."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet):
+        run_due(process)
+    process.sync({})
+    fleet.wait(3 * LEASE_S + 10, process)
+    require(not process.store.tasks(), "a row that was put away")
+    process.sync({"work": make_task()})
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_manual_run_opened_by_a_wrong_clock_does_not_block_ticks(fleet: Fleet) -> None:
+    """No process claims the manual run before the correction."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet):
+        require(process.store.trigger("work"), "a manual run")
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_waiting_tick_opened_by_a_wrong_clock_does_not_block_ticks(fleet: Fleet) -> None:
+    """Under `overlap = wait` the tick waits for a run that ends after the correction."""
+    process = fleet.join({"work": make_task(overlap="wait")})
+    fleet.clock.forward(EVERY)
+    going = process.claim_one()
+    with clock_ahead(fleet):
+        process.claim()
+        require(len(unfinished(process)) == 2, "a run that goes on and a tick that waits for it")
+    process.finish(going)
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+@pytest.mark.parametrize("ahead", AHEAD)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param({}, id="interval"),
+        pytest.param({"interval": None, "cron": "*/10 * * * * *"}, id="cron"),
+    ],
+)
+def test_task_that_is_first_seen_by_a_wrong_clock_runs_after_the_correction(
+    fleet: Fleet, words: dict[str, object], ahead: timedelta
+) -> None:
+    """A machine starts with a wrong clock, which is corrected before the first tick."""
+    with clock_ahead(fleet, ahead):
+        process = fleet.join({"work": make_task(**words)})
+    assert run_ticks(fleet, process)
+
+
+@issue_10
+def test_runtime_task_that_is_added_by_a_wrong_clock_runs_after_the_correction(
+    fleet: Fleet,
+) -> None:
+    """A person adds the task while the clock is ahead."""
+    process = fleet.join({})
+    with clock_ahead(fleet):
+        process.add("work", make_task())
+    assert run_ticks(fleet, process)
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_fire_time_runs_once_by_a_wrong_and_by_the_right_clock(
+    fleet: Fleet, ahead: timedelta
+) -> None:
+    """A tick that ran while the clock was ahead does not run again at its real time."""
+    process = fleet.join({"work": make_task()})
+    ran = run_ticks(fleet, process, ticks=2)
+    with clock_ahead(fleet, ahead):
+        ran += run_ticks(fleet, process, ticks=2)
+    ran += run_ticks(fleet, process, ticks=2)
+    fleet.clock.set_wall(moment_of(fleet.clock.wall()) + ahead)
+    ran += run_ticks(fleet, process, ticks=4)
+    assert max(Counter(run.slot for run in ran).values()) == 1

@@ -1,0 +1,265 @@
+"""Stores that lose data, or whose data is overwritten, while processes use them."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+from setups import require
+from stepped import redis_at
+
+from pulse.store.redis.keeper import prefix_of
+from pulse.store.sqlite import SqliteStore
+from pulse.store.sqlite.schema import prefix_of as tables_of
+from pulse.testing.fleet import EVERY, make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from databases import Database
+    from redis_servers import RedisServer
+    from stepped import Stepped
+
+    from pulse.store.base import Store
+    from pulse.testing.clock import FakeClock
+
+    Lines = Callable[[int], list[str]]
+    Begin = Callable[..., Stepped]
+
+issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
+
+TABLES = ("tasks", "runs", "members", "configs", "paused")
+TASKS = {"work": make_task(), "other": make_task()}
+
+
+class Losing(Protocol):
+    """A storage from which a test removes data."""
+
+    def make(self, clock: FakeClock) -> Store:
+        """Return a store of this storage, on the clock of the test."""
+
+    def lose(self, what: str) -> None:
+        """Remove the named part of the data, or all of it."""
+
+
+class File:
+    """An SQLite file whose rows are deleted by another program."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def make(self, clock: FakeClock) -> SqliteStore:
+        """Return a store of the file."""
+        return SqliteStore(self._path, clock, opened={})
+
+    def lose(self, what: str) -> None:
+        """Delete the rows of one table, or of all tables."""
+        with sqlite3.connect(self._path) as raw:
+            for table in TABLES if what == "all tables" else [what]:
+                raw.execute(f"DELETE FROM {tables_of('')}{table}")  # noqa: S608 - names of this test
+        raw.close()
+
+
+class Tables:
+    """A PostgreSQL database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.make = database.make
+
+    def lose(self, what: str) -> None:
+        """Recreate the database, drop the schema, or truncate all tables or one table."""
+        match what:
+            case "database":
+                self._database.create()
+            case "schema":
+                self._database.inside("DROP SCHEMA @ CASCADE")
+            case "all tables":
+                self._database.inside(f"TRUNCATE {', '.join(f'@.{one}' for one in TABLES)}")
+            case table:
+                self._database.inside(f"TRUNCATE @.{table}")
+
+
+class Keys:
+    """The keys of one application in a Redis server."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.make = redis_at(server.url)
+
+    def lose(self, what: str) -> None:
+        """Delete one key, or all keys."""
+        done = self._server.ask("FLUSHALL" if what == "all keys" else "DEL", *self._named(what))
+        require(done in {b"+OK\r\n", b":1\r\n"}, f"something to delete, got {done!r}")
+
+    def overwrite(self, key: str, field: str = "") -> str:
+        """Overwrite a key, or one field of it, with a text; return the full name of the key."""
+        (name,) = self._named(key)
+        words = ("HSET", name, field, "garbage") if field else ("SET", name, "garbage")
+        done = self._server.ask(*words)
+        require(done in {b"+OK\r\n", b":0\r\n"}, f"something to overwrite, got {done!r}")
+        return name
+
+    def field(self, key: str) -> str:
+        """Return the name of the only field of a hash."""
+        (name,) = self._named(key)
+        fields = self._server.ask("HKEYS", name).decode().split("\r\n")[2::2]
+        require(len(fields) == 1, f"one field of {key}, got {fields}")
+        return fields[0]
+
+    def _named(self, key: str) -> list[str]:
+        if key == "all keys":
+            return []
+        found = self._server.ask("KEYS", prefix_of("") + key).decode().split("\r\n")[2::2]
+        require(len(found) == 1, f"one key {key}, got {found}")
+        return found
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Losing:
+    """Return an empty storage of the kind that the test names."""
+    match request.param:
+        case "sqlite":
+            return File(tmp_path / "pulse.db")
+        case "postgres":
+            return Tables(request.getfixturevalue("database"))
+        case _:
+            return Keys(request.getfixturevalue("redis"))
+
+
+@pytest.fixture
+def keys(redis: RedisServer) -> Keys:
+    """Return the keys of a server of the test's own."""
+    return Keys(redis)
+
+
+def lost(kind: str, what: str, *, known: bool) -> object:
+    """Return the parameters of one loss; *known* marks a known fault."""
+    marks = [] if kind == "sqlite" else [pytest.mark.server]
+    return pytest.param(kind, what, id=f"{kind}-{what}", marks=[*marks, *([issue_10] * known)])
+
+
+def begin_well(begin: Begin, lines: Lines, make: Callable[[FakeClock], Store]) -> Stepped:
+    """Return a process in which each task has run twice, with no error in the log."""
+    process = begin(make, **TASKS)
+    process.forward(2 * EVERY + 1)
+    require(sorted(process.ran) == ["other"] * 2 + ["work"] * 2, "tasks that run")
+    require(not lines(logging.ERROR), "a log without errors")
+    process.ran.clear()
+    return process
+
+
+@pytest.mark.parametrize(
+    ("storage", "what"),
+    [
+        lost("sqlite", "all tables", known=True),
+        lost("sqlite", "tasks", known=True),
+        lost("postgres", "database", known=True),
+        lost("postgres", "schema", known=True),
+        lost("postgres", "all tables", known=True),
+        lost("postgres", "tasks", known=True),
+        lost("redis", "all keys", known=False),
+        lost("redis", "rows", known=True),
+        lost("redis", "due:", known=True),
+        lost("redis", "config:*", known=True),
+    ],
+    indirect=["storage"],
+)
+def test_loss_of_data_is_logged_as_an_error(
+    storage: Losing, begin: Begin, lines: Lines, what: str
+) -> None:
+    """An ERROR states that data was lost, whether all of it is gone or a part."""
+    process = begin_well(begin, lines, storage.make)
+    storage.lose(what)
+    process.forward(6 * EVERY)
+    assert [line for line in lines(logging.ERROR) if "lost" in line or "without" in line]
+
+
+@pytest.mark.parametrize(
+    ("storage", "what"),
+    [
+        lost("sqlite", "all tables", known=False),
+        lost("sqlite", "tasks", known=True),
+        lost("postgres", "database", known=False),
+        lost("postgres", "schema", known=False),
+        lost("postgres", "all tables", known=False),
+        lost("postgres", "tasks", known=True),
+        lost("redis", "all keys", known=False),
+        lost("redis", "rows", known=True),
+        lost("redis", "due:", known=True),
+        lost("redis", "config:*", known=True),
+    ],
+    indirect=["storage"],
+)
+def test_tasks_run_again_after_a_loss_of_data(
+    storage: Losing, begin: Begin, lines: Lines, what: str
+) -> None:
+    """Within two leases the tasks of the configuration run again."""
+    process = begin_well(begin, lines, storage.make)
+    storage.lose(what)
+    process.forward(6 * EVERY)
+    assert set(process.ran) == {"work", "other"}
+
+
+# Values of Redis that another program has overwritten
+
+
+@issue_10
+@pytest.mark.server
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("configs", "due:", "history", "history:work", "last", "members", "open", "reserved"),
+        *("rows", "runs", "unheld"),
+    ],
+)
+def test_overwritten_key_is_named_in_the_log(
+    keys: Keys, begin: Begin, lines: Lines, key: str
+) -> None:
+    """An ERROR states the full name of the key."""
+    process = begin_well(begin, lines, keys.make)
+    name = keys.overwrite(key)
+    process.forward(6 * EVERY)
+    assert [line for line in lines(logging.ERROR) if name in line]
+
+
+FIELDS = [
+    pytest.param("rows", "/work", id="row"),
+    pytest.param("open", "/work", id="number of open runs"),
+    pytest.param("members", "", id="process"),
+    pytest.param("configs", "", id="manifest"),
+]
+
+
+@issue_10
+@pytest.mark.server
+@pytest.mark.parametrize(("key", "field"), FIELDS)
+def test_key_of_an_overwritten_field_is_named_once_in_the_log(
+    keys: Keys, begin: Begin, lines: Lines, key: str, field: str
+) -> None:
+    """Exactly one ERROR is logged, and it states the full name of the key."""
+    process = begin_well(begin, lines, keys.make)
+    name = keys.overwrite(key, field or keys.field(key))
+    process.forward(6 * EVERY)
+    assert [name in line for line in lines(logging.ERROR)] == [True]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        pytest.param("rows", "/work", id="row"),
+        pytest.param("open", "/work", id="number of open runs", marks=issue_10),
+    ],
+)
+def test_other_tasks_run_when_a_field_of_one_task_is_overwritten(
+    keys: Keys, begin: Begin, lines: Lines, key: str, field: str
+) -> None:
+    """Bad data of one task does not stop the other tasks."""
+    process = begin_well(begin, lines, keys.make)
+    keys.overwrite(key, field)
+    process.forward(6 * EVERY)
+    assert "other" in process.ran

@@ -1,0 +1,107 @@
+"""Calls of the application while its store is not open, or is being opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from setups import error_of, require
+from stores import SHARED
+
+from pulse.addition import Usual, complete
+from pulse.clock import SECOND
+from pulse.errors import PulseError, StoreUnavailableError
+from pulse.store.member import this_member
+from pulse.testing.fleet import make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.store.base import Store
+    from pulse.testing.fleet import Fleet, MakeStore
+
+    Verb = Callable[[Store], object]
+
+issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
+pytestmark = pytest.mark.parametrize("fleet", SHARED, indirect=True)
+
+VERBS: Final[dict[str, Verb]] = {
+    "tasks": lambda store: store.tasks(),
+    "runs": lambda store: store.runs(),
+    "members": lambda store: store.members(),
+    "pause": lambda store: store.pause("work", paused=True),
+    "resume": lambda store: store.pause("work", paused=False),
+    "trigger": lambda store: store.trigger("work"),
+    "add": lambda store: store.add(complete("work", make_task(), Usual())),
+    "remove": lambda store: store.remove("work"),
+}
+MEMBER = this_member("inline", "digest", 30 * SECOND)
+
+
+class Opening:
+    """A store, and the errors of its verbs before and after `open` reaches the storage."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        make: MakeStore = fleet._make
+        self.store: Any = make(fleet.clock)
+        self.before: dict[str, Exception | None] = {}
+        self.after: dict[str, Exception | None] = {}
+        storage = getattr(self.store, "_server", None) or self.store._storage
+        self._reach = storage.open
+        storage.open = self._open
+
+    def _open(self) -> None:
+        self.before = {name: error_of(verb, self.store) for name, verb in VERBS.items()}
+        self._reach()
+        self.after = {name: error_of(verb, self.store) for name, verb in VERBS.items()}
+
+    def run(self, enter: str = "open") -> Opening:
+        """Open the store, or visit it as a child process does, and close it."""
+        getattr(self.store, enter)(MEMBER)
+        self.store.close()
+        require(self.before, "calls during the start")
+        return self
+
+
+@issue_10
+@pytest.mark.parametrize("verb", VERBS)
+def test_call_before_the_storage_is_reached_is_unavailable(fleet: Fleet, verb: str) -> None:
+    """A slow server delays the start, and a view can answer 503 meanwhile."""
+    assert isinstance(Opening(fleet).run().before[verb], StoreUnavailableError)
+
+
+@issue_10
+def test_call_in_a_child_before_the_storage_is_reached_is_unavailable(fleet: Fleet) -> None:
+    """The same holds for a child process that visits the store of its parent."""
+    errors = Opening(fleet).run("visit").before
+    assert {name for name, one in errors.items() if not isinstance(one, StoreUnavailableError)} == (
+        set()
+    )
+
+
+@issue_10
+@pytest.mark.parametrize("enter", ["open", "visit"])
+def test_call_before_the_process_has_joined_raises_only_errors_of_pulse(
+    fleet: Fleet, enter: str
+) -> None:
+    """The storage is reached, and the process is not recorded there yet."""
+    errors = Opening(fleet).run(enter).after
+    unforeseen = {
+        name for name, one in errors.items() if one is not None and not isinstance(one, PulseError)
+    }
+    assert unforeseen == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_call_before_the_store_is_opened_is_unavailable(fleet: Fleet, verb: str) -> None:
+    """The store was only built."""
+    store = fleet._make(fleet.clock)
+    assert isinstance(error_of(VERBS[verb], store), StoreUnavailableError)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_call_after_the_store_was_closed_is_unavailable(fleet: Fleet, verb: str) -> None:
+    """The store was open before."""
+    process = fleet.join({"work": make_task()})
+    process.store.close()
+    assert isinstance(error_of(VERBS[verb], process.store), StoreUnavailableError)

@@ -1,0 +1,98 @@
+"""The guard refuses format suffixes that routes of real frameworks accept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from wsgiref.util import setup_testing_defaults
+
+import bottle
+import flask
+import pytest
+from pyramid.config import Configurator
+from pyramid.response import Response
+from setups import require
+
+from pulse import PulseMiddleware, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from wsgiref.types import WSGIApplication
+
+issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+
+PATHS = [
+    "/sessions/cleanup.tar.gz",
+    "/sessions/cleanup.a.b.c",
+    "/sessions/cleanup..json",
+    "/sessions/cleanup.json.",
+    "/sessions/cleanup...",
+]
+
+
+def make_flask() -> WSGIApplication:
+    """Return a Flask app."""
+    app = flask.Flask("site")
+    app.add_url_rule("/sessions/cleanup.<form>", view_func=cleanup)
+    return app
+
+
+def cleanup(form: str) -> str:
+    """Answer in a format."""
+    return f"reached {form}"
+
+
+def make_pyramid() -> WSGIApplication:
+    """Return a Pyramid app."""
+    with Configurator() as config:
+        config.add_route("cleanup", "/sessions/cleanup.{form}")
+        config.add_view(lambda _: Response("reached"), route_name="cleanup")
+        app: WSGIApplication = config.make_wsgi_app()
+    return app
+
+
+def make_bottle() -> WSGIApplication:
+    """Return a Bottle app."""
+    app = bottle.Bottle()
+    app.route("/sessions/cleanup.<form>", callback=cleanup)
+    return app
+
+
+def status_of(app: WSGIApplication, path: str) -> str:
+    """Return the status of the answer to a request."""
+    environ: dict[str, object] = {"PATH_INFO": path}
+    setup_testing_defaults(environ)
+    started: list[str] = []
+
+    def start_response(status: str, *_: object) -> Callable[[bytes], object]:
+        started.append(status)
+        return lambda _chunk: None
+
+    b"".join(app(environ, start_response))
+    return started[0]
+
+
+def guarded(app: WSGIApplication) -> PulseMiddleware:
+    """Return the app behind a guard of its scheduled view."""
+    tasks = {"cleanup": Task(action="/sessions/cleanup", interval="1h")}
+    return PulseMiddleware(app, guard=True, start="off", store="memory:", tasks=tasks)
+
+
+MAKERS = [make_flask, make_pyramid, make_bottle]
+
+
+@issue_11
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("make", MAKERS)
+def test_format_suffix_of_several_parts_is_refused(
+    make: Callable[[], WSGIApplication], path: str
+) -> None:
+    """The framework maps the path to the scheduled view."""
+    app = make()
+    require(status_of(app, path) == "200 OK", "a path that the framework maps to the view")
+    assert status_of(guarded(app), path) == "403 Forbidden"
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_format_suffix_is_refused(make: Callable[[], WSGIApplication]) -> None:
+    """The guard refuses a suffix of one part."""
+    assert status_of(guarded(make()), "/sessions/cleanup.json") == "403 Forbidden"
