@@ -6,6 +6,7 @@ is made in `begin`, after any fork.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from pulse import events
@@ -13,12 +14,13 @@ from pulse.addition import Usual
 from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.registry import EngineSetup, load_engine, resolve
-from pulse.errors import ConfigError, TravelError
+from pulse.errors import ConfigError, TravelError, shown
 from pulse.guard import Guard
 from pulse.handle import Handle
 from pulse.log import subscribe_claims, subscribe_log
-from pulse.runner import Runner
+from pulse.runner import Runner, dropped
 from pulse.scheduler import Plant, Scheduler
+from pulse.serving.base import Identity
 from pulse.store.member import this_member
 from pulse.store.registry import choose_store
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pulse.config.settings import Settings
     from pulse.engine.base import Engine
     from pulse.engine.wire import ChildSetup
+    from pulse.run import Claim, Result
     from pulse.store.base import Member, Store
     from pulse.task import Definition
 
@@ -53,8 +56,9 @@ class Assembly:
             app, base_url=settings.base_url, multithread=True, environ=self.extra
         )
         self._clock = clock
-        self._scheduler: Scheduler | None = None
-        self._rehearsing = False
+        self._runner: Runner | None = None
+        self._begun: Begun | None = None
+        self._rehearsed: Begun | None = None
         self._serving: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
@@ -63,19 +67,18 @@ class Assembly:
         """Ask *serving* before each claim whether this process still takes new work."""
         self._serving = serving
 
-    def begin(self) -> None:
-        """Start taking part, in this process, unless a test steps it by hand.
+    def begin(self) -> Begun:
+        """Start taking part, in this process, unless a test steps it by hand; return what begins.
 
         Raises:
             PulseError: what keeps it from starting; an outage of the store does not.
 
         """
-        if self._rehearsing:
-            return
+        if self._rehearsed is not None and not self._rehearsed.ended:
+            return self._rehearsed
         scheduler = self.build()
         scheduler.start()
-        self._scheduler = scheduler
-        self.handle.attach(scheduler)
+        return self._attach(scheduler)
 
     def rehearse(self, *, clock: Clock, engine: Engine, store: Store) -> Scheduler:
         """Return an open scheduler that a test steps by hand, until `end`.
@@ -87,28 +90,28 @@ class Assembly:
             TravelError: it takes part already, or another test steps it.
 
         """
-        if self._scheduler is not None:
+        if self._begun is not None and not self._begun.ended:
             raise TravelError("expected a pulse that has not begun, got one that runs already")
         member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
         scheduler = self._scheduler_of(member, store=store, engine=engine, clock=clock)
         scheduler.open()
-        self._rehearsing = True
-        self._scheduler = scheduler
-        self.handle.attach(scheduler)
+        self._rehearsed = self._attach(scheduler)
         return scheduler
+
+    def _attach(self, scheduler: Scheduler) -> Begun:
+        self.handle.attach(scheduler)
+        self._begun = Begun(scheduler, self.handle, drain_us=self.settings.drain_us)
+        return self._begun
 
     def quiet(self) -> None:
         """Claim nothing more."""
-        if self._scheduler is not None:
-            self._scheduler.quiet()
+        if self._begun is not None:
+            self._begun.quiet()
 
     def end(self, limit_s: float | None) -> None:
         """Drain for at most the setting, or for the server's own limit less a second."""
-        if self._scheduler is not None:
-            self.handle.attach(None)
-            self._scheduler.stop(drain_within(self.settings.drain_us, limit_s))
-            self._scheduler = None  # a stop that was cut short is called for again
-            self._rehearsing = False
+        if self._begun is not None:
+            self._begun.end(limit_s)
 
     def build(self) -> Scheduler:
         """Return a scheduler for this process, not yet open."""
@@ -136,6 +139,7 @@ class Assembly:
         clock: Clock,
         serving: Callable[[], bool] = lambda: True,
     ) -> Scheduler:
+        self._runner = Runner(self._dispatcher, clock)
         plant = Plant(
             definitions=self.settings.tasks,
             member=member,
@@ -143,7 +147,7 @@ class Assembly:
             engine=engine,
             bus=self.bus,
             clock=clock,
-            perform=Runner(self._dispatcher, clock).perform,
+            perform=_performed_by(self._runner, clock),
             concurrency=self.settings.concurrency or engine.usual_concurrency,
             name=self.settings.name or "",
             chosen=self.settings.store is not None,
@@ -168,6 +172,76 @@ class Assembly:
         """Tell a person how pulse runs here; an empty text tells nothing."""
         if text:
             self.bus.emit(events.Notice(text))
+
+
+class Begun:
+    """What runs in this process for one middleware, from its beginning to its end.
+
+    It keeps neither the middleware nor the application alive: a middleware that is dropped is
+    freed while this still runs, and can be ended all the same.
+
+    Attributes:
+        ended: whether the end has come; an end that was cut short may be called for again.
+
+    """
+
+    def __init__(self, scheduler: Scheduler, handle: Handle, *, drain_us: Span) -> None:
+        self.ended: bool = False
+        self._scheduler = scheduler
+        self._handle = handle
+        self._drain_us = drain_us
+
+    def quiet(self) -> None:
+        """Claim nothing more."""
+        if not self.ended:
+            self._scheduler.quiet()
+
+    def end(self, limit_s: float | None) -> None:
+        """Drain for at most the setting, or for the server's own limit less a second."""
+        if not self.ended:
+            self._handle.attach(None)
+            self._scheduler.stop(drain_within(self._drain_us, limit_s))
+            self.ended = True
+
+
+def _performed_by(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:
+    """Return the runner's `perform`, which does not keep the application alive between runs."""
+    known = weakref.ref(runner)
+
+    def perform(claim: Claim) -> Result:
+        still = known()
+        return dropped(clock) if still is None else still.perform(claim)
+
+    return perform
+
+
+def identity_of(settings: Settings) -> Identity:
+    """Return what middlewares have in common that would act as one application in a process.
+
+    Those that share a store under one name do. Each `memory:` is a store of its own, so there only
+    those with the same tasks do, and both may take part, unless child processes have to find the
+    one of which they are the children.
+    """
+    name, store = settings.name or "", settings.store or ""
+    if store == "memory:":
+        conflict = _CHILDREN_DIFFER if settings.mode == "processing" else ""
+        return Identity((store, name, settings.digest), conflict)
+    local = store.startswith("sqlite:") or not (store or name)
+    whose = f"under the name {shown(name)}" if name else "without a name"
+    conflict = _STORE_SHARED.format(whose=whose)
+    return Identity((store, name, settings.origin if local else ""), conflict)
+
+
+_STORE_SHARED = (
+    "pulse.config.name: expected one for each PulseMiddleware that a process serves, got two"
+    " {whose} on one store; where one filter section is built twice, put it in front of both"
+    " applications, or write a section for each"
+)
+_CHILDREN_DIFFER = (
+    "pulse.config.name: expected one for each PulseMiddleware that a process serves, got two with"
+    " the same tasks and name: under mode = processing a child process could not distinguish them,"
+    " and might call the wrong application"
+)
 
 
 def _guard(settings: Settings) -> Guard | None:

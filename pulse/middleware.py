@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pulse.announce import Announcement, announce
 from pulse.clock import SystemClock
-from pulse.compose import Assembly
+from pulse.compose import Assembly, identity_of
 from pulse.config.load import load, load_paste
 from pulse.config.settings import Settings
 from pulse.errors import ConfigError, shown
@@ -56,7 +56,9 @@ class PulseMiddleware:
         heard = announce(Announcement(settings.digest, app, assembly.extra))
         start = Start.OFF if heard else settings.start
         self._assembly = assembly
-        self._arrangement = arrange(assembly, start=start, notice=assembly.note)
+        self._arrangement = arrange(
+            assembly, start=start, identity=identity_of(settings), notice=assembly.note
+        )
         self.__call__ = _passing(app, assembly, self._arrangement)
 
     @property

@@ -1,23 +1,54 @@
-"""One middleware's part in the processes around it: begun once in each that serves, ended once."""
+"""One middleware's part in the processes around it: begun once in each that serves, ended once.
+
+Theory of operation
+-------------------
+A process may hold several middlewares of one identity: an application factory was called twice, for
+a migration at the start or by a module that makes an application of its own. Only the one that the
+server serves may take part. Which one that is, is found out in this order:
+
+1. A middleware that was dropped does not count. Nothing in pulse keeps it alive: the question that
+   the scheduler asks before each claim leads to the arrangement by a weak reference.
+2. Where the server shows the application that it calls, references show which of the rivals it
+   can reach (`pulse.serving.reach`): those are served, the others are not.
+3. While the application is still being loaded nothing is claimed. The newest stands in for its
+   rivals, which give way, until the loading is over and 1 and 2 can decide.
+4. Where nothing decides, the rivals wait, and the one that a request reaches is served.
+
+Two of one identity that are both served are an error, unless they share nothing.
+"""
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from typing import TYPE_CHECKING
 
+from pulse.engine.loop import spawn
+from pulse.errors import EngineError
 from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
 from pulse.serving.never import is_switched_off, is_test_run, serves_nobody
+from pulse.serving.reach import reached
 from pulse.serving.roll import ROLL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pulse.serving.base import Host, Place, Served
+    from pulse.serving.base import Begun, Host, Identity, Place, Served
 
 HURRY_S = 1.0
 """The limit of an end whose first try was cut short: nothing is left to drain in."""
+
+LOOKS = 2
+"""How often what the server calls is asked for, a second apart, before a request must decide."""
+
+UNDECIDED = (
+    "several PulseMiddlewares of one name and store are in use in this process, and nothing shows"
+    " which of them the server serves: the first that a request reaches takes part; build the"
+    " application once, or give each its own pulse.config.name"
+)
 
 FINDERS: tuple[Callable[[], Place | None], ...] = (
     gunicorn_worker.find,
@@ -32,22 +63,28 @@ def warn(text: str) -> None:
 
 
 def arrange(
-    served: Served, *, start: Start = Start.AUTO, notice: Callable[[str], None] = warn
+    served: Served,
+    *,
+    start: Start = Start.AUTO,
+    identity: Identity | None = None,
+    notice: Callable[[str], None] = warn,
 ) -> Arrangement:
     """Return the arrangement by which *served* begins and ends in each process that serves.
 
-    Keep it for as long as *served* is wanted: nothing else does. Nothing is opened or started in
-    a process that does not serve.
+    Keep it for as long as *served* is wanted: nothing else does. One that is dropped after it has
+    begun claims nothing more, and ends within its drain. Nothing is opened or started in a process
+    that does not serve.
 
     Args:
         served: what begins and ends.
         start: `auto` as described; `eager` begins at once, in this process, whatever it is; with
             `off` only the hooks of `pulse.gunicorn` begin it.
+        identity: what it has in common with others that must not take part beside it.
         notice: takes a sentence where detection failed or a late start did.
 
     """
-    arrangement = Arrangement(served, start=start, notice=notice)
-    served.ask(arrangement.serving)
+    arrangement = Arrangement(served, start=start, identity=identity, notice=notice)
+    served.ask(_question(arrangement))
     ROLL.add(arrangement)
     place = arrangement.look()
     if place is not None:
@@ -55,6 +92,24 @@ def arrange(
     if start is Start.EAGER:
         arrangement.begin()
     return arrangement
+
+
+def _question(arrangement: Arrangement) -> Callable[[], bool]:
+    """Return the question whether the server wants new work, which keeps nothing alive."""
+    known = weakref.ref(arrangement)
+
+    def serving() -> bool:
+        still = known()
+        if still is not None and still.may_be_dropped():
+            del still
+            gc.collect()
+            still = known()
+        if still is not None:
+            return still.serving()
+        ROLL.retire_soon()
+        return False
+
+    return serving
 
 
 class Arrangement:
@@ -67,10 +122,17 @@ class Arrangement:
 
     __slots__ = (
         "__weakref__",
+        "_awaits_request",
+        "_begun",
+        "_doubted",
         "_ended",
         "_ending",
         "_host",
+        "_identity",
+        "_looks",
         "_notice",
+        "_requested",
+        "_seen",
         "_served",
         "_start",
         "_turns",
@@ -80,18 +142,48 @@ class Arrangement:
     pending: bool
     _host: Host
     _turns: list[bool]
+    _begun: Begun | None
     _ending: bool
     _ended: bool
+    _requested: bool
+    _awaits_request: bool
+    _doubted: bool
+    _looks: int
+    _seen: bool
 
-    def __init__(self, served: Served, *, start: Start, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        served: Served,
+        *,
+        start: Start,
+        identity: Identity | None,
+        notice: Callable[[str], None],
+    ) -> None:
         self._served = served
         self._start = start
+        self._identity = identity
         self._notice = notice
         self._reset()
 
     def serving(self) -> bool:
-        """Return whether the server still wants new work from this process."""
-        return self._host.serving()
+        """Return whether the server still wants new work from this process, and from this one."""
+        if not self._host.serving():
+            return False
+        return not self._doubted or self._settle()
+
+    def may_be_dropped(self) -> bool:
+        """Return whether only the garbage collector can say if this one is still in use.
+
+        It is looked for once in what the server calls, as soon as that is loaded. Whoever asks
+        must not hold this one while the collector is called.
+        """
+        if self._seen or self._requested or not self._host.serving():
+            return False
+        self._seen = True
+        application = self._host.application()
+        if application is None:
+            return len(ROLL.members()) > 1
+        return not reached(application, [self])
 
     def first_request(self, environ: Mapping[str, object]) -> None:
         """Begin, if this request shows that the process serves; called while `pending`.
@@ -100,10 +192,11 @@ class Arrangement:
         """
         try:
             if self._begins_by_itself() and not serves_nobody(environ):
+                self._requested = True
                 self._begin_late()
         # The request must be answered, whatever keeps pulse from beginning.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self.note(f"pulse takes no part in this process: {error}")
+            self._note_failure(error)
 
     def look(self) -> Place | None:
         """Return the place that the stack of calls shows, or None; a failure is only noted."""
@@ -128,25 +221,41 @@ class Arrangement:
             self.begin()
 
     def begin(self) -> None:
-        """Begin, unless it has begun already or the environment forbids it."""
+        """Begin, unless it has begun already, the environment forbids it or a rival is served.
+
+        Raises:
+            EngineError: a rival is served, too, and both would act as one.
+
+        """
+        if self.is_begun():
+            return
         self.pending = False
-        if not is_switched_off() and self._takes_turn():
+        if is_switched_off():
+            return
+        ROLL.retire()
+        if self._gives_way():
+            self._awaits_request = self.pending = True
+        elif self._takes_turn():
+            self._oust_rivals()
             ROLL.await_exit()
-            self._served.begin()
+            self._begun = self._served.begin()
+            self.pending = self._doubted
+            ROLL.begun(self, self._begun, self._host)
 
     def quiet(self) -> None:
         """Claim nothing more."""
-        if self.is_begun() and not self._ended:
-            self._served.quiet()
+        if self._begun is not None and not self._ended:
+            self._begun.quiet()
 
     def end(self) -> None:
         """Drain and end, unless it has not begun or has ended already."""
-        if not self.is_begun() or self._ended:
+        if self._begun is None or self._ended:
             return
         limit_s = HURRY_S if self._ending else self._host.limit_s()
         self._ending = True
-        self._served.end(limit_s)
+        self._begun.end(limit_s)
         self._ended = True
+        ROLL.ended(self._begun)
 
     def forked(self) -> None:
         """Forget the parent's state, and look whether gunicorn has just made a worker."""
@@ -166,12 +275,18 @@ class Arrangement:
     def _reset(self) -> None:
         self._host = AnyServer()
         self._turns = [True]
+        self._begun = None
         self._ending = self._ended = False
+        self._requested = self._awaits_request = self._doubted = False
+        self._looks = 0
+        self._seen = False
         self.pending = self._begins_by_itself()
 
     def _begins_by_itself(self) -> bool:
-        if self._start is Start.OFF or is_switched_off():
+        if is_switched_off():
             return False
+        if self._start is Start.OFF:
+            return self._awaits_request
         return self._start is Start.EAGER or not is_test_run()
 
     def _takes_turn(self) -> bool:
@@ -182,7 +297,120 @@ class Arrangement:
             return False
 
     def _begin_late(self) -> None:
+        if self._doubted:
+            self._doubted = self.pending = False
         place = self.look() if isinstance(self._host, AnyServer) else None
         if place is not None:
             place.enter(self)
         self.begin()
+
+    # Rivals: others of the same identity in this process ---------------------------------
+
+    def is_rival_of(self, other: Arrangement) -> bool:
+        """Return whether this one might take part in the place of *other*."""
+        if self is other or self._ended or self._identity is None:
+            return False
+        idle = self._start is Start.OFF and not (self._awaits_request or self.is_begun())
+        return self._identity == other._identity and not (idle and other._start is not Start.OFF)
+
+    def is_running(self) -> bool:
+        """Return whether it has begun, without an error, and has not ended."""
+        return self._begun is not None and not self._ended
+
+    def stands_in(self) -> bool:
+        """Return whether it has begun but may not claim yet: a rival may be the served one."""
+        return self.is_running() and (self._doubted or not self._host.serving())
+
+    def step_back(self) -> None:
+        """End what has begun, and wait until it shows that this one is served after all."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.quiet()
+            begun.end(self._host.limit_s())
+            ROLL.ended(begun)
+        self._doubted = False
+        self._turns = [True]
+        self._awaits_request = self.pending = True
+
+    def _rivals(self) -> list[Arrangement]:
+        members = (each for each in ROLL.members() if isinstance(each, Arrangement))
+        return [each for each in members if each.is_rival_of(self)]
+
+    def _conflict(self) -> str:
+        return "" if self._identity is None else self._identity.conflict
+
+    def _gives_way(self) -> bool:
+        """Return whether to wait for a request, because a rival may be the served one."""
+        if self._rivals():
+            self._collect()
+        rivals = self._rivals()
+        if not rivals or self._requested or self._start is Start.EAGER:
+            return False
+        if found := self._served_among(rivals):
+            return self not in found
+        self._doubted = not self._host.serving()
+        self._note_if(not self._doubted, UNDECIDED)
+        return not self._doubted
+
+    def _collect(self) -> None:
+        """Let go of rivals that were dropped but lie in a reference cycle, as a Flask app does."""
+        gc.collect()
+        ROLL.retire()
+
+    def _served_among(self, rivals: list[Arrangement]) -> list[Arrangement]:
+        """Return which of them and of this one the server can reach; none where nobody knows."""
+        application = self._host.application()
+        return [] if application is None else reached(application, [self, *rivals])
+
+    def _oust_rivals(self) -> None:
+        """Take the place of those that only stood in.
+
+        Raises:
+            EngineError: a rival is served, and both would act as one.
+
+        """
+        for rival in self._rivals():
+            if rival.stands_in():
+                rival.step_back()
+            elif rival.is_running() and self._conflict():
+                raise EngineError(self._conflict())
+
+    def _settle(self) -> bool:
+        """Return whether this one is served; while in doubt the loop asks at least each second."""
+        self._looks += 1
+        if self._looks == LOOKS:
+            self._collect()
+        rivals = self._rivals()
+        found = self._served_among(rivals) if self._looks <= LOOKS else []
+        served = self in found or not rivals
+        if served:
+            self._doubted = self.pending = False
+        if found:
+            self._looks = LOOKS
+            self._pass_on(found)
+        self._note_if(self._looks == LOOKS and not found and bool(rivals), UNDECIDED)
+        return served
+
+    def _pass_on(self, found: list[Arrangement]) -> None:
+        """Begin the rivals that are served; beside one that is served too, they may be an error."""
+        others = [each for each in found if each is not self]
+        if self in found and others and self._conflict():
+            self.note(self._conflict())
+            return
+        for each in others:
+            spawn(each.begin_beside, "pulse-begin")
+
+    def begin_beside(self) -> None:
+        """Begin, in a thread of its own: what keeps it from beginning is noted."""
+        try:
+            self.begin()
+        # Nobody waits for this thread: the log has to say why nothing runs.
+        except Exception as error:  # noqa: BLE001 - the reason is above
+            self._note_failure(error)
+
+    def _note_failure(self, error: Exception) -> None:
+        self.note(f"pulse takes no part in this process: {error}")
+
+    def _note_if(self, case: bool, text: str) -> None:  # noqa: FBT001 - reads as a sentence
+        if case and text:
+            self.note(text)

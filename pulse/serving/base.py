@@ -18,14 +18,27 @@ All that is known belongs to one process: after a fork the child starts from not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Identity(NamedTuple):
+    """What several middlewares of a process may have in common, so that one alone may take part.
+
+    Attributes:
+        key: equal for those that act as one application.
+        conflict: what is wrong where two of them are served; empty where both may take part.
+
+    """
+
+    key: tuple[object, ...]
+    conflict: str
+
+
 class Served(Protocol):
-    """What begins and ends with a process that serves."""
+    """What begins with a process that serves."""
 
     def ask(self, serving: Callable[[], bool]) -> None:
         """Take the question to ask before each claim: does this process still take new work?
@@ -34,12 +47,16 @@ class Served(Protocol):
         least once a second, it also measures how much time is left when the server stops.
         """
 
-    def begin(self) -> None:
-        """Start taking part: once in a process, after its fork.
+    def begin(self) -> Begun:
+        """Start taking part: once in a process, after its fork; return what ends it.
 
         A child of a process that has begun begins anew; nothing of the parent's is used. What it
         raises before the first request is an error of the server's start.
         """
+
+
+class Begun(Protocol):
+    """What takes part in a process, and does not keep what it belongs to alive."""
 
     def quiet(self) -> None:
         """Claim nothing more: the server is about to stop this process.
@@ -63,6 +80,9 @@ class Host(Protocol):
     def limit_s(self) -> float | None:
         """Return how long this process may still live, or None where nothing is known."""
 
+    def application(self) -> object:
+        """Return the application that the server calls; None while that is not known."""
+
 
 class Member(Protocol):
     """One middleware's part in this process, as places see it."""
@@ -84,6 +104,9 @@ class Member(Protocol):
 
     def end(self) -> None:
         """Drain and end, unless it has not begun or has ended already."""
+
+    def may_be_dropped(self) -> bool:
+        """Return whether only the garbage collector can say if this one is still in use."""
 
     def forked(self) -> None:
         """Forget the parent's state: this is the child."""
@@ -109,5 +132,9 @@ class AnyServer:
         return True
 
     def limit_s(self) -> float | None:
+        """Return None."""
+        return None
+
+    def application(self) -> object:
         """Return None."""
         return None

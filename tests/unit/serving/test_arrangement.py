@@ -30,11 +30,12 @@ class Served:
         """Keep the question."""
         self.serving = serving
 
-    def begin(self) -> None:
+    def begin(self) -> Served:
         """Record it, or fail."""
         if self._fault is not None:
             raise self._fault
         self.told.append("begin")
+        return self
 
     def quiet(self) -> None:
         """Record it."""
