@@ -14,13 +14,13 @@ from pulse.addition import Usual
 from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.registry import EngineSetup, load_engine, resolve
-from pulse.errors import ConfigError, TravelError, shown
+from pulse.errors import ConfigError, TravelError
 from pulse.guard import Guard
 from pulse.handle import Handle
+from pulse.identity import likeness_of
 from pulse.log import subscribe_claims, subscribe_log
 from pulse.runner import Runner, dropped
 from pulse.scheduler import Plant, Scheduler
-from pulse.serving.base import Identity
 from pulse.store.member import this_member
 from pulse.store.registry import choose_store
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from wsgiref.types import WSGIApplication
 
+    from pulse.announce import Likeness
     from pulse.clock import Clock, Span
     from pulse.config.settings import Settings
     from pulse.engine.base import Engine
@@ -48,6 +49,8 @@ class Assembly:
 
     def __init__(self, app: WSGIApplication, settings: Settings, *, clock: Clock) -> None:
         self.settings = settings
+        self.app: WSGIApplication = app
+        self.likeness: Likeness = likeness_of(settings)
         self.bus: events.Bus = events.Bus()
         self.handle: Handle = Handle(usual_of(settings))
         self.guard: Guard | None = _guard(settings)
@@ -118,7 +121,7 @@ class Assembly:
         settings = self.settings
         mode, notice = resolve(settings.mode)
         member = this_member(mode, settings.digest, settings.lease_us)
-        child = _child_setup(settings, holder=member.holder)
+        child = child_setup_of(settings, holder=member.holder)
         engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
         self.note(notice)
         subscribe_claims(self.bus)
@@ -215,35 +218,6 @@ def _performed_by(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:
     return perform
 
 
-def identity_of(settings: Settings) -> Identity:
-    """Return what middlewares have in common that would act as one application in a process.
-
-    Those that share a store under one name do. Each `memory:` is a store of its own, so there only
-    those with the same tasks do, and both may take part, unless child processes have to find the
-    one of which they are the children.
-    """
-    name, store = settings.name or "", settings.store or ""
-    if store == "memory:":
-        conflict = _CHILDREN_DIFFER if settings.mode == "processing" else ""
-        return Identity((store, name, settings.digest), conflict)
-    local = store.startswith("sqlite:") or not (store or name)
-    whose = f"under the name {shown(name)}" if name else "without a name"
-    conflict = _STORE_SHARED.format(whose=whose)
-    return Identity((store, name, settings.origin if local else ""), conflict)
-
-
-_STORE_SHARED = (
-    "pulse.config.name: expected one for each PulseMiddleware that a process serves, got two"
-    " {whose} on one store; where one filter section is built twice, put it in front of both"
-    " applications, or write a section for each"
-)
-_CHILDREN_DIFFER = (
-    "pulse.config.name: expected one for each PulseMiddleware that a process serves, got two with"
-    " the same tasks and name: under mode = processing a child process could not distinguish them,"
-    " and might call the wrong application"
-)
-
-
 def _guard(settings: Settings) -> Guard | None:
     if not settings.guard:
         return None
@@ -271,7 +245,7 @@ def _check(settings: Settings, dispatcher: Dispatcher) -> None:
     for definition in settings.tasks.values():
         if definition.headers:
             problems += _header_problems(definition, dispatcher)
-    if settings.mode == "processing" and _child_setup(settings) is None:
+    if settings.mode == "processing" and child_setup_of(settings) is None:
         problems.append(
             "pulse.config.application: expected package.module:name under mode = processing, so "
             "that child processes find the application, got nothing"
@@ -288,7 +262,7 @@ def _header_problems(definition: Definition, dispatcher: Dispatcher) -> list[str
     return []
 
 
-def _child_setup(settings: Settings, *, holder: str = "") -> ChildSetup | None:
+def child_setup_of(settings: Settings, *, holder: str = "") -> ChildSetup | None:
     """Return how children find the application, or None where nothing says so."""
     from pulse.engine.wire import ChildSetup, StoreSetup
 
@@ -299,8 +273,10 @@ def _child_setup(settings: Settings, *, holder: str = "") -> ChildSetup | None:
         application=settings.application or "",
         paste_uri=paste.uri if paste else "",
         paste_section=paste.section if paste else "",
+        relative_to=paste.relative_to if paste else "",
+        chosen=paste is not None and paste.chosen,
         global_conf=dict(paste.global_conf) if paste else {},
-        digest=settings.digest,
+        likeness=likeness_of(settings),
         base_url=settings.base_url,
         usual=usual_of(settings),
         store=StoreSetup(

@@ -62,6 +62,8 @@ class Worker(Protocol):
 class GunicornWorker:
     """The worker that this process is, or is about to become."""
 
+    KNOWS_THE_SERVER = True
+
     __slots__ = ("_aborted", "_asked_at", "_beat", "_beat_at", "_clock", "_told_at", "_worker")
 
     def __init__(self, worker: Worker, clock: Clock | None = None) -> None:

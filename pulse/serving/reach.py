@@ -4,6 +4,8 @@ A server holds one application. What that application calls, it refers to: as an
 container, in the closure of a function. So the references show which of several middlewares the
 server can reach, without calling anything.
 
+What pulse itself knows of the server is passed over: a middleware does not call the server.
+
 Functions also find what they call by its name among the globals of their module. Such names are
 followed only where a caller asks for it, or where nothing was found without: a module may hold more
 than what is served, and its names lead far.
@@ -18,12 +20,15 @@ from types import CodeType, FrameType, FunctionType, GeneratorType, ModuleType, 
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 
 MOST: Final = 100_000
 """How many objects are looked at; that takes a quarter of a second."""
+
+MARK: Final = "KNOWS_THE_SERVER"
+"""A class with this attribute refers to the server, and thereby to all that is served."""
 
 _OPAQUE: Final = (
     ModuleType, FrameType, TracebackType, GeneratorType, CodeType, weakref.ref,
@@ -63,12 +68,12 @@ def follow(top: object, wanted: Sequence[T], *, by_name: bool) -> list[T]:
 def _parts(current: object, *, by_name: bool) -> Iterable[object]:
     # The class itself is asked: isinstance would wake a proxy such as Flask's current_app.
     kind = type(current)
-    if issubclass(kind, _OPAQUE):
+    if issubclass(kind, _OPAQUE) or getattr(kind, MARK, False):
         return ()
     if kind is FunctionType:
         return _parts_of_function(current, by_name=by_name)  # type: ignore[arg-type] # it is one
     if issubclass(kind, type):
-        return list(vars(current).values()) if by_name else ()
+        return list(vars(current).values()) if by_name and not _is_ours(vars(current)) else ()
     return gc.get_referents(current)
 
 
@@ -77,9 +82,15 @@ def _parts_of_function(function: FunctionType, *, by_name: bool) -> Iterator[obj
     yield function.__defaults__
     yield function.__kwdefaults__
     yield function.__dict__
-    if by_name:
+    if by_name and not _is_ours(function.__globals__):
         names = _names(function.__code__)
         yield from (function.__globals__[name] for name in names if name in function.__globals__)
+
+
+def _is_ours(namespace: Mapping[str, object]) -> bool:
+    """Return whether a class or a module is pulse's, whose names lead to the server's own parts."""
+    name = namespace.get("__module__", namespace.get("__name__"))
+    return isinstance(name, str) and (name == "pulse" or name.startswith("pulse."))
 
 
 def _names(code: CodeType) -> set[str]:

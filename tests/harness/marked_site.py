@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import textwrap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from servers import HARNESS, UNMEASURED, Server, free_port, program
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,12 @@ class Leaf:
 def make_leaf(_global_conf: dict[str, str], mark: str) -> Leaf:
     """Return a leaf; a `paste.app_factory`."""
     return Leaf(mark)
+
+
+def make_composite(loader: Any, global_conf: dict[str, str], **apps: str) -> Any:
+    """Return what calls the application that a key of the section names; a composite."""
+    mounts = {path: loader.get_app(name, global_conf=global_conf) for path, name in apps.items()}
+    return DispatcherMiddleware(Leaf("nowhere"), mounts)
 
 
 class Marked(Server):
@@ -87,7 +94,7 @@ def uwsgi(*options: str) -> Callable[[Path, Sequence[str]], Marked]:
         port = free_port()
         command = [program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", "--master"]
         command += ["--need-app", "--die-on-term", "--enable-threads", *options]
-        load = ["--ini-paste", what[1]] if what[0] == "--paste" else ["--module", *what]
+        load = ["--paste", f"config:{what[1]}"] if what[0] == "--paste" else ["--module", *what]
         return _marked([*command, *load], port, folder, UNMEASURED)
 
     return make

@@ -14,6 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from pulse.serving import reach
+from pulse.serving.gunicorn_worker import GunicornWorker
 from pulse.serving.reach import follow, reached
 
 if TYPE_CHECKING:
@@ -179,6 +180,13 @@ def test_what_is_not_held_is_not_reached(top: Callable) -> None:
     """A weak reference, the modules of the process."""
     inner = Inner()
     assert reached(top(inner), [inner]) == []
+
+
+def test_what_knows_the_server_is_passed_over() -> None:
+    """A middleware knows its worker, and the worker what it serves."""
+    inner = Inner()
+    worker = SimpleNamespace(wsgi=inner)
+    assert reached([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # stands in
 
 
 def test_proxies_are_not_woken() -> None:
