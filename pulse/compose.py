@@ -21,6 +21,8 @@ from pulse.identity import likeness_of
 from pulse.log import subscribe_claims, subscribe_log
 from pulse.runner import Runner, dropped
 from pulse.scheduler import Plant, Scheduler
+from pulse.serving import Arrangement
+from pulse.serving.roll import ROLL
 from pulse.store.member import this_member
 from pulse.store.registry import choose_store
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from pulse.announce import Likeness
+    from pulse.application_check import ApplicationCheck
     from pulse.clock import Clock, Span
     from pulse.config.settings import Settings
     from pulse.engine.base import Engine
@@ -123,6 +126,9 @@ class Assembly:
         member = this_member(mode, settings.digest, settings.lease_us)
         child = child_setup_of(settings, holder=member.holder)
         engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
+        serving = self._serving
+        if mode == "processing" and child is not None:
+            serving = self._check_of(child).at_start(serving)
         self.note(notice)
         subscribe_claims(self.bus)
         return self._scheduler_of(
@@ -130,7 +136,19 @@ class Assembly:
             store=self._store(),
             engine=engine,
             clock=self._clock,
-            serving=self._serving,
+            serving=serving,
+        )
+
+    def _check_of(self, child: ChildSetup) -> ApplicationCheck:
+        from pulse.application_check import ApplicationCheck
+
+        bus = self.bus
+        return ApplicationCheck(
+            self,
+            child,
+            beside=_assemblies,
+            clock=self._clock,
+            report=lambda problem: bus.emit(events.StartFailed(problem)),
         )
 
     def _scheduler_of(
@@ -176,6 +194,10 @@ class Assembly:
         if text:
             self.bus.emit(events.Notice(text))
 
+    def fail(self, problem: str) -> None:
+        """Say that no task can run in this process, and why."""
+        self.bus.emit(events.StartFailed(problem))
+
 
 class Begun:
     """What runs in this process for one middleware, from its beginning to its end.
@@ -205,6 +227,12 @@ class Begun:
             self._handle.attach(None)
             self._scheduler.stop(drain_within(self._drain_us, limit_s))
             self.ended = True
+
+
+def _assemblies() -> list[Assembly]:
+    """Return the wholes of this process that are still in use."""
+    served = (each.served for each in ROLL.members() if isinstance(each, Arrangement))
+    return [each for each in served if isinstance(each, Assembly)]
 
 
 def _performed_by(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:

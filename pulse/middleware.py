@@ -63,6 +63,7 @@ class PulseMiddleware:
             start=start,
             identity=identity_of(settings),
             notice=assembly.note,
+            failure=assembly.fail,
         )
         self.__call__ = _passing(app, assembly, self._arrangement)
 

@@ -68,6 +68,7 @@ def arrange(
     start: Start = Start.AUTO,
     identity: Identity | None = None,
     notice: Callable[[str], None] = warn,
+    failure: Callable[[str], None] | None = None,
 ) -> Arrangement:
     """Return the arrangement by which *served* begins and ends in each process that serves.
 
@@ -80,10 +81,13 @@ def arrange(
         start: `auto` as described; `eager` begins at once, in this process, whatever it is; with
             `off` only the hooks of `pulse.gunicorn` begin it.
         identity: what it has in common with others that must not take part beside it.
-        notice: takes a sentence where detection failed or a late start did.
+        notice: takes a sentence where detection failed.
+        failure: takes what keeps it from beginning late; by default that is a notice.
 
     """
-    arrangement = Arrangement(served, start=start, identity=identity, notice=notice)
+    arrangement = Arrangement(
+        served, start=start, identity=identity, notice=notice, failure=failure or notice
+    )
     served.ask(_question(arrangement))
     ROLL.add(arrangement)
     place = arrangement.look()
@@ -127,6 +131,7 @@ class Arrangement:
         "_doubted",
         "_ended",
         "_ending",
+        "_failure",
         "_host",
         "_identity",
         "_looks",
@@ -158,12 +163,19 @@ class Arrangement:
         start: Start,
         identity: Identity | None,
         notice: Callable[[str], None],
+        failure: Callable[[str], None],
     ) -> None:
         self._served = served
         self._start = start
         self._identity = identity
         self._notice = notice
+        self._failure = failure
         self._reset()
+
+    @property
+    def served(self) -> Served:
+        """What begins."""
+        return self._served
 
     def serving(self) -> bool:
         """Return whether the server still wants new work from this process, and from this one."""
@@ -196,7 +208,7 @@ class Arrangement:
                 self._begin_late()
         # The request must be answered, whatever keeps pulse from beginning.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._note_failure(error)
+            self._failure(str(error))
 
     def look(self) -> Place | None:
         """Return the place that the stack of calls shows, or None; a failure is only noted."""
@@ -406,10 +418,7 @@ class Arrangement:
             self.begin()
         # Nobody waits for this thread: the log has to say why nothing runs.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._note_failure(error)
-
-    def _note_failure(self, error: Exception) -> None:
-        self.note(f"pulse takes no part in this process: {error}")
+            self._failure(str(error))
 
     def _note_if(self, case: bool, text: str) -> None:  # noqa: FBT001 - reads as a sentence
         if case and text:

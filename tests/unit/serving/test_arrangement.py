@@ -170,7 +170,7 @@ def test_a_start_that_fails_at_a_request_is_only_noted() -> None:
 
     here.first_request({})
 
-    assert notes == ["pulse takes no part in this process: no engine here"]
+    assert notes == ["no engine here"]
     assert here.pending is False
 
 

@@ -181,7 +181,7 @@ def test_where_nothing_shows_it_the_first_request_decides(server: Server, calls:
     assert parts[1].notes == [UNDECIDED]
     assert parts[0].notes == [
         UNDECIDED,
-        "pulse takes no part in this process: two of them are served",
+        "two of them are served",
     ]
 
 
@@ -361,9 +361,7 @@ def test_a_start_that_fails_beside_is_noted(loading: Server) -> None:
     first.served.begin = lambda: 1 // 0  # type: ignore[method-assign,return-value]
 
     assert (second.claims, first.claims) == (False, False)
-    assert first.notes == [
-        "pulse takes no part in this process: integer division or modulo by zero"
-    ]
+    assert first.notes == ["integer division or modulo by zero"]
 
 
 def test_two_that_are_served_are_told_of_where_the_start_is_past(loading: Server) -> None:
