@@ -27,15 +27,20 @@ class Likeness(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: `pulse.config.name`, where it is set.
         store: `pulse.config.store`, where it is set.
-        application: `pulse.config.application`, where it is set.
         digest: of the tasks, and of what all calls have in common.
+        application: `pulse.config.application`, where it is set; it decides between several only,
+            for another configuration may leave it out.
 
     """
 
     name: str | None = None
     store: str | None = None
-    application: str | None = None
     digest: str = ""
+    application: str | None = None
+
+    def resembles(self, other: Likeness) -> bool:
+        """Return whether the two may be the same middleware."""
+        return (self.name, self.store, self.digest) == (other.name, other.store, other.digest)
 
 
 class Announced(Protocol):

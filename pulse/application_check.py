@@ -99,7 +99,8 @@ class ApplicationCheck:
     def _compare(self, word: str, found: object) -> None:
         """Refuse what holds another middleware like this one, but not this one."""
         mine = self._mine()
-        alike = [each for each in self._beside() if mine and each.likeness == mine.likeness]
+        likeness = self._setup.likeness
+        alike = [each for each in self._beside() if likeness.resembles(each.likeness)]
         held = follow(found, alike, by_name=True) if len(alike) > 1 else []
         if held and all(each is not mine for each in held):
             problem = (

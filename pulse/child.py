@@ -180,6 +180,8 @@ def choose(found: Gathering, app: WSGIApplication, setup: ChildSetup) -> Announc
         alike = _alike(found, setup)
     if len(alike) > 1:
         alike = reached(app, alike) or alike
+    if len(alike) > 1:
+        alike = [each for each in alike if each.likeness == setup.likeness] or alike
     if len(alike) == 1:
         return alike[0]
     others = found.in_use()
@@ -189,7 +191,7 @@ def choose(found: Gathering, app: WSGIApplication, setup: ChildSetup) -> Announc
 
 
 def _alike(found: Gathering, setup: ChildSetup) -> list[Announced]:
-    return [each for each in found.in_use() if each.likeness == setup.likeness]
+    return [each for each in found.in_use() if setup.likeness.resembles(each.likeness)]
 
 
 def _expectation(alike: Sequence[Announced], others: Sequence[Announced], setup: ChildSetup) -> str:

@@ -1,21 +1,4 @@
-"""One middleware's part in the processes around it: begun once in each that serves, ended once.
-
-Theory of operation
--------------------
-A process may hold several middlewares of one identity: an application factory was called twice, for
-a migration at the start or by a module that makes an application of its own. Only the one that the
-server serves may take part. Which one that is, is found out in this order:
-
-1. A middleware that was dropped does not count. Nothing in pulse keeps it alive: the question that
-   the scheduler asks before each claim leads to the arrangement by a weak reference.
-2. Where the server shows the application that it calls, references show which of the rivals it
-   can reach (`pulse.serving.reach`): those are served, the others are not.
-3. While the application is still being loaded nothing is claimed. The newest stands in for its
-   rivals, which give way, until the loading is over and 1 and 2 can decide.
-4. Where nothing decides, the rivals wait, and the one that a request reaches is served.
-
-Two of one identity that are both served are an error, unless they share nothing.
-"""
+"""One middleware's part in the processes around it: begun once in each that serves, ended once."""
 
 from __future__ import annotations
 
@@ -25,30 +8,20 @@ import weakref
 from typing import TYPE_CHECKING
 
 from pulse.engine.loop import spawn
-from pulse.errors import EngineError
 from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
 from pulse.serving.never import is_switched_off, is_test_run, serves_nobody
-from pulse.serving.reach import reached
+from pulse.serving.rivalry import Rivalry, rivals_in_use
 from pulse.serving.roll import ROLL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pulse.serving.base import Begun, Host, Identity, Place, Served
+    from pulse.serving.base import Begun, Host, Identity, Member, Place, Served
 
 HURRY_S = 1.0
 """The limit of an end whose first try was cut short: nothing is left to drain in."""
-
-LOOKS = 2
-"""How often what the server calls is asked for, a second apart, before a request must decide."""
-
-UNDECIDED = (
-    "several PulseMiddlewares of one name and store are in use in this process, and nothing shows"
-    " which of them the server serves: the first that a request reaches takes part; build the"
-    " application once, or give each its own pulse.config.name"
-)
 
 FINDERS: tuple[Callable[[], Place | None], ...] = (
     gunicorn_worker.find,
@@ -120,6 +93,7 @@ class Arrangement:
     """Begins its *served* once in a process, and ends it once.
 
     Attributes:
+        identity: what it has in common with others that must not take part beside it.
         pending: whether a request should be shown to `first_request`; cheap to read at each.
 
     """
@@ -128,19 +102,17 @@ class Arrangement:
         "__weakref__",
         "_awaits_request",
         "_begun",
-        "_doubted",
         "_ended",
         "_ending",
         "_failure",
         "_host",
-        "_identity",
-        "_looks",
         "_notice",
         "_requested",
-        "_seen",
+        "_rivalry",
         "_served",
         "_start",
         "_turns",
+        "identity",
         "pending",
     )
 
@@ -152,9 +124,7 @@ class Arrangement:
     _ended: bool
     _requested: bool
     _awaits_request: bool
-    _doubted: bool
-    _looks: int
-    _seen: bool
+    _rivalry: Rivalry
 
     def __init__(
         self,
@@ -167,7 +137,7 @@ class Arrangement:
     ) -> None:
         self._served = served
         self._start = start
-        self._identity = identity
+        self.identity: Identity | None = identity
         self._notice = notice
         self._failure = failure
         self._reset()
@@ -181,21 +151,12 @@ class Arrangement:
         """Return whether the server still wants new work from this process, and from this one."""
         if not self._host.serving():
             return False
-        return not self._doubted or self._settle()
-
-    def may_be_dropped(self) -> bool:
-        """Return whether only the garbage collector can say if this one is still in use.
-
-        It is looked for once in what the server calls, as soon as that is loaded. Whoever asks
-        must not hold this one while the collector is called.
-        """
-        if self._seen or self._requested or not self._host.serving():
-            return False
-        self._seen = True
-        application = self._host.application()
-        if application is None:
-            return len(ROLL.members()) > 1
-        return not reached(application, [self])
+        if not self._rivalry.doubted:
+            return True
+        served = self._rivalry.settle(self, self._host)
+        if served:
+            self.pending = False
+        return served
 
     def first_request(self, environ: Mapping[str, object]) -> None:
         """Begin, if this request shows that the process serves; called while `pending`.
@@ -244,14 +205,20 @@ class Arrangement:
         self.pending = False
         if is_switched_off():
             return
+        if self._requested and ROLL.has_dropped():
+            spawn(self.begin_beside, "pulse-begin")  # the drain of the dropped one may take long
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
         ROLL.retire()
         if self._gives_way():
             self._awaits_request = self.pending = True
         elif self._takes_turn():
-            self._oust_rivals()
+            self._rivalry.take_place(self, self._host)
             ROLL.await_exit()
             self._begun = self._served.begin()
-            self.pending = self._doubted
+            self.pending = self._rivalry.doubted
             ROLL.begun(self, self._begun, self._host)
 
     def quiet(self) -> None:
@@ -289,9 +256,8 @@ class Arrangement:
         self._turns = [True]
         self._begun = None
         self._ending = self._ended = False
-        self._requested = self._awaits_request = self._doubted = False
-        self._looks = 0
-        self._seen = False
+        self._requested = self._awaits_request = False
+        self._rivalry = Rivalry(self.identity, self._notice)
         self.pending = self._begins_by_itself()
 
     def _begins_by_itself(self) -> bool:
@@ -309,21 +275,28 @@ class Arrangement:
             return False
 
     def _begin_late(self) -> None:
-        if self._doubted:
-            self._doubted = self.pending = False
+        if self._rivalry.doubted:
+            self._rivalry.doubted = self.pending = False
         place = self.look() if isinstance(self._host, AnyServer) else None
         if place is not None:
             place.enter(self)
         self.begin()
 
-    # Rivals: others of the same identity in this process ---------------------------------
+    # Beside others of the same identity (`pulse.serving.rivalry`) -------------------------
 
-    def is_rival_of(self, other: Arrangement) -> bool:
+    def may_be_dropped(self) -> bool:
+        """Return whether only the garbage collector can say if this one is still in use."""
+        return not self._requested and self._rivalry.may_be_dropped(self, self._host)
+
+    def is_rival_of(self, other: Member) -> bool:
         """Return whether this one might take part in the place of *other*."""
-        if self is other or self._ended or self._identity is None:
+        if self._ended or self.identity is None or self.identity != other.identity:
             return False
-        idle = self._start is Start.OFF and not (self._awaits_request or self.is_begun())
-        return self._identity == other._identity and not (idle and other._start is not Start.OFF)
+        return not self.is_idle() or other.is_idle()
+
+    def is_idle(self) -> bool:
+        """Return whether it takes part only if somebody begins it by hand, and nobody has."""
+        return self._start is Start.OFF and not (self._awaits_request or self.is_begun())
 
     def is_running(self) -> bool:
         """Return whether it has begun, without an error, and has not ended."""
@@ -331,7 +304,7 @@ class Arrangement:
 
     def stands_in(self) -> bool:
         """Return whether it has begun but may not claim yet: a rival may be the served one."""
-        return self.is_running() and (self._doubted or not self._host.serving())
+        return self.is_running() and (self._rivalry.doubted or not self._host.serving())
 
     def step_back(self) -> None:
         """End what has begun, and wait until it shows that this one is served after all."""
@@ -340,86 +313,21 @@ class Arrangement:
             begun.quiet()
             begun.end(self._host.limit_s())
             ROLL.ended(begun)
-        self._doubted = False
+        self._rivalry.doubted = False
         self._turns = [True]
         self._awaits_request = self.pending = True
 
-    def _rivals(self) -> list[Arrangement]:
-        members = (each for each in ROLL.members() if isinstance(each, Arrangement))
-        return [each for each in members if each.is_rival_of(self)]
-
-    def _conflict(self) -> str:
-        return "" if self._identity is None else self._identity.conflict
-
-    def _gives_way(self) -> bool:
-        """Return whether to wait for a request, because a rival may be the served one."""
-        if self._rivals():
-            self._collect()
-        rivals = self._rivals()
-        if not rivals or self._requested or self._start is Start.EAGER:
-            return False
-        if found := self._served_among(rivals):
-            return self not in found
-        self._doubted = not self._host.serving()
-        self._note_if(not self._doubted, UNDECIDED)
-        return not self._doubted
-
-    def _collect(self) -> None:
-        """Let go of rivals that were dropped but lie in a reference cycle, as a Flask app does."""
-        gc.collect()
-        ROLL.retire()
-
-    def _served_among(self, rivals: list[Arrangement]) -> list[Arrangement]:
-        """Return which of them and of this one the server can reach; none where nobody knows."""
-        application = self._host.application()
-        return [] if application is None else reached(application, [self, *rivals])
-
-    def _oust_rivals(self) -> None:
-        """Take the place of those that only stood in.
-
-        Raises:
-            EngineError: a rival is served, and both would act as one.
-
-        """
-        for rival in self._rivals():
-            if rival.stands_in():
-                rival.step_back()
-            elif rival.is_running() and self._conflict():
-                raise EngineError(self._conflict())
-
-    def _settle(self) -> bool:
-        """Return whether this one is served; while in doubt the loop asks at least each second."""
-        self._looks += 1
-        if self._looks == LOOKS:
-            self._collect()
-        rivals = self._rivals()
-        found = self._served_among(rivals) if self._looks <= LOOKS else []
-        served = self in found or not rivals
-        if served:
-            self._doubted = self.pending = False
-        if found:
-            self._looks = LOOKS
-            self._pass_on(found)
-        self._note_if(self._looks == LOOKS and not found and bool(rivals), UNDECIDED)
-        return served
-
-    def _pass_on(self, found: list[Arrangement]) -> None:
-        """Begin the rivals that are served; beside one that is served too, they may be an error."""
-        others = [each for each in found if each is not self]
-        if self in found and others and self._conflict():
-            self.note(self._conflict())
-            return
-        for each in others:
-            spawn(each.begin_beside, "pulse-begin")
-
     def begin_beside(self) -> None:
-        """Begin, in a thread of its own: what keeps it from beginning is noted."""
+        """Begin, in a thread of its own: what keeps it from beginning is an error in the log."""
         try:
-            self.begin()
+            self._begin()
         # Nobody waits for this thread: the log has to say why nothing runs.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._failure(str(error))
 
-    def _note_if(self, case: bool, text: str) -> None:  # noqa: FBT001 - reads as a sentence
-        if case and text:
-            self.note(text)
+    def _gives_way(self) -> bool:
+        """Return whether to wait for a request, because a rival may be the served one."""
+        if self._requested or self._start is Start.EAGER:
+            rivals_in_use(self)
+            return False
+        return self._rivalry.gives_way(self, self._host)

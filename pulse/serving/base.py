@@ -85,7 +85,9 @@ class Host(Protocol):
 
 
 class Member(Protocol):
-    """One middleware's part in this process, as places see it."""
+    """One middleware's part in this process, as places and its rivals see it."""
+
+    identity: Identity | None
 
     def belong(self, host: Host) -> None:
         """Take *host* for the server around this process."""
@@ -107,6 +109,24 @@ class Member(Protocol):
 
     def may_be_dropped(self) -> bool:
         """Return whether only the garbage collector can say if this one is still in use."""
+
+    def is_rival_of(self, other: Member) -> bool:
+        """Return whether this one might take part in the place of *other*."""
+
+    def is_idle(self) -> bool:
+        """Return whether it takes part only if somebody begins it by hand, and nobody has."""
+
+    def is_running(self) -> bool:
+        """Return whether it has begun, without an error, and has not ended."""
+
+    def stands_in(self) -> bool:
+        """Return whether it has begun but may not claim yet: a rival may be the served one."""
+
+    def step_back(self) -> None:
+        """End what has begun, and wait until it shows that this one is served after all."""
+
+    def begin_beside(self) -> None:
+        """Begin, in a thread of its own."""
 
     def forked(self) -> None:
         """Forget the parent's state: this is the child."""

@@ -68,7 +68,7 @@ def follow(top: object, wanted: Sequence[T], *, by_name: bool) -> list[T]:
 def _parts(current: object, *, by_name: bool) -> Iterable[object]:
     # The class itself is asked: isinstance would wake a proxy such as Flask's current_app.
     kind = type(current)
-    if issubclass(kind, _OPAQUE) or getattr(kind, MARK, False):
+    if issubclass(kind, _OPAQUE) or MARK in vars(kind):
         return ()
     if kind is FunctionType:
         return _parts_of_function(current, by_name=by_name)  # type: ignore[arg-type] # it is one

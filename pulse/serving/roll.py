@@ -60,6 +60,10 @@ class Roll:
             with suppress(ValueError):  # another thread has removed it meanwhile
                 self._running.remove(each)
 
+    def has_dropped(self) -> bool:
+        """Return whether something runs whose member was dropped."""
+        return any(each.member() is None for each in self._running)
+
     def retire(self) -> None:
         """End what has begun and whose member was dropped, and wait for that."""
         dropped = [each for each in self._running if each.member() is None]

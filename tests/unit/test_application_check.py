@@ -65,7 +65,7 @@ class Case:
 
 def named(word: str) -> ChildSetup:
     """Return what children are told for the setting *word*."""
-    return ChildSetup(application=word)
+    return ChildSetup(application=word, likeness=Likeness(digest="d"))
 
 
 def test_what_is_imported_and_right_needs_no_child(

@@ -84,6 +84,14 @@ def test_of_several_with_the_same_tasks_the_other_settings_decide(field: str) ->
         assert choose(found, child_app.app, setup) is each
 
 
+def test_another_configuration_may_leave_the_application_out() -> None:
+    """A module that children load need not say where children find it."""
+    built = Wrapping(child_app.app, "d")
+    likeness = Likeness(digest="d", application="child_app:app")
+    setup = ChildSetup(application="child_app:app", likeness=likeness)
+    assert choose(gathered(built), child_app.app, setup) is built
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_of_several_that_are_alike_the_one_that_the_application_holds_counts(number: int) -> None:
     """What a module builds beside it, and keeps, is not what is served."""

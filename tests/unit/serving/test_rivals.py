@@ -9,9 +9,9 @@ import pytest
 
 from pulse.errors import EngineError
 from pulse.policy import Start
-from pulse.serving import arrange, arrangement
-from pulse.serving.arrangement import LOOKS, UNDECIDED
+from pulse.serving import arrange, arrangement, rivalry
 from pulse.serving.base import Identity
+from pulse.serving.rivalry import LOOKS, UNDECIDED
 from pulse.serving.roll import Roll
 
 if TYPE_CHECKING:
@@ -80,8 +80,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """Return the server around this process, which pytest does not seem to run."""
     monkeypatch.delitem(sys.modules, "pytest")
     found = Server()
-    monkeypatch.setattr(arrangement, "ROLL", Roll())
-    monkeypatch.setattr(arrangement, "spawn", lambda target, _name: target())
+    roll = Roll()
+    for module in (arrangement, rivalry):
+        monkeypatch.setattr(module, "ROLL", roll)
+        monkeypatch.setattr(module, "spawn", lambda target, _name: target())
     monkeypatch.setattr(arrangement, "FINDERS", (lambda: found,))
     return found
 
@@ -384,6 +386,59 @@ def test_who_serves_already_is_not_disturbed(server: Server) -> None:
 
     assert (before, first.claims, second.claims) == (True, True, False)
     assert (first.notes, second.notes) == ([], [])
+
+
+def test_one_that_is_served_takes_the_place_of_one_that_is_not(server: Server) -> None:
+    """The server could not be reached by the first, which began alone."""
+    first = Part()
+    before = first.claims
+    server.waits = True
+    second = Part()
+    server.calls = second.arrangement
+
+    second.arrangement.belong(server)
+    second.arrangement.enter()
+
+    assert (before, first.claims, second.claims) == (True, False, True)
+    assert (first.served.told, first.notes) == (["begin", "quiet", "end"], [])
+
+
+def test_a_request_does_not_wait_for_one_that_was_dropped(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs may take as long as the drain: the next begins beside the request."""
+    later: list[Callable[[], None]] = []
+    monkeypatch.setattr(arrangement, "spawn", lambda target, _name: later.append(target))
+    first = Part()
+    told = first.served.told
+    server.waits = True
+    second = Part()
+    del first
+
+    second.arrangement.first_request({})
+    before = list(told), second.claims
+    for target in later:
+        target()
+
+    assert (before, told) == ((["begin"], False), ["begin", "quiet", "end"])
+    assert second.claims
+
+
+@pytest.mark.parametrize("fault", [LookupError("frames"), RuntimeError("changed size")])
+def test_a_server_that_is_not_understood_shows_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Its start does not fail for that; a request decides."""
+
+    def broken() -> object:
+        raise fault
+
+    monkeypatch.setattr(server, "application", broken)
+    parts = late(server, ALONE, ALONE)
+    enter(*parts)
+    parts[0].arrangement.first_request({})
+
+    assert [part.claims for part in parts] == [True, False]
 
 
 def test_an_eager_one_does_not_wait(server: Server) -> None:
