@@ -3,55 +3,100 @@
 A child of `mode = processing` loads the application as the server did, and with it each
 `PulseMiddleware` in it. It needs the one that its parent is, to dispatch into what that one wraps.
 So each middleware announces itself when it is built; where nobody gathers, that does nothing.
+
+Those who gather keep nothing alive: what was built and thrown away is no part of the application.
 """
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from wsgiref.types import WSGIApplication
 
 
-class Announcement(NamedTuple):
-    """A middleware that was built: its settings' digest, what it wraps, and what it adds to calls.
+class Likeness(msgspec.Struct, frozen=True, kw_only=True):
+    """What a middleware has in common with itself in another process that loads its application.
 
     Attributes:
-        digest: the same as in the parent that has the same settings.
-        app: the application below the middleware.
-        environ: extra entries of each call's environ.
+        name: `pulse.config.name`, where it is set.
+        store: `pulse.config.store`, where it is set.
+        digest: of the tasks, and of what all calls have in common.
+        application: `pulse.config.application`, where it is set; it decides between several only,
+            for another configuration may leave it out.
 
     """
 
-    digest: str
-    app: WSGIApplication
-    environ: Mapping[str, object]
+    name: str | None = None
+    store: str | None = None
+    digest: str = ""
+    application: str | None = None
+
+    def resembles(self, other: Likeness) -> bool:
+        """Return whether the two may be the same middleware."""
+        return (self.name, self.store, self.digest) == (other.name, other.store, other.digest)
 
 
-_gathered: ContextVar[list[Announcement] | None] = ContextVar("pulse_gathered", default=None)
+class Announced(Protocol):
+    """A middleware that was built."""
+
+    @property
+    def likeness(self) -> Likeness:
+        """What it has in common with the parent's that is the same middleware."""
+
+    @property
+    def app(self) -> WSGIApplication:
+        """The application below the middleware."""
+
+    @property
+    def extra(self) -> Mapping[str, object]:
+        """Extra entries of each call's environ."""
 
 
-def announce(announcement: Announcement) -> bool:
-    """Tell whoever gathers of a new middleware, and return whether anybody does.
+class Gathering:
+    """The middlewares that were announced, and are still in use."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: list[weakref.ref[Announced]] = []
+
+    def add(self, announced: Announced) -> None:
+        """Take one in, without keeping it alive."""
+        self._known.append(weakref.ref(announced))
+
+    def in_use(self) -> list[Announced]:
+        """Return those that somebody holds, in the order in which they were built."""
+        return [each for known in self._known if (each := known()) is not None]
+
+
+_gathering: ContextVar[Gathering | None] = ContextVar("pulse_gathering", default=None)
+
+
+def announce(announced: Announced) -> bool:
+    """Make a new middleware known to whoever gathers, and return whether anybody does.
 
     Where somebody does, this process is a child that dispatches: nothing may be started in it.
     """
-    gathered = _gathered.get()
+    gathered = _gathering.get()
     if gathered is None:
         return False
-    gathered.append(announcement)
+    gathered.add(announced)
     return True
 
 
 @contextmanager
-def gathering() -> Iterator[list[Announcement]]:
+def gathering() -> Iterator[Gathering]:
     """Gather the announcements made within, in this thread."""
-    gathered: list[Announcement] = []
-    token = _gathered.set(gathered)
+    gathered = Gathering()
+    token = _gathering.set(gathered)
     try:
         yield gathered
     finally:
-        _gathered.reset(token)
+        _gathering.reset(token)

@@ -10,6 +10,7 @@ whole process group along.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import select
 import signal
@@ -18,12 +19,11 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pulse.announce import Announcement, gathering
+from pulse.announce import gathering
+from pulse.application import KEY, load_named
 from pulse.clock import SystemClock
 from pulse.dispatch import Dispatcher
 from pulse.engine.base import Interruption
@@ -37,10 +37,11 @@ from pulse.engine.wire import (
     send,
     speakable,
 )
-from pulse.errors import EngineError
+from pulse.errors import EngineError, shown
 from pulse.handle import Handle
 from pulse.run import Outcome
 from pulse.runner import Runner
+from pulse.serving.reach import reached
 from pulse.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from wsgiref.types import WSGIApplication
 
+    from pulse.announce import Announced, Gathering
     from pulse.clock import Clock, Span
     from pulse.engine.wire import ChildSetup
     from pulse.run import Claim
@@ -95,10 +97,10 @@ class Child:
         try:
             runner = Runner(find_dispatcher(setup), self._clock)
         # Whatever keeps an application from loading is told to the parent, its sys.exit() too.
-        except BaseException:
+        except BaseException as error:
             if self._ending:
                 raise
-            send(self._line, Readiness(speakable(traceback.format_exc())))
+            send(self._line, unready(error, setup))
             return None
         send(self._line, Readiness())
         return runner
@@ -112,24 +114,37 @@ class Child:
         send(self._line, result)
 
 
+def unready(error: BaseException, setup: ChildSetup) -> Readiness:
+    """Return what kept the application from loading, as a traceback and in a sentence."""
+    problem, summary = traceback.format_exc(), str(error)
+    if KEY not in summary:
+        got = " ".join(f"{type(error).__name__}: {error}".split())
+        summary = (
+            f"{KEY}: expected {setup.where} to be an application that can be loaded, got {got}"
+        )
+        problem = f"{problem}{summary}"
+    return Readiness(speakable(problem), speakable(summary))
+
+
 def find_dispatcher(setup: ChildSetup) -> Dispatcher:
     """Load the application, and return what dispatches into it below the parent's middleware.
 
     An application without any `PulseMiddleware` in it is called as it is.
 
     Raises:
-        EngineError: there are middlewares in it, but none with the parent's settings.
+        EngineError: there are middlewares in it, but not the parent's, or it cannot be recognised.
 
     """
     with gathering() as found:
         app = load_app(setup)
     chosen = choose(found, app, setup)
-    environ = {"pulse.scheduler": Handle(setup.usual), **chosen.environ}
+    extra = {} if chosen is None else chosen.extra
+    environ = {"pulse.scheduler": Handle(setup.usual), **extra}
     handle = environ["pulse.scheduler"]
     if setup.store is not None and isinstance(handle, Handle):
         handle.attach(Visitor(setup.store, SystemClock()))
     return Dispatcher(
-        chosen.app,
+        app if chosen is None else chosen.app,
         base_url=setup.base_url,
         multithread=False,
         multiprocess=True,
@@ -140,31 +155,58 @@ def find_dispatcher(setup: ChildSetup) -> Dispatcher:
 def load_app(setup: ChildSetup) -> WSGIApplication:
     """Return the application that *setup* names."""
     if setup.application:
-        module, _, name = setup.application.partition(":")
-        named: WSGIApplication = attrgetter(name)(import_module(module))
-        return named
+        return load_named(setup.application)
     from paste.deploy import loadapp
 
     loaded: WSGIApplication = loadapp(
-        setup.paste_uri, name=setup.paste_section, global_conf=dict(setup.global_conf)
+        setup.paste_uri,
+        name=setup.paste_section,
+        relative_to=setup.relative_to or None,
+        global_conf=dict(setup.global_conf),
     )
     return loaded
 
 
-def choose(found: Sequence[Announcement], app: WSGIApplication, setup: ChildSetup) -> Announcement:
-    """Return the announcement of the parent's middleware, or one of the bare *app*."""
-    for announcement in found:
-        if announcement.digest == setup.digest:
-            return announcement
-    where = setup.application or f"{setup.paste_uri}, section {setup.paste_section},"
-    if found:
-        raise EngineError(
-            f"pulse.config.application: expected {where} to hold the PulseMiddleware of the "
-            f"parent process, got {len(found)} with other settings"
+def choose(found: Gathering, app: WSGIApplication, setup: ChildSetup) -> Announced | None:
+    """Return the parent's middleware among those that *app* has brought, or None for a bare app.
+
+    Several that are alike are told apart by what *app* refers to: what was only built, or is kept
+    beside it, is not what the parent serves. No other guess is made.
+    """
+    alike = _alike(found, setup)
+    if not reached(app, alike):
+        del alike
+        gc.collect()  # what was dropped may lie in a reference cycle
+        alike = _alike(found, setup)
+    if len(alike) > 1:
+        alike = reached(app, alike) or alike
+    if len(alike) > 1:
+        alike = [each for each in alike if each.likeness == setup.likeness] or alike
+    if len(alike) == 1:
+        return alike[0]
+    others = found.in_use()
+    if others or not setup.application:
+        raise EngineError(f"{KEY}: {_expectation(alike, others, setup)}")
+    return None
+
+
+def _alike(found: Gathering, setup: ChildSetup) -> list[Announced]:
+    return [each for each in found.in_use() if setup.likeness.resembles(each.likeness)]
+
+
+def _expectation(alike: Sequence[Announced], others: Sequence[Announced], setup: ChildSetup) -> str:
+    name = setup.likeness.name
+    whose = f"named {shown(name)}" if name else "without a name"
+    expected = f"expected {setup.where} to hold the PulseMiddleware of the parent process, {whose}"
+    if alike:
+        return (
+            f"{expected}, got {len(alike)} with its name and its tasks; give each its own"
+            " pulse.config.name"
         )
-    if not setup.application:
-        raise EngineError(f"expected {where} to hold a PulseMiddleware, got none")
-    return Announcement(setup.digest, app, {})
+    if not others:
+        return f"{expected}, got none"
+    names = ", ".join(sorted({shown(each.likeness.name) for each in others}))
+    return f"{expected}, got {len(others)} with other settings (pulse.config.name: {names})"
 
 
 def tie_to_parent(lifeline: int, parent: int) -> None:

@@ -6,6 +6,7 @@ is made in `begin`, after any fork.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from pulse import events
@@ -16,9 +17,12 @@ from pulse.engine.registry import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError, TravelError
 from pulse.guard import Guard
 from pulse.handle import Handle
+from pulse.identity import likeness_of
 from pulse.log import subscribe_claims, subscribe_log
-from pulse.runner import Runner
+from pulse.runner import Runner, dropped
 from pulse.scheduler import Plant, Scheduler
+from pulse.serving import Arrangement
+from pulse.serving.roll import ROLL
 from pulse.store.member import this_member
 from pulse.store.registry import choose_store
 
@@ -26,10 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from wsgiref.types import WSGIApplication
 
+    from pulse.announce import Likeness
+    from pulse.application_check import ApplicationCheck
     from pulse.clock import Clock, Span
     from pulse.config.settings import Settings
     from pulse.engine.base import Engine
     from pulse.engine.wire import ChildSetup
+    from pulse.run import Claim, Result
     from pulse.store.base import Member, Store
     from pulse.task import Definition
 
@@ -45,6 +52,8 @@ class Assembly:
 
     def __init__(self, app: WSGIApplication, settings: Settings, *, clock: Clock) -> None:
         self.settings = settings
+        self.app: WSGIApplication = app
+        self.likeness: Likeness = likeness_of(settings)
         self.bus: events.Bus = events.Bus()
         self.handle: Handle = Handle(usual_of(settings))
         self.guard: Guard | None = _guard(settings)
@@ -53,8 +62,9 @@ class Assembly:
             app, base_url=settings.base_url, multithread=True, environ=self.extra
         )
         self._clock = clock
-        self._scheduler: Scheduler | None = None
-        self._rehearsing = False
+        self._runner: Runner | None = None
+        self._begun: Begun | None = None
+        self._rehearsed: Begun | None = None
         self._serving: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
@@ -63,19 +73,18 @@ class Assembly:
         """Ask *serving* before each claim whether this process still takes new work."""
         self._serving = serving
 
-    def begin(self) -> None:
-        """Start taking part, in this process, unless a test steps it by hand.
+    def begin(self) -> Begun:
+        """Start taking part, in this process, unless a test steps it by hand; return what begins.
 
         Raises:
             PulseError: what keeps it from starting; an outage of the store does not.
 
         """
-        if self._rehearsing:
-            return
+        if self._rehearsed is not None and not self._rehearsed.ended:
+            return self._rehearsed
         scheduler = self.build()
         scheduler.start()
-        self._scheduler = scheduler
-        self.handle.attach(scheduler)
+        return self._attach(scheduler)
 
     def rehearse(self, *, clock: Clock, engine: Engine, store: Store) -> Scheduler:
         """Return an open scheduler that a test steps by hand, until `end`.
@@ -87,36 +96,39 @@ class Assembly:
             TravelError: it takes part already, or another test steps it.
 
         """
-        if self._scheduler is not None:
+        if self._begun is not None and not self._begun.ended:
             raise TravelError("expected a pulse that has not begun, got one that runs already")
         member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
         scheduler = self._scheduler_of(member, store=store, engine=engine, clock=clock)
         scheduler.open()
-        self._rehearsing = True
-        self._scheduler = scheduler
-        self.handle.attach(scheduler)
+        self._rehearsed = self._attach(scheduler)
         return scheduler
+
+    def _attach(self, scheduler: Scheduler) -> Begun:
+        self.handle.attach(scheduler)
+        self._begun = Begun(scheduler, self.handle, drain_us=self.settings.drain_us)
+        return self._begun
 
     def quiet(self) -> None:
         """Claim nothing more."""
-        if self._scheduler is not None:
-            self._scheduler.quiet()
+        if self._begun is not None:
+            self._begun.quiet()
 
     def end(self, limit_s: float | None) -> None:
         """Drain for at most the setting, or for the server's own limit less a second."""
-        if self._scheduler is not None:
-            self.handle.attach(None)
-            self._scheduler.stop(drain_within(self.settings.drain_us, limit_s))
-            self._scheduler = None  # a stop that was cut short is called for again
-            self._rehearsing = False
+        if self._begun is not None:
+            self._begun.end(limit_s)
 
     def build(self) -> Scheduler:
         """Return a scheduler for this process, not yet open."""
         settings = self.settings
         mode, notice = resolve(settings.mode)
         member = this_member(mode, settings.digest, settings.lease_us)
-        child = _child_setup(settings, holder=member.holder)
+        child = child_setup_of(settings, holder=member.holder)
         engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
+        serving = self._serving
+        if mode == "processing" and child is not None:
+            serving = self._check_of(child).at_start(serving)
         self.note(notice)
         subscribe_claims(self.bus)
         return self._scheduler_of(
@@ -124,7 +136,19 @@ class Assembly:
             store=self._store(),
             engine=engine,
             clock=self._clock,
-            serving=self._serving,
+            serving=serving,
+        )
+
+    def _check_of(self, child: ChildSetup) -> ApplicationCheck:
+        from pulse.application_check import ApplicationCheck
+
+        bus = self.bus
+        return ApplicationCheck(
+            self,
+            child,
+            beside=_assemblies,
+            clock=self._clock,
+            report=lambda problem: bus.emit(events.StartFailed(problem)),
         )
 
     def _scheduler_of(
@@ -136,6 +160,7 @@ class Assembly:
         clock: Clock,
         serving: Callable[[], bool] = lambda: True,
     ) -> Scheduler:
+        self._runner = Runner(self._dispatcher, clock)
         plant = Plant(
             definitions=self.settings.tasks,
             member=member,
@@ -143,7 +168,7 @@ class Assembly:
             engine=engine,
             bus=self.bus,
             clock=clock,
-            perform=Runner(self._dispatcher, clock).perform,
+            perform=_performed_by(self._runner, clock),
             concurrency=self.settings.concurrency or engine.usual_concurrency,
             name=self.settings.name or "",
             chosen=self.settings.store is not None,
@@ -168,6 +193,57 @@ class Assembly:
         """Tell a person how pulse runs here; an empty text tells nothing."""
         if text:
             self.bus.emit(events.Notice(text))
+
+    def fail(self, problem: str) -> None:
+        """Say that no task can run in this process, and why."""
+        self.bus.emit(events.StartFailed(problem))
+
+
+class Begun:
+    """What runs in this process for one middleware, from its beginning to its end.
+
+    It keeps neither the middleware nor the application alive: a middleware that is dropped is
+    freed while this still runs, and can be ended all the same.
+
+    Attributes:
+        ended: whether the end has come; an end that was cut short may be called for again.
+
+    """
+
+    def __init__(self, scheduler: Scheduler, handle: Handle, *, drain_us: Span) -> None:
+        self.ended: bool = False
+        self._scheduler = scheduler
+        self._handle = handle
+        self._drain_us = drain_us
+
+    def quiet(self) -> None:
+        """Claim nothing more."""
+        if not self.ended:
+            self._scheduler.quiet()
+
+    def end(self, limit_s: float | None) -> None:
+        """Drain for at most the setting, or for the server's own limit less a second."""
+        if not self.ended:
+            self._handle.attach(None)
+            self._scheduler.stop(drain_within(self._drain_us, limit_s))
+            self.ended = True
+
+
+def _assemblies() -> list[Assembly]:
+    """Return the wholes of this process that are still in use."""
+    served = (each.served for each in ROLL.members() if isinstance(each, Arrangement))
+    return [each for each in served if isinstance(each, Assembly)]
+
+
+def _performed_by(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:
+    """Return the runner's `perform`, which does not keep the application alive between runs."""
+    known = weakref.ref(runner)
+
+    def perform(claim: Claim) -> Result:
+        still = known()
+        return dropped(clock) if still is None else still.perform(claim)
+
+    return perform
 
 
 def _guard(settings: Settings) -> Guard | None:
@@ -197,7 +273,7 @@ def _check(settings: Settings, dispatcher: Dispatcher) -> None:
     for definition in settings.tasks.values():
         if definition.headers:
             problems += _header_problems(definition, dispatcher)
-    if settings.mode == "processing" and _child_setup(settings) is None:
+    if settings.mode == "processing" and child_setup_of(settings) is None:
         problems.append(
             "pulse.config.application: expected package.module:name under mode = processing, so "
             "that child processes find the application, got nothing"
@@ -214,7 +290,7 @@ def _header_problems(definition: Definition, dispatcher: Dispatcher) -> list[str
     return []
 
 
-def _child_setup(settings: Settings, *, holder: str = "") -> ChildSetup | None:
+def child_setup_of(settings: Settings, *, holder: str = "") -> ChildSetup | None:
     """Return how children find the application, or None where nothing says so."""
     from pulse.engine.wire import ChildSetup, StoreSetup
 
@@ -225,8 +301,10 @@ def _child_setup(settings: Settings, *, holder: str = "") -> ChildSetup | None:
         application=settings.application or "",
         paste_uri=paste.uri if paste else "",
         paste_section=paste.section if paste else "",
+        relative_to=paste.relative_to if paste else "",
+        chosen=paste is not None and paste.chosen,
         global_conf=dict(paste.global_conf) if paste else {},
-        digest=settings.digest,
+        likeness=likeness_of(settings),
         base_url=settings.base_url,
         usual=usual_of(settings),
         store=StoreSetup(

@@ -170,6 +170,12 @@ class TasksArchived(Event, frozen=True, gc=False):
     tasks: tuple[str, ...]
 
 
+class StartFailed(Event, frozen=True, gc=False):
+    """No task can run in this process: it could not begin, or its child processes could not."""
+
+    problem: str
+
+
 class Notice(Event, frozen=True, gc=False):
     """Something a person should know about how pulse runs here."""
 

@@ -77,6 +77,7 @@ def subscribe_log(bus: events.Bus, clock: Clock | None = None) -> None:
     bus.subscribe(events.TaskRemoved, task_removed)
     bus.subscribe(events.TasksTaken, tasks_taken)
     bus.subscribe(events.TasksArchived, tasks_archived)
+    bus.subscribe(events.StartFailed, start_failed)
     bus.subscribe(events.Notice, notice)
 
 
@@ -296,6 +297,12 @@ def tasks_archived(event: events.TasksArchived) -> None:
     names = ", ".join(map(harmless, event.tasks))
     text = f"no process has wanted these tasks for three leases, they are put away: {names}"
     _say(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
+
+
+def start_failed(event: events.StartFailed) -> None:
+    """ERROR: no task runs until somebody has done something about it."""
+    problem = "; ".join(event.problem.splitlines())
+    _say(logging.ERROR, f"no task can run in this process [pid {os.getpid()}]: {problem}")
 
 
 def notice(event: events.Notice) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.announce import Announcement, announce
+from pulse.announce import announce
 from pulse.clock import SystemClock
 from pulse.compose import Assembly
 from pulse.config.load import load, load_paste
+from pulse.config.paste import locate
 from pulse.config.settings import Settings
 from pulse.errors import ConfigError, shown
 from pulse.guard import PULSE_HEADERS, forbid, is_run
+from pulse.identity import identity_of
 from pulse.policy import Start
 from pulse.serving import arrange
+from pulse.serving.paste_call import find_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,10 +56,15 @@ class PulseMiddleware:
     ) -> None:
         settings = _settle(app, config, keywords)
         assembly = Assembly(app, settings, clock=SystemClock())
-        heard = announce(Announcement(settings.digest, app, assembly.extra))
-        start = Start.OFF if heard else settings.start
+        start = Start.OFF if announce(assembly) else settings.start
         self._assembly = assembly
-        self._arrangement = arrange(assembly, start=start, notice=assembly.note)
+        self._arrangement = arrange(
+            assembly,
+            start=start,
+            identity=identity_of(settings),
+            notice=assembly.note,
+            failure=assembly.fail,
+        )
         self.__call__ = _passing(app, assembly, self._arrangement)
 
     @property
@@ -131,7 +139,8 @@ def pulse_filter_app_factory(
     app: WSGIApplication, global_conf: Mapping[str, str], **local_conf: str
 ) -> PulseMiddleware:
     """Return *app* wrapped by pulse; the `paste.filter_app_factory` of `egg:pulse`."""
-    return PulseMiddleware(app, load_paste(global_conf, local_conf))
+    settings = load_paste(global_conf, local_conf, call=find_call())
+    return PulseMiddleware(app, locate(settings, local_conf, pulse_filter_app_factory))
 
 
 def _drop_forged(environ: WSGIEnvironment) -> None:

@@ -40,7 +40,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
 class Runner:
     """Performs claims: the only maker of results in a process."""
 
-    __slots__ = ("_clock", "_dispatcher")
+    __slots__ = ("__weakref__", "_clock", "_dispatcher")
 
     def __init__(self, dispatcher: Caller, clock: Clock) -> None:
         self._dispatcher = dispatcher
@@ -68,6 +68,11 @@ class Runner:
             return result
         after = read_retry_after(settled.retry_after, clock.wall())
         return msgspec.structs.replace(result, retry_after_us=after)
+
+
+def dropped(clock: Clock) -> Result:
+    """Return the result of a claim whose application was dropped before the call."""
+    return Result(Outcome.INTERRUPTED, clock.wall(), 0, None, _DROPPED)
 
 
 def settle(reply: Reply) -> Settled:
@@ -110,6 +115,7 @@ def overran(settled: Settled, took: Span, timeout: Span) -> Settled:
 
 _SUCCEEDED = Outcome.SUCCEEDED
 _LEASE_OVER = "the lease had ended before the call could begin, so it was not made"
+_DROPPED = "the application was dropped before the call could begin, so it was not made"
 _BAD_HOST = (
     "if the app checks host names, as Django does by ALLOWED_HOSTS, set base_url to one it knows"
 )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pulse.application_check import loading_problem
 from pulse.cli.findings import Findings, shown_at, shown_schedule
 from pulse.cli.ini import load_file
+from pulse.clock import SystemClock
+from pulse.compose import child_setup_of
+from pulse.config.paste import layout_of
 from pulse.convert import spell_span
+from pulse.identity import identity_of
 from pulse.policy import Overlap
 from pulse.task import USUAL
 
@@ -34,12 +40,44 @@ def check(
     section: str | None = None,
     global_conf: Mapping[str, str] | None = None,
 ) -> Findings:
-    """Read the sections of an ini file that use pulse, without building the app."""
+    """Read the sections of an ini file that use pulse, without building the app here.
+
+    Where `mode = processing` names an application, a child process loads it, as a server's would.
+    """
     loaded = load_file(file, section=section, global_conf=global_conf)
     findings = Findings([], loaded.problems)
     for name, settings in loaded.sections:
         findings.lines.extend(_described(name, settings, clock.wall()))
+        findings.problems.extend(f"[{name}] {problem}" for problem in _unloadable(settings))
+    if section is None:
+        findings.problems.extend(_conflicts(file, dict(loaded.sections), global_conf or {}))
     return findings
+
+
+def _unloadable(settings: Settings) -> Iterator[str]:
+    """Return what keeps child processes from loading the application that the setting names."""
+    setup = child_setup_of(settings) if settings.mode == "processing" else None
+    if setup is not None and (setup.application or setup.chosen):
+        problem = loading_problem(setup, SystemClock())
+        if problem:
+            yield problem
+
+
+def _conflicts(
+    file: Path, sections: Mapping[str, Settings], global_conf: Mapping[str, str]
+) -> Iterator[str]:
+    """Return where an application of the file would hold two pulses that act as one."""
+    layout = layout_of(file, global_conf)
+    if layout is None:
+        return
+    for root in layout.roots():
+        built = [name for name in layout.built_with(root) if name in sections]
+        identities = Counter(identity_of(sections[name]) for name in built)
+        for identity, number in identities.items():
+            if number > 1 and identity.conflict:
+                alike = (name for name in built if identity_of(sections[name]) == identity)
+                names = ", ".join(f"[{name}]" for name in dict.fromkeys(alike))
+                yield f"[{root}] builds {names} {number} times: {identity.conflict}"
 
 
 def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:

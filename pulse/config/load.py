@@ -18,13 +18,13 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import msgspec
 
 from pulse import spelling
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
-from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Paste, Settings
+from pulse.config.paste import paste_of, section_problem
+from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Settings
 from pulse.config.words import EXPECTED_LABEL, is_label
 from pulse.environ import header_problems
 from pulse.errors import ConfigError, shown
@@ -33,6 +33,7 @@ from pulse.setting import read, unknown_key
 from pulse.task import Task, define_values, given, path_of, read_task
 
 if TYPE_CHECKING:
+    from pulse.config.settings import Paste, PasteCall
     from pulse.task import Definition
 
 _SPANS = {name: f"{name}_us" for name in ("lease", "drain", "timeout", "keep_for")}
@@ -58,8 +59,18 @@ def load(config: Mapping[str, object] | None, keywords: Mapping[str, object]) ->
     return draft.settle(origin=_working_directory())
 
 
-def load_paste(global_conf: Mapping[str, str], local_conf: Mapping[str, str]) -> Settings:
+def load_paste(
+    global_conf: Mapping[str, str],
+    local_conf: Mapping[str, str],
+    *,
+    call: PasteCall | None = None,
+) -> Settings:
     """Return the settings of one section of an ini file, as PasteDeploy passes it.
+
+    Args:
+        global_conf: of the whole file.
+        local_conf: of the section.
+        call: what PasteDeploy was asked for, where that is known.
 
     Raises:
         ConfigError: with one sentence for each thing that is wrong.
@@ -71,13 +82,14 @@ def load_paste(global_conf: Mapping[str, str], local_conf: Mapping[str, str]) ->
     file = global_conf.get("__file__")
     if not file:
         return draft.settle(origin=_working_directory())
-    return draft.settle(origin=str(Path(file).resolve()), paste=_paste(file, global_conf))
+    draft.take_call(call)
+    return draft.settle(origin=str(Path(file).resolve()), paste=paste_of(file, global_conf, call))
 
 
 class Draft:
     """What was read so far, right and wrong."""
 
-    __slots__ = ("_prefixes", "_problems", "_tasks", "_values", "_written")
+    __slots__ = ("_call", "_prefixes", "_problems", "_tasks", "_values", "_written")
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
@@ -85,6 +97,11 @@ class Draft:
         self._tasks: dict[str, dict[str, Any]] = {}
         self._written: frozenset[str] = frozenset()
         self._problems: list[str] = []
+        self._call: PasteCall | None = None
+
+    def take_call(self, call: PasteCall | None) -> None:
+        """Note what PasteDeploy was asked for."""
+        self._call = call
 
     def take_keys(self, mapping: Mapping[str, object]) -> None:
         """Read keys of the ini dialect."""
@@ -199,7 +216,9 @@ class Draft:
         if not paste or not application:
             return paste
         del values["application"]
-        return msgspec.structs.replace(paste, section=application)
+        if problem := section_problem(application, paste, self._call):
+            self._problems.append(f"{self._prefixes['application']}application: {problem}")
+        return msgspec.structs.replace(paste, section=application, chosen=True)
 
 
 def _is_root(path: str) -> bool:
@@ -209,11 +228,6 @@ def _is_root(path: str) -> bool:
 
 def _place(source: str, name: object) -> str:
     return f"{TASK}{name}" if source == TASK else f"{source}[{shown(name)}]"
-
-
-def _paste(file: str, global_conf: Mapping[str, str]) -> Paste:
-    uri = f"config:{quote(str(Path(file).absolute()))}"
-    return Paste(uri=uri, section="main", global_conf=dict(global_conf))
 
 
 def _digest(tasks: Mapping[str, Definition], base_url: str) -> str:

@@ -6,7 +6,7 @@ and the reference page are made from it. Those of tasks are `pulse.declaration.T
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import msgspec
 
@@ -115,8 +115,8 @@ SETTINGS = table(
     Setting(
         name="application",
         convert=words.application,
-        kind="package.module:name, or a section of the ini file",
-        default="the app of section main, where pulse is a filter of an ini file",
+        kind="package.module:name, package.module:factory(), or a section of the ini file",
+        default="what the server has loaded, where pulse is a filter of an ini file",
         help="Where the child processes of mode = processing find the application.",
         example="shop.wsgi:application",
     ),
@@ -186,19 +186,42 @@ class Keywords(TypedDict, total=False):
     task: Mapping[str, Task | Mapping[str, object]] | None
 
 
-class Paste(msgspec.Struct, frozen=True, kw_only=True):
-    """Where PasteDeploy can load the application again: what a child process is told.
+class PasteCall(NamedTuple):
+    """What PasteDeploy was asked for by whoever serves: the whole application.
 
     Attributes:
-        uri: `config:` and the quoted path of the ini file.
-        section: the name of the section that holds the application.
-        global_conf: what the loader passed, `here` and `__file__` included.
+        uri: such as `config:/srv/shop/site.ini`.
+        section: the name of the application in it.
+        relative_to: the folder that a relative URI counts from.
+        global_conf: the variables that were passed, not those of the file.
+        within: the names of the applications that the middleware is built for, outermost first.
 
     """
 
     uri: str
     section: str
+    relative_to: str
     global_conf: Mapping[str, str]
+    within: tuple[str, ...]
+
+
+class Paste(msgspec.Struct, frozen=True, kw_only=True):
+    """Where PasteDeploy can load the application again: what a child process is told.
+
+    Attributes:
+        uri: `config:` and the quoted path of the ini file, or what the server has asked for.
+        section: the name of the section that holds the application; empty where it is not known.
+        relative_to: the folder that a relative URI counts from.
+        global_conf: what the loader is passed.
+        chosen: whether the setting names the section.
+
+    """
+
+    uri: str
+    section: str = ""
+    relative_to: str = ""
+    global_conf: Mapping[str, str] = {}
+    chosen: bool = False
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

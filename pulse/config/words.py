@@ -23,7 +23,7 @@ EXPECTED_LABEL = "a task's name of 1 to 200 printable characters, without blanks
 
 _LONGEST_NAME = 200
 _NO_SEGMENT = frozenset(" ?#")
-_OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
 _SECTION = re.compile(r"[^\s:#/]+")
 
 
@@ -93,8 +93,11 @@ def lease(value: object) -> Span:
 
 
 def application(value: object) -> str:
-    """Return `package.module:name`, or the name of a section of the ini file."""
-    expected = "package.module:name, or the name of an app section of the ini file"
+    """Return `package.module:name`, with `()` for a factory, or the name of a section."""
+    expected = (
+        "package.module:name, package.module:factory(), or the name of an app section of the"
+        " ini file"
+    )
     found = value.strip() if isinstance(value, str) else ""
     if not (_OBJECT.fullmatch(found) or _SECTION.fullmatch(found)):
         raise BadValueError(expected, value)

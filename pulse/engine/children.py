@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pulse.application import KEY
 from pulse.clock import SECOND
 from pulse.engine.spawned import Spawned
 from pulse.engine.wire import (
@@ -55,7 +56,16 @@ _LAST_WORDS: Span = SECOND
 
 
 class ChildLostError(Exception):
-    """A child ended, or could not begin; the message is what its run is recorded with."""
+    """A child ended, or could not begin; the message is what its run is recorded with.
+
+    Attributes:
+        summary: the same in one sentence.
+
+    """
+
+    def __init__(self, message: str, *, summary: str = "") -> None:
+        self.summary: str = summary or message
+        super().__init__(message)
 
 
 class ChildOvertimeError(Exception):
@@ -97,13 +107,18 @@ class Child:
         try:
             self._allow(LOADING)
             send(self._line, _opening(self._setup))
-            problem = self._hear(Readiness).problem
+            answer = self._hear(Readiness)
         except LineClosedError:
-            problem = f"the child process ended while it loaded the application: {self._fate()}"
+            fate = f"the child process ended while it loaded the application: {self._fate()}"
+            answer = Readiness(fate, self._summary(fate))
         except ChildOvertimeError:
-            problem = f"the child process did not load the application in {LOADING // SECOND} s"
-        if problem:
-            raise ChildLostError(problem)
+            late = f"the child process did not load the application in {LOADING // SECOND} s"
+            answer = Readiness(late, self._summary(late))
+        if answer.problem:
+            raise ChildLostError(answer.problem, summary=answer.summary)
+
+    def _summary(self, problem: str) -> str:
+        return f"{KEY}: expected {self._setup.where} to be an application that loads: {problem}"
 
     def is_well(self) -> bool:
         """Return whether the idle child is still there; somebody may have killed it."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import msgspec
 
 from pulse.addition import Usual
+from pulse.announce import Likeness
 from pulse.clock import Span  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.run import Claim, Run
 from pulse.task import Definition
@@ -52,11 +53,14 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a child process finds the application, and the middleware in it that its parent is.
 
     Attributes:
-        application: `package.module:name` of a WSGI application; it goes before *paste_uri*.
+        application: `package.module:name` of a WSGI application, or of its factory with `()`; it
+            goes before *paste_uri*.
         paste_uri: `config:/path/app.ini`, as PasteDeploy wants it.
         paste_section: the section of that file which holds the application.
-        global_conf: what PasteDeploy gave to the parent.
-        digest: of the parent's settings.
+        relative_to: the folder that a relative *paste_uri* counts from.
+        global_conf: what PasteDeploy is passed.
+        chosen: whether the setting names the section; else the server has loaded it.
+        likeness: by which the parent's middleware is known in the application.
         base_url: scheme, host, port and script name of the calls.
         usual: what tasks that a view adds take from the parent's configuration.
         store: what views ask when they use the handle; None where they have none to ask.
@@ -66,11 +70,18 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
     application: str = ""
     paste_uri: str = ""
     paste_section: str = "main"
+    relative_to: str = ""
     global_conf: dict[str, str] = {}
-    digest: str = ""
+    chosen: bool = False
+    likeness: Likeness = Likeness()
     base_url: str = "http://localhost"
     usual: Usual = Usual()
     store: StoreSetup | None = None
+
+    @property
+    def where(self) -> str:
+        """Return in words what is loaded."""
+        return self.application or f"section {self.paste_section} of {self.paste_uri}"
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,9 +101,16 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The child's answer to `Opening`: the traceback of what kept it from loading, or nothing."""
+    """The child's answer to `Opening`: what kept it from loading, or nothing.
+
+    Attributes:
+        problem: a traceback.
+        summary: the same in one sentence, which names the setting.
+
+    """
 
     problem: str = ""
+    summary: str = ""
 
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from typing import TYPE_CHECKING
 
+from pulse.engine.loop import spawn
 from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
 from pulse.serving.never import is_switched_off, is_test_run, serves_nobody
+from pulse.serving.rivalry import Rivalry, rivals_in_use
 from pulse.serving.roll import ROLL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pulse.serving.base import Host, Place, Served
+    from pulse.serving.base import Begun, Host, Identity, Member, Place, Served
 
 HURRY_S = 1.0
 """The limit of an end whose first try was cut short: nothing is left to drain in."""
@@ -32,22 +36,32 @@ def warn(text: str) -> None:
 
 
 def arrange(
-    served: Served, *, start: Start = Start.AUTO, notice: Callable[[str], None] = warn
+    served: Served,
+    *,
+    start: Start = Start.AUTO,
+    identity: Identity | None = None,
+    notice: Callable[[str], None] = warn,
+    failure: Callable[[str], None] | None = None,
 ) -> Arrangement:
     """Return the arrangement by which *served* begins and ends in each process that serves.
 
-    Keep it for as long as *served* is wanted: nothing else does. Nothing is opened or started in
-    a process that does not serve.
+    Keep it for as long as *served* is wanted: nothing else does. One that is dropped after it has
+    begun claims nothing more, and ends within its drain. Nothing is opened or started in a process
+    that does not serve.
 
     Args:
         served: what begins and ends.
         start: `auto` as described; `eager` begins at once, in this process, whatever it is; with
             `off` only the hooks of `pulse.gunicorn` begin it.
-        notice: takes a sentence where detection failed or a late start did.
+        identity: what it has in common with others that must not take part beside it.
+        notice: takes a sentence where detection failed.
+        failure: takes what keeps it from beginning late; by default that is a notice.
 
     """
-    arrangement = Arrangement(served, start=start, notice=notice)
-    served.ask(arrangement.serving)
+    arrangement = Arrangement(
+        served, start=start, identity=identity, notice=notice, failure=failure or notice
+    )
+    served.ask(_question(arrangement))
     ROLL.add(arrangement)
     place = arrangement.look()
     if place is not None:
@@ -57,41 +71,92 @@ def arrange(
     return arrangement
 
 
+def _question(arrangement: Arrangement) -> Callable[[], bool]:
+    """Return the question whether the server wants new work, which keeps nothing alive."""
+    known = weakref.ref(arrangement)
+
+    def serving() -> bool:
+        still = known()
+        if still is not None and still.may_be_dropped():
+            del still
+            gc.collect()
+            still = known()
+        if still is not None:
+            return still.serving()
+        ROLL.retire_soon()
+        return False
+
+    return serving
+
+
 class Arrangement:
     """Begins its *served* once in a process, and ends it once.
 
     Attributes:
+        identity: what it has in common with others that must not take part beside it.
         pending: whether a request should be shown to `first_request`; cheap to read at each.
 
     """
 
     __slots__ = (
         "__weakref__",
+        "_awaits_request",
+        "_begun",
         "_ended",
         "_ending",
+        "_failure",
         "_host",
         "_notice",
+        "_requested",
+        "_rivalry",
         "_served",
         "_start",
         "_turns",
+        "identity",
         "pending",
     )
 
     pending: bool
     _host: Host
     _turns: list[bool]
+    _begun: Begun | None
     _ending: bool
     _ended: bool
+    _requested: bool
+    _awaits_request: bool
+    _rivalry: Rivalry
 
-    def __init__(self, served: Served, *, start: Start, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        served: Served,
+        *,
+        start: Start,
+        identity: Identity | None,
+        notice: Callable[[str], None],
+        failure: Callable[[str], None],
+    ) -> None:
         self._served = served
         self._start = start
+        self.identity: Identity | None = identity
         self._notice = notice
+        self._failure = failure
         self._reset()
 
+    @property
+    def served(self) -> Served:
+        """What begins."""
+        return self._served
+
     def serving(self) -> bool:
-        """Return whether the server still wants new work from this process."""
-        return self._host.serving()
+        """Return whether the server still wants new work from this process, and from this one."""
+        if not self._host.serving():
+            return False
+        if not self._rivalry.doubted:
+            return True
+        served = self._rivalry.settle(self, self._host)
+        if served:
+            self.pending = False
+        return served
 
     def first_request(self, environ: Mapping[str, object]) -> None:
         """Begin, if this request shows that the process serves; called while `pending`.
@@ -100,10 +165,11 @@ class Arrangement:
         """
         try:
             if self._begins_by_itself() and not serves_nobody(environ):
+                self._requested = True
                 self._begin_late()
         # The request must be answered, whatever keeps pulse from beginning.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self.note(f"pulse takes no part in this process: {error}")
+            self._failure(str(error))
 
     def look(self) -> Place | None:
         """Return the place that the stack of calls shows, or None; a failure is only noted."""
@@ -128,25 +194,47 @@ class Arrangement:
             self.begin()
 
     def begin(self) -> None:
-        """Begin, unless it has begun already or the environment forbids it."""
+        """Begin, unless it has begun already, the environment forbids it or a rival is served.
+
+        Raises:
+            EngineError: a rival is served, too, and both would act as one.
+
+        """
+        if self.is_begun():
+            return
         self.pending = False
-        if not is_switched_off() and self._takes_turn():
+        if is_switched_off():
+            return
+        if self._requested and ROLL.has_dropped():
+            spawn(self.begin_beside, "pulse-begin")  # the drain of the dropped one may take long
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        ROLL.retire()
+        if self._gives_way():
+            self._awaits_request = self.pending = True
+        elif self._takes_turn():
+            self._rivalry.take_place(self, self._host)
             ROLL.await_exit()
-            self._served.begin()
+            self._begun = self._served.begin()
+            self.pending = self._rivalry.doubted
+            ROLL.begun(self, self._begun, self._host)
 
     def quiet(self) -> None:
         """Claim nothing more."""
-        if self.is_begun() and not self._ended:
-            self._served.quiet()
+        if self._begun is not None and not self._ended:
+            self._begun.quiet()
 
     def end(self) -> None:
         """Drain and end, unless it has not begun or has ended already."""
-        if not self.is_begun() or self._ended:
+        if self._begun is None or self._ended:
             return
         limit_s = HURRY_S if self._ending else self._host.limit_s()
         self._ending = True
-        self._served.end(limit_s)
+        self._begun.end(limit_s)
         self._ended = True
+        ROLL.ended(self._begun)
 
     def forked(self) -> None:
         """Forget the parent's state, and look whether gunicorn has just made a worker."""
@@ -166,12 +254,17 @@ class Arrangement:
     def _reset(self) -> None:
         self._host = AnyServer()
         self._turns = [True]
+        self._begun = None
         self._ending = self._ended = False
+        self._requested = self._awaits_request = False
+        self._rivalry = Rivalry(self.identity, self._notice)
         self.pending = self._begins_by_itself()
 
     def _begins_by_itself(self) -> bool:
-        if self._start is Start.OFF or is_switched_off():
+        if is_switched_off():
             return False
+        if self._start is Start.OFF:
+            return self._awaits_request
         return self._start is Start.EAGER or not is_test_run()
 
     def _takes_turn(self) -> bool:
@@ -182,7 +275,59 @@ class Arrangement:
             return False
 
     def _begin_late(self) -> None:
+        if self._rivalry.doubted:
+            self._rivalry.doubted = self.pending = False
         place = self.look() if isinstance(self._host, AnyServer) else None
         if place is not None:
             place.enter(self)
         self.begin()
+
+    # Beside others of the same identity (`pulse.serving.rivalry`) -------------------------
+
+    def may_be_dropped(self) -> bool:
+        """Return whether only the garbage collector can say if this one is still in use."""
+        return not self._requested and self._rivalry.may_be_dropped(self, self._host)
+
+    def is_rival_of(self, other: Member) -> bool:
+        """Return whether this one might take part in the place of *other*."""
+        if self._ended or self.identity is None or self.identity != other.identity:
+            return False
+        return not self.is_idle() or other.is_idle()
+
+    def is_idle(self) -> bool:
+        """Return whether it takes part only if somebody begins it by hand, and nobody has."""
+        return self._start is Start.OFF and not (self._awaits_request or self.is_begun())
+
+    def is_running(self) -> bool:
+        """Return whether it has begun, without an error, and has not ended."""
+        return self._begun is not None and not self._ended
+
+    def stands_in(self) -> bool:
+        """Return whether it has begun but may not claim yet: a rival may be the served one."""
+        return self.is_running() and (self._rivalry.doubted or not self._host.serving())
+
+    def step_back(self) -> None:
+        """End what has begun, and wait until it shows that this one is served after all."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.quiet()
+            begun.end(self._host.limit_s())
+            ROLL.ended(begun)
+        self._rivalry.doubted = False
+        self._turns = [True]
+        self._awaits_request = self.pending = True
+
+    def begin_beside(self) -> None:
+        """Begin, in a thread of its own: what keeps it from beginning is an error in the log."""
+        try:
+            self._begin()
+        # Nobody waits for this thread: the log has to say why nothing runs.
+        except Exception as error:  # noqa: BLE001 - the reason is above
+            self._failure(str(error))
+
+    def _gives_way(self) -> bool:
+        """Return whether to wait for a request, because a rival may be the served one."""
+        if self._requested or self._start is Start.EAGER:
+            rivals_in_use(self)
+            return False
+        return self._rivalry.gives_way(self, self._host)

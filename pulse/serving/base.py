@@ -18,14 +18,27 @@ All that is known belongs to one process: after a fork the child starts from not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Identity(NamedTuple):
+    """What several middlewares of a process may have in common, so that one alone may take part.
+
+    Attributes:
+        key: equal for those that act as one application.
+        conflict: what is wrong where two of them are served; empty where both may take part.
+
+    """
+
+    key: tuple[object, ...]
+    conflict: str
+
+
 class Served(Protocol):
-    """What begins and ends with a process that serves."""
+    """What begins with a process that serves."""
 
     def ask(self, serving: Callable[[], bool]) -> None:
         """Take the question to ask before each claim: does this process still take new work?
@@ -34,12 +47,16 @@ class Served(Protocol):
         least once a second, it also measures how much time is left when the server stops.
         """
 
-    def begin(self) -> None:
-        """Start taking part: once in a process, after its fork.
+    def begin(self) -> Begun:
+        """Start taking part: once in a process, after its fork; return what ends it.
 
         A child of a process that has begun begins anew; nothing of the parent's is used. What it
         raises before the first request is an error of the server's start.
         """
+
+
+class Begun(Protocol):
+    """What takes part in a process, and does not keep what it belongs to alive."""
 
     def quiet(self) -> None:
         """Claim nothing more: the server is about to stop this process.
@@ -63,9 +80,14 @@ class Host(Protocol):
     def limit_s(self) -> float | None:
         """Return how long this process may still live, or None where nothing is known."""
 
+    def application(self) -> object:
+        """Return the application that the server calls; None while that is not known."""
+
 
 class Member(Protocol):
-    """One middleware's part in this process, as places see it."""
+    """One middleware's part in this process, as places and its rivals see it."""
+
+    identity: Identity | None
 
     def belong(self, host: Host) -> None:
         """Take *host* for the server around this process."""
@@ -84,6 +106,27 @@ class Member(Protocol):
 
     def end(self) -> None:
         """Drain and end, unless it has not begun or has ended already."""
+
+    def may_be_dropped(self) -> bool:
+        """Return whether only the garbage collector can say if this one is still in use."""
+
+    def is_rival_of(self, other: Member) -> bool:
+        """Return whether this one might take part in the place of *other*."""
+
+    def is_idle(self) -> bool:
+        """Return whether it takes part only if somebody begins it by hand, and nobody has."""
+
+    def is_running(self) -> bool:
+        """Return whether it has begun, without an error, and has not ended."""
+
+    def stands_in(self) -> bool:
+        """Return whether it has begun but may not claim yet: a rival may be the served one."""
+
+    def step_back(self) -> None:
+        """End what has begun, and wait until it shows that this one is served after all."""
+
+    def begin_beside(self) -> None:
+        """Begin, in a thread of its own."""
 
     def forked(self) -> None:
         """Forget the parent's state: this is the child."""
@@ -109,5 +152,9 @@ class AnyServer:
         return True
 
     def limit_s(self) -> float | None:
+        """Return None."""
+        return None
+
+    def application(self) -> object:
         """Return None."""
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
 
 def frames_out(frame: FrameType | None = None) -> Iterator[FrameType]:
@@ -17,6 +17,13 @@ def frames_out(frame: FrameType | None = None) -> Iterator[FrameType]:
     while current is not None:
         yield current
         current = current.f_back  # type: ignore[assignment] # ends with None
+
+
+def frames_of(thread: int) -> Iterator[FrameType]:
+    """Yield the frames of another thread, innermost first; none once it has ended."""
+    # Documented; there is no other way to see another thread's calls.
+    running = sys._current_frames().get(thread)  # noqa: SLF001 - the reason is above
+    return iter(()) if running is None else frames_out(running)
 
 
 def module_of(frame: FrameType) -> str:
@@ -42,20 +49,23 @@ class Loading:
 
     The module or the pipeline around the middleware may have more to do after it was built:
     routes to add, outer filters to wrap. Until that has ended nothing may be requested.
+
+    The frame of the call itself is not kept: its variables may hold the middleware, which must not
+    keep itself alive. A frame that runs keeps its id.
     """
 
-    __slots__ = ("_call", "_thread")
+    __slots__ = ("_call", "_code", "_thread")
 
     def __init__(self, call: FrameType, thread: int) -> None:
-        self._call: FrameType | None = call
+        self._call = id(call)
+        self._code: CodeType | None = call.f_code
         self._thread = thread
 
     def is_over(self) -> bool:
         """Return whether the call has returned; it is a single test once it has."""
-        if self._call is None:
+        if self._code is None:
             return True
-        # Documented; there is no other way to see another thread's calls.
-        running = sys._current_frames().get(self._thread)  # noqa: SLF001 - the reason is above
-        if running is None or all(frame is not self._call for frame in frames_out(running)):
-            self._call = None
-        return self._call is None
+        frames = frames_of(self._thread)
+        if all(id(frame) != self._call or frame.f_code is not self._code for frame in frames):
+            self._code = None
+        return self._code is None

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pulse.clock import SECOND, SystemClock
 from pulse.serving.frames import frames_out, module_of, within
-from pulse.serving.hooks import Config, run_after, run_before, run_before_exit, told
+from pulse.serving.hooks import Config, run_after, run_before, run_before_exit, told, told_if_used
 from pulse.serving.roll import end_all
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Worker(Protocol):
 class GunicornWorker:
     """The worker that this process is, or is about to become."""
 
+    KNOWS_THE_SERVER = True
+
     __slots__ = ("_aborted", "_asked_at", "_beat", "_beat_at", "_clock", "_told_at", "_worker")
 
     def __init__(self, worker: Worker, clock: Clock | None = None) -> None:
@@ -83,7 +85,7 @@ class GunicornWorker:
         if self._worker.booted:
             member.enter()
         else:
-            run_after(config, "post_worker_init", told(member, lambda still: still.enter()))
+            run_after(config, "post_worker_init", told_if_used(member, lambda still: still.enter()))
 
     def serving(self) -> bool:
         """Return whether the worker has not been told to stop."""
@@ -103,6 +105,10 @@ class GunicornWorker:
         if config.timeout:
             left = min(left, config.timeout * SECOND - self._silence(now))
         return 0.0 if self._aborted else max(0, left) / SECOND
+
+    def application(self) -> object:
+        """Return the application that the worker has loaded, or None before it has."""
+        return getattr(self._worker, "wsgi", None)
 
     def _abort(self, member: Member) -> None:
         self._aborted = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,21 @@ def told(member: Member, action: Callable[[Member], None]) -> Callable[[], None]
             action(still)
 
     return tell
+
+
+def told_if_used(member: Member, action: Callable[[Member], None]) -> Callable[[], None]:
+    """Return the same, which first lets go of a member that was dropped but lies in a cycle."""
+    known = weakref.ref(member)
+    tell = told(member, action)
+
+    def tell_if_used() -> None:
+        still = known()
+        if still is not None and still.may_be_dropped():
+            del still
+            gc.collect()
+        tell()
+
+    return tell_if_used
 
 
 def run_after(config: Config, name: str, ours: Callable[[], None]) -> None:

@@ -5,19 +5,37 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.engine.loop import spawn
 
 if TYPE_CHECKING:
-    from pulse.serving.base import Member
+    from pulse.serving.base import Begun, Host, Member
+
+
+class Running(NamedTuple):
+    """What has begun in this process, and the member that it belongs to, which may be gone."""
+
+    member: weakref.ref[Member]
+    begun: Begun
+    host: Host
 
 
 class Roll:
-    """Knows, without keeping them alive, the members that were arranged in this process."""
+    """Knows, without keeping them alive, the members that were arranged in this process.
 
-    __slots__ = ("_members", "_watches")
+    What has begun is kept alive until it has ended, also where its member was dropped meanwhile:
+    such a one is retired. It claims nothing more from the moment of the drop; it is ended, within
+    its drain, by its own loop, by the next member that begins, or by the exit of the process.
+    """
+
+    __slots__ = ("_members", "_retiring", "_running", "_watches")
 
     def __init__(self) -> None:
         self._members: tuple[weakref.ref[Member], ...] = ()
+        self._running: list[Running] = []
+        self._retiring = False
         self._watches = False
 
     def add(self, member: Member) -> None:
@@ -32,21 +50,63 @@ class Roll:
         """Return the members that are still alive, oldest first."""
         return [member for known in self._members if (member := known()) is not None]
 
+    def begun(self, member: Member, begun: Begun, host: Host) -> None:
+        """Keep *begun* until it has ended."""
+        self._running.append(Running(weakref.ref(member), begun, host))
+
+    def ended(self, begun: Begun) -> None:
+        """Keep *begun* no longer."""
+        for each in [each for each in self._running if each.begun is begun]:
+            with suppress(ValueError):  # another thread has removed it meanwhile
+                self._running.remove(each)
+
+    def has_dropped(self) -> bool:
+        """Return whether something runs whose member was dropped."""
+        return any(each.member() is None for each in self._running)
+
+    def retire(self) -> None:
+        """End what has begun and whose member was dropped, and wait for that."""
+        dropped = [each for each in self._running if each.member() is None]
+        for each in dropped:
+            each.begun.quiet()
+        for each in dropped:
+            each.begun.end(each.host.limit_s())
+            self.ended(each.begun)
+
+    def retire_soon(self) -> None:
+        """Do the same beside the caller, which is a loop that has to end with it."""
+        if not self._retiring:
+            self._retiring = True
+            with suppress(RuntimeError):  # the interpreter exits, and ends all by itself
+                spawn(self._retire_beside, "pulse-retire")
+
+    def _retire_beside(self) -> None:
+        try:
+            self.retire()
+        finally:
+            self._retiring = False
+
     def await_exit(self) -> None:
-        """See to it that the members end before the interpreter does."""
+        """See to it that all ends before the interpreter does."""
         atexit.unregister(self._leave)
         atexit.register(self._leave)
 
     def _forked(self) -> None:
+        self._running = []
+        self._retiring = False
         for member in self.members():
             member.forked()
 
     def _leave(self) -> None:
         """End all; whoever presses Ctrl-C again has waited enough."""
         try:
-            end_all(self.members())
+            self._end_all()
         except KeyboardInterrupt:
-            end_all(self.members())
+            self._end_all()
+
+    def _end_all(self) -> None:
+        end_all(self.members())
+        self.retire()
 
 
 def end_all(members: list[Member]) -> None:

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from pulse.serving.frames import Loading, frames_out, module_of
-from pulse.serving.hooks import told
+from pulse.serving.hooks import told_if_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,6 +58,9 @@ class UwsgiWorker:
         """Return whether the application is loaded; uWSGI does not tell when it wants to stop."""
         return self._loading is None or self._loading.is_over()
 
+    def application(self) -> None:
+        """Return None: uWSGI does not show what it calls."""
+
     def limit_s(self) -> float:
         """Return the time after which uWSGI kills a worker that does not end."""
         options = self._uwsgi.opt
@@ -77,7 +80,7 @@ class UwsgiMaster:
     def enter(self, member: Member) -> None:
         """Begin *member* in each worker, after whatever else is to run there."""
         theirs = getattr(self._uwsgi, "post_fork_hook", None)
-        ours = told(member, self._forked)
+        ours = told_if_used(member, self._forked)
 
         def hook() -> None:
             if theirs is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from pulse.serving.frames import Loading, frames_out, module_of
+from pulse.serving.frames import Loading, frames_of, frames_out, module_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -19,13 +19,19 @@ WAITRESS_SERVE = ("waitress.runner", "run")
 PSERVE = ("pyramid.scripts.pserve", "run")
 
 
+SERVE = ("waitress", "serve")
+"""The function that serves, whoever calls it; it takes the application as *app*."""
+
+
 class WaitressMain:
     """The process that serves as soon as its application is loaded."""
 
-    __slots__ = ("_loading",)
+    __slots__ = ("_loading", "_run", "_thread")
 
-    def __init__(self, loading: Loading) -> None:
+    def __init__(self, loading: Loading, run: FrameType | None, thread: int) -> None:
         self._loading = loading
+        self._run = run
+        self._thread = thread
 
     def enter(self, member: Member) -> None:
         """Begin *member* now; it claims nothing until the application is loaded."""
@@ -33,11 +39,21 @@ class WaitressMain:
         member.enter()
 
     def serving(self) -> bool:
-        """Return whether the application is loaded."""
-        return self._loading.is_over()
+        """Return whether the application is loaded, and made by its factory where it has one."""
+        if not self._loading.is_over() or (self._run is not None and _calls_factory(self._run)):
+            return False
+        self._run = None
+        return True
 
     def limit_s(self) -> None:
         """Return None: waitress waits for nobody and kills nobody."""
+
+    def application(self) -> object:
+        """Return what waitress serves, once it does."""
+        for frame in frames_of(self._thread):
+            if _function(frame) == SERVE:
+                return frame.f_locals.get("app")
+        return None
 
 
 def find() -> WaitressMain | None:
@@ -45,14 +61,24 @@ def find() -> WaitressMain | None:
     call: FrameType | None = None
     for frame in frames_out():
         if call is not None and _serves_waitress(frame):
-            return WaitressMain(Loading(call, threading.get_ident()))
+            thread = threading.get_ident()
+            return WaitressMain(Loading(call, thread), frame, thread)
         call = frame
     return None
 
 
+def _function(frame: FrameType) -> tuple[str, str]:
+    return module_of(frame), frame.f_code.co_name
+
+
 def _serves_waitress(frame: FrameType) -> bool:
-    function = (module_of(frame), frame.f_code.co_name)
+    function = _function(frame)
     return function == WAITRESS_SERVE or (function == PSERVE and _uses_waitress(frame))
+
+
+def _calls_factory(run: FrameType) -> bool:
+    """Return whether `waitress-serve --call` has still to call the factory, or does so now."""
+    return "call" in run.f_locals.get("kw", ())
 
 
 def _uses_waitress(pserve: FrameType) -> bool:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pulse.announce import Announcement, announce
+from pulse.announce import Likeness, announce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -139,8 +139,13 @@ def app(environ: Environ, start_response: Callable[..., object]) -> Iterable[byt
 class Wrapping:
     """What a `PulseMiddleware` does when it is built, and no more: it announces itself."""
 
-    def __init__(self, wrapped: Callable[..., Iterable[bytes]], digest: str) -> None:
-        announce(Announcement(digest, wrapped, {"pulse.scheduler": digest}))
+    def __init__(
+        self, wrapped: Callable[..., Iterable[bytes]], digest: str, name: str | None = None
+    ) -> None:
+        self.app = wrapped
+        self.likeness = Likeness(digest=digest, name=name)
+        self.extra = {"pulse.scheduler": digest}
+        announce(self)
 
     def __call__(self, _: Environ, __: object) -> Iterable[bytes]:
         """Refuse: no run may come this way."""
@@ -148,6 +153,11 @@ class Wrapping:
 
 
 outermost = Wrapping(Wrapping(app, "inner"), "outer")
+
+
+def make_fresh() -> Wrapping:
+    """Return a wrapped application of its own, alike to the module's inner one."""
+    return Wrapping(app, "inner")
 
 
 def make_outermost(_: dict[str, str], **__: str) -> Wrapping:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from claims import make_claim
 
+from pulse.announce import Likeness
 from pulse.clock import SystemClock
 from pulse.engine.base import Work
 from pulse.engine.processes import ProcessEngine
@@ -71,7 +72,9 @@ def host(kind: str, application: str, paths: list[str]) -> None:
     """Perform the paths one after the other, and tell what came of each."""
     ticker = Ticker()
     endings: SimpleQueue[Ending] = SimpleQueue()
-    engine = ProcessEngine(SystemClock(), child=ChildSetup(application=application, digest="inner"))
+    engine = ProcessEngine(
+        SystemClock(), child=ChildSetup(application=application, likeness=Likeness(digest="inner"))
+    )
     engine.start(Work(_never, endings.put, lambda _, __: None), concurrency=2)
     for path in paths:
         engine.submit(make_claim(action=path, timeout=1.5 if kind == "patched" else 60))

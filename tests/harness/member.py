@@ -45,6 +45,10 @@ class RecordingMember:
             self._interrupts -= 1
             raise KeyboardInterrupt
 
+    def may_be_dropped(self) -> bool:
+        """Return False."""
+        return False
+
     def forked(self) -> None:
         """Record it."""
         self.told.append("forked")

@@ -44,11 +44,12 @@ class Witness:
         """Keep the question."""
         self.serving = serving
 
-    def begin(self) -> None:
+    def begin(self) -> Witness:
         """Write it down, and begin to ask if the probe is to."""
         write_event("begin", self.name, threading.current_thread() is threading.main_thread())
         if os.environ.get("PROBE_ASK"):
             threading.Thread(target=self._watch, daemon=True).start()
+        return self
 
     def quiet(self) -> None:
         """Write it down."""

@@ -176,7 +176,7 @@ def test_in_a_child_the_middleware_announces_itself_and_never_begins() -> None:
     """A child of `mode = processing` finds the middleware, which starts nothing there."""
     with gathering() as found:
         app = built(start="eager")
-    assert [announcement.app for announcement in found] == [echo]
+    assert [announced.app for announced in found.in_use()] == [echo]
     with pytest.raises(pulse.errors.PulseError):
         app.scheduler.tasks()
 

@@ -420,3 +420,125 @@ def test_a_date_that_has_passed_within_its_grace_runs_and_is_told_so(
     """What is told is what happens."""
     (fire_time,) = check(ini(dated(settings)), clock=FakeClock()).lines[2:]
     assert (outcomes_of(settings), "runs at once" in fire_time) == (["succeeded"], True)
+
+
+# Under mode = processing -------------------------------------------------------------------
+
+PROCESSING = FILTER + "pulse.config.mode = processing\n"
+SITE = """
+[pipeline:main]
+pipeline = pulse site
+[app:site]
+use = call:marked_site:make_leaf
+mark = site
+"""
+
+
+@pytest.fixture
+def loadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of modules that child processes can import."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("application", "problem"),
+    [
+        ("nomodule:app", "No module named 'nomodule'"),
+        ("shop_c:none", "expected a name in module shop_c, got 'none', which it does not have"),
+        ("shop_c:number", "expected a WSGI application, got 7, which cannot be called"),
+        ("shop_c:make", "if that is a factory, write shop_c:make()"),
+        ("shop_c:make()", "expected a WSGI application, got None, which cannot be called"),
+        ("raises_c:app", "got ZeroDivisionError: division by zero"),
+        ("shop_c:other", "got 1 with other settings (pulse.config.name: 'other')"),
+        ("mian", "expected an application of config:"),
+        ("site", "expected section site of config:"),
+    ],
+)
+def test_an_application_that_children_could_not_load_is_a_problem(
+    application: str, problem: str, ini: Callable[..., Path], loadable: Path
+) -> None:
+    """A child process tries it, as it would for a run; the sentence names section and setting."""
+    loadable.joinpath("raises_c.py").write_text("1 / 0")
+    loadable.joinpath("shop_c.py").write_text(
+        "from pulse import PulseMiddleware\n"
+        "number, make = 7, lambda: None\n"
+        "other = PulseMiddleware(lambda *_: [], name='other')\n"
+    )
+    file = ini(f"{PROCESSING}pulse.config.application = {application}\n{SITE}")
+    (found,) = check(file, clock=FakeClock()).problems
+    assert found.startswith("[filter:pulse] pulse.config.application")
+    assert problem in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("application", ["main", "shop_c:app", "shop_c:make()"])
+def test_an_application_that_children_can_load_is_none(
+    application: str, ini: Callable[..., Path], loadable: Path
+) -> None:
+    """A section, an object, or a factory."""
+    loadable.joinpath("shop_c.py").write_text("def app(e, s): return []\ndef make(): return app\n")
+    file = ini(f"{PROCESSING}pulse.config.application = {application}\n{SITE}")
+    assert check(file, clock=FakeClock()).problems == []
+
+
+def test_without_the_setting_nothing_is_loaded(ini: Callable[..., Path]) -> None:
+    """Children load what the server has loaded, which is not known here."""
+    file = ini(PROCESSING + "[pipeline:main]\npipeline = pulse app\n" + APP.replace("main", "app"))
+    assert check(file, clock=FakeClock()).problems == []
+
+
+# One application that holds two -----------------------------------------------------------
+
+MOUNTED = """
+[composite:main]
+use = egg:Paste#urlmap
+/v1 = api
+/v2 = api
+[pipeline:api]
+pipeline = pulse site
+[app:site]
+use = call:marked_site:make_leaf
+mark = site
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FILTER + MOUNTED,
+        FILTER + MOUNTED.replace("/v2 = api", "/v2 = again") + "[app:again]\nuse = api\n",
+        FILTER
+        + MOUNTED.replace("pulse site", "pulse inner").replace("/v2 = api", "")
+        + "[app:inner]\nuse = wrapped\n[filter-app:wrapped]\nuse = pulse\nnext = site\n",
+        FILTER + MOUNTED.replace("/v2 = api", "filter-with = pulse"),
+        PROCESSING + "pulse.config.store = memory:\n" + MOUNTED,
+    ],
+    ids=["mounted twice", "by another name", "nested", "filter-with", "memory"],
+)
+def test_a_filter_that_an_application_builds_twice_is_a_problem(
+    text: str, ini: Callable[..., Path]
+) -> None:
+    """Both would act as one; the sentence names the sections, and what to do."""
+    (problem,) = check(ini(text), clock=FakeClock()).problems
+    assert problem.startswith("[composite:main] builds [")
+    assert "2 times: pulse.config.name: expected one for each PulseMiddleware" in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FILTER + "pulse.config.store = memory:\n" + MOUNTED,
+        FILTER + MOUNTED.replace("egg:Paste#urlmap", "call:shop:one_of_these"),
+        FILTER
+        + MOUNTED.replace("/v2 = api", "/v2 = back")
+        + "[pipeline:back]\npipeline = other site\n[filter:other]\nuse = pulse\n"
+        "pulse.config.name = other\n",
+        FILTER + MOUNTED.replace("/v2 = api", "") + "[pipeline:admin]\npipeline = pulse site\n",
+        FILTER + MOUNTED.replace("/v2 = api", "/v2 = main"),
+    ],
+    ids=["memory", "another composite", "two names", "two applications", "cycle"],
+)
+def test_filters_that_do_not_act_as_one_are_none(text: str, ini: Callable[..., Path]) -> None:
+    """Or of which nobody knows whether they are built together."""
+    assert check(ini(text), clock=FakeClock()).problems == []

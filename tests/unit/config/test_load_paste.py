@@ -90,9 +90,7 @@ def test_the_origin_is_the_real_path_of_the_file(
     file = tmp_path / "pulse.ini"
     assert Path(settings.origin) == file.resolve()
     assert settings.paste == Paste(
-        uri=f"config:{file}",
-        section="main",
-        global_conf={"here": str(tmp_path), "__file__": str(file)},
+        uri=f"config:{file}", global_conf={"here": str(tmp_path), "__file__": str(file)}
     )
 
 
@@ -117,14 +115,28 @@ def test_a_path_with_odd_characters_can_be_loaded_again(
 
 def test_the_application_may_be_another_section(load_ini: Callable[..., Settings]) -> None:
     """Child processes then load that one."""
-    settings = load_ini(PLAIN + "pulse.config.application = admin\npulse.config.mode = processing")
-    assert (settings.application, settings.paste.section) == (None, "admin")
+    text = "pulse.config.application = admin\npulse.config.mode = processing\n[app:admin]\nuse = x"
+    settings = load_ini(f"{PLAIN}{text}")
+    assert settings.application is None
+    assert (settings.paste.section, settings.paste.chosen) == ("admin", True)
+
+
+def test_a_section_that_the_file_does_not_have_is_refused(
+    load_ini: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """The error names the setting, and the nearest section."""
+    text = "pulse.config.application = admn\n[app:admin]\nuse = x\n[server:admn]\nuse = y"
+    with pytest.raises(ConfigError) as caught:
+        load_ini(f"{PLAIN}{text}")
+    (problem,) = caught.value.problems
+    expected = f"pulse.config.application: expected an application of config:{tmp_path}/pulse.ini,"
+    assert problem == f"{expected} got 'admn'; did you mean 'admin'?"
 
 
 def test_the_application_may_be_a_module_all_the_same(load_ini: Callable[..., Settings]) -> None:
     """It goes before what the ini file says."""
     settings = load_ini(PLAIN + "pulse.config.application = shop.wsgi:app")
-    assert (settings.application, settings.paste.section) == ("shop.wsgi:app", "main")
+    assert (settings.application, settings.paste.chosen) == ("shop.wsgi:app", False)
 
 
 def test_keys_of_others_in_the_global_configuration_are_let_be(

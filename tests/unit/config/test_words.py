@@ -107,22 +107,35 @@ def test_a_shorter_lease_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["shop.wsgi:application", "shop:make.app", " shop:app ", "main", "main-app"]
+    "value",
+    ["shop.wsgi:application", "shop:make.app", " shop:app ", "shop:make()", "main", "main-app"],
 )
 def test_applications(value: str) -> None:
-    """An object in a module, or a section of the ini file."""
+    """An object in a module, a factory, or a section of the ini file."""
     assert words.application(value) == value.strip()
 
 
 @pytest.mark.parametrize(
     "value",
-    ["", "shop.wsgi:", ":app", "shop wsgi:app", "a:b:c", "shop/wsgi", "1a:b", None],
+    [
+        "",
+        "shop.wsgi:",
+        ":app",
+        "shop wsgi:app",
+        "a:b:c",
+        "shop/wsgi",
+        "1a:b",
+        "a:b(1)",
+        "a:b()()",
+        None,
+    ],
     ids=repr,
 )
 def test_what_is_no_application_is_refused(value: object) -> None:
     """The message shows the form."""
     with pytest.raises(
-        BadValueError, match=r"expected package\.module:name, or the name of an app"
+        BadValueError,
+        match=r"expected package\.module:name, package\.module:factory\(\), or the name",
     ):
         words.application(value)
 

@@ -17,6 +17,7 @@ import pytest
 from claims import make_claim
 from servers import is_alive, is_stopped, wait_until
 
+from pulse.announce import Likeness
 from pulse.clock import SECOND, SystemClock
 from pulse.engine.base import Work
 from pulse.engine.children import find_python
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     Begin = Callable[..., Stage]
 
-BARE = ChildSetup(application="child_app:app", digest="inner")
+BARE = ChildSetup(application="child_app:app", likeness=Likeness(digest="inner"))
 
 
 @pytest.fixture
@@ -127,7 +128,9 @@ def test_the_app_can_import_what_the_parent_can(
     """A child has its parent's `sys.path`, however that was made."""
     (tmp_path / "found_here.py").write_text("from child_app import app\n")
     monkeypatch.syspath_prepend(tmp_path)
-    result = perform(begin(ChildSetup(application="found_here:app", digest="inner")), "/pid")
+    result = perform(
+        begin(ChildSetup(application="found_here:app", likeness=Likeness(digest="inner"))), "/pid"
+    )
     assert result.outcome is Outcome.SUCCEEDED
 
 
@@ -137,7 +140,10 @@ def test_a_name_may_lie_below_another(
     """`module:holder.app` names an attribute of an attribute."""
     (tmp_path / "holds.py").write_text("import child_app\n")
     monkeypatch.syspath_prepend(tmp_path)
-    result = perform(begin(ChildSetup(application="holds:child_app.app", digest="inner")), "/pid")
+    result = perform(
+        begin(ChildSetup(application="holds:child_app.app", likeness=Likeness(digest="inner"))),
+        "/pid",
+    )
     assert result.outcome is Outcome.SUCCEEDED
 
 
@@ -330,7 +336,7 @@ def test_a_claim_whose_lease_is_over_is_not_performed(begin: Begin) -> None:
 
 def test_an_engine_that_knows_no_application_does_not_start() -> None:
     """The error names the setting that says where the application is."""
-    engine = ProcessEngine(SystemClock(), child=ChildSetup(digest="d"))
+    engine = ProcessEngine(SystemClock(), child=ChildSetup(likeness=Likeness(digest="d")))
     with pytest.raises(EngineError, match=r"pulse\.config\.application: expected package"):
         engine.start(Work(_never, print, print), concurrency=1)
 
@@ -367,7 +373,9 @@ def test_the_time_that_loading_takes_is_no_part_of_the_run(
     (tmp_path / "waits.py").write_text("import time; time.sleep(1); from child_app import app")
     monkeypatch.syspath_prepend(tmp_path)
     result = perform(
-        begin(ChildSetup(application="waits:app", digest="inner")), "/pid", timeout=0.9
+        begin(ChildSetup(application="waits:app", likeness=Likeness(digest="inner"))),
+        "/pid",
+        timeout=0.9,
     )
     assert (result.outcome, result.took_us < SECOND) == (Outcome.SUCCEEDED, True)
 
@@ -447,7 +455,9 @@ def test_a_prefix_without_python_is_an_error(
 def test_the_right_middlewares_application_is_called(begin: Begin) -> None:
     """A run goes into what the parent's middleware wraps, never into what lies around it."""
     setup = ChildSetup(
-        application="child_app:outermost", digest="inner", base_url="https://shop.example.org"
+        application="child_app:outermost",
+        likeness=Likeness(digest="inner"),
+        base_url="https://shop.example.org",
     )
     seen = look(begin(setup))
     assert (seen["HTTP_HOST"], seen["pulse.scheduler"]) == ("shop.example.org", "inner")
@@ -455,6 +465,8 @@ def test_the_right_middlewares_application_is_called(begin: Begin) -> None:
 
 def test_a_middleware_with_other_settings_is_refused(begin: Begin) -> None:
     """Where the application holds none with the parent's settings, nothing is called."""
-    result = perform(begin(ChildSetup(application="child_app:outermost", digest="x")), "/pid")
+    result = perform(
+        begin(ChildSetup(application="child_app:outermost", likeness=Likeness(digest="x"))), "/pid"
+    )
     assert result.outcome is Outcome.FAILED
     assert "got 2 with other settings" in result.message

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulse.announce import Likeness
 from pulse.engine.wire import (
     ChildSetup,
     Errand,
@@ -115,7 +116,9 @@ def test_any_opening_comes_through_unchanged(
     global_conf: dict[str, str], search_path: list[str], pythonpath: str | None
 ) -> None:
     """A child is told what its parent knows."""
-    setup = ChildSetup(paste_uri="config:/app.ini", global_conf=global_conf, digest="d")
+    setup = ChildSetup(
+        paste_uri="config:/app.ini", global_conf=global_conf, likeness=Likeness(digest="d")
+    )
     opening = Opening(setup=setup, parent=1, search_path=search_path, pythonpath=pythonpath)
     assert _pass_on(opening) == opening
 

@@ -30,11 +30,12 @@ class Served:
         """Keep the question."""
         self.serving = serving
 
-    def begin(self) -> None:
+    def begin(self) -> Served:
         """Record it, or fail."""
         if self._fault is not None:
             raise self._fault
         self.told.append("begin")
+        return self
 
     def quiet(self) -> None:
         """Record it."""
@@ -169,7 +170,7 @@ def test_a_start_that_fails_at_a_request_is_only_noted() -> None:
 
     here.first_request({})
 
-    assert notes == ["pulse takes no part in this process: no engine here"]
+    assert notes == ["no engine here"]
     assert here.pending is False
 
 

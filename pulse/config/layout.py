@@ -1,0 +1,145 @@
+"""How the sections of an ini file refer to each other, as PasteDeploy follows them.
+
+Only the text is read: nothing is imported, nothing is built. A composite names its applications in
+values of its own choice, so there each word that is the name of a section counts as a reference.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+from typing import TYPE_CHECKING, Final
+
+from paste.deploy import loadwsgi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_APPS: Final = frozenset({"app", "application", "composite", "composit", "pipeline", "filter-app"})
+_COMPOSITES: Final = frozenset({"composite", "composit"})
+_REFERENCES: Final = frozenset({"use", "next", "pipeline", "filter-with"})
+
+
+class Layout:
+    """The sections of one file, each by its whole name, such as `pipeline:main`.
+
+    Args:
+        file: the ini file.
+        global_conf: what the server adds to `[DEFAULT]`.
+
+    Raises:
+        OSError: the file cannot be read.
+        configparser.Error: it is no ini file.
+
+    """
+
+    def __init__(self, file: str, global_conf: Mapping[str, str]) -> None:
+        loader = loadwsgi.ConfigLoader(file)
+        loader.update_defaults(global_conf, overwrite=False)
+        self._parser: configparser.ConfigParser = loader.parser
+
+    def applications(self) -> list[str]:
+        """Return the names of the sections that an application can be loaded from."""
+        found = map(_parted, self._parser.sections())
+        return list(dict.fromkeys(name for kind, name in found if kind in _APPS))
+
+    def referring_to(self, sections: Iterable[str]) -> list[str]:
+        """Return the names of the sections that apply one of these filters to an application."""
+        wanted = set(sections)
+        filters = {each for each in wanted if _parted(each)[0] not in _APPS}
+        found = [
+            _parted(each)[1]
+            for each in self._parser.sections()
+            if each in wanted - filters
+            or (_parted(each)[0] in _APPS and not filters.isdisjoint(self._references(each)))
+        ]
+        return list(dict.fromkeys(found))
+
+    def leads_to(self, names: Iterable[str], name: str) -> bool:
+        """Return whether one of the applications *names* is *name*, or is made from it."""
+        waiting = [section for each in names for section in self._named(each)]
+        seen = set(waiting)
+        while waiting:
+            section = waiting.pop()
+            if _parted(section)[1] == name and _parted(section)[0] in _APPS:
+                return True
+            new = self._references(section) - seen
+            seen |= new
+            waiting.extend(new)
+        return False
+
+    def built_with(self, section: str) -> list[str]:
+        """Return the filter sections that are built with an application, as often as they are.
+
+        Only what is certain is followed: of composites those that build all their applications.
+        """
+        return list(self._built(section, ()))
+
+    def roots(self) -> list[str]:
+        """Return the sections of applications that are no part of another: those to be served."""
+        apps = [each for each in self._parser.sections() if _parted(each)[0] in _APPS]
+        parts = {part for each in apps for part in self._references(each) if part != each}
+        return [each for each in apps if each not in parts]
+
+    def _built(self, section: str, above: tuple[str, ...]) -> Iterator[str]:
+        if section in above:
+            return
+        above = (*above, section)
+        if _parted(section)[0] == "filter-app":
+            yield section
+        for name in self._filters(section):
+            yield from self._of_kind(name, apps=False)
+        for name in self._inner(section):
+            for inner in self._of_kind(name, apps=True):
+                yield from self._built(inner, above)
+
+    def _filters(self, section: str) -> list[str]:
+        words = self._words(section, "pipeline")[:-1] if _is_pipeline(section) else []
+        return words + self._words(section, "filter-with")
+
+    def _inner(self, section: str) -> list[str]:
+        kind = _parted(section)[0]
+        if kind in _COMPOSITES:
+            return self._mounted(section)
+        if kind == "pipeline":
+            return self._words(section, "pipeline")[-1:]
+        return self._words(section, "next" if kind == "filter-app" else "use")
+
+    def _mounted(self, section: str) -> list[str]:
+        if not self._value(section, "use").endswith(("#urlmap", "#cascade")):
+            return []
+        options = [each for each in self._parser.options(section) if each not in _REFERENCES]
+        return [word for each in options for word in self._words(section, each)]
+
+    def _words(self, section: str, option: str) -> list[str]:
+        return self._value(section, option).split()
+
+    def _of_kind(self, name: str, *, apps: bool) -> Iterator[str]:
+        return (each for each in self._named(name) if (_parted(each)[0] in _APPS) is apps)
+
+    def _references(self, section: str) -> set[str]:
+        kind = _parted(section)[0]
+        words: list[str] = []
+        for option in self._parser.options(section):
+            if option in _REFERENCES or kind in _COMPOSITES:
+                words += re.split(r"[\s,]+", self._value(section, option))
+        return {found for word in words for found in self._named(word)}
+
+    def _value(self, section: str, option: str) -> str:
+        try:
+            return str(self._parser.get(section, option, fallback=""))
+        except configparser.Error:  # a variable that the server has not given
+            return ""
+
+    def _named(self, name: str) -> Iterator[str]:
+        return (each for each in self._parser.sections() if _parted(each)[1] == name)
+
+
+def _is_pipeline(section: str) -> bool:
+    return _parted(section)[0] == "pipeline"
+
+
+def _parted(section: str) -> tuple[str, str]:
+    """Return kind and name of a section; the one without a name is main."""
+    kind, _, name = section.partition(":")
+    return kind.strip(), name.strip() or "main"

@@ -1,0 +1,213 @@
+"""Which objects an application refers to."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial, wraps
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from flask import Flask, current_app
+from werkzeug.local import LocalProxy
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from pulse.serving import reach
+from pulse.serving.gunicorn_worker import GunicornWorker
+from pulse.serving.reach import follow, reached
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Inner:
+    """What is looked for; it can be called, as a middleware can."""
+
+    def __call__(self, *_: object) -> list[bytes]:
+        """Answer nothing."""
+        return []
+
+
+class Slots:
+    """An object without a dict."""
+
+    __slots__ = ("app",)
+
+    def __init__(self, app: object) -> None:
+        self.app = app
+
+
+def in_closure(app: Callable) -> Callable:
+    """Return a function around *app*."""
+
+    def call(*words: object) -> object:
+        return app(*words)
+
+    return call
+
+
+def in_default(app: Callable) -> Callable:
+    """Return a function that has *app* as a default."""
+
+    def call(*words: object, app: Callable = app) -> object:
+        return app(*words)
+
+    return call
+
+
+def in_flask(app: Callable) -> Flask:
+    """Return a Flask app that calls *app*."""
+    site = Flask("site")
+    site.wsgi_app = app  # type: ignore[method-assign] # Flask's documented way
+    return site
+
+
+class Mounts(dict):
+    """A dict that keeps its apps beside what it holds, as Paste's composite does."""
+
+    def __init__(self, app: Callable) -> None:
+        super().__init__()
+        self.applications = [("/shop", app)]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda app: app,
+        in_closure,
+        in_default,
+        in_flask,
+        Mounts,
+        Slots,
+        ProxyFix,
+        lambda app: DispatcherMiddleware(Inner(), {"/shop": app}),
+        lambda app: SimpleNamespace(deep=[("a", {"b": (app,)})]),
+        lambda app: partial(app, 1),
+        lambda app: wraps(app)(lambda *_: None),
+        lambda app: in_flask(app).__call__,
+        lambda app: ProxyFix(in_closure(Slots(in_closure(app)))),
+    ],
+    ids=[
+        "itself", "closure", "default", "flask", "composite", "slots", "object", "mounts", "deep",
+        "partial", "wraps", "method", "several",
+    ],
+)  # fmt: skip
+def test_what_an_app_calls_is_reached_without_names(wrap: Callable) -> None:
+    """And another one of its kind is not."""
+    inner, other = Inner(), Inner()
+    assert follow(wrap(inner), [other, inner], by_name=False) == [inner]
+
+
+FRONT, BACK, SPARE = Inner(), Inner(), Inner()
+
+
+def by_name(environ: dict, *words: object) -> object:
+    """Call what stands among the names of this module."""
+    return (FRONT if environ else BACK)(*words)
+
+
+def by_inner_name(*words: object) -> object:
+    """Call it from a function within."""
+    return [FRONT(word) for word in words]
+
+
+class Site:
+    """An app whose methods find what they call by name."""
+
+    back = BACK
+
+    def __call__(self, *words: object) -> object:
+        """Call what stands among the names of this module, and in the class."""
+        return FRONT(*words), self.back(*words)
+
+
+class Routes:
+    """A namespace of functions."""
+
+    @staticmethod
+    def front(*words: object) -> object:
+        """Call what stands among the names of this module."""
+        return FRONT(*words)
+
+
+def by_class(*words: object) -> object:
+    """Call a function of a class."""
+    return Routes.front(*words)
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        (by_name, [FRONT, BACK]),
+        (by_inner_name, [FRONT]),
+        (Site(), [FRONT, BACK]),
+        (by_class, [FRONT]),
+        (in_closure(by_name), [FRONT, BACK]),
+    ],
+    ids=["function", "inner function", "method", "class", "wrapped"],
+)
+def test_names_of_globals_are_followed_where_nothing_else_leads_on(
+    app: Callable, expected: list[Inner]
+) -> None:
+    """Only those that the code names: a module holds more than what is served."""
+    found = reached(app, [FRONT, BACK, SPARE])
+    assert sorted(map(id, found)) == sorted(map(id, expected))
+
+
+def test_names_are_not_followed_where_references_lead_on() -> None:
+    """What is held goes before what might be looked up."""
+
+    def call(*words: object) -> object:
+        return (held, FRONT)[0](*words)
+
+    held = Inner()
+    assert reached(call, [FRONT, held]) == [held]
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        weakref.ref,
+        lambda app: weakref.WeakValueDictionary({"a": app}),
+        lambda _: reach,
+        lambda _: None,
+        lambda _: "text",
+    ],
+    ids=["weak", "weak values", "module", "nothing", "text"],
+)
+def test_what_is_not_held_is_not_reached(top: Callable) -> None:
+    """A weak reference, the modules of the process."""
+    inner = Inner()
+    assert reached(top(inner), [inner]) == []
+
+
+def test_what_knows_the_server_is_passed_over() -> None:
+    """A middleware knows its worker, and the worker what it serves."""
+    inner = Inner()
+    worker = SimpleNamespace(wsgi=inner)
+    assert reached([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # stands in
+
+
+def test_proxies_are_not_woken() -> None:
+    """Flask's current_app raises where no request is handled."""
+    calls: list[int] = []
+    proxy = LocalProxy(lambda: calls.append(1))
+    inner = Inner()
+    assert reached([proxy, current_app, inner], [inner]) == [inner]
+    assert calls == []
+
+
+def test_the_search_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large application is not searched for ever."""
+    monkeypatch.setattr(reach, "MOST", 10)
+    inner = Inner()
+    assert reached([[[] for _ in range(20)], [[[inner]]]], [inner]) == []
+
+
+def test_cycles_are_walked_once() -> None:
+    """An app may refer to itself."""
+    inner = Inner()
+    app: list[object] = [inner]
+    app.append(app)
+    assert reached(app, [inner]) == [inner]
