@@ -34,19 +34,19 @@ class Roll:
 
     def await_exit(self) -> None:
         """See to it that the members end before the interpreter does."""
-        atexit.unregister(self._leave)
-        atexit.register(self._leave)
+        atexit.unregister(self.leave)
+        atexit.register(self.leave)
 
-    def _forked(self) -> None:
-        for member in self.members():
-            member.forked()
-
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """End all; whoever presses Ctrl-C again has waited enough."""
         try:
             end_all(self.members())
         except KeyboardInterrupt:
             end_all(self.members())
+
+    def _forked(self) -> None:
+        for member in self.members():
+            member.forked()
 
 
 def end_all(members: list[Member]) -> None:
