@@ -88,16 +88,10 @@ class Roll:
 
     def await_exit(self) -> None:
         """See to it that all ends before the interpreter does."""
-        atexit.unregister(self._leave)
-        atexit.register(self._leave)
+        atexit.unregister(self.leave)
+        atexit.register(self.leave)
 
-    def _forked(self) -> None:
-        self._running = []
-        self._retiring = False
-        for member in self.members():
-            member.forked()
-
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """End all; whoever presses Ctrl-C again has waited enough."""
         try:
             self._end_all()
@@ -107,6 +101,12 @@ class Roll:
     def _end_all(self) -> None:
         end_all(self.members())
         self.retire()
+
+    def _forked(self) -> None:
+        self._running = []
+        self._retiring = False
+        for member in self.members():
+            member.forked()
 
 
 def end_all(members: list[Member]) -> None:

@@ -2,10 +2,16 @@
 
 Workers are told by `post_fork_hook`, which mules and the spooler run too. Python's at-fork
 callbacks run only where uWSGI is given `--py-call-osafterfork`; its at-exit callbacks always do.
+
+uWSGI calls hooks and at-exit callbacks in its first interpreter only. The application of a second
+`--mount` has another interpreter, unless `--single-interpreter` is given. The module
+`pulse.serving.interpreters` makes the first interpreter call what belongs to another one. It needs
+`ctypes`, so it is imported only where uWSGI has loaded another application before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -13,9 +19,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from pulse.serving.frames import Loading, frames_out, module_of
 from pulse.serving.hooks import told_if_used
+from pulse.serving.roll import Roll
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pulse.serving.base import Member
 
@@ -27,11 +34,36 @@ LOADERS = ("importlib.", "_frozen_importlib", "uwsgi_file_", "paste.deploy.")
 """The modules, by the beginnings of their names, whose code runs while uWSGI loads."""
 
 
+HOOK = "post_fork_hook"
+HOOK_OF_OTHERS = "pulse_post_fork_hook"
+"""The attribute of the module `uwsgi` that holds the hook in other interpreters than the first."""
+
+AFTER_FORK = f"__import__('uwsgi').{HOOK_OF_OTHERS}()"
+AT_EXIT = f"__import__('importlib').import_module({Roll.__module__!r}).ROLL.leave()"
+UNREACHABLE = (ImportError, AttributeError, OSError, MemoryError, RuntimeError)
+"""What is raised where an interpreter cannot be entered: `ctypes` or a function of Python's C API
+is absent, the system forbids such calls, or the code fails in the other interpreter."""
+
+LATE_NOTICE = (
+    "this application has a Python interpreter of its own, in which uWSGI calls no hooks, and "
+    "pulse cannot begin there from outside: {error!r}; in each worker its tasks begin with the "
+    "first request to this application; start uWSGI with --single-interpreter or --lazy-apps"
+)
+GEVENT_NOTICE = (
+    "this application has a Python interpreter of its own, in which uWSGI's gevent loop does not "
+    "work: a request to this application kills the worker; start uWSGI with --single-interpreter"
+)
+
+
 class Uwsgi(Protocol):
     """What pulse uses of the module that uWSGI puts into its processes."""
 
     opt: Mapping[str, object]
+    loop: bytes | None
     post_fork_hook: Callable[[], object]
+
+    def workers(self) -> Iterable[Mapping[str, object]]:
+        """Return what is known of each worker; its `apps` are those that are loaded."""
 
     def worker_id(self) -> int:
         """Return the worker's number, 0 outside workers."""
@@ -43,15 +75,21 @@ class Uwsgi(Protocol):
 class UwsgiWorker:
     """The worker that this process is."""
 
-    __slots__ = ("_loading", "_uwsgi")
+    __slots__ = ("_first", "_loading", "_uwsgi")
 
-    def __init__(self, uwsgi: Uwsgi, loading: Loading | None = None) -> None:
+    def __init__(self, uwsgi: Uwsgi, loading: Loading | None = None, *, first: bool = True) -> None:
         self._uwsgi = uwsgi
         self._loading = loading
+        self._first = first
 
     def enter(self, member: Member) -> None:
         """Begin *member* now; it claims nothing until the application is loaded."""
         member.belong(self)
+        if not self._first:
+            _warn_of_gevent(self._uwsgi, member)
+            # Where this fails, runs that are in progress at the end are recorded as abandoned.
+            with contextlib.suppress(*UNREACHABLE):
+                _end_another()
         member.enter()
 
     def serving(self) -> bool:
@@ -71,15 +109,17 @@ class UwsgiWorker:
 class UwsgiMaster:
     """The process that loads the application and forks workers, or becomes the only one."""
 
-    __slots__ = ("_pid", "_uwsgi")
+    __slots__ = ("_first", "_pid", "_uwsgi")
 
-    def __init__(self, uwsgi: Uwsgi) -> None:
+    def __init__(self, uwsgi: Uwsgi, *, first: bool = True) -> None:
         self._uwsgi = uwsgi
+        self._first = first
         self._pid = os.getpid()
 
     def enter(self, member: Member) -> None:
         """Begin *member* in each worker, after whatever else is to run there."""
-        theirs = getattr(self._uwsgi, "post_fork_hook", None)
+        name = HOOK if self._first else HOOK_OF_OTHERS
+        theirs = getattr(self._uwsgi, name, None)
         ours = told_if_used(member, self._forked)
 
         def hook() -> None:
@@ -87,7 +127,9 @@ class UwsgiMaster:
                 theirs()
             ours()
 
-        self._uwsgi.post_fork_hook = hook
+        setattr(self._uwsgi, name, hook)
+        if not self._first and theirs is None:
+            self._enter_another(member)
 
     def _forked(self, member: Member) -> None:
         if not is_worker(self._uwsgi):
@@ -96,6 +138,15 @@ class UwsgiMaster:
             member.forked()
         UwsgiWorker(self._uwsgi).enter(member)
 
+    def _enter_another(self, member: Member) -> None:
+        """Let the first interpreter begin and end the members of this one in each worker."""
+        _warn_of_gevent(self._uwsgi, member)
+        try:
+            _begin_another()
+            _end_another()
+        except UNREACHABLE as error:
+            member.note(LATE_NOTICE.format(error=error))
+
 
 def find() -> UwsgiWorker | UwsgiMaster | None:
     """Return what uWSGI calls this process, if it is one of its master and workers."""
@@ -103,13 +154,45 @@ def find() -> UwsgiWorker | UwsgiMaster | None:
     if uwsgi is None:
         return None
     if is_worker(uwsgi):
-        return UwsgiWorker(uwsgi, _loading())
-    return None if uwsgi.mule_id() else UwsgiMaster(uwsgi)
+        return UwsgiWorker(uwsgi, _loading(), first=_is_first_interpreter(uwsgi))
+    return None if uwsgi.mule_id() else UwsgiMaster(uwsgi, first=_is_first_interpreter(uwsgi))
 
 
 def is_worker(uwsgi: Uwsgi) -> bool:
     """Return whether this process serves requests for uWSGI."""
     return uwsgi.worker_id() > 0 and not uwsgi.mule_id()
+
+
+def _is_first_interpreter(uwsgi: Uwsgi) -> bool:
+    """Return whether this interpreter is the one in which uWSGI calls hooks."""
+    loaded = any(worker.get("apps") for worker in uwsgi.workers())
+    if not loaded or "single-interpreter" in uwsgi.opt:
+        return True
+    try:
+        from pulse.serving.interpreters import FIRST, this_interpreter
+
+        return this_interpreter() == FIRST
+    except UNREACHABLE:
+        return False
+
+
+def _begin_another() -> None:
+    """Let each worker call the hook of this interpreter, in which uWSGI calls none."""
+    from pulse.serving.interpreters import call_after_fork
+
+    call_after_fork(AFTER_FORK)
+
+
+def _end_another() -> None:
+    """Let each worker end what has begun in this interpreter, before it ends itself."""
+    from pulse.serving.interpreters import call_at_exit
+
+    call_at_exit(AT_EXIT)
+
+
+def _warn_of_gevent(uwsgi: Uwsgi, member: Member) -> None:
+    if uwsgi.loop == b"gevent":
+        member.note(GEVENT_NOTICE)
 
 
 def _loading() -> Loading | None:
