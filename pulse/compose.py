@@ -14,6 +14,7 @@ from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.registry import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError, TravelError
+from pulse.forks import ForkMark
 from pulse.guard import Guard
 from pulse.handle import Handle
 from pulse.log import subscribe_claims, subscribe_log
@@ -54,6 +55,8 @@ class Assembly:
         )
         self._clock = clock
         self._scheduler: Scheduler | None = None
+        self._made: Scheduler | None = None
+        self._copies: list[Scheduler] = []
         self._rehearsing = False
         self._serving: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
@@ -104,11 +107,23 @@ class Assembly:
 
     def end(self, limit_s: float | None) -> None:
         """Drain for at most the setting, or for the server's own limit less a second."""
-        if self._scheduler is not None:
-            self.handle.attach(None)
-            self._scheduler.stop(drain_within(self.settings.drain_us, limit_s))
+        scheduler = self._scheduler
+        if scheduler is None:
+            return
+        self.handle.attach(None)
+        scheduler.stop(drain_within(self.settings.drain_us, limit_s))
+        if self._scheduler is scheduler:  # else a fork has taken it away meanwhile
             self._scheduler = None  # a stop that was cut short is called for again
             self._rehearsing = False
+
+    def forked(self) -> None:
+        """Leave what has begun to the parent: this is a forked child, which may begin anew."""
+        copy, self._made = self._made, None
+        self._scheduler = None
+        self.handle.forked()
+        if copy is not None:
+            self._copies.append(copy)  # kept, as `pulse.forks` says
+            copy.forked()
 
     def build(self) -> Scheduler:
         """Return a scheduler for this process, not yet open."""
@@ -136,6 +151,7 @@ class Assembly:
         clock: Clock,
         serving: Callable[[], bool] = lambda: True,
     ) -> Scheduler:
+        mark = ForkMark()
         plant = Plant(
             definitions=self.settings.tasks,
             member=member,
@@ -143,13 +159,15 @@ class Assembly:
             engine=engine,
             bus=self.bus,
             clock=clock,
-            perform=Runner(self._dispatcher, clock).perform,
+            perform=Runner(self._dispatcher, clock, mark).perform,
             concurrency=self.settings.concurrency or engine.usual_concurrency,
             name=self.settings.name or "",
             chosen=self.settings.store is not None,
             serving=serving,
+            mark=mark,
         )
-        return Scheduler(plant)
+        self._made = scheduler = Scheduler(plant)
+        return scheduler
 
     def _store(self) -> Store:
         settings = self.settings

@@ -7,7 +7,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND
-from pulse.engine.native import NativeThread, process_is_patched
+from pulse.engine.native import NativeThread
+from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable

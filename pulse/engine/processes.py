@@ -64,6 +64,11 @@ class Slot:
         if self._child is not None:
             self._child.interrupt()
 
+    def forked(self) -> None:
+        """Leave the child to the parent: this is a copy, in a forked child."""
+        if self._child is not None:
+            self._child.forked()
+
     def _next(self) -> Claim | None:
         if self._child is None:
             return self._claims.get()
@@ -204,6 +209,15 @@ class ProcessEngine:
             slot.give(None)
         for thread in self._slots.values():
             thread.join()
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child.
+
+        Slots that are greenlets go on here: they find their children gone, and make no others.
+        """
+        self._taking = False
+        for slot in self._slots:
+            slot.forked()
 
     def spawn_loop(self, loop: Callable[[], None]) -> None:
         """Run *loop* in a daemon thread, or a greenlet where the process is patched."""

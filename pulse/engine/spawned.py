@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from pulse.clock import SECOND
-from pulse.engine.native import process_is_patched
+from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +45,7 @@ class Spawned:
         self._waitpid = cast("Callable[[int, int], tuple[int, int]]", _native("waitpid"))
         self._status: int | None = None
         self._ended = False
+        self._parent = os.getpid()
         spawn = cast("Callable[..., int]", _native("posix_spawn"))
         self.pid: int = spawn(
             command[0],
@@ -83,7 +84,12 @@ class Spawned:
         return True
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Send a signal to it and to all that it has started, but for what left its group."""
+        """Send a signal to it and to all that it has started, but for what left its group.
+
+        A copy of this object, in a forked child, sends none: the process is the parent's.
+        """
+        if os.getpid() != self._parent:
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 

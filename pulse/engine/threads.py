@@ -16,6 +16,7 @@ from pulse.clock import SECOND
 from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interrupts
 from pulse.engine.loop import LoopThread, spawn
+from pulse.forks import ends_program
 from pulse.run import Ending
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class ThreadEngine:
         self._clock = clock
         self._loop = LoopThread()
         self._roll = Roll(0)
-        self._started = False
+        self._started = self._copied = False
         self._drain_s = 0.0
         self._threads = 0
         self._quota: int | None = None
@@ -82,6 +83,16 @@ class ThreadEngine:
         if again and not self._stopped.wait(drain_us / SECOND):
             self._drained.set()
         self._stopped.wait()
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child.
+
+        Threads that are not here may hold the lock, so there is another one. Where the threads are
+        greenlets, they find nothing to do when they go on.
+        """
+        self._copied = True
+        self._lock = threading.Lock()
+        self._roll = Roll.closed()
 
     def _end(self) -> None:
         self._asked.wait()
@@ -149,6 +160,8 @@ class ThreadEngine:
     def _serve(self) -> None:
         while (attempt := self._queue.get()) is not None:
             self._carry(attempt)
+            if self._copied:
+                return
             if attempt.stopped is not None and self._leaves(unless_needed=True):
                 return
         self._leaves(unless_needed=False)
@@ -160,7 +173,9 @@ class ThreadEngine:
         try:
             result = Context().run(self._work.perform, claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
-        except BaseException as error:  # noqa: BLE001 - the reason is above
+        except BaseException as error:
+            if self._copied and ends_program(error):
+                raise
             result = attempt.result_of(error, self._clock)
         result = attempt.judge(result, self._clock.boot())
         with self._lock:

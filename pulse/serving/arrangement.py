@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from pulse.patching import process_is_patched
 from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
@@ -67,6 +68,8 @@ class Arrangement:
 
     __slots__ = (
         "__weakref__",
+        "_asked",
+        "_copied",
         "_ended",
         "_ending",
         "_host",
@@ -82,11 +85,13 @@ class Arrangement:
     _turns: list[bool]
     _ending: bool
     _ended: bool
+    _asked: bool
 
     def __init__(self, served: Served, *, start: Start, notice: Callable[[str], None]) -> None:
         self._served = served
         self._start = start
         self._notice = notice
+        self._copied = False
         self._reset()
 
     def serving(self) -> bool:
@@ -100,7 +105,10 @@ class Arrangement:
         """
         try:
             if self._begins_by_itself() and not serves_nobody(environ):
-                self._begin_late()
+                self._asked = True
+                self.pending = False
+                if not self.is_begun():
+                    self._begin_late()
         # The request must be answered, whatever keeps pulse from beginning.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self.note(f"pulse takes no part in this process: {error}")
@@ -129,7 +137,7 @@ class Arrangement:
 
     def begin(self) -> None:
         """Begin, unless it has begun already or the environment forbids it."""
-        self.pending = False
+        self.pending = self.pending and self._awaits_proof()
         if not is_switched_off() and self._takes_turn():
             ROLL.await_exit()
             self._served.begin()
@@ -149,9 +157,14 @@ class Arrangement:
         self._ended = True
 
     def forked(self) -> None:
-        """Forget the parent's state, and look whether gunicorn has just made a worker."""
+        """Forget the parent's state, and look whether gunicorn has just made a worker.
+
+        No request begins a copy of a process that serves: see `pulse.serving.base`.
+        """
+        self._copied = process_is_patched() and (self._copied or self._serves())
         self._reset()
         try:
+            self._served.forked()
             place = gunicorn_worker.find_forked()
             if place is not None:
                 place.enter(self)
@@ -166,13 +179,26 @@ class Arrangement:
     def _reset(self) -> None:
         self._host = AnyServer()
         self._turns = [True]
-        self._ending = self._ended = False
-        self.pending = self._begins_by_itself()
+        self._asked = self._ending = self._ended = False
+        self.pending = self._begins_by_itself() and not self._copied
 
     def _begins_by_itself(self) -> bool:
         if self._start is Start.OFF or is_switched_off():
             return False
         return self._start is Start.EAGER or not is_test_run()
+
+    def _serves(self) -> bool:
+        """Return whether this process has shown that it serves: `eager` begins in any process."""
+        if self._asked or not isinstance(self._host, AnyServer):
+            return True
+        return self.is_begun() and self._start is not Start.EAGER
+
+    def _awaits_proof(self) -> bool:
+        """Return whether the first request will show that this process serves, though it has begun.
+
+        A master that is patched and begins eagerly serves nobody, and its workers have to begin.
+        """
+        return self._start is Start.EAGER and not self._serves() and process_is_patched()
 
     def _takes_turn(self) -> bool:
         """Return True to one caller only: `list.pop` is atomic, and a lock might be forked."""

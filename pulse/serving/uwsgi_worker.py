@@ -87,11 +87,10 @@ class UwsgiMaster:
         self._uwsgi.post_fork_hook = hook
 
     def _forked(self, member: Member) -> None:
-        if not is_worker(self._uwsgi):
-            return
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid:  # in mules and the spooler, too
             member.forked()
-        UwsgiWorker(self._uwsgi).enter(member)
+        if is_worker(self._uwsgi):
+            UwsgiWorker(self._uwsgi).enter(member)
 
 
 def find() -> UwsgiWorker | UwsgiMaster | None:

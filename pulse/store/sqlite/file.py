@@ -12,10 +12,11 @@ import os
 import sqlite3
 from collections import deque
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
+from pulse.forks import import_for_fork, never_free
 from pulse.store.sql.due import DUE
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
@@ -51,6 +52,11 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 class SqliteFile:
     """A file that is read and written in whole transactions.
 
+    A forked child must neither use nor close the connections of its parent, says SQLite. But while
+    it has any, SQLite believes that this process holds their locks, and a connection that the child
+    makes to the same file has none. So what was inherited is kept, and closed only when the child
+    opens the file for itself.
+
     Args:
         path: where it is.
         clock: tells what is due.
@@ -58,6 +64,10 @@ class SqliteFile:
         patience_us: how long a call goes on trying while others hold the file locked.
 
     """
+
+    # What this process has inherited: like SQLite's locks it belongs to the process, not to one
+    # store; what is in it is never freed, for that would close it.
+    _inherited: ClassVar[list[SqliteLink]] = []
 
     def __init__(self, path: Path, clock: Clock, *, space: str, patience_us: Span) -> None:
         self.name: str = f"sqlite:///{path}"
@@ -73,12 +83,14 @@ class SqliteFile:
 
     def open(self) -> None:
         """Make folder, file and tables where they are not there yet."""
+        import_for_fork()
         self.close()
         self._known = False
         try:
             self._origin = self._make()
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
+        self._close_inherited()
         self._pid = os.getpid()
         version = self.call(How.READ, lambda link: read_version(link, self._prefix))
         if not is_current(version):
@@ -92,6 +104,19 @@ class SqliteFile:
         self._pid = 0
         while self._idle:
             self._idle.pop().raw.close()
+
+    def forked(self) -> None:
+        """Leave the connections to the parent: this is a copy, in a forked child."""
+        self._pid = 0
+        while self._idle:
+            link = self._idle.pop()
+            never_free(link.raw)
+            self._inherited.append(link)
+
+    def _close_inherited(self) -> None:
+        for link in [one for one in self._inherited if one.origin == self._origin]:
+            self._inherited.remove(link)
+            link.raw.close()
 
     def identity(self) -> str:
         """Return the real path of the file."""
