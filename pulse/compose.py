@@ -118,11 +118,11 @@ class Assembly:
 
     def forked(self) -> None:
         """Leave what has begun to the parent: this is a forked child, which may begin anew."""
-        copy, self._made = self._made, None
-        self._scheduler = None
+        if self._made is not None:
+            self._copies.append(self._made)  # kept, as `pulse.forks` says
+        self._made = self._scheduler = None
         self.handle.forked()
-        if copy is not None:
-            self._copies.append(copy)  # kept, as `pulse.forks` says
+        for copy in self._copies:
             copy.forked()
 
     def build(self) -> Scheduler:

@@ -19,8 +19,9 @@ rest of the code sees to, in the child:
    nothing of the parent's is ended or closed: no child process, no session of a database server.
 2. No byte is read from a connection of the parent's or written to it: its file descriptor in the
    child is replaced (`sever`), so that a copy which waits for an answer waits for ever.
-3. A copied greenlet that waits inside pulse stays there (`ForkMark.stay`): it may be the
-   application's, which waits for an answer, and has to be neither answered nor failed.
+3. A copied greenlet that waits inside pulse stays there (`ForkMark.stay`). It may be the
+   application's, which waits for an answer, and has to be neither answered nor failed; or a thread,
+   which `threading` has forgotten, and of whose end it would complain.
 4. The greenlet or thread that forked is the application's. When its code comes back to pulse in the
    child, as a view that forks and returns, its result is dropped and it ends.
 5. Copies are kept, not freed: what frees a greenlet ends it, and what frees a connection to SQLite
@@ -71,15 +72,16 @@ class ForkMark:
         return refusal(self.pid)
 
     def ends_child(self, error: BaseException) -> bool:
-        """Return whether this is a copy, which an application that has forked means to end."""
-        return self.in_child and ends_program(error)
+        """Return whether *error* ends a program, raised in the child by what has forked it."""
+        ends = isinstance(error, SystemExit | KeyboardInterrupt)
+        return self.in_child and ends and self._is_forker()
 
     def stay(self) -> None:
-        """Keep a greenlet that waited as another one forked from going on in the child, for ever.
+        """In the child, keep any other greenlet than the one that forked from going on, for ever.
 
         Returns at once in the parent, and in a process without greenlets.
         """
-        if self.in_child:
+        if self.in_child and not self._is_forker():
             stay()
 
     def outlast_forker(self) -> None:
@@ -87,35 +89,40 @@ class ForkMark:
 
         So a copied greenlet that ends the process does not do so while the child is at work.
         """
-        if self._forker is None:
+        if not self.in_child or self._is_forker():
             return
-        from gevent import Greenlet, getcurrent
+        from gevent import Greenlet
 
-        if getcurrent() is self._forker:
-            return
         if isinstance(self._forker, Greenlet):
             self._forker.join()
         else:
             stay()
 
+    def _is_forker(self) -> bool:
+        if self._forker is None:
+            return True
+        from gevent import getcurrent
 
-def ends_program(error: BaseException) -> bool:
-    """Return whether *error* ends a program: in a forked child an application may mean its end."""
-    return isinstance(error, SystemExit | KeyboardInterrupt)
+        return getcurrent() is self._forker
 
 
 def stay() -> None:
     """Keep this greenlet from going on, for ever; return at once in a process without greenlets.
 
-    What is thrown into the greenlet, as by a timeout of the application's, goes through.
+    What is thrown into the greenlet, as by a timeout of the application's, goes through. Where it is
+    the main greenlet, and nothing is left for any other to do, the process ends.
     """
     if not process_is_patched():
         return
     from gevent import get_hub, getcurrent
+    from gevent.exceptions import LoopExit
 
     hub = get_hub()
     while getcurrent() is not hub:
-        hub.switch()
+        try:
+            hub.switch()
+        except LoopExit:
+            os._exit(0)
 
 
 def refusal(pid: int) -> NotServingError:

@@ -21,7 +21,7 @@ from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interruption, Interrupts
 from pulse.engine.native import NativeThread, call_from_afar
 from pulse.errors import EngineError
-from pulse.forks import ends_program
+from pulse.forks import ForkMark
 from pulse.patching import process_is_patched
 from pulse.run import Ending, Outcome
 
@@ -54,13 +54,14 @@ class GreenletEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._roll = Roll(0)
-        self._started = self._ending = self._pumping = self._awake = self._copied = False
+        self._started = self._ending = self._pumping = self._awake = False
         self._sleeper: gevent.Greenlet | None = None
         self._waiting: deque[Attempt] = deque()
         self._submitted_at = self._seen_at = self._yield_at = 0
         self._carriers: dict[Attempt, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
         self._loop: gevent.Greenlet | None = None
+        self._mark = ForkMark()
         self._left: tuple[object, ...] = ()
 
     # Start and stop -----------------------------------------------------------------------
@@ -115,10 +116,10 @@ class GreenletEngine:
         What the hub does here later (timers, callbacks, waits that end) finds nothing to do. The
         greenlets are kept: one that nobody knows is ended, wherever the application waits in it.
         """
-        self._copied = True
-        self._left = (*self._left, self._carriers, self._idle, self._sleeper)
+        self._mark.set()
+        self._left = (*self._left, self._carriers, self._idle)
         self._roll, self._waiting = Roll.closed(), deque()
-        self._carriers, self._idle, self._sleeper = {}, {}, None
+        self._carriers, self._idle = {}, {}
 
     def _await_drained(self, span: Span) -> None:
         self._drained.clear()
@@ -237,7 +238,7 @@ class GreenletEngine:
         while self._waiting and self._seen_at < self._yield_at:
             attempt = self._waiting.popleft()
             self._carry(attempt, greenlet)
-            if attempt.stopped is not None or self._copied:
+            if attempt.stopped is not None or self._mark.in_child:
                 return False
         return True
 
@@ -267,7 +268,7 @@ class GreenletEngine:
             result = Context().run(self._work.perform, claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
         except BaseException as error:
-            if self._copied and ends_program(error):
+            if self._mark.ends_child(error):
                 raise
             result = attempt.result_of(error, self._clock)
         # No switch lies between the run's end and this line: no interruption hits what follows.

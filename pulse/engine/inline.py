@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pulse.clock import SECOND
 from pulse.engine.attempt import Attempt
 from pulse.engine.base import Interrupts
-from pulse.forks import ends_program
+from pulse.forks import ForkMark
 from pulse.run import Ending
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class InlineEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._free = 0
-        self._copied = False
+        self._mark = ForkMark()
         self._woken: threading.Event | None = None
 
     def start(self, work: Work, *, concurrency: int) -> None:
@@ -65,10 +65,10 @@ class InlineEngine:
             result = self._work.perform(claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
         except BaseException as error:
-            if self._copied and ends_program(error):
+            if self._mark.ends_child(error):
                 raise
             result = attempt.result_of(error, self._clock)
-        if not self._copied:
+        if not self._mark.in_child:
             self._work.report(Ending(claim, attempt.judge(result, self._clock.boot())))
 
     def wait(self, timeout_us: Span) -> None:
@@ -92,5 +92,5 @@ class InlineEngine:
 
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child."""
-        self._copied = True
+        self._mark.set()
         self._free = 0

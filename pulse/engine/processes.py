@@ -21,6 +21,7 @@ from pulse.engine.base import Interrupts
 from pulse.engine.children import GRACE, Child, ChildLostError, ChildOvertimeError, find_python
 from pulse.engine.loop import LoopThread, spawn
 from pulse.engine.nursery import Nursery, check_setup
+from pulse.forks import ForkMark
 from pulse.run import Ending, Outcome, Result
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ class ProcessEngine:
         self._clock = clock
         self._setup = child
         self._idle_us = idle_us
-        self._loop = LoopThread()
+        self._mark = ForkMark()
+        self._loop = LoopThread(self._mark)
         self._slots: dict[Slot, threading.Thread] = {}
         self._idle: list[Slot] = []
         self._taking = False
@@ -202,6 +204,8 @@ class ProcessEngine:
         with self._state:
             self._taking = False
             self._state.wait_for(self._all_idle, drain_us / SECOND)
+            if self._mark.in_child:
+                return
             left = [slot for slot in self._slots if slot not in self._idle]
         for slot in left:
             slot.interrupt()
@@ -215,6 +219,7 @@ class ProcessEngine:
 
         Slots that are greenlets go on here: they find their children gone, and make no others.
         """
+        self._mark.set()
         self._taking = False
         for slot in self._slots:
             slot.forked()

@@ -16,7 +16,7 @@ from pulse.clock import SECOND
 from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interrupts
 from pulse.engine.loop import LoopThread, spawn
-from pulse.forks import ends_program
+from pulse.forks import ForkMark
 from pulse.run import Ending
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ class ThreadEngine:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._loop = LoopThread()
+        self._mark = ForkMark()
+        self._loop = LoopThread(self._mark)
         self._roll = Roll(0)
-        self._started = self._copied = False
+        self._started = False
         self._drain_s = 0.0
         self._threads = 0
         self._quota: int | None = None
@@ -88,9 +89,9 @@ class ThreadEngine:
         """Leave everything to the parent: this is a copy, in a forked child.
 
         Threads that are not here may hold the lock, so there is another one. Where the threads are
-        greenlets, they find nothing to do when they go on.
+        greenlets, they find nothing to do when they go on, and stay.
         """
-        self._copied = True
+        self._mark.set()
         self._lock = threading.Lock()
         self._roll = Roll.closed()
 
@@ -101,8 +102,10 @@ class ThreadEngine:
             busy = self._roll.busy()
         if busy:
             self._drained.wait(self._drain_s)
-        self._dismiss()
+        if not self._mark.in_child:
+            self._dismiss()
         self._stopped.set()
+        self._mark.stay()
 
     def _dismiss(self) -> None:
         with self._lock:
@@ -160,7 +163,8 @@ class ThreadEngine:
     def _serve(self) -> None:
         while (attempt := self._queue.get()) is not None:
             self._carry(attempt)
-            if self._copied:
+            if self._mark.in_child:
+                self._mark.stay()
                 return
             if attempt.stopped is not None and self._leaves(unless_needed=True):
                 return
@@ -174,7 +178,8 @@ class ThreadEngine:
             result = Context().run(self._work.perform, claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
         except BaseException as error:
-            if self._copied and ends_program(error):
+            if self._mark.ends_child(error):
+                self._tell_drained()
                 raise
             result = attempt.result_of(error, self._clock)
         result = attempt.judge(result, self._clock.boot())
@@ -216,6 +221,7 @@ class ThreadEngine:
     def _watch(self) -> None:
         while not self._stopped.is_set() and self._quota is None:
             self._alarm.wait(self._until_next())
+            self._mark.stay()
             self._alarm.clear()
             self._leave_late_behind()
 

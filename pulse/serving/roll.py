@@ -42,10 +42,10 @@ class Roll:
             member.forked()
 
     def _leave(self) -> None:
-        """End all; whoever presses Ctrl-C again has waited enough."""
+        """End all; whoever presses Ctrl-C again, or ends the program again, has waited enough."""
         try:
             end_all(self.members())
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             end_all(self.members())
 
 

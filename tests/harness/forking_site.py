@@ -113,6 +113,6 @@ application = PulseMiddleware(
         for name in "abc"
     }
     | {
-        "fork": Task(action="/fork", interval=1),
+        "fork": Task(action="/fork", interval=1, misfire="all", overlap="allow"),
     },
 )

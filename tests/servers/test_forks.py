@@ -84,6 +84,7 @@ def host(folder: Path, *, store: str, mode: str, way: str, kind: str = "patched"
     command = [sys.executable, str(HARNESS / "forking_host.py"), kind, str(SECONDS)]
     with Server(command, port=None, folder=folder, environ=environ) as process:
         assert process.wait_ended(30) == 0, process.log_text()
+    assert "Traceback" not in process.log_text()
     told = json.loads(process.log_text().splitlines()[-1])
     lines = [line.split() for line in notes.read_text().splitlines()]
     read = [Note(words[0], int(words[1]), int(words[2]), tuple(words[3:])) for words in lines]

@@ -12,15 +12,15 @@ import os
 import sqlite3
 from collections import deque
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
-from pulse.forks import import_for_fork, never_free
 from pulse.store.sql.due import DUE
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
 from pulse.store.sqlite.aside import identity, is_broken, make_file, set_aside
+from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.link import SqliteLink, Texts
 from pulse.store.sqlite.schema import (
     is_current,
@@ -52,11 +52,6 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 class SqliteFile:
     """A file that is read and written in whole transactions.
 
-    A forked child must neither use nor close the connections of its parent, says SQLite. But while
-    it has any, SQLite believes that this process holds their locks, and a connection that the child
-    makes to the same file has none. So what was inherited is kept, and closed only when the child
-    opens the file for itself.
-
     Args:
         path: where it is.
         clock: tells what is due.
@@ -64,10 +59,6 @@ class SqliteFile:
         patience_us: how long a call goes on trying while others hold the file locked.
 
     """
-
-    # What this process has inherited: like SQLite's locks it belongs to the process, not to one
-    # store; what is in it is never freed, for that would close it.
-    _inherited: ClassVar[list[SqliteLink]] = []
 
     def __init__(self, path: Path, clock: Clock, *, space: str, patience_us: Span) -> None:
         self.name: str = f"sqlite:///{path}"
@@ -83,14 +74,14 @@ class SqliteFile:
 
     def open(self) -> None:
         """Make folder, file and tables where they are not there yet."""
-        import_for_fork()
+        FORK_SAFETY.watch()
         self.close()
         self._known = False
         try:
             self._origin = self._make()
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
-        self._close_inherited()
+        FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
         version = self.call(How.READ, lambda link: read_version(link, self._prefix))
         if not is_current(version):
@@ -108,15 +99,8 @@ class SqliteFile:
     def forked(self) -> None:
         """Leave the connections to the parent: this is a copy, in a forked child."""
         self._pid = 0
-        while self._idle:
-            link = self._idle.pop()
-            never_free(link.raw)
-            self._inherited.append(link)
-
-    def _close_inherited(self) -> None:
-        for link in [one for one in self._inherited if one.origin == self._origin]:
-            self._inherited.remove(link)
-            link.raw.close()
+        FORK_SAFETY.inherit(self._idle, self._origin)
+        self._idle.clear()
 
     def identity(self) -> str:
         """Return the real path of the file."""
@@ -163,6 +147,13 @@ class SqliteFile:
         )
 
     def _try(self, begin: str, work: Callable[[SqliteLink], T]) -> T:
+        call = FORK_SAFETY.begin(self._origin)
+        try:
+            return self._do(begin, work)
+        finally:
+            FORK_SAFETY.end(call)
+
+    def _do(self, begin: str, work: Callable[[SqliteLink], T]) -> T:
         link = self._take()
         try:
             result = _transact(link.raw, begin, lambda: work(link))
