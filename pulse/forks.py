@@ -9,8 +9,8 @@ soon as the child waits for anything: the loop, the slots, the application's gre
 
     at-fork hook --> Member.forked --> Served.forked --> Scheduler.forked
                                                              mark.set()       asked at each effect
-                                                             engine.forked()  empties its slots
                                                              store.forked()   severs connections
+                                                             engine.forked()  empties its slots
 
 `ForkMark.in_child` is the one truth: each scheduler has one mark, which its parts share. What the
 rest of the code sees to, in the child:
@@ -109,8 +109,8 @@ class ForkMark:
 def stay() -> None:
     """Keep this greenlet from going on, for ever; return at once in a process without greenlets.
 
-    What is thrown into the greenlet, as by a timeout of the application's, goes through. Where it is
-    the main greenlet, and nothing is left for any other to do, the process ends.
+    What is thrown into the greenlet, as by a timeout of the application's, goes through. Where it
+    is the main greenlet, and nothing is left for any other to do, the process ends.
     """
     if not process_is_patched():
         return

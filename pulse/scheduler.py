@@ -166,8 +166,8 @@ class Scheduler:
         self._mark.set()
         self._quiet = self._stopping = self._closed = True
         self._opened = False
-        self._engine.forked()
         self.store.forked()
+        self._engine.forked()
 
     def _let_claim_end(self) -> None:
         """Give a claim that is on its way a second: its runs belong in the drain."""

@@ -62,7 +62,7 @@ class GreenletEngine:
         self._idle: dict[gevent.Greenlet, None] = {}
         self._loop: gevent.Greenlet | None = None
         self._mark = ForkMark()
-        self._left: tuple[object, ...] = ()
+        self._kept: tuple[object, ...] = ()
 
     # Start and stop -----------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class GreenletEngine:
         greenlets are kept: one that nobody knows is ended, wherever the application waits in it.
         """
         self._mark.set()
-        self._left = (*self._left, self._carriers, self._idle)
+        self._kept = (*self._kept, self._carriers, self._idle)
         self._roll, self._waiting = Roll.closed(), deque()
         self._carriers, self._idle = {}, {}
 

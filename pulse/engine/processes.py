@@ -247,7 +247,8 @@ class ProcessEngine:
     def _end(self, slot: Slot, ending: Ending) -> None:
         with self._state:
             self._idle.append(slot)
-        self._work.report(ending)
+        if not self._mark.in_child:
+            self._work.report(ending)
         with self._state:
             self._state.notify_all()
 

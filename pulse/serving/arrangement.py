@@ -68,12 +68,12 @@ class Arrangement:
 
     __slots__ = (
         "__weakref__",
-        "_asked",
         "_copied",
         "_ended",
         "_ending",
         "_host",
         "_notice",
+        "_requested",
         "_served",
         "_start",
         "_turns",
@@ -85,7 +85,7 @@ class Arrangement:
     _turns: list[bool]
     _ending: bool
     _ended: bool
-    _asked: bool
+    _requested: bool
 
     def __init__(self, served: Served, *, start: Start, notice: Callable[[str], None]) -> None:
         self._served = served
@@ -105,7 +105,7 @@ class Arrangement:
         """
         try:
             if self._begins_by_itself() and not serves_nobody(environ):
-                self._asked = True
+                self._requested = True
                 self.pending = False
                 if not self.is_begun():
                     self._begin_late()
@@ -179,7 +179,7 @@ class Arrangement:
     def _reset(self) -> None:
         self._host = AnyServer()
         self._turns = [True]
-        self._asked = self._ending = self._ended = False
+        self._requested = self._ending = self._ended = False
         self.pending = self._begins_by_itself() and not self._copied
 
     def _begins_by_itself(self) -> bool:
@@ -189,7 +189,7 @@ class Arrangement:
 
     def _serves(self) -> bool:
         """Return whether this process has shown that it serves: `eager` begins in any process."""
-        if self._asked or not isinstance(self._host, AnyServer):
+        if self._requested or not isinstance(self._host, AnyServer):
             return True
         return self.is_begun() and self._start is not Start.EAGER
 

@@ -36,13 +36,13 @@ _LOOK_EVERY_S = 0.0005
 class ForkSafety:
     """Knows the calls that are under way in this process, and what it has inherited."""
 
-    __slots__ = ("_calls", "_clock", "_links", "_spoilt", "_watches")
+    __slots__ = ("_calls", "_clock", "_links", "_unusable", "_watches")
 
     def __init__(self) -> None:
         self._clock = SystemClock()
         self._calls: dict[object, Identity | None] = {}
         self._links: list[SqliteLink] = []
-        self._spoilt: set[Identity | None] = set()
+        self._unusable: set[Identity | None] = set()
         self._watches = False
 
     def watch(self) -> None:
@@ -76,7 +76,7 @@ class ForkSafety:
             self._links.append(link)
         for call in [call for call, file in self._calls.items() if file == origin]:
             self.end(call)
-            self._spoilt.add(origin)
+            self._unusable.add(origin)
 
     def release(self, path: Path, origin: Identity) -> None:
         """Close what was inherited of a file that this process is about to open.
@@ -85,7 +85,7 @@ class ForkSafety:
             StoreUnavailableError: a connection to it was in use as this process was forked.
 
         """
-        if origin in self._spoilt:
+        if origin in self._unusable:
             raise StoreUnavailableError(
                 f"{path}: this process was forked in the middle of a call to SQLite, so it cannot"
                 " use the file; restart it"
