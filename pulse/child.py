@@ -38,6 +38,7 @@ from pulse.engine.wire import (
     speakable,
 )
 from pulse.errors import EngineError, shown
+from pulse.forks import ForkMark, sever
 from pulse.handle import Handle
 from pulse.run import Outcome
 from pulse.runner import Runner
@@ -65,9 +66,12 @@ class Child:
     and the parent learns where it was; then the process ends. The parent says beforehand, by
     closing its half of the line, that it means it: when a service manager sends SIGTERM to every
     process of a service, the server still has its time to drain.
+
+    A process that the app forks is no such child: it answers nothing, and SIGTERM ends it.
     """
 
     def __init__(self, line: socket.socket, clock: Clock) -> None:
+        self._mark = ForkMark()
         self._line = line
         self._hang_up = select.poll()
         self._hang_up.register(line, select.POLLRDHUP)
@@ -84,6 +88,9 @@ class Child:
 
     def terminate(self, _: int, __: FrameType | None) -> None:
         """Interrupt the run, as the handler of SIGTERM; where there is none, end the process."""
+        if self._mark.in_child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         if self._ending or not self._hang_up.poll(0):
             return
         self._ending = True
@@ -93,9 +100,14 @@ class Child:
         overdue = self._clock.boot() >= self._overdue_at
         raise Interruption(claim, Outcome.TIMED_OUT if overdue else Outcome.INTERRUPTED)
 
+    def forked(self) -> None:
+        """Leave the line to this process: called in a process that the app has forked."""
+        self._mark.set()
+        sever(self._line.fileno())
+
     def _load(self, setup: ChildSetup) -> Runner | None:
         try:
-            runner = Runner(find_dispatcher(setup), self._clock)
+            runner = Runner(find_dispatcher(setup), self._clock, self._mark)
         # Whatever keeps an application from loading is told to the parent, its sys.exit() too.
         except BaseException as error:
             if self._ending:
@@ -111,6 +123,9 @@ class Child:
         self._claim = claim
         result = runner.perform(claim)
         self._claim = None
+        if self._mark.in_child:  # the app forked, and came back in both processes
+            self._mark.outlast_forker()
+            raise SystemExit
         send(self._line, result)
 
 
@@ -269,6 +284,7 @@ def main() -> None:
     line, lifeline = take_over()
     child = Child(line, SystemClock())
     signal.signal(signal.SIGTERM, child.terminate)
+    os.register_at_fork(after_in_child=child.forked)
     with suppress(LineClosedError, Interruption):
         opening = receive(line, Opening)
         tie_to_parent(lifeline, opening.parent)

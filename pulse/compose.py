@@ -15,6 +15,7 @@ from pulse.clock import SECOND
 from pulse.dispatch import Dispatcher
 from pulse.engine.registry import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError, TravelError
+from pulse.forks import ForkMark
 from pulse.guard import Guard
 from pulse.handle import Handle
 from pulse.identity import likeness_of
@@ -65,6 +66,8 @@ class Assembly:
         self._runner: Runner | None = None
         self._begun: Begun | None = None
         self._rehearsed: Begun | None = None
+        self._made: Scheduler | None = None
+        self._copies: list[Scheduler] = []
         self._serving: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
@@ -119,6 +122,15 @@ class Assembly:
         if self._begun is not None:
             self._begun.end(limit_s)
 
+    def forked(self) -> None:
+        """Leave what has begun to the parent: this is a forked child, which may begin anew."""
+        if self._made is not None:
+            self._copies.append(self._made)  # kept, as `pulse.forks` says
+        self._made = self._begun = self._rehearsed = None
+        self.handle.forked()
+        for copy in self._copies:
+            copy.forked()
+
     def build(self) -> Scheduler:
         """Return a scheduler for this process, not yet open."""
         settings = self.settings
@@ -160,7 +172,8 @@ class Assembly:
         clock: Clock,
         serving: Callable[[], bool] = lambda: True,
     ) -> Scheduler:
-        self._runner = Runner(self._dispatcher, clock)
+        mark = ForkMark()
+        self._runner = Runner(self._dispatcher, clock, mark)
         plant = Plant(
             definitions=self.settings.tasks,
             member=member,
@@ -173,8 +186,10 @@ class Assembly:
             name=self.settings.name or "",
             chosen=self.settings.store is not None,
             serving=serving,
+            mark=mark,
         )
-        return Scheduler(plant)
+        self._made = scheduler = Scheduler(plant)
+        return scheduler
 
     def _store(self) -> Store:
         settings = self.settings
@@ -227,6 +242,12 @@ class Begun:
             self._handle.attach(None)
             self._scheduler.stop(drain_within(self._drain_us, limit_s))
             self.ended = True
+
+    def forked(self) -> None:
+        """Leave what runs to the parent: this is a copy in a forked child."""
+        self.ended = True
+        self._handle.forked()
+        self._scheduler.forked()
 
 
 def _assemblies() -> list[Assembly]:

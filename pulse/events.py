@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from pulse.forks import ForkMark
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -191,10 +193,18 @@ _log = logging.getLogger("pulse")
 class Bus:
     """Tells each listener of the events it asked for, in the order in which they subscribed."""
 
-    __slots__ = ("_listeners",)
+    __slots__ = ("_listeners", "_mark")
 
     def __init__(self) -> None:
         self._listeners: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
+        self._mark = ForkMark()
+
+    def until_fork(self, mark: ForkMark) -> Bus:
+        """Return a bus with the same listeners, now and later, on which a copy emits nothing."""
+        bus = Bus()
+        bus._listeners = self._listeners
+        bus._mark = mark
+        return bus
 
     def subscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
         """Call *listener* with each event of exactly the class *kind* from now on, once."""
@@ -217,8 +227,11 @@ class Bus:
     def emit(self, event: Event) -> None:
         """Tell the listeners of the event's class; what they raise is logged."""
         for listener in self._listeners.get(type(event), ()):
+            if self._mark.in_child:  # a listener before this one may have waited meanwhile
+                return
             try:
                 listener(event)
             # A listener is somebody else's code: its failure must not break a run or the loop.
             except Exception:  # noqa: BLE001 - the reason is above
-                _log.exception("listener %r failed on %s", listener, type(event).__name__)
+                if not self._mark.in_child:
+                    _log.exception("listener %r failed on %s", listener, type(event).__name__)

@@ -10,6 +10,7 @@ from pulse.addition import Usual
 from pulse.config.adding import addition_of
 from pulse.convert import body as convert_body
 from pulse.errors import NotServingError
+from pulse.forks import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +62,10 @@ class Handle:
         """Speak through *access* from now on; None while there is none in this process."""
         self._access = access
         self._pid = os.getpid()
+
+    def forked(self) -> None:
+        """Speak through nothing any more: this is a copy, in a forked child."""
+        self._access = None
 
     def add(self, name: str, task: Task, *, replace: bool = False) -> None:
         """Add a task to those of the configuration, for the whole fleet, until it is removed.
@@ -152,6 +157,13 @@ class Handle:
         return access.call(access.store.members)
 
     def _reached(self) -> Access:
-        if self._access is None or self._pid != os.getpid():
-            raise NotServingError("expected a process in which the scheduler has started")
+        here = os.getpid()
+        if self._pid not in {0, here}:
+            raise refusal(self._pid)
+        if self._access is None:
+            raise NotServingError(
+                "pulse.scheduler: expected a process in which the scheduler has started, got"
+                f" process {here}, in which it has not, or has ended; it starts with the server, or"
+                " at the first request that is served: see the setting start"
+            )
         return self._access

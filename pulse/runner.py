@@ -9,6 +9,7 @@ import msgspec
 
 from pulse.convert import spell_span
 from pulse.engine.base import Interruption
+from pulse.forks import ForkMark
 from pulse.reply import AppProtocolError
 from pulse.retry import read_retry_after
 from pulse.run import Outcome, Result
@@ -38,27 +39,38 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Runner:
-    """Performs claims: the only maker of results in a process."""
+    """Performs claims: the only maker of results in a process.
 
-    __slots__ = ("__weakref__", "_clock", "_dispatcher")
+    Args:
+        dispatcher: calls the app.
+        clock: measures the runs.
+        mark: says whether this is a copy in a forked child, where no claim is dispatched.
 
-    def __init__(self, dispatcher: Caller, clock: Clock) -> None:
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_dispatcher", "_mark")
+
+    def __init__(self, dispatcher: Caller, clock: Clock, mark: ForkMark | None = None) -> None:
         self._dispatcher = dispatcher
         self._clock = clock
+        self._mark = mark or ForkMark()
 
     def perform(self, claim: Claim) -> Result:
         """Return what came of the claim; nothing that the app raises comes out of here.
 
-        A claim whose lease has ended is not dispatched: its result is `abandoned`.
+        A claim whose lease has ended is not dispatched: its result is `abandoned`. Where the app
+        has forked, what ends a program (`SystemExit`) comes out in the child, and ends it.
         """
         clock = self._clock
         begun, started_at = clock.boot(), clock.wall()
-        if begun >= claim.good_until:
+        if begun >= claim.good_until or self._mark.in_child:
             return Result(Outcome.ABANDONED, started_at, 0, None, _LEASE_OVER)
         try:
             settled = settle(self._dispatcher.call(claim))
         # The app may raise anything, a view's SystemExit too: each is an end of this run alone.
-        except BaseException as error:  # noqa: BLE001 - the reason is above
+        except BaseException as error:
+            if self._mark.ends_child(error):
+                raise
             settled = settle_error(error, claim)
         took = clock.boot() - begun
         if took >= claim.definition.timeout_us:

@@ -19,6 +19,7 @@ from pulse.clock import SECOND
 from pulse.endings import Endings
 from pulse.engine.base import Work
 from pulse.errors import StoreUnavailableError
+from pulse.forks import ForkMark
 from pulse.pacing import BackOff, Turn, chance
 from pulse.store.base import Reach
 from pulse.telling import Telling
@@ -61,6 +62,7 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True):
         name: `pulse.config.name`.
         chosen: whether the configuration says which store it is.
         serving: whether the server still wants this process to take new work.
+        mark: set in forked children, whose copy of all this takes no part.
 
     """
 
@@ -75,6 +77,7 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     chosen: bool = False
     serving: Callable[[], bool] = lambda: True
+    mark: ForkMark = msgspec.field(default_factory=ForkMark)
 
 
 class Scheduler:
@@ -84,10 +87,11 @@ class Scheduler:
         self._plant = plant
         self.store: Store = plant.store
         self._engine = plant.engine
-        self._bus = plant.bus
+        self._mark = plant.mark
+        self._bus = bus = plant.bus.until_fork(plant.mark)
         self._clock = plant.clock
-        self._endings = Endings(self._finish, plant.bus)
-        self._telling = Telling(plant.bus, plant.clock, name=plant.name, chosen=plant.chosen)
+        self._endings = Endings(self._finish, bus)
+        self._telling = Telling(bus, plant.clock, name=plant.name, chosen=plant.chosen)
         self._back_off = BackOff(chance)
         self._turn = Turn()
         self._renew_every = plant.member.lease_us // 3
@@ -155,6 +159,15 @@ class Scheduler:
         self._engine.wake()
         if self._engine.join_loop(_JOIN):
             self.close()
+        self._mark.outlast_forker()
+
+    def forked(self) -> None:
+        """Take no more part, without a word: this is a copy, in a forked child (`pulse.forks`)."""
+        self._mark.set()
+        self._quiet = self._stopping = self._closed = True
+        self._opened = False
+        self.store.forked()
+        self._engine.forked()
 
     def _let_claim_end(self) -> None:
         """Give a claim that is on its way a second: its runs belong in the drain."""
@@ -202,10 +215,20 @@ class Scheduler:
         self._telling.passed(passed)
 
     def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a method of the store returns, without stalling others."""
-        if self.store.blocking:
-            return self._engine.offload(partial(method, *args, **kwargs))
-        return method(*args, **kwargs)
+        """Return what a method of the store returns, without stalling others.
+
+        Raises:
+            NotServingError: this is a copy, in a forked child.
+
+        """
+        if self._mark.in_child:
+            raise self._mark.refusal()
+        try:
+            if self.store.blocking:
+                return self._engine.offload(partial(method, *args, **kwargs))
+            return method(*args, **kwargs)
+        finally:
+            self._mark.stay()
 
     # The loop ----------------------------------------------------------------------------
 

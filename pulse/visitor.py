@@ -7,12 +7,14 @@ In `mode = processing` a view runs where no scheduler does. What it asks of
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import msgspec
 
 from pulse.clock import SECOND
+from pulse.forks import ForkMark
 from pulse.store.member import this_member
 from pulse.store.registry import choose_store
 
@@ -38,6 +40,7 @@ class Visitor:
     def __init__(self, setup: StoreSetup, clock: Clock) -> None:
         self._setup = setup
         self._clock = clock
+        self._mark = ForkMark()
         self._lock = threading.Lock()
         self._store: Store | None = None
 
@@ -57,7 +60,16 @@ class Visitor:
 
     def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a method of the store returns; a child may wait for it."""
-        return method(*args, **kwargs)
+        try:
+            return method(*args, **kwargs)
+        finally:
+            self._mark.stay()
+
+    def forked(self) -> None:
+        """Leave the store to this process: called in a process that the app has forked."""
+        self._mark.set()
+        if self._store is not None:
+            self._store.forked()
 
     def wake(self) -> None:
         """Leave it to those who take part: they look at the store every second."""
@@ -78,4 +90,5 @@ class Visitor:
         me = this_member("processing", "", SECOND)
         store.visit(msgspec.structs.replace(me, holder=setup.holder))
         atexit.register(store.close)
+        os.register_at_fork(after_in_child=self.forked)
         return store

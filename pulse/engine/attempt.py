@@ -99,6 +99,13 @@ class Roll:
         self.next_at: Span = NEVER
         self.open: bool = True
 
+    @classmethod
+    def closed(cls) -> Roll:
+        """Return a roll that is empty and takes nothing."""
+        roll = cls(0)
+        roll.open = False
+        return roll
+
     def free(self) -> int:
         """Return how many attempts may be added now."""
         return max(0, self.room() - len(self.active)) if self.open else 0

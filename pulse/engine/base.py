@@ -29,6 +29,10 @@ What every keeper promises:
    `wait`, `wake`, `offload` and the loop go on until the process ends: the loop has to record.
 6. The store is called through `offload`, which keeps a blocking call from stalling the hub, and
    never from a slot: a greenlet that may be killed must not hold a database connection.
+7. `forked` is called in a forked child, where the engine is a copy (`pulse.forks`), at any time and
+   by any thread or greenlet. It neither waits nor switches. From then on the copy performs and
+   interrupts nothing, reports nothing of what was submitted before, and ends no process. A run in
+   whose course the application forked ends its slot when it returns in the child.
 
 `wait` returns when `wake` was called since the last `wait` returned, or when the time is over;
 a wake-up is never lost. `wake` may be called from any slot or thread, and costs little.
@@ -118,3 +122,6 @@ class Engine(Protocol):
 
     def stop(self, drain_us: Span) -> None:
         """End the slots: drain, then interrupt; see promise 5."""
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child; see promise 7."""

@@ -37,6 +37,7 @@ from pulse.engine.wire import (
     send,
 )
 from pulse.errors import EngineError
+from pulse.forks import sever
 from pulse.run import Result
 
 if TYPE_CHECKING:
@@ -168,6 +169,15 @@ class Child:
         self._signal(signal.SIGKILL)
         self._process.wait(_LAST_WORDS, self._clock)
         self._let_go()
+
+    def forked(self) -> None:
+        """Leave the child to the parent: this is a copy, in a forked child of the parent's.
+
+        What waits for an answer here takes it from nobody, and the lifeline is the parent's alone.
+        """
+        if not self._dismissed:
+            sever(self._line.fileno())
+            sever(self._lifeline)
 
     def _allow(self, time_us: Span) -> Span:
         """Let the child be silent for that long; return until when on the boot clock."""

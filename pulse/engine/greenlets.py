@@ -19,8 +19,10 @@ from gevent.monkey import get_original
 from pulse.clock import SECOND
 from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interruption, Interrupts
-from pulse.engine.native import NativeThread, call_from_afar, process_is_patched
+from pulse.engine.native import NativeThread, call_from_afar
 from pulse.errors import EngineError
+from pulse.forks import ForkMark
+from pulse.patching import process_is_patched
 from pulse.run import Ending, Outcome
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class GreenletEngine:
         self._carriers: dict[Attempt, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
         self._loop: gevent.Greenlet | None = None
+        self._mark = ForkMark()
+        self._kept: tuple[object, ...] = ()
 
     # Start and stop -----------------------------------------------------------------------
 
@@ -105,6 +109,17 @@ class GreenletEngine:
             self._work.report(attempt.cut_off(self._clock))
         gevent.killall([*self._idle, self._watcher], block=False)
         self._stopped.set()
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child.
+
+        What the hub does here later (timers, callbacks, waits that end) finds nothing to do. The
+        greenlets are kept: one that nobody knows is ended, wherever the application waits in it.
+        """
+        self._mark.set()
+        self._kept = (*self._kept, self._carriers, self._idle)
+        self._roll, self._waiting = Roll.closed(), deque()
+        self._carriers, self._idle = {}, {}
 
     def _await_drained(self, span: Span) -> None:
         self._drained.clear()
@@ -223,7 +238,7 @@ class GreenletEngine:
         while self._waiting and self._seen_at < self._yield_at:
             attempt = self._waiting.popleft()
             self._carry(attempt, greenlet)
-            if attempt.stopped is not None:
+            if attempt.stopped is not None or self._mark.in_child:
                 return False
         return True
 
@@ -252,10 +267,12 @@ class GreenletEngine:
         try:
             result = Context().run(self._work.perform, claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
-        except BaseException as error:  # noqa: BLE001 - the reason is above
+        except BaseException as error:
+            if self._mark.ends_child(error):
+                raise
             result = attempt.result_of(error, self._clock)
         # No switch lies between the run's end and this line: no interruption hits what follows.
-        del self._carriers[attempt]
+        self._carriers.pop(attempt, None)  # absent where this is a copy, in a forked child
         self._seen_at = now = self._clock.boot()
         if self._roll.take(attempt):
             self._work.report(Ending(claim, attempt.judge(result, now)))

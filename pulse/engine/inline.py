@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pulse.clock import SECOND
 from pulse.engine.attempt import Attempt
 from pulse.engine.base import Interrupts
+from pulse.forks import ForkMark
 from pulse.run import Ending
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class InlineEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._free = 0
+        self._mark = ForkMark()
         self._woken: threading.Event | None = None
 
     def start(self, work: Work, *, concurrency: int) -> None:
@@ -62,9 +64,12 @@ class InlineEngine:
         try:
             result = self._work.perform(claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
-        except BaseException as error:  # noqa: BLE001 - the reason is above
+        except BaseException as error:
+            if self._mark.ends_child(error):
+                raise
             result = attempt.result_of(error, self._clock)
-        self._work.report(Ending(claim, attempt.judge(result, self._clock.boot())))
+        if not self._mark.in_child:
+            self._work.report(Ending(claim, attempt.judge(result, self._clock.boot())))
 
     def wait(self, timeout_us: Span) -> None:
         """Sleep until `wake`, or for the given time."""
@@ -83,4 +88,9 @@ class InlineEngine:
 
     def stop(self, drain_us: Span) -> None:  # noqa: ARG002 - the port's signature
         """Take no more claims."""
+        self._free = 0
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child."""
+        self._mark.set()
         self._free = 0

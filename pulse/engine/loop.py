@@ -7,12 +7,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND
-from pulse.engine.native import NativeThread, process_is_patched
+from pulse.engine.native import NativeThread
+from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Span
+    from pulse.forks import ForkMark
 
 T = TypeVar("T")
 
@@ -28,11 +30,16 @@ class LoopThread:
     """The scheduler's loop in a thread, or in a greenlet where the process is patched by gevent.
 
     Its methods keep the promises that the port makes for those of the same name.
+
+    Args:
+        mark: says whether this is a copy in a forked child, where the loop does not go on.
+
     """
 
-    __slots__ = ("_native", "_thread", "_woken")
+    __slots__ = ("_mark", "_native", "_thread", "_woken")
 
-    def __init__(self) -> None:
+    def __init__(self, mark: ForkMark) -> None:
+        self._mark = mark
         self._woken: threading.Event | None = None
         self._thread: threading.Thread | None = None
 
@@ -56,6 +63,7 @@ class LoopThread:
         """Sleep until `wake`, or for the given time."""
         if self._woken is not None:
             self._woken.wait(timeout_us / SECOND)
+            self._mark.stay()
             self._woken.clear()
 
     def wake(self) -> None:

@@ -1,8 +1,7 @@
-"""What an engine needs in a process patched by gevent: to know it, and a way between threads."""
+"""What an engine needs in a process patched by gevent: a way between threads."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -11,12 +10,6 @@ if TYPE_CHECKING:
     from gevent.hub import Hub
 
 T = TypeVar("T")
-
-
-def process_is_patched() -> bool:
-    """Return whether gevent has patched this process; gevent is not imported to find out."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
 def call_from_afar(hub: Hub, call: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
@@ -30,14 +31,18 @@ class Nursery:
         self._problem = ""
         self._pause: Span = 0
         self._again_at: Span = 0
+        self._pid = os.getpid()
 
     def make(self, adopt: Callable[[Child], None]) -> Child:
         """Return a child that has loaded the application; *adopt* is told of it before it loads.
 
         Raises:
-            ChildLostError: it could not, or this is the pause after another that could not.
+            ChildLostError: it could not, or this is the pause after another that could not, or this
+                is a copy in a forked child, which makes none.
 
         """
+        if os.getpid() != self._pid:
+            raise ChildLostError("a forked child of the process that serves makes no child process")
         left = self._again_at - self._clock.boot()
         if left > 0:
             raise ChildLostError(f"{self._problem}\n(tried again in {-(-left // SECOND)} s)")

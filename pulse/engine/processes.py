@@ -21,6 +21,7 @@ from pulse.engine.base import Interrupts
 from pulse.engine.children import GRACE, Child, ChildLostError, ChildOvertimeError, find_python
 from pulse.engine.loop import LoopThread, spawn
 from pulse.engine.nursery import Nursery, check_setup
+from pulse.forks import ForkMark
 from pulse.run import Ending, Outcome, Result
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Slot:
         self._interrupted = True
         if self._child is not None:
             self._child.interrupt()
+
+    def forked(self) -> None:
+        """Leave the child to the parent: this is a copy, in a forked child."""
+        if self._child is not None:
+            self._child.forked()
 
     def _next(self) -> Claim | None:
         if self._child is None:
@@ -152,7 +158,8 @@ class ProcessEngine:
         self._clock = clock
         self._setup = child
         self._idle_us = idle_us
-        self._loop = LoopThread()
+        self._mark = ForkMark()
+        self._loop = LoopThread(self._mark)
         self._slots: dict[Slot, threading.Thread] = {}
         self._idle: list[Slot] = []
         self._taking = False
@@ -197,6 +204,8 @@ class ProcessEngine:
         with self._state:
             self._taking = False
             self._state.wait_for(self._all_idle, drain_us / SECOND)
+            if self._mark.in_child:
+                return
             left = [slot for slot in self._slots if slot not in self._idle]
         for slot in left:
             slot.interrupt()
@@ -204,6 +213,16 @@ class ProcessEngine:
             slot.give(None)
         for thread in self._slots.values():
             thread.join()
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child.
+
+        Slots that are greenlets go on here: they find their children gone, and make no others.
+        """
+        self._mark.set()
+        self._taking = False
+        for slot in self._slots:
+            slot.forked()
 
     def spawn_loop(self, loop: Callable[[], None]) -> None:
         """Run *loop* in a daemon thread, or a greenlet where the process is patched."""
@@ -228,7 +247,8 @@ class ProcessEngine:
     def _end(self, slot: Slot, ending: Ending) -> None:
         with self._state:
             self._idle.append(slot)
-        self._work.report(ending)
+        if not self._mark.in_child:
+            self._work.report(ending)
         with self._state:
             self._state.notify_all()
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from pulse.clock import Clock  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.engine.native import process_is_patched
 from pulse.engine.wire import ChildSetup  # noqa: TC001 - likewise
 from pulse.errors import ConfigError, MissingExtraError, did_you_mean, shown
+from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

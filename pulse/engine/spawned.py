@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from pulse.clock import SECOND
-from pulse.engine.native import process_is_patched
+from pulse.patching import native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,10 +42,11 @@ class Spawned:
     def __init__(
         self, command: Sequence[str], environ: Mapping[str, str], *, stdin: int, stdout: int
     ) -> None:
-        self._waitpid = cast("Callable[[int, int], tuple[int, int]]", _native("waitpid"))
+        self._waitpid = cast("Callable[[int, int], tuple[int, int]]", native("os", "waitpid"))
         self._status: int | None = None
         self._ended = False
-        spawn = cast("Callable[..., int]", _native("posix_spawn"))
+        self._parent = os.getpid()
+        spawn = cast("Callable[..., int]", native("os", "posix_spawn"))
         self.pid: int = spawn(
             command[0],
             command,
@@ -83,7 +84,12 @@ class Spawned:
         return True
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Send a signal to it and to all that it has started, but for what left its group."""
+        """Send a signal to it and to all that it has started, but for what left its group.
+
+        A copy of this object, in a forked child, sends none: the process is the parent's.
+        """
+        if os.getpid() != self._parent:
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -94,16 +100,6 @@ class Spawned:
         if self._status >= 0:
             return f"exit status {self._status}"
         return f"signal {_name_of(-self._status)}"
-
-
-def _native(name: str) -> object:
-    """Return a function of `os` that gevent may have replaced."""
-    if not process_is_patched():
-        return getattr(os, name)
-    from gevent.monkey import get_original
-
-    original: object = get_original("os", name)
-    return original
 
 
 def _name_of(number: int) -> str:

@@ -16,6 +16,7 @@ from pulse.clock import SECOND
 from pulse.engine.attempt import NEVER, Attempt, Roll
 from pulse.engine.base import Interrupts
 from pulse.engine.loop import LoopThread, spawn
+from pulse.forks import ForkMark
 from pulse.run import Ending
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class ThreadEngine:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._loop = LoopThread()
+        self._mark = ForkMark()
+        self._loop = LoopThread(self._mark)
         self._roll = Roll(0)
         self._started = False
         self._drain_s = 0.0
@@ -83,6 +85,16 @@ class ThreadEngine:
             self._drained.set()
         self._stopped.wait()
 
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child.
+
+        Threads that are not here may hold the lock, so there is another one. Where the threads are
+        greenlets, they find nothing to do when they go on, and stay.
+        """
+        self._mark.set()
+        self._lock = threading.Lock()
+        self._roll = Roll.closed()
+
     def _end(self) -> None:
         self._asked.wait()
         with self._lock:
@@ -90,8 +102,10 @@ class ThreadEngine:
             busy = self._roll.busy()
         if busy:
             self._drained.wait(self._drain_s)
-        self._dismiss()
+        if not self._mark.in_child:
+            self._dismiss()
         self._stopped.set()
+        self._mark.stay()
 
     def _dismiss(self) -> None:
         with self._lock:
@@ -149,6 +163,9 @@ class ThreadEngine:
     def _serve(self) -> None:
         while (attempt := self._queue.get()) is not None:
             self._carry(attempt)
+            if self._mark.in_child:
+                self._mark.stay()
+                return
             if attempt.stopped is not None and self._leaves(unless_needed=True):
                 return
         self._leaves(unless_needed=False)
@@ -160,7 +177,10 @@ class ThreadEngine:
         try:
             result = Context().run(self._work.perform, claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
-        except BaseException as error:  # noqa: BLE001 - the reason is above
+        except BaseException as error:
+            if self._mark.ends_child(error):
+                self._tell_drained()
+                raise
             result = attempt.result_of(error, self._clock)
         result = attempt.judge(result, self._clock.boot())
         with self._lock:
@@ -201,6 +221,7 @@ class ThreadEngine:
     def _watch(self) -> None:
         while not self._stopped.is_set() and self._quota is None:
             self._alarm.wait(self._until_next())
+            self._mark.stay()
             self._alarm.clear()
             self._leave_late_behind()
 

@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from pulse.engine.loop import spawn
+from pulse.patching import process_is_patched
 from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
@@ -102,6 +103,7 @@ class Arrangement:
         "__weakref__",
         "_awaits_request",
         "_begun",
+        "_copied",
         "_ended",
         "_ending",
         "_failure",
@@ -140,6 +142,7 @@ class Arrangement:
         self.identity: Identity | None = identity
         self._notice = notice
         self._failure = failure
+        self._copied = False
         self._reset()
 
     @property
@@ -166,7 +169,9 @@ class Arrangement:
         try:
             if self._begins_by_itself() and not serves_nobody(environ):
                 self._requested = True
-                self._begin_late()
+                self.pending = False
+                if not self.is_begun() or self._rivalry.doubted:
+                    self._begin_late()
         # The request must be answered, whatever keeps pulse from beginning.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._failure(str(error))
@@ -202,7 +207,7 @@ class Arrangement:
         """
         if self.is_begun():
             return
-        self.pending = False
+        self.pending = self.pending and self._awaits_proof()
         if is_switched_off():
             return
         if self._requested and ROLL.has_dropped():
@@ -218,7 +223,7 @@ class Arrangement:
             self._rivalry.take_place(self, self._host)
             ROLL.await_exit()
             self._begun = self._served.begin()
-            self.pending = self._rivalry.doubted
+            self.pending = self._rivalry.doubted or self._awaits_proof()
             ROLL.begun(self, self._begun, self._host)
 
     def quiet(self) -> None:
@@ -237,9 +242,14 @@ class Arrangement:
         ROLL.ended(self._begun)
 
     def forked(self) -> None:
-        """Forget the parent's state, and look whether gunicorn has just made a worker."""
+        """Forget the parent's state, and look whether gunicorn has just made a worker.
+
+        No request begins a copy of a process that serves: see `pulse.serving.base`.
+        """
+        self._copied = process_is_patched() and (self._copied or self._serves())
         self._reset()
         try:
+            self._served.forked()
             place = gunicorn_worker.find_forked()
             if place is not None:
                 place.enter(self)
@@ -258,7 +268,7 @@ class Arrangement:
         self._ending = self._ended = False
         self._requested = self._awaits_request = False
         self._rivalry = Rivalry(self.identity, self._notice)
-        self.pending = self._begins_by_itself()
+        self.pending = self._begins_by_itself() and not self._copied
 
     def _begins_by_itself(self) -> bool:
         if is_switched_off():
@@ -266,6 +276,19 @@ class Arrangement:
         if self._start is Start.OFF:
             return self._awaits_request
         return self._start is Start.EAGER or not is_test_run()
+
+    def _serves(self) -> bool:
+        """Return whether this process has shown that it serves: `eager` begins in any process."""
+        if self._requested or not isinstance(self._host, AnyServer):
+            return True
+        return self.is_begun() and self._start is not Start.EAGER
+
+    def _awaits_proof(self) -> bool:
+        """Return whether the first request will show that this process serves, though it has begun.
+
+        A master that is patched and begins eagerly serves nobody, and its workers have to begin.
+        """
+        return self._start is Start.EAGER and not self._serves() and process_is_patched()
 
     def _takes_turn(self) -> bool:
         """Return True to one caller only: `list.pop` is atomic, and a lock might be forked."""

@@ -13,7 +13,10 @@ question is asked three times, each time only if it is still open:
 What is found is a `Place`: it enters the member, that is, begins it at the right moment and hooks
 its end. A place that is not recognised only puts the beginning off to the first request.
 
-All that is known belongs to one process: after a fork the child starts from nothing.
+All that is known belongs to one process: after a fork the child starts from nothing. But one thing
+is remembered: a process that gevent has patched copies its greenlets into every child, those that
+accept connections included. So a child of one that serves may answer requests by accident, and no
+request begins it.
 """
 
 from __future__ import annotations
@@ -50,8 +53,15 @@ class Served(Protocol):
     def begin(self) -> Begun:
         """Start taking part: once in a process, after its fork; return what ends it.
 
-        A child of a process that has begun begins anew; nothing of the parent's is used. What it
-        raises before the first request is an error of the server's start.
+        A child of a process that has begun begins anew, after `forked`; nothing of the parent's is
+        used. What it raises before the first request is an error of the server's start.
+        """
+
+    def forked(self) -> None:
+        """Leave what has begun to the parent: this is a forked child, in which nothing of it acts.
+
+        It is called in every forked child, whether anything had begun in the parent or not, by
+        whichever thread or greenlet has forked. It must not wait.
         """
 
 
@@ -69,6 +79,9 @@ class Begun(Protocol):
 
         It is called once more, with a limit of one second, when the first call was cut short.
         """
+
+    def forked(self) -> None:
+        """Leave it to the parent: this is a copy in a forked child. It must not wait."""
 
 
 class Host(Protocol):

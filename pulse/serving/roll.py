@@ -30,11 +30,12 @@ class Roll:
     its drain, by its own loop, by the next member that begins, or by the exit of the process.
     """
 
-    __slots__ = ("_members", "_retiring", "_running", "_watches")
+    __slots__ = ("_copies", "_members", "_retiring", "_running", "_watches")
 
     def __init__(self) -> None:
         self._members: tuple[weakref.ref[Member], ...] = ()
         self._running: list[Running] = []
+        self._copies: list[Begun] = []  # of the parent's, kept as `pulse.forks` says
         self._retiring = False
         self._watches = False
 
@@ -92,10 +93,10 @@ class Roll:
         atexit.register(self.leave)
 
     def leave(self) -> None:
-        """End all; whoever presses Ctrl-C again has waited enough."""
+        """End all; whoever presses Ctrl-C again, or ends the program again, has waited enough."""
         try:
             self._end_all()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self._end_all()
 
     def _end_all(self) -> None:
@@ -103,8 +104,11 @@ class Roll:
         self.retire()
 
     def _forked(self) -> None:
+        self._copies += [each.begun for each in self._running]
         self._running = []
         self._retiring = False
+        for copy in self._copies:
+            copy.forked()
         for member in self.members():
             member.forked()
 

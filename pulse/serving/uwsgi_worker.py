@@ -132,11 +132,10 @@ class UwsgiMaster:
             self._enter_another(member)
 
     def _forked(self, member: Member) -> None:
-        if not is_worker(self._uwsgi):
-            return
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid:  # in mules and the spooler, too
             member.forked()
-        UwsgiWorker(self._uwsgi).enter(member)
+        if is_worker(self._uwsgi):
+            UwsgiWorker(self._uwsgi).enter(member)
 
     def _enter_another(self, member: Member) -> None:
         """Let the first interpreter begin and end the members of this one in each worker."""

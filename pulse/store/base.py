@@ -59,6 +59,9 @@ What every keeper promises:
 8. A call that cannot reach its storage within its time limit raises `StoreUnavailableError` and
    has changed nothing, or has changed everything it would have: a claim whose answer was lost is
    an open run of this holder that nobody dispatches, and it ends as abandoned.
+9. `forked` is called in a forked child, where the store is a copy (`pulse.forks`), at any time,
+   also in the middle of another call. From then on the copy changes nothing, sends and reads
+   nothing, closes nothing that is the parent's, and is not open.
 
 Calls come from one loop per process and, for reads and the verbs of the handle, from request
 threads; a keeper is safe for that. Nothing is opened before `open`, which is called after fork.
@@ -236,6 +239,9 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Take part no more, or end the visit; harmless when the store is not open."""
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child; see promise 9."""
 
     def sync(self, definitions: Mapping[str, Definition]) -> Synced:
         """Make rows for this process's config tasks, and keep *definitions* to plan with.

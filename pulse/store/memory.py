@@ -85,6 +85,10 @@ class MemoryStore:
         """Take part no more; what was recorded stays until the process ends."""
         self._member = None
 
+    def forked(self) -> None:
+        """Leave what is kept to the parent: this is a copy, in a forked child."""
+        self._member = None
+
     def _here(self) -> Member:
         if self._member is None:
             raise StoreUnavailableError("this memory store is not open")

@@ -127,6 +127,20 @@ class StepContract:
         stage.engine.stop(0)
         assert stage.engine.free() == 0
 
+    def test_a_copy_in_a_forked_child_has_no_free_slot(self, stage: Stage) -> None:
+        """After `forked` no claim is asked for, and one that comes is not run."""
+        stage.engine.forked()
+        stage.engine.submit(make_claim("crash"))
+        outcomes = {ending.result.outcome for ending in stage.endings}
+        assert (stage.engine.free(), outcomes - {Outcome.INTERRUPTED}) == (0, set())
+
+    def test_forked_may_be_called_at_any_time(self) -> None:
+        """Before `start`, and in a fork of a fork once more."""
+        engine = self.make(SystemClock())
+        engine.forked()
+        engine.forked()
+        assert engine.free() == 0
+
     def test_wait_ends_when_its_time_is_over(self, stage: Stage) -> None:
         """`wait` lasts as long as it was told where nobody wakes it, and never less."""
         before = read_seconds()
@@ -290,6 +304,21 @@ class EngineContract(StepContract):
     def brief_claims(self) -> list[Claim]:
         """Return the claims in flight at each of fifty stops; none where starting one is dear."""
         return [make_claim("quick"), make_claim("nap", 0.001)]
+
+    def test_a_copy_in_a_forked_child_reports_and_announces_nothing(self, stage: Stage) -> None:
+        """What was submitted before the fork ends here unheard, in time or not."""
+        stage.submit(make_claim("nap", 0.3), make_claim("nap", 0.3, timeout=0.1))
+        time.sleep(0.05)
+        stage.engine.forked()
+        time.sleep(0.8)
+        assert (stage.endings, stage.left) == ([], [])
+
+    def test_a_copy_in_a_forked_child_can_be_stopped(self, stage: Stage) -> None:
+        """A stop that had begun before the fork comes to its end, and reports nothing."""
+        stage.submit(make_claim("nap", 0.3))
+        stage.engine.forked()
+        stage.engine.stop(0)
+        assert stage.endings == []
 
     def test_the_loop_runs_beside_its_caller(self, stage: Stage) -> None:
         """`spawn_loop` returns at once; the loop ends by itself, and `join_loop` tells."""

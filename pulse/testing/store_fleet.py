@@ -264,6 +264,13 @@ class FleetContract(ContractPart):
         fleet.wait(3 * LEASE_S, other)
         assert other.store.members() == [other.member]
 
+    def test_a_copy_in_a_forked_child_leaves_the_member_as_it_is(self, fleet: Fleet) -> None:
+        """Its `close` takes nobody from the members: the parent takes part."""
+        parent, other = fleet.join({"work": make_task()}), fleet.join({})
+        parent.store.forked()
+        parent.store.close()
+        assert parent.member in other.store.members()
+
     def test_applications_of_other_names_are_not_seen(self, fleet: Fleet) -> None:
         """One storage, two names: neither's tasks, runs nor processes are the other's."""
         shop, blog = fleet.join(OLD, space="shop"), fleet.join({}, space="blog")

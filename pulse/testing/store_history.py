@@ -8,6 +8,7 @@ import pytest
 
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.run import Outcome
+from pulse.testing.clock import FakeClock
 from pulse.testing.fleet import EVERY, Fleet, Process, make_task
 from pulse.testing.store_part import ContractPart
 
@@ -28,6 +29,23 @@ CALLS: dict[str, Callable[[Process], object]] = {
 
 class HistoryContract(ContractPart):
     """What happened is kept, within bounds; a store that is not open answers nothing."""
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_a_copy_in_a_forked_child_answers_nothing(
+        self, fleet: Fleet, call: Callable[[Process], object]
+    ) -> None:
+        """Every call that reaches for the storage raises, as if the store were not open."""
+        process = fleet.join({"work": make_task()})
+        process.store.forked()
+        with pytest.raises(StoreUnavailableError):
+            call(process)
+
+    def test_forked_may_be_called_at_any_time(self) -> None:
+        """Before `open`, and in a fork of a fork once more."""
+        store = self.make(FakeClock())
+        store.forked()
+        store.forked()
+        store.close()
 
     def test_the_newest_runs_come_first(self, fleet: Fleet) -> None:
         """At most as many as were asked for, in falling order."""

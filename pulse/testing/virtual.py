@@ -105,3 +105,8 @@ class VirtualEngine:
             cut = msgspec.structs.replace(result, outcome=Outcome.INTERRUPTED, took_us=took)
             self._report(Ending(claim, cut))
         self._going.clear()
+
+    def forked(self) -> None:
+        """Leave everything to the parent: this is a copy, in a forked child."""
+        self._inline.forked()
+        self._going.clear()

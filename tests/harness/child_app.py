@@ -97,6 +97,25 @@ def _runaway(_: Environ) -> str:
     os._exit(9)
 
 
+def _fork(_: Environ) -> str:
+    """Fork, and return in both processes."""
+    pid = os.fork()
+    if pid:
+        note("offspring", pid)
+    return str(os.getpid())
+
+
+def _forked_nap(_: Environ) -> str:
+    """Fork, and be busy in both processes."""
+    _fork(_)
+    try:
+        time.sleep(60)
+    except BaseException:
+        note("interrupted", os.getpid())
+        raise
+    return ""
+
+
 def _look(environ: Environ) -> str:
     plain = {
         key: value for key, value in environ.items() if isinstance(value, (str, int, float, bool))
@@ -126,6 +145,8 @@ VIEWS: dict[str, Callable[[Environ], str]] = {
     "/family": _family,
     "/runaway": _runaway,
     "/look": _look,
+    "/fork": _fork,
+    "/forked-nap": _forked_nap,
 }
 
 

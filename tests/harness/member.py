@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 class RecordingMember:
     """A member of a process that records each call."""
 
-    def __init__(self, *, interrupts: int = 0) -> None:
+    def __init__(
+        self, *, interrupts: int = 0, kind: type[BaseException] = KeyboardInterrupt
+    ) -> None:
         self.told: list[str] = []
         self.notes: list[str] = []
         self.host: Host | None = None
         self._interrupts = interrupts
+        self._kind = kind
 
     def belong(self, host: Host) -> None:
         """Keep the host."""
@@ -43,7 +46,7 @@ class RecordingMember:
         self.told.append("end")
         if self._interrupts:
             self._interrupts -= 1
-            raise KeyboardInterrupt
+            raise self._kind
 
     def may_be_dropped(self) -> bool:
         """Return False."""

@@ -62,6 +62,9 @@ class Witness:
         time.sleep(nap if limit_s is None else max(0.0, min(nap, limit_s - 1)))
         write_event("ended", self.name)
 
+    def forked(self) -> None:
+        """Leave no trace: it comes in each forked child."""
+
     def _watch(self) -> None:
         before = None
         while True:

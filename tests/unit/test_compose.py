@@ -15,6 +15,7 @@ from pulse.compose import Assembly, drain_within, usual_of
 from pulse.config.load import load
 from pulse.handle import NotServingError
 from pulse.run import Outcome, Trigger
+from pulse.scheduler import Scheduler
 from pulse.task import Task
 from pulse.testing.recorder import Recorder
 
@@ -197,3 +198,64 @@ def test_a_path_that_is_guarded_beside_those_of_tasks_is_refused() -> None:
     guard = Assembly(view, settings, clock=SystemClock()).guard
     assert guard is not None
     assert guard.refuses({"PATH_INFO": "/reports/send"})
+
+
+# In a forked child ----------------------------------------------------------------------------
+
+
+def test_a_copy_answers_no_calls(assembly: Assembly) -> None:
+    """The handle, which the application may hold, refuses as where pulse has not begun."""
+    assembly.begin()
+    assembly.forked()
+    with pytest.raises(NotServingError):
+        assembly.handle.tasks()
+
+
+def test_a_copy_is_not_ended(assembly: Assembly) -> None:
+    """Hooks and at-exit functions are copied, too: what they call finds nothing to end."""
+    seen = Recorder(assembly.bus)
+    assembly.begin()
+    seen.wait_for(events.RunEnded)
+    assembly.forked()
+    assembly.quiet()
+    assembly.end(None)
+    assert seen.of(events.SchedulerStopped) == []
+
+
+def test_a_worker_begins_anew_with_objects_of_its_own(assembly: Assembly) -> None:
+    """A master may have begun before it forks: nothing of it is used in the worker."""
+    seen = Recorder(assembly.bus)
+    assembly.begin()
+    seen.wait_for(events.RunEnded)
+    assembly.forked()
+    seen.events.clear()
+    assembly.begin()
+    (ended,) = seen.wait_for(events.RunEnded)
+    assert ended.claim.run.trigger is Trigger.STARTUP
+    assert len(assembly.handle.runs()) == 1
+
+
+def test_a_fork_in_the_middle_of_a_beginning_leaves_nothing_that_acts(assembly: Assembly) -> None:
+    """A greenlet may wait for the store there, and goes on in the child."""
+    seen = Recorder(assembly.bus)
+    scheduler = assembly.build()
+    assembly.forked()
+    with pytest.raises(NotServingError):
+        scheduler.start()
+    assert seen.of(events.SchedulerStarted) == []
+
+
+def test_an_end_that_a_fork_interrupts_takes_nothing_from_the_child(
+    assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copied greenlet may come back from the drain when the child has begun anew."""
+
+    def fork_meanwhile(_: Scheduler, __: int) -> None:
+        assembly.forked()
+        assembly.begin()
+
+    assembly.begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "stop", fork_meanwhile)
+        assembly.end(None)
+    assert assembly.handle.tasks() != []

@@ -8,6 +8,7 @@ import pytest
 
 from pulse import events
 from pulse.events import Bus, Event, Notice, StoreLost
+from pulse.forks import ForkMark
 
 KINDS = [
     found
@@ -151,3 +152,40 @@ def test_subscribing_what_cannot_be_called_is_refused(listener: object) -> None:
         Bus().subscribe(Notice, listener)
         accepted = True
     assert not accepted
+
+
+def test_a_copy_of_a_process_emits_nothing() -> None:
+    """Once the mark is set, the scheduler's bus is silent, and the application's is not."""
+    bus, mark, heard = Bus(), ForkMark(), []
+    own = bus.until_fork(mark)
+    bus.subscribe(Notice, heard.append)
+    own.emit(Notice("before the fork"))
+    mark.set()
+    own.emit(Notice("in the child"))
+    bus.emit(Notice("of the child's own"))
+    assert heard == [Notice("before the fork"), Notice("of the child's own")]
+    assert own.heard(Notice)
+
+
+def test_a_fork_in_the_middle_of_a_listener_keeps_the_next_one_from_hearing() -> None:
+    """A listener may wait while another greenlet forks: in the child nothing comes after it."""
+    bus, mark, heard = Bus(), ForkMark(), []
+    bus.subscribe(Notice, lambda _: mark.set())
+    bus.subscribe(Notice, heard.append)
+    bus.until_fork(mark).emit(Notice("hello"))
+    assert heard == []
+
+
+def test_a_listener_that_fails_in_a_forked_child_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It began before the fork, and its copy is nobody's concern."""
+    bus, mark = Bus(), ForkMark()
+
+    def fail_after_fork(_: Notice) -> None:
+        mark.set()
+        raise ValueError
+
+    bus.subscribe(Notice, fail_after_fork)
+    bus.until_fork(mark).emit(Notice("hello"))
+    assert caplog.records == []

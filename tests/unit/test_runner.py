@@ -11,6 +11,7 @@ from claims import make_claim
 
 from pulse.clock import SECOND
 from pulse.engine.base import Interruption
+from pulse.forks import ForkMark
 from pulse.reply import AppProtocolError, Reply
 from pulse.run import Outcome, Result
 from pulse.runner import LONGEST_TRACEBACK, Runner, settle, settle_error
@@ -85,6 +86,41 @@ def test_a_claim_whose_lease_has_ended_is_not_dispatched(clock: FakeClock) -> No
     result = Runner(script, clock).perform(make_claim(good_until=clock.boot()))
     assert (result.outcome, result.took_us, script.calls) == (Outcome.ABANDONED, 0, 0)
     assert "the lease had ended before the call could begin" in result.message
+
+
+def test_a_copy_in_a_forked_child_dispatches_nothing(clock: FakeClock) -> None:
+    """Whatever an engine does with a claim there, the app hears nothing of it."""
+    script, mark = answering(), ForkMark()
+    mark.set()
+    result = Runner(script, clock, mark).perform(make_claim())
+    assert (result.outcome, script.calls) == (Outcome.ABANDONED, 0)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_what_ends_a_program_ends_the_child_that_the_app_has_forked(
+    error: BaseException, clock: FakeClock
+) -> None:
+    """A view that forks and calls sys.exit in the child means the child's end."""
+    mark = ForkMark()
+
+    def fork_and_end(_claim: Claim) -> Reply:
+        mark.set()
+        raise error
+
+    with pytest.raises(type(error)):
+        Runner(Script(fork_and_end), clock, mark).perform(make_claim())
+
+
+def test_a_failure_in_a_forked_child_comes_out_as_a_result(clock: FakeClock) -> None:
+    """It ends nothing; whoever gets the result drops it."""
+    mark = ForkMark()
+
+    def fork_and_fail(_claim: Claim) -> Reply:
+        mark.set()
+        raise ValueError
+
+    result = Runner(Script(fork_and_fail), clock, mark).perform(make_claim())
+    assert result.outcome is Outcome.FAILED
 
 
 def test_a_claim_is_good_to_the_last_microsecond(clock: FakeClock) -> None:

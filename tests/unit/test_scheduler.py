@@ -1,6 +1,7 @@
 """The loop of one process, stepped by hand on a clock that stands still."""
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -566,8 +567,18 @@ def test_the_handle_knows_the_members(bench: Bench) -> None:
 
 def test_a_handle_without_a_scheduler_says_so() -> None:
     """In a process that does not serve, the handle's verbs raise an error with words."""
-    with pytest.raises(NotServingError, match="has started"):
+    with pytest.raises(NotServingError, match="has started") as caught:
         Handle().tasks()
+    assert f"process {os.getpid()}, in which it has not" in str(caught.value)
+    assert "it starts with the server, or at the first request" in str(caught.value)
+
+
+def test_a_handle_in_a_forked_child_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the process that has the scheduler, and what to do."""
+    handle, parent = handle_of(bench), os.getpid()
+    monkeypatch.setattr("os.getpid", lambda: parent + 1)
+    with pytest.raises(NotServingError, match=f"in process {parent}, where the scheduler has"):
+        handle.trigger("cleanup")
 
 
 def test_an_unknown_task_is_named_with_its_neighbour(bench: Bench) -> None:
@@ -867,3 +878,67 @@ def test_change_of_runtime_tasks_is_logged(
     if verb == "remove":
         handle.remove("report")
     assert [line for line in lines(logging.INFO) if "report" in line and word in line]
+
+
+# In a forked child ----------------------------------------------------------------------------
+
+
+def test_a_copy_claims_records_and_emits_nothing(bench: Bench) -> None:
+    """From the fork on neither the store nor a listener hears of it, whatever goes on in it."""
+    bench.scheduler.forked()
+    bench.seen.events.clear()
+    bench.store.called.clear()
+    bench.clock.forward(60)
+    bench.scheduler.step()
+    bench.scheduler.tell(events.Notice("done through the handle"))
+    bench.scheduler.quiet()
+    bench.scheduler.stop(0)
+    bench.scheduler.close()
+    assert (bench.seen.events, bench.store.called, bench.paths) == ([], [], [])
+
+
+def test_a_copy_refuses_the_calls_of_the_application(bench: Bench) -> None:
+    """They belong into the parent process."""
+    bench.scheduler.forked()
+    with pytest.raises(NotServingError, match="its forked child"):
+        bench.scheduler.call(bench.store.tasks)
+
+
+def test_a_fork_in_the_middle_of_a_claim_dispatches_nothing(bench: Bench) -> None:
+    """The answer that the copy gets is the parent's."""
+    bench.store.meanwhile["claim_due"] = bench.scheduler.forked
+    bench.forward(60)
+    assert bench.paths == []
+
+
+def test_a_fork_in_the_middle_of_a_run_is_not_recorded(bench: Bench) -> None:
+    """What the view returns in the child is nobody's result."""
+    bench.view = bench.scheduler.forked
+    bench.store.called.clear()
+    bench.forward(60)
+    assert bench.paths == ["/cleanup"]
+    assert "finish" not in bench.store.called
+    assert bench.seen.of(events.RunEnded) == []
+
+
+def test_a_fork_in_a_listener_keeps_the_claims_from_being_dispatched() -> None:
+    """A listener hears of a claim before it is handed to the engine, and may wait."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    bench.bus.subscribe(events.RunClaimed, lambda _: bench.scheduler.forked())
+    bench.scheduler.open()
+    bench.forward(60)
+    assert bench.paths == []
+
+
+def test_the_loop_of_a_copy_ends_without_a_word() -> None:
+    """It neither leaves the store nor tells of its end: both are the parent's."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    engine = ThreadEngine(bench.clock)
+    scheduler = Scheduler(bench.plant({}, engine))
+    scheduler.start()
+    scheduler.forked()
+    bench.store.called.clear()
+    engine.wake()
+    assert engine.join_loop(10 * SECOND)
+    assert bench.store.called == []
+    assert bench.seen.of(events.SchedulerStopped) == []

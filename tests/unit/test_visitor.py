@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -112,3 +113,20 @@ def test_a_setup_travels_to_the_child() -> None:
     usual = Usual(context="reports", guarded=("/reports",))
     setup = ChildSetup(application="shop:app", usual=usual, store=store)
     assert msgspec.json.decode(msgspec.json.encode(setup), type=ChildSetup) == setup
+
+
+def test_a_process_that_a_view_forks_reaches_nothing(
+    handle: Handle, parent: SqliteStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The handle refuses there, and the store is neither used nor closed at the exit."""
+    handle.trigger("cleanup")
+    child = os.fork()
+    if not child:
+        try:
+            handle.tasks()
+        except NotServingError as error:
+            os._exit(0 if "its forked child" in str(error) else 1)
+        os._exit(2)
+    _, status = os.waitpid(child, 0)
+    assert (status, [run.task for run in parent.runs()]) == (0, ["cleanup"])
+    assert capfd.readouterr() == ("", "")

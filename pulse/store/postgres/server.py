@@ -87,6 +87,7 @@ class PostgresServer:
         self._ladder = ladder
         self._texts = Texts(self._schema)
         self._idle: deque[PostgresLink] = deque()
+        self._busy: set[PostgresLink] = set()
         self._clock = SystemClock()
         self._knocks = Knocks(chance)
         self._pid = 0
@@ -115,6 +116,13 @@ class PostgresServer:
     def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when given back."""
         self._pid = 0
+        self._drop_idle()
+
+    def forked(self) -> None:
+        """Leave the connections to the parent: this is a copy, in a forked child."""
+        self._pid = 0
+        for link in (*self._idle, *self._busy):
+            link.raw.sever()
         self._drop_idle()
 
     def _drop_idle(self) -> None:
@@ -155,11 +163,14 @@ class PostgresServer:
         until = self._clock.boot() + self._limit
         link = self._take()
         link.raw.deadline = until
+        self._busy.add(link)
         try:
             result = work(link)
         except BaseException:
             link.raw.close()
             raise
+        finally:
+            self._busy.discard(link)
         self._give_back(link)
         self._knocks.answered()
         return result

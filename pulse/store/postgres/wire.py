@@ -6,6 +6,7 @@ imported, whether gevent has patched the process.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -14,6 +15,7 @@ from psycopg import errors
 from psycopg.rows import TupleRow
 
 from pulse.clock import SECOND, SystemClock
+from pulse.forks import sever, stay
 from pulse.pacing import KNOCK
 
 if TYPE_CHECKING:
@@ -74,6 +76,15 @@ class Wire(psycopg.Connection[TupleRow]):
     piped: psycopg.Pipeline | None = None
     _cut = False
 
+    def sever(self) -> None:
+        """Leave the session to the parent: this is a copy, in a forked child."""
+        if not self.closed:
+            sever(self.fileno())
+
+    @classmethod
+    def _connect_gen(cls, *args: Any, **words: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
+        return _bounded(super()._connect_gen(*args, **words), None)
+
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
         """Send statements without waiting for what nobody looks at."""
@@ -98,16 +109,25 @@ class Wire(psycopg.Connection[TupleRow]):
 
 
 def _bounded(gen: Generator[Any, Any, T], deadline: Span | None) -> Generator[Any, Any, T]:
+    pid = os.getpid()
     try:
         asked = next(gen)
         while True:
             ready = yield asked
+            if os.getpid() != pid:
+                _leave_answer()
             if not ready and deadline is not None and _CLOCK.boot() >= deadline:
                 raise TooSlowError("the server did not answer in time")
             asked = gen.send(ready)
     except StopIteration as ended:
         answer: T = ended.value
         return answer
+
+
+def _leave_answer() -> None:
+    """Take no answer in a forked child: what waited for it as the fork came is a copy."""
+    stay()
+    raise TooSlowError("this process was forked while it waited for the server")
 
 
 class Knock(Wire):

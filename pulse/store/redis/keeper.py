@@ -177,6 +177,11 @@ class RedisStore:
                 drop_members(self._server, [self._here.member.holder])
         self._leave()
 
+    def forked(self) -> None:
+        """Leave the server to the parent: this is a copy, in a forked child."""
+        self._key = None
+        self._server.forked()
+
     def _leave(self) -> None:
         self._server.close()
         key, self._key = self._key, None

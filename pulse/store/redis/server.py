@@ -12,6 +12,7 @@ import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
+from weakref import WeakSet
 
 import msgspec
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pulse.clock import Clock, Instant, Span
+    from pulse.store.redis.connections import Severable
 
 A = TypeVar("A")
 
@@ -87,6 +89,7 @@ class Server:
         self._stand_in = stand_in
         self._knocks = Knocks(chance)
         self._client: _Client | None = None
+        self._known: WeakSet[Severable] = WeakSet()
 
     def open(self) -> None:
         """Read the scripts and try a first connection."""
@@ -104,10 +107,15 @@ class Server:
         from redis.connection import parse_url
         from redis.retry import Retry
 
+        from pulse.store.redis.connections import kind_of
+
+        told = parse_url(self._url)  # type: ignore[no-untyped-call] # redis-py has none here
         words: dict[str, Any] = {
             **dict.fromkeys(_TIMEOUTS, self._timeout_s),
-            **parse_url(self._url),  # type: ignore[no-untyped-call] # redis-py has none here
+            **told,
             **limits,
+            "connection_class": kind_of(told.get("connection_class")),
+            "known": self._known,
             "decode_responses": False,
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
@@ -121,6 +129,12 @@ class Server:
         client, self._client = self._client, None
         if client is not None:
             client.connection_pool.disconnect()
+
+    def forked(self) -> None:
+        """Leave the connections to the parent: this is a copy, in a forked child."""
+        self._client = None
+        for connection in list(self._known):
+            connection.forked()
 
     def is_open(self) -> bool:
         """Return whether `open` was called, and `close` was not."""

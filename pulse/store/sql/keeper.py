@@ -173,6 +173,11 @@ class SqlStore:
                 self._storage.call(How.ALONE, lambda link: drop_member(link, holder))
         self._leave()
 
+    def forked(self) -> None:
+        """Leave the storage to the parent: this is a copy, in a forked child."""
+        self._key = None
+        self._storage.forked()
+
     def _leave(self) -> None:
         self._storage.close()
         key, self._key = self._key, None

@@ -147,6 +147,9 @@ class Storage(Protocol):
     def close(self) -> None:
         """Leave it."""
 
+    def forked(self) -> None:
+        """Leave the connections to the parent: this is a copy, in a forked child; may not wait."""
+
     def call(self, how: How, work: Callable[[Link], T]) -> T:
         """Return what *work* does in one transaction; an exception leaves everything as it was.
 

@@ -20,6 +20,7 @@ from pulse.store.sql.due import DUE
 from pulse.store.sql.link import AlreadyThereError, How, Look, StorageReplacedError
 from pulse.store.sql.unheld import UNHELD
 from pulse.store.sqlite.aside import identity, is_broken, make_file, set_aside
+from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.link import SqliteLink, Texts
 from pulse.store.sqlite.schema import (
     is_current,
@@ -73,12 +74,14 @@ class SqliteFile:
 
     def open(self) -> None:
         """Make folder, file and tables where they are not there yet."""
+        FORK_SAFETY.watch()
         self.close()
         self._known = False
         try:
             self._origin = self._make()
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
+        FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
         version = self.call(How.READ, lambda link: read_version(link, self._prefix))
         if not is_current(version):
@@ -92,6 +95,12 @@ class SqliteFile:
         self._pid = 0
         while self._idle:
             self._idle.pop().raw.close()
+
+    def forked(self) -> None:
+        """Leave the connections to the parent: this is a copy, in a forked child."""
+        self._pid = 0
+        FORK_SAFETY.inherit(self._idle, self._origin)
+        self._idle.clear()
 
     def identity(self) -> str:
         """Return the real path of the file."""
@@ -138,6 +147,13 @@ class SqliteFile:
         )
 
     def _try(self, begin: str, work: Callable[[SqliteLink], T]) -> T:
+        call = FORK_SAFETY.begin(self._origin)
+        try:
+            return self._do(begin, work)
+        finally:
+            FORK_SAFETY.end(call)
+
+    def _do(self, begin: str, work: Callable[[SqliteLink], T]) -> T:
         link = self._take()
         try:
             result = _transact(link.raw, begin, lambda: work(link))

@@ -20,7 +20,8 @@ from servers import is_alive, is_stopped, wait_until
 from pulse.announce import Likeness
 from pulse.clock import SECOND, SystemClock
 from pulse.engine.base import Work
-from pulse.engine.children import find_python
+from pulse.engine.children import ChildLostError, find_python
+from pulse.engine.nursery import Nursery
 from pulse.engine.processes import ProcessEngine
 from pulse.engine.wire import ChildSetup
 from pulse.errors import EngineError
@@ -96,6 +97,52 @@ def unread(line: str) -> int:
     amount = array.array("i", [0])
     fcntl.ioctl(int(line), termios.TIOCOUTQ, amount)
     return amount[0]
+
+
+def test_a_copy_in_a_forked_child_makes_no_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot that goes on there finds its child gone, and gets no other."""
+    nursery, adopted = Nursery(BARE, SystemClock()), []
+    here = os.getpid()
+    monkeypatch.setattr("os.getpid", lambda: here + 1)
+    with pytest.raises(ChildLostError, match="forked child"):
+        nursery.make(adopted.append)
+    assert adopted == []
+
+
+def test_a_fork_leaves_the_child_process_to_the_parent(begin: Begin) -> None:
+    """The copy can neither answer for it nor end it, and holds none of its files."""
+    stage = begin()
+    first = perform(stage, "/pid").message
+    child = os.fork()
+    if not child:
+        stage.engine.forked()
+        stage.engine.stop(0)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert (status, perform(stage, "/pid").message) == (0, first)
+
+
+def test_an_app_that_forks_and_returns_in_both_processes_answers_once(
+    begin: Begin, notes: Callable[[str], int]
+) -> None:
+    """What it says in the forked process is no answer, neither to this run nor to the next."""
+    stage = begin()
+    pids = {perform(stage, path).message for path in ("/fork", "/pid", "/pid")}
+    offspring = notes("offspring")
+    assert len(pids - {str(offspring)}) == len(pids) == 1
+    wait_until(lambda: not is_alive(offspring), what="the forked process ends")
+
+
+def test_a_run_is_interrupted_in_the_child_process_alone(
+    begin: Begin, notes: Callable[[str], int], tmp_path: Path
+) -> None:
+    """A process that the app has forked is ended by the same signal, as any process is."""
+    result = perform(begin(), "/forked-nap", timeout=0.5)
+    offspring, interrupted = notes("offspring"), notes("interrupted")
+    wait_until(lambda: not is_alive(offspring), what="the forked process ends")
+    lines = (tmp_path / "notes").read_text().splitlines()
+    assert (result.outcome, interrupted != offspring) == (Outcome.TIMED_OUT, True)
+    assert len([line for line in lines if line.startswith("interrupted")]) == 1
 
 
 # What the app is and sees ------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,3 +71,17 @@ def test_a_program_that_is_not_there_is_an_error() -> None:
     """Nothing was started, and the caller hears of it."""
     with pytest.raises(FileNotFoundError):
         Spawned(["/no/such/program"], {}, stdin=0, stdout=1)
+
+
+def test_a_copy_in_a_forked_child_sends_no_signal(start: Start) -> None:
+    """The process is the parent's: its copy there ends nothing."""
+    process = start("import sys; sys.stdin.close(); import time; time.sleep(60)")
+    child = os.fork()
+    if not child:
+        process.signal_group(SIGKILL)
+        os._exit(0)
+    os.waitpid(child, 0)
+    alive = not process.has_ended()
+    process.signal_group(SIGKILL)
+    assert alive
+    assert process.wait(BOUND, SystemClock())

@@ -45,6 +45,10 @@ class Served:
         """Record it."""
         self.told.append(("end", limit_s))
 
+    def forked(self) -> None:
+        """Record it."""
+        self.told.append("forked")
+
 
 @pytest.fixture
 def no_test_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,3 +235,120 @@ def test_nothing_else_keeps_it_alive() -> None:
     gc.collect()
 
     assert kept() is None
+
+
+# In a forked child ----------------------------------------------------------------------------
+
+
+class Place:
+    """A server that was recognised."""
+
+    def enter(self, member: arrangement.Arrangement) -> None:
+        """Take the member in, and begin."""
+        member.belong(self)
+        member.enter()
+
+    def serving(self) -> bool:
+        """Return True."""
+        return True
+
+    def limit_s(self) -> None:
+        """Return None."""
+
+
+@pytest.fixture
+def patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process look as one that gevent has patched."""
+    monkeypatch.setattr(arrangement, "process_is_patched", lambda: True)
+
+
+def test_what_is_served_hears_of_each_fork() -> None:
+    """Whether it has begun or not: it may be about to."""
+    served = Served()
+    here = arrange(served, start=Start.OFF)
+    here.forked()
+    here.begin()
+    here.forked()
+    assert served.told == ["forked", "begin", "forked"]
+
+
+@pytest.mark.usefixtures("no_test_run", "patched")
+def test_no_request_begins_a_copy_of_a_process_that_serves() -> None:
+    """The greenlets that accept connections are copied into its children, which wait for others."""
+    served = Served()
+    here = arrange(served)
+    here.first_request({})
+    here.forked()
+    assert (here.pending, here.is_begun(), served.told) == (False, False, ["begin", "forked"])
+
+
+@pytest.mark.usefixtures("no_test_run", "patched")
+def test_no_request_begins_a_copy_of_a_copy() -> None:
+    """A fork of a fork accepts by accident as well."""
+    here = arrange(Served())
+    here.first_request({})
+    here.forked()
+    here.forked()
+    assert here.pending is False
+
+
+@pytest.mark.usefixtures("no_test_run", "patched")
+@pytest.mark.parametrize("start", [Start.AUTO, Start.EAGER])
+def test_no_request_begins_a_copy_of_a_worker(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was recognised needs no request to show that it serves."""
+    monkeypatch.setattr(arrangement, "FINDERS", (Place,))
+    here = arrange(Served(), start=start)
+    here.forked()
+    assert here.pending is False
+
+
+@pytest.mark.usefixtures("no_test_run", "patched")
+def test_a_worker_of_a_copy_begins() -> None:
+    """What recognises the child as a worker, or asks for it, begins it all the same."""
+    served = Served()
+    here = arrange(served)
+    here.first_request({})
+    here.forked()
+    Place().enter(here)
+    assert here.is_begun()
+
+
+@pytest.mark.usefixtures("no_test_run")
+def test_a_child_of_an_ordinary_process_begins_at_its_first_request() -> None:
+    """There nothing accepts in the child but what the application starts in it."""
+    here = arrange(Served())
+    here.first_request({})
+    here.forked()
+    assert here.pending is True
+
+
+@pytest.mark.usefixtures("no_test_run", "patched")
+def test_a_child_of_a_process_that_has_not_begun_begins_at_its_first_request() -> None:
+    """A master that nobody recognises has children that serve."""
+    here = arrange(Served())
+    here.forked()
+    assert here.pending is True
+
+
+@pytest.mark.usefixtures("patched")
+def test_a_child_of_an_eager_master_begins_at_its_first_request() -> None:
+    """`eager` begins in any process; one that has answered nothing may be a master."""
+    here = arrange(Served(), start=Start.EAGER)
+    here.forked()
+    assert here.pending is True
+
+
+@pytest.mark.usefixtures("patched")
+def test_no_request_begins_a_copy_of_an_eager_process_that_has_answered_one() -> None:
+    """The first request is looked at for this alone: it begins nothing again."""
+    served = Served()
+    here = arrange(served, start=Start.EAGER)
+    awaited = here.pending
+    here.first_request({})
+    here.first_request({})
+    looked = here.pending
+    here.forked()
+    assert (awaited, looked, here.pending) == (True, False, False)
+    assert served.told == ["begin", "forked"]

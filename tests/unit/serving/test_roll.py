@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import pytest
 from member import RecordingMember
 
 from pulse.serving.roll import Roll, end_all
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_all_go_quiet_before_the_first_drains() -> None:
@@ -34,12 +30,15 @@ def test_the_dropped_are_forgotten() -> None:
     assert roll.members() == [kept]
 
 
-def test_ctrl_c_in_a_drain_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_cuts_a_drain_short_ends_it_without_a_traceback(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Interrupted at the interpreter's exit, the members are told to end once more."""
     registered = []
     monkeypatch.setattr("atexit.register", registered.append)
     roll = Roll()
-    impatient = RecordingMember(interrupts=1)
+    impatient = RecordingMember(interrupts=1, kind=kind)
     roll.add(impatient)
     roll.await_exit()
 

@@ -153,6 +153,24 @@ def test_other_children_do_not_begin(
     assert member.told == []
 
 
+@pytest.mark.parametrize("mule", [0, 1], ids=["spooler", "mule"])
+def test_other_children_leave_what_the_master_has_begun(
+    mule: int,
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A master that begins eagerly is copied into them, too."""
+    uwsgi = install(Uwsgi())
+    find().enter(member)
+    uwsgi.mule = mule
+    monkeypatch.setattr("os.getpid", lambda: -1)
+
+    uwsgi.post_fork_hook()
+
+    assert member.told == ["forked"]
+
+
 def test_a_mule_that_builds_the_application_has_no_place(
     install: Callable[[Uwsgi], Uwsgi],
 ) -> None:

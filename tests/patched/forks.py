@@ -1,0 +1,465 @@
+"""What goes on in a forked child of a patched process: greenlets are copied, and have no effect."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gevent
+import pytest
+from claims import make_claim as claim_of
+from gevent.event import Event
+from gevent.monkey import get_original
+from redis_servers import empty_redis
+
+from pulse import events
+from pulse.clock import SECOND, SystemClock
+from pulse.compose import Assembly
+from pulse.config.load import load
+from pulse.engine.greenlets import GreenletEngine
+from pulse.engine.processes import ProcessEngine
+from pulse.engine.threads import ThreadEngine
+from pulse.engine.wire import ChildSetup
+from pulse.forks import ForkMark
+from pulse.run import Outcome, Result
+from pulse.store.member import this_member
+from pulse.store.postgres.server import PostgresServer
+from pulse.store.redis import RedisStore
+from pulse.store.sql.link import How
+from pulse.task import Task
+from pulse.testing.behaviour import make_claim
+from pulse.testing.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from postgres import PostgresCluster
+    from redis_servers import RedisServer
+
+    from pulse.run import Claim
+
+BOUND_S = 20
+LEASE = 30 * SECOND
+
+
+def in_child(act: Callable[[], bool]) -> int:
+    """Fork; return the child, which ends with 0 if *act* returns True there."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        status = 0 if act() else 2
+    finally:
+        os._exit(status)
+
+
+def status_of(child: int) -> int:
+    """Return how a child ended."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+# Engines --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [GreenletEngine, ThreadEngine])
+def test_claims_that_were_handed_over_are_performed_in_the_parent_alone(kind: type) -> None:
+    """The greenlets that take them have not begun as another one forks."""
+    performed: list[str] = []
+
+    def perform(claim: Claim) -> Result:
+        performed.append(claim.run.task)
+        return Result(Outcome.SUCCEEDED, 0, 0)
+
+    stage = Stage(kind(SystemClock()), concurrency=4, perform=perform)
+    stage.submit(*(make_claim("quick") for _ in range(4)))
+
+    def wait() -> bool:
+        stage.engine.forked()
+        gevent.sleep(0.3)
+        return (performed, stage.endings) == ([], [])
+
+    child = in_child(wait)
+    stage.await_endings(4)
+    assert (status_of(child), performed) == (0, ["quick"] * 4)
+    stage.engine.stop(0)
+
+
+@pytest.mark.parametrize("kind", [GreenletEngine, ThreadEngine])
+def test_a_run_is_neither_interrupted_nor_announced_in_a_forked_child(kind: type) -> None:
+    """The application waits there in a copy of its greenlet, which is its own affair."""
+    raised: list[BaseException] = []
+
+    def perform(_: Claim) -> Result:
+        try:
+            gevent.sleep(1)
+        except BaseException as error:
+            raised.append(error)
+            raise
+        return Result(Outcome.SUCCEEDED, 0, 0)
+
+    stage = Stage(kind(SystemClock()), concurrency=1, perform=perform)
+    stage.submit(make_claim("nap", timeout=0.2))
+    gevent.sleep(0.05)
+
+    def wait() -> bool:
+        stage.engine.forked()
+        gevent.sleep(1.5)
+        return (raised, stage.left, stage.endings) == ([], [], [])
+
+    child = in_child(wait)
+    (ending,) = stage.await_endings(1)
+    assert (status_of(child), ending.result.outcome) == (0, Outcome.TIMED_OUT)
+    stage.engine.stop(0)
+
+
+@pytest.mark.parametrize("kind", [GreenletEngine, ThreadEngine])
+def test_a_drain_ends_nothing_in_a_forked_child(kind: type) -> None:
+    """A stop that is under way in the parent goes on in the copy, and interrupts nobody there."""
+    ended: list[str] = []
+
+    def perform(_: Claim) -> Result:
+        try:
+            gevent.sleep(0.8)
+        finally:
+            ended.append("run")
+        return Result(Outcome.SUCCEEDED, 0, 0)
+
+    stage = Stage(kind(SystemClock()), concurrency=1, perform=perform)
+    stage.submit(make_claim("nap"))
+    gevent.sleep(0.05)
+    stopping = gevent.spawn(stage.engine.stop, SECOND * 3 // 10)
+    gevent.sleep(0.05)
+
+    def wait() -> bool:
+        stage.engine.forked()
+        gevent.sleep(0.5)
+        return (ended, stage.endings) == ([], [])
+
+    child = in_child(wait)
+    stopping.join(BOUND_S)
+    assert status_of(child) == 0
+    assert [ending.result.outcome for ending in stage.endings] == [Outcome.INTERRUPTED]
+
+
+def test_an_idle_slot_ends_no_child_process_of_the_parents() -> None:
+    """After a while without runs a slot ends its child; in a forked child it has none."""
+    setup = ChildSetup(application="child_app:app", digest="inner")
+    engine = ProcessEngine(SystemClock(), child=setup, idle_us=SECOND)
+    stage = Stage(engine, concurrency=1)
+    stage.submit(claim_of(action="/pid"))
+    (first,) = stage.await_endings(1)
+    pid = int(first.result.message)
+
+    def wait() -> bool:
+        engine.forked()
+        gevent.sleep(2)
+        return True
+
+    child = in_child(wait)
+    for _ in range(5):
+        gevent.sleep(0.4)
+        stage.perform_all(claim_of(action="/pid"))
+    assert status_of(child) == 0
+    assert {int(ending.result.message) for ending in stage.endings} == {pid}
+    engine.stop(0)
+
+
+def test_a_slot_takes_no_answer_in_a_forked_child() -> None:
+    """The socket to the child process is shared by both: each byte has one reader."""
+    setup = ChildSetup(application="pulse.testing.behaviour:app", digest="inner")
+    engine = ProcessEngine(SystemClock(), child=setup)
+    stage = Stage(engine, concurrency=4)
+    stage.perform_all(*(make_claim("quick") for _ in range(4)))
+    stage.submit(*(make_claim("nap", 0.5) for _ in range(4)))
+    gevent.sleep(0.1)
+
+    def wait() -> bool:
+        engine.forked()
+        gevent.sleep(1)
+        return len(stage.endings) == 4
+
+    child = in_child(wait)
+    outcomes = {ending.result.outcome for ending in stage.await_endings(8)}
+    assert (status_of(child), outcomes) == (0, {Outcome.SUCCEEDED})
+    engine.stop(0)
+
+
+# Stores ---------------------------------------------------------------------------------------
+
+
+def await_calls(server: RedisServer) -> None:
+    """Wait until calls have come to a server that is paused."""
+    with gevent.Timeout(BOUND_S):
+        while not server.unread():
+            gevent.sleep(0.001)
+
+
+def redis_store(server: RedisServer) -> RedisStore:
+    """Return an open store."""
+    store = RedisStore(server.url, SystemClock(), opened={})
+    store.open(this_member("gevent", "digest", LEASE))
+    return store
+
+
+def test_redis_answers_the_parent_alone() -> None:
+    """Calls of several greenlets wait for their answers as another one forks."""
+    server = empty_redis()
+    store = redis_store(server)
+    server.pause()
+    calls = [gevent.spawn(store.members) for _ in range(8)]
+    await_calls(server)
+    gevent.sleep(0.05)
+
+    def wait() -> bool:
+        store.forked()
+        gevent.sleep(1)
+        return not any(call.ready() for call in calls)
+
+    child = in_child(wait)
+    server.resume()
+    answers = [[member.mode for member in call.get(timeout=BOUND_S)] for call in calls]
+    assert (status_of(child), answers) == (0, [["gevent"]] * 8)
+    store.close()
+
+
+def test_a_greenlet_that_connects_to_redis_sends_nothing_in_a_forked_child() -> None:
+    """The handshake is the parent's: a second one would make the answers go astray."""
+    server = empty_redis()
+    store = redis_store(server)
+    server.pause()
+    calls = [gevent.spawn(store.members) for _ in range(8)]  # more than there are connections
+    gevent.sleep(0)
+
+    def wait() -> bool:
+        store.forked()
+        gevent.sleep(1)
+        return not any(call.ready() for call in calls)
+
+    child = in_child(wait)
+    server.resume()
+    answers = [[member.mode for member in call.get(timeout=BOUND_S)] for call in calls]
+    assert (status_of(child), answers) == (0, [["gevent"]] * 8)
+    store.close()
+
+
+@pytest.fixture
+def postgres(postgres_cluster: PostgresCluster) -> Iterator[PostgresServer]:
+    """Return an open database."""
+    limit = BOUND_S * SECOND
+    server = PostgresServer(postgres_cluster.url(), space="", limit_us=limit, server_clock=None)
+    server.open()
+    yield server
+    server.close()
+
+
+def ask(server: PostgresServer, number: int) -> int:
+    """Return *number*, by way of the server, after half a second."""
+    text = "SELECT ?::bigint FROM pg_sleep(0.5)"
+    ((answer,),) = server.call(How.READ, lambda link: list(link.run(text, (number,))))
+    return int(answer)
+
+
+def test_postgresql_answers_the_parent_alone(postgres: PostgresServer) -> None:
+    """Queries of several greenlets, in connections old and new, go on as another one forks."""
+    ask(postgres, 0)
+    calls = [gevent.spawn(ask, postgres, number) for number in range(6)]
+    gevent.sleep(0.02)
+
+    def wait() -> bool:
+        postgres.forked()
+        gevent.sleep(1)
+        return not any(call.ready() for call in calls)
+
+    child = in_child(wait)
+    assert [call.get(timeout=BOUND_S) for call in calls] == list(range(6))
+    assert status_of(child) == 0
+
+
+def test_a_greenlet_that_connects_to_postgresql_goes_on_in_the_parent_alone(
+    postgres: PostgresServer,
+) -> None:
+    """The log-in is the parent's."""
+    calls = [gevent.spawn(ask, postgres, number) for number in range(6)]
+    gevent.sleep(0)
+
+    def wait() -> bool:
+        postgres.forked()
+        gevent.sleep(1)
+        return not any(call.ready() for call in calls)
+
+    child = in_child(wait)
+    assert [call.get(timeout=BOUND_S) for call in calls] == list(range(6))
+    assert status_of(child) == 0
+
+
+def test_a_timeout_of_the_application_in_a_forked_child_ends_no_session(
+    postgres: PostgresServer,
+) -> None:
+    """What is thrown into a copy that waits closes its connection, which is the parent's."""
+
+    def ask_impatiently() -> int:
+        with gevent.Timeout(0.3, exception=False):
+            return ask(postgres, 7)
+        return 0
+
+    patient, hasty = gevent.spawn(ask, postgres, 1), gevent.spawn(ask_impatiently)
+    gevent.sleep(0.05)
+
+    def throw() -> bool:
+        postgres.forked()
+        patient.kill(block=False)
+        gevent.sleep(0.6)
+        return (patient.ready(), hasty.value) == (True, 0)
+
+    child = in_child(throw)
+    assert patient.get(timeout=BOUND_S) == 1
+    assert status_of(child) == 0
+
+
+# The whole ------------------------------------------------------------------------------------
+
+
+def view(_: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
+    """Answer that all is well."""
+    start_response("200 OK", [])
+    return [b"done"]
+
+
+def nap(napping: Event, _: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
+    """Answer after a second."""
+    napping.set()
+    gevent.sleep(1)
+    return view({}, start_response)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[Callable[..., Assembly]]:
+    """Return what makes wholes, which are ended after the test."""
+    made: list[Assembly] = []
+
+    def begin(
+        store: str = "", app: Callable[..., list[bytes]] = view, **settings: object
+    ) -> Assembly:
+        words = {"store": store or f"sqlite:///{tmp_path}/pulse.db", "mode": "gevent", **settings}
+        tasks = {"work": Task(action="/work", interval="200ms")}
+        made.append(Assembly(app, load({}, words | {"tasks": tasks}), clock=SystemClock()))
+        made[-1].begin()
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.end(None)
+
+
+def test_a_call_of_the_application_waits_for_ever_in_a_forked_child(
+    whole: Callable[..., Assembly],
+) -> None:
+    """It is neither answered nor failed there, also when the driver has given the server up."""
+    server = empty_redis()
+    assembly = whole(server.url, lease="30s")
+    server.pause()
+    call = gevent.spawn(assembly.handle.members)
+    await_calls(server)
+
+    def wait() -> bool:
+        assembly.forked()
+        gevent.sleep(4)  # redis-py waits for an answer for half of that
+        return not call.ready()
+
+    child = in_child(wait)
+    server.resume()
+    assert [member.pid for member in call.get(timeout=BOUND_S)] == [os.getpid()]
+    assert status_of(child) == 0
+
+
+@pytest.mark.parametrize("mode", ["gevent", "threading"])
+def test_a_stop_outlasts_the_greenlet_that_forked(
+    tmp_path: Path, mode: str, whole: Callable[..., Assembly]
+) -> None:
+    """A copy of what ends the process would end the child in the middle of its work."""
+    napping, order, statuses = Event(), [], []
+    assembly = whole(f"sqlite:///{tmp_path}/naps.db", mode=mode, app=partial(nap, napping))
+    napping.wait(BOUND_S)
+
+    def work() -> None:
+        child = os.fork()
+        if child:
+            statuses.append(status_of(child))
+            return
+        assembly.forked()
+        gevent.sleep(1.5)
+        order.append("work")
+
+    def stop() -> None:
+        assembly.end(None)
+        order.append("stop")
+        if order == ["work", "stop"]:
+            os._exit(7)
+
+    stopping = gevent.spawn(stop)
+    gevent.sleep(0.1)
+    gevent.spawn(work).join(BOUND_S)
+    stopping.join(BOUND_S)
+    assert (statuses, order) == ([7], ["stop"])
+
+
+def test_a_native_thread_may_fork(whole: Callable[..., Assembly]) -> None:
+    """Nothing of the hub's goes on there, and the handle refuses."""
+    assembly, heard = whole(), []
+    assembly.bus.subscribe(events.RunEnded, heard.append)
+    fork, sleep, waitpid = (
+        get_original(*name) for name in (("os", "fork"), ("time", "sleep"), ("os", "waitpid"))
+    )
+
+    def fork_and_wait() -> int:
+        child = fork()
+        if child:
+            return int(os.waitstatus_to_exitcode(waitpid(child, 0)[1]))
+        assembly.forked()
+        before = len(heard)
+        sleep(0.5)
+        os._exit(0 if len(heard) == before else 1)
+
+    assert gevent.get_hub().threadpool.apply(fork_and_wait) == 0
+
+
+def test_a_worker_that_begins_anew_is_a_member_of_its_own(whole: Callable[..., Assembly]) -> None:
+    """A master that has begun forks: its copy is inert, and the worker claims for itself."""
+    assembly = whole()
+    master = os.getpid()
+
+    def begin_anew() -> bool:
+        heard: list[events.RunEnded] = []
+        assembly.forked()
+        assembly.begin()
+        assembly.bus.subscribe(events.RunEnded, heard.append)
+        with gevent.Timeout(BOUND_S):
+            while not heard:
+                gevent.sleep(0.01)
+        members = {member.pid for member in assembly.handle.members()}
+        assembly.end(None)
+        return members == {master, os.getpid()}
+
+    child = in_child(begin_anew)
+    assembly.quiet()
+    assert status_of(child) == 0
+
+
+def test_a_greenlet_that_stays_lets_exceptions_through() -> None:
+    """The application may end its own greenlet, also where pulse keeps it."""
+    mark, caught = ForkMark(), []
+
+    def stay() -> None:
+        try:
+            with gevent.Timeout(0.1):
+                mark.stay()
+        except gevent.Timeout as error:
+            caught.append(error)
+
+    mark.set()
+    staying = gevent.spawn(stay)
+    staying.join(BOUND_S)
+    assert len(caught) == 1

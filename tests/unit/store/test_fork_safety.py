@@ -1,0 +1,144 @@
+"""What SQLite must not carry over a fork: connections, and calls that are under way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pulse.clock import SECOND, SystemClock
+from pulse.errors import StoreUnavailableError
+from pulse.store.member import this_member
+from pulse.store.sqlite import SqliteStore
+from pulse.store.sqlite.fork_safety import LONGEST_WAIT, ForkSafety
+from pulse.store.sqlite.link import SqliteLink, Texts
+
+FILE = (1, 2)
+OTHER = (1, 3)
+EXIT_IN_CHILD = """
+import os, sys
+from pulse.clock import SystemClock
+from pulse.store.member import this_member
+from pulse.store.sqlite import SqliteStore
+
+store = SqliteStore(sys.argv[1], SystemClock())
+store.open(this_member("inline", "digest", 30_000_000))
+child = os.fork()
+if child:
+    os.wait()
+    os.write(1, str(len(store.members())).encode())
+    os._exit(0)
+store.forked()
+del store
+"""
+
+
+def link(origin: tuple[int, int] = FILE) -> SqliteLink:
+    """Return a connection that is said to lead to that file."""
+    raw = sqlite3.connect(":memory:")
+    return SqliteLink(raw, Texts(""), SystemClock(), origin=origin)
+
+
+def is_closed(one: SqliteLink) -> bool:
+    """Return whether a connection has been closed."""
+    try:
+        one.raw.execute("SELECT 1")
+    except sqlite3.ProgrammingError:
+        return True
+    return False
+
+
+def locks_of(pid: int, path: Path) -> int:
+    """Return how many locks of that file the kernel says a process holds."""
+    inode = str(path.stat().st_ino)
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sum(lock[4] == str(pid) and lock[5].rpartition(":")[2] == inode for lock in locks)
+
+
+def test_what_was_inherited_stays_open_until_its_file_is_opened() -> None:
+    """SQLite forbids to close it; only a connection of the child's own makes that right."""
+    safety, inherited, other = ForkSafety(), link(), link(OTHER)
+    safety.inherit([inherited], FILE)
+    safety.inherit([other], OTHER)
+    before = is_closed(inherited)
+    safety.release(Path("pulse.db"), FILE)
+    assert (before, is_closed(inherited), is_closed(other)) == (False, True, False)
+
+
+def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
+    """The error says so, and what to do."""
+    safety = ForkSafety()
+    safety.begin(FILE)
+    safety.inherit([], FILE)
+    safety.release(Path("other.db"), OTHER)
+    with pytest.raises(
+        StoreUnavailableError, match=r"pulse\.db: .* forked in the middle .*restart"
+    ):
+        safety.release(Path("pulse.db"), FILE)
+
+
+def test_a_call_that_ended_before_the_fork_is_forgotten() -> None:
+    """The child may use the file."""
+    safety = ForkSafety()
+    safety.end(safety.begin(FILE))
+    safety.inherit([], FILE)
+    safety.release(Path("pulse.db"), FILE)
+
+
+def test_a_fork_waits_for_a_call_that_is_under_way() -> None:
+    """It goes on when the call has ended."""
+    safety = ForkSafety()
+    call = safety.begin(FILE)
+    ending = threading.Timer(0.02, safety.end, [call])
+    ending.start()
+    safety.await_calls()
+    ended = not safety._calls
+    ending.join()
+    assert ended
+
+
+def test_a_fork_waits_for_a_moment_only() -> None:
+    """A call that lasts, because others hold the file, does not keep the process from forking."""
+    safety, clock = ForkSafety(), SystemClock()
+    safety.begin(FILE)
+    before = clock.boot()
+    safety.await_calls()
+    assert LONGEST_WAIT <= clock.boot() - before < LONGEST_WAIT + SECOND
+
+
+def test_a_fork_of_a_fork_does_not_wait_for_the_calls_of_its_ancestors() -> None:
+    """They will never end in the child."""
+    safety, clock = ForkSafety(), SystemClock()
+    safety.begin(FILE)
+    safety.inherit([], FILE)
+    before = clock.boot()
+    safety.await_calls()
+    assert clock.boot() - before < LONGEST_WAIT
+
+
+def test_a_child_that_opens_its_parents_file_holds_locks_of_its_own(tmp_path: Path) -> None:
+    """Else SQLite would take the parent's for the child's, and lose what the child writes."""
+    path = tmp_path / "pulse.db"
+    store = SqliteStore(path, SystemClock(), opened={})
+    store.open(this_member("inline", "parent", 30 * SECOND))
+    child = os.fork()
+    if not child:
+        store.forked()
+        own = SqliteStore(path, SystemClock(), opened={})
+        own.open(this_member("inline", "child", 30 * SECOND))
+        os._exit(0 if locks_of(os.getpid(), path) else 1)
+    _, status = os.waitpid(child, 0)
+    assert (status, locks_of(os.getpid(), path) > 0) == (0, True)
+    store.close()
+
+
+def test_a_child_that_ends_closes_no_connection_of_its_parents(tmp_path: Path) -> None:
+    """Not even where the interpreter cleans up: development mode would tell of it."""
+    command = [sys.executable, "-X", "dev", "-c", EXIT_IN_CHILD, str(tmp_path / "pulse.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1", "")
