@@ -12,7 +12,7 @@ from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
 from pulse.serving.never import is_switched_off, is_test_run, serves_nobody
-from pulse.serving.rivalry import Rivalry, rivals_in_use
+from pulse.serving.rivalry import Rivalry, is_reached, rivals_in_use
 from pulse.serving.roll import ROLL
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _question(arrangement: Arrangement) -> Callable[[], bool]:
 
     def serving() -> bool:
         still = known()
-        if still is not None and still.may_be_dropped():
+        if still is not None and still.fresh and still.may_be_dropped():
             del still
             gc.collect()
             still = known()
@@ -94,6 +94,7 @@ class Arrangement:
 
     Attributes:
         identity: what it has in common with others that must not take part beside it.
+        fresh: whether what the server calls has not been looked at yet.
         pending: whether a request should be shown to `first_request`; cheap to read at each.
 
     """
@@ -112,10 +113,12 @@ class Arrangement:
         "_served",
         "_start",
         "_turns",
+        "fresh",
         "identity",
         "pending",
     )
 
+    fresh: bool
     pending: bool
     _host: Host
     _turns: list[bool]
@@ -258,6 +261,7 @@ class Arrangement:
         self._ending = self._ended = False
         self._requested = self._awaits_request = False
         self._rivalry = Rivalry(self.identity, self._notice)
+        self.fresh = True
         self.pending = self._begins_by_itself()
 
     def _begins_by_itself(self) -> bool:
@@ -285,8 +289,15 @@ class Arrangement:
     # Beside others of the same identity (`pulse.serving.rivalry`) -------------------------
 
     def may_be_dropped(self) -> bool:
-        """Return whether only the garbage collector can say if this one is still in use."""
-        return not self._requested and self._rivalry.may_be_dropped(self, self._host)
+        """Return whether only the garbage collector can say if this one is still in use.
+
+        It is looked for once in what the server calls, as soon as that is loaded. Whoever asks
+        must not hold this one while the collector is called.
+        """
+        if not self.fresh or not self._host.serving():
+            return False
+        self.fresh = False
+        return not self._requested and not is_reached(self, self._host)
 
     def is_rival_of(self, other: Member) -> bool:
         """Return whether this one might take part in the place of *other*."""
