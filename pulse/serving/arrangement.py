@@ -46,8 +46,8 @@ def arrange(
     """Return the arrangement by which *served* begins and ends in each process that serves.
 
     Keep it for as long as *served* is wanted: nothing else does. One that is dropped after it has
-    begun claims nothing more, and ends within its drain. Nothing is opened or started in a process
-    that does not serve.
+    begun claims nothing more, and ends within its drain; an eager one goes on, until another of its
+    identity begins. Nothing is opened or started in a process that does not serve.
 
     Args:
         served: what begins and ends.
@@ -83,6 +83,8 @@ def _question(arrangement: Arrangement) -> Callable[[], bool]:
             still = known()
         if still is not None:
             return still.serving()
+        if ROLL.goes_on(known):
+            return True
         ROLL.retire_soon()
         return False
 
@@ -208,12 +210,13 @@ class Arrangement:
         self.pending = False
         if is_switched_off():
             return
-        if self._requested and ROLL.has_dropped():
+        if self._requested and ROLL.has_dropped(self.identity):
             spawn(self.begin_beside, "pulse-begin")  # the drain of the dropped one may take long
         else:
             self._begin()
 
     def _begin(self) -> None:
+        ROLL.release(self.identity)
         ROLL.retire()
         if self._gives_way():
             self._awaits_request = self.pending = True
@@ -222,7 +225,8 @@ class Arrangement:
             ROLL.await_exit()
             self._begun = self._served.begin()
             self.pending = self._rivalry.doubted
-            ROLL.begun(self, self._begun, self._host)
+            kept = self._served if self._start is Start.EAGER else None
+            ROLL.begun(self, self._begun, self._host, kept=kept)
 
     def quiet(self) -> None:
         """Claim nothing more."""
