@@ -13,7 +13,7 @@ from pulse.policy import Start
 from pulse.serving import gunicorn_worker, uwsgi_worker, waitress_main
 from pulse.serving.base import AnyServer
 from pulse.serving.never import is_switched_off, is_test_run, serves_nobody
-from pulse.serving.rivalry import Rivalry, rivals_in_use
+from pulse.serving.rivalry import Rivalry, is_reached, rivals_in_use
 from pulse.serving.roll import ROLL
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def arrange(
     """Return the arrangement by which *served* begins and ends in each process that serves.
 
     Keep it for as long as *served* is wanted: nothing else does. One that is dropped after it has
-    begun claims nothing more, and ends within its drain. Nothing is opened or started in a process
-    that does not serve.
+    begun claims nothing more, and ends within its drain; an eager one goes on, until another of its
+    identity begins. Nothing is opened or started in a process that does not serve.
 
     Args:
         served: what begins and ends.
@@ -78,12 +78,14 @@ def _question(arrangement: Arrangement) -> Callable[[], bool]:
 
     def serving() -> bool:
         still = known()
-        if still is not None and still.may_be_dropped():
+        if still is not None and still.fresh and still.may_be_dropped():
             del still
             gc.collect()
             still = known()
         if still is not None:
             return still.serving()
+        if ROLL.goes_on(known):
+            return True
         ROLL.retire_soon()
         return False
 
@@ -95,6 +97,7 @@ class Arrangement:
 
     Attributes:
         identity: what it has in common with others that must not take part beside it.
+        fresh: whether what the server calls has not been looked at yet.
         pending: whether a request should be shown to `first_request`; cheap to read at each.
 
     """
@@ -114,10 +117,12 @@ class Arrangement:
         "_served",
         "_start",
         "_turns",
+        "fresh",
         "identity",
         "pending",
     )
 
+    fresh: bool
     pending: bool
     _host: Host
     _turns: list[bool]
@@ -210,12 +215,13 @@ class Arrangement:
         self.pending = self.pending and self._awaits_proof()
         if is_switched_off():
             return
-        if self._requested and ROLL.has_dropped():
+        if self._requested and ROLL.has_dropped(self.identity):
             spawn(self.begin_beside, "pulse-begin")  # the drain of the dropped one may take long
         else:
             self._begin()
 
     def _begin(self) -> None:
+        ROLL.release(self.identity)
         ROLL.retire()
         if self._gives_way():
             self._awaits_request = self.pending = True
@@ -224,7 +230,8 @@ class Arrangement:
             ROLL.await_exit()
             self._begun = self._served.begin()
             self.pending = self._rivalry.doubted or self._awaits_proof()
-            ROLL.begun(self, self._begun, self._host)
+            kept = self._served if self._start is Start.EAGER else None
+            ROLL.begun(self, self._begun, self._host, kept=kept)
 
     def quiet(self) -> None:
         """Claim nothing more."""
@@ -268,6 +275,7 @@ class Arrangement:
         self._ending = self._ended = False
         self._requested = self._awaits_request = False
         self._rivalry = Rivalry(self.identity, self._notice)
+        self.fresh = True
         self.pending = self._begins_by_itself() and not self._copied
 
     def _begins_by_itself(self) -> bool:
@@ -308,8 +316,15 @@ class Arrangement:
     # Beside others of the same identity (`pulse.serving.rivalry`) -------------------------
 
     def may_be_dropped(self) -> bool:
-        """Return whether only the garbage collector can say if this one is still in use."""
-        return not self._requested and self._rivalry.may_be_dropped(self, self._host)
+        """Return whether only the garbage collector can say if this one is still in use.
+
+        It is looked for once in what the server calls, as soon as that is loaded. Whoever asks
+        must not hold this one while the collector is called.
+        """
+        if not self.fresh or not self._host.serving():
+            return False
+        self.fresh = False
+        return not self._requested and not is_reached(self, self._host)
 
     def is_rival_of(self, other: Member) -> bool:
         """Return whether this one might take part in the place of *other*."""

@@ -54,26 +54,13 @@ class Rivalry:
 
     """
 
-    __slots__ = ("_conflict", "_looks", "_note", "_seen", "doubted")
+    __slots__ = ("_conflict", "_looks", "_note", "doubted")
 
     def __init__(self, identity: Identity | None, note: Callable[[str], None]) -> None:
         self._conflict = "" if identity is None else identity.conflict
         self._note = note
         self._looks = 0
-        self._seen = False
         self.doubted: bool = False
-
-    def may_be_dropped(self, me: Member, host: Host) -> bool:
-        """Return whether only the garbage collector can say if *me* is still in use.
-
-        It is looked for once in what the server calls, as soon as that is loaded. Whoever asks
-        must not hold it while the collector is called.
-        """
-        if self._seen or not host.serving():
-            return False
-        self._seen = True
-        found = _served(host, [me])
-        return len(ROLL.members()) > 1 if found is None else not found
 
     def gives_way(self, me: Member, host: Host) -> bool:
         """Return whether *me* waits for a request, because a rival may be the served one."""
@@ -122,6 +109,12 @@ class Rivalry:
             return
         for each in others:
             spawn(each.begin_beside, "pulse-begin")
+
+
+def is_reached(me: Member, host: Host) -> bool:
+    """Return whether the server can reach *me*; where nobody knows, whether nobody is beside it."""
+    found = _served(host, [me])
+    return len(ROLL.members()) == 1 if found is None else bool(found)
 
 
 def rivals_in_use(me: Member) -> list[Member]:

@@ -6,28 +6,51 @@ import atexit
 import os
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pulse.engine.loop import spawn
 
 if TYPE_CHECKING:
-    from pulse.serving.base import Begun, Host, Member
+    from pulse.serving.base import Begun, Host, Identity, Member
 
 
-class Running(NamedTuple):
-    """What has begun in this process, and the member that it belongs to, which may be gone."""
+class Running:
+    """What has begun in this process, and the member that it belongs to, which may be gone.
 
-    member: weakref.ref[Member]
-    begun: Begun
-    host: Host
+    Attributes:
+        kept: what must be there for this to go on after its member was dropped.
+        goes_on: whether it goes on then.
+
+    """
+
+    __slots__ = ("begun", "goes_on", "host", "identity", "kept", "member")
+
+    def __init__(self, member: Member, begun: Begun, host: Host, *, kept: object) -> None:
+        self.member: weakref.ref[Member] = weakref.ref(member)
+        self.identity: Identity | None = member.identity
+        self.begun: Begun = begun
+        self.host: Host = host
+        self.kept: object = kept
+        self.goes_on: bool = kept is not None
+
+    def is_dropped(self) -> bool:
+        """Return whether the member is gone, and this is to end with it."""
+        return not self.goes_on and self.member() is None
+
+    def release(self) -> None:
+        """End with the member; what is kept may be all that keeps the member itself in use."""
+        self.goes_on = False
+        if self.member() is not None:
+            self.kept = None
 
 
 class Roll:
     """Knows, without keeping them alive, the members that were arranged in this process.
 
-    What has begun is kept alive until it has ended, also where its member was dropped meanwhile:
-    such a one is retired. It claims nothing more from the moment of the drop; it is ended, within
-    its drain, by its own loop, by the next member that begins, or by the exit of the process.
+    What has begun is kept until it has ended, also where its member was dropped meanwhile. Such a
+    one claims nothing more from the moment of the drop, and is ended, within its drain, by its own
+    loop, by the next member that begins, or by the exit of the process. What was asked to run in
+    this process whatever serves goes on, until a member of the same identity wants its place.
     """
 
     __slots__ = ("_copies", "_members", "_retiring", "_running", "_watches")
@@ -51,9 +74,9 @@ class Roll:
         """Return the members that are still alive, oldest first."""
         return [member for known in self._members if (member := known()) is not None]
 
-    def begun(self, member: Member, begun: Begun, host: Host) -> None:
-        """Keep *begun* until it has ended."""
-        self._running.append(Running(weakref.ref(member), begun, host))
+    def begun(self, member: Member, begun: Begun, host: Host, *, kept: object = None) -> None:
+        """Keep *begun* until it has ended; with *kept* it does not end with its member."""
+        self._running.append(Running(member, begun, host, kept=kept))
 
     def ended(self, begun: Begun) -> None:
         """Keep *begun* no longer."""
@@ -61,13 +84,25 @@ class Roll:
             with suppress(ValueError):  # another thread has removed it meanwhile
                 self._running.remove(each)
 
-    def has_dropped(self) -> bool:
-        """Return whether something runs whose member was dropped."""
-        return any(each.member() is None for each in self._running)
+    def has_dropped(self, identity: Identity | None) -> bool:
+        """Return whether something has to end before a member of this identity can begin."""
+        self.release(identity)
+        return any(each.is_dropped() for each in self._running)
+
+    def goes_on(self, member: object) -> bool:
+        """Return whether work is wanted for a member that was dropped, by its weak reference."""
+        kept = (each for each in self._running if each.member is member and each.goes_on)
+        return any(each.host.serving() for each in kept)
+
+    def release(self, identity: Identity | None) -> None:
+        """Let what goes on under this identity end with its member: another wants its place."""
+        for each in self._running:
+            if identity is not None and each.identity == identity:
+                each.release()
 
     def retire(self) -> None:
-        """End what has begun and whose member was dropped, and wait for that."""
-        dropped = [each for each in self._running if each.member() is None]
+        """End what is to end because its member was dropped, and wait for that."""
+        dropped = [each for each in self._running if each.is_dropped()]
         for each in dropped:
             each.begun.quiet()
         for each in dropped:
@@ -101,6 +136,8 @@ class Roll:
 
     def _end_all(self) -> None:
         end_all(self.members())
+        for each in self._running:
+            each.goes_on = False
         self.retire()
 
     def _forked(self) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 class RecordingMember:
     """A member of a process that records each call."""
 
+    identity = None
+
     def __init__(
         self, *, interrupts: int = 0, kind: type[BaseException] = KeyboardInterrupt
     ) -> None:

@@ -245,6 +245,39 @@ def test_an_exit_ends_what_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(seen.of(events.SchedulerStopped)) == 1
 
 
+def eager(gate: Gate, **keywords: object) -> tuple[PulseMiddleware, Recorder]:
+    """Return an eager middleware, and what its bus says."""
+    gate.open.set()
+    built = PulseMiddleware(gate, start="eager", store="memory:", tasks=TASKS, **keywords)
+    return built, Recorder(built.bus)
+
+
+def test_an_eager_one_goes_on_where_it_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked to run in this process, whatever serves; the exit ends it."""
+    registered: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", registered.append)
+    built, seen = eager(Gate(), name="alone")
+    handle, known = built.scheduler, weakref.ref(built)
+
+    del built
+    handle.trigger("more")
+    seen.wait_for(events.RunEnded, where=lambda event: event.claim.run.task == "more")
+
+    assert known() is None
+    registered[-1]()
+    assert len(seen.of(events.SchedulerStopped)) == 1
+
+
+def test_an_eager_one_that_was_dropped_ends_where_another_of_its_name_begins() -> None:
+    """The one that was built last goes on, and others are not disturbed."""
+    recorders = [eager(Gate(), name=name)[1] for name in ("a", "b", "a")]
+
+    stopped = [len(seen.of(events.SchedulerStopped)) for seen in recorders]
+
+    assert stopped == [1, 0, 0]
+    ROLL._leave()
+
+
 def test_what_calls_into_a_dropped_middleware_keeps_it_going() -> None:
     """A server that holds the callable alone still serves it."""
     gate = Gate()
