@@ -34,9 +34,10 @@ def note(event):
 
 class Witness(probe.Witness):
     def begin(self):
-        super().begin()
+        begun = super().begin()
         note("called")
         threading.Thread(target=note, args=("threaded",), daemon=True).start()
+        return begun
 
 probe.Witness = Witness
 app = probe.Probe(probe.hello, "NAME")

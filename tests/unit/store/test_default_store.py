@@ -6,6 +6,7 @@ import logging
 import pwd
 import sys
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 import pytest
 
@@ -198,7 +199,9 @@ def served(unusable: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> PulseM
     """Return a middleware in a process that serves, one of an unknown number."""
     assert unusable
     monkeypatch.delitem(sys.modules, "pytest")
-    return PulseMiddleware(answer, tasks={"work": Task(action="/work", interval="24h")})
+    # The name is unique, so that no other middleware of this process is taken for this one.
+    tasks = {"work": Task(action="/work", interval="24h")}
+    return PulseMiddleware(answer, name=uuid4().hex, tasks=tasks)
 
 
 def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
