@@ -210,7 +210,7 @@ class Assembly:
             self.bus.emit(events.Notice(text))
 
     def fail(self, problem: str) -> None:
-        """Say that no task can run in this process, and why."""
+        """Say that the tasks cannot run in this process, and why."""
         self.bus.emit(events.StartFailed(problem))
 
 

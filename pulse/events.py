@@ -173,7 +173,7 @@ class TasksArchived(Event, frozen=True, gc=False):
 
 
 class StartFailed(Event, frozen=True, gc=False):
-    """No task can run in this process: it could not begin, or its child processes could not."""
+    """The tasks cannot run here: this process could not begin, or its children could not load."""
 
     problem: str
 

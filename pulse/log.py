@@ -300,9 +300,10 @@ def tasks_archived(event: events.TasksArchived) -> None:
 
 
 def start_failed(event: events.StartFailed) -> None:
-    """ERROR: no task runs until somebody has done something about it."""
+    """ERROR: these tasks do not run here until somebody has done something about it."""
     problem = "; ".join(event.problem.splitlines())
-    _say(logging.ERROR, f"no task can run in this process [pid {os.getpid()}]: {problem}")
+    text = "the tasks of a PulseMiddleware cannot run in this process"
+    _say(logging.ERROR, f"{text} [pid {os.getpid()}]: {problem}")
 
 
 def notice(event: events.Notice) -> None:

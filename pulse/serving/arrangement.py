@@ -156,7 +156,7 @@ class Arrangement:
         return self._served
 
     def serving(self) -> bool:
-        """Return whether the server still wants new work from this process, and from this one."""
+        """Return whether the server wants new work from this process, and this one may take it."""
         if not self._host.serving():
             return False
         if not self._rivalry.doubted:

@@ -488,7 +488,8 @@ def test_a_notice_is_a_warning_in_its_own_words(say: Say) -> None:
 def test_a_start_that_failed_is_one_error(say: Say) -> None:
     """On one line, however many things are wrong."""
     record = say(events.StartFailed("lease: expected x\ndrain: expected y"))
-    expected = "no task can run in this process [pid 123]: lease: expected x; drain: expected y"
+    text = "the tasks of a PulseMiddleware cannot run in this process [pid 123]"
+    expected = f"{text}: lease: expected x; drain: expected y"
     assert (record.levelname, record.getMessage()) == ("ERROR", expected)
 
 
