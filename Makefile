@@ -99,7 +99,7 @@ coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 .PHONY: chaos
 chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER
 	$(call say,chaos for $(SECONDS) s)
-	@$(BIN)/python tests/chaos/run.py --seconds $(SECONDS) --seed $(SEED) \
+	@$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --seed $(SEED) \
 		$(if $(STORE),--store $(STORE)) $(if $(WORKER),--worker $(WORKER))
 
 .PHONY: bench

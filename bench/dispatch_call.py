@@ -14,10 +14,10 @@ import time
 from typing import TYPE_CHECKING
 
 from pulse.clock import SystemClock
-from pulse.dispatch import Dispatcher
-from pulse.run import Claim, Run
-from pulse.runner import Runner
-from pulse.task import Task, define
+from pulse.core.run import Claim, Run
+from pulse.core.task import Task, define
+from pulse.wsgi.dispatcher import Dispatcher
+from pulse.wsgi.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,9 @@ import sys
 import time
 
 from pulse.clock import SystemClock
+from pulse.core.run import Claim, Ending, Outcome, Result, Run
+from pulse.core.task import Task, define
 from pulse.engine.base import Work
-from pulse.run import Claim, Ending, Outcome, Result, Run
-from pulse.task import Task, define
 
 SLOTS = 10
 ROUNDS = 5

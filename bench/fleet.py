@@ -41,6 +41,14 @@ HALF = {"memory": 5_000, "sqlite": 2_500, "postgres": 5_000, "redis": 5_000}
 SCHEDULES = 2_000
 SETTLE_S = 3.0
 PARTS = Path(__file__).parent / "parts"
+APSCHEDULER = (
+    "apscheduler>=4.0.0a6,<5",
+    "anyio<4.10",
+    "asyncpg>=0.30",
+    "sniffio",
+    "sqlalchemy[asyncio]>=2,<2.1",
+)
+"""What APScheduler 4.0.0a6 was made with: newer releases of two of them break it."""
 ERRORS = None if os.environ.get("PULSE_BENCH_ERRORS") else subprocess.DEVNULL
 HEAD = (
     f"{'':24}{'processes':>10}{'ticks/s':>10}{'CPU us/tick':>13}{'server us':>11}"
@@ -127,13 +135,10 @@ def lateness(store: str, ground, seconds: float) -> None:
 
 def environment_of_apscheduler(folder: str) -> str:
     """Return the Python of a new environment that holds APScheduler 4."""
-    sys.path.insert(0, str(PARTS))
-    from apscheduler4_process import REQUIREMENTS
-
     venv.create(folder, with_pip=True)
     python = str(Path(folder) / "bin" / "python")
     install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--pre"]
-    if subprocess.run([*install, *REQUIREMENTS], check=False).returncode:
+    if subprocess.run([*install, *APSCHEDULER], check=False).returncode:
         raise SystemExit("APScheduler 4 cannot be installed; --apscheduler none goes without it")
     return python
 

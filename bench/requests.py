@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import timeit
 
+from pulse.core.task import Task
 from pulse.middleware import PulseMiddleware
-from pulse.task import Task
 
 NUMBER = 1_000
 REPEATS = 2_000

@@ -21,27 +21,27 @@ from typing import TYPE_CHECKING
 
 from parts.grounds import Postgres, Redis, Sqlite
 
-from pulse.addition import Usual, complete, remembering
 from pulse.clock import SECOND
-from pulse.run import Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.redis.keeper import RedisStore
-from pulse.store.sql.additions import add_task
-from pulse.store.sql.here import Here
-from pulse.store.sql.link import How
-from pulse.store.sqlite import SqliteStore
-from pulse.store.sqlite.file import SqliteFile
-from pulse.task import Task
+from pulse.core.run import Ending, Outcome, Result
+from pulse.core.runtime_task import Usual, complete, remembering
+from pulse.core.task import Task
+from pulse.store.postgres.database import PostgresServer
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
+from pulse.store.sql.caller import Here
+from pulse.store.sql.database import How
+from pulse.store.sql.runtime_tasks import add_task
+from pulse.store.sqlite.database import SqliteFile
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pulse.addition import Addition
+    from pulse.core.runtime_task import Addition
     from pulse.store.base import Store
-    from pulse.store.sql.link import Link, Storage
+    from pulse.store.sql.database import Link, Storage
 
 QUICK = 10
 TICKS = 200

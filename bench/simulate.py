@@ -13,9 +13,9 @@ import time
 import msgspec
 
 from pulse.clock import SECOND
+from pulse.core.task import Task, define
 from pulse.schedule.cron import Cron
 from pulse.simulation.forecast import simulate
-from pulse.task import Task, define
 
 YEAR = 365 * 86_400 * SECOND
 SINCE = 1_767_614_400 * SECOND

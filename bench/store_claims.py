@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
-from pulse.run import Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.memory import MemoryStore
-from pulse.store.sqlite import SqliteStore
-from pulse.task import Task, define
+from pulse.core.run import Ending, Outcome, Result
+from pulse.core.task import Task, define
+from pulse.store.memory.store import MemoryStore
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import NOON, FakeClock
 
 if TYPE_CHECKING:

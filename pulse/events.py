@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Instant, Span
-    from pulse.run import Claim, Result, Run
+    from pulse.core.run import Claim, Result, Run
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pulse.serving.gunicorn_worker import GunicornWorker
-from pulse.serving.roll import ROLL, end_all
+from pulse.serving.gunicorn import GunicornWorker
+from pulse.serving.process_registry import ROLL, end_all
 
 if TYPE_CHECKING:
-    from pulse.serving.gunicorn_worker import Worker
+    from pulse.serving.gunicorn import Worker
 
 __all__ = ["post_worker_init", "worker_abort", "worker_exit", "worker_int"]
 

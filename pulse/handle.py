@@ -6,17 +6,17 @@ import os
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from pulse import events
-from pulse.addition import Usual
-from pulse.config.adding import addition_of
-from pulse.convert import body as convert_body
+from pulse.config.runtime_task import addition_of
+from pulse.core.runtime_task import Usual
 from pulse.errors import NotServingError
+from pulse.settings.converters import body as convert_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pulse.run import Run
+    from pulse.core.run import Run
+    from pulse.core.task import Task
     from pulse.store.base import Member, Store, TaskState
-    from pulse.task import Task
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.announce import Announcement, announce
+from pulse.child.discovery import Announcement, announce
 from pulse.clock import SystemClock
-from pulse.compose import Assembly
-from pulse.config.load import load, load_paste
+from pulse.config.loader import load, load_paste
 from pulse.config.settings import Settings
+from pulse.core.policies import Start
 from pulse.errors import ConfigError, shown
-from pulse.guard import PULSE_HEADERS, forbid, is_run
-from pulse.policy import Start
+from pulse.guard.guard import PULSE_HEADERS, forbid, is_run
+from pulse.runtime import Assembly
 from pulse.serving import arrange
 
 if TYPE_CHECKING:

@@ -1,10 +1,8 @@
-"""Makes the shared harness importable, and tests independent of how fast the machine is."""
+"""Makes tests independent of how fast the machine is, and starts the servers that they share."""
 
 from __future__ import annotations
 
 import signal
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +11,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from postgres import PostgresCluster
-
-sys.path.insert(0, str(Path(__file__).parent / "harness"))
+    from tests.support.postgres import PostgresCluster
 
 # A shell that starts a suite in the background lets it ignore Ctrl-C, and every server in it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,7 +24,7 @@ settings.load_profile("unhurried")
 @pytest.fixture(scope="session")
 def postgres_cluster() -> Iterator[PostgresCluster]:
     """Return a PostgreSQL server of this test process, started when first asked for."""
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
 
     cluster = PostgresCluster()
     yield cluster

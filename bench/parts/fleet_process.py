@@ -56,9 +56,9 @@ def run_pulse(*, word: str, tasks: int, starts: float, spread: bool) -> None:
     from gevent import get_hub, monkey
 
     monkey.patch_all()
-    from pulse.endings import Endings
+    from pulse.core.task import Task
     from pulse.middleware import PulseMiddleware
-    from pulse.task import Task
+    from pulse.scheduler.completer import Endings
 
     window = Window()
     hold = Endings.hold

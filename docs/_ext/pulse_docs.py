@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from settings_table import definitions
 from sphinx.util.docutils import SphinxDirective
 
-import pulse.run
-import pulse.task
-import pulse.testing.trip
+import pulse.core.run
+import pulse.core.task
+import pulse.testing.time_travel
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -69,9 +69,9 @@ def import_annotations(module: ModuleType) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx what there is."""
-    import_annotations(pulse.run)
-    import_annotations(pulse.task)
-    import_annotations(pulse.testing.trip)
+    import_annotations(pulse.core.run)
+    import_annotations(pulse.core.task)
+    import_annotations(pulse.testing.time_travel)
     app.add_directive("settings-table", SettingsTable)
     app.connect("autodoc-process-docstring", show_blocks_as_they_stand, priority=900)
     app.connect("autodoc-process-docstring", drop_theory_headings)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pulse.cli.findings import Findings, shown_at, shown_schedule
-from pulse.cli.ini import load_file
-from pulse.convert import spell_span
-from pulse.policy import Overlap
-from pulse.task import USUAL
+from pulse.cli.load import load_file
+from pulse.cli.output import Findings, shown_at, shown_schedule
+from pulse.core.policies import Overlap
+from pulse.core.task import USUAL
+from pulse.settings.converters import spell_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Instant
     from pulse.config.settings import Settings
-    from pulse.task import Definition
+    from pulse.core.task import Definition
 
 FIRE_TIMES = 3
 _UNTOLD = frozenset({"method", "headers", "body"})

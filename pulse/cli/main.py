@@ -9,16 +9,17 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pulse import convert
-from pulse.cli import check, simulate, upcoming
+from pulse.cli import check, simulate
+from pulse.cli import next as upcoming
 from pulse.clock import SECOND, SystemClock
-from pulse.dispatch import version
 from pulse.errors import BadValueError, PulseError
+from pulse.settings import converters
+from pulse.wsgi.dispatcher import version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pulse.cli.findings import Findings
+    from pulse.cli.output import Findings
     from pulse.clock import Instant
 
 OK, WRONG = 0, 2
@@ -115,10 +116,10 @@ def _add_next(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--timezone", metavar="ZONE", help="of a cron expression or a period; default: UTC"
     )
     command.add_argument(
-        "--count", type=_as(convert.count(1, 1_000)), default=10, help="how many; default: 10"
+        "--count", type=_as(converters.count(1, 1_000)), default=10, help="how many; default: 10"
     )
     command.add_argument(
-        "--after", type=_as(convert.instant), metavar="TIME", help="RFC 3339; default: now"
+        "--after", type=_as(converters.instant), metavar="TIME", help="RFC 3339; default: now"
     )
     _add_json(command)
 
@@ -131,7 +132,7 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument(
         "--for",
         dest="length",
-        type=_as(convert.duration),
+        type=_as(converters.duration),
         default="7d",
         metavar="DURATION",
         help="the length of the window; default: 7d",
@@ -139,7 +140,7 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument(
         "--from",
         dest="since",
-        type=_as(convert.instant),
+        type=_as(converters.instant),
         metavar="TIME",
         help="its beginning, when the store first sees the tasks; RFC 3339; default: now",
     )
@@ -193,4 +194,4 @@ def _assignment(word: str) -> tuple[str, str]:
 
 def _took(word: str) -> tuple[str, int]:
     name, value = _assignment(word)
-    return name, _as(convert.duration_or_zero)(value)
+    return name, _as(converters.duration_or_zero)(value)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.cli.findings import Findings, shown_at, shown_change, shown_schedule
-from pulse.cli.ini import load_file
-from pulse.cli.upcoming import change_words
+from pulse.cli.load import load_file
+from pulse.cli.next import change_words
+from pulse.cli.output import Findings, shown_at, shown_change, shown_schedule
 from pulse.clock import SECOND, rfc3339
 from pulse.errors import StoreError, did_you_mean, shown
-from pulse.lines import length as told_length
+from pulse.log.format import length as told_length
 from pulse.simulation.forecast import simulate
-from pulse.store.registry import find_file
+from pulse.store.factory import find_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -112,7 +112,7 @@ def _history(settings: Settings) -> tuple[Mapping[str, Span], str]:
     path = find_file(settings.store, name=settings.name, origin=settings.origin)
     if path is None:
         return {}, "no store with a history is here"
-    from pulse.store.sqlite.history import median_durations
+    from pulse.store.sqlite.durations import median_durations
 
     try:
         return median_durations(path, settings.name or ""), f"history: {path}"
@@ -180,7 +180,7 @@ def as_table(found: Simulations) -> Findings:
 
 
 def _told(simulated: Simulated) -> Iterator[str]:
-    from pulse.cli.table import Column, table
+    from pulse.cli.output import Column, table
 
     forecast, zone = simulated.forecast, simulated.settings.timezone
     window = f"{shown_at(forecast.since, zone)} to {shown_at(forecast.until, zone)}"

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.config.settings import SETTINGS
-from pulse.declaration import TASK_SETTINGS
+from pulse.core.task_settings import TASK_SETTINGS
 from pulse.errors import did_you_mean
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The settings of pulse itself: one table of names, types, defaults and help, and their values.
 
 `SETTINGS` is the single source: the ini dialect, the keywords of `PulseMiddleware`, the errors
-and the reference page are made from it. Those of tasks are `pulse.declaration.TASK_SETTINGS`.
+and the reference page are made from it. The settings of tasks are in `pulse.core.task_settings`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
-from pulse import convert
 from pulse.clock import SECOND, Span
-from pulse.config import words
-from pulse.policy import Start
-from pulse.schedule.words import UTC, zone
-from pulse.setting import Setting, table
-from pulse.store.registry import store_word
-from pulse.task import DEFAULT_TIMEOUT
+from pulse.config import converters as config_converters
+from pulse.core.policies import Start
+from pulse.core.task import DEFAULT_TIMEOUT
+from pulse.schedule.converters import UTC, zone
+from pulse.settings import converters
+from pulse.settings.setting import Setting, table
+from pulse.store.factory import store_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
-    from pulse.task import Definition, Task
+    from pulse.core.task import Definition, Task
 
 DEFAULT_BASE_URL = "http://localhost"
 DAY: Span = 86_400 * SECOND
@@ -31,7 +31,7 @@ DAY: Span = 86_400 * SECOND
 SETTINGS = table(
     Setting(
         name="context",
-        convert=words.context,
+        convert=config_converters.context,
         kind="path",
         default="empty",
         help="The path that the actions of tasks lie below; absolute actions ignore it.",
@@ -39,7 +39,7 @@ SETTINGS = table(
     ),
     Setting(
         name="mode",
-        convert=words.mode,
+        convert=config_converters.mode,
         kind="threading, gevent, processing, auto or inline",
         default="threading",
         help="The engine that runs happen in; other packages may add modes.",
@@ -47,7 +47,7 @@ SETTINGS = table(
     ),
     Setting(
         name="guard",
-        convert=convert.boolean,
+        convert=converters.boolean,
         kind="boolean",
         default="false",
         help="Whether requests from outside to scheduled paths are refused with 403.",
@@ -55,7 +55,7 @@ SETTINGS = table(
     ),
     Setting(
         name="guarded",
-        convert=words.guarded,
+        convert=config_converters.guarded,
         kind="paths",
         default="none",
         help="Paths that the guard covers beside those of tasks, such as those of run-time tasks.",
@@ -71,7 +71,7 @@ SETTINGS = table(
     ),
     Setting(
         name="start",
-        convert=convert.choice(Start),
+        convert=converters.choice(Start),
         kind="auto, eager or off",
         default="auto",
         help="When a process takes part: once it serves requests, as soon as it can, or never.",
@@ -79,7 +79,7 @@ SETTINGS = table(
     ),
     Setting(
         name="name",
-        convert=words.name,
+        convert=config_converters.name,
         kind="name",
         default="unset: the default store is named by the ini file, or the working directory",
         help=(
@@ -90,7 +90,7 @@ SETTINGS = table(
     ),
     Setting(
         name="concurrency",
-        convert=convert.count(1, 10_000),
+        convert=converters.count(1, 10_000),
         kind="number",
         default="10; 2 where mode = processing",
         help="How many runs each process takes at once.",
@@ -98,7 +98,7 @@ SETTINGS = table(
     ),
     Setting(
         name="lease",
-        convert=words.lease,
+        convert=config_converters.lease,
         kind="duration of at least 1s",
         default="30s",
         help="How long a claim is good unless renewed; a dead process is noticed after that.",
@@ -106,7 +106,7 @@ SETTINGS = table(
     ),
     Setting(
         name="drain",
-        convert=convert.duration_or_zero,
+        convert=converters.duration_or_zero,
         kind="duration",
         default="25s, or the server's own limit less a second where that is less",
         help="How long running work may go on when the process stops, before it is interrupted.",
@@ -114,7 +114,7 @@ SETTINGS = table(
     ),
     Setting(
         name="application",
-        convert=words.application,
+        convert=config_converters.application,
         kind="package.module:name, or a section of the ini file",
         default="the app of section main, where pulse is a filter of an ini file",
         help="Where the child processes of mode = processing find the application.",
@@ -122,7 +122,7 @@ SETTINGS = table(
     ),
     Setting(
         name="base_url",
-        convert=words.base_url,
+        convert=config_converters.base_url,
         kind="URL",
         default=DEFAULT_BASE_URL,
         help="The scheme, host, port and script name that scheduled requests show the app.",
@@ -130,7 +130,7 @@ SETTINGS = table(
     ),
     Setting(
         name="timeout",
-        convert=convert.duration,
+        convert=converters.duration,
         kind="duration",
         default="180s",
         help="The timeout of tasks that set none.",
@@ -146,7 +146,7 @@ SETTINGS = table(
     ),
     Setting(
         name="keep_runs",
-        convert=convert.count(1, 10_000_000),
+        convert=converters.count(1, 10_000_000),
         kind="number",
         default="1000",
         help="How many ended runs of each task the store keeps; memory: ten times that in all.",
@@ -154,7 +154,7 @@ SETTINGS = table(
     ),
     Setting(
         name="keep_for",
-        convert=convert.duration,
+        convert=converters.duration,
         kind="duration",
         default="30d",
         help="How long the store keeps ended runs; memory: keeps them by number alone.",

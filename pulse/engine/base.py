@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Span
-    from pulse.run import Claim, Ending, Outcome, Result
+    from pulse.core.run import Claim, Ending, Outcome, Result
 
 T = TypeVar("T")
 

@@ -17,18 +17,18 @@ from gevent.event import Event
 from gevent.monkey import get_original
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import NEVER, Attempt, Roll
+from pulse.core.run import Ending, Outcome
 from pulse.engine.base import Interruption, Interrupts
-from pulse.engine.native import NativeThread, call_from_afar, process_is_patched
+from pulse.engine.gevent_bridge import NativeThread, call_from_afar, process_is_patched
+from pulse.engine.in_flight import NEVER, Attempt, Roll
 from pulse.errors import EngineError
-from pulse.run import Ending, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
+    from pulse.core.run import Claim
     from pulse.engine.base import Work
-    from pulse.run import Claim
 
 T = TypeVar("T")
 

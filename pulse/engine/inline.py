@@ -6,16 +6,16 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import Attempt
+from pulse.core.run import Ending
 from pulse.engine.base import Interrupts
-from pulse.run import Ending
+from pulse.engine.in_flight import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
+    from pulse.core.run import Claim
     from pulse.engine.base import Work
-    from pulse.run import Claim
 
 T = TypeVar("T")
 

@@ -16,20 +16,27 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import Attempt
+from pulse.core.run import Ending, Outcome, Result
 from pulse.engine.base import Interrupts
-from pulse.engine.children import GRACE, Child, ChildLostError, ChildOvertimeError, find_python
-from pulse.engine.loop import LoopThread, spawn
-from pulse.engine.nursery import Nursery, check_setup
-from pulse.run import Ending, Outcome, Result
+from pulse.engine.child_process import (
+    GRACE,
+    Child,
+    ChildLostError,
+    ChildOvertimeError,
+    Nursery,
+    check_setup,
+    find_python,
+)
+from pulse.engine.in_flight import Attempt
+from pulse.engine.loop_thread import LoopThread, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
+    from pulse.core.run import Claim
     from pulse.engine.base import Work
-    from pulse.engine.wire import ChildSetup
-    from pulse.run import Claim
+    from pulse.engine.child_protocol import ChildSetup
 
 T = TypeVar("T")
 

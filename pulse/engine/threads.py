@@ -13,17 +13,17 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import NEVER, Attempt, Roll
+from pulse.core.run import Ending
 from pulse.engine.base import Interrupts
-from pulse.engine.loop import LoopThread, spawn
-from pulse.run import Ending
+from pulse.engine.in_flight import NEVER, Attempt, Roll
+from pulse.engine.loop_thread import LoopThread, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
+    from pulse.core.run import Claim
     from pulse.engine.base import Work
-    from pulse.run import Claim
 
 T = TypeVar("T")
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from pulse.clock import instant_of, moment_of, rfc3339
-from pulse.schedule import walk, words
+from pulse.schedule import converters, local_time
 from pulse.schedule.base import Due
-from pulse.schedule.grids import DayGrid, MonthGrid
-from pulse.schedule.words import UTC
-from pulse.schedule.zone import DAY, zone_named
+from pulse.schedule.converters import UTC
+from pulse.schedule.timezone import DAY, zone_named
+from pulse.schedule.wall_times import DayGrid, MonthGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from pulse.clock import Instant
-    from pulse.schedule.zone import Zone
+    from pulse.schedule.timezone import Zone
 
 _DAYS_OF: Final = {"day": 1, "week": 7}
 _MONTHS_OF: Final = {"month": 1, "year": 12}
@@ -55,9 +55,9 @@ class CalendarInterval:
     def __init__(
         self, every: str, *, start: datetime | str | None = None, timezone: str = UTC
     ) -> None:
-        name = words.zone(timezone)
-        start_us = None if start is None else words.instant_in(name, words.moment(start))
-        _fill(self, words.every(every), start_us, name)
+        name = converters.zone(timezone)
+        start_us = None if start is None else converters.instant_in(name, converters.moment(start))
+        _fill(self, converters.every(every), start_us, name)
 
     @classmethod
     def of(cls, every: str, start_us: Instant | None, timezone: str) -> CalendarInterval:
@@ -110,12 +110,12 @@ class CalendarInterval:
         if self.start_us is not None and after < self.start_us:
             return self.start_us
         base = anchor if self.start_us is None else self.start_us
-        return walk.first_from(self._grid(base), self._zone, max(after, base) + 1, once=True)
+        return local_time.first_from(self._grid(base), self._zone, max(after, base) + 1, once=True)
 
     def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:
         """Return the newest fire time in [first, until] and how many there are, by arithmetic."""
         base = anchor if self.start_us is None else self.start_us
-        found = walk.due(self._grid(base), self._zone, first, until, once=True)
+        found = local_time.due(self._grid(base), self._zone, first, until, once=True)
         return Due(found.newest, found.count + 1) if first == self.start_us else found
 
     def spell(self) -> dict[str, str]:
@@ -133,7 +133,7 @@ class CalendarInterval:
 
     def _grid(self, base: Instant) -> DayGrid | MonthGrid:
         wall = self._zone.wall_at(base)
-        count, unit = words.period(self.every)
+        count, unit = converters.period(self.every)
         if unit in _DAYS_OF:
             return DayGrid(base=wall, step=count * _DAYS_OF[unit] * DAY)
         return MonthGrid.hung_on(wall, count * _MONTHS_OF[unit])

@@ -44,9 +44,9 @@ import re
 from typing import TYPE_CHECKING, final
 
 from pulse.clock import instant_of, moment_of
-from pulse.schedule import dialect, walk
-from pulse.schedule.words import UTC, cron, zone
-from pulse.schedule.zone import zone_named
+from pulse.schedule import cron_parser, local_time
+from pulse.schedule.converters import UTC, cron, zone
+from pulse.schedule.timezone import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant
     from pulse.schedule.base import Due
-    from pulse.schedule.dialect import Expression
-    from pulse.schedule.walls import DayTimes
-    from pulse.schedule.zone import Zone
+    from pulse.schedule.cron_parser import Expression
+    from pulse.schedule.timezone import Zone
+    from pulse.schedule.wall_times import DayTimes
 
 
 @final
@@ -83,7 +83,7 @@ class Cron:
 
     def __init__(self, expression: str, *, timezone: str = UTC) -> None:
         text, name = cron(expression), zone(timezone)
-        meaning, walls = dialect.parse(text)
+        meaning, walls = cron_parser.parse(text)
         values = (meaning, not meaning.wildcard, walls, zone_named(name), text, name)
         for slot, value in zip(Cron.__slots__, values, strict=True):
             object.__setattr__(self, slot, value)
@@ -130,11 +130,11 @@ class Cron:
 
     def next_after(self, after: Instant, *, anchor: Instant) -> Instant | None:  # noqa: ARG002 - it has none
         """Return the first fire time strictly later than *after*, or None after the year 9999."""
-        return walk.first_from(self._walls, self._zone, after + 1, once=self._once)
+        return local_time.first_from(self._walls, self._zone, after + 1, once=self._once)
 
     def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:  # noqa: ARG002 - likewise
         """Return the newest fire time in [first, until] and how many there are, by arithmetic."""
-        return walk.due(self._walls, self._zone, first, until, once=self._once)
+        return local_time.due(self._walls, self._zone, first, until, once=self._once)
 
     def spell(self) -> dict[str, str]:
         """Return the settings `cron` and, where it is not UTC, `timezone`."""
@@ -158,7 +158,7 @@ def _uneven_spelt_out(expression: str, meaning: Expression) -> list[str]:
 
     `*/45` is no 45 minutes apart where an hour ends.
     """
-    words = dialect.fields_of(expression)
+    words = cron_parser.fields_of(expression)
     held = (meaning.seconds, meaning.minutes, meaning.hours, (), meaning.days.months)
     for place, (whole, values) in enumerate(zip((60, 60, 24, 31, 12), held, strict=True)):
         step = _STEP.fullmatch(words[place])

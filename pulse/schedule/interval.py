@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from pulse.clock import SECOND, instant_of, moment_of, rfc3339
-from pulse.convert import duration, instant, spell_span
 from pulse.schedule.base import Due
+from pulse.settings.converters import duration, instant, spell_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from pulse.clock import instant_of, moment_of, rfc3339
 from pulse.schedule.base import Due
-from pulse.schedule.words import UTC, instant_in, moment, zone
+from pulse.schedule.converters import UTC, instant_in, moment, zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

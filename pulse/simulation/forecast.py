@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.simulation.changes import ClockChange, clock_changes
-from pulse.simulation.hours import HOUR, Course, course_of
+from pulse.simulation.clock_changes import ClockChange, clock_changes
+from pulse.simulation.hourly import HOUR, Course, course_of
 from pulse.simulation.peak import Peak, find_peak
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pulse.task import Definition
+    from pulse.core.task import Definition
 
 UPCOMING = 5
 BUSIEST = 5

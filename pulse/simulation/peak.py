@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Instant
-from pulse.simulation.hours import HOUR
+from pulse.simulation.hourly import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pulse.simulation.hours import Course, Slot
+    from pulse.simulation.hourly import Course, Slot
 
 MOST_TICKS = 100_000
 """How many ticks are walked before looking ends."""

@@ -24,7 +24,7 @@ An unheld run has `retry_at`, the instant from which `claim_due` may take it, an
 store alone, so that no death loses one. It is taken while fewer than `at_once` runs of its task
 are held in its place; else it waits until one of them ends. `Run.tries` names the attempts that
 others followed. A retry that nobody has taken when the next tick of its task is due is given up
-before that tick is planned (`pulse.retry.give_up_at`).
+before that tick is planned (`pulse.core.retry.give_up_at`).
 
 What every keeper promises:
 
@@ -32,17 +32,17 @@ What every keeper promises:
    time: the cursor moves by compare-and-set on the row's version, the floor never falls, and a
    second run of a slot is refused by uniqueness. A claim that another process won is absent from
    the answer; that is no error.
-2. The planner decides (`pulse.planner.plan`), on what one consistent read has seen, outside the
-   write. Whatever opens a run moves the row's version. A row whose schedule raises is set aside
+2. The planner decides (`pulse.core.planner.plan`), on what one consistent read has seen, outside
+   the write. Whatever opens a run moves the row's version. A row whose schedule raises is set aside
    and told of; it keeps no other row from being claimed.
 3. A claim is good for one lease from the *start* of the claim attempt on the boot clock
    (`Claim.good_until`); the store's record of it ends one lease after the claim on the store's
    clock, which is later: a holder stops trusting its claim before others take it away. A store
    without a clock of its own asks no wall clock, which may be set: an observer calls a lease over
-   when its mark has stood still for a lease under the observer's eyes (`pulse.store.watch`).
+   when its mark has stood still for a lease under the observer's eyes (`pulse.store.lease_watch`).
 4. `finish` and `renew` touch a run only while holder and attempt match and it is open. A refusal
    is an answer, not an exception. Whether the attempt is followed by another one is decided as it
-   is recorded (`pulse.retry`), and the answer says so.
+   is recorded (`pulse.core.retry`), and the answer says so.
 5. A run is abandoned by `beat` when its lease has ended, and at once when its holder was on this
    host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
    lease only after its own calls have succeeded for a whole lease: after an outage the holders
@@ -75,10 +75,10 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pulse.addition import Addition
     from pulse.clock import Instant, Span
-    from pulse.run import Claim, Ending, Finished, Run
-    from pulse.task import Definition
+    from pulse.core.run import Claim, Ending, Finished, Run
+    from pulse.core.runtime_task import Addition
+    from pulse.core.task import Definition
 
 
 class Reach(Enum):

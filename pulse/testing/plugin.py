@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from pulse.testing.trip import Length, Trip
+    from pulse.testing.time_travel import Length, Trip
 
 
 class Travel(Protocol):
@@ -38,7 +38,7 @@ def pulse_travel() -> Iterator[Travel]:
             start: datetime | str | None = None,
             took: Mapping[str, Length] | None = None,
         ) -> Trip:
-            from pulse.testing.trip import travel  # where nobody travels, nothing is loaded
+            from pulse.testing.time_travel import travel  # where nobody travels, nothing is loaded
 
             return trips.enter_context(travel(app, start=start, took=took))
 

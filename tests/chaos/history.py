@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facts import Row
-
 from pulse.clock import SECOND, SystemClock
-from pulse.store.member import this_member
-from pulse.store.registry import choose_store
+from pulse.store.factory import choose_store
+from pulse.store.process_identity import this_member
+from tests.chaos.artifacts import Row
 
 if TYPE_CHECKING:
-    from pulse.run import Run
+    from pulse.core.run import Run
 
 _ALL = 10_000_000
 

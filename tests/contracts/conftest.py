@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from children import RunChild
+    from tests.support.children import RunChild
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ PROGRAM = """
 import sys, threading, time
 {first}
 from pulse.clock import SystemClock
+from pulse.core.run import Claim, Outcome, Result, Run
+from pulse.core.task import Task, define
 from pulse.engine.base import Work
 from pulse.engine.{module} import {engine}
-from pulse.run import Claim, Outcome, Result, Run
-from pulse.task import Task, define
 
 entered = threading.Event()
 

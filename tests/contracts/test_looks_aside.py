@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.store.member import this_member
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.sql.here import Here
-from pulse.store.sql.link import How
-from pulse.store.sqlite import SqliteStore
-from pulse.store.sqlite.file import SqliteFile
-from pulse.task import define
+from pulse.core.task import define
+from pulse.store.postgres.database import PostgresServer
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.sql.caller import Here
+from pulse.store.sql.database import How
+from pulse.store.sqlite.database import SqliteFile
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task
+from tests.contracts.suite.store_harness import EVERY, make_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from pulse.store.base import Store
-    from pulse.store.sql.link import Storage
+    from pulse.store.sql.database import Storage
 
 DUE, LATER = 11, 30
 MEMBER = this_member("inline", "digest", 30_000_000)

@@ -12,29 +12,29 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from black_hole import BlackHole
 from hypothesis import given
 from hypothesis import strategies as st
-from postgres import Bouncer, PostgresCluster
 
+from pulse.backoff import KNOCK
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import ENDED, Ending, Outcome, Result
+from pulse.core.task import define
 from pulse.errors import StoreSchemaError, StoreUnavailableError
-from pulse.pacing import KNOCK
-from pulse.run import ENDED, Ending, Outcome, Result
-from pulse.store.member import this_member
 from pulse.store.postgres.arrays import literal, plain
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.postgres.tables import LADDER, Ladder, schema_of
-from pulse.store.sql.link import How
-from pulse.task import define
+from pulse.store.postgres.database import PostgresServer
+from pulse.store.postgres.schema import LADDER, Ladder, schema_of
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.sql.database import How
 from pulse.testing.clock import NOON, FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, make_task, succeed
+from tests.support.black_hole import BlackHole
+from tests.support.postgres import Bouncer, PostgresCluster
 
 if TYPE_CHECKING:
-    from pulse.run import Claim
-    from pulse.store.postgres.link import PostgresLink
-    from pulse.task import Definition
+    from pulse.core.run import Claim
+    from pulse.core.task import Definition
+    from pulse.store.postgres.connection import PostgresLink
 
 pytestmark = pytest.mark.server
 
@@ -46,8 +46,8 @@ LOOK = "SELECT key FROM @tasks FOR UPDATE"
 STOP_IN_A_WRITE = """
 import os, signal, sys
 from pulse.clock import SECOND
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.sql.link import How
+from pulse.store.postgres.database import PostgresServer
+from pulse.store.sql.database import How
 
 def stop(link):
     list(link.run("SELECT key FROM @tasks FOR UPDATE"))

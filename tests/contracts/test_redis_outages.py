@@ -7,25 +7,25 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from redis_servers import READY_S, RedisServer
 
 from pulse import events
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome, Result
+from pulse.core.task import define
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import StoreUnavailableError
-from pulse.run import Outcome, Result
-from pulse.scheduler import Plant, Scheduler
-from pulse.store.member import this_member
-from pulse.store.redis import RedisStore
-from pulse.task import define
+from pulse.scheduler.loop import Plant, Scheduler
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, make_task, succeed
+from tests.support.redis_servers import READY_S, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 pytestmark = pytest.mark.server
 

@@ -9,36 +9,34 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from children import HOLD_ONE, RACE, hear, say_go
-from redis_servers import RedisServer, empty_redis
 
-from pulse.addition import Usual, complete, define_words
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome
+from pulse.core.runtime_task import Usual, complete, define_words
+from pulse.core.task import define
 from pulse.errors import (
     MissingExtraError,
     StoreInUseError,
     StoreSchemaError,
     StoreUnavailableError,
 )
-from pulse.run import Outcome
 from pulse.store.base import Reach
-from pulse.store.configs import config_of
-from pulse.store.member import this_member
-from pulse.store.redis import RedisStore
-from pulse.store.redis.keeper import prefix_of
-from pulse.store.redis.reading import HOLD, Here, Reader
-from pulse.store.redis.server import Server, shown_url
-from pulse.task import define
+from pulse.store.process_identity import this_member
+from pulse.store.redis.client import Server, shown_url
+from pulse.store.redis.due import HOLD, Here, Reader
+from pulse.store.redis.store import RedisStore, prefix_of
+from pulse.store.shared.manifests import config_of
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, fail, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
+from tests.support.children import HOLD_ONE, RACE, hear, say_go
+from tests.support.redis_servers import RedisServer, empty_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from children import RunChild
-
     from pulse.store.base import Member
+    from tests.support.children import RunChild
 
 pytestmark = pytest.mark.server
 
@@ -46,10 +44,10 @@ TASKS = {"work": define("work", make_task())}
 OPEN = """
 import sys
 from pulse.clock import SystemClock
-from pulse.store.member import this_member
-from pulse.store.redis import RedisStore
-from pulse.task import define
-from pulse.testing.fleet import make_task
+from pulse.core.task import define
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
+from tests.contracts.suite.store_harness import make_task
 
 store = RedisStore(sys.argv[1], SystemClock())
 sys.stdin.readline()
@@ -106,7 +104,8 @@ def test_the_extra_is_named_where_it_is_missing(
 def test_the_driver_is_imported_when_the_store_is_opened() -> None:
     """It is imported after any fork and any patching, and only where it is used."""
     program = (
-        "import sys; from pulse.clock import SystemClock; from pulse.store.redis import RedisStore;"
+        "import sys; from pulse.clock import SystemClock;"
+        " from pulse.store.redis.store import RedisStore;"
         " RedisStore('redis://h', SystemClock()); print('redis' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from redis_servers import empty_redis
 
 from pulse.clock import SECOND
-from pulse.store.redis import RedisStore
-from pulse.store.redis.keeper import prefix_of
-from pulse.store.redis.server import Server
-from pulse.testing.fleet import EVERY, LEASE_S, make_task
-from pulse.testing.store import SharedStoreContract
+from pulse.store.redis.client import Server
+from pulse.store.redis.store import RedisStore, prefix_of
+from tests.contracts.suite.store import SharedStoreContract
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
+from tests.support.redis_servers import empty_redis
 
 if TYPE_CHECKING:
     from pulse.clock import Clock
-    from pulse.testing.fleet import Fleet
+    from tests.contracts.suite.store_harness import Fleet
 
 
 @pytest.mark.server

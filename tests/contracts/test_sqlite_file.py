@@ -10,35 +10,35 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from children import HOLD_ONE, RACE, hear, say_go
 
-from pulse.addition import Usual, complete
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import ENDED, Outcome
+from pulse.core.runtime_task import Usual, complete
+from pulse.core.task import define
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.run import ENDED, Outcome
 from pulse.store.base import Reach
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
+from pulse.store.process_identity import this_member
 from pulse.store.sqlite.schema import VERSION
-from pulse.task import define
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, fail, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
+from tests.support.children import HOLD_ONE, RACE, hear, say_go
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from children import RunChild
+    from tests.support.children import RunChild
 
 TASKS = {"work": define("work", make_task())}
 OPEN = """
 import sys
 from pulse.clock import SystemClock
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
-from pulse.task import define
-from pulse.testing.fleet import make_task
+from pulse.core.task import define
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
+from tests.contracts.suite.store_harness import make_task
 
 store = SqliteStore(sys.argv[1], SystemClock())
 sys.stdin.readline()

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.addition import Usual, complete
 from pulse.clock import SECOND
+from pulse.core.run import ENDED, Ending, Outcome, Result
+from pulse.core.runtime_task import Usual, complete
+from pulse.core.task import define
 from pulse.errors import StoreUnavailableError
-from pulse.run import ENDED, Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
-from pulse.task import define
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND
-from pulse.store.sqlite import SqliteStore
-from pulse.testing.fleet import EVERY, LEASE_S, Fleet, make_task
-from pulse.testing.store import SharedStoreContract
+from pulse.store.sqlite.store import SqliteStore
+from tests.contracts.suite.store import SharedStoreContract
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, make_task
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,15 +8,15 @@ import gevent
 import pytest
 
 from pulse.clock import SECOND, Clock, SystemClock
-from pulse.store.member import this_member
-from pulse.store.postgres.greenlets import imported_too_early
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.sql.link import How
-from pulse.testing.store import SharedStoreContract
+from pulse.store.postgres.database import PostgresServer
+from pulse.store.postgres.gevent_support import imported_too_early
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.sql.database import How
+from tests.contracts.suite.store import SharedStoreContract
 
 if TYPE_CHECKING:
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
 
 
 class TestPostgresStore(SharedStoreContract):

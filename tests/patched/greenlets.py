@@ -14,16 +14,16 @@ from gevent.monkey import get_original
 from gevent.threadpool import ThreadPool
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome, Result
 from pulse.engine.base import Interruption
 from pulse.engine.greenlets import GreenletEngine
-from pulse.run import Outcome, Result
-from pulse.testing.behaviour import make_claim
-from pulse.testing.stage import BOUND, Stage
+from pulse.testing.engine_harness import BOUND, Stage
+from pulse.testing.sample_runs import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 DONE = Result(Outcome.SUCCEEDED, 0, 0)
 native_sleep = get_original("time", "sleep")

@@ -7,13 +7,13 @@ import pytest
 
 import pulse
 from pulse import PulseMiddleware, Task
-from pulse.announce import gathering
-from pulse.config.load import load
+from pulse.child.discovery import gathering
+from pulse.config.loader import load
+from pulse.core.run import Run
 from pulse.errors import ConfigError
-from pulse.guard import PULSE_HEADERS
+from pulse.guard.guard import PULSE_HEADERS
 from pulse.handle import Handle
 from pulse.middleware import pulse_filter_app_factory
-from pulse.run import Run
 
 
 def echo(environ: dict, start_response: Callable) -> list[dict]:

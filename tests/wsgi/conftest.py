@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from claims import make_claim
 
-from pulse.dispatch import Dispatcher
-from pulse.runner import Runner
 from pulse.testing.clock import FakeClock
+from pulse.wsgi.dispatcher import Dispatcher
+from pulse.wsgi.runner import Runner
+from tests.support.claims import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from wsgiref.types import WSGIApplication
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
 
 @pytest.fixture

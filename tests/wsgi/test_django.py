@@ -9,16 +9,16 @@ import pytest
 from django.core.signals import got_request_exception, request_finished
 from django.db import connection
 from django.test.utils import override_settings
-from django_site import make_django_app
 
-from pulse.run import Outcome
+from pulse.core.run import Outcome
+from tests.support.django_site import make_django_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from wsgiref.types import WSGIApplication
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
     Perform = Callable[..., Result]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from flask import Flask, Response, g, jsonify, redirect, request, stream_with_context
 
-from pulse.run import Outcome
+from pulse.core.run import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from werkzeug.wrappers import Response as Redirection
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
     Perform = Callable[..., Result]
 

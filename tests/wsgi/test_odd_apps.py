@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import gevent
 import pytest
-from claims import make_claim
 
-from pulse.dispatch import Dispatcher
+from pulse.core.run import Outcome
 from pulse.engine.base import Interruption
-from pulse.run import Outcome
+from pulse.wsgi.dispatcher import Dispatcher
+from tests.support.claims import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
     Perform = Callable[..., Result]
 

@@ -15,16 +15,16 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.views import View
-from django_site import make_django_app
 from flask.views import MethodView
 from pyramid.config import Configurator
 from pyramid.response import Response
 from werkzeug.wrappers import Request as WerkzeugRequest
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from pulse.guard import PULSE_HEADERS
-from pulse.insider import only
-from pulse.run import Run
+from pulse.core.run import Run
+from pulse.guard.decorator import only
+from pulse.guard.guard import PULSE_HEADERS
+from tests.support.django_site import make_django_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,7 +11,7 @@ from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPServiceUnavailable
 from pyramid.response import Response
 
-from pulse.run import Outcome
+from pulse.core.run import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyramid.request import Request
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
     Perform = Callable[..., Result]
     Pool = list[sqlite3.Connection]

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from wsgiref.validate import validator
 
 import pytest
-from claims import make_claim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.dispatch import Dispatcher
-from pulse.run import Outcome, Trigger
+from pulse.core.run import Outcome, Trigger
+from pulse.wsgi.dispatcher import Dispatcher
+from tests.support.claims import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from pulse.run import Claim, Result
+    from pulse.core.run import Claim, Result
 
     Perform = Callable[..., Result]
 

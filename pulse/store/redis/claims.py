@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.planner import Passed, due_at, plan
-from pulse.run import Claim, Outcome, Run, run_id
-from pulse.store.decide import passed_run, waiting_run
-from pulse.store.redis.reading import earliest, instant_or_none
-from pulse.store.redis.records import Row, Skip
-from pulse.store.redis.writing import Writing, opened, row_change, run_change, write
-from pulse.store.steps import taken_run
+from pulse.core.planner import Passed, due_at, plan
+from pulse.core.run import Claim, Outcome, Run, run_id
+from pulse.core.run_transitions import taken_run
+from pulse.store.redis.changes import Writing, opened, row_change, run_change, write
+from pulse.store.redis.codec import Row, Skip
+from pulse.store.redis.due import earliest, instant_or_none
+from pulse.store.rules import passed_run, waiting_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.store.redis.reading import Here, Intent, Reading
-    from pulse.store.redis.server import Server
-    from pulse.store.redis.writing import RowChange, Written
+    from pulse.store.redis.changes import RowChange, Written
+    from pulse.store.redis.client import Server
+    from pulse.store.redis.due import Here, Intent, Reading
 
 
 class Won(NamedTuple):

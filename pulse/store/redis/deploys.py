@@ -1,4 +1,4 @@
-"""What a process puts right in the rows as others come and go: see `pulse.store.deploys`."""
+"""Updates rows as processes come and go; `pulse.store.shared.manifests` has the rules."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.store.decide import CONFIG
-from pulse.store.deploys import Settled, judge
-from pulse.store.redis.definitions import changed_row
-from pulse.store.redis.left import change_with_waiting
+from pulse.store.lease_watch import Watch
+from pulse.store.redis.changes import row_change
+from pulse.store.redis.codec import row_of
 from pulse.store.redis.members import SILENT_LEASES, standing
-from pulse.store.redis.records import row_of
-from pulse.store.redis.syncing import hides
+from pulse.store.redis.orphans import change_with_waiting
+from pulse.store.redis.sync import changed_row, hides
 from pulse.store.redis.tasks import change_rows, read_all, read_spots
-from pulse.store.redis.writing import row_change
-from pulse.store.watch import Watch
+from pulse.store.rules import CONFIG
+from pulse.store.shared.manifests import Settled, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.run import Run
-    from pulse.store.redis.reading import Here
-    from pulse.store.redis.records import Row, Seen
-    from pulse.store.redis.server import Server
-    from pulse.store.redis.writing import RowChange
-    from pulse.task import Definition
+    from pulse.core.run import Run
+    from pulse.core.task import Definition
+    from pulse.store.redis.changes import RowChange
+    from pulse.store.redis.client import Server
+    from pulse.store.redis.codec import Row, Seen
+    from pulse.store.redis.due import Here
 
 _CONFIG = msgspec.json.Decoder(tuple[int, str])
 

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.policy import Scope
-from pulse.store.configs import Config, Standing, standing_of
-from pulse.store.decide import HOLDER_GONE, LEASE_OVER
-from pulse.store.member import is_gone
-from pulse.store.redis.left import end_runs, find_left
-from pulse.store.redis.records import Row, Seen, run_of, seen_of, seen_text, spot_of
-from pulse.store.redis.server import Work
+from pulse.core.policies import Scope
+from pulse.core.run_transitions import abandoned_run, released_run
+from pulse.store.process_identity import is_gone
+from pulse.store.redis.changes import run_change, write_runs
+from pulse.store.redis.client import Work
+from pulse.store.redis.codec import Row, Seen, run_of, seen_of, seen_text, spot_of
+from pulse.store.redis.orphans import end_runs, find_left
 from pulse.store.redis.tasks import read_spots
-from pulse.store.redis.writing import run_change, write_runs
-from pulse.store.steps import abandoned_run, released_run
+from pulse.store.rules import HOLDER_GONE, LEASE_OVER
+from pulse.store.shared.manifests import Config, Standing, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pulse.run import Run
+    from pulse.core.run import Run
     from pulse.store.base import Member
-    from pulse.store.redis.server import Server
-    from pulse.store.redis.trust import Trust
-    from pulse.store.redis.writing import RunChange
+    from pulse.store.redis.changes import RunChange
+    from pulse.store.redis.client import Server
+    from pulse.store.redis.lease_trust import Trust
 
 SILENT_LEASES = 3
 """A process that has not been seen for so many of its leases counts as gone."""

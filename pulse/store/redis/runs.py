@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.run import ENDED, LOST, Finished
-from pulse.store.decide import NextTick, again_at, may_go_on
-from pulse.store.redis.records import run_of, spot_of
+from pulse.core.run import ENDED, LOST, Finished
+from pulse.core.run_transitions import ended_run, retried_run
+from pulse.store.redis.changes import renewal, run_change, write_runs
+from pulse.store.redis.codec import run_of, spot_of
 from pulse.store.redis.tasks import TRIES, read_spots
-from pulse.store.redis.writing import renewal, run_change, write_runs
-from pulse.store.steps import ended_run, retried_run
+from pulse.store.rules import NextTick, again_at, may_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pulse.clock import Span
-    from pulse.run import Claim, Ending, Run
-    from pulse.store.redis.server import Server
+    from pulse.core.run import Claim, Ending, Run
+    from pulse.store.redis.changes import RunChange
+    from pulse.store.redis.client import Server
     from pulse.store.redis.tasks import Found
-    from pulse.store.redis.writing import RunChange
 
 
 class _Change(NamedTuple):

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.core.planner import BEFORE_TIME
+from pulse.core.run import Trigger
 from pulse.errors import StoreUnavailableError, UnknownTaskError, did_you_mean
-from pulse.planner import BEFORE_TIME
-from pulse.run import Trigger
 from pulse.store.base import TaskState
-from pulse.store.decide import MOST_NAMES, unheld_run
-from pulse.store.redis.records import Row, row_of
-from pulse.store.redis.server import Work
-from pulse.store.redis.writing import CHUNK, opened, row_change, write_rows
+from pulse.store.redis.changes import CHUNK, opened, row_change, write_rows
+from pulse.store.redis.client import Work
+from pulse.store.redis.codec import Row, row_of
+from pulse.store.rules import MOST_NAMES, unheld_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.run import Run
-    from pulse.store.redis.reading import Here
-    from pulse.store.redis.server import Server
-    from pulse.store.redis.writing import RowChange
+    from pulse.core.run import Run
+    from pulse.store.redis.changes import RowChange
+    from pulse.store.redis.client import Server
+    from pulse.store.redis.due import Here
 
 TRIES = 100
 """How often a verb begins anew because others were faster."""

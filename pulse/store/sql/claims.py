@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pulse.planner import Cursor, due_at, plan
-from pulse.run import Claim, Outcome, Run, run_id
+from pulse.core.planner import Cursor, due_at, plan
+from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.store.base import Unplanned
-from pulse.store.decide import passed_run, plan_resumed, waiting_run
-from pulse.store.patience import look_again_at, put_off
-from pulse.store.sql.link import Update
-from pulse.store.sql.records import insert_runs, read_runs, trim_history
-from pulse.store.sql.unheld import close_runs, sift_unheld, still_unheld, take_runs
+from pulse.store.rules import passed_run, plan_resumed, waiting_run
+from pulse.store.shared.recovery import look_again_at, put_off
+from pulse.store.sql.database import Update
+from pulse.store.sql.pending_runs import close_runs, sift_unheld, still_unheld, take_runs
+from pulse.store.sql.runs import insert_runs, read_runs, trim_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.planner import Plan
-    from pulse.store.sql.here import Here
-    from pulse.store.sql.link import Cell, Link, Look
-    from pulse.store.sql.unheld import Found, Spot
-    from pulse.task import Definition
+    from pulse.core.planner import Plan
+    from pulse.core.task import Definition
+    from pulse.store.sql.caller import Here
+    from pulse.store.sql.database import Cell, Link, Look
+    from pulse.store.sql.pending_runs import Found, Spot
 
 _VERSIONS = (
     "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE SKIP LOCKED"
@@ -92,7 +92,7 @@ class Won(NamedTuple):
 def plan_due(here: Here, look: Look, limit: int, *, patient: bool) -> Reading:
     """Return what is due and what the planner says, opening at most *limit* runs.
 
-    While *patient* no tick is skipped: see `pulse.store.patience`.
+    While *patient* no tick is skipped: see `pulse.store.shared.recovery`.
     """
     now = look.now
     unheld = sift_unheld(here, look.unheld, now=now, limit=limit)

@@ -1,25 +1,53 @@
-"""What a process puts right in the rows as others come and go: see `pulse.store.deploys`."""
+"""Manifests in the database, and how a process updates rows as other processes come and go.
+
+`pulse.store.shared.manifests` has the rules.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.store.deploys import Settled, judge
-from pulse.store.sql.configs import read_standing
+from pulse.store.shared.manifests import Settled, judge, standing_of
 from pulse.store.sql.members import SILENT_LEASES
 from pulse.store.sql.tasks import archive_rows, change_rows, read_declared
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.store.configs import Standing
-    from pulse.store.sql.here import Here
-    from pulse.store.sql.link import Link
+    from pulse.core.task import Definition
+    from pulse.store.base import Member
+    from pulse.store.lease_watch import Watch
+    from pulse.store.shared.manifests import Config, Standing
+    from pulse.store.sql.caller import Here
+    from pulse.store.sql.database import Link
     from pulse.store.sql.members import Seen
     from pulse.store.sql.tasks import Row
-    from pulse.store.watch import Watch
-    from pulse.task import Definition
+
+_ADD = "INSERT INTO @configs (config, manifest) VALUES (?, ?) ON CONFLICT (config) DO NOTHING"
+_READ = "SELECT born, manifest FROM @configs WHERE config = ?"
+_PRUNE = (
+    "DELETE FROM @configs WHERE config NOT IN (SELECT config FROM @members)"
+    " AND born NOT IN (SELECT born FROM @configs ORDER BY born DESC LIMIT 32)"
+)
+
+
+def add_config(link: Link, config: Config) -> None:
+    """Make the manifest known; one that is known already keeps its number."""
+    if link.run(_ADD, (config.key, config.manifest)).rowcount:
+        link.run(_PRUNE)
+
+
+def read_standing(link: Link, live: Iterable[tuple[str, Member]]) -> Standing:
+    """Return what stands while the processes *live*, each with its config, are alive."""
+    hosts_of: dict[str, set[str]] = {}
+    for key, member in live:
+        hosts_of.setdefault(key, set()).add(member.host)
+    return standing_of(
+        (born, manifest, hosts)
+        for key, hosts in hosts_of.items()
+        for born, manifest in link.run(_READ, (key,))
+    )
 
 
 class Deploys:

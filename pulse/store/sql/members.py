@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.run import Outcome
+from pulse.core.run import Outcome
+from pulse.core.run_transitions import abandoned_run, released_run
 from pulse.store.base import Member
-from pulse.store.decide import HOLDER_GONE, LEASE_OVER
-from pulse.store.member import boot_of, is_gone
-from pulse.store.sql.records import read_runs, tries_cell
+from pulse.store.lease_watch import Watch
+from pulse.store.process_identity import boot_of, is_gone
+from pulse.store.rules import HOLDER_GONE, LEASE_OVER
+from pulse.store.sql.runs import read_runs, tries_cell
 from pulse.store.sql.tasks import clear_place
-from pulse.store.steps import abandoned_run, released_run
-from pulse.store.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.run import Run
-    from pulse.store.sql.link import Link
+    from pulse.core.run import Run
+    from pulse.store.sql.database import Link
 
 _SAVE = (
     "INSERT INTO @members (holder, host, machine, pid, pid_started, mode, digest, lease_us,"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pulse.core.planner import BEFORE_TIME, Cursor, due_at, first_cursor
+from pulse.core.policies import OnAbandoned
+from pulse.core.run import Outcome, Trigger
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.planner import BEFORE_TIME, Cursor, due_at, first_cursor
-from pulse.policy import OnAbandoned
-from pulse.run import Outcome, Trigger
 from pulse.store.base import Synced, TaskState
-from pulse.store.changes import change_cursor, schedule_text
-from pulse.store.decide import (
+from pulse.store.reschedule import change_cursor, schedule_text
+from pulse.store.rules import (
     CONFIG,
     MOST_NAMES,
     RUNTIME,
@@ -19,20 +19,20 @@ from pulse.store.decide import (
     place_of,
     unheld_run,
 )
-from pulse.store.deploys import mine, stands
-from pulse.store.sql.link import Insert, Update
-from pulse.store.sql.records import insert_runs, lock_tasks, read_runs
+from pulse.store.shared.manifests import mine, stands
+from pulse.store.sql.database import Insert, Update
+from pulse.store.sql.runs import insert_runs, lock_tasks, read_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant
-    from pulse.run import Run
-    from pulse.store.changes import Change
-    from pulse.store.configs import Standing
-    from pulse.store.sql.here import Here
-    from pulse.store.sql.link import Cell, Link
-    from pulse.task import Definition
+    from pulse.core.run import Run
+    from pulse.core.task import Definition
+    from pulse.store.reschedule import Change
+    from pulse.store.shared.manifests import Standing
+    from pulse.store.sql.caller import Here
+    from pulse.store.sql.database import Cell, Link
 
 _ROWS = (
     "SELECT key, task, place, scope, source, digest, schedule, anchor, next_fire, floor,"

@@ -11,7 +11,7 @@ from pulse.errors import StoreSchemaError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pulse.store.sqlite.link import SqliteLink
+    from pulse.store.sqlite.connection import SqliteLink
 
 VERSION = 2
 

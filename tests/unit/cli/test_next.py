@@ -59,7 +59,7 @@ def test_json_needs_no_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It works where the package rich is not installed."""
-    monkeypatch.setattr("pulse.cli.table.find_spec", lambda _: None)
+    monkeypatch.setattr("pulse.cli.output.find_spec", lambda _: None)
     assert main(["next", "5m", "--json"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -68,7 +68,7 @@ def test_a_table_without_rich_names_the_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the way around it."""
-    monkeypatch.setattr("pulse.cli.table.find_spec", lambda _: None)
+    monkeypatch.setattr("pulse.cli.output.find_spec", lambda _: None)
     assert main(["next", "5m"]) == 2
     assert "pip install 'pulse[cli]', or use --json" in capsys.readouterr().err
 

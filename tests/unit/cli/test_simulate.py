@@ -9,10 +9,10 @@ import pytest
 
 from pulse.cli.main import main
 from pulse.clock import SECOND, SystemClock
-from pulse.run import Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
-from pulse.task import Task, define
+from pulse.core.run import Ending, Outcome, Result
+from pulse.core.task import Task, define
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from pulse.config.load import load
+from pulse.config.loader import load
 from pulse.config.settings import SETTINGS, Keywords, Settings
-from pulse.setting import read
+from pulse.settings.setting import read
 
 SPANS = {"lease", "drain", "timeout", "keep_for"}
 

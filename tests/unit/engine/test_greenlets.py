@@ -7,8 +7,8 @@ import pytest
 from pulse.engine.base import Work
 from pulse.engine.greenlets import GreenletEngine
 from pulse.errors import EngineError
-from pulse.testing.behaviour import perform
 from pulse.testing.clock import FakeClock
+from pulse.testing.sample_runs import perform
 
 
 def test_it_does_not_start_in_an_unpatched_process() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pulse.core.run import Outcome
 from pulse.engine.inline import InlineEngine
-from pulse.run import Outcome
-from pulse.testing.behaviour import make_claim
 from pulse.testing.clock import FakeClock
-from pulse.testing.stage import Stage
+from pulse.testing.engine_harness import Stage
+from pulse.testing.sample_runs import make_claim
 
 
 def test_a_run_has_ended_when_submit_returns() -> None:

@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from claims import make_claim
-from servers import is_alive, is_stopped, wait_until
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome
 from pulse.engine.base import Work
-from pulse.engine.children import find_python
+from pulse.engine.child_process import find_python
+from pulse.engine.child_protocol import ChildSetup
 from pulse.engine.processes import ProcessEngine
-from pulse.engine.wire import ChildSetup
 from pulse.errors import EngineError
-from pulse.run import Outcome
-from pulse.testing.engine import Stage
+from pulse.testing.engine_contract import Stage
+from tests.support.claims import make_claim
+from tests.support.servers import is_alive, is_stopped, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pulse.run import Claim, Result
+    from pulse.core.run import Claim, Result
 
     Begin = Callable[..., Stage]
 
-BARE = ChildSetup(application="child_app:app", digest="inner")
+BARE = ChildSetup(application="tests.support.child_app:app", digest="inner")
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_the_app_can_import_what_the_parent_can(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A child has its parent's `sys.path`, however that was made."""
-    (tmp_path / "found_here.py").write_text("from child_app import app\n")
+    (tmp_path / "found_here.py").write_text("from tests.support.child_app import app\n")
     monkeypatch.syspath_prepend(tmp_path)
     result = perform(begin(ChildSetup(application="found_here:app", digest="inner")), "/pid")
     assert result.outcome is Outcome.SUCCEEDED
@@ -135,7 +135,7 @@ def test_a_name_may_lie_below_another(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`module:holder.app` names an attribute of an attribute."""
-    (tmp_path / "holds.py").write_text("import child_app\n")
+    (tmp_path / "holds.py").write_text("from tests.support import child_app\n")
     monkeypatch.syspath_prepend(tmp_path)
     result = perform(begin(ChildSetup(application="holds:child_app.app", digest="inner")), "/pid")
     assert result.outcome is Outcome.SUCCEEDED
@@ -292,7 +292,10 @@ def test_a_stop_while_a_child_loads_interrupts(
 ) -> None:
     """A claim whose child is not ready yet is reported at once, without waiting for it."""
     (tmp_path / "slow.py").write_text(
-        "import os, time\nimport child_app\nchild_app.note('loading', os.getpid())\ntime.sleep(60)"
+        "import os, time\n"
+        "from tests.support import child_app\n"
+        "child_app.note('loading', os.getpid())\n"
+        "time.sleep(60)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     stage = begin(ChildSetup(application="slow:app"))
@@ -343,7 +346,7 @@ def _never(claim: Claim) -> Result:
     ("application", "words"),
     [
         ("no_such_module:app", "No module named 'no_such_module'"),
-        ("child_app:nothing", "has no attribute 'nothing'"),
+        ("tests.support.child_app:nothing", "has no attribute 'nothing'"),
         ("quits:app", "SystemExit: not here"),
         ("dies:app", "ended while it loaded the application: exit status 5"),
     ],
@@ -364,7 +367,9 @@ def test_the_time_that_loading_takes_is_no_part_of_the_run(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A timeout counts from the call: the first run of a child is not punished for its import."""
-    (tmp_path / "waits.py").write_text("import time; time.sleep(1); from child_app import app")
+    (tmp_path / "waits.py").write_text(
+        "import time; time.sleep(1)\nfrom tests.support.child_app import app\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     result = perform(
         begin(ChildSetup(application="waits:app", digest="inner")), "/pid", timeout=0.9
@@ -378,7 +383,7 @@ def test_an_application_that_does_not_get_loaded_fails_the_run(
     """A child that hangs at its import does not hold the run for ever."""
     (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("pulse.engine.children.LOADING", SECOND)
+    monkeypatch.setattr("pulse.engine.child_process.LOADING", SECOND)
     result = perform(begin(ChildSetup(application="hangs:app")), "/pid")
     assert result.outcome is Outcome.FAILED
     assert result.message == "the child process did not load the application in 1 s"
@@ -389,7 +394,7 @@ def test_a_process_that_cannot_be_made_fails_the_run(
 ) -> None:
     """The system's own words are the message."""
     stage = begin()
-    monkeypatch.setattr("pulse.engine.children.find_python", lambda: str(tmp_path / "none"))
+    monkeypatch.setattr("pulse.engine.child_process.find_python", lambda: str(tmp_path / "none"))
     result = perform(stage, "/pid")
     assert result.outcome is Outcome.FAILED
     assert result.message.startswith("no child process could be made: [Errno 2]")
@@ -447,7 +452,9 @@ def test_a_prefix_without_python_is_an_error(
 def test_the_right_middlewares_application_is_called(begin: Begin) -> None:
     """A run goes into what the parent's middleware wraps, never into what lies around it."""
     setup = ChildSetup(
-        application="child_app:outermost", digest="inner", base_url="https://shop.example.org"
+        application="tests.support.child_app:outermost",
+        digest="inner",
+        base_url="https://shop.example.org",
     )
     seen = look(begin(setup))
     assert (seen["HTTP_HOST"], seen["pulse.scheduler"]) == ("shop.example.org", "inner")
@@ -455,6 +462,8 @@ def test_the_right_middlewares_application_is_called(begin: Begin) -> None:
 
 def test_a_middleware_with_other_settings_is_refused(begin: Begin) -> None:
     """Where the application holds none with the parent's settings, nothing is called."""
-    result = perform(begin(ChildSetup(application="child_app:outermost", digest="x")), "/pid")
+    result = perform(
+        begin(ChildSetup(application="tests.support.child_app:outermost", digest="x")), "/pid"
+    )
     assert result.outcome is Outcome.FAILED
     assert "got 2 with other settings" in result.message

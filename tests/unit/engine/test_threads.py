@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome, Result
 from pulse.engine.base import Work
 from pulse.engine.threads import ThreadEngine
-from pulse.run import Outcome, Result
-from pulse.testing.behaviour import make_claim
-from pulse.testing.stage import BOUND, Stage
+from pulse.testing.engine_harness import BOUND, Stage
+from pulse.testing.sample_runs import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Self
 
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 DONE = Result(Outcome.SUCCEEDED, 0, 0)
 word: ContextVar[str] = ContextVar("word", default="unset")

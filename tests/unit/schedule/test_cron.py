@@ -14,12 +14,12 @@ import pytest
 from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from wall_clock import Fields, every_minute_fields, every_second_fields, field
 
 from pulse.clock import SECOND, instant_of
 from pulse.errors import BadValueError
 from pulse.schedule.base import Due
 from pulse.schedule.cron import Cron
+from tests.support.wall_clock import Fields, every_minute_fields, every_second_fields, field
 
 BERLIN = ZoneInfo("Europe/Berlin")
 YEAR = 366 * 86_400 * SECOND

@@ -13,7 +13,10 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wall_clock import (
+
+from pulse.schedule.base import Due
+from pulse.schedule.cron import Cron
+from tests.support.wall_clock import (
     AT_ZERO,
     DAY,
     EVERY_DAY,
@@ -29,9 +32,6 @@ from wall_clock import (
     fired,
     readings,
 )
-
-from pulse.schedule.base import Due
-from pulse.schedule.cron import Cron
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

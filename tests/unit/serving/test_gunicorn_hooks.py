@@ -6,11 +6,11 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from member import RecordingMember
 
 from pulse import gunicorn
-from pulse.serving.gunicorn_worker import GunicornWorker
-from pulse.serving.roll import Roll
+from pulse.serving.gunicorn import GunicornWorker
+from pulse.serving.process_registry import Roll
+from tests.support.member import RecordingMember
 
 
 @pytest.fixture

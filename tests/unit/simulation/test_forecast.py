@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND, instant_of, moment_of
+from pulse.core.task import Task, define
 from pulse.schedule.cron import Cron
 from pulse.simulation.forecast import simulate
-from pulse.simulation.hours import HOUR, course_of
+from pulse.simulation.hourly import HOUR, course_of
 from pulse.simulation.peak import find_peak
-from pulse.task import Task, define
 from pulse.testing.clock import NOON
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
-    from pulse.simulation.hours import Course
-    from pulse.task import Definition
+    from pulse.core.task import Definition
+    from pulse.simulation.hourly import Course
 
 SINCE = instant_of(NOON)
 DAY = 24 * HOUR

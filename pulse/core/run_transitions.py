@@ -1,0 +1,104 @@
+"""The steps of a run: taken, ended, retried, given up, abandoned, released."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pulse.core.run import Outcome, Try
+
+if TYPE_CHECKING:
+    from pulse.clock import Instant
+    from pulse.core.run import Result, Run
+
+WAITED_TOO_LONG = "waited for an earlier run, longer than the grace of the task"
+"""Why a waiting run was missed, in the words of its row."""
+
+MOST_TRIES = 20
+LONGEST_WORDS = 500
+"""How many attempts before the last are kept with a run, and how many characters of each."""
+
+
+def taken_run(run: Run, holder: str, now: Instant) -> Run:
+    """Return an unheld run as *holder* has it, as its next attempt."""
+    return msgspec.structs.replace(
+        run,
+        attempt=run.attempt + 1,
+        holder=holder,
+        claimed_at=now,
+        started_at=None,
+        took_us=None,
+        status=None,
+        message="",
+        retry_at=None,
+    )
+
+
+def ended_run(run: Run, result: Result) -> Run:
+    """Return *run* as it stands after *result*."""
+    return msgspec.structs.replace(
+        run,
+        outcome=result.outcome,
+        started_at=result.started_at,
+        took_us=result.took_us,
+        status=result.status,
+        message=result.message,
+    )
+
+
+def retried_run(run: Run, result: Result, at: Instant) -> Run:
+    """Return *run* held by nobody until *at*, with what came of its last attempt."""
+    return msgspec.structs.replace(
+        run,
+        holder="",
+        claimed_at=None,
+        started_at=result.started_at,
+        took_us=result.took_us,
+        status=result.status,
+        message=result.message,
+        retry_at=at,
+        tries=_tried(run, ended_run(run, result)),
+    )
+
+
+def hastened_run(run: Run, before: Instant) -> Run:
+    """Return a run that waits for no longer than *before*, if it waits for its retry.
+
+    The next tick has come nearer than it was when the retry was planned. It gives the retry up.
+    """
+    if run.slot is None or not run.tries or run.retry_at is None or run.retry_at <= before:
+        return run
+    return msgspec.structs.replace(run, retry_at=before)
+
+
+def given_up_run(run: Run) -> Run:
+    """Return a run that nobody has retried in time, ended as its last attempt did."""
+    *before, last = run.tries
+    return msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, tries=tuple(before))
+
+
+def missed_run(run: Run) -> Run:
+    """Return a run that has waited for its turn for too long."""
+    return msgspec.structs.replace(
+        run, outcome=Outcome.MISSED, retry_at=None, message=WAITED_TOO_LONG
+    )
+
+
+def abandoned_run(run: Run, reason: str) -> Run:
+    """Return *run* as a row that says that its holder is gone."""
+    return msgspec.structs.replace(run, outcome=Outcome.ABANDONED, retry_at=None, message=reason)
+
+
+def released_run(run: Run, reason: str, now: Instant) -> Run:
+    """Return *run* held by nobody and due at once, its attempt as it was."""
+    tries = _tried(run, abandoned_run(run, reason))
+    return msgspec.structs.replace(run, holder="", claimed_at=None, retry_at=now, tries=tries)
+
+
+def _tried(run: Run, last: Run) -> tuple[Try, ...]:
+    outcome = last.outcome or Outcome.ABANDONED
+    # A traceback says at its end what was wrong, a reply at its beginning.
+    words = last.message[-LONGEST_WORDS:] if last.status is None else last.message[:LONGEST_WORDS]
+    one = Try(last.attempt, last.started_at, last.took_us, outcome, last.status, words)
+    return (*run.tries[1 - MOST_TRIES :], one)

@@ -1,0 +1,98 @@
+"""Words into values for the settings of schedules; each converter accepts its own results."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC as _UTC
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from pulse.clock import instant_of
+from pulse.errors import BadValueError, did_you_mean
+from pulse.schedule import cron_parser
+from pulse.schedule.timezone import LAST, zone_named
+
+if TYPE_CHECKING:
+    from pulse.clock import Instant
+
+UTC: Final = "UTC"
+UNITS: Final = ("day", "week", "month", "year")
+_MOST = {"day": 36_600, "week": 5_200, "month": 1_200, "year": 100}
+_EARLIEST: Final = instant_of(datetime.min.replace(tzinfo=_UTC))
+_EVERY = re.compile(r"(?P<count>\d{1,6})\s*(?P<unit>[a-z]+)", re.ASCII)
+_PERIOD = "a count and a unit such as 1 month, 2 weeks or 1 day"
+_SHORTER = ("second", "minute", "hour", "s", "sec", "m", "min", "h")
+_MOMENT = "a date and time such as 2027-01-01T00:00:00+01:00, or one of the zone, without offset"
+
+
+def cron(value: object) -> str:
+    """Return a cron expression that is known to be good, with single blanks."""
+    expression = cron_parser.tidy(value)
+    cron_parser.parse(expression)
+    return expression
+
+
+def zone(value: object) -> str:
+    """Return the IANA name of a time zone that is known here."""
+    if not isinstance(value, str):
+        raise BadValueError("a time zone such as Europe/Berlin or UTC", value)
+    name = value.strip()
+    if name != UTC:
+        zone_named(name)
+    return name
+
+
+def every(value: object) -> str:
+    """Return a calendar period in its canonical spelling: `1 month`, `2 weeks`."""
+    count, unit = period(value)
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+def period(value: object) -> tuple[int, str]:
+    """Return the count and the unit of a calendar period."""
+    match = _EVERY.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match is None:
+        raise BadValueError(_PERIOD, value)
+    count, unit = int(match["count"]), match["unit"].removesuffix("s") or match["unit"]
+    if unit in _SHORTER:
+        raise BadValueError(f"{_PERIOD}; say `interval` for hours, minutes and seconds", value)
+    if unit not in UNITS:
+        raise BadValueError(_PERIOD, value, hint=did_you_mean(unit, UNITS))
+    if not 1 <= count <= _MOST[unit]:
+        raise BadValueError(f"from 1 to {_MOST[unit]} {unit}s", value)
+    return count, unit
+
+
+def moment(value: object) -> datetime:
+    """Return a datetime: aware where an offset is given, else naive, which is one of the zone."""
+    if isinstance(value, str):
+        value = _spelt_moment(value)
+    if not isinstance(value, datetime):
+        raise BadValueError(_MOMENT, value)
+    if value.tzinfo is None:
+        return value
+    try:
+        return value.astimezone(_UTC)
+    except OverflowError:  # in the first or the last hours of the calendar
+        raise BadValueError(_MOMENT, value) from None
+
+
+def _spelt_moment(word: str) -> datetime:
+    try:
+        return datetime.fromisoformat(word.strip())
+    except ValueError:
+        raise BadValueError(_MOMENT, word) from None
+
+
+def instant_in(name: str, value: datetime | Instant) -> Instant:
+    """Return the instant of a moment; a naive one is read from the clocks of the zone *name*.
+
+    Where they show it twice it is the first time, where they leave it out the end of the gap.
+    """
+    if isinstance(value, int):
+        return value
+    if value.tzinfo is not None:
+        return instant_of(value)
+    wall = instant_of(value.replace(tzinfo=_UTC))
+    reached = wall if name == UTC else zone_named(name).reach(wall)
+    return min(max(reached, _EARLIEST), LAST)

@@ -1,0 +1,98 @@
+"""The fire times of a task by the hour, counted instead of walked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pulse.clock import SECOND, Instant, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pulse.core.task import Definition
+
+HOUR: Span = 3_600 * SECOND
+DAY: Span = 24 * HOUR
+
+Slot = tuple[Span, int, Span]
+"""What an hour (or a day) holds: the first fire time from its start, how many, the newest."""
+
+
+class Course(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's way through a window; *slots* are by hours since the epoch, empty ones left out."""
+
+    task: Definition
+    anchor: Instant
+    until: Instant
+    first: Instant | None
+    last: Instant | None
+    count: int
+    took_us: Span
+    slots: dict[int, Slot]
+
+    def ticks(
+        self, since: Instant | None = None, until: Instant | None = None
+    ) -> Iterator[Instant]:
+        """Give the fire times from *since* to before *until*, one after another."""
+        end = self.until if until is None else min(until, self.until)
+        fire_time = self.first
+        schedule, anchor = self.task.schedule, self.anchor
+        if fire_time is not None and since is not None and since > fire_time:
+            fire_time = schedule.next_after(since - 1, anchor=anchor)
+        while fire_time is not None and fire_time < end:
+            yield fire_time
+            fire_time = schedule.next_after(fire_time, anchor=anchor)
+
+
+def course_of(task: Definition, since: Instant, until: Instant, *, took_us: Span) -> Course:
+    """Return the course of *task*, first seen at *since*, to before *until*."""
+    first = task.schedule.first(since)
+    if first is not None and first < since:  # a single date that has passed
+        first = None
+    last, count = None, 0
+    if first is None or first >= until:
+        first = None
+    else:
+        due = task.schedule.due(first, until - 1, anchor=since)
+        last, count = due.newest, due.count
+    course = Course(
+        task=task,
+        anchor=since,
+        until=until,
+        first=first,
+        last=last,
+        count=count,
+        took_us=max(took_us, 1),
+        slots={},
+    )
+    _fill(course)
+    return course
+
+
+def _fill(course: Course) -> None:
+    """Count the days; a day like an earlier one holds the same in its hours."""
+    known: dict[Slot, list[tuple[int, Slot]]] = {}
+    for day, slot in _slots(course, course.first, course.until, DAY):
+        hours = known.get(slot)
+        if hours is None:
+            start = day * DAY
+            end = min(start + DAY, course.until)
+            counted = _slots(course, start + slot[0], end, HOUR)
+            hours = known[slot] = [(hour - day * 24, found) for hour, found in counted]
+        course.slots.update((day * 24 + hour, found) for hour, found in hours)
+
+
+def _slots(
+    course: Course, first: Instant | None, until: Instant, width: Span
+) -> Iterator[tuple[int, Slot]]:
+    """Give what each hour or day holds from the fire time *first* to before *until*."""
+    schedule, anchor = course.task.schedule, course.anchor
+    fire_time = first
+    while fire_time is not None and fire_time < until:
+        number = fire_time // width
+        start = number * width
+        due = schedule.due(fire_time, min(start + width, until) - 1, anchor=anchor)
+        yield number, (fire_time - start, due.count, due.newest - start)
+        fire_time = schedule.next_after(due.newest, anchor=anchor)
