@@ -1,4 +1,4 @@
-"""How long to wait: for a store that failed, for its answer, and after a tick that others won."""
+"""How long to wait after a store has failed: before the next call, and for its answer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.clock import Instant, Span
+    from pulse.clock import Span
 
-LOSER_STEP: Span = 5_000
-LONGEST_LOSER_DELAY: Span = 250_000
 FIRST_BACK_OFF: Span = 50_000
 LONGEST_BACK_OFF: Span = 500_000
 SHORTEST_BACK_OFF: Span = 25_000
@@ -78,29 +76,3 @@ class Knocks:
         """Return whether to knock first."""
         times, rest = divmod(self._failed, self._patient_at)
         return bool(rest) or times.bit_count() > 1
-
-
-class Turn:
-    """How long after an instant of work this process looks, so that idle ones do not crowd.
-
-    A process that keeps winning looks at once. Each time it looked when something was due and won
-    nothing, it looks later: 5 ms, 10 ms and so on, up to a quarter of a second.
-    """
-
-    __slots__ = ("_expected", "_lost")
-
-    def __init__(self) -> None:
-        self._lost = 0
-        self._expected: Instant | None = None
-
-    def after(self, *, now: Instant, won: bool, wake_at: Instant | None) -> None:
-        """Take note of a look at the store: what time it was, and what came of it."""
-        if won:
-            self._lost = 0
-        elif self._expected is not None and now >= self._expected:
-            self._lost = min(self._lost + 1, 6)
-        self._expected = wake_at
-
-    def delay(self) -> Span:
-        """Return how long after the next instant of work to look."""
-        return min(LOSER_STEP << self._lost, LONGEST_LOSER_DELAY) if self._lost else 0

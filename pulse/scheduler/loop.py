@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import msgspec
 
 from pulse import events
-from pulse.backoff import BackOff, Turn, chance
+from pulse.backoff import BackOff, chance
 from pulse.clock import SECOND
 from pulse.engine.base import Work
 from pulse.errors import StoreUnavailableError
 from pulse.scheduler.completer import Endings
+from pulse.scheduler.poll_delay import Turn
 from pulse.scheduler.reporter import Telling
 from pulse.store.base import Reach
 
