@@ -1,4 +1,7 @@
-"""The steps of a run: taken, ended, retried, given up, abandoned, released."""
+"""Every state change of a run, and the constructors of runs that are not claimed yet.
+
+A run is claimed, finished, retried, given up, abandoned or released.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.core.run import Outcome, Try
+from pulse.core.run import Outcome, Run, Try, run_id
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
-    from pulse.core.run import Result, Run
+    from pulse.core.planner import Opened, Passed
+    from pulse.core.run import Result, Trigger
 
 WAITED_TOO_LONG = "waited for an earlier run, longer than the grace of the task"
 """Why a waiting run was missed, in the words of its row."""
@@ -18,6 +22,51 @@ WAITED_TOO_LONG = "waited for an earlier run, longer than the grace of the task"
 MOST_TRIES = 20
 LONGEST_WORDS = 500
 """How many attempts before the last are kept with a run, and how many characters of each."""
+
+
+def passed_run(space: str, task: str, *, place: str, passed: Passed, outcome: Outcome) -> Run:
+    """Return the record of fire times that were missed or skipped."""
+    return Run(
+        id=run_id(space, task, place, passed.oldest),
+        task=task,
+        place=place,
+        fire_time=passed.oldest,
+        slot=passed.oldest,
+        attempt=0,
+        outcome=outcome,
+        message=passed.reason,
+        count=passed.count,
+    )
+
+
+def waiting_run(space: str, task: str, *, place: str, opened: Opened, now: Instant) -> Run:
+    """Return the run of a tick that waits until an earlier run of its task has ended."""
+    return Run(
+        id=run_id(space, task, place, opened.slot),
+        task=task,
+        place=place,
+        fire_time=opened.slot,
+        slot=opened.slot,
+        trigger=opened.trigger,
+        attempt=0,
+        retry_at=now,
+    )
+
+
+def unheld_run(
+    ident: str, task: str, *, place: str, trigger: Trigger, now: Instant, body: bytes | None = None
+) -> Run:
+    """Return a run that nobody holds yet, due at once: a manual or a start-up run."""
+    return Run(
+        id=ident,
+        task=task,
+        place=place,
+        fire_time=now,
+        trigger=trigger,
+        attempt=0,
+        retry_at=now,
+        body=body,
+    )
 
 
 def taken_run(run: Run, holder: str, now: Instant) -> Run:

@@ -1,4 +1,4 @@
-"""What every keeper decides alike: plans of rows that were paused, the runs they open, places."""
+"""What every keeper decides alike: plans of rows that were paused, unheld runs, places."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from pulse.core.planner import Passed, Plan, cursor_at, due_by, is_too_late, plan
 from pulse.core.policies import OnAbandoned, Overlap, Scope
 from pulse.core.retry import give_up_at, may_retry, retry_at
-from pulse.core.run import Outcome, Run, Trigger, run_id
+from pulse.core.run import Outcome
 from pulse.errors import ConfigTaskError, TaskExistsError
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
-    from pulse.core.planner import Cursor, Opened
-    from pulse.core.run import Claim, Result
+    from pulse.core.planner import Cursor
+    from pulse.core.run import Claim, Result, Run
     from pulse.core.task import Definition
     from pulse.store.base import Member
 
@@ -63,49 +63,9 @@ def plan_resumed(
     return Plan(moved, missed=Passed(first, due.count, PAUSED))
 
 
-def passed_run(space: str, task: str, *, place: str, passed: Passed, outcome: Outcome) -> Run:
-    """Return the record of fire times that were missed or skipped."""
-    return Run(
-        id=run_id(space, task, place, passed.oldest),
-        task=task,
-        place=place,
-        fire_time=passed.oldest,
-        slot=passed.oldest,
-        attempt=0,
-        outcome=outcome,
-        message=passed.reason,
-        count=passed.count,
-    )
-
-
-def waiting_run(space: str, task: str, *, place: str, opened: Opened, now: Instant) -> Run:
-    """Return the run of a tick that waits until an earlier run of its task has ended."""
-    return Run(
-        id=run_id(space, task, place, opened.slot),
-        task=task,
-        place=place,
-        fire_time=opened.slot,
-        slot=opened.slot,
-        trigger=opened.trigger,
-        attempt=0,
-        retry_at=now,
-    )
-
-
-def unheld_run(
-    task: str, *, place: str, trigger: Trigger, now: Instant, body: bytes | None = None
-) -> Run:
-    """Return a run that nobody holds yet, due at once: a manual or a start-up run."""
-    return Run(
-        id=os.urandom(16).hex(),
-        task=task,
-        place=place,
-        fire_time=now,
-        trigger=trigger,
-        attempt=0,
-        retry_at=now,
-        body=body,
-    )
+def new_run_id() -> str:
+    """Return the id of a manual or a start-up run, which has no fire time to make one from."""
+    return os.urandom(16).hex()
 
 
 class Verdict(Enum):

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.core.run import Claim, Outcome, Run, run_id
-from pulse.store.rules import (
-    NextTick,
-    Verdict,
-    again_at,
-    judge_unheld,
-    may_go_on,
-    passed_run,
-    waiting_run,
-)
+from pulse.core.run_transitions import passed_run, waiting_run
+from pulse.store.rules import NextTick, Verdict, again_at, judge_unheld, may_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

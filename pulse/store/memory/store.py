@@ -19,6 +19,7 @@ from pulse.core.run_transitions import (
     missed_run,
     released_run,
     retried_run,
+    unheld_run,
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
 from pulse.store.base import Beat, Claimed, Reach, Unplanned
@@ -27,7 +28,7 @@ from pulse.store.memory.claim import Turn, Unheld, is_due
 from pulse.store.memory.due_heap import ORDER_BITS, ORDER_MASK, decide_row, is_stale, row_of
 from pulse.store.memory.runs import Ledger
 from pulse.store.memory.tasks import Roster
-from pulse.store.rules import LEASE_OVER, Verdict, unheld_run
+from pulse.store.rules import LEASE_OVER, Verdict, new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -240,7 +241,9 @@ class MemoryStore:
             if row.running >= row.definition.room:
                 return None
             now = self._clock.wall()
-            run = unheld_run(name, place=row.place, trigger=Trigger.MANUAL, now=now, body=body)
+            run = unheld_run(
+                new_run_id(), name, place=row.place, trigger=Trigger.MANUAL, now=now, body=body
+            )
             self._roster.open_unheld(row, run)
             return run
 

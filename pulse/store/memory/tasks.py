@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulse.core.planner import BEFORE_TIME, first_cursor
 from pulse.core.run import Outcome, Trigger
-from pulse.core.run_transitions import abandoned_run
+from pulse.core.run_transitions import abandoned_run, passed_run, unheld_run
 from pulse.store.base import Synced, TaskState
 from pulse.store.memory.due_heap import DueHeap, Row, change_row, row_of, state_of
 from pulse.store.rules import (
@@ -17,9 +17,8 @@ from pulse.store.rules import (
     UNWANTED,
     check_addition,
     check_removal,
-    passed_run,
+    new_run_id,
     place_of,
-    unheld_run,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +108,9 @@ class Roster:
             row.running = self._ledger.count_open(name, place)
         self.rows[name] = row
         if definition.run_at_start:
-            self.open_unheld(row, unheld_run(name, place=place, trigger=Trigger.STARTUP, now=now))
+            self.open_unheld(
+                row, unheld_run(new_run_id(), name, place=place, trigger=Trigger.STARTUP, now=now)
+            )
         return row
 
     def _change(self, row: Row, definition: Definition, now: Instant, source: str) -> list[Run]:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.planner import Passed, due_at, plan
 from pulse.core.run import Claim, Outcome, Run, run_id
-from pulse.core.run_transitions import taken_run
+from pulse.core.run_transitions import passed_run, taken_run, waiting_run
 from pulse.store.redis.changes import Writing, opened, row_change, run_change, write
 from pulse.store.redis.codec import Row, Skip
 from pulse.store.redis.due import earliest, instant_or_none
-from pulse.store.rules import passed_run, waiting_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

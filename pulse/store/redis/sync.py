@@ -12,13 +12,14 @@ import msgspec
 from pulse.core.planner import due_at, first_cursor
 from pulse.core.policies import Misfire, OnAbandoned, Scope
 from pulse.core.run import Outcome, Trigger
+from pulse.core.run_transitions import passed_run, unheld_run
 from pulse.store.base import Synced
 from pulse.store.redis.changes import opened, row_change, write_rows
 from pulse.store.redis.codec import Row, spot_of
 from pulse.store.redis.orphans import change_with_waiting
 from pulse.store.redis.tasks import TRIES, new_orders, read_spots, too_busy
 from pulse.store.reschedule import change_cursor, schedule_text
-from pulse.store.rules import CONFIG, RUNTIME, passed_run, place_of, unheld_run
+from pulse.store.rules import CONFIG, RUNTIME, new_run_id, place_of
 from pulse.store.shared.manifests import mine, stands
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _write_steps(server: Server, steps: Sequence[_Step]) -> tuple[list[_Step], l
 def _startup(one: Definition, place: str, now: Instant) -> list[Run]:
     if not one.run_at_start:
         return []
-    return [unheld_run(one.name, place=place, trigger=Trigger.STARTUP, now=now)]
+    return [unheld_run(new_run_id(), one.name, place=place, trigger=Trigger.STARTUP, now=now)]
 
 
 def _changed(was: Row, one: Definition, cursor: Cursor, words: str | None) -> Row:

@@ -14,12 +14,13 @@ import msgspec
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.core.planner import BEFORE_TIME
 from pulse.core.run import Trigger
+from pulse.core.run_transitions import unheld_run
 from pulse.errors import StoreUnavailableError, UnknownTaskError, did_you_mean
 from pulse.store.base import TaskState
 from pulse.store.redis.changes import CHUNK, opened, row_change, write_rows
 from pulse.store.redis.client import Work
 from pulse.store.redis.codec import Row, row_of
-from pulse.store.rules import MOST_NAMES, unheld_run
+from pulse.store.rules import MOST_NAMES, new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +161,9 @@ def trigger_run(server: Server, here: Here, name: str, *, body: bytes | None) ->
         row = min(found.rows.values(), key=lambda row: (row.place not in here.places, row.place))
         if found.open[row.spot] >= row.room:
             return None
-        run = unheld_run(name, place=row.place, trigger=Trigger.MANUAL, now=found.now, body=body)
+        run = unheld_run(
+            new_run_id(), name, place=row.place, trigger=Trigger.MANUAL, now=found.now, body=body
+        )
         if all(
             write_rows(server, [row_change(row.changed(skip=None), was=row, runs=[opened(run)])])
         ):

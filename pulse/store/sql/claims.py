@@ -8,8 +8,9 @@ import msgspec
 
 from pulse.core.planner import Cursor, due_at, plan
 from pulse.core.run import Claim, Outcome, Run, run_id
+from pulse.core.run_transitions import passed_run, waiting_run
 from pulse.store.base import Unplanned
-from pulse.store.rules import passed_run, plan_resumed, waiting_run
+from pulse.store.rules import plan_resumed
 from pulse.store.shared.recovery import look_again_at, put_off
 from pulse.store.sql.database import Update
 from pulse.store.sql.pending_runs import close_runs, sift_unheld, still_unheld, take_runs

@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pulse.core.planner import BEFORE_TIME, Cursor, due_at, first_cursor
 from pulse.core.policies import OnAbandoned
 from pulse.core.run import Outcome, Trigger
+from pulse.core.run_transitions import passed_run, unheld_run
 from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.store.base import Synced, TaskState
 from pulse.store.reschedule import change_cursor, schedule_text
-from pulse.store.rules import (
-    CONFIG,
-    MOST_NAMES,
-    RUNTIME,
-    UNWANTED,
-    passed_run,
-    place_of,
-    unheld_run,
-)
+from pulse.store.rules import CONFIG, MOST_NAMES, RUNTIME, UNWANTED, new_run_id, place_of
 from pulse.store.shared.manifests import mine, stands
 from pulse.store.sql.database import Insert, Update
 from pulse.store.sql.runs import insert_runs, lock_tasks, read_runs
@@ -175,7 +168,11 @@ def _definition_cells(one: Definition, words: str | None) -> tuple[Cell, ...]:
 def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
     runs = [
         unheld_run(
-            one.name, place=place_of(one.scope, here.member), trigger=Trigger.STARTUP, now=now
+            new_run_id(),
+            one.name,
+            place=place_of(one.scope, here.member),
+            trigger=Trigger.STARTUP,
+            now=now,
         )
         for one in added
         if one.run_at_start
@@ -295,7 +292,7 @@ def trigger_run(link: Link, here: Here, name: str, *, body: bytes | None) -> Run
     ((running,),) = link.run(_RUNNING, (name, place))
     if running >= room:
         return None
-    run = unheld_run(name, place=place, trigger=Trigger.MANUAL, now=now, body=body)
+    run = unheld_run(new_run_id(), name, place=place, trigger=Trigger.MANUAL, now=now, body=body)
     insert_runs(link, [run], now=now, lease_us=0, mark=0)
     link.run(_TOUCH, (key,))
     return run
