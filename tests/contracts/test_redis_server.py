@@ -175,7 +175,7 @@ def dying() -> Iterator[None]:
     written: list[str] = []
 
     def until_then(server: Server, name: str, *words: Any) -> Any:
-        if "write" in written:
+        if "apply" in written:
             raise StoreUnavailableError("dead")
         written.append(name)
         return run(server, name, *words)

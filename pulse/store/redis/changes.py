@@ -89,7 +89,7 @@ class RunChange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Writing(Work, kw_only=True):
-    """What `write.lua` is asked to do."""
+    """What `apply.lua` is asked to do."""
 
     lease: Span
     keep: int = 0
@@ -122,7 +122,7 @@ _WRITTEN = msgspec.msgpack.Decoder(Written)
 
 def write(server: Server, writing: Writing) -> Written:
     """Write, and return what was done."""
-    return server.run("write", writing, _WRITTEN)
+    return server.run("apply", writing, _WRITTEN)
 
 
 def write_rows(

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
-SCRIPTS = ("look", "write", "rows", "join", "fleet", "left", "drop", "tidy")
+SCRIPTS = (
+    "read_due",
+    "apply",
+    "read_tasks",
+    "heartbeat",
+    "read_members",
+    "read_orphans",
+    "remove_members",
+    "prune",
+)
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _encode = msgspec.msgpack.Encoder().encode
 

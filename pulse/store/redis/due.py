@@ -77,7 +77,7 @@ class Here(NamedTuple):
 
 
 class Looking(Work, kw_only=True):
-    """What `look.lua` is asked for."""
+    """What `read_due.lua` is asked for."""
 
     holder: str
     look: str
@@ -190,7 +190,7 @@ class Reader:
             most=most,
             peek=self._limit <= 0,
         )
-        looked = self._server.run("look", looking, _LOOKED)
+        looked = self._server.run("read_due", looking, _LOOKED)
         self._wake_at = earliest(self._wake_at, instant_or_none(looked.wake))
         return looked
 

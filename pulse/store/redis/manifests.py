@@ -47,4 +47,4 @@ def tidy(server: Server, company: Company, *, keep_for_us: Span) -> None:
     held = {one.config for one in company.seen}
     born = sorted((number, key) for key, (number, _) in company.configs.items())
     unused = [key for _, key in born[:-MOST_CONFIGS] if key not in held]
-    server.run("tidy", _Tidying(before=company.now - keep_for_us, configs=unused), _DONE)
+    server.run("prune", _Tidying(before=company.now - keep_for_us, configs=unused), _DONE)

@@ -118,7 +118,7 @@ def join(server: Server, member: Member, config: Config, *, adds: bool) -> Compa
         member=seen_text(config.key, member),
         config={"key": config.key, "text": text} if adds else None,
     )
-    answer = server.run("join", joining, _JOINED)
+    answer = server.run("heartbeat", joining, _JOINED)
     pairs = zip(answer.configs[::2], answer.configs[1::2], strict=True)
     configs = {key: _CONFIG.decode(record) for key, record in pairs}
     return Company(answer.now, _by_holder(answer.members), configs)
@@ -130,7 +130,7 @@ def _by_holder(records: Iterable[str]) -> list[Seen]:
 
 def read_company(server: Server) -> Company:
     """Return who is there, without their configs."""
-    answer = server.run("fleet", _Watching(), _WATCHED)
+    answer = server.run("read_members", _Watching(), _WATCHED)
     return Company(answer.now, _by_holder(answer.members), {})
 
 
@@ -160,7 +160,7 @@ def look_at_fleet(
     server: Server, here: Member, trust: Trust, *, boot: Span, longest: Span
 ) -> Findings:
     """Return who lives and which runs are lost, without writing."""
-    answer = server.run("fleet", _Watching(longest=longest), _WATCHED)
+    answer = server.run("read_members", _Watching(longest=longest), _WATCHED)
     seen, now = _by_holder(answer.members), answer.now
     trusted = trust.look(now=now, boot=boot)
     gone = [one for one in seen if _is_gone(one, here, now=now, trusted=trusted)]
@@ -197,7 +197,7 @@ def drop_members(server: Server, holders: Sequence[str]) -> None:
     left = find_left(server, holders=holders, places=holders)
     end_runs(server, left.unheld)
     keeping = {run_of(record).holder: True for record, _ in left.held}
-    server.run("drop", _Dropping(holders=holders, keeping=keeping), _DONE)
+    server.run("remove_members", _Dropping(holders=holders, keeping=keeping), _DONE)
 
 
 def abandon_runs(server: Server, lost: Sequence[Lost], now: Instant) -> list[Run]:

@@ -51,7 +51,7 @@ def find_left(server: Server, *, holders: Iterable[str], places: Iterable[str]) 
 
 
 def _ask(server: Server, leaving: _Leaving) -> Left:
-    answer = server.run("left", leaving, _LEFT)
+    answer = server.run("read_orphans", leaving, _LEFT)
     return Left(answer.held, [*map(run_of, answer.unheld)])
 
 

@@ -88,7 +88,7 @@ def read_task(server: Server, task: str) -> Found:
 
 
 def _ask(server: Server, asking: _Asking) -> Found:
-    answer = server.run("rows", asking, _ROWS)
+    answer = server.run("read_tasks", asking, _ROWS)
     rows = [(row_of(record), running) for record, running in answer.rows]
     return Found(
         answer.now,
