@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import PostgresCluster
 
+# The contract of stores is no test module by its name, but its assertions explain themselves too.
+pytest.register_assert_rewrite("tests.contracts.suite")
+
 # A shell that starts a suite in the background lets it ignore Ctrl-C, and every server in it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
