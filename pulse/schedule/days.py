@@ -1,4 +1,4 @@
-"""The days that a cron expression names, as sets of bits: one number for each month."""
+"""The days that a cron expression selects, as bit sets: one integer for each month."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Day = int
 EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 LAST_DAY: Final = date.max.toordinal() - EPOCH_DAY
 NO_DAY: Final = LAST_DAY + 1
-"""The day after the last that a date can name."""
+"""The day after the last day that `date` can represent."""
 
 _CYCLE = 4_800  # months after which the Gregorian calendar repeats: 400 years are whole weeks
 _LAST_MONTH = 9999 * 12 + 11
@@ -22,15 +22,15 @@ _WEEKS = 0b100000010000001000000100000010  # the days 1, 8, 15, 22 and 29 of a m
 
 
 class DayFields(msgspec.Struct, frozen=True, kw_only=True):
-    """What the three day fields of an expression say; weekdays count from Sunday, 0.
+    """The three day fields of an expression; weekdays are numbered from Sunday, 0.
 
     Attributes:
         days: the days of the month.
-        last: whether the month's last day is one of them.
-        last_working: whether its last day from Monday to Friday is one.
+        last: whether the last day of the month is included.
+        last_working: whether the last day from Monday to Friday of the month is included.
         weekdays: the days of the week.
-        nth_weekdays: pairs of a weekday and which of its kind in the month; -1 is the last.
-        both: whether day of month and day of week must match, or either.
+        nth_weekdays: pairs of a weekday and its ordinal in the month; -1 is the last.
+        both: whether day of month and day of week must both match; otherwise one is enough.
 
     """
 
@@ -43,40 +43,40 @@ class DayFields(msgspec.Struct, frozen=True, kw_only=True):
     both: bool
 
     def bits(self, first_weekday: int, length: int) -> int:
-        """Return the days of a month of *length* days that begins on *first_weekday*, as bits."""
+        """Return as bits the days of a month of *length* days that begins on *first_weekday*."""
         month = (2 << length) - 2
         of_month = self._by_date(first_weekday, length) & month
         of_week = self._by_weekday(first_weekday, month)
         return of_month & of_week if self.both else of_month | of_week
 
     def _by_date(self, first_weekday: int, length: int) -> int:
-        found = sum(1 << day for day in self.days)
+        bits = sum(1 << day for day in self.days)
         if self.last:
-            found |= 1 << length
+            bits |= 1 << length
         if self.last_working:
             weekday = (first_weekday + length - 1) % 7
-            found |= 1 << (length - {0: 2, 6: 1}.get(weekday, 0))
-        return found
+            bits |= 1 << (length - {0: 2, 6: 1}.get(weekday, 0))
+        return bits
 
     def _by_weekday(self, first_weekday: int, month: int) -> int:
-        found = 0
+        bits = 0
         for weekday in self.weekdays:
-            found |= _WEEKS << (weekday - first_weekday) % 7
+            bits |= _WEEKS << (weekday - first_weekday) % 7
         for weekday, nth in self.nth_weekdays:
-            all_of_them = _WEEKS << (weekday - first_weekday) % 7 & month
+            occurrences = _WEEKS << (weekday - first_weekday) % 7 & month
             if nth > 0:
-                found |= all_of_them & 0b11111110 << 7 * (nth - 1)
+                bits |= occurrences & 0b11111110 << 7 * (nth - 1)
             else:
-                found |= 1 << all_of_them.bit_length() - 1
-        return found & month
+                bits |= 1 << occurrences.bit_length() - 1
+        return bits & month
 
     def can_match(self) -> bool:
-        """Return whether there is any such day in any year."""
+        """Return whether any day of any year matches."""
         lengths = {monthrange(year, month)[1] for year in (2023, 2024) for month in self.months}
         return any(self.bits(first, length) for length in lengths for first in range(7))
 
     def match_always(self) -> bool:
-        """Return whether every day is such a day."""
+        """Return whether every day matches."""
         all_dates, all_weekdays = len(self.days) == 31, len(self.weekdays) == 7  # noqa: PLR2004 - days
         either = all_dates and all_weekdays if self.both else all_dates or all_weekdays
         return either and len(self.months) == 12  # noqa: PLR2004 - months
@@ -84,7 +84,7 @@ class DayFields(msgspec.Struct, frozen=True, kw_only=True):
 
 @final
 class Days(dict[int, int]):
-    """The days that match: the bits of each month, by its number in the calendar's cycle."""
+    """The matching days: the bits of each month, keyed by its number in the calendar's cycle."""
 
     __slots__ = ("always", "fields")
 
@@ -109,15 +109,15 @@ class Days(dict[int, int]):
         """Return whether *day* matches."""
         if self.always:
             return True
-        month, place = _month_of(day)
-        return bool(self[month % _CYCLE] >> place & 1)
+        month, day_of_month = _month_of(day)
+        return bool(self[month % _CYCLE] >> day_of_month & 1)
 
     def first_from(self, day: Day) -> Day:
-        """Return the first day that matches, *day* or later; `NO_DAY` when none is left."""
+        """Return the first matching day at or after *day*; `NO_DAY` if there is none."""
         if self.always or day >= NO_DAY:
             return min(day, NO_DAY)
-        month, place = _month_of(day)
-        bits = self[month % _CYCLE] >> place
+        month, day_of_month = _month_of(day)
+        bits = self[month % _CYCLE] >> day_of_month
         if bits & 1:
             return day
         if bits:
@@ -126,37 +126,37 @@ class Days(dict[int, int]):
             month += 1
             bits = self[month % _CYCLE]
             if bits:
-                return _first_of(month) + (bits & -bits).bit_length() - 2
+                return _first_day_of(month) + (bits & -bits).bit_length() - 2
         return NO_DAY
 
     def last_before(self, day: Day) -> Day:
-        """Return the last day that matches, before *day*; there must be one."""
+        """Return the last matching day before *day*; such a day must exist."""
         if self.always:
             return day - 1
-        month, place = _month_of(day - 1)
-        bits = self[month % _CYCLE] & (2 << place) - 1
+        month, day_of_month = _month_of(day - 1)
+        bits = self[month % _CYCLE] & (2 << day_of_month) - 1
         while not bits:
             month -= 1
             bits = self[month % _CYCLE]
-        return _first_of(month) + bits.bit_length() - 2
+        return _first_day_of(month) + bits.bit_length() - 2
 
     def count(self, low: Day, high: Day) -> int:
-        """Return how many days match, from *low* to before *high*."""
+        """Return the number of matching days from *low* to before *high*."""
         if self.always or high <= low:
             return max(0, high - low)
-        month, before = _month_of(low)
-        last, rest = _month_of(high - 1)
+        month, first_day = _month_of(low)
+        last, last_day = _month_of(high - 1)
         between = sum(self[number % _CYCLE].bit_count() for number in range(month, last + 1))
-        ahead = self[month % _CYCLE] & (1 << before) - 1
-        behind = self[last % _CYCLE] >> rest + 1
-        return between - ahead.bit_count() - behind.bit_count()
+        before = self[month % _CYCLE] & (1 << first_day) - 1
+        after = self[last % _CYCLE] >> last_day + 1
+        return between - before.bit_count() - after.bit_count()
 
 
 def _month_of(day: Day) -> tuple[int, int]:
-    """Return the number of the month of *day*, counted from year 0, and the day in it."""
-    found = date.fromordinal(day + EPOCH_DAY)
-    return found.year * 12 + found.month - 1, found.day
+    """Return the month of *day*, numbered from year 0, and the day of the month."""
+    value = date.fromordinal(day + EPOCH_DAY)
+    return value.year * 12 + value.month - 1, value.day
 
 
-def _first_of(month: int) -> Day:
+def _first_day_of(month: int) -> Day:
     return date(month // 12, month % 12 + 1, 1).toordinal() - EPOCH_DAY

@@ -1,4 +1,4 @@
-"""The dialect of cron expressions: cronsim reads them, and what it refuses is told in full."""
+"""Parses cron expressions with cronsim and reports complete error texts for invalid fields."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _MONTH_NAMES = (
     *("jan", "feb", "mar", "apr", "may", "jun"),
     *("jul", "aug", "sep", "oct", "nov", "dec"),
 )
-_LONGEST = 1_000
-_RANGE_OF_ONE = re.compile(r"\b(\w+)-\1/0*[1-9]\d*\b", re.ASCII)
-_LAST_NAMED = re.compile(rf"({'|'.join(_DAY_NAMES)})[a-z]*l")
-"""The last of a weekday in a month by its name, which other programs take."""
+_MAX_LENGTH = 1_000
+_SINGLE_VALUE_RANGE = re.compile(r"\b(\w+)-\1/0*[1-9]\d*\b", re.ASCII)
+_LAST_BY_NAME = re.compile(rf"({'|'.join(_DAY_NAMES)})[a-z]*l")
+"""The last of a named weekday in a month, such as `fril`, which other programs accept."""
 
 
 class _Field(NamedTuple):
-    """What an error says of a field: its name, what it may hold, the names in it."""
+    """A field in an error text: its name, the values that it accepts, and their names."""
 
     name: str
     phrase: str
@@ -64,10 +64,11 @@ _FIELDS: Final = (
 
 
 class Expression(msgspec.Struct, frozen=True):
-    """What a cron expression means, apart from the zone.
+    """The meaning of a cron expression without its time zone.
 
     Attributes:
-        wildcard: whether its minute or its hour begins with `*`; what is not, is fixed.
+        wildcard: whether the minute or the hour field begins with `*`; otherwise the expression is
+            fixed.
 
     """
 
@@ -77,135 +78,137 @@ class Expression(msgspec.Struct, frozen=True):
     days: DayFields
     wildcard: bool
 
-    def walls(self) -> DayTimes:
-        """Return the wall times that match."""
+    def wall_times(self) -> DayTimes:
+        """Return the matching wall times."""
         moments = [(60 * m + s) * SECOND for m in self.minutes for s in self.seconds]
         return DayTimes(Days(self.days), Times(self.hours, moments))
 
 
-def tidy(text: object) -> str:
-    """Return a cron expression with single blanks, or raise if it cannot be one.
+def normalize(text: object) -> str:
+    """Return a cron expression with single spaces between its fields.
 
     Raises:
-        BadValueError: it is no text, a form of other programs, or has another number of fields.
+        BadValueError: the value is no text, uses the syntax of other programs, or has a wrong
+            number of fields.
 
     """
-    if not isinstance(text, str) or len(text) > _LONGEST:
+    if not isinstance(text, str) or len(text) > _MAX_LENGTH:
         raise BadValueError(_EXPECTED, text)
-    words = text.split()
-    _refuse_forms_of_others(text, words)
-    if words[0].startswith("@"):
-        return _nickname(text, words)
-    if len(words) not in {5, 6}:
+    fields = text.split()
+    _reject_foreign_syntax(text, fields)
+    if fields[0].startswith("@"):
+        return _nickname(text, fields)
+    if len(fields) not in {5, 6}:
         raise BadValueError(_SHAPE, text)
-    return " ".join(words)
+    return " ".join(fields)
 
 
-def _refuse_forms_of_others(text: str, words: list[str]) -> None:
-    word = words[0].lower() if words else ""
-    if not word:
+def _reject_foreign_syntax(text: str, fields: list[str]) -> None:
+    first = fields[0].lower() if fields else ""
+    if not first:
         raise BadValueError(_SHAPE, text)
-    if word.startswith(("cron_tz=", "tz=")):
-        raise BadValueError(f"{_EXPECTED} alone; the zone is set by `timezone`", text)
-    if word == "@reboot":
-        raise BadValueError(f"{_EXPECTED}; say `run_at_start = true` for a run at start", text)
-    if word == "@every":
-        raise BadValueError(f"{_EXPECTED}; say `interval` for a run each so often", text)
-    if "?" in words:
-        raise BadValueError(f"{_EXPECTED}; say `*` for `?`", text)
+    if first.startswith(("cron_tz=", "tz=")):
+        raise BadValueError(f"{_EXPECTED} alone; set the time zone with `timezone`", text)
+    if first == "@reboot":
+        raise BadValueError(f"{_EXPECTED}; use `run_at_start = true` for a run at start", text)
+    if first == "@every":
+        raise BadValueError(f"{_EXPECTED}; use `interval` for a fixed interval", text)
+    if "?" in fields:
+        raise BadValueError(f"{_EXPECTED}; use `*` instead of `?`", text)
 
 
-def _nickname(text: str, words: list[str]) -> str:
-    word = words[0].lower()
-    if len(words) == 1 and word in NICKNAMES:
-        return word
+def _nickname(text: str, fields: list[str]) -> str:
+    name = fields[0].lower()
+    if len(fields) == 1 and name in NICKNAMES:
+        return name
     expected = f"{_SHAPE}, or one of {', '.join(NICKNAMES)}"
-    raise BadValueError(expected, text, hint=did_you_mean(word, NICKNAMES))
+    raise BadValueError(expected, text, hint=did_you_mean(name, NICKNAMES))
 
 
 @lru_cache(maxsize=1_024)
 def parse(expression: str) -> tuple[Expression, DayTimes]:
-    """Return what a tidy *expression* means, and the wall times that match it.
+    """Return the meaning of a normalized *expression*, and the matching wall times.
 
     Raises:
-        BadValueError: a field is wrong, which is named, or the expression never matches.
+        BadValueError: a field is invalid (the error names it), or the expression never matches.
 
     """
-    words = fields_of(expression)
-    meaning = _meaning(expression, words)
+    meaning = _parse_fields(expression, fields_of(expression))
     if not meaning.days.can_match():
         raise BadValueError(_THAT_MATCHES, expression)
-    return meaning, meaning.walls()
+    return meaning, meaning.wall_times()
 
 
 def fields_of(expression: str) -> list[str]:
-    """Return the six fields of a tidy expression, in upper case."""
-    words = NICKNAMES.get(expression, expression).upper().split()
-    return words if len(words) == len(_FIELDS) else ["0", *words]
+    """Return the six fields of a normalized expression, in upper case."""
+    fields = NICKNAMES.get(expression, expression).upper().split()
+    return fields if len(fields) == len(_FIELDS) else ["0", *fields]
 
 
-def _meaning(expression: str, words: list[str]) -> Expression:
+def _parse_fields(expression: str, fields: list[str]) -> Expression:
     from cronsim import CronSim, CronSimError
 
     try:
-        read = _read(words)
+        parsed = _parse_with_cronsim(fields)
     except CronSimError as error:
-        raise _refused(expression, words, str(error)) from None
+        raise _field_error(expression, fields, str(error)) from None
     return Expression(
-        seconds=frozenset(read.seconds),
-        minutes=frozenset(read.minutes),
-        hours=frozenset(read.hours),
+        seconds=frozenset(parsed.seconds),
+        minutes=frozenset(parsed.minutes),
+        hours=frozenset(parsed.hours),
         days=DayFields(
-            months=frozenset(read.months),
-            days=frozenset(day for day in read.days if day > 0),
-            last=CronSim.LAST in read.days,
-            last_working=CronSim.LAST_WEEKDAY in read.days,
-            weekdays=frozenset(day % 7 for day in read.weekdays if isinstance(day, int)),
+            months=frozenset(parsed.months),
+            days=frozenset(day for day in parsed.days if day > 0),
+            last=CronSim.LAST in parsed.days,
+            last_working=CronSim.LAST_WEEKDAY in parsed.days,
+            weekdays=frozenset(day % 7 for day in parsed.weekdays if isinstance(day, int)),
             nth_weekdays=frozenset(
-                (pair[0] % 7, max(pair[1], -1)) for pair in read.weekdays if isinstance(pair, tuple)
+                (pair[0] % 7, max(pair[1], -1))
+                for pair in parsed.weekdays
+                if isinstance(pair, tuple)
             ),
-            both=read.day_and,
+            both=parsed.day_and,
         ),
-        wildcard=words[1].startswith("*") or words[2].startswith("*"),
+        wildcard=fields[1].startswith("*") or fields[2].startswith("*"),
     )
 
 
-def _read(words: list[str]) -> CronSim:
-    """Let cronsim read six fields; it is asked for no time.
+def _parse_with_cronsim(fields: list[str]) -> CronSim:
+    """Parse six fields with cronsim; only its parser is used.
 
-    It would read the range of one number with a step, `5-5/10`, as `5/10`.
+    cronsim would parse a range of one value with a step, `5-5/10`, as `5/10`.
     """
     from cronsim import CronSim
 
-    text = _RANGE_OF_ONE.sub(r"\1", " ".join(words))
-    return CronSim(text, datetime(2000, 1, 1))  # noqa: DTZ001 - it takes naive ones
+    text = _SINGLE_VALUE_RANGE.sub(r"\1", " ".join(fields))
+    return CronSim(text, datetime(2000, 1, 1))  # noqa: DTZ001 - cronsim expects a naive datetime
 
 
-def _refused(expression: str, words: list[str], reason: str) -> BadValueError:
-    """Return the error for the field that cronsim names in its *reason*."""
+def _field_error(expression: str, fields: list[str], reason: str) -> BadValueError:
+    """Return the error for the field that cronsim names in *reason*."""
     name = reason.removeprefix("Bad ").replace("-", " ")
-    place = [field.name for field in _FIELDS].index(name)
-    word = words[place].lower()
-    if name == "day of month" and _is_good_alone(word):
+    index = [field.name for field in _FIELDS].index(name)
+    text = fields[index].lower()
+    if name == "day of month" and _is_valid_day(text):
         return BadValueError(_THAT_MATCHES, expression)
-    field = _FIELDS[place]
-    return BadValueError(f"{field.phrase} in {shown(expression)}", word, hint=_hint(word, field))
+    field = _FIELDS[index]
+    return BadValueError(f"{field.phrase} in {shown(expression)}", text, hint=_hint(text, field))
 
 
-def _is_good_alone(day: str) -> bool:
-    """Return whether a day of the month is good, so that only its months are too short."""
+def _is_valid_day(day: str) -> bool:
+    """Return whether a day of the month is valid; if so, only the given months are too short."""
     from cronsim import CronSimError
 
     try:
-        _read(["0", "0", "0", day, "*", "*"])
+        _parse_with_cronsim(["0", "0", "0", day, "*", "*"])
     except CronSimError:
         return False
     return True
 
 
-def _hint(word: str, field: _Field) -> str:
-    if last := _LAST_NAMED.fullmatch(word):
+def _hint(text: str, field: _Field) -> str:
+    if last := _LAST_BY_NAME.fullmatch(text):
         return f"; did you mean '{_DAY_NAMES.index(last[1])}L'?"
-    unknown = [name for name in re.findall(r"[a-z]{2,}", word) if name not in field.names]
+    unknown = [name for name in re.findall(r"[a-z]{2,}", text) if name not in field.names]
     hints = (did_you_mean(name, field.names) for name in unknown)
     return next(filter(None, hints), "")

@@ -1,4 +1,4 @@
-"""Wall times at one distance in the calendar: so many days, or so many months."""
+"""Wall times at a fixed distance of days or months."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _LAST_MONTH: Final = 9999 * 12 + 11
 
 
 class DayGrid(msgspec.Struct, frozen=True, gc=False):
-    """The wall times that are 1, 2, 3, ... times *step* after *base*."""
+    """The wall times that are 1, 2, 3, ... steps of *step* after *base*."""
 
     base: Wall
     step: Span
 
     def first_from(self, wall: Wall) -> Wall:
-        """Return the first of them that is *wall* or later; `NEVER` when none is left."""
-        found = self.base + max(1, -((self.base - wall) // self.step)) * self.step
-        return found if found < (LAST_DAY + 1) * DAY else NEVER
+        """Return the first wall time of the grid at or after *wall*; `NEVER` if there is none."""
+        wall_time = self.base + max(1, -((self.base - wall) // self.step)) * self.step
+        return wall_time if wall_time < (LAST_DAY + 1) * DAY else NEVER
 
     def last_before(self, wall: Wall) -> Wall:
-        """Return the last of them before *wall*; the caller knows that there is one."""
+        """Return the last wall time of the grid before *wall*; such a wall time must exist."""
         return self.base + (wall - 1 - self.base) // self.step * self.step
 
     def count(self, low: Wall, high: Wall) -> int:
-        """Return how many there are from *low* to before *high*."""
+        """Return the number of wall times of the grid from *low* to before *high*."""
         return self._before(high) - self._before(low)
 
     def _before(self, wall: Wall) -> int:
@@ -42,9 +42,9 @@ class DayGrid(msgspec.Struct, frozen=True, gc=False):
 
 
 class MonthGrid(msgspec.Struct, frozen=True, gc=False):
-    """The wall times 1, 2, 3, ... times *step* months after a day and a time, in month *base*.
+    """The wall times 1, 2, 3, ... steps of *step* months after *day* and *time* in month *base*.
 
-    Months are numbered from the year 0. In one that is too short the last day stands for *day*.
+    Months are numbered from the year 0. A month without *day* has its wall time on its last day.
     """
 
     base: int
@@ -53,35 +53,35 @@ class MonthGrid(msgspec.Struct, frozen=True, gc=False):
     step: int
 
     @classmethod
-    def hung_on(cls, wall: Wall, step: int) -> MonthGrid:
-        """Return the grid that hangs on *wall*."""
+    def anchored_at(cls, wall: Wall, step: int) -> MonthGrid:
+        """Return the grid that is counted from *wall*."""
         days, time = divmod(wall, DAY)
-        found = date.fromordinal(days + EPOCH_DAY)
-        month = found.year * 12 + found.month - 1
-        return cls(base=month, day=found.day, time=time, step=step)
+        value = date.fromordinal(days + EPOCH_DAY)
+        month = value.year * 12 + value.month - 1
+        return cls(base=month, day=value.day, time=time, step=step)
 
     def first_from(self, wall: Wall) -> Wall:
-        """Return the first of them that is *wall* or later; `NEVER` when none is left."""
+        """Return the first wall time of the grid at or after *wall*; `NEVER` if there is none."""
         number = self._before(wall) + 1
         return self._wall(number) if self.base + number * self.step <= _LAST_MONTH else NEVER
 
     def last_before(self, wall: Wall) -> Wall:
-        """Return the last of them before *wall*; the caller knows that there is one."""
+        """Return the last wall time of the grid before *wall*; such a wall time must exist."""
         return self._wall(self._before(wall))
 
     def count(self, low: Wall, high: Wall) -> int:
-        """Return how many there are from *low* to before *high*."""
+        """Return the number of wall times of the grid from *low* to before *high*."""
         return self._before(high) - self._before(low)
 
     def _before(self, wall: Wall) -> int:
-        """Return the number of the last that is before *wall*, which is how many there are."""
-        asked = date.fromordinal(min(wall // DAY, LAST_DAY) + EPOCH_DAY)
-        number = (asked.year * 12 + asked.month - 1 - self.base) // self.step
+        """Return the number of wall times before *wall*, which is the number of the last one."""
+        value = date.fromordinal(min(wall // DAY, LAST_DAY) + EPOCH_DAY)
+        number = (value.year * 12 + value.month - 1 - self.base) // self.step
         if number > 0 and self._wall(number) >= wall:
             number -= 1
         return max(0, number)
 
     def _wall(self, number: int) -> Wall:
-        year, place = divmod(self.base + number * self.step, 12)
-        day = min(self.day, monthrange(year, place + 1)[1])
-        return (date(year, place + 1, day).toordinal() - EPOCH_DAY) * DAY + self.time
+        year, month = divmod(self.base + number * self.step, 12)
+        day = min(self.day, monthrange(year, month + 1)[1])
+        return (date(year, month + 1, day).toordinal() - EPOCH_DAY) * DAY + self.time

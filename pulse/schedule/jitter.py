@@ -1,4 +1,4 @@
-"""Jitter: how long after its fire time a tick becomes due, the same in every process."""
+"""Jitter: the delay of a tick after its fire time, which is equal in every process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def delay_of(task: str, fire_time: Instant, *, below: Span) -> Span:
-    """Return the delay of one tick, from zero to less than *below*.
+    """Return the delay of a tick, from zero to less than *below*.
 
-    It is a hash of task and fire time: spread evenly over tasks and over a task's ticks, without a
-    state that processes would have to agree on.
+    The delay is a hash of task and fire time. Delays are uniformly distributed over tasks and over
+    the ticks of a task, and processes need no shared state for them.
     """
     if below <= 0:
         return 0
-    words = f"{task}\0{fire_time}".encode()
-    return int.from_bytes(blake2b(words, digest_size=8).digest()) % below
+    tick = f"{task}\0{fire_time}".encode()
+    return int.from_bytes(blake2b(tick, digest_size=8).digest()) % below

@@ -1,4 +1,4 @@
-"""From settings to a schedule: which of them go together, and what they make."""
+"""Builds a schedule from settings and checks which settings can be combined."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ GOES_WITH: Final = {
     "at": frozenset({"timezone"}),
     "every": frozenset({"start", "end", "timezone"}),
 }
-"""The four kinds of schedule, one setting each, and the settings that may stand beside it."""
+"""The four kinds of schedule, one setting each, with the settings that each kind accepts."""
 
 KINDS: Final = GOES_WITH.keys()
 
-_SOME: Final = "a schedule such as interval = 300 or cron = 0 7 * * mon-fri"
-_BESIDE: Final = ("start", "end", "timezone")
+_EXPECTED: Final = "a schedule such as interval = 300 or cron = 0 7 * * mon-fri"
+_OPTIONS: Final = ("start", "end", "timezone")
 
 
 def schedule_of(values: Mapping[str, Any], *, timezone: str = UTC, prefix: str = "") -> Schedule:
-    """Return the schedule that exact values declare; settings of other kinds are passed over.
+    """Return the schedule that converted values declare; other settings are ignored.
 
     Args:
-        values: `interval` as a span; `cron`, `every` and `timezone` as `pulse.schedule.words`
-            returns them; `at`, `start` and `end` as instants, aware datetimes, or naive ones,
-            which are of `timezone`.
-        timezone: the zone where *values* name none.
-        prefix: what stands before a setting's name in an error.
+        values: `interval` as a span; `cron`, `every` and `timezone` as returned by
+            `pulse.schedule.converters`; `at`, `start` and `end` as instants, aware datetimes, or
+            naive datetimes in `timezone`.
+        timezone: the time zone if *values* contain none.
+        prefix: the text before the name of a setting in an error.
 
     Raises:
-        ConfigError: there is not exactly one kind of schedule, or settings do not go together.
+        ConfigError: *values* do not contain exactly one kind of schedule, or settings conflict.
 
     """
-    if found := schedule_problems(values, prefix=prefix):
-        raise ConfigError(found)
+    if problems := schedule_problems(values, prefix=prefix):
+        raise ConfigError(problems)
     zone = values.get("timezone", timezone)
     schedule = _unbounded(values, zone)
     start = _instant(values, "start", zone) if "cron" in values else None
@@ -58,35 +58,35 @@ def schedule_of(values: Mapping[str, Any], *, timezone: str = UTC, prefix: str =
 
 
 def schedule_problems(values: Mapping[str, Any], *, prefix: str = "") -> list[str]:
-    """Return one sentence for each way in which the settings of a schedule do not go together."""
+    """Return one sentence for each conflict between the settings of a schedule."""
     kinds = [name for name in GOES_WITH if name in values]
     match kinds:
         case []:
-            return [f"{prefix}interval: expected {_SOME}, got none"]
+            return [f"{prefix}interval: expected {_EXPECTED}, got none"]
         case [kind]:
-            return [*_strangers(kind, values, prefix), *_turned_round(values, prefix)]
-    one_of, got = ", ".join(GOES_WITH), " and ".join(kinds)
-    return [f"{prefix}{kinds[-1]}: expected exactly one of {one_of}, got {got}"]
+            return [*_unsupported_options(kind, values, prefix), *_reversed_bounds(values, prefix)]
+    expected, got = ", ".join(GOES_WITH), " and ".join(kinds)
+    return [f"{prefix}{kinds[-1]}: expected exactly one of {expected}, got {got}"]
 
 
-def _strangers(kind: str, values: Mapping[str, Any], prefix: str) -> Iterable[str]:
-    for name in _BESIDE:
+def _unsupported_options(kind: str, values: Mapping[str, Any], prefix: str) -> Iterable[str]:
+    for name in _OPTIONS:
         if name in values and name not in GOES_WITH[kind]:
-            hosts = ", ".join(host for host, guests in GOES_WITH.items() if name in guests)
-            yield f"{prefix}{name}: expected one of {hosts} beside it, got {kind}"
+            kinds = ", ".join(other for other, options in GOES_WITH.items() if name in options)
+            yield f"{prefix}{name}: expected together with one of {kinds}, got {kind}"
     if kind == "interval" and "timezone" in values and {"start", "end"}.isdisjoint(values):
-        yield f"{prefix}timezone: expected a start or an end beside it, got interval alone"
+        yield f"{prefix}timezone: expected together with start or end, got interval alone"
 
 
-def _turned_round(values: Mapping[str, Any], prefix: str) -> Iterable[str]:
+def _reversed_bounds(values: Mapping[str, Any], prefix: str) -> Iterable[str]:
     zone = values.get("timezone") or UTC
     start, end = _instant(values, "start", zone), _instant(values, "end", zone)
     if start is not None and end is not None and end < start:
-        yield f"{prefix}end: expected no earlier than start, {rfc3339(start)}, got {rfc3339(end)}"
+        yield f"{prefix}end: expected start, {rfc3339(start)}, or later, got {rfc3339(end)}"
 
 
 def _instant(values: Mapping[str, Any], name: str, zone: str) -> Instant | None:
-    """Return the instant of a setting; None where it is absent or not converted."""
+    """Return the instant of a setting; None if the setting is absent or not converted."""
     value = values.get(name)
     return instant_in(zone, value) if isinstance(value, int | datetime) else None
 

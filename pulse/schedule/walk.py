@@ -1,17 +1,18 @@
-"""From wall times to instants: when a set of wall times falls due in a zone whose clocks change.
+"""Maps wall times to instants in a time zone with clock changes.
 
-There are two ways to read a wall time, and each is one rule:
+There are two rules for the instants at which a wall time is due:
 
 once
-    A wall time falls due at the first instant at which the clocks show it or a later one. So one
-    that is shown twice falls due the first time, one that is left out at the end of the gap, and
-    all that are left out by the same gap together.
+    A wall time is due at the first instant at which the clocks show this wall time or a later
+    wall time. A repeated wall time is due at its first occurrence. A skipped wall time is due at
+    the end of the gap, together with all other wall times that this gap skips.
 each
-    A wall time falls due at every instant at which the clocks show it: twice, or never.
+    A wall time is due at every instant at which the clocks show it: twice if it is repeated,
+    never if it is skipped.
 
-Both walk the stretches of the zone. Within one, walls and instants run side by side, and what
-falls due are the walls from where the stretch begins, or from where the clocks had been before,
-to where it ends.
+Both rules iterate over the periods of constant offset of the zone. Within a period, wall time and
+instant differ by a constant. The wall times that are due in a period are those from its start (with
+the rule *once*: from the latest wall time that the clocks had shown before) to its end.
 """
 
 from __future__ import annotations
@@ -27,27 +28,27 @@ if TYPE_CHECKING:
     from pulse.schedule.zone import Zone
 
 
-def first_from(walls: Walls, zone: Zone, instant: Instant, *, once: bool) -> Instant | None:
-    """Return the first instant, *instant* or later, at which one of *walls* falls due."""
+def first_from(wall_times: Walls, zone: Zone, instant: Instant, *, once: bool) -> Instant | None:
+    """Return the first instant at or after *instant* at which one of *wall_times* is due."""
     instant = max(instant, FIRST)
     while instant <= LAST:
         stretch = zone.at(instant)
         shown = instant + stretch.offset
         if once and (instant == stretch.start or shown < stretch.seen):
             shown = stretch.seen
-        wall = walls.first_from(shown)
+        wall = wall_times.first_from(shown)
         if wall < stretch.end + stretch.offset:
-            found = max(stretch.start, wall - stretch.offset)
-            return found if found <= LAST else None
-        # No zone is a day ahead of UTC or behind it.
-        instant = max(stretch.end, walls.first_from(stretch.end - DAY) - DAY)
+            fire_time = max(stretch.start, wall - stretch.offset)
+            return fire_time if fire_time <= LAST else None
+        # The offset of every zone is less than a day, so no due instant is skipped.
+        instant = max(stretch.end, wall_times.first_from(stretch.end - DAY) - DAY)
     return None
 
 
-def due(walls: Walls, zone: Zone, first: Instant, until: Instant, *, once: bool) -> Due:
-    """Return the newest instant in [first, until] at which one of *walls* falls due, and how many.
+def due(wall_times: Walls, zone: Zone, first: Instant, until: Instant, *, once: bool) -> Due:
+    """Return the newest instant in [first, until] at which *wall_times* are due, and their number.
 
-    *first* is one of them. The cost grows with the changes of the clocks, not with the count.
+    *first* is such an instant. The cost grows with the number of clock changes, not with the count.
     """
     newest, count = first, 0
     instant, until = first, min(until, LAST)
@@ -55,11 +56,11 @@ def due(walls: Walls, zone: Zone, first: Instant, until: Instant, *, once: bool)
         stretch = zone.at(instant)
         low, high = instant + stretch.offset, min(until + 1, stretch.end) + stretch.offset
         if once:
-            if instant == stretch.start and walls.first_from(stretch.seen) <= low:
+            if instant == stretch.start and wall_times.first_from(stretch.seen) <= low:
                 newest, count = instant, count + 1
                 low += 1
             low = max(low, stretch.seen)
-        if low < high and (found := walls.count(low, high)):
-            newest, count = walls.last_before(high) - stretch.offset, count + found
+        if low < high and (number := wall_times.count(low, high)):
+            newest, count = wall_times.last_before(high) - stretch.offset, count + number
         instant = stretch.end
     return Due(newest, count)

@@ -1,4 +1,4 @@
-"""Sets of wall times in rising order: what a schedule asks for, before any clock is changed."""
+"""Sets of wall times in ascending order, before clock changes are taken into account."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ HOUR: Final = 3_600 * SECOND
 
 
 class Walls(Protocol):
-    """A set of wall times, without end or until the year 9999."""
+    """A set of wall times, unbounded or up to the year 9999."""
 
     def first_from(self, wall: Wall) -> Wall:
-        """Return the first of them that is *wall* or later; `NEVER` when none is left."""
+        """Return the first wall time of the set at or after *wall*; `NEVER` if there is none."""
 
     def last_before(self, wall: Wall) -> Wall:
-        """Return the last of them before *wall*; the caller knows that there is one."""
+        """Return the last wall time of the set before *wall*; such a wall time must exist."""
 
     def count(self, low: Wall, high: Wall) -> int:
-        """Return how many there are from *low* to before *high*."""
+        """Return the number of wall times of the set from *low* to before *high*."""
 
 
 @final
 class Times:
-    """Times of day: the same moments in each of some hours; they are numbered from 0."""
+    """Times of day, numbered from 0: the same moments in each of several hours."""
 
     __slots__ = ("_before", "_hours", "_moments", "per_day")
 
@@ -48,7 +48,7 @@ class Times:
         self.per_day = self._before[24]
 
     def number(self, time: Span) -> int:
-        """Return how many of the times are before *time*."""
+        """Return the number of times of day before *time*."""
         hour, moment = divmod(time, HOUR)
         before = self._before[hour]
         if before == self._before[hour + 1]:
@@ -56,14 +56,14 @@ class Times:
         return before + bisect_left(self._moments, moment)
 
     def time(self, number: int) -> Span:
-        """Return the time with a number below `per_day`."""
-        hour, place = divmod(number, len(self._moments))
-        return self._hours[hour] * HOUR + self._moments[place]
+        """Return the time of day with this number, which is less than `per_day`."""
+        hour, moment = divmod(number, len(self._moments))
+        return self._hours[hour] * HOUR + self._moments[moment]
 
 
 @final
 class DayTimes:
-    """The same times on each of some days."""
+    """The same times of day on each of several days."""
 
     __slots__ = ("_days", "_first", "_times")
 
@@ -73,18 +73,18 @@ class DayTimes:
         self._first = times.time(0)
 
     def first_from(self, wall: Wall) -> Wall:
-        """Return the first of them that is *wall* or later; `NEVER` when none is left."""
+        """Return the first wall time of the set at or after *wall*; `NEVER` if there is none."""
         day, time = divmod(wall, DAY)
-        found = self._days.first_from(day)
-        if found == day:
+        matching_day = self._days.first_from(day)
+        if matching_day == day:
             number = self._times.number(time)
             if number < self._times.per_day:
                 return day * DAY + self._times.time(number)
-            found = self._days.first_from(day + 1)
-        return found * DAY + self._first if found <= LAST_DAY else NEVER
+            matching_day = self._days.first_from(day + 1)
+        return matching_day * DAY + self._first if matching_day <= LAST_DAY else NEVER
 
     def last_before(self, wall: Wall) -> Wall:
-        """Return the last of them before *wall*; the caller knows that there is one."""
+        """Return the last wall time of the set before *wall*; such a wall time must exist."""
         day, time = divmod(wall, DAY)
         number = self._times.number(time) if self._days.has(day) else 0
         if not number:
@@ -92,8 +92,8 @@ class DayTimes:
         return day * DAY + self._times.time(number - 1)
 
     def count(self, low: Wall, high: Wall) -> int:
-        """Return how many there are from *low* to before *high*."""
+        """Return the number of wall times of the set from *low* to before *high*."""
         (first, low_time), (last, high_time) = divmod(low, DAY), divmod(high, DAY)
-        behind = self._times.number(high_time) if self._days.has(last) else 0
+        after = self._times.number(high_time) if self._days.has(last) else 0
         before = self._times.number(low_time) if self._days.has(first) else 0
-        return self._days.count(first, last) * self._times.per_day + behind - before
+        return self._days.count(first, last) * self._times.per_day + after - before

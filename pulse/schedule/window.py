@@ -1,4 +1,4 @@
-"""A schedule within bounds: no fire time before a start or after an end."""
+"""A schedule with bounds: no fire time before a start or after an end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 
 class Window(msgspec.Struct, frozen=True):
-    """The fire times of another schedule from *start* to *end*, both of them included.
+    """The fire times of another schedule from *start* to *end*, inclusive.
 
-    A schedule that hangs on a start of its own, as `Interval` and `CalendarInterval` do, needs
-    none here.
+    `Interval` and `CalendarInterval` have a start of their own and need only *end* here.
     """
 
     schedule: Schedule
@@ -27,7 +26,7 @@ class Window(msgspec.Struct, frozen=True):
     end: Instant | None = None
 
     def first(self, seen: Instant) -> Instant | None:
-        """Return the first fire time within the bounds of a task that is first seen at *seen*."""
+        """Return the first fire time within the bounds for a task that is first seen at *seen*."""
         if self.start is not None:
             seen = max(seen, self.start)
         return self._bounded(self.schedule.first(seen))
@@ -39,7 +38,7 @@ class Window(msgspec.Struct, frozen=True):
         return self._bounded(self.schedule.next_after(after, anchor=anchor))
 
     def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:
-        """Return the newest fire time in [first, until] and how many there are."""
+        """Return the newest fire time in [first, until] and the number of fire times."""
         if self.end is not None:
             until = min(until, self.end)
         return self.schedule.due(first, until, anchor=anchor)
@@ -48,16 +47,18 @@ class Window(msgspec.Struct, frozen=True):
         """Return the first fire time within the bounds later than the aware datetime *after*."""
         if self.start is not None and instant_of(after) < self.start:
             after = moment_of(self.start - 1).astimezone(after.tzinfo)
-        found = self.schedule.next(after)
-        return None if found is None or self._bounded(instant_of(found)) is None else found
+        fire_time = self.schedule.next(after)
+        if fire_time is None or self._bounded(instant_of(fire_time)) is None:
+            return None
+        return fire_time
 
     def spell(self) -> dict[str, str]:
         """Return the settings of the schedule with `start` and `end`."""
-        spelt = self.schedule.spell()
+        settings = self.schedule.spell()
         for name, bound in (("start", self.start), ("end", self.end)):
             if bound is not None:
-                spelt[name] = rfc3339(bound)
-        return spelt
+                settings[name] = rfc3339(bound)
+        return settings
 
     def _bounded(self, fire_time: Instant | None) -> Instant | None:
         if fire_time is None or (self.end is not None and fire_time > self.end):

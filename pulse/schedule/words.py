@@ -1,4 +1,4 @@
-"""Words into values for the settings of schedules; each converter accepts its own results."""
+"""Converters for the settings of schedules; each converter accepts its own results."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ if TYPE_CHECKING:
 
 UTC: Final = "UTC"
 UNITS: Final = ("day", "week", "month", "year")
-_MOST = {"day": 36_600, "week": 5_200, "month": 1_200, "year": 100}
+_MAX_COUNT = {"day": 36_600, "week": 5_200, "month": 1_200, "year": 100}
 _EARLIEST: Final = instant_of(datetime.min.replace(tzinfo=_UTC))
 _EVERY = re.compile(r"(?P<count>\d{1,6})\s*(?P<unit>[a-z]+)", re.ASCII)
 _PERIOD = "a count and a unit such as 1 month, 2 weeks or 1 day"
 _SHORTER = ("second", "minute", "hour", "s", "sec", "m", "min", "h")
-_MOMENT = "a date and time such as 2027-01-01T00:00:00+01:00, or one of the zone, without offset"
+_MOMENT = (
+    "a date and time such as 2027-01-01T00:00:00+01:00,"
+    " or without offset for a time in the task's time zone"
+)
 
 
 def cron(value: object) -> str:
-    """Return a cron expression that is known to be good, with single blanks."""
-    expression = dialect.tidy(value)
+    """Return a valid cron expression, with single spaces between its fields."""
+    expression = dialect.normalize(value)
     dialect.parse(expression)
     return expression
 
 
 def zone(value: object) -> str:
-    """Return the IANA name of a time zone that is known here."""
+    """Return the IANA name of a time zone that exists on this machine."""
     if not isinstance(value, str):
         raise BadValueError("a time zone such as Europe/Berlin or UTC", value)
     name = value.strip()
@@ -43,7 +46,7 @@ def zone(value: object) -> str:
 
 
 def every(value: object) -> str:
-    """Return a calendar period in its canonical spelling: `1 month`, `2 weeks`."""
+    """Return a calendar period in canonical form: `1 month`, `2 weeks`."""
     count, unit = period(value)
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
@@ -55,39 +58,40 @@ def period(value: object) -> tuple[int, str]:
         raise BadValueError(_PERIOD, value)
     count, unit = int(match["count"]), match["unit"].removesuffix("s") or match["unit"]
     if unit in _SHORTER:
-        raise BadValueError(f"{_PERIOD}; say `interval` for hours, minutes and seconds", value)
+        raise BadValueError(f"{_PERIOD}; use `interval` for hours, minutes and seconds", value)
     if unit not in UNITS:
         raise BadValueError(_PERIOD, value, hint=did_you_mean(unit, UNITS))
-    if not 1 <= count <= _MOST[unit]:
-        raise BadValueError(f"from 1 to {_MOST[unit]} {unit}s", value)
+    if not 1 <= count <= _MAX_COUNT[unit]:
+        raise BadValueError(f"from 1 to {_MAX_COUNT[unit]} {unit}s", value)
     return count, unit
 
 
 def moment(value: object) -> datetime:
-    """Return a datetime: aware where an offset is given, else naive, which is one of the zone."""
+    """Return a datetime: aware if *value* has an offset, else naive, for the task's time zone."""
     if isinstance(value, str):
-        value = _spelt_moment(value)
+        value = _parse_moment(value)
     if not isinstance(value, datetime):
         raise BadValueError(_MOMENT, value)
     if value.tzinfo is None:
         return value
     try:
         return value.astimezone(_UTC)
-    except OverflowError:  # in the first or the last hours of the calendar
+    except OverflowError:  # within the first or last hours that datetime can represent
         raise BadValueError(_MOMENT, value) from None
 
 
-def _spelt_moment(word: str) -> datetime:
+def _parse_moment(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(word.strip())
+        return datetime.fromisoformat(text.strip())
     except ValueError:
-        raise BadValueError(_MOMENT, word) from None
+        raise BadValueError(_MOMENT, text) from None
 
 
 def instant_in(name: str, value: datetime | Instant) -> Instant:
-    """Return the instant of a moment; a naive one is read from the clocks of the zone *name*.
+    """Return the instant of *value*; a naive datetime is a wall time in the zone *name*.
 
-    Where they show it twice it is the first time, where they leave it out the end of the gap.
+    A wall time that occurs twice is the first occurrence; a skipped wall time is the end of the
+    gap.
     """
     if isinstance(value, int):
         return value

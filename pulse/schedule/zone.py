@@ -1,13 +1,15 @@
-"""Time zones as stretches of constant offset, and the wall times that each of them brings.
+"""Time zones as periods of constant offset, and the wall times of each period.
 
-A *wall* is what the clocks of a zone show, as microseconds since their 1970-01-01T00:00:00. A
-`Stretch` is a piece of time in which wall and instant differ by one *offset*. Its `seen` is how
-far the wall had ever come before it: less than where it begins if the clocks were set forward
-there (a gap), more if they were set back (times that come a second time).
+A *wall* time is the time that the clocks of a zone show, in microseconds since 1970-01-01T00:00:00
+on these clocks. An `OffsetPeriod` is a span of time in which wall time and instant differ by a
+constant *offset*. Its `seen` is the end of all wall times that the clocks showed before the period:
+less than the first wall time of the period after a gap (clocks set forward), more if wall times are
+repeated (clocks set back).
 
-`zoneinfo` answers for single instants. A zone is asked every other day, for half a year at a
-time, and remembers; a change in between is found by halving. The shortest time between two
-changes of offset in the IANA database is four days (Africa/Freetown, 1939).
+`zoneinfo` returns offsets of single instants only. `Zone` queries `zoneinfo` for every second day,
+in blocks of half a year, and caches the result; bisection locates a change between two queries.
+The shortest time between two changes of offset in the IANA database is four days (Africa/Freetown,
+1939).
 """
 
 from __future__ import annotations
@@ -34,23 +36,23 @@ DAY: Span = 86_400 * SECOND
 FIRST: Instant = instant_of(datetime(1, 1, 3, tzinfo=UTC))
 LAST: Instant = instant_of(datetime.max.replace(tzinfo=UTC))
 NEVER: Wall = 1 << 62
-"""Later than every wall time and every instant."""
+"""A value later than every wall time and every instant."""
 
 _ABBREVIATION = re.compile(r"[A-Z]{1,5}")
 _OFFSET = re.compile(r"(?:UTC|GMT|Z)?\s*[+-]\s*[0-9:]+", re.IGNORECASE | re.ASCII)
-_KNOWN_BY_ABBREVIATIONS = (
+_ZONES_WITH_ABBREVIATIONS = (
     *("Europe/London", "Europe/Lisbon", "Europe/Berlin", "Europe/Athens", "Europe/Moscow"),
     *("America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles"),
     *("Asia/Kolkata", "Asia/Shanghai", "Asia/Tokyo", "Australia/Sydney", "Pacific/Auckland"),
 )
 _BLOCK = 44  # 2**44 microseconds are 204 days
-_MOST_BLOCKS = 256
+_MAX_BLOCKS = 256
 _STEP = 2 * 86_400
-_LATEST_ASKED = LAST // SECOND - 86_400  # the local datetime must be one too
+_MAX_QUERY = LAST // SECOND - 86_400  # the local time must be representable, too
 
 
 class Stretch(msgspec.Struct, frozen=True, gc=False):
-    """The instants from *start* to before *end*: a wall there is the instant plus *offset*."""
+    """The instants from *start* to before *end*, at which wall time is instant plus *offset*."""
 
     start: Instant
     end: Instant
@@ -60,7 +62,7 @@ class Stretch(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Zone(dict[int, tuple[Stretch, ...]]):
-    """A time zone: blocks of time by number, each with its stretches, made when asked for."""
+    """A time zone: offset periods by block of time, computed on first access."""
 
     __slots__ = ("fixed_offset", "info")
 
@@ -74,26 +76,27 @@ class Zone(dict[int, tuple[Stretch, ...]]):
         self.fixed_offset = None if always is None else span_of(always)
 
     def __missing__(self, block: int) -> tuple[Stretch, ...]:
-        if len(self) >= _MOST_BLOCKS:
+        if len(self) >= _MAX_BLOCKS:
             self.clear()
-        made = self[block] = tuple(self._stretches(block << _BLOCK, (block + 1) << _BLOCK))
-        return made
+        stretches = self[block] = tuple(self._stretches(block << _BLOCK, (block + 1) << _BLOCK))
+        return stretches
 
     def at(self, instant: Instant) -> Stretch:
-        """Return the stretch that holds *instant*."""
+        """Return the period that contains *instant*."""
         for stretch in self[instant >> _BLOCK]:
             if instant < stretch.end:
                 break
         return stretch
 
     def wall_at(self, instant: Instant) -> Wall:
-        """Return what the clocks show at *instant*."""
+        """Return the wall time at *instant*."""
         return instant + self.at(instant).offset
 
     def reach(self, wall: Wall) -> Instant:
-        """Return the first instant at which the clocks show *wall* or later.
+        """Return the first instant at which the clocks show *wall* or a later wall time.
 
-        That is the first of two where they show it twice, and the end of the gap where never.
+        For a repeated wall time, the instant is the first occurrence; for a skipped wall time, the
+        end of the gap.
         """
         stretch = self.at(wall - DAY)
         while wall >= stretch.end + stretch.offset:
@@ -101,7 +104,7 @@ class Zone(dict[int, tuple[Stretch, ...]]):
         return max(stretch.start, wall - stretch.offset)
 
     def _stretches(self, start: Instant, end: Instant) -> Iterator[Stretch]:
-        """Give the stretches from *start* to *end*; the two days before tell what was seen."""
+        """Yield the periods from *start* to *end*; `seen` is computed from the two days before."""
         changes = [*self._changes(start - 2 * DAY, end), (end, 0)]
         seen = -NEVER
         for (since, offset), (until, _) in pairwise(changes):
@@ -112,7 +115,7 @@ class Zone(dict[int, tuple[Stretch, ...]]):
             seen = max(seen, until + offset)
 
     def _changes(self, start: Instant, end: Instant) -> Iterator[tuple[Instant, Span]]:
-        """Give *start* and each change of the offset before *end*, with the offset from there."""
+        """Yield *start* and each change of offset before *end*, with the offset that follows."""
         if self.fixed_offset is not None:
             yield start, self.fixed_offset
             return
@@ -138,58 +141,58 @@ class Zone(dict[int, tuple[Stretch, ...]]):
         return high
 
     def _offset_at(self, second: int) -> Span:
-        asked = min(max(second, FIRST // SECOND), _LATEST_ASKED)
-        offset = datetime.fromtimestamp(asked, self.info).utcoffset()
+        query = min(max(second, FIRST // SECOND), _MAX_QUERY)
+        offset = datetime.fromtimestamp(query, self.info).utcoffset()
         return 0 if offset is None else span_of(offset)
 
 
 @cache
 def zone_named(name: str) -> Zone:
-    """Return the zone of an IANA name such as `Europe/Berlin`; one object for all that ask.
+    """Return the zone of an IANA name such as `Europe/Berlin`; all callers share the object.
 
     Raises:
-        BadValueError: there is no such zone.
+        BadValueError: no zone has this name.
 
     """
     from zoneinfo import ZoneInfo
 
     try:
         return Zone(ZoneInfo(name))
-    except (ValueError, OSError, LookupError):  # no file, a folder, no zone file, a path
+    except (ValueError, OSError, LookupError):  # missing, a folder, no zone file, an invalid path
         raise BadValueError(
             "a time zone such as Europe/Berlin or UTC", name, hint=_nearest_zone(name)
         ) from None
 
 
 def _nearest_zone(name: str) -> str:
-    """Return a hint at the zone that was probably meant: by its place, by what its clocks say."""
+    """Return a hint at the probable zone, by its city, its abbreviation or a similar name."""
     import difflib
     from zoneinfo import available_timezones
 
-    word = name.strip().replace(" ", "_").lower()
+    key = name.strip().replace(" ", "_").lower()
     zones = sorted(available_timezones())
     known = {zone.lower(): zone for zone in zones}
-    places = {zone.lower().rpartition("/")[2]: zone for zone in reversed(zones)} | known
-    if word in places and not _OFFSET.fullmatch(name):
-        meant = places[word]
+    cities = {zone.lower().rpartition("/")[2]: zone for zone in reversed(zones)} | known
+    if key in cities and not _OFFSET.fullmatch(name):
+        suggestion = cities[key]
     elif _ABBREVIATION.fullmatch(name) or _OFFSET.fullmatch(name):
-        meant = _known_by(name)
-        if not meant:
-            return "; a zone is named by a place, not by an abbreviation or an offset"
+        suggestion = _zone_with_abbreviation(name)
+        if not suggestion:
+            return "; a time zone has the name of a place, not an abbreviation or an offset"
     else:
-        near = difflib.get_close_matches(word, known, n=1)
-        meant = known[near[0]] if near else ""
-    return f"; did you mean {meant!r}?" if meant else ""
+        matches = difflib.get_close_matches(key, known, n=1)
+        suggestion = known[matches[0]] if matches else ""
+    return f"; did you mean {suggestion!r}?" if suggestion else ""
 
 
-def _known_by(abbreviation: str) -> str:
-    """Return a zone whose clocks go by an abbreviation at some time of the year, or nothing.
+def _zone_with_abbreviation(abbreviation: str) -> str:
+    """Return a zone that uses an abbreviation at some time of the year, or an empty text.
 
-    It is looked up in a year that is over: no update of the database will change the answer.
+    The lookup uses a past year, whose rules no update of the database will change.
     """
     from zoneinfo import ZoneInfo
 
-    for name in _KNOWN_BY_ABBREVIATIONS:
+    for name in _ZONES_WITH_ABBREVIATIONS:
         zone = ZoneInfo(name)
         if abbreviation in {datetime(2025, month, 1, tzinfo=zone).tzname() for month in (1, 7)}:
             return name

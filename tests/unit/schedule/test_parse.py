@@ -19,7 +19,7 @@ from pulse.schedule.window import Window
 if TYPE_CHECKING:
     from pulse.schedule.base import Schedule
 
-READ = {
+CONVERTERS = {
     "interval": duration,
     "cron": words.cron,
     "at": words.moment,
@@ -34,8 +34,8 @@ BERLIN_US = NEW_YEAR_US - 3_600 * SECOND
 
 
 def exact(given: dict[str, object]) -> dict[str, Any]:
-    """Return the exact values of what a user wrote."""
-    return {name: READ[name](value) for name, value in given.items()}
+    """Return the converted values of a user's settings."""
+    return {name: CONVERTERS[name](value) for name, value in given.items()}
 
 
 DECLARED: list[tuple[dict[str, object], Schedule]] = [
@@ -63,40 +63,42 @@ DECLARED: list[tuple[dict[str, object], Schedule]] = [
 
 @pytest.mark.parametrize(("given", "schedule"), DECLARED, ids=lambda value: str(value)[:60])
 def test_settings_declare_a_schedule(given: dict[str, object], schedule: Schedule) -> None:
-    """One setting says which kind; start, end and timezone go beside it."""
+    """One setting selects the kind of schedule; start, end and timezone are options."""
     assert schedule_of(exact(given)) == schedule
 
 
 @pytest.mark.parametrize(("given", "schedule"), DECLARED, ids=lambda value: str(value)[:60])
-def test_what_a_schedule_spells_declares_it(given: dict[str, object], schedule: Schedule) -> None:
-    """The spelling is stored, and read again."""
+def test_settings_of_a_schedule_declare_an_equal_schedule(
+    given: dict[str, object], schedule: Schedule
+) -> None:
+    """The settings of a schedule are stored and parsed again."""
     assert schedule_of(exact(dict(schedule.spell()))) == schedule_of(exact(given))
 
 
-def test_instants_are_taken_as_they_are() -> None:
-    """What has been converted to an instant already is one."""
-    found = schedule_of({"interval": 60 * SECOND, "start": NEW_YEAR_US})
+def test_converted_instants_are_accepted() -> None:
+    """A value that is already an instant stays unchanged."""
+    schedule = schedule_of({"interval": 60 * SECOND, "start": NEW_YEAR_US})
 
-    assert found == Interval(60, start=NEW_YEAR)
+    assert schedule == Interval(60, start=NEW_YEAR)
 
 
-def test_a_date_without_offset_is_of_the_usual_zone_where_none_is_named() -> None:
-    """The zone of the whole configuration applies to what names none."""
-    found = schedule_of(
+def test_date_without_offset_uses_the_default_zone() -> None:
+    """The default zone applies to a task without a zone."""
+    schedule = schedule_of(
         exact({"interval": 60, "start": "2027-01-01T00:00"}), timezone="Europe/Berlin"
     )
-    assert found == Interval(60, start="2026-12-31T23:00:00Z")
+    assert schedule == Interval(60, start="2026-12-31T23:00:00Z")
 
 
-def test_a_named_zone_wins_over_the_usual_one() -> None:
-    """Also for an interval's start."""
+def test_zone_of_the_task_overrides_the_default_zone() -> None:
+    """The zone applies to the start of an interval, too."""
     given = {"interval": 60, "start": "2027-01-01T00:00", "timezone": "UTC"}
-    found = schedule_of(exact(given), timezone="Europe/Berlin")
-    assert found == Interval(60, start=NEW_YEAR)
+    schedule = schedule_of(exact(given), timezone="Europe/Berlin")
+    assert schedule == Interval(60, start=NEW_YEAR)
 
 
-def test_settings_of_other_kinds_are_passed_over() -> None:
-    """All the values of a task may be given."""
+def test_other_settings_of_a_task_are_ignored() -> None:
+    """`schedule_of` accepts all values of a task."""
     assert schedule_of({"action": "x", "interval": SECOND, "method": "GET"}) == Interval(1)
 
 
@@ -112,38 +114,38 @@ PROBLEMS = [
     ),
     (
         {"interval": 60, "timezone": "UTC"},
-        ["t.timezone: expected a start or an end beside it, got interval alone"],
+        ["t.timezone: expected together with start or end, got interval alone"],
     ),
     (
         {"at": NEW_YEAR, "start": NEW_YEAR, "end": NEW_YEAR},
         [
-            "t.start: expected one of interval, cron, every beside it, got at",
-            "t.end: expected one of interval, cron, every beside it, got at",
+            "t.start: expected together with one of interval, cron, every, got at",
+            "t.end: expected together with one of interval, cron, every, got at",
         ],
     ),
     (
         {"cron": "@daily", "start": "2027-01-02", "end": "2027-01-01"},
-        ["t.end: expected no earlier than start, 2027-01-02T00:00:00Z, got 2027-01-01T00:00:00Z"],
+        ["t.end: expected start, 2027-01-02T00:00:00Z, or later, got 2027-01-01T00:00:00Z"],
     ),
 ]
 
 
 @pytest.mark.parametrize(("given", "problems"), PROBLEMS, ids=lambda value: str(value)[:60])
-def test_what_does_not_go_together_is_told(given: dict[str, object], problems: list[str]) -> None:
-    """Each problem is a sentence that names the setting, what was expected and what came."""
+def test_conflicting_settings_are_reported(given: dict[str, object], problems: list[str]) -> None:
+    """Each problem names the setting, the expectation and the given value."""
     assert schedule_problems(exact(given), prefix="t.") == problems
 
 
-def test_no_schedule_is_made_of_what_does_not_go_together() -> None:
-    """All the problems are raised at once."""
-    with pytest.raises(ConfigError) as refused:
+def test_conflicting_settings_raise_config_error() -> None:
+    """The error contains all problems."""
+    with pytest.raises(ConfigError) as raised:
         schedule_of(exact({"at": NEW_YEAR, "start": NEW_YEAR, "end": NEW_YEAR}), prefix="t.")
 
-    assert len(refused.value.problems) == 2
+    assert len(raised.value.problems) == 2
 
 
-def test_what_was_not_converted_is_no_further_problem() -> None:
-    """A start that is wrong has been told already."""
+def test_unconverted_values_are_no_further_problem() -> None:
+    """The error for an invalid start is reported elsewhere."""
     assert schedule_problems({"cron": "@daily", "start": "soon", "end": NEW_YEAR}) == []
 
 
@@ -160,16 +162,16 @@ def test_what_was_not_converted_is_no_further_problem() -> None:
         ("at", "2027-01-01"),
     ],
 )
-def test_converters_take_their_own_results(name: str, value: str) -> None:
-    """A value may pass twice."""
-    once = READ[name](value)
+def test_converters_accept_their_own_results(name: str, value: str) -> None:
+    """A converted value may be converted again."""
+    once = CONVERTERS[name](value)
 
-    assert READ[name](once) == once
+    assert CONVERTERS[name](once) == once
 
 
 @pytest.mark.parametrize("name", ["cron", "every", "timezone", "at"])
 @pytest.mark.parametrize("value", [None, 5, "nonsense", b"UTC"], ids=repr)
-def test_converters_refuse_what_is_none_of_theirs(name: str, value: object) -> None:
-    """The error says what was expected."""
+def test_converters_reject_other_values(name: str, value: object) -> None:
+    """The error names the expectation."""
     with pytest.raises(BadValueError, match=r"^expected "):
-        READ[name](value)
+        CONVERTERS[name](value)

@@ -19,39 +19,39 @@ hours = st.integers(0, 100)
 
 
 def hour(number: int) -> datetime:
-    """Return an hour of 1970."""
+    """Return an hour after the Unix epoch."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=number)
 
 
 @given(start=st.none() | hours, end=st.none() | hours, after=hours)
-def test_no_fire_time_lies_outside(start: int | None, end: int | None, after: int) -> None:
-    """The next fire time is that of the schedule, from the start on, and none after the end."""
+def test_fire_times_lie_within_the_bounds(start: int | None, end: int | None, after: int) -> None:
+    """The next fire time is that of the inner schedule from the start to the end."""
     window = Window(
         HOURLY, None if start is None else start * HOUR, None if end is None else end * HOUR
     )
     expected = max(after + 1, start or 0)
 
-    found = window.next_after(after * HOUR, anchor=0)
+    fire_time = window.next_after(after * HOUR, anchor=0)
 
-    assert found == (None if end is not None and expected > end else expected * HOUR)
+    assert fire_time == (None if end is not None and expected > end else expected * HOUR)
 
 
 @given(start=st.none() | hours, seen=hours)
-def test_the_first_fire_time_is_the_start_at_the_earliest(start: int | None, seen: int) -> None:
-    """A start in the past changes nothing."""
+def test_first_fire_time_is_not_earlier_than_the_start(start: int | None, seen: int) -> None:
+    """A start in the past has no effect."""
     window = Window(HOURLY, None if start is None else start * HOUR)
 
     assert window.first(seen * HOUR) == max(seen, start or 0) * HOUR
 
 
-def test_a_task_whose_end_has_passed_has_no_fire_time() -> None:
-    """It is declared, and never fires."""
+def test_end_in_the_past_has_no_fire_time() -> None:
+    """A task whose end has passed can be declared and never fires."""
     assert Window(HOURLY, end=5 * HOUR).first(6 * HOUR) is None
 
 
 @given(end=hours, until=hours)
 def test_due_counts_up_to_the_end(end: int, until: int) -> None:
-    """What lies after the end is not missed: it never was to be."""
+    """Fire times after the end are not counted."""
     last = min(end, until)
 
     assert Window(HOURLY, end=end * HOUR).due(0, until * HOUR, anchor=0) == Due(
@@ -59,30 +59,30 @@ def test_due_counts_up_to_the_end(end: int, until: int) -> None:
     )
 
 
-def test_due_goes_on_where_there_is_no_end() -> None:
-    """A start alone bounds nothing that is due."""
+def test_due_without_an_end_is_not_bounded() -> None:
+    """A start has no effect on the count."""
     assert Window(HOURLY, 2 * HOUR).due(2 * HOUR, 4 * HOUR, anchor=0) == Due(4 * HOUR, 3)
 
 
 @pytest.mark.parametrize(
     ("after", "expected"), [(0, 5), (4, 5), (5, 6), (9, 10), (10, None), (20, None)]
 )
-def test_next_is_bounded_too(after: int, expected: int | None) -> None:
-    """Datetimes have the same bounds, both of them included."""
+def test_next_applies_the_bounds(after: int, expected: int | None) -> None:
+    """The bounds are inclusive for datetimes, too."""
     window = Window(HOURLY, 5 * HOUR, 10 * HOUR)
 
     assert window.next(hour(after)) == (None if expected is None else hour(expected))
 
 
-def test_an_interval_keeps_its_anchor() -> None:
-    """The anchor passes through to the schedule inside."""
+def test_anchor_is_passed_to_the_inner_schedule() -> None:
+    """An interval with an end is counted from its anchor."""
     window = Window(Interval(3_600), end=10 * HOUR)
 
     assert (window.first(30), window.next_after(HOUR, anchor=30)) == (HOUR + 30, HOUR + 30)
 
 
-def test_bounds_are_spelt_beside_the_schedule() -> None:
-    """The settings that it gives declare it."""
+def test_settings_contain_the_bounds() -> None:
+    """The settings declare the inner schedule and the bounds."""
     window = Window(HOURLY, instant_of(hour(0)), instant_of(hour(1)))
 
     assert window.spell() == {
@@ -92,8 +92,8 @@ def test_bounds_are_spelt_beside_the_schedule() -> None:
     }
 
 
-def test_an_end_alone_is_spelt_beside_an_interval() -> None:
-    """The interval's own start stays where it is."""
+def test_settings_of_an_interval_with_an_end() -> None:
+    """The start in the settings is the start of the interval."""
     window = Window(Interval(60, start=hour(0)), end=HOUR)
 
     assert window.spell() == {
@@ -103,10 +103,10 @@ def test_an_end_alone_is_spelt_beside_an_interval() -> None:
     }
 
 
-def test_it_is_a_value() -> None:
-    """Its repr and its pickle make it again."""
+def test_repr_and_pickle_restore_an_equal_schedule() -> None:
+    """A bounded schedule is a value."""
     window = Window(HOURLY, 5 * HOUR, 10 * HOUR)
 
-    assert eval(repr(window)) == window  # noqa: S307 - its own repr
-    assert pickle.loads(pickle.dumps(window)) == window  # noqa: S301 - its own
+    assert eval(repr(window)) == window  # noqa: S307 - evaluates a repr of the test
+    assert pickle.loads(pickle.dumps(window)) == window  # noqa: S301 - a pickle of the test
     assert hash(window) == hash(Window(HOURLY, 5 * HOUR, 10 * HOUR))

@@ -16,13 +16,13 @@ moments = st.datetimes(datetime(1850, 1, 1), datetime(2150, 1, 1))  # noqa: DTZ0
 
 
 def wall(moment: datetime) -> int:
-    """Return a naive datetime as a wall time."""
+    """Return the wall time of a naive datetime."""
     return instant_of(moment.replace(tzinfo=UTC))
 
 
 @given(name=st.sampled_from(ALL), moment=moments)
-def test_a_zone_shows_what_zoneinfo_says(name: str, moment: datetime) -> None:
-    """Every offset in three centuries is that of the database."""
+def test_wall_time_equals_that_of_zoneinfo(name: str, moment: datetime) -> None:
+    """The offsets of three centuries equal those of the database."""
     aware = moment.replace(tzinfo=UTC)
 
     shown = zone_named(name).wall_at(instant_of(aware))
@@ -31,8 +31,8 @@ def test_a_zone_shows_what_zoneinfo_says(name: str, moment: datetime) -> None:
 
 
 @given(name=st.sampled_from(ALL), moment=moments)
-def test_a_zone_reaches_a_wall_time_where_zoneinfo_does(name: str, moment: datetime) -> None:
-    """A wall time that exists is reached at its first occurrence; one in a gap when it ends."""
+def test_reach_equals_the_instant_of_zoneinfo(name: str, moment: datetime) -> None:
+    """`reach` returns the first occurrence of a wall time, or the end of a gap."""
     aware = moment.replace(tzinfo=ZoneInfo(name), fold=0)
     exists = aware.astimezone(UTC).astimezone(ZoneInfo(name)).replace(tzinfo=None) == moment
 
@@ -46,15 +46,15 @@ def test_a_zone_reaches_a_wall_time_where_zoneinfo_does(name: str, moment: datet
         )
 
 
-def test_a_gap_is_left_at_its_end() -> None:
-    """Half past two on the night of the change is reached at three."""
+def test_reach_in_a_gap_returns_its_end() -> None:
+    """02:30 in the gap from 02:00 to 03:00 is reached at 03:00."""
     reached = zone_named("Europe/Berlin").reach(wall(datetime(2026, 3, 29, 2, 30)))  # noqa: DTZ001 - a wall time
 
     assert reached == instant_of(datetime(2026, 3, 29, 1, tzinfo=UTC))
 
 
-def test_a_zone_forgets_what_it_has_too_much_of() -> None:
-    """A walk through the centuries does not fill the memory."""
+def test_cache_of_a_zone_is_bounded() -> None:
+    """Queries over centuries do not exhaust the memory."""
     zone = zone_named("Europe/Paris")
     start = instant_of(datetime(1600, 1, 1, tzinfo=UTC))
 
@@ -65,11 +65,11 @@ def test_a_zone_forgets_what_it_has_too_much_of() -> None:
 
 
 def test_a_zone_is_loaded_once() -> None:
-    """All schedules of a zone share what is known of it."""
+    """All schedules of a zone share one cache."""
     assert zone_named("Asia/Tokyo") is zone_named("Asia/Tokyo")
 
 
-NO_PLACE = "; a zone is named by a place, not by an abbreviation or an offset"
+NO_PLACE = "; a time zone has the name of a place, not an abbreviation or an offset"
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ NO_PLACE = "; a zone is named by a place, not by an abbreviation or an offset"
         ("a\0b", ""),
     ],
 )
-def test_an_unknown_zone_is_refused_with_the_nearest(name: str, hint: str) -> None:
-    """A zone is named as the database names it, and a path is no zone."""
-    with pytest.raises(BadValueError) as refused:
+def test_unknown_zone_is_rejected_with_a_suggestion(name: str, hint: str) -> None:
+    """A zone has its name of the database, and a path is no zone."""
+    with pytest.raises(BadValueError) as raised:
         zone_named(name)
 
     assert (
-        str(refused.value)
+        str(raised.value)
         == f"expected a time zone such as Europe/Berlin or UTC, got {name!r}{hint}"
     )
