@@ -1,4 +1,4 @@
-"""`pulse check FILE.ini` tells what an ini file declares, or what is wrong."""
+"""`pulse check FILE.ini` lists the tasks that an ini file declares, or its errors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pulse.task import Definition
 
 FIRE_TIMES = 3
-_UNTOLD = frozenset({"method", "headers", "body"})
-"""What a call consists of: its method is told with it, the others may be long, and secret."""
+_OMITTED = frozenset({"method", "headers", "body"})
+"""Settings of the call: the method is printed with the path; headers and body may be secret."""
 
 _ANCHORED = frozenset({"interval", "every"})
-"""The settings of schedules that are counted from the instant at which the store first saw them."""
+"""The schedule settings whose fire times are counted from the first sight of the task."""
 
 
 def check(
@@ -34,15 +34,15 @@ def check(
     section: str | None = None,
     global_conf: Mapping[str, str] | None = None,
 ) -> Findings:
-    """Read the sections of an ini file that use pulse, without building the app."""
+    """Check the sections of an ini file that use pulse, without building the application."""
     loaded = load_file(file, section=section, global_conf=global_conf)
-    findings = Findings([], loaded.problems)
+    output = Findings([], loaded.problems)
     for name, settings in loaded.sections:
-        findings.lines.extend(_described(name, settings, clock.wall()))
-    return findings
+        output.lines.extend(_section_lines(name, settings, clock.wall()))
+    return output
 
 
-def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:
+def _section_lines(name: str, settings: Settings, now: Instant) -> Iterator[str]:
     tasks = settings.tasks.values()
     store = settings.store or "an SQLite file of this host"
     own = f", name = {settings.name}" if settings.name else ""
@@ -50,17 +50,17 @@ def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:
     for task in tasks:
         zone = settings.zones[task.name]
         schedule = shown_schedule(task.schedule.spell(), zone)
-        told = ", ".join((_call(task), schedule, *_policies(task)))
-        yield f"{task.name}: {told}{_counted_from(task)}:"
+        description = ", ".join((_call(task), schedule, *_policies(task)))
+        yield f"{task.name}: {description}{_counted_from(task)}:"
         fire_times = list(_next_fire_times(task, now))
-        yield from (f"    {shown_at(at, zone)}{_passed(at, now)}" for at in fire_times)
+        yield from (f"    {shown_at(at, zone)}{_past_note(at, now)}" for at in fire_times)
         if not fire_times:
-            yield "    never: its end comes before the first"
+            yield "    never: the end is earlier than the first fire time"
 
 
-def _passed(at: Instant, now: Instant) -> str:
-    late = " (has passed: it runs at once where a store sees the task for the first time)"
-    return late if at < now else ""
+def _past_note(at: Instant, now: Instant) -> str:
+    note = " (in the past: it runs at once when a store first sees the task)"
+    return note if at < now else ""
 
 
 def _call(task: Definition) -> str:
@@ -70,18 +70,18 @@ def _call(task: Definition) -> str:
 
 
 def _policies(task: Definition) -> Iterator[str]:
-    """Return the settings that say how the task behaves, as far as they are not the usual ones."""
-    for name, usual in USUAL.items():
+    """Yield the policies of a task that differ from the defaults."""
+    for name, default in USUAL.items():
         value = getattr(task, name)
-        if value == usual or name in _UNTOLD:
+        if value == default or name in _OMITTED:
             continue
         if name != "room":
-            yield f"{name.removesuffix('_us')} = {_spelt(name, value)}"
+            yield f"{name.removesuffix('_us')} = {_setting_text(name, value)}"
         elif task.overlap is Overlap.ALLOW:
             yield f"max_running = {value}"
 
 
-def _spelt(name: str, value: object) -> str:
+def _setting_text(name: str, value: object) -> str:
     match value:
         case Enum():
             return str(value.value)
@@ -93,8 +93,8 @@ def _spelt(name: str, value: object) -> str:
 
 
 def _counted_from(task: Definition) -> str:
-    words = task.schedule.spell()
-    fixed = "start" in words or _ANCHORED.isdisjoint(words)
+    settings = task.schedule.spell()
+    fixed = "start" in settings or _ANCHORED.isdisjoint(settings)
     return "" if fixed else "; as if the store first saw it now"
 
 

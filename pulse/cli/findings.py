@@ -1,4 +1,4 @@
-"""What a command has found, and the words in which commands tell it."""
+"""The output of a command, and the formats of instants, schedules and clock changes."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ _MOMENTS = frozenset({"at", "start", "end"})
 
 
 class Findings(NamedTuple):
-    """Lines for a person or a program, and what is wrong."""
+    """The lines of a command for standard output, and its error messages."""
 
     lines: list[str]
     problems: list[str]
 
 
 def zone_of(schedule: Schedule) -> str:
-    """Return the name of the time zone that a schedule goes by."""
+    """Return the name of the time zone of a schedule."""
     return schedule.spell().get("timezone", "UTC")
 
 
 def shown_at(instant: Instant, zone: str) -> str:
-    """Return an instant as the clocks of a zone show it, with their offset."""
+    """Return an instant as text in a time zone, with its offset."""
     if zone == "UTC":
         return rfc3339(instant)
     try:
         return moment_of(instant).astimezone(ZoneInfo(zone)).isoformat()
-    except OverflowError:  # in the first or the last hours of the calendar
+    except OverflowError:  # within the first or last hours that datetime can represent
         return rfc3339(instant)
 
 
-def shown_schedule(words: Mapping[str, str], zone: str) -> str:
-    """Return the settings of a schedule, its dates as the clocks of a zone show them."""
+def shown_schedule(settings: Mapping[str, str], zone: str) -> str:
+    """Return the settings of a schedule as text, with dates in a time zone."""
     return ", ".join(
-        f"{name} = {shown_at(instant(word), zone) if name in _MOMENTS else word}"
-        for name, word in words.items()
+        f"{name} = {shown_at(instant(value), zone) if name in _MOMENTS else value}"
+        for name, value in settings.items()
     )
 
 
 def shown_offset(offset: Span) -> str:
-    """Return an offset from UTC as `+05:30`."""
+    """Return an offset from UTC as text such as `+05:30`."""
     hours, minutes = divmod(abs(offset) // _MINUTE, 60)
     return f"{'-' if offset < 0 else '+'}{hours:02d}:{minutes:02d}"
 
 
 def shown_change(change: ClockChange) -> str:
-    """Return a clock change in words."""
+    """Return a sentence about a clock change."""
     step = change.after_us - change.before_us
-    way = "forward" if step > 0 else "back"
+    direction = "forward" if step > 0 else "back"
     before, after = shown_offset(change.before_us), shown_offset(change.after_us)
     length = spell_span(abs(step))
-    return f"the clocks of {change.zone} are set {way} by {length}, from {before} to {after}"
+    return f"the clocks of {change.zone} are set {direction} by {length}, from {before} to {after}"

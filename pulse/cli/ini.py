@@ -1,4 +1,4 @@
-"""The sections of an ini file that use pulse, loaded into settings without building the app."""
+"""Loads the settings of an ini file's sections that use pulse, without building the app."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Loaded(NamedTuple):
-    """The settings of each section by its name, and one sentence for each problem."""
+    """The settings of each section with the section's name, and one sentence for each problem."""
 
     sections: list[tuple[str, Settings]]
     problems: list[str]
@@ -26,16 +26,16 @@ class Loaded(NamedTuple):
 def load_file(
     file: Path, *, section: str | None = None, global_conf: Mapping[str, str] | None = None
 ) -> Loaded:
-    """Return what the sections of *file* that use pulse declare, and all that is wrong."""
+    """Return the settings of the sections of *file* that use pulse, and all problems."""
     search = find_sections(
         file, pulse_filter_app_factory, only=section, global_conf=global_conf or {}
     )
     loaded = Loaded([], search.problems)
-    for found in search.sections:
+    for reference in search.sections:
         try:
-            settings = load_paste(found.global_conf, found.local_conf)
+            settings = load_paste(reference.global_conf, reference.local_conf)
         except ConfigError as error:
-            loaded.problems.extend(f"[{found.name}] {problem}" for problem in error.problems)
+            loaded.problems.extend(f"[{reference.name}] {problem}" for problem in error.problems)
         else:
-            loaded.sections.append((found.name, settings))
+            loaded.sections.append((reference.name, settings))
     return loaded

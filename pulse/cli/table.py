@@ -1,4 +1,4 @@
-"""Tables for a terminal; rich, the extra `cli`, is imported here alone."""
+"""Tables for a terminal; only this module imports rich, the package of the extra `cli`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 WIDE = 160
-"""The columns of an output that is no terminal."""
+"""The width of an output that is no terminal."""
 
 
 class Column(NamedTuple):
-    """A column's head, and whether its cells are figures."""
+    """The head of a column, and whether its cells are aligned to the right."""
 
     head: str
     right: bool = False
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; a column without a single word is left out.
+    """Return the lines of a table; a column in which all cells are empty is omitted.
 
     Raises:
         MissingExtraError: rich is not installed.
@@ -33,7 +33,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]
     """
     if find_spec("rich") is None:
         raise MissingExtraError(
-            "expected the package rich, which shows tables and is not installed; "
+            "expected the package rich for tables, which is not installed; "
             "pip install 'pulse[cli]', or use --json"
         )
     from rich.box import SIMPLE_HEAD
@@ -43,17 +43,17 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]
 
     cells = [list(row) for row in rows]
     kept = [n for n in range(len(columns)) if any(row[n] for row in cells)]
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    rich_table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for n in kept:
         column = columns[n]
-        drawn.add_column(Text(column.head), justify="right" if column.right else "left")
+        rich_table.add_column(Text(column.head), justify="right" if column.right else "left")
     for row in cells:
-        drawn.add_row(*(Text(row[n]) for n in kept))
-    shown = io.StringIO()
-    Console(file=shown, width=_width(), color_system=None).print(drawn)
-    return [line.rstrip() for line in shown.getvalue().splitlines() if line.strip()]
+        rich_table.add_row(*(Text(row[n]) for n in kept))
+    text = io.StringIO()
+    Console(file=text, width=_width(), color_system=None).print(rich_table)
+    return [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
 
 
 def _width() -> int:
-    closed = sys.stdout is None  # as a shell's `>&-` leaves it
+    closed = sys.stdout is None  # a shell closes stdout for `>&-`
     return WIDE if closed or not sys.stdout.isatty() else shutil.get_terminal_size().columns

@@ -1,4 +1,4 @@
-"""`pulse next EXPRESSION` explains a schedule in words and lists its next fire times."""
+"""`pulse next EXPRESSION` explains a schedule and lists its next fire times."""
 
 from __future__ import annotations
 
@@ -25,53 +25,55 @@ if TYPE_CHECKING:
 _EXPECTED = (
     "a cron expression such as '0 3 * * *', a duration such as 5m, or a period such as '1 month'"
 )
-_MOST_WORDS = 2
-"""Of a duration or a period; a cron expression has more."""
+_MAX_PERIOD_PARTS = 2
+"""The maximum number of parts of a duration or a period; a cron expression has more parts."""
 
 _COUNTED = "counted from when the store first sees it"
 
 
 class Line(NamedTuple):
-    """A fire time, and the clock changes since the one before it."""
+    """A fire time, and the clock changes since the previous fire time."""
 
     fire_time: Instant
     changes: tuple[ClockChange, ...]
 
 
 class Upcoming(NamedTuple):
-    """What an expression means from an instant on."""
+    """The meaning of an expression and its next fire times."""
 
     expression: str
     zone: str
-    told: str
+    explanation: str
     after: Instant
     lines: list[Line]
 
 
-def find(expression: str, *, timezone: str | None, count: int, after: Instant) -> Upcoming:
+def find_fire_times(
+    expression: str, *, timezone: str | None, count: int, after: Instant
+) -> Upcoming:
     """Return the next *count* fire times of an expression, later than *after*.
 
     Raises:
-        BadValueError: it is no cron expression, duration or period, or there is no such zone.
-        ConfigError: a duration has a zone.
+        BadValueError: *expression* or *timezone* is invalid.
+        ConfigError: *expression* is a duration and *timezone* is given.
 
     """
     schedule = _schedule(expression, timezone)
     zone = zone_of(schedule)
     lines = list(_lines(schedule, zone, count=count, after=after))
-    return Upcoming(expression, zone, _told(schedule), after, lines)
+    return Upcoming(expression, zone, _explanation(schedule), after, lines)
 
 
 def _schedule(expression: str, timezone: str | None) -> Interval | Cron | CalendarInterval:
     zone = UTC if timezone is None else timezone
-    if expression.strip().startswith("@") or len(expression.split()) > _MOST_WORDS:
+    if expression.strip().startswith("@") or len(expression.split()) > _MAX_PERIOD_PARTS:
         return Cron(expression, timezone=zone)
     try:
         interval = Interval(expression)
     except BadValueError:
         return _period(expression, words.zone(zone))
     if timezone is not None:
-        raise ConfigError(["--timezone: expected none beside a duration, which knows no zone"])
+        raise ConfigError(["--timezone: expected no time zone for a duration"])
     return interval
 
 
@@ -82,7 +84,7 @@ def _period(expression: str, zone: str) -> CalendarInterval:
         raise BadValueError(_EXPECTED, expression, hint=error.hint) from None
 
 
-def _told(schedule: Interval | Cron | CalendarInterval) -> str:
+def _explanation(schedule: Interval | Cron | CalendarInterval) -> str:
     match schedule:
         case Interval():
             return f"every {spell_span(schedule.every_us)}, {_COUNTED}"
@@ -100,26 +102,26 @@ def _lines(schedule: Schedule, zone: str, *, count: int, after: Instant) -> Iter
         before, fire_time = fire_time, schedule.next_after(fire_time, anchor=after)
 
 
-def as_json(found: Upcoming) -> Findings:
-    """Return one JSON object."""
-    answer = {
-        "expression": found.expression,
-        "timezone": found.zone,
-        "explained": found.told,
-        "after": shown_at(found.after, found.zone),
+def as_json(result: Upcoming) -> Findings:
+    """Return a JSON object."""
+    fields = {
+        "expression": result.expression,
+        "timezone": result.zone,
+        "explained": result.explanation,
+        "after": shown_at(result.after, result.zone),
         "fire_times": [
             {
-                "at": shown_at(line.fire_time, found.zone),
-                "clock_changes": [change_words(change) for change in line.changes],
+                "at": shown_at(line.fire_time, result.zone),
+                "clock_changes": [change_as_dict(change) for change in line.changes],
             }
-            for line in found.lines
+            for line in result.lines
         ],
     }
-    return Findings([json.dumps(answer, indent=2)], [])
+    return Findings([json.dumps(fields, indent=2)], [])
 
 
-def change_words(change: ClockChange) -> dict[str, str]:
-    """Return a clock change for programs."""
+def change_as_dict(change: ClockChange) -> dict[str, str]:
+    """Return a clock change as a JSON object."""
     return {
         "zone": change.zone,
         "at": shown_at(change.at, "UTC"),
@@ -128,19 +130,19 @@ def change_words(change: ClockChange) -> dict[str, str]:
     }
 
 
-def as_table(found: Upcoming) -> Findings:
+def as_table(result: Upcoming) -> Findings:
     """Return the explanation and a table."""
     from pulse.cli.table import Column, table
 
     rows = [
         (
             str(number),
-            shown_at(line.fire_time, found.zone),
-            spell_span(line.fire_time - found.after - (line.fire_time - found.after) % 1_000_000),
+            shown_at(line.fire_time, result.zone),
+            spell_span(line.fire_time - result.after - (line.fire_time - result.after) % 1_000_000),
             "; ".join(shown_change(change) for change in line.changes),
         )
-        for number, line in enumerate(found.lines, start=1)
+        for number, line in enumerate(result.lines, start=1)
     ]
     columns = (Column("#", right=True), Column("fire time"), Column("in"), Column("before it"))
-    head = f"{found.expression} ({found.zone}): {found.told}"
+    head = f"{result.expression} ({result.zone}): {result.explanation}"
     return Findings([head, *table(columns, rows)], [])

@@ -1,4 +1,4 @@
-"""When the clocks of a time zone are set."""
+"""Clock changes of a time zone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ClockChange(msgspec.Struct, frozen=True):
-    """The clocks of *zone* are set at *at*, from one offset to another, each east of UTC."""
+    """A change of the clocks of *zone* at the instant *at*; offsets are positive east of UTC."""
 
     zone: str
     at: Instant
@@ -23,11 +23,11 @@ class ClockChange(msgspec.Struct, frozen=True):
 
 
 def clock_changes(zone: str, since: Instant, until: Instant) -> Iterator[ClockChange]:
-    """Give the changes of a zone later than *since* and up to *until*, by time."""
-    known = zone_named(zone)
-    stretch = known.at(since)
+    """Yield the clock changes of a zone later than *since* and up to *until*, in time order."""
+    timezone = zone_named(zone)
+    stretch = timezone.at(since)
     while stretch.end <= until:
-        following = known.at(stretch.end)
+        following = timezone.at(stretch.end)
         if following.offset != stretch.offset:
             yield ClockChange(zone, following.start, stretch.offset, following.offset)
         stretch = following

@@ -1,4 +1,4 @@
-"""The fire times of a task by the hour, counted instead of walked."""
+"""The number of fire times of a task in each hour, counted without iterating over them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HOUR: Span = 3_600 * SECOND
 DAY: Span = 24 * HOUR
 
 Slot = tuple[Span, int, Span]
-"""What an hour (or a day) holds: the first fire time from its start, how many, the newest."""
+"""The ticks of an hour or a day: offset of the first fire time, count, offset of the newest."""
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's way through a window; *slots* are by hours since the epoch, empty ones left out."""
+    """The ticks of a task in a window; *slots* has the hours since the epoch that have ticks."""
 
     task: Definition
     anchor: Instant
@@ -35,7 +35,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     def ticks(
         self, since: Instant | None = None, until: Instant | None = None
     ) -> Iterator[Instant]:
-        """Give the fire times from *since* to before *until*, one after another."""
+        """Yield the fire times from *since* to before *until*."""
         end = self.until if until is None else min(until, self.until)
         fire_time = self.first
         schedule, anchor = self.task.schedule, self.anchor
@@ -47,9 +47,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def course_of(task: Definition, since: Instant, until: Instant, *, took_us: Span) -> Course:
-    """Return the course of *task*, first seen at *since*, to before *until*."""
+    """Return the ticks of *task*, first seen at *since*, to before *until*."""
     first = task.schedule.first(since)
-    if first is not None and first < since:  # a single date that has passed
+    if first is not None and first < since:  # a single date in the past
         first = None
     last, count = None, 0
     if first is None or first >= until:
@@ -72,7 +72,7 @@ def course_of(task: Definition, since: Instant, until: Instant, *, took_us: Span
 
 
 def _fill(course: Course) -> None:
-    """Count the days; a day like an earlier one holds the same in its hours."""
+    """Count the ticks of each day and hour; days with equal slots share their hours."""
     known: dict[Slot, list[tuple[int, Slot]]] = {}
     for day, slot in _slots(course, course.first, course.until, DAY):
         hours = known.get(slot)
@@ -80,14 +80,14 @@ def _fill(course: Course) -> None:
             start = day * DAY
             end = min(start + DAY, course.until)
             counted = _slots(course, start + slot[0], end, HOUR)
-            hours = known[slot] = [(hour - day * 24, found) for hour, found in counted]
-        course.slots.update((day * 24 + hour, found) for hour, found in hours)
+            hours = known[slot] = [(hour - day * 24, ticks) for hour, ticks in counted]
+        course.slots.update((day * 24 + hour, ticks) for hour, ticks in hours)
 
 
 def _slots(
     course: Course, first: Instant | None, until: Instant, width: Span
 ) -> Iterator[tuple[int, Slot]]:
-    """Give what each hour or day holds from the fire time *first* to before *until*."""
+    """Yield the slot of each hour or day from the fire time *first* to before *until*."""
     schedule, anchor = course.task.schedule, course.anchor
     fire_time = first
     while fire_time is not None and fire_time < until:

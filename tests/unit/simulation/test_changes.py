@@ -1,4 +1,4 @@
-"""Clock changes of time zones, as the database has them."""
+"""Clock changes of time zones according to the database."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ START, END = (
         ),
     ],
 )
-def test_the_changes_of_a_year(zone: str, expected: list[tuple[str, int, int]]) -> None:
-    """Each with its instant, and the offsets in minutes before and after."""
-    found = [
+def test_clock_changes_of_a_year(zone: str, expected: list[tuple[str, int, int]]) -> None:
+    """Each change has its instant, and its offsets in minutes before and after the change."""
+    actual = [
         (rfc3339(change.at), change.before_us // SECOND // 60, change.after_us // SECOND // 60)
         for change in clock_changes(zone, START, END)
     ]
-    assert found == expected
+    assert actual == expected
 
 
-def test_a_change_at_the_end_of_the_window_is_told_once() -> None:
-    """Windows that follow each other tell each change once."""
+def test_change_at_the_end_of_a_window_is_returned_once() -> None:
+    """Consecutive windows return each change once."""
     change = instant_of(datetime(2026, 3, 29, 1, tzinfo=UTC))
     before = list(clock_changes("Europe/Berlin", START, change))
     after = list(clock_changes("Europe/Berlin", change, END))
-    assert ([found.at for found in before], len(after)) == ([change], 1)
+    assert ([item.at for item in before], len(after)) == ([change], 1)
