@@ -1,7 +1,7 @@
-"""Words into values: each converter takes what an ini file or a keyword may hold.
+"""Converters of setting values: from the text of an ini file or a Python value to an exact value.
 
-A converter returns the value or raises `BadValueError`; the caller knows the key and adds it.
-Every one accepts its own result, so that a value may pass twice.
+A converter returns the value or raises `BadValueError`; the caller adds the key to the error. Each
+converter accepts its own result, so that a value may be converted twice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PART = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(us|ms|[smhdw])", re.ASCII)
 _NUMBER = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _DURATION = "seconds as a number, or a duration such as 90s, 5m, 1h30m or 2d"
-_LONGEST: Span = 100 * 366 * 86_400 * SECOND
+_MAX_SPAN: Span = 100 * 366 * 86_400 * SECOND
 _FIRST: Instant = instant_of(datetime.min.replace(tzinfo=UTC))
 _LAST: Instant = instant_of(datetime.max.replace(tzinfo=UTC))
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
@@ -43,29 +43,29 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
 def boolean(value: object) -> bool:
-    """Return a truth value from true/yes/on/1 and false/no/off/0, in any case."""
+    """Return the boolean of true/yes/on/1 or false/no/off/0, in any case."""
     if isinstance(value, bool):
         return value
-    word = str(value).strip().lower()
-    if word in _TRUE:
+    text = str(value).strip().lower()
+    if text in _TRUE:
         return True
-    if word in _FALSE:
+    if text in _FALSE:
         return False
     raise BadValueError("true or false (or yes, no, on, off, 1, 0)", value)
 
 
 def duration(value: object) -> Span:
-    """Return a positive span in microseconds from seconds, `1h30m` or a timedelta."""
+    """Return the positive span in microseconds of seconds, text such as `1h30m` or a timedelta."""
     span = _span(value)
-    if not 0 < span <= _LONGEST:
+    if not 0 < span <= _MAX_SPAN:
         raise BadValueError(f"{_DURATION}, above zero and at most 100 years", value)
     return span
 
 
 def duration_or_zero(value: object) -> Span:
-    """Return a span in microseconds that may be zero."""
+    """Return the span in microseconds, which may be zero."""
     span = _span(value)
-    if not 0 <= span <= _LONGEST:
+    if not 0 <= span <= _MAX_SPAN:
         raise BadValueError(f"{_DURATION}, from zero to 100 years", value)
     return span
 
@@ -78,33 +78,33 @@ def _span(value: object) -> Span:
             raise BadValueError(_DURATION, value)
         case int():
             return value * SECOND
-        case float() if value == value and abs(value) < _LONGEST:  # noqa: PLR0124 - NaN test
+        case float() if value == value and abs(value) < _MAX_SPAN:  # noqa: PLR0124 - NaN test
             return round(value * SECOND)
         case str():
-            return _spelt_span(value)
+            return _parse_span(value)
     raise BadValueError(_DURATION, value)
 
 
-def _spelt_span(text: str) -> Span:
-    word = text.strip().lower()
-    if _NUMBER.fullmatch(word):
-        whole, _, fraction = word.partition(".")
+def _parse_span(text: str) -> Span:
+    normalized = text.strip().lower()
+    if _NUMBER.fullmatch(normalized):
+        whole, _, fraction = normalized.partition(".")
         return int(whole) * SECOND + int(fraction[:6].ljust(6, "0"))
-    parts = _PART.findall(word)
-    if not parts or _PART.sub("", word).strip():
+    parts = _PART.findall(normalized)
+    if not parts or _PART.sub("", normalized).strip():
         raise BadValueError(_DURATION, text)
     return sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
 
 
 def spell_span(span: Span) -> str:
-    """Return *span* as an ini file would say it: `5m`, `1h30m`, `250ms`."""
-    words = []
+    """Return *span* in the syntax of an ini file: `5m`, `1h30m`, `250ms`."""
+    parts = []
     rest = span
     for unit in ("d", "h", "m", "s", "ms", "us"):
         count, rest = divmod(rest, _UNITS[unit])
         if count:
-            words.append(f"{count}{unit}")
-    return "".join(words) or "0s"
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
 def count(low: int, high: int) -> Callable[[object], int]:
@@ -112,7 +112,7 @@ def count(low: int, high: int) -> Callable[[object], int]:
     expected = f"a whole number from {low} to {high}"
 
     def convert(value: object) -> int:
-        number = _spelt_count(value) if isinstance(value, str) else value
+        number = _parse_count(value) if isinstance(value, str) else value
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
             raise BadValueError(expected, value)
         return number
@@ -120,42 +120,42 @@ def count(low: int, high: int) -> Callable[[object], int]:
     return convert
 
 
-def _spelt_count(text: str) -> int | None:
+def _parse_count(text: str) -> int | None:
     return int(text) if _WHOLE.fullmatch(text.strip()) else None
 
 
 def choice(kind: type[E]) -> Callable[[object], E]:
-    """Return a converter of the words of the enum *kind*."""
-    words = [member.value for member in kind]
-    expected = f"one of {', '.join(words)}"
+    """Return a converter of the values of the enum *kind*."""
+    choices = [member.value for member in kind]
+    expected = f"one of {', '.join(choices)}"
 
     def convert(value: object) -> E:
         if isinstance(value, kind):
             return value
-        word = str(value).strip().lower()
-        if word in words:
-            return kind(word)
-        raise BadValueError(expected, value, hint=did_you_mean(word, words))
+        text = str(value).strip().lower()
+        if text in choices:
+            return kind(text)
+        raise BadValueError(expected, value, hint=did_you_mean(text, choices))
 
     return convert
 
 
 def instant(value: object) -> Instant:
-    """Return the instant of an aware datetime or of RFC 3339 text; text without offset is UTC."""
+    """Return the instant of an aware datetime or RFC 3339 text; text without offset is in UTC."""
     if isinstance(value, str):
-        value = _spelt_moment(value)
+        value = _parse_moment(value)
     if isinstance(value, datetime):
-        found = instant_of(value)
-        if _FIRST <= found <= _LAST:
-            return found
+        moment = instant_of(value)
+        if _FIRST <= moment <= _LAST:
+            return moment
     raise BadValueError("a date and time such as 2027-01-01T00:00:00+01:00", value)
 
 
-def _spelt_moment(word: str) -> datetime:
+def _parse_moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(word.strip())
+        moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise BadValueError("a date and time such as 2027-01-01T00:00:00+01:00", word) from None
+        raise BadValueError("a date and time such as 2027-01-01T00:00:00+01:00", text) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -172,11 +172,11 @@ def body(value: object) -> bytes:
         case bytes():
             return value
         case str():
-            return _encoded(value)
+            return _encode(value)
     raise BadValueError("text or bytes", value)
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     try:
         return text.encode(errors="surrogateescape")
     except UnicodeEncodeError:
@@ -186,7 +186,7 @@ def _encoded(text: str) -> bytes:
 def headers(value: object) -> tuple[tuple[str, str], ...]:
     """Return header pairs from a mapping, pairs, or lines of `Name: value`.
 
-    Names are tokens and values hold no line ends (RFC 9110, section 5).
+    Names are tokens and values contain no line ends (RFC 9110, section 5).
     """
     match value:
         case str():

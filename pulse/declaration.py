@@ -1,7 +1,7 @@
-"""The settings of a task: one table of names, types, defaults and help.
+"""The settings of a task: a table of names, types, defaults and help.
 
-It is the single source: the ini keys `pulse.task.<name>.*`, the keywords of `Task`, the errors and
-the reference page are made from it.
+The ini keys `pulse.task.<name>.*`, the keywords of `Task`, the errors and the reference page are
+generated from the table.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pulse.setting import Setting, table
 def action(value: object) -> str:
     """Return a path, relative to the context or absolute, with an optional query."""
     expected = "a path such as cleanup or /sessions/cleanup"
-    word = value.strip() if isinstance(value, str) else ""
-    if not word:
+    text = value.strip() if isinstance(value, str) else ""
+    if not text:
         raise BadValueError(expected, value)
-    path = word.partition("?")[0]
+    path = text.partition("?")[0]
     if "://" in path or path.startswith("//"):
         raise BadValueError(f"{expected} without scheme and host", value)
-    if not word.isprintable() or " " in word:
+    if not text.isprintable() or " " in text:
         raise BadValueError(f"{expected} without blanks (write %20, in an ini file %%20)", value)
     if not path:
         raise BadValueError(f"{expected} before the query", value)
-    if "#" in word:
+    if "#" in text:
         raise BadValueError(f"{expected} without a fragment", value)
     if "." in path and not {".", ".."}.isdisjoint(path.split("/")):
         raise BadValueError(f"{expected} without dot segments", value)
-    return word
+    return text
 
 
 TASK_SETTINGS = table(
@@ -39,7 +39,7 @@ TASK_SETTINGS = table(
         convert=action,
         kind="path",
         default="required",
-        help="The path to request: below the context, or absolute when it starts with a slash.",
+        help="The path to request: relative to the context, or absolute if it starts with a slash.",
         example="cleanup",
     ),
     Setting(
@@ -47,7 +47,7 @@ TASK_SETTINGS = table(
         convert=convert.duration,
         kind="duration",
         default="one of these four",
-        help="The time from one fire time to the next, on a grid that restarts do not shift.",
+        help="The time between two fire times; restarts do not shift later fire times.",
         example="5m",
     ),
     Setting(
@@ -55,7 +55,7 @@ TASK_SETTINGS = table(
         convert=words.cron,
         kind="cron expression",
         default="one of these four",
-        help="The times of day and dates to run at: five fields, or six with seconds first.",
+        help="The times of day and dates of the runs: five fields, or six with seconds first.",
         example="0 7 * * mon-fri",
     ),
     Setting(
@@ -63,7 +63,7 @@ TASK_SETTINGS = table(
         convert=words.every,
         kind="days, weeks, months or years",
         default="one of these four",
-        help="The calendar time from one fire time to the next, at one time of day in the zone.",
+        help="The calendar period between two fire times, at one time of day in the zone.",
         example="1 month",
     ),
     Setting(
@@ -71,15 +71,15 @@ TASK_SETTINGS = table(
         convert=words.moment,
         kind="date and time",
         default="one of these four",
-        help="The one fire time of a task that runs a single time.",
+        help="The single fire time of a task that runs once.",
         example="2027-01-01T00:00:00+01:00",
     ),
     Setting(
         name="timezone",
         convert=words.zone,
         kind="time zone",
-        default="UTC, or what pulse.config.timezone says",
-        help="The zone of the cron expression, the calendar, and of dates without offset.",
+        default="UTC, or pulse.config.timezone",
+        help="The zone of the cron expression, the calendar period, and dates without offset.",
         example="Europe/Berlin",
     ),
     Setting(
@@ -87,7 +87,7 @@ TASK_SETTINGS = table(
         convert=words.moment,
         kind="date and time",
         default="one period after the task is first seen; cron: at once",
-        help="The first fire time, from which the grid counts; cron: none is before it.",
+        help="The first fire time, from which periods are counted; cron: the earliest fire time.",
         example="2027-01-01T00:00:00+01:00",
     ),
     Setting(
@@ -95,7 +95,7 @@ TASK_SETTINGS = table(
         convert=words.moment,
         kind="date and time",
         default="never",
-        help="No fire time is after it.",
+        help="The latest possible fire time.",
         example="2027-12-31T23:59:59+01:00",
     ),
     Setting(
@@ -103,7 +103,7 @@ TASK_SETTINGS = table(
         convert=convert.duration_or_zero,
         kind="duration",
         default="0s",
-        help="How much later than its fire time a tick may be due; always before the next one.",
+        help="The maximum delay of a tick after its fire time; it ends before the next fire time.",
         example="30s",
     ),
     Setting(
@@ -111,7 +111,7 @@ TASK_SETTINGS = table(
         convert=convert.boolean,
         kind="boolean",
         default="false",
-        help="Run the task once when the store first sees it; not at restarts.",
+        help="Whether the task runs once when the store first sees it; not at restarts.",
         example="true",
     ),
     Setting(
@@ -127,7 +127,7 @@ TASK_SETTINGS = table(
         convert=convert.headers,
         kind="lines of Name: value",
         default="none",
-        help="Headers of the request; ${NAME} stands for an environment variable.",
+        help="Headers of the request; ${NAME} is replaced by an environment variable.",
         example="Authorization: Bearer ${CRON_TOKEN}",
     ),
     Setting(
@@ -142,8 +142,8 @@ TASK_SETTINGS = table(
         name="timeout",
         convert=convert.duration,
         kind="duration",
-        default="180s, or what pulse.config.timeout says",
-        help="How long a run may take before it is timed out; each mode stops what it can.",
+        default="180s, or pulse.config.timeout",
+        help="How long a run may take before it is timed out; the mode decides what it can stop.",
         example="30s",
     ),
     Setting(
@@ -151,7 +151,7 @@ TASK_SETTINGS = table(
         convert=convert.choice(Overlap),
         kind="skip, wait or allow",
         default="skip",
-        help="What becomes of a tick that is due while a run of the task is still going.",
+        help="The policy for a tick that is due while a run of the task is unfinished.",
         example="skip",
     ),
     Setting(
@@ -159,7 +159,7 @@ TASK_SETTINGS = table(
         convert=convert.count(1, 1_000),
         kind="number",
         default="10",
-        help="How many runs of the task may go at once under overlap = allow.",
+        help="The maximum number of concurrent runs of the task with overlap = allow.",
         example="4",
     ),
     Setting(
@@ -167,15 +167,15 @@ TASK_SETTINGS = table(
         convert=convert.choice(Misfire),
         kind="latest, skip or all",
         default="latest",
-        help="Which of the fire times that were passed over are run when there is time again.",
+        help="Which fire times run after a time in which no process could run them.",
         example="all",
     ),
     Setting(
         name="grace",
         convert=convert.duration_or_zero,
         kind="duration",
-        default="60s under misfire = skip, else unlimited",
-        help="How late a run may start; a tick that is later is recorded as missed.",
+        default="60s with misfire = skip, else unlimited",
+        help="How late a run may start; a later tick is recorded as missed.",
         example="10m",
     ),
     Setting(
@@ -183,7 +183,7 @@ TASK_SETTINGS = table(
         convert=convert.choice(Scope),
         kind="fleet, host or process",
         default="fleet",
-        help="How far once reaches: one run a tick in the fleet, on each host or in each process.",
+        help="Where each tick runs once: in the whole fleet, on each host, or in each process.",
         example="process",
     ),
     Setting(
@@ -191,7 +191,7 @@ TASK_SETTINGS = table(
         convert=convert.choice(OnAbandoned),
         kind="record or rerun",
         default="record",
-        help="What becomes of a run whose process died: a row that says so, or another attempt.",
+        help="The policy for a run whose process died: only record the run, or attempt it again.",
         example="rerun",
     ),
     Setting(
@@ -199,7 +199,7 @@ TASK_SETTINGS = table(
         convert=convert.count(0, 100),
         kind="number",
         default="0",
-        help="How often a failed run is tried again, before the next tick at the latest.",
+        help="How many times a failed run is retried, at the latest before the next tick.",
         example="3",
     ),
     Setting(
@@ -207,7 +207,7 @@ TASK_SETTINGS = table(
         convert=convert.duration,
         kind="duration",
         default="5s",
-        help="The wait before the first retry; each is made up to a quarter longer at random.",
+        help="The wait before the first retry; each wait is extended at random by up to a quarter.",
         example="30s",
     ),
     Setting(
@@ -223,7 +223,7 @@ TASK_SETTINGS = table(
         convert=convert.count(0, 60),
         kind="number",
         default="5",
-        help="How often the wait doubles before it grows by equal steps.",
+        help="How many times the wait doubles before it grows by equal steps.",
         example="3",
     ),
     Setting(
@@ -231,7 +231,7 @@ TASK_SETTINGS = table(
         convert=convert.boolean,
         kind="boolean",
         default="true",
-        help="Whether the task is scheduled at all; a disabled one is checked and left out.",
+        help="Whether the task is scheduled; a disabled task is only validated.",
         example="false",
     ),
 )

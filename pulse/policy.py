@@ -1,4 +1,4 @@
-"""The closed sets of words that say how tasks, and pulse itself, are to behave."""
+"""The enums of policies: the behaviour of tasks and of pulse itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Overlap(Enum):
-    """What becomes of a tick that is due while a run of its task is still going."""
+    """The policy for a tick that is due while a run of its task is unfinished."""
 
     SKIP = "skip"
     WAIT = "wait"
@@ -14,7 +14,7 @@ class Overlap(Enum):
 
 
 class Misfire(Enum):
-    """What becomes of fire times that passed while nobody could run them."""
+    """The policy for fire times that passed while no process could run them."""
 
     LATEST = "latest"
     SKIP = "skip"
@@ -22,7 +22,7 @@ class Misfire(Enum):
 
 
 class Scope(Enum):
-    """How far "once" reaches for a task: the fleet, each host, or each process."""
+    """Where a tick runs once: in the fleet, on each host, or in each process."""
 
     FLEET = "fleet"
     HOST = "host"
@@ -30,14 +30,14 @@ class Scope(Enum):
 
 
 class OnAbandoned(Enum):
-    """What becomes of a run whose process died: left on record, or dispatched again."""
+    """The policy for a run whose process died: only record the run, or dispatch it again."""
 
     RECORD = "record"
     RERUN = "rerun"
 
 
 class Start(Enum):
-    """When a process begins to take part: by itself, as soon as it is built, or never."""
+    """When a process starts its scheduler: when it serves requests, at once, or never."""
 
     AUTO = "auto"
     EAGER = "eager"

@@ -1,4 +1,4 @@
-"""What a setting is: its name, how its value is read, its default, the words that explain it."""
+"""The definition of a setting: name, converter, default and help; reads tables of settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of a table of settings; errors, help and the reference page are made from it.
+    """A row of a table of settings, from which errors, help and the reference page are generated.
 
     Attributes:
         name: the key after its prefix, which is also the keyword argument.
-        convert: reads a value; raises `BadValueError`.
-        kind: what a value looks like, for people.
-        default: what a person is told applies when the setting is absent.
-        help: one sentence.
-        example: a value as an ini file would hold it.
+        convert: the converter of a value; raises `BadValueError`.
+        kind: a description of valid values for users.
+        default: a description of the default for users.
+        help: a sentence about the setting.
+        example: a value in the syntax of an ini file.
 
     """
 
@@ -37,14 +37,14 @@ Table = dict[str, Setting]
 
 
 def table(*rows: Setting) -> Table:
-    """Return the rows by name."""
+    """Return a table of rows, keyed by name."""
     return {row.name: row for row in rows}
 
 
 def read(
     known: Table, given: Mapping[str, object], *, prefix: str = ""
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the converted values and one sentence for each key or value that is wrong."""
+    """Return the converted values, and one sentence for each invalid key or value."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name, value in given.items():
@@ -55,19 +55,19 @@ def read(
         try:
             values[name] = row.convert(value)
         except BadValueError as error:
-            problems.append(f"{prefix}{name}: {error}{_comment(value)}")
+            problems.append(f"{prefix}{name}: {error}{_comment_hint(value)}")
     return values, problems
 
 
-def _comment(value: object) -> str:
-    """Return a hint for a value that seems to end in a comment, which ini files do not have."""
+def _comment_hint(value: object) -> str:
+    """Return a hint for a value that seems to end in a comment, which ini files do not support."""
     if isinstance(value, str) and (" ;" in value or " #" in value):
-        return "; a comment must stand on a line of its own"
+        return "; a comment must be on a line of its own"
     return ""
 
 
 def unknown_key(prefix: str, name: str, known: Iterable[str]) -> str:
-    """Return the sentence for a key that is no setting, with the nearest one that is."""
+    """Return the sentence for an unknown setting, with a similar known setting."""
     near = did_you_mean(str(name), known)
     if near:
         return f"{prefix}{name}: unknown setting{near}"

@@ -169,7 +169,7 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _add_file(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", help="a PasteDeploy ini file")
-    command.add_argument("--section", help="check only this section, such as filter:pulse")
+    command.add_argument("--section", help="read only this section, such as filter:pulse")
     command.add_argument(
         "--global",
         dest="globals",

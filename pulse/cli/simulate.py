@@ -111,7 +111,7 @@ def _history(settings: Settings) -> tuple[Mapping[str, Span], str]:
     """Return the median durations of the store, if the store is an existing file, and a note."""
     path = find_file(settings.store, name=settings.name, origin=settings.origin)
     if path is None:
-        return {}, "no history: the store is not an SQLite file on this host"
+        return {}, "no history: the store has no SQLite file on this host"
     from pulse.store.sqlite.history import median_durations
 
     try:

@@ -1,4 +1,4 @@
-"""A task that the application adds at run time: all that is wrong with it is told at the call."""
+"""Validates a task that the application adds at run time, and reports all problems at the call."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def addition_of(name: object, task: object, usual: Usual) -> Addition:
-    """Return what a store is to keep.
+    """Return the task as a store keeps it.
 
     Args:
-        name: the name that the task is to have.
-        task: what the application declares.
-        usual: what the configuration says of tasks that leave it open.
+        name: the name of the task.
+        task: the task that the application declares.
+        usual: the defaults of tasks from the configuration.
 
     Raises:
-        ConfigError: with one sentence for each argument that is wrong.
+        ConfigError: an argument or a setting is invalid; one sentence for each problem.
 
     """
     problems: list[str] = []
@@ -53,12 +53,12 @@ def _unfit(task: Task) -> Iterator[str]:
 
 
 def _unguarded(addition: Addition, guarded: tuple[str, ...] | None) -> Iterator[str]:
-    """Say so where outsiders could request the task's path although there is a guard."""
+    """Yield a problem if the guard is on and does not cover the task's path."""
     if guarded is None:
         return
     path = addition.definition.path
-    if not Guard(("", one) for one in guarded).refuses({"PATH_INFO": path}):
+    if not Guard(("", path_guarded) for path_guarded in guarded).refuses({"PATH_INFO": path}):
         yield (
-            f"action: expected a path that is guarded already because guard = true, got"
-            f" {shown(path)}; name it, or one above it, in pulse.config.guarded"
+            f"action: expected a path that the guard covers (guard = true), got {shown(path)};"
+            " add this path, or a path above it, to pulse.config.guarded"
         )

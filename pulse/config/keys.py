@@ -1,4 +1,4 @@
-"""The keys of the ini dialect: `pulse.config.<setting>` and `pulse.task.<name>.<setting>`."""
+"""The keys of an ini file: `pulse.config.<setting>` and `pulse.task.<name>.<setting>`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEAR = 0.8
 
 
 class Sorted(NamedTuple):
-    """The values of a mapping by what they set, and one sentence for each key that is unknown."""
+    """The values of a mapping, grouped by kind, and one sentence for each unknown key."""
 
     config: dict[str, object]
     tasks: dict[str, dict[str, object]]
@@ -26,7 +26,7 @@ class Sorted(NamedTuple):
 
 
 def sort_keys(mapping: Mapping[str, object]) -> Sorted:
-    """Return the values of *mapping* by what they set; None stands for "not given"."""
+    """Return the values of *mapping* grouped by kind; a value of None is ignored."""
     config: dict[str, object] = {}
     tasks: dict[str, dict[str, object]] = {}
     problems: list[str] = []
@@ -44,7 +44,7 @@ def sort_keys(mapping: Mapping[str, object]) -> Sorted:
 
 
 def looks_ours(key: object) -> bool:
-    """Return whether *key* begins with `pulse.` or with what looks like a misspelling of it."""
+    """Return whether *key* begins with `pulse.` or with a probable misspelling of `pulse.`."""
     if not isinstance(key, str):
         return False
     first = key.partition(".")[0]
@@ -64,7 +64,7 @@ def _lacking(key: str) -> str:
 
 
 def _nearest(key: str) -> str:
-    """Return a hint; a key of a task keeps what follows, because only its author knows that."""
+    """Return a hint at a similar key, with the task name and setting of the unknown key."""
     kind, _, last = key.partition(".")[2].partition(".")
     if not last:
         return did_you_mean(key, [CONFIG + name for name in SETTINGS])

@@ -1,15 +1,22 @@
-"""The ini dialect and the keywords into `Settings`: all that is wrong is told at once.
+"""Loads `Settings` from ini keys and keywords, and reports all problems in one error.
 
-The rules:
+Theory of operation
+-------------------
+A draft collects values and problems: first from the keys of a mapping (`keys`), then from the
+keywords. `finish` builds the task definitions, checks settings that depend on each other, and
+either returns the settings or raises one `ConfigError` with all problems.
 
-* A task's name may hold dots: in `pulse.task.<name>.<setting>` the last part is the setting.
-* A keyword wins over the key of the same setting; a task that both declare is an error. None
-  stands for "not given".
-* In the section of an ini file every key must be pulse's own. A mapping that is passed as
-  `config=` may be an application's whole settings: keys of others are let be there, unless they
-  look like a misspelt `pulse`.
-* Keys that begin with `pulse.` in `[DEFAULT]` apply where the section does not say otherwise.
-  (PasteDeploy drops a section's key that `[DEFAULT]` has too; `set <key> = ` overrules it.)
+Rules:
+
+* A task's name may contain dots: in `pulse.task.<name>.<setting>` the last part is the setting.
+* A keyword overrides the key of the same setting. A task that is declared by a key and by a keyword
+  is an error. A value of None is ignored.
+* In the section of an ini file, every key must be a key of pulse. A mapping that is passed as
+  `config=` may contain all settings of an application; other keys are ignored there, unless a key
+  looks like a misspelling of `pulse`.
+* Keys that begin with `pulse.` in `[DEFAULT]` are defaults for the section. (PasteDeploy drops a
+key
+  of the section that `[DEFAULT]` contains, too; `set <key> = ` overrides the default.)
 """
 
 from __future__ import annotations
@@ -36,38 +43,38 @@ if TYPE_CHECKING:
     from pulse.task import Definition
 
 _SPANS = {name: f"{name}_us" for name in ("lease", "drain", "timeout", "keep_for")}
-_USUAL = ("context", "timeout_us", "timezone")
-"""The settings that say what a task leaves open."""
+_TASK_DEFAULTS = ("context", "timeout_us", "timezone")
+"""The settings that are defaults for tasks."""
 
-_CHILDREN = "package.module:name, so that child processes find the application"
+_EXPECTED_APPLICATION = "package.module:name, so that child processes find the application"
 
 
 def load(config: Mapping[str, object] | None, keywords: Mapping[str, object]) -> Settings:
-    """Return the settings of a mapping in the ini dialect and of keywords.
+    """Return the settings of a mapping with ini keys and of keywords.
 
     Raises:
-        ConfigError: with one sentence for each thing that is wrong.
+        ConfigError: the configuration is invalid; one sentence for each problem.
 
     """
     draft = Draft()
-    given_keys = {} if config is None else config
-    if not isinstance(given_keys, Mapping):
+    mapping = {} if config is None else config
+    if not isinstance(mapping, Mapping):
         raise ConfigError([f"config: expected a mapping of keys to values, got {shown(config)}"])
-    draft.take_keys({key: value for key, value in given_keys.items() if looks_ours(key)})
-    draft.take_keywords(keywords)
+    draft.add_keys({key: value for key, value in mapping.items() if looks_ours(key)})
+    draft.add_keywords(keywords)
     return draft.settle(origin=_working_directory())
 
 
 def load_paste(global_conf: Mapping[str, str], local_conf: Mapping[str, str]) -> Settings:
-    """Return the settings of one section of an ini file, as PasteDeploy passes it.
+    """Return the settings of a section of an ini file, as passed by PasteDeploy.
 
     Raises:
-        ConfigError: with one sentence for each thing that is wrong.
+        ConfigError: the configuration is invalid; one sentence for each problem.
 
     """
     draft = Draft()
     inherited = {key: value for key, value in global_conf.items() if key.startswith("pulse.")}
-    draft.take_keys({**inherited, **local_conf})
+    draft.add_keys({**inherited, **local_conf})
     file = global_conf.get("__file__")
     if not file:
         return draft.settle(origin=_working_directory())
@@ -75,126 +82,128 @@ def load_paste(global_conf: Mapping[str, str], local_conf: Mapping[str, str]) ->
 
 
 class Draft:
-    """What was read so far, right and wrong."""
+    """The values and problems that have been read so far."""
 
-    __slots__ = ("_prefixes", "_problems", "_tasks", "_values", "_written")
+    __slots__ = ("_ini_tasks", "_prefixes", "_problems", "_tasks", "_values")
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
         self._prefixes: dict[str, str] = {}
         self._tasks: dict[str, dict[str, Any]] = {}
-        self._written: frozenset[str] = frozenset()
+        self._ini_tasks: frozenset[str] = frozenset()
         self._problems: list[str] = []
 
-    def take_keys(self, mapping: Mapping[str, object]) -> None:
-        """Read keys of the ini dialect."""
-        found = sort_keys(mapping)
-        self._problems += found.problems
-        self._take_config(found.config, prefix=CONFIG)
-        for name, words in found.tasks.items():
-            self._take_task(name, words, TASK)
-        self._written = frozenset(found.tasks)
+    def add_keys(self, mapping: Mapping[str, object]) -> None:
+        """Add the values of ini keys."""
+        keys = sort_keys(mapping)
+        self._problems += keys.problems
+        self._add_config(keys.config, prefix=CONFIG)
+        for name, settings in keys.tasks.items():
+            self._add_task(name, settings, TASK)
+        self._ini_tasks = frozenset(keys.tasks)
 
-    def take_keywords(self, keywords: Mapping[str, object]) -> None:
-        """Read the keywords of `PulseMiddleware`."""
-        words = {name: value for name, value in keywords.items() if value is not None}
+    def add_keywords(self, keywords: Mapping[str, object]) -> None:
+        """Add the values of the keywords of `PulseMiddleware`."""
+        settings = {name: value for name, value in keywords.items() if value is not None}
         for keyword in ("tasks", "task"):
-            tasks = words.pop(keyword, {})
+            tasks = settings.pop(keyword, {})
             if isinstance(tasks, Mapping):
-                self._take_tasks(tasks, keyword)
+                self._add_tasks(tasks, keyword)
             else:
                 expected = "expected a mapping of names to Task"
                 self._problems.append(f"{keyword}: {expected}, got {shown(tasks)}")
-        for name in words.keys() - SETTINGS.keys():
-            del words[name]
+        for name in settings.keys() - SETTINGS.keys():
+            del settings[name]
             self._problems.append(unknown_key("", name, [*SETTINGS, "tasks"]))
-        self._take_config(words, prefix="")
+        self._add_config(settings, prefix="")
 
     def settle(self, *, origin: str, paste: Paste | None = None) -> Settings:
-        """Return the settings, or raise all the problems."""
+        """Return the settings, or raise an error with all problems."""
         values = {_SPANS.get(name, name): value for name, value in self._values.items()}
         tasks = self._define(values)
         if "guarded" in values:
-            values["guarded"] = self._locate_guarded(values)
+            values["guarded"] = self._guarded_paths(values)
         if values.get("guard"):
-            self._refuse_guarded_root(tasks)
-        paste = self._locate(values, paste)
+            self._reject_guarded_root(tasks)
+        paste = self._application_section(values, paste)
         if self._problems:
             raise ConfigError(self._problems)
         zone = values.get("timezone", UTC)
         return Settings(
             tasks=tasks,
-            zones={name: one.get("timezone", zone) for name, one in self._tasks.items()},
+            zones={name: task.get("timezone", zone) for name, task in self._tasks.items()},
             digest=_digest(tasks, values.get("base_url", DEFAULT_BASE_URL)),
             origin=origin,
             paste=paste,
             **values,
         )
 
-    def _take_config(self, words: Mapping[str, object], *, prefix: str) -> None:
-        values, problems = read(SETTINGS, words, prefix=prefix)
+    def _add_config(self, settings: Mapping[str, object], *, prefix: str) -> None:
+        values, problems = read(SETTINGS, settings, prefix=prefix)
         self._values |= values
         self._prefixes |= dict.fromkeys(values, prefix)
         self._problems += problems
 
-    def _take_tasks(self, tasks: Mapping[Any, object], keyword: str) -> None:
+    def _add_tasks(self, tasks: Mapping[Any, object], keyword: str) -> None:
         for name, task in tasks.items():
-            if name in self._tasks or name in self._written:
-                self._problems.append(f"{_place(keyword, name)}: this task is declared twice")
+            if name in self._tasks or name in self._ini_tasks:
+                self._problems.append(f"{_key_of(keyword, name)}: this task is declared twice")
             elif isinstance(task, Task):
-                self._take_task(name, given(task), keyword)
+                self._add_task(name, given(task), keyword)
             elif isinstance(task, Mapping):
-                words = {key: value for key, value in task.items() if value is not None}
-                self._take_task(name, words, keyword)
+                settings = {key: value for key, value in task.items() if value is not None}
+                self._add_task(name, settings, keyword)
             else:
                 expected = "expected a Task or a mapping of its settings"
-                self._problems.append(f"{_place(keyword, name)}: {expected}, got {shown(task)}")
+                self._problems.append(f"{_key_of(keyword, name)}: {expected}, got {shown(task)}")
 
-    def _take_task(self, name: Any, words: Mapping[str, object], source: str) -> None:  # noqa: ANN401 - any key of a mapping
-        values, problems = read_task(words)
+    def _add_task(self, name: Any, settings: Mapping[str, object], source: str) -> None:  # noqa: ANN401 - any key
+        values, problems = read_task(settings)
         if values.get("enabled", True):
             problems += header_problems(values.get("headers", ()))
         if problems:
-            place = _place(source, name)
-            self._problems += [f"{place}.{problem}" for problem in problems]
+            key = _key_of(source, name)
+            self._problems += [f"{key}.{problem}" for problem in problems]
         if not isinstance(name, str) or not is_label(name):
             self._problems.append(
-                f"{_place(source, name)}: expected {EXPECTED_LABEL}, got {shown(name)}"
+                f"{_key_of(source, name)}: expected {EXPECTED_LABEL}, got {shown(name)}"
             )
         elif not problems and values.get("enabled", True):
             self._tasks[name] = values
 
     def _define(self, settings: Mapping[str, Any]) -> dict[str, Definition]:
-        usual = {name: settings[name] for name in _USUAL if name in settings}
-        return {name: define_values(name, one, **usual) for name, one in self._tasks.items()}
+        defaults = {name: settings[name] for name in _TASK_DEFAULTS if name in settings}
+        return {
+            name: define_values(name, values, **defaults) for name, values in self._tasks.items()
+        }
 
-    def _refuse_guarded_root(self, tasks: Mapping[str, Definition]) -> None:
+    def _reject_guarded_root(self, tasks: Mapping[str, Definition]) -> None:
         for name, task in tasks.items():
             if _is_root(task.path):
-                place = _place(TASK if name in self._written else "tasks", name)
+                key = _key_of(TASK if name in self._ini_tasks else "tasks", name)
                 expected = "expected a path below the root under guard = true"
-                self._problems.append(f"{place}.action: {expected}, got {shown(task.path)}")
+                self._problems.append(f"{key}.action: {expected}, got {shown(task.path)}")
 
-    def _locate_guarded(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the guarded paths as the guard takes them."""
+    def _guarded_paths(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the guarded paths in the form that the guard expects."""
         key = self._prefixes["guarded"] + "guarded"
         if not values.get("guard"):
-            self._problems.append(f"{key}: expected guard = true beside it, got no guard")
+            self._problems.append(f"{key}: expected together with guard = true, got no guard")
         paths = [path_of(action, values.get("context", "")) for action in values["guarded"]]
         for path in paths:
             if _is_root(path):
                 self._problems.append(f"{key}: expected paths below the root, got {shown(path)}")
         return tuple(paths)
 
-    def _locate(self, values: dict[str, Any], paste: Paste | None) -> Paste | None:
-        """Take an application that is a section of the ini file out of *values*."""
+    def _application_section(self, values: dict[str, Any], paste: Paste | None) -> Paste | None:
+        """Return *paste* with the application's section, which is removed from *values*."""
         application = values.get("application", "")
         if ":" in application:
             return paste
         if not paste and (application or values.get("mode") == "processing"):
             key = self._prefixes["application" if application else "mode"] + "application"
-            got = f"{shown(application)}, a section of no file" if application else "none"
-            self._problems.append(f"{key}: expected {_CHILDREN}, got {got}")
+            got = f"{shown(application)}, a section without an ini file" if application else "none"
+            self._problems.append(f"{key}: expected {_EXPECTED_APPLICATION}, got {got}")
             return None
         if not paste or not application:
             return paste
@@ -203,11 +212,11 @@ class Draft:
 
 
 def _is_root(path: str) -> bool:
-    reading = spelling.read(path)
-    return not reading or not spelling.resolve(reading)
+    canonical = spelling.read(path)
+    return not canonical or not spelling.resolve(canonical)
 
 
-def _place(source: str, name: object) -> str:
+def _key_of(source: str, name: object) -> str:
     return f"{TASK}{name}" if source == TASK else f"{source}[{shown(name)}]"
 
 
@@ -217,14 +226,14 @@ def _paste(file: str, global_conf: Mapping[str, str]) -> Paste:
 
 
 def _digest(tasks: Mapping[str, Definition], base_url: str) -> str:
-    seen = hashlib.blake2b(base_url.encode(), digest_size=8)
+    digest = hashlib.blake2b(base_url.encode(), digest_size=8)
     for name in sorted(tasks):
-        seen.update(f"\n{name}\0{tasks[name].digest}".encode())
-    return seen.hexdigest()
+        digest.update(f"\n{name}\0{tasks[name].digest}".encode())
+    return digest.hexdigest()
 
 
 def _working_directory() -> str:
     try:
         return str(Path.cwd())
-    except OSError:  # the directory is gone: the name must come from elsewhere
+    except OSError:  # the directory was removed
         return "/"

@@ -1,8 +1,8 @@
-"""The sections of an ini file that use a filter, as PasteDeploy reads them; nothing is built.
+"""Finds the sections of an ini file that use a filter, without building an application.
 
-To read a section is to import what it uses. So the sections that can hold settings of the filter
-are read first; apps and pipelines, which may lead to a filter in another file, only when none of
-those uses it.
+PasteDeploy imports the factory of a section when it reads the section. The search therefore reads
+filter sections first. It reads applications and pipelines, which may reference a filter in another
+file, only if no filter section uses the factory.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-_NEAR = {"filter": loadwsgi.FILTER, "filter-app": loadwsgi.APP}
-_FAR = dict.fromkeys(("pipeline", "app", "application", "composite", "composit"), loadwsgi.APP)
+_FILTER_KINDS = {"filter": loadwsgi.FILTER, "filter-app": loadwsgi.APP}
+_REFERRING_KINDS = dict.fromkeys(
+    ("pipeline", "app", "application", "composite", "composit"), loadwsgi.APP
+)
 _UNREADABLE = (LookupError, ImportError, AttributeError, ValueError, OSError, configparser.Error)
 
 
 class Section(NamedTuple):
-    """What PasteDeploy would pass to a filter's factory, and the section that leads to it."""
+    """The arguments that PasteDeploy passes to the filter's factory, and the referring section."""
 
     name: str
     global_conf: Mapping[str, str]
@@ -32,7 +34,7 @@ class Section(NamedTuple):
 
 
 class Search(NamedTuple):
-    """The sections that were found, and one sentence for each that could not be read."""
+    """The sections that use the filter, and one sentence for each unreadable section."""
 
     sections: list[Section]
     problems: list[str]
@@ -46,24 +48,24 @@ def find_sections(
     Args:
         file: the ini file.
         factory: the filter's factory.
-        only: the name of a section, kind included; the others are not read.
-        global_conf: what the server adds to `[DEFAULT]`.
+        only: the name of the only section to read, with its kind.
+        global_conf: variables that the server adds to `[DEFAULT]`.
 
     """
     try:
         loader = loadwsgi.ConfigLoader(str(file))
     except OSError as error:
-        return Search([], [f"{file}: {_why_not(error)}"])
+        return Search([], [f"{file}: {_open_error(error)}"])
     except _UNREADABLE as error:
-        return Search([], [f"{file}: {_told(error)}"])
+        return Search([], [f"{file}: {_error_text(error)}"])
     loader.update_defaults(global_conf, overwrite=False)
     names: list[str] = loader.parser.sections()
     if only is not None and only not in names:
         return Search([], [f"expected a section of {file}, got {shown(only)}{_hint(only, names)}"])
     wanted = names if only is None else [only]
-    search = _search(loader, factory, wanted, _NEAR)
+    search = _search(loader, factory, wanted, _FILTER_KINDS)
     if not any(search):
-        search = _search(loader, factory, wanted, _FAR)
+        search = _search(loader, factory, wanted, _REFERRING_KINDS)
     if not any(search):
         where = file if only is None else f"[{only}] of {file}"
         search.problems.append(f"{where}: expected a section that uses egg:pulse, found none")
@@ -84,37 +86,36 @@ def _search(
         try:
             context = loader.get_context(kinds[kind], name.strip() or None)
         except _UNREADABLE as error:
-            search.problems.append(f"[{section}] cannot be read: {_told(error)}")
+            search.problems.append(f"[{section}] cannot be read: {_error_text(error)}")
             continue
-        for found in _walk(context):
-            if found.object is factory:
-                passed = Section(section, found.global_conf, found.local_conf)
-                search.sections.append(passed)
+        for inner in _contexts(context):
+            if inner.object is factory:
+                search.sections.append(Section(section, inner.global_conf, inner.local_conf))
     return search
 
 
-def _walk(context: Any) -> Iterator[Any]:  # noqa: ANN401 - PasteDeploy has no types
-    """Give a context and those that it would create with it."""
+def _contexts(context: Any) -> Iterator[Any]:  # noqa: ANN401 - PasteDeploy has no types
+    """Yield a context and the contexts that PasteDeploy would create with it."""
     yield context
     for inner in ("filter_context", "next_context", "app_context"):
         if hasattr(context, inner):
-            yield from _walk(getattr(context, inner))
-    for each in getattr(context, "filter_contexts", ()):
-        yield from _walk(each)
+            yield from _contexts(getattr(context, inner))
+    for inner_filter in getattr(context, "filter_contexts", ()):
+        yield from _contexts(inner_filter)
 
 
-def _why_not(error: OSError) -> str:
-    """Return in words why a file cannot be opened."""
+def _open_error(error: OSError) -> str:
+    """Return a text about a file that cannot be opened."""
     if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    return f"it cannot be opened: {error.strerror or error}"
+        return "the file does not exist"
+    return f"cannot be opened: {error.strerror or error}"
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, FileNotFoundError) and error.filename:
-        return f"there is no file {error.filename}"
+        return f"the file {error.filename} does not exist"
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    return did_you_mean(name, known) or f"; there are {', '.join(known)}"
+    return did_you_mean(name, known) or f"; the file has {', '.join(known)}"

@@ -1,6 +1,6 @@
-"""Converters of the words that only the settings of pulse itself use.
+"""Converters for the settings of pulse itself.
 
-As in `pulse.convert`, each returns the value or raises `BadValueError`.
+As in `pulse.settings.converters`, each converter returns the value or raises `BadValueError`.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from pulse.errors import BadValueError, did_you_mean
 if TYPE_CHECKING:
     from pulse.clock import Span
 
-EXPECTED_LABEL = "a task's name of 1 to 200 printable characters, without blanks around it"
+EXPECTED_LABEL = "a task's name of 1 to 200 printable characters, without surrounding blanks"
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 _NO_SEGMENT = frozenset(" ?#")
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _SECTION = re.compile(r"[^\s:#/]+")
 
 
-def is_label(word: str) -> bool:
-    """Return whether *word* can stand in a header, a log line and a database key."""
-    return word.isprintable() and word == word.strip() and 0 < len(word) <= _LONGEST_NAME
+def is_label(text: str) -> bool:
+    """Return whether *text* is valid in a header, a log line and a database key."""
+    return text.isprintable() and text == text.strip() and 0 < len(text) <= _MAX_NAME_LENGTH
 
 
 def context(value: object) -> str:
-    """Return a path of one or more segments without the slashes around it; it may be empty."""
+    """Return a path of any number of segments, without leading and trailing slashes."""
     expected = "a path such as sessions or a/b, without scheme, blanks, ?, # or dot segments"
     if not isinstance(value, str):
         raise BadValueError(expected, value)
-    word = value.strip().strip("/")
-    if "://" in value or not all(_is_segment(segment) for segment in word.split("/") if word):
+    path = value.strip().strip("/")
+    if "://" in value or not all(_is_segment(segment) for segment in path.split("/") if path):
         raise BadValueError(expected, value)
-    return word
+    return path
 
 
 def _is_segment(segment: str) -> bool:
@@ -49,43 +49,43 @@ def _is_segment(segment: str) -> bool:
 
 
 def guarded(value: object) -> tuple[str, ...]:
-    """Return paths, each as the action of a task has it, from text or from a sequence of texts."""
-    expected = "paths with blanks between them, such as /reports /sessions/cleanup"
+    """Return paths in the form of a task's action, from text or from a sequence of texts."""
+    expected = "paths separated by blanks, such as /reports /sessions/cleanup"
     if isinstance(value, str):
         value = value.split()
     if not isinstance(value, list | tuple) or not value:
         raise BadValueError(expected, value)
-    paths = tuple(action(each) for each in value)
+    paths = tuple(action(path) for path in value)
     if any("?" in path for path in paths):
         raise BadValueError(f"{expected}, without queries", value)
     return paths
 
 
 def mode(value: object) -> str:
-    """Return a mode of pulse's own, in any case, or one that another package adds."""
-    found = value.strip() if isinstance(value, str) else ""
-    if found.lower() in OWN_MODES:
-        return found.lower()
-    from importlib.metadata import entry_points  # dear, and seldom needed
+    """Return a built-in mode, in any case, or a mode that another package adds."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text.lower() in OWN_MODES:
+        return text.lower()
+    from importlib.metadata import entry_points  # a slow import, rarely needed
 
     added = entry_points(group=GROUP).names
-    if found in added:
-        return found
+    if text in added:
+        return text
     known = (*OWN_MODES, *sorted(added))
-    raise BadValueError(f"one of {', '.join(known)}", value, hint=did_you_mean(found, known))
+    raise BadValueError(f"one of {', '.join(known)}", value, hint=did_you_mean(text, known))
 
 
 def name(value: object) -> str:
-    """Return a name that can be part of a file's name and of a database key."""
-    expected = f"a name of at most {_LONGEST_NAME} printable characters, without slashes"
-    found = value.strip() if isinstance(value, str) else ""
-    if not is_label(found) or found.startswith(".") or "/" in found or "\\" in found:
+    """Return a name that is valid in a file name and in a database key."""
+    expected = f"a name of at most {_MAX_NAME_LENGTH} printable characters, without slashes"
+    text = value.strip() if isinstance(value, str) else ""
+    if not is_label(text) or text.startswith(".") or "/" in text or "\\" in text:
         raise BadValueError(expected, value)
-    return found
+    return text
 
 
 def lease(value: object) -> Span:
-    """Return a span of at least a second: a shorter one would end while its holder still works."""
+    """Return a span of at least a second; a shorter lease would end during normal work."""
     span = duration(value)
     if span < SECOND:
         raise BadValueError("a duration of at least 1s", value)
@@ -95,22 +95,22 @@ def lease(value: object) -> Span:
 def application(value: object) -> str:
     """Return `package.module:name`, or the name of a section of the ini file."""
     expected = "package.module:name, or the name of an app section of the ini file"
-    found = value.strip() if isinstance(value, str) else ""
-    if not (_OBJECT.fullmatch(found) or _SECTION.fullmatch(found)):
+    text = value.strip() if isinstance(value, str) else ""
+    if not (_OBJECT.fullmatch(text) or _SECTION.fullmatch(text)):
         raise BadValueError(expected, value)
-    return found
+    return text
 
 
 def base_url(value: object) -> str:
-    """Return a URL of scheme, host, and perhaps port and path, without a slash at its end."""
+    """Return a URL of scheme, host, optional port and optional path, without a trailing slash."""
     expected = "a URL such as https://example.org or http://localhost:8080/prefix"
-    found = value.strip() if isinstance(value, str) else ""
+    text = value.strip() if isinstance(value, str) else ""
     try:
-        parts = urlsplit(found)
-        usable = _is_base(parts) and parts.port != 0 and bool(address(found))
-    except (ValueError, BadValueError):  # the latter where a host has no ASCII form
+        parts = urlsplit(text)
+        usable = _is_base(parts) and parts.port != 0 and bool(address(text))
+    except (ValueError, BadValueError):  # BadValueError: the host has no ASCII form
         usable = False
-    if not usable or not is_label(found) or any(char.isspace() for char in found):
+    if not usable or not is_label(text) or any(char.isspace() for char in text):
         raise BadValueError(expected, value)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 

@@ -46,29 +46,29 @@ BAD_DURATIONS = [
 ]
 
 
-@pytest.mark.parametrize("word", ["true", "True", " YES ", "on", "y", "t", "1", True, 1], ids=repr)
-def test_words_that_mean_true(word: object) -> None:
-    """A boolean is written as paste users write it."""
-    assert convert.boolean(word) is True
+@pytest.mark.parametrize("value", ["true", "True", " YES ", "on", "y", "t", "1", True, 1], ids=repr)
+def test_boolean_accepts_texts_for_true(value: object) -> None:
+    """The accepted texts are those of PasteDeploy users, in any case."""
+    assert convert.boolean(value) is True
 
 
 @pytest.mark.parametrize(
-    "word", ["false", "False", " NO ", "off", "n", "f", "0", False, 0], ids=repr
+    "value", ["false", "False", " NO ", "off", "n", "f", "0", False, 0], ids=repr
 )
-def test_words_that_mean_false(word: object) -> None:
-    """A boolean is written as paste users write it."""
-    assert convert.boolean(word) is False
+def test_boolean_accepts_texts_for_false(value: object) -> None:
+    """The accepted texts are those of PasteDeploy users, in any case."""
+    assert convert.boolean(value) is False
 
 
-@pytest.mark.parametrize("word", ["", "maybe", "2", None, "truee", b"true"], ids=repr)
-def test_other_words_are_no_booleans(word: object) -> None:
-    """What is neither true nor false is refused instead of guessed."""
+@pytest.mark.parametrize("value", ["", "maybe", "2", None, "truee", b"true"], ids=repr)
+def test_boolean_rejects_other_values(value: object) -> None:
+    """An unknown value is rejected."""
     with pytest.raises(BadValueError, match="expected true or false"):
-        convert.boolean(word)
+        convert.boolean(value)
 
 
 @pytest.mark.parametrize(
-    ("word", "seconds"),
+    ("value", "seconds"),
     [
         (300, 300),
         ("300", 300),
@@ -89,76 +89,76 @@ def test_other_words_are_no_booleans(word: object) -> None:
     ],
     ids=repr,
 )
-def test_durations(word: object, seconds: float) -> None:
-    """Seconds, spelt durations and timedeltas mean the same span."""
-    assert convert.duration(word) == round(seconds * SECOND)
+def test_duration_accepts_seconds_text_and_timedelta(value: object, seconds: float) -> None:
+    """Seconds, texts and timedeltas are converted to the same span."""
+    assert convert.duration(value) == round(seconds * SECOND)
 
 
-@pytest.mark.parametrize("word", [*BAD_DURATIONS, 0, "0", "0s", timedelta(0)], ids=repr)
-def test_what_is_no_duration_is_refused(word: object) -> None:
-    """The message says what a duration looks like."""
+@pytest.mark.parametrize("value", [*BAD_DURATIONS, 0, "0", "0s", timedelta(0)], ids=repr)
+def test_duration_rejects_other_values(value: object) -> None:
+    """The error shows the expected forms."""
     with pytest.raises(BadValueError, match="expected seconds as a number, or a duration such as"):
-        convert.duration(word)
+        convert.duration(value)
 
 
-@pytest.mark.parametrize("word", [0, "0", "0s", timedelta(0), 0.0], ids=repr)
-def test_zero_is_a_duration_where_it_may_be(word: object) -> None:
-    """A grace or a drain may be none at all."""
-    assert convert.duration_or_zero(word) == 0
+@pytest.mark.parametrize("value", [0, "0", "0s", timedelta(0), 0.0], ids=repr)
+def test_duration_or_zero_accepts_zero(value: object) -> None:
+    """A grace or a drain may be zero."""
+    assert convert.duration_or_zero(value) == 0
 
 
-@pytest.mark.parametrize("word", [*BAD_DURATIONS, timedelta(-1)], ids=repr)
-def test_what_is_no_duration_is_no_zero_either(word: object) -> None:
-    """Where zero may be, nonsense may not."""
+@pytest.mark.parametrize("value", [*BAD_DURATIONS, timedelta(-1)], ids=repr)
+def test_duration_or_zero_rejects_other_values(value: object) -> None:
+    """An invalid duration is not zero."""
     with pytest.raises(BadValueError, match="expected seconds as a number"):
-        convert.duration_or_zero(word)
+        convert.duration_or_zero(value)
 
 
 @given(st.integers(1, CENTURY))
-def test_a_spelt_span_reads_back(span: int) -> None:
-    """The canonical spelling loses nothing, down to the microsecond."""
+def test_text_of_a_span_is_converted_to_the_same_span(span: int) -> None:
+    """The text loses no microsecond."""
     assert convert.duration(convert.spell_span(span)) == span
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_a_duration_or_refused(text: str) -> None:
-    """No text makes a converter fail in another way."""
+def test_any_text_is_a_duration_or_raises_bad_value_error(text: str) -> None:
+    """No text raises an error of another class."""
     with suppress(BadValueError):
         assert 0 < convert.duration(text) <= CENTURY
 
 
 @pytest.mark.parametrize(
-    ("span", "spelt"),
+    ("span", "text"),
     [(0, "0s"), (300 * SECOND, "5m"), (5_400 * SECOND, "1h30m"), (250_000, "250ms"), (7, "7us")],
 )
-def test_spans_are_spelt_as_people_do(span: int, spelt: str) -> None:
-    """The largest units come first, and zeros are left out."""
-    assert convert.spell_span(span) == spelt
+def test_text_of_a_span_begins_with_the_largest_unit(span: int, text: str) -> None:
+    """Units with a count of zero are omitted."""
+    assert convert.spell_span(span) == text
 
 
-@pytest.mark.parametrize(("word", "number"), [("1", 1), (" 10 ", 10), (5, 5)], ids=repr)
-def test_counts(word: object, number: int) -> None:
-    """A whole number within its limits is taken, limits included."""
-    assert convert.count(1, 10)(word) == number
+@pytest.mark.parametrize(("value", "number"), [("1", 1), (" 10 ", 10), (5, 5)], ids=repr)
+def test_count_accepts_numbers_within_its_limits(value: object, number: int) -> None:
+    """The limits are inclusive."""
+    assert convert.count(1, 10)(value) == number
 
 
 @pytest.mark.parametrize(
-    "word", ["0", 11, "x", "", 1.5, "1.5", None, True, "1_0", "٣", "9" * 30], ids=repr
+    "value", ["0", 11, "x", "", 1.5, "1.5", None, True, "1_0", "٣", "9" * 30], ids=repr
 )
-def test_what_is_no_count_is_refused(word: object) -> None:
-    """The message names the limits."""
+def test_count_rejects_other_values(value: object) -> None:
+    """The error contains the limits."""
     with pytest.raises(BadValueError, match="expected a whole number from 1 to 10, got"):
-        convert.count(1, 10)(word)
+        convert.count(1, 10)(value)
 
 
-@pytest.mark.parametrize("word", ["all", " ALL ", Misfire.ALL], ids=repr)
-def test_choices(word: object) -> None:
-    """A word of the set is taken in any case, and so is its value."""
-    assert convert.choice(Misfire)(word) is Misfire.ALL
+@pytest.mark.parametrize("value", ["all", " ALL ", Misfire.ALL], ids=repr)
+def test_choice_accepts_text_in_any_case_and_members(value: object) -> None:
+    """The result is a member of the enum."""
+    assert convert.choice(Misfire)(value) is Misfire.ALL
 
 
-def test_a_misspelt_choice_is_told_the_nearest() -> None:
-    """The message lists the set and guesses."""
+def test_misspelt_choice_is_reported_with_a_suggestion() -> None:
+    """The error lists the choices."""
     with pytest.raises(BadValueError) as caught:
         convert.choice(Misfire)("latets")
     assert str(caught.value) == (
@@ -177,35 +177,35 @@ def test_a_misspelt_choice_is_told_the_nearest() -> None:
     ],
     ids=str,
 )
-def test_instants(value: object) -> None:
-    """Text without an offset is UTC; aware datetimes are taken as they are."""
+def test_instant_accepts_text_and_aware_datetimes(value: object) -> None:
+    """A text without offset is in UTC."""
     assert convert.instant(value) == instant_of(datetime(2026, 12, 31, 23, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("value", ["", "soon", "2027-13-01", None, 5], ids=repr)
-def test_what_is_no_instant_is_refused(value: object) -> None:
-    """The message shows the form."""
+def test_instant_rejects_other_values(value: object) -> None:
+    """The error shows the expected form."""
     with pytest.raises(BadValueError, match="expected a date and time such as 2027-01-01T"):
         convert.instant(value)
 
 
-def test_a_naive_datetime_is_no_instant() -> None:
-    """In code the zone must be said."""
+def test_instant_rejects_a_naive_datetime() -> None:
+    """A datetime must have a time zone."""
     with pytest.raises(BadValueError, match="expected a datetime with a time zone"):
-        convert.instant(datetime(2027, 1, 1))  # noqa: DTZ001 - that is the point
+        convert.instant(datetime(2027, 1, 1))  # noqa: DTZ001 - the test needs a naive datetime
 
 
-@pytest.mark.parametrize(("word", "method"), [("get", "GET"), (" Post ", "POST"), ("M-X", "M-X")])
-def test_methods(word: str, method: str) -> None:
-    """A method is a token, in upper case."""
-    assert convert.method(word) == method
+@pytest.mark.parametrize(("value", "method"), [("get", "GET"), (" Post ", "POST"), ("M-X", "M-X")])
+def test_method_is_returned_in_upper_case(value: str, method: str) -> None:
+    """A method is a token."""
+    assert convert.method(value) == method
 
 
-@pytest.mark.parametrize("word", ["", "GET /", "GE\nT", "GÉT", None, b"GET"], ids=repr)
-def test_what_is_no_method_is_refused(word: object) -> None:
-    """A method with a blank would be a forged request line."""
+@pytest.mark.parametrize("value", ["", "GET /", "GE\nT", "GÉT", None, b"GET"], ids=repr)
+def test_method_rejects_other_values(value: object) -> None:
+    """A method with a blank could forge a request line."""
     with pytest.raises(BadValueError, match="expected an HTTP method such as GET or POST"):
-        convert.method(word)
+        convert.method(value)
 
 
 @pytest.mark.parametrize(
@@ -213,14 +213,14 @@ def test_what_is_no_method_is_refused(word: object) -> None:
     [("é", b"\xc3\xa9"), (b"\xff", b"\xff"), ("", b""), ("\udcff", b"\xff")],
     ids=ascii,
 )
-def test_bodies(value: object, body: bytes) -> None:
-    """Text is sent as UTF-8, bytes as they are, and bytes that were spelt as text come back."""
+def test_body_accepts_text_and_bytes(value: object, body: bytes) -> None:
+    """Text is encoded as UTF-8; surrogate escapes become the original bytes."""
     assert convert.body(value) == body
 
 
 @pytest.mark.parametrize("value", [None, 5, {"a": 1}, "\ud800"], ids=ascii)
-def test_what_is_no_body_is_refused(value: object) -> None:
-    """A mapping is not turned into JSON behind anybody's back."""
+def test_body_rejects_other_values(value: object) -> None:
+    """A mapping is not converted to JSON."""
     with pytest.raises(BadValueError, match="expected text or bytes"):
         convert.body(value)
 
@@ -236,8 +236,8 @@ def test_what_is_no_body_is_refused(value: object) -> None:
     ],
     ids=["lines", "indented lines", "mapping", "pairs", "pairs as lists"],
 )
-def test_headers(value: object) -> None:
-    """Lines, mappings and pairs declare the same headers."""
+def test_headers_accepts_lines_mappings_and_pairs(value: object) -> None:
+    """All forms declare the same headers."""
     assert convert.headers(value) == (("X-A", "1"), ("X-B", "two: 2"))
 
 
@@ -257,8 +257,8 @@ def test_headers(value: object) -> None:
     ],
     ids=repr,
 )
-def test_bad_headers_are_refused(value: object, message: str) -> None:
-    """A header that could forge another one, or that no server would send, is named."""
+def test_headers_rejects_invalid_headers(value: object, message: str) -> None:
+    """A header must not contain another header or characters that servers reject."""
     with pytest.raises(BadValueError) as caught:
         convert.headers(value)
     assert message in str(caught.value)
@@ -276,46 +276,46 @@ def test_bad_headers_are_refused(value: object, message: str) -> None:
     ],
     ids=["boolean", "choice", "count", "method", "body", "headers"],
 )
-def test_a_value_may_pass_twice(converter: Callable[[object], object], value: object) -> None:
-    """A converter leaves its own result as it is."""
+def test_converters_accept_their_own_results(
+    converter: Callable[[object], object], value: object
+) -> None:
+    """The result of a converter stays unchanged."""
     once = converter(value)
     assert converter(once) == once
 
 
-@pytest.mark.parametrize("word", ["9" * 5_000, "9" * 400 + "d", "0." + "9" * 400 + "d"], ids=len)
-def test_a_number_without_end_is_no_duration(word: str) -> None:
-    """It is refused as any other, not by the interpreter's own limits."""
+@pytest.mark.parametrize("value", ["9" * 5_000, "9" * 400 + "d", "0." + "9" * 400 + "d"], ids=len)
+def test_duration_rejects_a_very_long_number(value: str) -> None:
+    """The error is not the digit limit of the interpreter."""
     with pytest.raises(BadValueError, match="expected seconds as a number"):
-        convert.duration(word)
+        convert.duration(value)
 
 
-@pytest.mark.parametrize("word", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_an_instant_outside_the_calendar_is_refused(word: str) -> None:
-    """In UTC it has a year that no date can be written with."""
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_instant_rejects_an_instant_outside_the_range_of_datetime(value: str) -> None:
+    """The year of the instant in UTC is not representable."""
     with pytest.raises(BadValueError, match="expected a date and time"):
-        convert.instant(word)
+        convert.instant(value)
 
 
-def test_headers_may_be_any_mapping() -> None:
-    """Settings often come in a mapping that cannot be changed."""
+def test_headers_accepts_any_mapping() -> None:
+    """An immutable mapping is accepted."""
     assert convert.headers(MappingProxyType({"X-A": "1"})) == (("X-A", "1"),)
 
 
-@pytest.mark.parametrize("word", ["1h30m", "2d 12h", "1m30s500ms"])
-def test_a_duration_names_each_unit_once(word: str) -> None:
-    """Parts of different units add up."""
-    assert convert.duration(word) > 0
+@pytest.mark.parametrize("value", ["1h30m", "2d 12h", "1m30s500ms"])
+def test_duration_accepts_different_units(value: str) -> None:
+    """The parts of different units are added."""
+    assert convert.duration(value) > 0
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("converter", [convert.duration, convert.duration_or_zero])
-@pytest.mark.parametrize("word", ["5m5m", "1h 1h", "1m0.5m", "1h1m1h", "2d1d", "1ms1ms", "1s 0s"])
-def test_a_duration_that_repeats_a_unit_is_refused(
-    word: str, converter: Callable[[object], int]
-) -> None:
-    """Nobody who means ten minutes writes `5m5m`: it is a slip of the keyboard."""
+@pytest.mark.parametrize("value", ["5m5m", "1h 1h", "1m0.5m", "1h1m1h", "2d1d", "1ms1ms", "1s 0s"])
+def test_duration_rejects_a_repeated_unit(value: str, converter: Callable[[object], int]) -> None:
+    """A repeated unit such as in `5m5m` is probably a typing error."""
     accepted = None
     with suppress(BadValueError):
-        accepted = converter(word)
+        accepted = converter(value)
 
     assert accepted is None

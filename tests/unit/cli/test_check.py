@@ -191,7 +191,7 @@ def test_global_conf_provides_variables(ini: Callable[..., Path]) -> None:
         (APP, None, "expected a section that uses egg:pulse, found none"),
         (FILTER + APP, "app:main", "expected a section that uses egg:pulse, found none"),
         (FILTER, "filter:puls", "got 'filter:puls'; did you mean 'filter:pulse'?"),
-        (FILTER, "zzz", "got 'zzz'; there are filter:pulse"),
+        (FILTER, "zzz", "got 'zzz'; the file has filter:pulse"),
         ("[filter:a]\nuse = egg:pulse#pulsar\n", None, "[filter:a] cannot be read: LookupError"),
         ("[filter:a]\nuse = egg:no-such-egg\n", None, "[filter:a] cannot be read: PackageNotFound"),
         (FILTER + "pulse.config.mode = %(mode)s", None, "InterpolationMissingOptionError"),
@@ -235,7 +235,7 @@ def test_missing_file_exits_with_status_2(
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     assert main(["check", "no.ini"]) == 2
-    assert capsys.readouterr().err == "error: no.ini: there is no such file\n"
+    assert capsys.readouterr().err == "error: no.ini: the file does not exist\n"
 
 
 def test_unopenable_file_is_reported_with_the_system_error(
@@ -245,7 +245,7 @@ def test_unopenable_file_is_reported_with_the_system_error(
     monkeypatch.chdir(tmp_path)
     Path("site").mkdir()
     assert check(Path("site"), clock=FakeClock()).problems == [
-        "site: it cannot be opened: Is a directory"
+        "site: cannot be opened: Is a directory"
     ]
 
 
@@ -253,7 +253,7 @@ def test_missing_referenced_file_is_reported(ini: Callable[..., Path], tmp_path:
     """The problem names the section that references the file."""
     file = ini("[app:main]\nuse = config:other.ini\n")
     (problem,) = check(file, clock=FakeClock()).problems
-    assert problem == f"[app:main] cannot be read: there is no file {tmp_path / 'other.ini'}"
+    assert problem == f"[app:main] cannot be read: the file {tmp_path / 'other.ini'} does not exist"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_missing_store_is_not_created(
     line = "" if store is None else f"pulse.config.store = {store}\n"
     file = ini(TASKS.replace("pulse.config.store = sqlite:///shop.db\n", line))
     forecast = simulated(capsys, file)
-    assert forecast["history"] == "no history: the store is not an SQLite file on this host"
+    assert forecast["history"] == "no history: the store has no SQLite file on this host"
     assert [path.name for path in tmp_path.iterdir()] == ["pulse.ini"]
 
 

@@ -1,4 +1,4 @@
-"""Keywords, mappings in the ini dialect, and both together."""
+"""Settings from keywords, from mappings with ini keys, and from both."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ OLD_CONFIG = {
 
 
 def problems(config: Any = None, **keywords: Any) -> tuple[str, ...]:
-    """Return what is wrong with a configuration."""
+    """Return the problems of a configuration."""
     with pytest.raises(ConfigError) as caught:
         load(config, keywords)
     return caught.value.problems
 
 
 def with_task(**keys: object) -> dict[str, object]:
-    """Return a mapping in the ini dialect with one good task and further keys."""
+    """Return a mapping with the ini keys of a valid task and with further keys."""
     named = {key.replace("__", "."): value for key, value in keys.items()}
     return {"pulse.task.t.action": "a", "pulse.task.t.interval": "5"} | named
 
 
-def test_the_old_forms_mean_the_same() -> None:
-    """Ini keys, keywords, and `task=` as another spelling of `tasks=`."""
-    words = {"context": "sessions", "mode": "gevent", "guard": True}
+def test_all_forms_of_declaration_are_equal() -> None:
+    """Ini keys, keywords and the alias `task=` of `tasks=` declare equal settings."""
+    keywords = {"context": "sessions", "mode": "gevent", "guard": True}
     by_config = load(OLD_CONFIG, {})
-    assert by_config == load(None, words | {"tasks": {"cleanup": TASK}})
-    assert by_config == load(None, words | {"task": {"cleanup": TASK}})
+    assert by_config == load(None, keywords | {"tasks": {"cleanup": TASK}})
+    assert by_config == load(None, keywords | {"task": {"cleanup": TASK}})
     assert by_config.tasks["cleanup"] == define("cleanup", TASK, context="sessions")
 
 
-def test_without_anything_there_are_defaults_and_no_tasks() -> None:
-    """An empty configuration is a good one: tasks may come later."""
+def test_empty_configuration_has_defaults_and_no_tasks() -> None:
+    """An empty configuration is valid; tasks may be added later."""
     settings = load(None, {})
     assert (settings.mode, settings.start, dict(settings.tasks)) == ("threading", Start.AUTO, {})
 
 
-def test_words_become_exact_values() -> None:
-    """Each setting has one type after loading."""
+def test_texts_are_converted_to_exact_values() -> None:
+    """Each setting has a single type after loading."""
     settings = load(
         {
             "pulse.config.guard": " yes ",
@@ -72,22 +72,22 @@ def test_words_become_exact_values() -> None:
     )
 
 
-def test_a_keyword_wins_over_the_key_of_the_same_setting() -> None:
-    """The call is nearer than the file."""
+def test_keyword_overrides_the_key_of_the_same_setting() -> None:
+    """Other keys stay in effect."""
     settings = load({"pulse.config.mode": "gevent", "pulse.config.lease": 5}, {"mode": "threading"})
     assert (settings.mode, settings.lease_us) == ("threading", 5 * SECOND)
 
 
-def test_none_stands_for_not_given() -> None:
-    """So a wrapper can pass its own optional arguments on."""
+def test_none_is_ignored() -> None:
+    """A wrapper can pass its own optional arguments on."""
     config = {"pulse.config.store": None, "pulse.config.mode": "gevent"}
     tasks = {"t": {"action": "a", "interval": 5, "grace": None}}
     settings = load(config, {"mode": None, "tasks": tasks, "task": None})
     assert (settings.mode, settings.store, settings.tasks["t"].grace_us) == ("gevent", None, None)
 
 
-def test_tasks_of_both_sources_stand_side_by_side() -> None:
-    """The order is that of declaration, the mapping's first."""
+def test_tasks_of_keys_and_keywords_are_combined() -> None:
+    """The order is the order of declaration, with the tasks of the mapping first."""
     assert list(load(with_task(), {"tasks": {"a": TASK}, "task": {"b": TASK}}).tasks) == [
         "t",
         "a",
@@ -96,14 +96,14 @@ def test_tasks_of_both_sources_stand_side_by_side() -> None:
 
 
 def test_tasks_may_be_plain_mappings() -> None:
-    """With the settings as words or as natural values."""
+    """The settings may be texts or Python values."""
     tasks = {"t": {"action": "a", "interval": timedelta(minutes=1), "method": "post"}}
     definition = load(None, {"tasks": tasks}).tasks["t"]
     assert (definition.schedule, definition.method) == (Interval(60), "POST")
 
 
-def test_a_disabled_task_is_checked_and_left_out() -> None:
-    """Off does not mean unread."""
+def test_disabled_task_is_validated_and_omitted() -> None:
+    """A disabled task is read and not scheduled."""
     assert dict(load(with_task(pulse__task__t__enabled="no"), {}).tasks) == {}
     assert problems(with_task(pulse__task__t__enabled="no", pulse__task__t__method="a b"))
 
@@ -112,8 +112,8 @@ def test_a_disabled_task_is_checked_and_left_out() -> None:
     "name",
     ["a.b", "action", "interval.action", "a-b_c", "\u6771\u4eac", "my task", "a:b", "x" * 200],
 )
-def test_names_of_tasks(name: str) -> None:
-    """Dots, dashes, blanks inside and letters of any script are fine: the setting is last."""
+def test_name_of_a_task_may_contain_dots_blanks_and_any_letters(name: str) -> None:
+    """The last part of the key is the setting."""
     config = {f"pulse.task.{name}.action": "a", f"pulse.task.{name}.interval": "5"}
     assert list(load(config, {}).tasks) == [name]
     assert list(load(None, {"tasks": {name: TASK}}).tasks) == [name]
@@ -122,32 +122,32 @@ def test_names_of_tasks(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", " a", "a\n", "a\r\nX-B: 1", "\x00", "\ud800", "x" * 201, 5, None], ids=ascii
 )
-def test_a_name_that_fits_no_header_is_refused(name: Any) -> None:
-    """The name is sent with each run and stands in logs."""
+def test_unprintable_name_is_rejected(name: Any) -> None:
+    """The name is sent in a header of each run and appears in log lines."""
     (problem,) = problems(tasks={name: TASK})
-    place = f"tasks[{shown(name)}]"
-    assert problem.startswith(f"{place}: expected a task's name of 1 to 200 printable")
+    key = f"tasks[{shown(name)}]"
+    assert problem.startswith(f"{key}: expected a task's name of 1 to 200 printable")
 
 
-def test_a_name_is_refused_by_its_key() -> None:
-    """In the ini dialect the key is named."""
+def test_invalid_name_in_an_ini_key_is_reported_with_the_key() -> None:
+    """The problem begins with the ini key."""
     (problem,) = problems({"pulse.task..action": "a", "pulse.task..interval": "5"})
     assert problem.startswith("pulse.task.: expected a task's name")
 
 
-def test_a_task_that_is_declared_twice_is_refused() -> None:
-    """Which of them is meant cannot be told."""
+def test_task_that_is_declared_twice_is_rejected() -> None:
+    """Two declarations of a task contradict each other."""
     assert problems(with_task(), tasks={"t": TASK}) == ("tasks['t']: this task is declared twice",)
     assert problems(tasks={"t": TASK}, task={"t": TASK}) == (
         "task['t']: this task is declared twice",
     )
 
 
-def test_the_timeout_of_tasks_that_set_none() -> None:
-    """`pulse.config.timeout` is for all tasks without their own."""
+def test_timeout_of_the_configuration_applies_to_tasks_without_a_timeout() -> None:
+    """A task may have a timeout of its own."""
     tasks = {"plain": TASK, "own": Task(action="a", interval=5, timeout="9s")}
-    found = load(None, {"timeout": "1m", "tasks": tasks}).tasks
-    assert (found["plain"].timeout_us, found["own"].timeout_us) == (60 * SECOND, 9 * SECOND)
+    loaded = load(None, {"timeout": "1m", "tasks": tasks}).tasks
+    assert (loaded["plain"].timeout_us, loaded["own"].timeout_us) == (60 * SECOND, 9 * SECOND)
 
 
 ALL_WRONG = {
@@ -166,10 +166,12 @@ ALL_WRONG = {
 }
 
 
-def test_all_problems_are_told_together() -> None:
-    """One sentence for each, which begins with the full key."""
-    found = problems(ALL_WRONG, lease="0s", tasks={"x": {"action": "a b", "interval": 1}}, drian=1)
-    assert sorted(problem.partition(": ")[0] for problem in found) == sorted(
+def test_all_problems_are_reported_together() -> None:
+    """Each problem is a sentence that begins with the full key."""
+    reported = problems(
+        ALL_WRONG, lease="0s", tasks={"x": {"action": "a b", "interval": 1}}, drian=1
+    )
+    assert sorted(problem.partition(": ")[0] for problem in reported) == sorted(
         [
             *set(ALL_WRONG) - {"pulse.task.bare.method"},
             "pulse.task.bare.action",
@@ -198,21 +200,21 @@ def test_all_problems_are_told_together() -> None:
         ("pulse.task.t", "expected pulse.task.<name>.<setting>, got no setting"),
     ],
 )
-def test_a_misspelt_key_is_told_the_nearest(key: str, sentence: str) -> None:
-    """The key is named, and the one that was probably meant."""
+def test_unknown_key_is_reported_with_a_suggestion(key: str, sentence: str) -> None:
+    """The problem names the key and a similar key."""
     (problem,) = problems(with_task() | {key: "x"})
     assert problem.startswith(f"{key}: ")
     assert problem.endswith(sentence)
 
 
-def test_a_misspelt_setting_is_not_missing_as_well() -> None:
-    """One mistake is one sentence."""
+def test_misspelt_setting_is_not_also_reported_as_missing() -> None:
+    """A mistake is reported once."""
     assert len(problems({"pulse.task.t.action": "a", "pulse.task.t.intervall": "5"})) == 1
 
 
 @pytest.mark.parametrize("key", ["debug", "sqlalchemy.url", "pulsar.url", "rules.x", "plus.x", 5])
-def test_keys_of_others_are_let_be(key: Any) -> None:
-    """`config=` may be an application's whole settings."""
+def test_other_keys_of_a_mapping_are_ignored(key: Any) -> None:
+    """`config=` may contain all settings of an application."""
     assert load(with_task() | {key: "x"}, {}) == load(with_task(), {})
 
 
@@ -237,20 +239,20 @@ def test_keys_of_others_are_let_be(key: Any) -> None:
     ],
     ids=repr,
 )
-def test_a_bad_keyword_is_named(keywords: dict[str, Any], sentence: str) -> None:
-    """The sentence begins with the keyword."""
+def test_invalid_keyword_is_reported(keywords: dict[str, Any], sentence: str) -> None:
+    """The problem begins with the keyword."""
     (problem,) = problems(**keywords)
     assert problem.startswith(sentence)
 
 
-def test_what_is_no_mapping_is_no_config() -> None:
-    """The path of an ini file, for one, is not read."""
+def test_config_must_be_a_mapping() -> None:
+    """The path of an ini file is not accepted."""
     assert problems("app.ini") == ("config: expected a mapping of keys to values, got 'app.ini'",)
 
 
 @pytest.mark.parametrize("action", ["/", "/?a=1", "/%2e", "/;a", "/%2F"])
-def test_the_root_cannot_be_guarded(action: str) -> None:
-    """The whole site would be refused."""
+def test_root_is_rejected_as_a_guarded_action(action: str) -> None:
+    """The guard would refuse requests for the whole site."""
     task = {"t": Task(action=action, interval=5)}
     (problem,) = problems(guard=True, tasks=task)
     assert problem.startswith("tasks['t'].action: expected a path below the root under guard")
@@ -258,57 +260,57 @@ def test_the_root_cannot_be_guarded(action: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "paths"),
+    ("value", "paths"),
     [
         ("reports /a/b", ("/sessions/reports", "/a/b")),
         (["/caf%C3%A9"], ("/caf\u00c3\u00a9",)),
     ],
 )
-def test_further_paths_are_guarded(words: object, paths: tuple[str, ...]) -> None:
-    """They lie where an action of the same words does, and read as the guard compares them."""
-    settings = load(None, {"guard": True, "guarded": words, "context": "sessions"})
+def test_guarded_paths_are_relative_to_the_context(value: object, paths: tuple[str, ...]) -> None:
+    """A guarded path is converted like the action of a task."""
+    settings = load(None, {"guard": True, "guarded": value, "context": "sessions"})
     assert settings.guarded == paths
 
 
 @pytest.mark.parametrize(
     ("keywords", "sentence"),
     [
-        ({"guarded": "/a"}, "guarded: expected guard = true beside it, got no guard"),
+        ({"guarded": "/a"}, "guarded: expected together with guard = true, got no guard"),
         ({"guarded": "/a /", "guard": True}, "guarded: expected paths below the root, got '/'"),
-        ({"guarded": "", "guard": True}, "guarded: expected paths with blanks between them"),
-        ({"guarded": 5, "guard": True}, "guarded: expected paths with blanks between them"),
-        ({"guarded": "/a?b", "guard": True}, "guarded: expected paths with blanks between them"),
+        ({"guarded": "", "guard": True}, "guarded: expected paths separated by blanks"),
+        ({"guarded": 5, "guard": True}, "guarded: expected paths separated by blanks"),
+        ({"guarded": "/a?b", "guard": True}, "guarded: expected paths separated by blanks"),
         ({"guarded": "http://a", "guard": True}, "guarded: expected a path such as cleanup"),
     ],
     ids=repr,
 )
-def test_paths_that_cannot_be_guarded_are_named(keywords: dict[str, Any], sentence: str) -> None:
-    """Without a guard nothing would be, and the root is the whole site."""
+def test_invalid_guarded_paths_are_reported(keywords: dict[str, Any], sentence: str) -> None:
+    """A guarded path needs a guard and must not be the root."""
     (problem,) = problems(**keywords)
     assert problem.startswith(sentence)
 
 
-def test_the_guarded_root_is_named_by_its_key() -> None:
-    """In the ini dialect too."""
+def test_root_as_a_guarded_action_is_reported_with_its_key() -> None:
+    """The problem begins with the ini key."""
     (problem,) = problems(with_task(pulse__task__t__action="/", pulse__config__guard="1"))
     assert problem.startswith("pulse.task.t.action: expected a path below the root")
 
 
-def test_child_processes_must_find_the_application() -> None:
-    """Without an ini file the setting that says where is required, and named."""
+def test_processing_requires_an_application() -> None:
+    """Without an ini file, the setting `application` is required."""
     (problem,) = problems({"pulse.config.mode": "processing"})
     assert problem.startswith("pulse.config.application: expected package.module:name")
     assert load(None, {"mode": "processing", "application": "a.b:c"}).application == "a.b:c"
 
 
-def test_a_section_needs_an_ini_file() -> None:
-    """A bare word cannot be found otherwise."""
+def test_application_section_requires_an_ini_file() -> None:
+    """A section name is invalid without an ini file."""
     (problem,) = problems(application="main")
-    assert problem.endswith("got 'main', a section of no file")
+    assert problem.endswith("got 'main', a section without an ini file")
 
 
-def test_all_processes_with_the_same_tasks_have_the_same_digest() -> None:
-    """The order of declaration and what concerns one process alone do not matter."""
+def test_digest_depends_only_on_tasks_and_base_url() -> None:
+    """The order of declaration and settings of a single process have no effect."""
     one, two = Task(action="a", interval=1), Task(action="b", interval="1m")
     here = load(None, {"tasks": {"one": one, "two": two}, "mode": "gevent", "concurrency": 3})
     there = load(
@@ -328,23 +330,23 @@ def test_all_processes_with_the_same_tasks_have_the_same_digest() -> None:
     ],
     ids=["name", "interval", "context", "timeout", "base_url"],
 )
-def test_the_digest_changes_with_what_is_called_and_when(keywords: dict[str, Any]) -> None:
-    """Processes that would act differently must not take each other for equals."""
+def test_digest_changes_with_calls_and_schedules(keywords: dict[str, Any]) -> None:
+    """Processes with different tasks have different digests."""
     assert load(None, keywords).digest != load(None, {"tasks": {"t": TASK}}).digest
 
 
-def test_the_origin_is_the_working_directory(
+def test_origin_without_an_ini_file_is_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It names the default store where no ini file is known."""
+    """The origin names the default store."""
     monkeypatch.chdir(tmp_path)
     assert Path(load(None, {}).origin) == tmp_path.resolve()
 
 
-def test_a_working_directory_that_is_gone_stops_nothing(
+def test_removed_working_directory_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deploy may remove the folder under a process."""
+    """A deploy may remove the folder of a running process."""
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -352,10 +354,10 @@ def test_a_working_directory_that_is_gone_stops_nothing(
     assert load(None, {}).origin == "/"
 
 
-def test_headers_that_cannot_be_sent_are_told_with_all_the_rest(
+def test_invalid_headers_are_reported_with_all_other_problems(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They are named as the user wrote them, beside what is wrong elsewhere."""
+    """The problems name the headers as the user wrote them."""
     monkeypatch.delenv("CRON_KEY", raising=False)
     by_key = with_task(pulse__task__t__headers="X-Key: ${CRON_KEY}")
     tasks = {"own": Task(action="a", interval=5, headers={"X-Pulse-Task": "x"})}
@@ -366,45 +368,45 @@ def test_headers_that_cannot_be_sent_are_told_with_all_the_rest(
     )
 
 
-def test_a_disabled_task_needs_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the task is switched off its variables may be missing."""
+def test_disabled_task_needs_no_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment variables of a disabled task may be missing."""
     monkeypatch.delenv("CRON_KEY", raising=False)
     task = Task(action="a", interval=5, headers={"X-Key": "${CRON_KEY}"}, enabled=False)
     assert load(None, {"tasks": {"t": task}}).tasks == {}
 
 
-def test_a_misspelt_keyword_for_tasks_is_recognised() -> None:
-    """The keyword is no setting, but it is what was meant."""
+def test_misspelt_tasks_keyword_gets_a_suggestion() -> None:
+    """`tasks` is suggested although it is no setting."""
     assert problems(tasls={"t": TASK}) == ("tasls: unknown setting; did you mean 'tasks'?",)
 
 
 @pytest.mark.parametrize("host", ["ü..example", "ü" + 70 * "x"], ids=["empty label", "long label"])
-def test_a_host_without_an_ascii_form_is_refused_by_its_key(host: str) -> None:
-    """It is an error like the others, not one of the encoding."""
+def test_host_without_an_ascii_form_is_rejected(host: str) -> None:
+    """The problem is not an encoding error."""
     assert problems(base_url=f"http://{host}")[0].startswith("base_url: expected a URL such as")
 
 
 @pytest.mark.parametrize("mode", ["", None, 5], ids=repr)
-def test_no_word_at_all_is_told_which_there_are(mode: object) -> None:
-    """As a wrong one is."""
+def test_empty_mode_is_reported_with_the_known_modes(mode: object) -> None:
+    """An empty mode is reported like an unknown mode."""
     assert (
         "pulse.config.mode: expected one of threading"
         in problems({"pulse.config.mode": mode if mode is not None else " "})[0]
     )
 
 
-def test_a_store_no_file_can_have_is_refused() -> None:
-    """The system would refuse it when the process begins, and without the key."""
+def test_store_with_an_invalid_file_name_is_rejected() -> None:
+    """The error is raised at loading and names the setting."""
     assert problems(store="sqlite:////srv/\0.db")[0].startswith("store: expected memory:, sqlite")
 
 
-def test_an_endless_name_of_a_task_is_cut() -> None:
+def test_long_name_is_truncated_in_the_error() -> None:
     """The error stays readable."""
     assert len(problems(tasks={"x" * 10_000: TASK})[0]) < 300
 
 
-def test_the_time_zone_is_that_of_tasks_which_name_none() -> None:
-    """A task's own zone wins."""
+def test_time_zone_of_the_configuration_applies_to_tasks_without_a_zone() -> None:
+    """A task may have a time zone of its own."""
     config = {
         "pulse.config.timezone": "Europe/Berlin",
         "pulse.task.here.action": "here",
@@ -418,8 +420,8 @@ def test_the_time_zone_is_that_of_tasks_which_name_none() -> None:
     assert tasks["there"].schedule.spell()["timezone"] == "America/New_York"
 
 
-def test_an_unknown_time_zone_is_told_with_the_nearest() -> None:
-    """Of the configuration and of a task alike."""
-    told = problems(timezone="Europe/Berln")[0]
-    assert told.startswith("timezone: expected a time zone")
-    assert "did you mean 'Europe/Berlin'" in told
+def test_unknown_time_zone_is_reported_with_a_suggestion() -> None:
+    """The problem suggests a similar name."""
+    problem = problems(timezone="Europe/Berln")[0]
+    assert problem.startswith("timezone: expected a time zone")
+    assert "did you mean 'Europe/Berlin'" in problem

@@ -1,4 +1,4 @@
-"""What PasteDeploy makes of an ini file, and pulse of that."""
+"""Settings from ini files that PasteDeploy loads."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PLAIN = f"[filter:pulse]\nUSE\n{TASK}"
 
 
 def settings_factory(_app: object, global_conf: dict[str, str], **local_conf: str) -> Settings:
-    """Be a filter that answers the settings which pulse reads."""
+    """Return the settings that pulse reads; the function is a filter factory."""
     return load_paste(global_conf, local_conf)
 
 
 def app_factory(_global_conf: dict[str, str]) -> Callable[..., list[bytes]]:
-    """Be an application."""
+    """Return an application; the function is an app factory."""
     return lambda _environ, _start_response: []
 
 
@@ -63,8 +63,8 @@ def load_ini(write_ini: Callable[..., Path]) -> Callable[..., Settings]:
     return load
 
 
-def test_the_old_ini_dialect(load_ini: Callable[..., Settings]) -> None:
-    """Context, mode, guard, and a task below the context."""
+def test_settings_and_a_task_of_a_section(load_ini: Callable[..., Settings]) -> None:
+    """The task is relative to the context."""
     settings = load_ini(
         f"""[filter:pulse]
         USE
@@ -82,10 +82,10 @@ def test_the_old_ini_dialect(load_ini: Callable[..., Settings]) -> None:
     )
 
 
-def test_the_origin_is_the_real_path_of_the_file(
+def test_origin_is_the_real_path_of_the_file(
     load_ini: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    """It names the default store; the loader's URI lets a child process load the app again."""
+    """The origin names the default store; a child process loads the app by the loader's URI."""
     settings = load_ini(PLAIN)
     file = tmp_path / "pulse.ini"
     assert Path(settings.origin) == file.resolve()
@@ -96,79 +96,77 @@ def test_the_origin_is_the_real_path_of_the_file(
     )
 
 
-def test_a_linked_file_has_the_origin_of_its_target(
-    write_ini: Callable[..., Path], tmp_path: Path
-) -> None:
-    """`current/app.ini` is the same deployment after each release only if it is the same file."""
+def test_origin_of_a_symlink_is_its_target(write_ini: Callable[..., Path], tmp_path: Path) -> None:
+    """A link such as `current/app.ini` has the origin of the release that it points to."""
     link = tmp_path / "link.ini"
     link.symlink_to(write_ini(PLAIN))
     make: Any = loadfilter(f"config:{link}", name="pulse")
     assert Path(make("app").origin) == (tmp_path / "pulse.ini").resolve()
 
 
-def test_a_path_with_odd_characters_can_be_loaded_again(
+def test_path_with_special_characters_can_be_loaded_again(
     load_ini: Callable[..., Settings],
 ) -> None:
-    """The URI is quoted as PasteDeploy unquotes it."""
+    """The URI is quoted as PasteDeploy expects."""
     settings = load_ini(PLAIN, name="a b#.ini")
     again: Any = loadfilter(settings.paste.uri, name="pulse")
     assert again("app") == settings
 
 
-def test_the_application_may_be_another_section(load_ini: Callable[..., Settings]) -> None:
-    """Child processes then load that one."""
+def test_application_may_be_another_section(load_ini: Callable[..., Settings]) -> None:
+    """Child processes load this section."""
     settings = load_ini(PLAIN + "pulse.config.application = admin\npulse.config.mode = processing")
     assert (settings.application, settings.paste.section) == (None, "admin")
 
 
-def test_the_application_may_be_a_module_all_the_same(load_ini: Callable[..., Settings]) -> None:
-    """It goes before what the ini file says."""
+def test_application_may_be_a_module(load_ini: Callable[..., Settings]) -> None:
+    """The module takes precedence over the ini file."""
     settings = load_ini(PLAIN + "pulse.config.application = shop.wsgi:app")
     assert (settings.application, settings.paste.section) == ("shop.wsgi:app", "main")
 
 
-def test_keys_of_others_in_the_global_configuration_are_let_be(
+def test_other_keys_of_the_default_section_are_ignored(
     load_ini: Callable[..., Settings],
 ) -> None:
-    """`[DEFAULT]` and the loader's own entries are everybody's."""
+    """`[DEFAULT]` and the variables of the loader are shared by all sections."""
     plain = load_ini(PLAIN)
     other = load_ini(f"[DEFAULT]\ndebug = true\n{PLAIN}", workers="4")
     assert (other.tasks, other.mode) == (plain.tasks, plain.mode)
 
 
 def test_keys_of_pulse_in_the_default_section_apply(load_ini: Callable[..., Settings]) -> None:
-    """They are for all sections that do not say otherwise."""
+    """A key in `[DEFAULT]` is a default for all sections."""
     settings = load_ini(f"[DEFAULT]\npulse.config.mode = gevent\n{PLAIN}")
     assert settings.mode == "gevent"
 
 
-def test_set_overrules_a_key_of_the_default_section(load_ini: Callable[..., Settings]) -> None:
-    """PasteDeploy takes a plain key that `[DEFAULT]` has too for the global one, and drops it."""
+def test_set_overrides_a_key_of_the_default_section(load_ini: Callable[..., Settings]) -> None:
+    """PasteDeploy drops a plain key that `[DEFAULT]` contains, too."""
     settings = load_ini(
         f"[DEFAULT]\npulse.config.mode = gevent\n{PLAIN}set pulse.config.mode = inline"
     )
     assert settings.mode == "inline"
 
 
-def test_a_misspelt_key_in_the_default_section_is_told(load_ini: Callable[..., Settings]) -> None:
-    """Keys that begin with `pulse.` are pulse's wherever they stand."""
+def test_unknown_key_of_pulse_in_the_default_section_is_reported(
+    load_ini: Callable[..., Settings],
+) -> None:
+    """A key that begins with `pulse.` is a key of pulse in any section."""
     with pytest.raises(ConfigError, match=r"pulse\.config\.mod: unknown setting; did you mean"):
         load_ini(f"[DEFAULT]\npulse.config.mod = gevent\n{PLAIN}")
 
 
 @pytest.mark.parametrize("key", ["puls.config.mode", "debug", "interval", "cleanup.action"])
-def test_every_key_of_the_section_must_be_pulse_s(
-    key: str, load_ini: Callable[..., Settings]
-) -> None:
-    """Nobody else reads that section, so another key is a mistake."""
+def test_other_key_in_the_section_is_rejected(key: str, load_ini: Callable[..., Settings]) -> None:
+    """Only pulse reads the section, so another key is a mistake."""
     with pytest.raises(ConfigError) as caught:
         load_ini(f"{PLAIN}{key} = x")
     (problem,) = caught.value.problems
     assert problem.startswith(f"{key}: unknown key; expected pulse.config.<setting> or")
 
 
-def test_all_problems_of_a_file_are_told_together(load_ini: Callable[..., Settings]) -> None:
-    """One start, one list."""
+def test_all_problems_of_a_file_are_reported_together(load_ini: Callable[..., Settings]) -> None:
+    """One error lists all problems."""
     with pytest.raises(ConfigError) as caught:
         load_ini(f"{PLAIN}pulse.config.mode = gevnt\npulse.task.x.action = a b\nfoo = 1")
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
@@ -180,19 +178,21 @@ def test_all_problems_of_a_file_are_told_together(load_ini: Callable[..., Settin
 
 
 def test_keys_keep_their_case(load_ini: Callable[..., Settings]) -> None:
-    """PasteDeploy does not turn keys into lower case, so names of tasks stay apart."""
+    """PasteDeploy does not change keys to lower case, so names of tasks are case-sensitive."""
     tasks = load_ini(f"{PLAIN}{TASK.replace('cleanup', 'Cleanup')}").tasks
     assert list(tasks) == ["cleanup", "Cleanup"]
 
 
-def test_names_with_dots_and_letters_of_any_script(load_ini: Callable[..., Settings]) -> None:
-    """An ini key may hold what a task's name may hold, but for `=` and `:`."""
+def test_name_in_an_ini_key_may_contain_dots_and_any_letters(
+    load_ini: Callable[..., Settings],
+) -> None:
+    """An ini key may contain all characters of a task's name except `=` and `:`."""
     text = PLAIN.replace("task.cleanup.", "task.caf\u00e9 \u6771\u4eac.a-b.")
     assert list(load_ini(text).tasks) == ["caf\u00e9 \u6771\u4eac.a-b"]
 
 
-def test_interpolated_values(load_ini: Callable[..., Settings], tmp_path: Path) -> None:
-    """`%(here)s` and entries of `[DEFAULT]` are put in, `%%` is a percent sign."""
+def test_values_are_interpolated(load_ini: Callable[..., Settings], tmp_path: Path) -> None:
+    """`%(here)s` and entries of `[DEFAULT]` are replaced, and `%%` is a percent sign."""
     settings = load_ini(
         """[DEFAULT]
         period = 5m
@@ -218,20 +218,20 @@ def test_headers_over_several_lines(
     assert settings.tasks["cleanup"].headers == (("X-Token", "${TOKEN}"), ("X-B", "a: b"))
 
 
-def test_a_comment_behind_a_value_is_explained(load_ini: Callable[..., Settings]) -> None:
-    """For PasteDeploy it is part of the value."""
-    with pytest.raises(ConfigError, match="a comment must stand on a line of its own"):
+def test_comment_after_a_value_is_reported_with_a_hint(load_ini: Callable[..., Settings]) -> None:
+    """PasteDeploy treats such a comment as part of the value."""
+    with pytest.raises(ConfigError, match="a comment must be on a line of its own"):
         load_ini(f"{PLAIN}pulse.config.mode = gevent ; as in production")
 
 
-def test_comments_on_lines_of_their_own(load_ini: Callable[..., Settings]) -> None:
-    """Both signs begin one."""
+def test_comment_lines_are_ignored(load_ini: Callable[..., Settings]) -> None:
+    """A comment begins with `;` or `#`."""
     assert load_ini(f"{PLAIN}; pulse.config.mode = x\n# pulse.config.mode = y").mode == "threading"
 
 
 @pytest.mark.parametrize("use", ["egg:pulse", "egg:pulse#main", "egg:pulse#pulse_factory"])
-def test_the_entry_points(use: str, write_ini: Callable[..., Path]) -> None:
-    """A pipeline wraps its app in the middleware, by each of the names that there have been."""
+def test_each_entry_point_builds_the_middleware(use: str, write_ini: Callable[..., Path]) -> None:
+    """A pipeline wraps its app in the middleware, with the current and the old name."""
     file = write_ini(
         f"""[pipeline:main]
         pipeline = pulse app
@@ -245,6 +245,6 @@ def test_the_entry_points(use: str, write_ini: Callable[..., Path]) -> None:
     assert isinstance(loadapp(f"config:{file}"), PulseMiddleware)
 
 
-def test_without_a_file_there_is_nothing_to_load_again() -> None:
-    """A factory may be called by hand."""
+def test_settings_without_a_file_have_no_paste_origin() -> None:
+    """A factory may be called without an ini file."""
     assert load_paste({}, {}).paste is None

@@ -21,8 +21,8 @@ from pulse.errors import BadValueError
         ("..a/b..", "..a/b.."),
     ],
 )
-def test_a_context_comes_back_without_slashes_around_it(value: str, path: str) -> None:
-    """With or without slashes it is the same place."""
+def test_context_is_returned_without_surrounding_slashes(value: str, path: str) -> None:
+    """Leading and trailing slashes have no meaning."""
     assert words.context(value) == path
 
 
@@ -45,20 +45,20 @@ def test_a_context_comes_back_without_slashes_around_it(value: str, path: str) -
     ],
     ids=ascii,
 )
-def test_what_is_no_context_is_refused(value: object) -> None:
-    """A context is a path and nothing more."""
+def test_invalid_context_is_rejected(value: object) -> None:
+    """A context is a path without scheme, query and dot segments."""
     with pytest.raises(BadValueError, match="expected a path such as sessions or a/b, without"):
         words.context(value)
 
 
 @pytest.mark.parametrize("value", ["gevent", " GEVENT ", "auto", "inline", "processing"])
-def test_a_mode_of_pulse_s_own_is_taken_in_any_case(value: str) -> None:
-    """Ini files are written by people."""
+def test_built_in_mode_is_accepted_in_any_case(value: str) -> None:
+    """The result is in lower case."""
     assert words.mode(value) == value.strip().lower()
 
 
-def test_an_unknown_mode_is_told_the_known_ones() -> None:
-    """And the nearest of them."""
+def test_unknown_mode_is_reported_with_the_known_modes() -> None:
+    """The error suggests a similar mode."""
     with pytest.raises(BadValueError) as caught:
         words.mode("gevnt")
     assert str(caught.value) == (
@@ -67,18 +67,18 @@ def test_an_unknown_mode_is_told_the_known_ones() -> None:
     )
 
 
-def test_a_mode_that_another_package_adds_is_taken_as_it_is(
+def test_mode_of_another_package_is_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An entry point of the group `pulse.engines` names it."""
+    """An entry point of the group `pulse.engines` adds the mode."""
     entry = EntryPoint("Celeryish", "some.where:build", "pulse.engines")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: EntryPoints([entry]))  # noqa: ARG005 - called by keyword
     assert words.mode("Celeryish") == "Celeryish"
 
 
 @pytest.mark.parametrize("value", ["shop", " shop ", "my shop", "caf\u00e9-\u6771\u4eac", "a.b"])
-def test_names(value: str) -> None:
-    """A name is what people call it."""
+def test_valid_name_is_accepted(value: str) -> None:
+    """Surrounding blanks are removed."""
     assert words.name(value) == value.strip()
 
 
@@ -87,21 +87,21 @@ def test_names(value: str) -> None:
     ["", " ", "a/b", "a\\b", "..", ".shop", "a\nb", "\x00", "\ud800", "x" * 201, None, 5],
     ids=ascii,
 )
-def test_what_is_no_name_is_refused(value: object) -> None:
-    """A name must not lead out of the folder that it names a file in."""
+def test_invalid_name_is_rejected(value: object) -> None:
+    """A name must not lead out of the folder of the store's file."""
     with pytest.raises(BadValueError, match="expected a name of at most 200 printable"):
         words.name(value)
 
 
 @pytest.mark.parametrize("value", [1, "1s", "1000ms", "1m"], ids=repr)
-def test_a_lease_is_a_second_or_more(value: object) -> None:
-    """A second is the least."""
+def test_lease_of_a_second_or_more_is_accepted(value: object) -> None:
+    """The minimum is one second."""
     assert words.lease(value) >= 1_000_000
 
 
 @pytest.mark.parametrize("value", [0.999, "999ms", "1us"], ids=repr)
-def test_a_shorter_lease_is_refused(value: object) -> None:
-    """It would end while its holder still works."""
+def test_shorter_lease_is_rejected(value: object) -> None:
+    """A shorter lease would end during normal work."""
     with pytest.raises(BadValueError, match="expected a duration of at least 1s"):
         words.lease(value)
 
@@ -109,8 +109,8 @@ def test_a_shorter_lease_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     "value", ["shop.wsgi:application", "shop:make.app", " shop:app ", "main", "main-app"]
 )
-def test_applications(value: str) -> None:
-    """An object in a module, or a section of the ini file."""
+def test_valid_application_is_accepted(value: str) -> None:
+    """An application is an object in a module, or a section of the ini file."""
     assert words.application(value) == value.strip()
 
 
@@ -119,8 +119,8 @@ def test_applications(value: str) -> None:
     ["", "shop.wsgi:", ":app", "shop wsgi:app", "a:b:c", "shop/wsgi", "1a:b", None],
     ids=repr,
 )
-def test_what_is_no_application_is_refused(value: object) -> None:
-    """The message shows the form."""
+def test_invalid_application_is_rejected(value: object) -> None:
+    """The error shows the expected form."""
     with pytest.raises(
         BadValueError, match=r"expected package\.module:name, or the name of an app"
     ):
@@ -136,8 +136,8 @@ def test_what_is_no_application_is_refused(value: object) -> None:
         ("http://[::1]:8080", "http://[::1]:8080"),
     ],
 )
-def test_base_urls(value: str, url: str) -> None:
-    """Scheme, host, and perhaps port and path."""
+def test_valid_base_url_is_accepted(value: str, url: str) -> None:
+    """A base URL has a scheme, a host, and an optional port and path."""
     assert words.base_url(value) == url
 
 
@@ -165,7 +165,7 @@ def test_base_urls(value: str, url: str) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_base_url_is_refused(value: object) -> None:
-    """What the app would see must be a whole address, without what belongs to a single call."""
+def test_invalid_base_url_is_rejected(value: object) -> None:
+    """A base URL is complete and has no query, fragment or user name."""
     with pytest.raises(BadValueError, match="expected a URL such as https://"):
         words.base_url(value)
