@@ -1,7 +1,15 @@
-"""Keeps outsiders off scheduled paths, and tells the app which requests are pulse's own.
+"""Refuses requests of outsiders for scheduled paths, and identifies requests of pulse.
 
-`Guard` judges by the path alone, before the app sees the request. It cannot know the aliases of a
-view; for those there is `pulse.only`, which asks `is_run` at the view itself.
+Theory of operation
+-------------------
+`Guard` stores the guarded paths as a tree of canonical segments. A request is refused if the
+canonical form of its path, with or without its script name, is a guarded path or below a guarded
+path. The check uses only the path and runs before the application. Paths that were allowed are
+cached, so that an ordinary request needs one look-up in a set.
+
+`Guard` does not know further routes to a view. For such views `pulse.only` calls `is_run` at the
+view itself. The proof of a request of pulse is a `Run` object in the environ, which no HTTP request
+can contain.
 """
 
 from __future__ import annotations
@@ -25,13 +33,13 @@ PULSE_HEADERS = (
     "HTTP_X_PULSE_ATTEMPT",
     "HTTP_X_PULSE_TRIGGER",
 )
-"""The environ names of the headers that only pulse may send; ordinary requests lose them."""
+"""The environ names of headers that only pulse may send; the middleware removes others."""
 
 MOST_PASSED = 4_096
-"""How many paths the memo of a guard holds."""
+"""The maximum number of cached paths of a guard."""
 
 LONGEST_PASSED = 256
-"""How long script name and path together may be to be kept in the memo."""
+"""The maximum length of script name and path together in the cache."""
 
 _REFUSAL = b"403 Forbidden\n"
 
@@ -39,28 +47,28 @@ _Tree: TypeAlias = "dict[str, _Tree]"
 
 
 class Guard:
-    """Refuses requests from outside to guarded paths and to all below them.
+    """Refuses requests of outsiders for guarded paths and all paths below them.
 
-    Deciding costs microseconds, so what was let through once is remembered. A middleware that
-    cannot spare a call asks the memo itself, and the guard only about what is not there:
+    A decision takes microseconds, so allowed paths are cached in `passed`. A middleware can avoid a
+    function call if it checks the cache first:
 
         key = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO")
         if key not in guard.passed and guard.refuses(environ):
             return forbid(environ, start_response)
 
-    The set must be read from the guard each time, because `add` replaces it.
+    The middleware must read the set from the guard for each request, because `add` replaces it.
 
-    The memo needs no lock: a look-up, an addition and a clearing are each one step of the
-    interpreter, and whatever comes between them leaves a set of paths that may pass. It is
-    emptied when it is full rather than closed: a flood of random paths then costs the honest
-    ones a decision anew from time to time, but cannot shut them out.
+    The cache needs no lock: a look-up, an addition and a clearing are atomic operations of the
+    interpreter, and after any sequence of them the set contains only allowed paths. A full cache
+    is cleared. A flood of random paths therefore costs ordinary paths a further decision from time
+    to time, but cannot keep them out of the cache.
 
     Args:
         paths: a pair of task name and path (PEP 3333 text) for each path to guard.
 
     Raises:
-        ConfigError: a path is the root, so that every request would be refused; all such tasks
-            are named.
+        ConfigError: a path is the root, so that the guard would refuse every request; the error
+            names all such tasks.
 
     """
 
@@ -74,25 +82,25 @@ class Guard:
             raise ConfigError(problems)
 
     def add(self, name: str, path: str) -> None:
-        """Guard one more path from now on.
+        """Guard a further path.
 
         Raises:
-            ConfigError: it is the root.
+            ConfigError: *path* is the root.
 
         """
         problem = self._plant(name, path)
         if problem:
             raise ConfigError([problem])
-        self.passed = set()  # a decision under way still adds to the old one
+        self.passed = set()  # a concurrent decision still adds to the old set
 
     def refuses(self, environ: WSGIEnvironment) -> bool:
-        """Return whether the request of *environ* asks for a guarded path, however it is spelt."""
+        """Return whether the canonical path of *environ* is a guarded path."""
         key = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO")
         passed = self.passed
         if key in passed:
             return False
         script, path = key[0] or "", key[1] or ""
-        if any(self._covers(spelling) for spelling in _spellings(script, path)):
+        if any(self._covers(candidate) for candidate in _candidate_paths(script, path)):
             return True
         if len(script) + len(path) <= LONGEST_PASSED:
             if len(passed) >= MOST_PASSED:
@@ -101,8 +109,8 @@ class Guard:
         return False
 
     def _plant(self, name: str, path: str) -> str:
-        reading = read(path)
-        segments = resolve(reading) if reading else []
+        canonical = read(path)
+        segments = resolve(canonical) if canonical else []
         if not segments:
             return (
                 f"{name}.action: expected a path below the root because guard = true would refuse "
@@ -112,25 +120,25 @@ class Guard:
         return ""
 
     def _covers(self, path: str) -> bool:
-        reading = read(path)
-        return reading is None or _holds(self._tree, reading)
+        canonical = read(path)
+        return canonical is None or _holds(self._tree, canonical)
 
 
 def forbid(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer 403 in plain text, without saying why; a WSGI app."""
+    """Return a 403 response in plain text without a reason; the function is a WSGI application."""
     headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(_REFUSAL)))]
     start_response("403 Forbidden", headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [_REFUSAL]
 
 
 def is_run(environ: Mapping[str, object]) -> bool:
-    """Return whether pulse itself sent this request, which no header can claim.
+    """Return whether pulse sent the request; no header can forge this.
 
-    The proof is the object that pulse puts into the environ; everything that comes over the wire
-    is text.
+    The proof is the `Run` object that pulse adds to the environ; an HTTP request contains only
+    text.
 
     Raises:
-        BadValueError: it is a framework's request, say, and no environ.
+        BadValueError: *environ* is no environ but, for example, the request of a framework.
 
     """
     try:
@@ -140,8 +148,8 @@ def is_run(environ: Mapping[str, object]) -> bool:
         raise BadValueError(expected, environ) from None
 
 
-def _spellings(script: str, path: str) -> Iterable[str]:
-    """Return what a router may take for the path: with the script name before it, or without."""
+def _candidate_paths(script: str, path: str) -> Iterable[str]:
+    """Return the paths that a router may use: with and without the script name."""
     if not script:
         return (path,)
     if path.startswith("/"):
@@ -150,15 +158,17 @@ def _spellings(script: str, path: str) -> Iterable[str]:
 
 
 def _plant(tree: _Tree, segments: Sequence[str]) -> None:
-    """Add a path to *tree*, where an empty node guards itself and all below it."""
+    """Add a path to *tree*; an empty node guards its path and all paths below it."""
     *inner, last = segments
     for depth, segment in enumerate(inner, start=1):
         node = tree.get(segment)
         if node is None:
-            tree[segment] = _chain(segments[depth:])  # whole, because requests look meanwhile
+            tree[segment] = _chain(
+                segments[depth:]
+            )  # atomic, because concurrent requests read the tree
             return
         if not node:
-            return  # a path above is guarded already
+            return  # a parent path is guarded
         tree = node
     tree[last] = {}
 
@@ -170,16 +180,16 @@ def _chain(segments: Sequence[str]) -> _Tree:
     return node
 
 
-def _holds(tree: _Tree, reading: Reading) -> bool:
-    segments = reading.segments
-    if reading.loose:
+def _holds(tree: _Tree, canonical: Reading) -> bool:
+    segments = canonical.segments
+    if canonical.loose:
         return _holds_scattered(tree, segments)
-    if _leads_to_end(tree, segments):
+    if _has_guarded_prefix(tree, segments):
         return True
-    return bool(segments) and _leads_to_end(tree, [*segments[:-1], stem(segments[-1])])
+    return bool(segments) and _has_guarded_prefix(tree, [*segments[:-1], stem(segments[-1])])
 
 
-def _leads_to_end(tree: _Tree, segments: Iterable[str]) -> bool:
+def _has_guarded_prefix(tree: _Tree, segments: Iterable[str]) -> bool:
     for segment in segments:
         node = tree.get(segment)
         if node is None:
@@ -191,12 +201,12 @@ def _leads_to_end(tree: _Tree, segments: Iterable[str]) -> bool:
 
 
 def _holds_scattered(tree: _Tree, segments: Iterable[str]) -> bool:
-    """Return whether some of *segments*, in their order, lead to the end of a guarded path."""
+    """Return whether a subsequence of *segments* is a guarded path."""
     reached = {id(tree): tree}
     for segment in segments:
-        words = stems(segment)
-        found = [node[word] for node in reached.values() for word in words if word in node]
-        if not all(found):
+        names = stems(segment)
+        children = [node[name] for node in reached.values() for name in names if name in node]
+        if not all(children):
             return True
-        reached.update((id(node), node) for node in found)
+        reached.update((id(node), node) for node in children)
     return False

@@ -1,8 +1,8 @@
-"""The second layer of the guard: a view that answers pulse alone, under whatever path it is found.
+"""The decorator `pulse.only`: a view that responds only to pulse, for any route to the view.
 
-The decorated view may be a WSGI app or a view of Flask, Django, Pyramid, Bottle, or of plain
-werkzeug or WebOb. The environ is looked for among its arguments, then in the framework's current
-request. A request whose environ cannot be found is refused.
+The view may be a WSGI application or a view of Flask, Django, Pyramid, Bottle, werkzeug or WebOb.
+The decorator searches the environ in the arguments of the view, then in the current request of the
+framework. A request without an environ is refused.
 """
 
 from __future__ import annotations
@@ -32,52 +32,53 @@ _REFUSALS = {
     "webob": ("webob.exc", "HTTPForbidden"),
     "bottle": ("bottle", "HTTPError"),
 }
-"""The 403 of a framework, by the package of its request: module and exception."""
+"""Module and name of the exception for status 403, by the package of a framework's request."""
 
 
 def only(view: Callable[P, R]) -> Callable[P, R]:
-    """Return *view* for pulse's own requests; any other gets a 403 before the view is entered.
+    """Decorate *view* so that other requests than those of pulse get status 403.
 
-    A WSGI app answers 403; a view raises the 403 of its framework, so that the app's own error
-    page is shown. Put it next to the function, below the decorators that register a route.
+    A WSGI application responds with 403. A view raises the 403 exception of its framework, so that
+    the application can show its own error page. Apply the decorator directly to the function, below
+    the decorators that register a route.
 
     Raises:
-        BadValueError: *view* is a class or asynchronous; WSGI has no use for the latter.
+        BadValueError: *view* is a class, or is asynchronous, which WSGI does not support.
 
     """
     _check(view)
 
     @functools.wraps(view, updated=("__dict__",) if inspect.isroutine(view) else ())
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        found = _environ_of([*args, *kwargs.values()], guarded)
-        if found is not None and is_run(found[0]):
+        request = _environ_of([*args, *kwargs.values()], guarded)
+        if request is not None and is_run(request[0]):
             return view(*args, **kwargs)
-        return cast("R", _refuse(found, args))
+        return cast("R", _refuse(request, args))
 
-    _show_parameters(guarded, view)
+    _copy_signature(guarded, view)
     return guarded
 
 
 def _check(view: Callable[P, R]) -> None:
-    calls = (view, getattr(view, "__call__", None))  # noqa: B004 - its kind is asked, not whether it is there
+    functions = (view, getattr(view, "__call__", None))  # noqa: B004 - needed to detect async methods
     if inspect.isclass(view) or not callable(view):
         raise BadValueError("a view function or a WSGI app", view)
-    if any(inspect.iscoroutinefunction(c) or inspect.isasyncgenfunction(c) for c in calls):
+    if any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in functions):
         raise BadValueError("a view that is not asynchronous", view)
 
 
-def _show_parameters(guarded: Callable[P, R], view: Callable[P, R]) -> None:
-    """Let *guarded* tell the parameters of *view*: Pyramid and Bottle call it by them."""
+def _copy_signature(guarded: Callable[P, R], view: Callable[P, R]) -> None:
+    """Give *guarded* the signature of *view*, which Pyramid and Bottle inspect."""
     try:
         guarded.__signature__ = inspect.signature(view)  # type: ignore[attr-defined]
     except ValueError:
-        return  # something built in: it keeps its parameters to itself
+        return  # a built-in function without a signature
 
 
 def _environ_of(
     arguments: Iterable[object], guarded: object
 ) -> tuple[Mapping[str, object], str] | None:
-    """Return the environ of the current request and the package its view belongs to."""
+    """Return the environ of the current request and the package of its framework."""
     for argument in arguments:
         for owner, candidate in _candidates(argument):
             if isinstance(candidate, dict) and "wsgi.version" in candidate:
@@ -86,7 +87,7 @@ def _environ_of(
 
 
 def _candidates(argument: object) -> Iterator[tuple[object, object]]:
-    """Yield what may be an environ in an argument of a view, with the request that holds it."""
+    """Yield possible environs of an argument of a view, each with the request that contains it."""
     yield argument, argument
     for request in (argument, getattr(argument, "request", None)):
         for name in ("environ", "META"):
@@ -109,10 +110,10 @@ def _flask_environ() -> tuple[Mapping[str, object], str] | None:
 
 
 def _bottle_environ(guarded: object) -> tuple[Mapping[str, object], str] | None:
-    """Return the environ of Bottle's current request if it is this view that is being called.
+    """Return the environ of Bottle's current request if its route calls *guarded*.
 
-    Bottle never lets go of a request: after the last one of a thread it is still there. So the
-    route must lead to *guarded*, else an old run would vouch for a request elsewhere.
+    Bottle keeps the last request of a thread after its end. The route must therefore call
+    *guarded*; otherwise an old run would authorize a request of another framework.
     """
     bottle = sys.modules.get("bottle")
     try:
@@ -126,13 +127,13 @@ def _bottle_environ(guarded: object) -> tuple[Mapping[str, object], str] | None:
 
 
 def _refuse(
-    found: tuple[Mapping[str, object], str] | None, arguments: tuple[object, ...]
+    request: tuple[Mapping[str, object], str] | None, arguments: tuple[object, ...]
 ) -> Iterable[bytes]:
-    environ, package = found or ({}, "")
+    environ, package = request or ({}, "")
     if package in _REFUSALS:
         module, name = _REFUSALS[package]
-        refusal = getattr(import_module(module), name)
-        raise refusal(403, "Forbidden") if package == "bottle" else refusal
+        exception = getattr(import_module(module), name)
+        raise exception(403, "Forbidden") if package == "bottle" else exception
     if len(arguments) > 1 and environ is arguments[-2] and callable(arguments[-1]):
         return forbid(cast("WSGIEnvironment", environ), cast("StartResponse", arguments[-1]))
-    raise RefusedError("expected a request that pulse sent, got one from outside or none at all")
+    raise RefusedError("expected a request of pulse, got a request of an outsider or no request")

@@ -1,10 +1,13 @@
-"""The canonical form of a request path: one form for all spellings that some router takes for it.
+"""The canonical form of a request path: one form for all paths that a router may treat as equal.
 
-Routers differ. One merges slashes, another resolves dot segments, a third ignores case or drops
-`;params`; no one form is what each of them sees. This form undoes all of it at once. Where the
-order of undoing matters (dot segments, a `?` or `#`, slashes and dots that only a decoding brings
-to light) it says so by `loose`: any router may then see fewer segments than stand here, though
-never others and never in another order.
+Theory of operation
+-------------------
+Routers normalize paths differently. A router may merge slashes, resolve dot segments, ignore case,
+or drop `;params`. The canonical form applies all normalizations at once. For some paths the result
+depends on the order of the normalizations: paths with dot segments, with `?` or `#`, or with
+slashes and dots that appear only after decoding. The form of such a path is marked as ambiguous. A
+router may then see fewer segments than the canonical form contains, but never other segments, and
+never in another order.
 """
 
 from __future__ import annotations
@@ -18,25 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PASSES = 8
-"""How many rounds of decoding a path may need; an honest one needs two."""
+"""The maximum number of decoding rounds; an ordinary path needs two."""
 
-MOST_DOTS = 16
-"""How many dots of a segment may begin its extension; without an end a row of dots is costly."""
+MAX_DOTS = 16
+"""The maximum number of dots of a segment that may begin its extension, which bounds the cost."""
 
 _LETTERS_OF_I = {0x130: "i", 0x131: "i"}
-"""Two letters that `re.IGNORECASE` takes for an i and case folding does not."""
+"""Two letters that `re.IGNORECASE` matches with an i although case folding does not."""
 
 _plain = re.compile(r"[A-Za-z0-9/_.~-]*").fullmatch
 _PARAMETERS = re.compile(r"[;?#].*", re.DOTALL)
 
 
 class Reading(NamedTuple):
-    """What a path comes to.
+    """The canonical form of a path.
 
     Attributes:
-        segments: the segments that are left, without empty ones and single dots.
-        loose: whether a router may see only some of them, in the same order, or an extension that
-            itself holds dots.
+        segments: the normalized segments, without empty segments and single dots.
+        loose: whether the form is ambiguous: a router may see only some of the segments, in the
+            same order, or an extension that contains dots.
 
     """
 
@@ -45,44 +48,44 @@ class Reading(NamedTuple):
 
 
 def read(path: str) -> Reading | None:
-    """Return the canonical form of *path* (PEP 3333 text), or None when decoding finds no end."""
+    """Return the canonical form of *path* (PEP 3333 text), or None after too many decodings."""
     if _plain(path):
-        segments = _meant(path.lower().split("/"))
+        segments = _nonempty(path.lower().split("/"))
         return Reading(segments, ".." in segments)
-    text = _settle(_as_text(path))
+    text = _normalize(_as_text(path))
     if text is None:
         return None
-    segments = _meant(_PARAMETERS.sub("", raw) for raw in text.split("/"))
-    return Reading(segments, ".." in segments or _hides(path, text))
+    segments = _nonempty(_PARAMETERS.sub("", raw) for raw in text.split("/"))
+    return Reading(segments, ".." in segments or _has_hidden_separators(path, text))
 
 
-def resolve(reading: Reading) -> list[str]:
-    """Return the segments with each `..` and the one before it gone, never above the root."""
-    kept: list[str] = []
-    for segment in reading.segments:
+def resolve(canonical: Reading) -> list[str]:
+    """Return the segments without each `..` and its preceding segment, never above the root."""
+    resolved: list[str] = []
+    for segment in canonical.segments:
         if segment != "..":
-            kept.append(segment)
-        elif kept:
-            kept.pop()
-    return kept
+            resolved.append(segment)
+        elif resolved:
+            resolved.pop()
+    return resolved
 
 
 def stem(segment: str) -> str:
-    """Return *segment* without its last extension; one without an extension is left as it is."""
+    """Return *segment* without its last extension, if it has an extension."""
     return segment.rpartition(".")[0] or segment
 
 
 def stems(segment: str) -> set[str]:
-    """Return *segment* and what stands before each of its dots, as far as `MOST_DOTS`."""
-    parts = segment.split(".", MOST_DOTS)
+    """Return *segment* and its prefixes before each dot, for the first `MAX_DOTS` dots."""
+    parts = segment.split(".", MAX_DOTS)
     return {segment, *(".".join(parts[:end]) for end in range(1, len(parts)))}
 
 
-def _meant(segments: Iterable[str]) -> list[str]:
+def _nonempty(segments: Iterable[str]) -> list[str]:
     return [segment for segment in segments if segment not in {"", "."}]
 
 
-def _hides(path: str, text: str) -> bool:
+def _has_hidden_separators(path: str, text: str) -> bool:
     return any(mark in text for mark in "?#") or any(
         text.count(mark) != path.count(mark) for mark in "/."
     )
@@ -92,26 +95,26 @@ def _as_text(path: str) -> str:
     try:
         return path.encode("latin-1").decode(errors="ignore")
     except UnicodeEncodeError:
-        return path  # a framework below has put decoded text there
+        return path  # decoded text, as some frameworks put into the environ
 
 
-def _settle(text: str) -> str | None:
-    """Return *text* when another round of decoding changes nothing.
+def _normalize(text: str) -> str | None:
+    """Return *text* after decoding until another round changes nothing, or None.
 
-    One step can undo the rest of another: a compatibility form turns into a percent sign, an
-    escape into a letter that has a case. So all of them go round until the text stands.
+    The result of one step may need another step: a compatibility form becomes a percent sign, an
+    escape becomes an upper-case letter. Therefore all steps are repeated until the text is stable.
     """
     for _ in range(PASSES):
         before = text
         if "%" in text:
             text = unquote(text, errors="ignore")
-        text = _visible(normalize("NFKC", text).translate(_LETTERS_OF_I).casefold())
+        text = _without_invisible(normalize("NFKC", text).translate(_LETTERS_OF_I).casefold())
         if text == before:
             return text.replace("\\", "/")
     return None
 
 
-def _visible(text: str) -> str:
+def _without_invisible(text: str) -> str:
     if text.isprintable() and " " not in text:
         return text
     return "".join(char for char in text if char.isprintable() and char != " ")

@@ -1,4 +1,4 @@
-"""The guard: what it refuses, what it lets through, and what its memo costs."""
+"""The guard: refused paths, allowed paths and the cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VIEW = "/sessions/cleanup"
 
-SPELLINGS = [
+EQUIVALENT_PATHS = [
     "/sessions/cleanup",
     "//sessions/cleanup",
     "///sessions///cleanup///",
@@ -66,7 +66,7 @@ SPELLINGS = [
     "/" + "%" + "25" * 40 + "2F",
 ]
 
-ORDINARY = [
+OTHER_PATHS = [
     "",
     "/",
     "/sessions",
@@ -96,25 +96,25 @@ ORDINARY = [
 
 @pytest.fixture
 def guard() -> Guard:
-    """Guard one path, as nearly every site does."""
+    """Return a guard for one path."""
     return Guard([("cleanup", VIEW)])
 
 
-def asked(path: str, script: str = "") -> dict[str, object]:
-    """Return as much of an environ as the guard looks at."""
+def environ_of(path: str, script: str = "") -> dict[str, object]:
+    """Return the part of an environ that the guard reads."""
     return {"SCRIPT_NAME": script, "PATH_INFO": path}
 
 
-@pytest.mark.parametrize("path", SPELLINGS)
-def test_each_spelling_of_a_guarded_path_is_refused(guard: Guard, path: str) -> None:
-    """Whatever some router maps onto the view does not pass."""
-    assert guard.refuses(asked(path))
+@pytest.mark.parametrize("path", EQUIVALENT_PATHS)
+def test_each_form_of_a_guarded_path_is_refused(guard: Guard, path: str) -> None:
+    """The guard refuses every path that a router may map to the view."""
+    assert guard.refuses(environ_of(path))
 
 
-@pytest.mark.parametrize("path", ORDINARY)
-def test_ordinary_paths_pass(guard: Guard, path: str) -> None:
-    """Siblings, parents and namesakes elsewhere are left alone."""
-    assert not guard.refuses(asked(path))
+@pytest.mark.parametrize("path", OTHER_PATHS)
+def test_other_paths_are_allowed(guard: Guard, path: str) -> None:
+    """Siblings, parents and equal names elsewhere are allowed."""
+    assert not guard.refuses(environ_of(path))
 
 
 @pytest.mark.parametrize(
@@ -131,23 +131,25 @@ def test_ordinary_paths_pass(guard: Guard, path: str) -> None:
         ("/sessions/x", "/../cleanup"),
     ],
 )
-def test_the_script_name_hides_nothing(guard: Guard, script: str, path: str) -> None:
-    """A path is judged with the script name before it as well as alone."""
-    assert guard.refuses(asked(path, script))
+def test_script_name_does_not_hide_a_guarded_path(guard: Guard, script: str, path: str) -> None:
+    """The guard checks the path with and without the script name."""
+    assert guard.refuses(environ_of(path, script))
 
 
 @pytest.mark.parametrize(
     "environ",
-    [{}, {"SCRIPT_NAME": "/mounted"}, {"PATH_INFO": "/"}, asked("/cleanup", "/mounted")],
+    [{}, {"SCRIPT_NAME": "/mounted"}, {"PATH_INFO": "/"}, environ_of("/cleanup", "/mounted")],
     ids=["neither", "no path", "no script name", "both"],
 )
-def test_an_environ_may_lack_what_is_empty(guard: Guard, environ: dict[str, object]) -> None:
-    """PEP 3333 lets a server leave out an empty SCRIPT_NAME or PATH_INFO."""
+def test_environ_without_script_name_or_path_is_accepted(
+    guard: Guard, environ: dict[str, object]
+) -> None:
+    """PEP 3333 permits a server to omit an empty SCRIPT_NAME or PATH_INFO."""
     assert not guard.refuses(environ)
 
 
-def test_a_path_given_by_the_script_name_alone_is_refused(guard: Guard) -> None:
-    """A missing PATH_INFO does not open the door."""
+def test_guarded_path_in_the_script_name_alone_is_refused(guard: Guard) -> None:
+    """A missing PATH_INFO does not bypass the guard."""
     assert guard.refuses({"SCRIPT_NAME": VIEW})
 
 
@@ -163,11 +165,11 @@ lookalikes = {"s": ["S", "\xc5\xbf", "%73"], "i": ["I", "\xc4\xb0", "\xc4\xb1", 
 
 @st.composite
 def decorated(draw: st.DrawFn) -> str:
-    """Draw the view's path with letters exchanged and things put in."""
+    """Draw the view's path with replaced letters and inserted decorations."""
     letters = [draw(st.sampled_from([c, c, *lookalikes.get(c, [c.upper()])])) for c in VIEW]
-    places = st.tuples(st.sampled_from([0, 1, 8, 9, 9, 10, 17, 17]), st.sampled_from(DECORATIONS))
-    for place, extra in draw(st.lists(places, max_size=5)):
-        letters.insert(place, extra)
+    inserts = st.tuples(st.sampled_from([0, 1, 8, 9, 9, 10, 17, 17]), st.sampled_from(DECORATIONS))
+    for index, decoration in draw(st.lists(inserts, max_size=5)):
+        letters.insert(index, decoration)
     return "".join(letters)
 
 
@@ -177,48 +179,48 @@ routes = st.tuples(
 
 
 def route(path: str, steps: Sequence[Callable[[str], str]], extension_at: int) -> str:
-    """Return what the router that takes *steps* looks up, the extension dropped on its way."""
-    seen = routers.decoded(path)
-    for place, step in enumerate(steps):
-        if place == extension_at:
-            seen = routers.strip_extension(seen)
-        seen = step(seen)
-    return seen
+    """Return the path that a router with *steps* looks up; one step drops the extension."""
+    result = routers.decoded(path)
+    for index, step in enumerate(steps):
+        if index == extension_at:
+            result = routers.strip_extension(result)
+        result = step(result)
+    return result
 
 
 @given(decorated(), routes)
 @example("/sessions/;a/../cleanup", ([routers.traverse], 9))
 @example("/sessions/cleanup.js%2Eon", ([routers.merge_slashes], 0))
 @example("/sessions/cleanup.?/x", ([routers.cut_query, routers.merge_slashes], 1))
-def test_what_any_router_maps_onto_the_view_is_refused(
+def test_path_that_any_router_maps_to_the_view_is_refused(
     path: str, router: tuple[list[Callable[[str], str]], int]
 ) -> None:
-    """No order of a router's steps takes a path that passed the guard to the view."""
+    """No order of a router's steps maps an allowed path to the view."""
     if routers.below(route(path, *router), VIEW):
-        assert Guard([("cleanup", VIEW)]).refuses(asked(path))
+        assert Guard([("cleanup", VIEW)]).refuses(environ_of(path))
 
 
 @given(decorated(), routes, st.integers(0, 20))
-def test_moving_a_part_into_the_script_name_does_not_help(
+def test_script_name_with_a_part_of_the_path_is_refused(
     path: str, router: tuple[list[Callable[[str], str]], int], cut: int
 ) -> None:
-    """A router that joins script name and path finds no way round either."""
+    """A router may join script name and path."""
     if routers.below(route(path, *router), VIEW):
-        environ = asked(path[cut:], path[:cut])
+        environ = environ_of(path[cut:], path[:cut])
         assert Guard([("cleanup", VIEW)]).refuses(environ)
 
 
 @given(decorated())
-def test_a_mount_that_shifts_segments_is_no_way_in(path: str) -> None:
-    """The longest run of leading segments may go to the script name, slashes and all."""
+def test_mount_that_shifts_segments_is_refused(path: str) -> None:
+    """The first segments may be in the script name, with their slashes."""
     script, rest = "", path
     while rest.strip("/") and not script.strip("/"):
         head, _, tail = rest.lstrip("/").partition("/")
         script, rest = f"{script}/{head}", f"/{tail}"
     if routers.traverse(script + rest) == VIEW:
         guard = Guard([("cleanup", VIEW)])
-        assert guard.refuses(asked(rest, script))
-        assert guard.refuses(asked(path))
+        assert guard.refuses(environ_of(rest, script))
+        assert guard.refuses(environ_of(path))
 
 
 plain_segment = st.one_of(
@@ -228,52 +230,52 @@ plain_segment = st.one_of(
 
 
 @given(st.lists(plain_segment, max_size=4))
-def test_a_plain_path_is_refused_only_where_its_segments_are_the_guarded_ones(
+def test_plain_path_is_refused_only_if_its_segments_are_guarded(
     segments: list[str],
 ) -> None:
-    """Without decorations the guard compares whole segments and nothing else."""
+    """Without decorations, the guard compares whole segments."""
     guarded = [segment.lower() for segment in segments[:2]] == ["sessions", "cleanup"]
     path = "/" + "/".join(segments)
-    assert Guard([("cleanup", VIEW)]).refuses(asked(path)) is guarded
+    assert Guard([("cleanup", VIEW)]).refuses(environ_of(path)) is guarded
 
 
 @given(decorated())
-def test_a_second_look_decides_as_the_first(path: str) -> None:
-    """The memo never changes an answer."""
+def test_second_decision_equals_the_first(path: str) -> None:
+    """The cache never changes a decision."""
     guard = Guard([("cleanup", VIEW)])
-    assert guard.refuses(asked(path)) is guard.refuses(asked(path))
+    assert guard.refuses(environ_of(path)) is guard.refuses(environ_of(path))
 
 
-# What is guarded
+# Guarded paths
 
 
 @pytest.mark.parametrize("path", ["/", "", "//", "/.", "/..", "/a/..", "/;x", "/\xff", "/%2F"])
-def test_the_root_cannot_be_guarded(path: str) -> None:
-    """A guarded root would refuse the whole site, so it is an error that names the task."""
+def test_root_is_rejected(path: str) -> None:
+    """A guarded root would refuse the whole site; the error names the task."""
     with pytest.raises(ConfigError, match=r"^home\.action: expected a path below the root"):
         Guard([("home", path)])
 
 
-def test_all_guarded_roots_are_named_together() -> None:
-    """One error tells every task that has to be changed."""
+def test_all_guarded_roots_are_reported_together() -> None:
+    """One error names every such task."""
     with pytest.raises(ConfigError) as caught:
-        Guard([("one", "/"), ("fine", "/fine"), ("two", "//")])
+        Guard([("first", "/"), ("valid", "/valid"), ("second", "//")])
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-        "one.action",
-        "two.action",
+        "first.action",
+        "second.action",
     ]
 
 
-def test_a_guard_of_nothing_refuses_nothing() -> None:
-    """No tasks, no refusals, whatever the path looks like."""
-    assert not Guard([]).refuses(asked("/x/../y"))
+def test_guard_without_paths_refuses_nothing() -> None:
+    """Even an ambiguous path is allowed."""
+    assert not Guard([]).refuses(environ_of("/x/../y"))
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["short first", "long first"])
-def test_a_path_above_another_guards_both(order: int) -> None:
-    """The order in which nested paths are given does not matter."""
+def test_parent_path_guards_its_children(order: int) -> None:
+    """The order of nested paths has no effect."""
     guard = Guard([("a", "/a"), ("b", "/a/b/c")][::order])
-    assert [guard.refuses(asked(path)) for path in ("/a", "/a/b", "/a/b/c", "/b")] == [
+    assert [guard.refuses(environ_of(path)) for path in ("/a", "/a/b", "/a/b/c", "/b")] == [
         True,
         True,
         True,
@@ -281,10 +283,12 @@ def test_a_path_above_another_guards_both(order: int) -> None:
     ]
 
 
-def test_paths_may_share_their_beginning() -> None:
-    """Each of several tasks of one context is guarded, the context is not."""
+def test_paths_with_a_common_prefix_are_guarded() -> None:
+    """The common prefix itself is not guarded."""
     guard = Guard([("a", "/a/b/c"), ("b", "/a/b/d"), ("c", "/a/e")])
-    assert [guard.refuses(asked(path)) for path in ("/a/b/c", "/a/b/d", "/a/e", "/a/b", "/a")] == [
+    assert [
+        guard.refuses(environ_of(path)) for path in ("/a/b/c", "/a/b/d", "/a/e", "/a/b", "/a")
+    ] == [
         True,
         True,
         True,
@@ -293,89 +297,93 @@ def test_paths_may_share_their_beginning() -> None:
     ]
 
 
-def test_dots_in_several_guarded_paths_are_followed_to_each() -> None:
-    """Where segments may be missing every guarded path is tried."""
+def test_ambiguous_path_is_compared_with_each_guarded_path() -> None:
+    """Any subsequence of the segments may be the path that a router sees."""
     guard = Guard([("a", "/a/b/c"), ("b", "/a/d")])
-    found = [guard.refuses(asked(path)) for path in ("/a/x/../b/c", "/a/b/../d", "/a/b/../x")]
-    assert found == [True, True, False]
+    refused = [
+        guard.refuses(environ_of(path)) for path in ("/a/x/../b/c", "/a/b/../d", "/a/b/../x")
+    ]
+    assert refused == [True, True, False]
 
 
-def test_a_guarded_path_of_odd_spelling_guards_itself() -> None:
-    """The path of a task goes through the same canonical form as a request."""
+def test_guarded_path_is_stored_in_its_canonical_form() -> None:
+    """The path of a task and the path of a request have the same canonical form."""
     path = "/Caf\xc3\xa9/Clean%20up;x"
-    assert Guard([("odd", path)]).refuses(asked(path))
+    assert Guard([("odd", path)]).refuses(environ_of(path))
 
 
-def test_a_path_can_be_added_later() -> None:
-    """What had passed before is decided anew once it is guarded."""
+def test_added_path_is_refused() -> None:
+    """A path that was allowed before is refused."""
     guard = Guard([("cleanup", VIEW)])
-    guard.refuses(asked("/later"))
+    guard.refuses(environ_of("/later"))
     guard.add("later", "/later")
-    assert guard.refuses(asked("/later"))
+    assert guard.refuses(environ_of("/later"))
 
 
-def test_the_root_cannot_be_added_later() -> None:
-    """The same error as at the start, and the guard stays as it was."""
+def test_added_root_is_rejected() -> None:
+    """The guard stays unchanged."""
     guard = Guard([("cleanup", VIEW)])
     with pytest.raises(ConfigError, match="home"):
         guard.add("home", "/")
-    assert not guard.refuses(asked("/"))
+    assert not guard.refuses(environ_of("/"))
 
 
-# The memo
+# The cache
 
 
-def test_a_path_that_passed_is_in_the_memo(guard: Guard) -> None:
-    """A middleware may ask the memo itself by script name and path."""
-    guard.refuses(asked("/ordinary", "/app"))
+def test_allowed_path_is_cached(guard: Guard) -> None:
+    """A middleware may read the cache with script name and path."""
+    guard.refuses(environ_of("/ordinary", "/app"))
     assert ("/app", "/ordinary") in guard.passed
 
 
-def test_a_refused_path_is_not_in_the_memo(guard: Guard) -> None:
-    """Nothing in the memo may keep the guard from refusing."""
-    guard.refuses(asked(VIEW))
+def test_refused_path_is_not_cached(guard: Guard) -> None:
+    """The cache contains only allowed paths."""
+    guard.refuses(environ_of(VIEW))
     assert not guard.passed
 
 
-def test_the_memo_never_outgrows_its_bound(guard: Guard) -> None:
-    """Random paths do not fill the memory."""
+def test_cache_is_bounded_in_entries(guard: Guard) -> None:
+    """Random paths do not exhaust the memory."""
     sizes = set()
     for number in range(2 * MOST_PASSED + 10):
-        guard.refuses(asked(f"/random/{number}"))
+        guard.refuses(environ_of(f"/random/{number}"))
         sizes.add(len(guard.passed))
     assert max(sizes) == MOST_PASSED
 
 
-def test_a_flood_does_not_keep_new_paths_out_of_the_memo(guard: Guard) -> None:
-    """After any number of random paths an ordinary one is remembered again."""
+def test_new_path_is_cached_after_many_random_paths(guard: Guard) -> None:
+    """A full cache is cleared."""
     for number in range(MOST_PASSED):
-        guard.refuses(asked(f"/random/{number}"))
-    guard.refuses(asked("/ordinary"))
+        guard.refuses(environ_of(f"/random/{number}"))
+    guard.refuses(environ_of("/ordinary"))
     assert ("", "/ordinary") in guard.passed
 
 
-@pytest.mark.parametrize(("length", "kept"), [(LONGEST_PASSED, True), (LONGEST_PASSED + 1, False)])
-def test_long_paths_are_not_kept(guard: Guard, length: int, kept: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The memo is bounded in bytes too: a long path is decided each time."""
-    guard.refuses(asked("/" * length))
-    assert bool(guard.passed) is kept
+@pytest.mark.parametrize(
+    ("length", "cached"), [(LONGEST_PASSED, True), (LONGEST_PASSED + 1, False)]
+)
+def test_long_path_is_not_cached(guard: Guard, length: int, cached: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The cache is bounded in bytes, too."""
+    guard.refuses(environ_of("/" * length))
+    assert bool(guard.passed) is cached
 
 
-def test_the_memo_stays_small_in_bytes(guard: Guard) -> None:
-    """A memo full of the longest paths it takes holds a few megabytes."""
+def test_cache_is_bounded_in_bytes(guard: Guard) -> None:
+    """A cache full of the longest paths has a size of a few megabytes."""
     longest = LONGEST_PASSED - 8
     for number in range(MOST_PASSED):
-        guard.refuses(asked(f"/{number:07d}".ljust(longest, "x"), "/script"))
+        guard.refuses(environ_of(f"/{number:07d}".ljust(longest, "x"), "/script"))
     keys = sum(sys.getsizeof(key) + sum(map(sys.getsizeof, key)) for key in guard.passed)
     assert keys + sys.getsizeof(guard.passed) < 3_000_000
 
 
-# The refusal, the capability
+# The response, the proof
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
-def test_the_refusal_is_a_proper_answer(method: str) -> None:
-    """It is plain text of the length it says, without a body for HEAD, and says nothing more."""
+def test_forbid_returns_a_valid_response(method: str) -> None:
+    """The body is plain text of the declared length, without a body for HEAD."""
     environ: dict[str, object] = {"REQUEST_METHOD": method, "QUERY_STRING": ""}
     setup_testing_defaults(environ)
     started: list[tuple[str, list[tuple[str, str]]]] = []
@@ -395,8 +403,8 @@ def test_the_refusal_is_a_proper_answer(method: str) -> None:
     assert body == (b"" if method == "HEAD" else b"403 Forbidden\n")
 
 
-def test_the_run_in_the_environ_is_the_proof() -> None:
-    """The value that pulse puts there makes a request one of its own."""
+def test_run_in_the_environ_identifies_a_request_of_pulse() -> None:
+    """The middleware adds the Run object to the environ."""
     assert is_run({"pulse.run": Run(id="1", task="cleanup", fire_time=0)})
 
 
@@ -410,15 +418,15 @@ def test_the_run_in_the_environ_is_the_proof() -> None:
         dict.fromkeys(PULSE_HEADERS, "1"),
         {"HTTP_PULSE_RUN": "1", "HTTP_PULSE.RUN": "1"},
     ],
-    ids=["nothing", "text", "true", "a dict", "headers", "names alike"],
+    ids=["nothing", "text", "true", "a dict", "headers", "similar names"],
 )
-def test_nothing_that_comes_over_the_wire_is_a_proof(environ: dict[str, object]) -> None:
-    """Headers end up as text under HTTP names, whatever they are called."""
+def test_headers_do_not_identify_a_request_of_pulse(environ: dict[str, object]) -> None:
+    """A header appears in the environ as text with an HTTP name."""
     assert not is_run(environ)
 
 
-def test_the_headers_that_outsiders_lose_are_those_that_pulse_sends() -> None:
-    """None of the names that a run carries can come from outside."""
+def test_pulse_headers_are_the_headers_that_a_run_sends() -> None:
+    """The middleware removes all these headers from requests of outsiders."""
     sent: dict[str, object] = {}
 
     def app(environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
@@ -431,7 +439,7 @@ def test_the_headers_that_outsiders_lose_are_those_that_pulse_sends() -> None:
 
 
 @pytest.mark.parametrize("request_", [None, object()], ids=["none", "request"])
-def test_what_is_no_environ_is_told_of(request_: object) -> None:
-    """Whoever passes the framework's request learns what to pass instead."""
+def test_is_run_rejects_other_values_than_an_environ(request_: object) -> None:
+    """The error names the attribute of a framework's request to pass."""
     with pytest.raises(BadValueError, match=r"expected the environ .* request\.environ, got"):
         is_run(request_)

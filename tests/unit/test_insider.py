@@ -1,4 +1,4 @@
-"""The decorator itself: what it keeps, what it refuses to decorate, and where it looks."""
+"""The decorator: preserved attributes, rejected views and the search for the environ."""
 
 from __future__ import annotations
 
@@ -28,58 +28,58 @@ cleanup.csrf_exempt = True
 
 
 class Request:
-    """A request of a framework that nobody knows."""
+    """A request of an unknown framework."""
 
     def __init__(self, environ: object) -> None:
         self.environ = environ
 
 
-def test_the_package_offers_the_decorator() -> None:
-    """`from pulse import only` is the name that users lean on."""
+def test_package_exports_the_decorator() -> None:
+    """The public name is `pulse.only`."""
     assert pulse.only is only
 
 
-def test_a_decorated_view_keeps_its_name_and_words() -> None:
-    """Routers name endpoints by it, and documentation shows it."""
+def test_decorated_view_keeps_its_name_and_docstring() -> None:
+    """Routers and documentation use them."""
     view = only(cleanup)
     assert (view.__name__, view.__doc__, view.__wrapped__) == ("cleanup", "Clean up.", cleanup)
 
 
-def test_a_decorated_view_keeps_its_attributes() -> None:
-    """Frameworks mark views by attributes."""
+def test_decorated_view_keeps_its_attributes() -> None:
+    """Frameworks mark views with attributes."""
     assert only(cleanup).csrf_exempt is True
 
 
-def test_a_decorated_view_tells_its_parameters() -> None:
-    """Also to those who do not look behind a decorator."""
+def test_decorated_view_has_the_signature_of_the_view() -> None:
+    """`getfullargspec` ignores `__wrapped__`."""
     assert inspect.getfullargspec(only(cleanup)).args == ["request"]
 
 
-def test_an_app_that_is_an_object_does_not_spill_its_attributes() -> None:
-    """Its state stays its own."""
+def test_attributes_of_an_app_object_are_not_copied() -> None:
+    """The state of the object is not shared."""
     app = partial(cleanup, full=True)
     app.state = "state"
     assert not hasattr(only(app), "state")
 
 
-def test_something_built_in_may_be_decorated() -> None:
-    """It has no signature to tell, and is called all the same."""
+def test_built_in_function_can_be_decorated() -> None:
+    """A built-in function may have no signature."""
     assert only(max)(INSIDE) == "wsgi.version"
 
 
 @pytest.mark.parametrize("where", [(INSIDE,), (Request(INSIDE),), (1, Request(INSIDE))])
-def test_an_argument_that_holds_the_run_opens_the_view(where: tuple[object, ...]) -> None:
-    """The environ is found as an argument and as an attribute of one."""
+def test_environ_is_found_in_arguments(where: tuple[object, ...]) -> None:
+    """The environ may be an argument or an attribute of an argument."""
     assert only(lambda *_arguments: "done")(*where) == "done"
 
 
-def test_a_keyword_that_holds_the_run_opens_the_view() -> None:
-    """Some frameworks pass the request by name."""
+def test_environ_is_found_in_keyword_arguments() -> None:
+    """Some frameworks pass the request as a keyword argument."""
     assert only(lambda request: request)(request=INSIDE) == INSIDE
 
 
-def test_the_first_environ_decides() -> None:
-    """A second one in the arguments cannot overrule the request's own."""
+def test_first_environ_is_used() -> None:
+    """A second environ in the arguments has no effect."""
     with pytest.raises(RefusedError):
         only(lambda *_arguments: "done")(Request(OUTSIDE), Request(INSIDE))
 
@@ -89,14 +89,14 @@ def test_the_first_environ_decides() -> None:
     [(), ({"pulse.run": RUN},), (Request("text"),), (Request(OUTSIDE),), ("pulse.run",)],
     ids=["none", "a dict that is no environ", "odd", "outside", "text"],
 )
-def test_without_an_environ_of_a_run_the_view_is_refused(arguments: tuple[object, ...]) -> None:
-    """In a framework that is not known the refusal is an exception of pulse."""
-    with pytest.raises(RefusedError, match="expected a request that pulse sent"):
+def test_request_without_a_run_raises_refused_error(arguments: tuple[object, ...]) -> None:
+    """In an unknown framework, the error is an exception of pulse."""
+    with pytest.raises(RefusedError, match="expected a request of pulse"):
         only(lambda *_arguments: "done")(*arguments)
 
 
-def test_a_stale_request_of_bottle_opens_nothing() -> None:
-    """Bottle keeps the last request of a thread; only the view it is calling may lean on it."""
+def test_stale_request_of_bottle_is_ignored() -> None:
+    """Bottle keeps the last request of a thread; only the view of its route may use it."""
     app = bottle.Bottle()
     app.route("/", callback=only(lambda: "done"))
     started: list[str] = []
@@ -107,8 +107,8 @@ def test_a_stale_request_of_bottle_opens_nothing() -> None:
     assert started == ["200 OK"]
 
 
-def test_a_thread_without_a_request_opens_nothing() -> None:
-    """Where no framework has a request at hand nobody vouches for the call."""
+def test_thread_without_a_request_is_refused() -> None:
+    """No framework has a current request in the thread."""
     view = only(lambda: "done")
     with ThreadPoolExecutor(1) as pool, pytest.raises(RefusedError):
         pool.submit(view).result()
@@ -131,14 +131,14 @@ class Asynchronous:
 
 
 @pytest.mark.parametrize("view", [asynchronous, generating, Asynchronous()])
-def test_an_asynchronous_view_is_refused_at_once(view: object) -> None:
-    """WSGI would never await it, and it would look as if it had run."""
+def test_asynchronous_view_is_rejected(view: object) -> None:
+    """WSGI would never await the view."""
     with pytest.raises(BadValueError, match="expected a view that is not asynchronous"):
         only(view)
 
 
 @pytest.mark.parametrize("view", [Request, "cleanup", None])
-def test_what_is_no_function_is_refused_at_once(view: object) -> None:
-    """A class would be called to make an object, which is no request."""
+def test_class_or_other_object_is_rejected(view: object) -> None:
+    """A class would be called to create an object."""
     with pytest.raises(BadValueError, match="expected a view function or a WSGI app"):
         only(view)

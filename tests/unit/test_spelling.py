@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.spelling import MOST_DOTS, PASSES, Reading, read, resolve, stem, stems
+from pulse.spelling import MAX_DOTS, PASSES, Reading, read, resolve, stem, stems
 
 WIRE = st.text(st.characters(max_codepoint=255), max_size=40)
-CROOKED = st.text(
+UNUSUAL = st.text(
     st.sampled_from("/.;?#%\\25fFcC3 aAi\xc4\xb1\xb0\xef\xbc\x8f\xa5\xff\n\0"), max_size=30
 )
 
 
 def wire(text: str) -> str:
-    """Return *text* as PEP 3333 has it."""
+    """Return *text* in the encoding of PEP 3333."""
     return text.encode().decode("latin-1")
 
 
@@ -47,41 +47,39 @@ def wire(text: str) -> str:
         ("", []),
     ],
 )
-def test_every_spelling_of_a_path_comes_to_the_same_segments(
-    path: str, segments: list[str]
-) -> None:
-    """Decorations of a path leave nothing behind in its canonical form."""
-    reading = read(path)
-    assert reading is not None
-    assert reading.segments == segments
+def test_equivalent_paths_have_the_same_segments(path: str, segments: list[str]) -> None:
+    """The canonical form removes all decorations of a path."""
+    canonical = read(path)
+    assert canonical is not None
+    assert canonical.segments == segments
 
 
 @pytest.mark.parametrize(
     "path",
     ["/a/../b", "/a\\b", "/a%2Fb", wire("/a\uff0fb"), "/a?b", "/a#b", wire("/\u2025/b"), "/a%2Eb"],
 )
-def test_a_path_whose_decoding_depends_on_the_order_is_loose(path: str) -> None:
-    """Dot segments, cuts and hidden separators let a router see fewer segments."""
-    reading = read(path)
-    assert reading is not None
-    assert reading.loose
+def test_path_that_depends_on_the_order_of_decoding_is_ambiguous(path: str) -> None:
+    """With dot segments, cuts or hidden separators, a router may see fewer segments."""
+    canonical = read(path)
+    assert canonical is not None
+    assert canonical.loose
 
 
 @pytest.mark.parametrize("path", ["/a/b", "//a/./b", "/a;x/b", "/a b", wire("/é"), "/a%41"])
-def test_a_path_that_decodes_in_one_way_is_not_loose(path: str) -> None:
-    """Where the order does not matter the segments are exactly what a router may see."""
-    reading = read(path)
-    assert reading is not None
-    assert not reading.loose
+def test_path_with_a_single_decoding_is_not_ambiguous(path: str) -> None:
+    """The segments are exactly those that a router may see."""
+    canonical = read(path)
+    assert canonical is not None
+    assert not canonical.loose
 
 
-def test_a_path_encoded_over_and_over_has_no_reading() -> None:
-    """A path that more rounds than are allowed still change is nobody's link."""
+def test_path_with_too_many_encodings_has_no_canonical_form() -> None:
+    """Only an attack needs so many decoding rounds."""
     assert read("/%" + "25" * (PASSES + 1) + "41") is None
 
 
-def test_decoded_text_in_path_info_is_read_as_it_is() -> None:
-    """Bottle leaves decoded text in the environ; a middleware below it may ask about that."""
+def test_decoded_text_in_path_info_is_accepted() -> None:
+    """Bottle stores decoded text in the environ, which other middleware may pass to the guard."""
     assert read("/Łódź") == Reading(["łódź"], loose=False)
 
 
@@ -89,53 +87,51 @@ def test_decoded_text_in_path_info_is_read_as_it_is() -> None:
     ("path", "segments"),
     [("/a/../b", ["b"]), ("/../a", ["a"]), ("/a/b/../..", []), ("/a/b", ["a", "b"])],
 )
-def test_resolving_takes_a_segment_away_for_each_pair_of_dots(
-    path: str, segments: list[str]
-) -> None:
-    """A `..` removes the segment before it and never climbs above the root."""
-    reading = read(path)
-    assert reading is not None
-    assert resolve(reading) == segments
+def test_resolve_removes_the_segment_before_each_double_dot(path: str, segments: list[str]) -> None:
+    """`..` never leads above the root."""
+    canonical = read(path)
+    assert canonical is not None
+    assert resolve(canonical) == segments
 
 
 @pytest.mark.parametrize(
     ("segment", "expected"),
     [("a.json", "a"), ("a.tar.gz", "a.tar"), ("a", "a"), ("a.", "a"), (".well", ".well")],
 )
-def test_a_stem_lacks_the_last_extension_alone(segment: str, expected: str) -> None:
-    """Only what follows the last dot goes, and a name never becomes empty."""
+def test_stem_removes_only_the_last_extension(segment: str, expected: str) -> None:
+    """The result is never empty."""
     assert stem(segment) == expected
 
 
-def test_all_stems_lack_one_extension_each() -> None:
-    """Whatever a hidden dot makes of the extension, what stands before it is among them."""
+def test_stems_contains_the_prefix_before_each_dot() -> None:
+    """A hidden dot may begin the extension."""
     assert stems("a.b.c") == {"a.b.c", "a.b", "a"}
 
 
-def test_a_row_of_dots_has_a_bounded_number_of_stems() -> None:
-    """A path of thousands of dots costs no more than another."""
-    assert len(stems("." * 1_000)) <= MOST_DOTS + 1
+def test_number_of_stems_is_bounded() -> None:
+    """A path with thousands of dots has no higher cost."""
+    assert len(stems("." * 1_000)) <= MAX_DOTS + 1
 
 
-@given(st.one_of(WIRE, CROOKED))
-def test_the_canonical_form_is_its_own_canonical_form(path: str) -> None:
-    """Reading what was read already changes nothing."""
-    reading = read(path)
-    if reading is not None:
-        again = read(wire("/" + "/".join(reading.segments)))
+@given(st.one_of(WIRE, UNUSUAL))
+def test_canonical_form_is_idempotent(path: str) -> None:
+    """The canonical form of a canonical path is the same path."""
+    canonical = read(path)
+    if canonical is not None:
+        again = read(wire("/" + "/".join(canonical.segments)))
         assert again is not None
-        assert again.segments == reading.segments
+        assert again.segments == canonical.segments
 
 
 @given(st.text("abZ0/._~-", max_size=30))
-def test_the_short_cut_for_plain_paths_agrees_with_the_long_way(path: str) -> None:
-    """A plain path reads the same when a blank at its end forces the full decoding."""
+def test_fast_path_for_plain_paths_equals_the_full_decoding(path: str) -> None:
+    """A blank at the end of the path forces the full decoding."""
     assert read(path) == read(path + " ")
 
 
-def test_letters_that_a_case_insensitive_route_takes_for_ascii_are_folded() -> None:
-    """Whatever `re.IGNORECASE` matches with an ASCII letter has that letter's canonical form."""
+def test_letters_that_match_ascii_without_case_are_folded() -> None:
+    """A letter that `re.IGNORECASE` matches with an ASCII letter becomes this ASCII letter."""
     every = "".join(map(chr, [*range(0x80, 0xD800), *range(0xE000, sys.maxunicode + 1)]))
     for letter in "abcdefghijklmnopqrstuvwxyz":
-        for alike in re.findall(letter, every, re.IGNORECASE):
-            assert read(wire(alike)) == Reading([letter], loose=False)
+        for match in re.findall(letter, every, re.IGNORECASE):
+            assert read(wire(match)) == Reading([letter], loose=False)
