@@ -1,6 +1,6 @@
-"""What the app is sent: the parts of a WSGI environ that do not change from call to call.
+"""Builds the parts of a WSGI environ that are equal in all calls of a task.
 
-Non-ASCII text travels as PEP 3333 has it, as bytes in latin-1 characters; the bytes are UTF-8.
+Non-ASCII text is encoded as in PEP 3333: UTF-8 bytes, each as one latin-1 character.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 _PORTS = {"http": "80", "https": "443"}
-_OWN = frozenset(
+_RESERVED = frozenset(
     {
         "HTTP_X_PULSE_TASK",
         "HTTP_X_PULSE_FIRE_TIME",
@@ -29,34 +29,34 @@ _OWN = frozenset(
         "CONTENT_LENGTH",
     }
 )
-"""What pulse alone says of a call."""
+"""The environ entries that only pulse sets."""
 
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 _REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
 
 
-def visible(word: str) -> str:
-    """Return *word* for a header: all but visible ASCII percent-encoded, and `%` itself.
+def visible(text: str) -> str:
+    """Return *text* for a header: `%` and all but visible ASCII are percent-encoded.
 
-    `urllib.parse.unquote` gives every word back that UTF-8 can encode.
+    `urllib.parse.unquote` restores every text that UTF-8 can encode.
     """
-    if word.isascii() and word.isprintable() and " " not in word and "%" not in word:
-        return word
-    return quote(word, safe=_VISIBLE, errors="surrogatepass")
+    if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
+        return text
+    return quote(text, safe=_VISIBLE, errors="surrogatepass")
 
 
 def query_of(text: str) -> str:
-    """Return a query string, whatever is not ASCII in it percent-encoded."""
+    """Return a query string with all non-ASCII characters percent-encoded."""
     if text.isascii():
         return text
     return quote(text, safe=_VISIBLE + "%", errors="surrogatepass")
 
 
 def address(base_url: str) -> dict[str, object]:
-    """Return the entries that say which address the app is asked at.
+    """Return the environ entries for the address of the application.
 
     Raises:
-        BadValueError: *base_url* is more or less than scheme, host, port and path.
+        BadValueError: *base_url* does not consist of scheme, host, optional port and path.
 
     """
     parts, port = _split(base_url)
@@ -76,10 +76,10 @@ def _split(base_url: str) -> tuple[SplitResult, int | None]:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError:
-        raise _bad(base_url) from None
+        raise _url_error(base_url) from None
     extra = parts.query or parts.fragment or "@" in parts.netloc or not base_url.isprintable()
     if parts.scheme not in _PORTS or not parts.hostname or extra or " " in base_url:
-        raise _bad(base_url)
+        raise _url_error(base_url)
     return parts, port
 
 
@@ -90,39 +90,39 @@ def _ascii_host(base_url: str, parts: SplitResult) -> str:
     try:
         return host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
-        raise _bad(base_url) from None
+        raise _url_error(base_url) from None
 
 
-def _bad(base_url: str) -> BadValueError:
+def _url_error(base_url: str) -> BadValueError:
     return BadValueError("a URL of scheme, host and path such as https://example.org/app", base_url)
 
 
 def header_entries(headers: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """Return the environ entries of a task's own headers, each `${NAME}` in them filled in.
+    """Return the environ entries of a task's headers, with each `${NAME}` replaced.
 
-    `$${NAME}` stands for `${NAME}` itself. A header given twice is joined (RFC 9110, section 5.3).
+    `$${NAME}` becomes the text `${NAME}`. Repeated headers are joined (RFC 9110, section 5.3).
 
     Raises:
-        ConfigError: an environment variable is missing or no header can hold it, or the header
-            is one that only pulse may send. All problems are named.
+        ConfigError: an environment variable is missing or invalid in a header, or only pulse may
+            send the header. The error lists all problems.
 
     """
     entries: dict[str, str] = {}
     problems: list[str] = []
     for name, value in headers:
-        key = _entry(name)
-        if key in _OWN:
+        key = _entry_name(name)
+        if key in _RESERVED:
             problems.append(f"headers: {name} is set by pulse itself")
-        filled = _as_latin(_fill(name, value, problems))
+        substituted = _as_latin(_substitute(name, value, problems))
         joint = "; " if key == "HTTP_COOKIE" else ", "
-        entries[key] = f"{entries[key]}{joint}{filled}" if key in entries else filled
+        entries[key] = f"{entries[key]}{joint}{substituted}" if key in entries else substituted
     if problems:
         raise ConfigError(problems)
     return entries
 
 
 def header_problems(headers: tuple[tuple[str, str], ...]) -> list[str]:
-    """Return one sentence for each of a task's headers that cannot be sent from this process."""
+    """Return one sentence for each header of a task that this process cannot send."""
     try:
         header_entries(headers)
     except ConfigError as error:
@@ -130,12 +130,12 @@ def header_problems(headers: tuple[tuple[str, str], ...]) -> list[str]:
     return []
 
 
-def _entry(name: str) -> str:
+def _entry_name(name: str) -> str:
     key = name.upper().replace("-", "_")
     return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
 
 
-def _fill(name: str, value: str, problems: list[str]) -> str:
+def _substitute(name: str, value: str, problems: list[str]) -> str:
     def replace(match: re.Match[str]) -> str:
         escaped, variable = match.groups()
         if escaped:

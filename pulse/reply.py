@@ -1,4 +1,4 @@
-"""What the app answers, taken as PEP 3333 wants a server to take it."""
+"""Reads the response of the application according to PEP 3333."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 KEPT = 2_048
-"""How many bytes of a body are kept."""
+"""The number of bytes of a body that are kept."""
 
 LONGEST = 1_048_576
-"""How many bytes of a body are taken before it is cut."""
+"""The number of bytes of a body after which it is truncated."""
 
 
-_USUAL = "200 OK"  # spares most calls a look at its digits
+_COMMON_STATUS = "200 OK"  # most calls do not need to parse their status
 
 
 class AppProtocolError(PulseError):
-    """The app broke a rule of PEP 3333; the message says which."""
+    """The application violated a rule of PEP 3333, which the message names."""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """The app's answer to one call, its body drained and closed.
+    """The response of the application to one call, after its body was read and closed.
 
     Attributes:
-        status: the number, such as 200.
-        line: the whole status line, such as `200 OK`.
-        body: its first 2 KiB.
-        location: the Location header, where the status is not a 2xx.
-        retry_after: the Retry-After header, where the status is not a 2xx.
-        cut: whether the body was longer than 1 MiB, and so was closed before its end.
+        status: the status code, such as 200.
+        line: the status line, such as `200 OK`.
+        body: the first 2 KiB of the body.
+        location: the Location header, if the status is not a 2xx.
+        retry_after: the Retry-After header, if the status is not a 2xx.
+        cut: whether the body was longer than 1 MiB and was closed before its end.
 
     """
 
@@ -51,7 +51,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reception(msgspec.Struct, eq=False):
-    """Takes one answer: the app calls `start_response` and `write`, the dispatcher the rest."""
+    """Collects a response: the app calls `start_response` and `write`, the dispatcher the rest."""
 
     _status: int = 0
     _line: str = ""
@@ -62,7 +62,7 @@ class Reception(msgspec.Struct, eq=False):
     def start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
     ) -> Callable[[bytes], None]:
-        """Take status and headers; with *exc_info* they replace earlier ones before any output."""
+        """Store status and headers; with *exc_info*, replace earlier headers before any output."""
         if exc_info is None:
             if self._status:
                 raise AppProtocolError("the app called start_response twice, without exc_info")
@@ -70,21 +70,21 @@ class Reception(msgspec.Struct, eq=False):
             try:
                 raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None  # this frame is in the traceback: it must not hold it
-        self._status = 200 if status == _USUAL else _number(status)
+                exc_info = None  # breaks the cycle of traceback and this frame
+        self._status = 200 if status == _COMMON_STATUS else _status_code(status)
         self._line = status
         self._headers = headers
         return self.write
 
     def write(self, chunk: bytes, /) -> None:
-        """Take a piece of the body from an app that writes instead of returning it."""
+        """Store a chunk of the body from an application that calls `write`."""
         if not self.take(chunk):
             raise AppProtocolError(
-                "the app wrote more than 1 MiB; a scheduled view answers briefly"
+                "the app wrote more than 1 MiB; a scheduled view must send a short body"
             )
 
     def take(self, chunk: bytes) -> bool:
-        """Take a piece of the body; False when the whole has become too long."""
+        """Store a chunk of the body and return whether the body is within its limit."""
         if not isinstance(chunk, bytes):
             raise AppProtocolError(f"the app's body: expected bytes, got {shown(chunk)}")
         if not self._status:
@@ -96,7 +96,7 @@ class Reception(msgspec.Struct, eq=False):
         return size <= LONGEST
 
     def end(self) -> Reply:
-        """Return the reply, once the body was drained and closed."""
+        """Return the response, after the body was read and closed."""
         status = self._status
         if not status:
             raise AppProtocolError("the app returned without having called start_response")
@@ -110,10 +110,10 @@ class Reception(msgspec.Struct, eq=False):
         return next((value for key, value in self._headers if key.lower() == name), None)
 
 
-def _number(status: str) -> int:
-    word = status[:3] if isinstance(status, str) else ""
-    if len(word) == 3 and word.isdecimal() and word >= "100":  # noqa: PLR2004 - digits of a status
-        return int(word)
+def _status_code(status: str) -> int:
+    code = status[:3] if isinstance(status, str) else ""
+    if len(code) == 3 and code.isdecimal() and code >= "100":  # noqa: PLR2004 - digits of a status
+        return int(code)
     raise AppProtocolError(
         f"start_response: expected a status such as '200 OK', got {shown(status)}"
     )

@@ -1,4 +1,4 @@
-"""The parts of the environ that stay: address, headers, spellings."""
+"""The constant parts of the environ: address, headers and encodings."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from pulse.errors import BadValueError, ConfigError
         ),
     ],
 )
-def test_a_base_url_gives_scheme_host_port_and_script_name(base_url: str, expected: object) -> None:
-    """Each part of the address lands in its entry."""
+def test_base_url_is_split_into_environ_entries(base_url: str, expected: object) -> None:
+    """The entries contain scheme, host, port and script name."""
     entries = address(base_url)
     names = ("wsgi.url_scheme", "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "SCRIPT_NAME")
     assert tuple(entries[name] for name in names) == expected
@@ -61,14 +61,14 @@ def test_a_base_url_gives_scheme_host_port_and_script_name(base_url: str, expect
         "http://" + "ü" * 80,
     ],
 )
-def test_a_base_url_of_another_form_is_refused(base_url: str) -> None:
-    """The error shows what a base URL looks like."""
+def test_invalid_base_url_is_rejected(base_url: str) -> None:
+    """The error shows a valid base URL."""
     with pytest.raises(BadValueError, match="expected a URL of scheme, host and path"):
         address(base_url)
 
 
-def test_headers_become_entries() -> None:
-    """Content-Type has an entry without prefix; the others are HTTP_ entries."""
+def test_headers_are_converted_to_environ_entries() -> None:
+    """Content-Type has an entry without prefix; other entries begin with HTTP_."""
     entries = header_entries((("X-Token", "a"), ("Content-Type", "text/csv")))
     assert entries == {"HTTP_X_TOKEN": "a", "CONTENT_TYPE": "text/csv"}
 
@@ -76,33 +76,33 @@ def test_headers_become_entries() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"), [("X-Tag", "a, b"), ("Cookie", "a; b")], ids=["list", "cookie"]
 )
-def test_a_header_given_twice_is_joined(name: str, expected: object) -> None:
-    """Values are joined by commas, cookies by semicolons."""
+def test_repeated_header_is_joined(name: str, expected: object) -> None:
+    """Values are joined with commas, cookies with semicolons."""
     entries = header_entries(((name, "a"), (name.lower(), "b")))
     assert list(entries.values()) == [expected]
 
 
-def test_an_environment_variable_is_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Secrets stay out of the configuration file."""
+def test_reference_is_replaced_by_the_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets need not be in the configuration file."""
     monkeypatch.setenv("CRON_TOKEN", "s3cret")
     entries = header_entries((("Authorization", "Bearer ${CRON_TOKEN}!"),))
     assert entries == {"HTTP_AUTHORIZATION": "Bearer s3cret!"}
 
 
-def test_what_is_filled_in_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret may hold anything that looks like a reference."""
+def test_substituted_value_is_not_substituted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret may contain text that looks like a reference."""
     monkeypatch.setenv("CRON_TOKEN", "${HOME}$${X}")
     assert header_entries((("X-T", "${CRON_TOKEN}"),)) == {"HTTP_X_T": "${HOME}$${X}"}
 
 
-def test_a_doubled_dollar_stands_for_itself() -> None:
-    """`$${NAME}` is the text `${NAME}`; other dollars are left alone."""
+def test_doubled_dollar_escapes_a_reference() -> None:
+    """`$${NAME}` is the text `${NAME}`; other dollar signs are unchanged."""
     entries = header_entries((("X-Price", "$5 pa$$word $${NAME}"),))
     assert entries == {"HTTP_X_PRICE": "$5 pa$$word ${NAME}"}
 
 
-def test_missing_variables_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each problem names header and variable."""
+def test_all_missing_variables_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each problem names the header and the variable."""
     monkeypatch.delenv("NO_A", raising=False)
     monkeypatch.delenv("NO_B", raising=False)
     with pytest.raises(ConfigError) as caught:
@@ -113,8 +113,8 @@ def test_missing_variables_are_all_named(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
-def test_a_variable_of_two_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line end in a secret must not become another header."""
+def test_variable_with_a_line_end_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line end in a secret must not start another header."""
     monkeypatch.setenv("CRON_TOKEN", "a\nX-Admin: 1")
     with pytest.raises(ConfigError, match="text on one line in the environment variable CRON"):
         header_entries((("X-T", "${CRON_TOKEN}"),))
@@ -133,38 +133,38 @@ def test_a_variable_of_two_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         "Transfer-Encoding",
     ],
 )
-def test_headers_that_pulse_sends_are_refused(name: str) -> None:
-    """A task cannot say them of itself."""
+def test_header_that_pulse_sends_is_rejected(name: str) -> None:
+    """A task cannot set the headers of pulse."""
     with pytest.raises(ConfigError, match="is set by pulse itself"):
         header_entries(((name, "1"),))
 
 
-def test_non_ascii_values_travel_as_utf_8() -> None:
-    """The bytes of UTF-8 stand in latin-1 characters, as for paths."""
+def test_non_ascii_value_is_encoded_as_utf_8() -> None:
+    """Each UTF-8 byte is one latin-1 character, as in paths."""
     entries = header_entries((("X-City", "Zürich"),))
     assert entries["HTTP_X_CITY"].encode("latin-1").decode() == "Zürich"
 
 
-def test_an_ascii_query_stays_as_it_is() -> None:
-    """Nothing is quoted twice."""
+def test_ascii_query_is_unchanged() -> None:
+    """A quoted character is not quoted again."""
     assert query_of("q=%20&x=1+2") == "q=%20&x=1+2"
 
 
-def test_a_query_that_is_not_ascii_is_percent_encoded() -> None:
-    """What is quoted already stays as it is."""
+def test_non_ascii_characters_of_a_query_are_percent_encoded() -> None:
+    """A quoted character is not quoted again."""
     assert query_of("q=%20ü&x=1+2") == "q=%20%C3%BC&x=1+2"
 
 
 @given(st.text())
-def test_a_visible_name_is_ascii_and_gives_the_name_back(name: str) -> None:
-    """Any task name fits into a header, and can be read from it."""
-    shown = visible(name.encode("utf-8", "replace").decode())
-    assert shown.isascii()
-    assert not any(char.isspace() or ord(char) < 33 for char in shown)
-    assert unquote(shown) == name.encode("utf-8", "replace").decode()
+def test_name_in_a_header_is_ascii_and_reversible(name: str) -> None:
+    """Any task name is valid in a header after encoding."""
+    header = visible(name.encode("utf-8", "replace").decode())
+    assert header.isascii()
+    assert not any(char.isspace() or ord(char) < 33 for char in header)
+    assert unquote(header) == name.encode("utf-8", "replace").decode()
 
 
-def test_a_reference_without_a_name_is_told_of() -> None:
-    """There is no variable to look for."""
+def test_reference_without_a_name_is_reported() -> None:
+    """An empty reference names no variable."""
     with pytest.raises(ConfigError, match=r"X-A needs the name of an environment variable in \$"):
         header_entries((("X-A", "${}"),))

@@ -1,4 +1,4 @@
-"""Apps are called as pulse calls them, through the runner and the dispatcher."""
+"""Calls of applications through the runner and the dispatcher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def perform() -> Callable[..., Result]:
-    """Performs one run of a task on an app: `perform(app, action=..., base_url=...)`."""
+    """Return a function that performs a run: `perform(app, action=..., base_url=...)`."""
 
     def perform(
         app: WSGIApplication, *, base_url: str = "http://localhost", **keywords: object
