@@ -62,9 +62,9 @@ class CalendarInterval:
     @classmethod
     def of(cls, every: str, start_us: Instant | None, timezone: str) -> CalendarInterval:
         """Return the schedule of converted values."""
-        made = cls.__new__(cls)
-        _fill(made, every, start_us, timezone)
-        return made
+        schedule = cls.__new__(cls)
+        _fill(schedule, every, start_us, timezone)
+        return schedule
 
     def __setattr__(self, name: str, _: object) -> None:
         message = f"a CalendarInterval is frozen; {name} cannot be set"
@@ -139,10 +139,10 @@ class CalendarInterval:
         return MonthGrid.anchored_at(wall, count * _MONTHS_OF[unit])
 
 
-def _fill(made: CalendarInterval, every: str, start_us: Instant | None, timezone: str) -> None:
+def _fill(schedule: CalendarInterval, every: str, start_us: Instant | None, timezone: str) -> None:
     for slot, value in zip(CalendarInterval.__slots__, (every, start_us, timezone), strict=True):
-        object.__setattr__(made, slot, value)
+        object.__setattr__(schedule, slot, value)
 
 
-def _values(made: CalendarInterval) -> tuple[str, Instant | None, str]:
-    return made.every, made.start_us, made.timezone
+def _values(schedule: CalendarInterval) -> tuple[str, Instant | None, str]:
+    return schedule.every, schedule.start_us, schedule.timezone

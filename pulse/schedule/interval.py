@@ -43,10 +43,10 @@ class Interval:
     @classmethod
     def of(cls, every_us: Span, start_us: Instant | None) -> Interval:
         """Return the interval of converted values."""
-        made = cls.__new__(cls)
-        _set_every(made, every_us)
-        _set_start(made, start_us)
-        return made
+        schedule = cls.__new__(cls)
+        _set_every(schedule, every_us)
+        _set_start(schedule, start_us)
+        return schedule
 
     def __setattr__(self, name: str, _: object) -> None:
         message = f"an Interval is frozen; {name} cannot be set"

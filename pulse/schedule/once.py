@@ -40,9 +40,9 @@ class Once:
     @classmethod
     def of(cls, at_us: Instant) -> Once:
         """Return the schedule of an instant."""
-        made = cls.__new__(cls)
-        _set_at(made, at_us)
-        return made
+        schedule = cls.__new__(cls)
+        _set_at(schedule, at_us)
+        return schedule
 
     def __setattr__(self, name: str, _: object) -> None:
         message = f"a Once is frozen; {name} cannot be set"

@@ -82,7 +82,7 @@ def _reversed_bounds(values: Mapping[str, Any], prefix: str) -> Iterable[str]:
     zone = values.get("timezone") or UTC
     start, end = _instant(values, "start", zone), _instant(values, "end", zone)
     if start is not None and end is not None and end < start:
-        yield f"{prefix}end: expected start, {rfc3339(start)}, or later, got {rfc3339(end)}"
+        yield f"{prefix}end: expected start ({rfc3339(start)}) or later, got {rfc3339(end)}"
 
 
 def _instant(values: Mapping[str, Any], name: str, zone: str) -> Instant | None:

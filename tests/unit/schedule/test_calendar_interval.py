@@ -202,26 +202,26 @@ def test_invalid_period_is_rejected(every: object, message: str) -> None:
     assert message in str(raised.value)
 
 
-MADE = [
+SCHEDULES = [
     CalendarInterval("1 month"),
     CalendarInterval("2 weeks", start="2026-10-25T02:30+01:00", timezone="Europe/Berlin"),
     CalendarInterval("1 day", timezone="Asia/Tokyo"),
 ]
 
 
-@pytest.mark.parametrize("made", MADE, ids=repr)
-def test_repr_settings_and_pickle_restore_an_equal_schedule(made: CalendarInterval) -> None:
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_repr_settings_and_pickle_restore_an_equal_schedule(schedule: CalendarInterval) -> None:
     """A CalendarInterval is a value."""
-    assert eval(repr(made)) == made  # noqa: S307 - evaluates a repr of the test
-    assert CalendarInterval(**made.spell()) == made
-    assert pickle.loads(pickle.dumps(made)) == made  # noqa: S301 - a pickle of the test
-    assert len({made, CalendarInterval(**made.spell())}) == 1
+    assert eval(repr(schedule)) == schedule  # noqa: S307 - evaluates a repr of the test
+    assert CalendarInterval(**schedule.spell()) == schedule
+    assert pickle.loads(pickle.dumps(schedule)) == schedule  # noqa: S301 - a pickle of the test
+    assert len({schedule, CalendarInterval(**schedule.spell())}) == 1
 
 
 def test_schedules_with_other_period_start_or_zone_are_not_equal() -> None:
     """Equality compares period, start and time zone."""
-    assert len({*MADE, CalendarInterval("1 months")}) == 3
-    assert MADE[0] != "1 month"
+    assert len({*SCHEDULES, CalendarInterval("1 months")}) == 3
+    assert SCHEDULES[0] != "1 month"
 
 
 def test_setting_an_attribute_raises() -> None:

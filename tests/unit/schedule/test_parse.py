@@ -125,7 +125,7 @@ PROBLEMS = [
     ),
     (
         {"cron": "@daily", "start": "2027-01-02", "end": "2027-01-01"},
-        ["t.end: expected start, 2027-01-02T00:00:00Z, or later, got 2027-01-01T00:00:00Z"],
+        ["t.end: expected start (2027-01-02T00:00:00Z) or later, got 2027-01-01T00:00:00Z"],
     ),
 ]
 
