@@ -2,7 +2,7 @@
 
 CPU is the process's own; the wall's time says little where others use the machine.
 
-    python bench/engine_handoff.py [runs]
+    python bench/engine_handoff.py [runs] [--json]
 
 Each row is a process of its own. The bare rows are a queue and workers that call the same
 function, without timeouts, interruption, or an end that can be trusted: what the flavour costs.
@@ -10,6 +10,8 @@ function, without timeouts, interruption, or an end that can be trusted: what th
 
 from __future__ import annotations
 
+import argparse
+import json
 import subprocess
 import sys
 import time
@@ -97,7 +99,7 @@ def time_round(engine: object, ended: list[Ending], runs: int) -> tuple[float, f
     return spent[0] / runs * 1e6, spent[1] / runs * 1e6
 
 
-def measure(kind: str, runs: int) -> None:
+def measure(kind: str, runs: int) -> dict[str, float]:
     if "greenlets" in kind or "patched" in kind:
         import gevent.monkey
 
@@ -112,19 +114,37 @@ def measure(kind: str, runs: int) -> None:
     rounds = [time_round(engine, ended, runs) for _ in range(ROUNDS)]
     engine.stop(0)
     cpu, wall = (min(column) for column in zip(*rounds, strict=True))
-    print(f"{kind:<18} {cpu:>10.2f} {wall:>10.2f}")
+    return {"CPU": cpu, "wall": wall}
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) > 1:
-        measure(arguments[1], int(arguments[0]))
+def in_own_process(kind: str, runs: int) -> dict[str, float]:
+    command = [sys.executable, __file__, str(runs), "--kind", kind]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def figures_of(kind: str, found: dict[str, float]) -> list[dict[str, object]]:
+    return [{"name": f"{kind}, {name}", "unit": "us", "value": us} for name, us in found.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=int, nargs="?", default=20_000)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.kind:
+        print(json.dumps(measure(asked.kind, asked.runs)))
         return
-    runs = arguments[0] if arguments else "20000"
-    print(f"us a run, best of {ROUNDS} x {runs} runs, {SLOTS} slots")
+    if asked.json:
+        found = {kind: in_own_process(kind, asked.runs) for kind in KINDS}
+        print(json.dumps([one for kind in KINDS for one in figures_of(kind, found[kind])]))
+        return
+    print(f"us a run, best of {ROUNDS} x {asked.runs} runs, {SLOTS} slots")
     print(f"{'':<18} {'CPU':>10} {'wall':>10}", flush=True)
     for kind in KINDS:
-        subprocess.run([sys.executable, __file__, runs, kind], check=True)
+        found = in_own_process(kind, asked.runs)
+        print(f"{kind:<18} {found['CPU']:>10.2f} {found['wall']:>10.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

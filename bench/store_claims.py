@@ -1,6 +1,6 @@
 """Ticks a second through a store, claimed and finished, beside the bare statement in a loop.
 
-    python bench/store_claims.py [seconds]
+    python bench/store_claims.py [seconds] [--json]
 
 Every task is always due. The bare row of SQLite inserts rows if they are absent and asks for the
 winners, one transaction a batch, with the same settings: a tick of pulse is two transactions, a
@@ -11,10 +11,11 @@ same rows.
 
 from __future__ import annotations
 
+import argparse
 import heapq
+import json
 import multiprocessing
 import sqlite3
-import sys
 import tempfile
 import time
 from datetime import timedelta
@@ -106,19 +107,34 @@ def rate(work: Callable[[str, int, float], int], *, processes: int, batch: int, 
             return sum(pool.starmap(work, [words] * processes)) / s
 
 
+ROWS = (
+    ("memory, bare heap and set", bare_memory, 1),
+    ("memory", memory_ticks, 1),
+    ("sqlite, bare insert if absent", bare_sqlite, 1),
+    ("sqlite", sqlite_ticks, 1),
+    ("sqlite, bare, 4 processes", bare_sqlite, 4),
+    ("sqlite, 4 processes", sqlite_ticks, 4),
+)
+
+
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
-    print(f"{'ticks a second, in batches of':34}" + "".join(f"{batch:>12}" for batch in BATCHES))
-    for name, work, processes in (
-        ("memory, bare heap and set", bare_memory, 1),
-        ("memory", memory_ticks, 1),
-        ("sqlite, bare insert if absent", bare_sqlite, 1),
-        ("sqlite", sqlite_ticks, 1),
-        ("sqlite, bare, 4 processes", bare_sqlite, 4),
-        ("sqlite, 4 processes", sqlite_ticks, 4),
-    ):
-        rates = [rate(work, processes=processes, batch=batch, s=seconds) for batch in BATCHES]
-        print(f"{name:34}" + "".join(f"{figure:>12,.0f}" for figure in rates), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seconds", type=float, nargs="?", default=2.0)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    asked = parser.parse_args()
+    figures = []
+    if not asked.json:
+        print(f"{'ticks a second, in batches of':34}" + "".join(f"{one:>12}" for one in BATCHES))
+    for name, work, processes in ROWS:
+        rates = [rate(work, processes=processes, batch=one, s=asked.seconds) for one in BATCHES]
+        figures += [
+            {"name": f"{name}, batches of {batch}", "unit": "ticks/s", "value": found}
+            for batch, found in zip(BATCHES, rates, strict=True)
+        ]
+        if not asked.json:
+            print(f"{name:34}" + "".join(f"{found:>12,.0f}" for found in rates), flush=True)
+    if asked.json:
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":
