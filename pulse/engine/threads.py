@@ -102,8 +102,7 @@ class ThreadEngine:
             busy = self._roll.busy()
         if busy:
             self._drained.wait(self._drain_s)
-        if not self._mark.in_child:
-            self._dismiss()
+        self._dismiss()
         self._stopped.set()
         self._mark.stay()
 
@@ -161,11 +160,12 @@ class ThreadEngine:
         self._queue.put(attempt)
 
     def _serve(self) -> None:
-        while (attempt := self._queue.get()) is not None:
+        self._carry_all()
+        self._mark.stay()
+
+    def _carry_all(self) -> None:
+        while not self._mark.in_child and (attempt := self._queue.get()) is not None:
             self._carry(attempt)
-            if self._mark.in_child:
-                self._mark.stay()
-                return
             if attempt.stopped is not None and self._leaves(unless_needed=True):
                 return
         self._leaves(unless_needed=False)

@@ -221,11 +221,13 @@ class Arrangement:
             self._begin()
 
     def _begin(self) -> None:
+        turns = self._turns
         ROLL.release(self.identity)
         ROLL.retire()
         if self._gives_way():
             self._awaits_request = self.pending = True
-        elif self._takes_turn():
+        # Whoever waited for a drain as a fork came is a copy, which begins nothing in the child.
+        elif turns is self._turns and self._takes_turn():
             self._rivalry.take_place(self, self._host)
             ROLL.await_exit()
             self._begun = self._served.begin()

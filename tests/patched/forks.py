@@ -14,6 +14,7 @@ from gevent.monkey import get_original
 from redis_servers import empty_redis
 
 from pulse import events
+from pulse.announce import Likeness
 from pulse.clock import SECOND, SystemClock
 from pulse.compose import Assembly
 from pulse.config.load import load
@@ -146,7 +147,7 @@ def test_a_drain_ends_nothing_in_a_forked_child(kind: type) -> None:
 
 def test_an_idle_slot_ends_no_child_process_of_the_parents() -> None:
     """After a while without runs a slot ends its child; in a forked child it has none."""
-    setup = ChildSetup(application="child_app:app", digest="inner")
+    setup = ChildSetup(application="child_app:app", likeness=Likeness(digest="inner"))
     engine = ProcessEngine(SystemClock(), child=setup, idle_us=SECOND)
     stage = Stage(engine, concurrency=1)
     stage.submit(claim_of(action="/pid"))
@@ -169,7 +170,7 @@ def test_an_idle_slot_ends_no_child_process_of_the_parents() -> None:
 
 def test_a_slot_takes_no_answer_in_a_forked_child() -> None:
     """The socket to the child process is shared by both: each byte has one reader."""
-    setup = ChildSetup(application="pulse.testing.behaviour:app", digest="inner")
+    setup = ChildSetup(application="pulse.testing.behaviour:app", likeness=Likeness(digest="inner"))
     engine = ProcessEngine(SystemClock(), child=setup)
     stage = Stage(engine, concurrency=4)
     stage.perform_all(*(make_claim("quick") for _ in range(4)))
@@ -360,6 +361,7 @@ def test_a_call_of_the_application_waits_for_ever_in_a_forked_child(
     """It is neither answered nor failed there, also when the driver has given the server up."""
     server = empty_redis()
     assembly = whole(server.url, lease="30s")
+    gevent.joinall([gevent.spawn(assembly.handle.members) for _ in range(4)])
     server.pause()
     call = gevent.spawn(assembly.handle.members)
     await_calls(server)

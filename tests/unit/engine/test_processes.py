@@ -9,7 +9,7 @@ import os
 import sys
 import termios
 from pathlib import Path
-from signal import SIGKILL, SIGRTMIN, SIGSTOP
+from signal import SIGKILL, SIGRTMIN, SIGSTOP, SIGTERM
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -123,7 +123,7 @@ def test_a_fork_leaves_the_child_process_to_the_parent(begin: Begin) -> None:
 
 
 def test_an_app_that_forks_and_returns_in_both_processes_answers_once(
-    begin: Begin, notes: Callable[[str], int]
+    begin: Begin, notes: Callable[[str], int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What it says in the forked process is no answer, neither to this run nor to the next."""
     stage = begin()
@@ -131,6 +131,19 @@ def test_an_app_that_forks_and_returns_in_both_processes_answers_once(
     offspring = notes("offspring")
     assert len(pids - {str(offspring)}) == len(pids) == 1
     wait_until(lambda: not is_alive(offspring), what="the forked process ends")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_sigterm_ends_a_process_that_the_app_has_forked(
+    begin: Begin, notes: Callable[[str], int]
+) -> None:
+    """It runs the handler of the child process, which waits for the parent's word."""
+    stage = begin()
+    stage.submit(make_claim(action="/forked-nap"))
+    offspring = notes("offspring")
+    os.kill(offspring, SIGTERM)
+    wait_until(lambda: not is_alive(offspring), what="the forked process ends")
+    assert stage.endings == []
 
 
 def test_a_run_is_interrupted_in_the_child_process_alone(

@@ -304,6 +304,18 @@ def test_no_request_begins_a_copy_of_a_worker(
     assert here.pending is False
 
 
+def test_a_beginning_that_waited_as_the_fork_came_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may wait for the drain of a middleware that was dropped, in a greenlet that is copied."""
+    served = Served()
+    here = arrange(served, start=Start.OFF)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(arrangement.ROLL), "retire", lambda _: here.forked())
+        here.begin()
+    assert (here.is_begun(), served.told) == (False, ["forked"])
+
+
 @pytest.mark.usefixtures("no_test_run", "patched")
 def test_a_worker_of_a_copy_begins() -> None:
     """What recognises the child as a worker, or asks for it, begins it all the same."""

@@ -14,7 +14,7 @@ import pytest
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
 from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
+from pulse.store.sqlite import SqliteStore, fork_safety
 from pulse.store.sqlite.fork_safety import LONGEST_WAIT, ForkSafety
 from pulse.store.sqlite.link import SqliteLink, Texts
 
@@ -68,6 +68,15 @@ def test_what_was_inherited_stays_open_until_its_file_is_opened() -> None:
     before = is_closed(inherited)
     safety.release(Path("pulse.db"), FILE)
     assert (before, is_closed(inherited), is_closed(other)) == (False, True, False)
+
+
+def test_what_was_inherited_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter would close it, at the child's end at the latest."""
+    kept: list[sqlite3.Connection] = []
+    monkeypatch.setattr(fork_safety, "never_free", kept.append)
+    inherited = link()
+    ForkSafety().inherit([inherited], FILE)
+    assert kept == [inherited.raw]
 
 
 def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
