@@ -12,6 +12,8 @@ SECONDS := 45
 SEED := 1
 STORE :=
 WORKER :=
+OLD :=
+ROUNDS := 6
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -99,12 +101,16 @@ coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 .PHONY: chaos
 chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER
 	$(call say,chaos for $(SECONDS) s)
-	@$(BIN)/python tests/chaos/run.py --seconds $(SECONDS) --seed $(SEED) \
+	@$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --seed $(SEED) \
 		$(if $(STORE),--store $(STORE)) $(if $(WORKER),--worker $(WORKER))
 
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## run the benchmarks and print their tables
-	@for script in bench/*.py; do printf '\n%s\n\n' "$$script"; $(BIN)/python "$$script"; done
+	@for script in $(filter-out bench/compare.py,$(wildcard bench/*.py)); do printf '\n%s\n\n' "$$script"; $(BIN)/python "$$script"; done
+
+.PHONY: compare
+compare: $(VENV)/bench.stamp ## measure this checkout beside an older one: OLD, ROUNDS
+	@$(BIN)/python bench/compare.py $(OLD) --rounds $(ROUNDS)
 
 .PHONY: tables
 tables: $(VENV)/all.stamp ## write the README's tables of settings anew

@@ -20,7 +20,7 @@ from cronsim import CronSim
 
 from pulse.clock import instant_of, moment_of
 from pulse.schedule.cron import Cron
-from pulse.schedule.zone import zone_named
+from pulse.schedule.timezone import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,10 +14,10 @@ import time
 from typing import TYPE_CHECKING
 
 from pulse.clock import SystemClock
-from pulse.dispatch import Dispatcher
-from pulse.run import Claim, Run
-from pulse.runner import Runner
-from pulse.task import Task, define
+from pulse.core.run import Claim, Run
+from pulse.core.task import Task, build_definition
+from pulse.wsgi.dispatcher import Dispatcher
+from pulse.wsgi.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,12 @@ def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]
 
 
 def claim_of(**keywords: object) -> Claim:
-    definition = define("cleanup", Task(action="/sessions/cleanup", interval=300, **keywords))
-    run = Run(id="0123456789abcdef" * 2, task="cleanup", fire_time=FIRE_TIME, slot=FIRE_TIME)
+    definition = build_definition(
+        "cleanup", Task(action="/sessions/cleanup", interval=300, **keywords)
+    )
+    run = Run(
+        id="0123456789abcdef" * 2, task="cleanup", fire_time=FIRE_TIME, scheduled_for=FIRE_TIME
+    )
     return Claim(run, definition, 2**62)
 
 

@@ -2,7 +2,7 @@
 
 CPU is the process's own; the wall's time says little where others use the machine.
 
-    python bench/engine_handoff.py [runs]
+    python bench/engine_handoff.py [runs] [--json]
 
 Each row is a process of its own. The bare rows are a queue and workers that call the same
 function, without timeouts, interruption, or an end that can be trusted: what the flavour costs.
@@ -10,14 +10,16 @@ function, without timeouts, interruption, or an end that can be trusted: what th
 
 from __future__ import annotations
 
+import argparse
+import json
 import subprocess
 import sys
 import time
 
 from pulse.clock import SystemClock
-from pulse.engine.base import Work
-from pulse.run import Claim, Ending, Outcome, Result, Run
-from pulse.task import Task, define
+from pulse.core.run import Claim, CompletedRun, Outcome, Result, Run
+from pulse.core.task import Task, build_definition
+from pulse.engine.base import EngineCallbacks
 
 SLOTS = 10
 ROUNDS = 5
@@ -32,7 +34,7 @@ def perform(_: Claim) -> Result:
 class BareQueue:
     """A queue and its workers, in whichever flavour the process has."""
 
-    def start(self, work: Work, *, concurrency: int) -> None:
+    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         import queue
         import threading
 
@@ -41,12 +43,12 @@ class BareQueue:
         for _ in range(concurrency):
             threading.Thread(target=self._serve, args=(work,), daemon=True).start()
 
-    def _serve(self, work: Work) -> None:
+    def _serve(self, work: EngineCallbacks) -> None:
         while True:
             claim = self._queue.get()
             result = work.perform(claim)
             self._ended += 1
-            work.report(Ending(claim, result))
+            work.report(CompletedRun(claim, result))
 
     def free(self) -> int:
         return self._slots - self._begun + self._ended
@@ -79,9 +81,9 @@ def make(kind: str) -> object:
     return ThreadEngine(SystemClock())
 
 
-def time_round(engine: object, ended: list[Ending], runs: int) -> tuple[float, float]:
+def time_round(engine: object, ended: list[CompletedRun], runs: int) -> tuple[float, float]:
     run = Run(id="0" * 32, task="t", fire_time=0)
-    claim = Claim(run, define("t", Task(action="t", interval=1)), 0)
+    claim = Claim(run, build_definition("t", Task(action="t", interval=1)), 0)
     ended.clear()
     free, submit, wait = engine.free, engine.submit, engine.wait
     begun, start, cpu = 0, time.perf_counter(), time.process_time()
@@ -97,34 +99,52 @@ def time_round(engine: object, ended: list[Ending], runs: int) -> tuple[float, f
     return spent[0] / runs * 1e6, spent[1] / runs * 1e6
 
 
-def measure(kind: str, runs: int) -> None:
+def measure(kind: str, runs: int) -> dict[str, float]:
     if "greenlets" in kind or "patched" in kind:
         import gevent.monkey
 
         gevent.monkey.patch_all()
     engine, ended = make(kind), []
 
-    def report(ending: Ending) -> None:
-        ended.append(ending)
+    def report(completed_run: CompletedRun) -> None:
+        ended.append(completed_run)
         engine.wake()
 
-    engine.start(Work(perform, report, print), concurrency=SLOTS)
+    engine.start(EngineCallbacks(perform, report, print), concurrency=SLOTS)
     rounds = [time_round(engine, ended, runs) for _ in range(ROUNDS)]
     engine.stop(0)
     cpu, wall = (min(column) for column in zip(*rounds, strict=True))
-    print(f"{kind:<18} {cpu:>10.2f} {wall:>10.2f}")
+    return {"CPU": cpu, "wall": wall}
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) > 1:
-        measure(arguments[1], int(arguments[0]))
+def in_own_process(kind: str, runs: int) -> dict[str, float]:
+    command = [sys.executable, __file__, str(runs), "--kind", kind]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def figures_of(kind: str, found: dict[str, float]) -> list[dict[str, object]]:
+    return [{"name": f"{kind}, {name}", "unit": "us", "value": us} for name, us in found.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=int, nargs="?", default=20_000)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.kind:
+        print(json.dumps(measure(asked.kind, asked.runs)))
         return
-    runs = arguments[0] if arguments else "20000"
-    print(f"us a run, best of {ROUNDS} x {runs} runs, {SLOTS} slots")
+    if asked.json:
+        found = {kind: in_own_process(kind, asked.runs) for kind in KINDS}
+        print(json.dumps([one for kind in KINDS for one in figures_of(kind, found[kind])]))
+        return
+    print(f"us a run, best of {ROUNDS} x {asked.runs} runs, {SLOTS} slots")
     print(f"{'':<18} {'CPU':>10} {'wall':>10}", flush=True)
     for kind in KINDS:
-        subprocess.run([sys.executable, __file__, runs, kind], check=True)
+        found = in_own_process(kind, asked.runs)
+        print(f"{kind:<18} {found['CPU']:>10.2f} {found['wall']:>10.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pulse.guard import Guard, forbid
+from pulse.guard.guard import Guard, forbid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

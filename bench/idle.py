@@ -27,8 +27,8 @@ def resident_bytes() -> int:
 
 
 def idle() -> None:
+    from pulse.core.task import Task
     from pulse.middleware import PulseMiddleware
-    from pulse.task import Task
 
     before, began = resident_bytes(), time.perf_counter()
     tasks = {f"task-{i}": Task(action=f"t/{i}", interval=86_400) for i in range(COUNT)}

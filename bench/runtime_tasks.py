@@ -21,27 +21,27 @@ from typing import TYPE_CHECKING
 
 from parts.grounds import Postgres, Redis, Sqlite
 
-from pulse.addition import Usual, complete, remembering
 from pulse.clock import SECOND
-from pulse.run import Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.redis.keeper import RedisStore
-from pulse.store.sql.additions import add_task
-from pulse.store.sql.here import Here
-from pulse.store.sql.link import How
-from pulse.store.sqlite import SqliteStore
-from pulse.store.sqlite.file import SqliteFile
-from pulse.task import Task
+from pulse.core.run import CompletedRun, Outcome, Result
+from pulse.core.runtime_task import TaskDefaults, cached_loader, make_runtime_task
+from pulse.core.task import Task
+from pulse.store.postgres.database import PostgresDatabase
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
+from pulse.store.sql.caller import SqlCaller
+from pulse.store.sql.database import Transaction
+from pulse.store.sql.runtime_tasks import add_task
+from pulse.store.sqlite.database import SqliteDatabase
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pulse.addition import Addition
+    from pulse.core.runtime_task import RuntimeTask
     from pulse.store.base import Store
-    from pulse.store.sql.link import Link, Storage
+    from pulse.store.sql.database import Connection, Database
 
 QUICK = 10
 TICKS = 200
@@ -60,8 +60,8 @@ class OnSqlite:
     def store(self) -> Store:
         return SqliteStore(self._path, self._clock, opened={})
 
-    def fill(self, additions: Iterable[Addition]) -> None:
-        file = SqliteFile(Path(self._path), self._clock, space="", patience_us=5 * SECOND)
+    def fill(self, additions: Iterable[RuntimeTask]) -> None:
+        file = SqliteDatabase(Path(self._path), self._clock, space="", patience_us=5 * SECOND)
         add_in_batches(file, list(additions))
 
     def close(self) -> None:
@@ -78,8 +78,8 @@ class OnPostgres:
     def store(self) -> Store:
         return PostgresStore(self._url, self._clock, server_clock=self._clock.wall, opened={})
 
-    def fill(self, additions: Iterable[Addition]) -> None:
-        server = PostgresServer(
+    def fill(self, additions: Iterable[RuntimeTask]) -> None:
+        server = PostgresDatabase(
             self._url, space="", limit_us=60 * SECOND, server_clock=self._clock.wall
         )
         add_in_batches(server, list(additions))
@@ -102,7 +102,7 @@ class OnRedis:
     def store(self) -> Store:
         return RedisStore(self._url, self._clock, stand_in=self._clock, opened={})
 
-    def fill(self, additions: Iterable[Addition]) -> None:
+    def fill(self, additions: Iterable[RuntimeTask]) -> None:
         self._ground.server.ask("CONFIG", "SET", "appendfsync", "no")
         with closing(join(self.store())) as filler:
             for addition in additions:
@@ -116,16 +116,18 @@ class OnRedis:
 STORES = {"sqlite": OnSqlite, "postgres": OnPostgres, "redis": OnRedis}
 
 
-def add_in_batches(storage: Storage, additions: list[Addition]) -> None:
+def add_in_batches(storage: Database, additions: list[RuntimeTask]) -> None:
     """Add tasks as the store does, but many in one transaction."""
-    here = Here(MEMBER, "", {}, remembering(), frozenset({""}), 1_000)
+    here = SqlCaller(MEMBER, "", {}, cached_loader(), frozenset({""}), 1_000)
     storage.open()
     for start in range(0, len(additions), BATCH):
-        storage.call(How.ALONE, partial(add_all, here, additions[start : start + BATCH]))
+        storage.call(
+            Transaction.EXCLUSIVE, partial(add_all, here, additions[start : start + BATCH])
+        )
     storage.close()
 
 
-def add_all(here: Here, additions: list[Addition], link: Link) -> None:
+def add_all(here: SqlCaller, additions: list[RuntimeTask], link: Connection) -> None:
     for addition in additions:
         add_task(link, here, addition, replace=False)
 
@@ -144,7 +146,7 @@ def milliseconds_a_tick(store: Store, clock: FakeClock, idle: list[Store]) -> fl
             began = time.perf_counter()
             claims = store.claim_due(1).claims
             result = Result(Outcome.SUCCEEDED, clock.wall(), 5)
-            store.finish([Ending(claim, result) for claim in claims])
+            store.finish([CompletedRun(claim, result) for claim in claims])
             if not claims:
                 break
             lengths.append(time.perf_counter() - began)
@@ -153,16 +155,19 @@ def milliseconds_a_tick(store: Store, clock: FakeClock, idle: list[Store]) -> fl
     return statistics.median(lengths) * 1_000
 
 
-def quick() -> list[Addition]:
+def quick() -> list[RuntimeTask]:
     tasks = [Task(action="/work", interval=1) for _ in range(QUICK)]
-    return [complete(f"quick {number}", task, Usual()) for number, task in enumerate(tasks)]
+    return [
+        make_runtime_task(f"quick {number}", task, TaskDefaults())
+        for number, task in enumerate(tasks)
+    ]
 
 
-def reports(held: int, count: int) -> Iterable[Addition]:
+def reports(held: int, count: int) -> Iterable[RuntimeTask]:
     for number in range(held, count):
         at = f"{number % 60} {number // 60 % 12} * * *"  # not while the benchmark looks
         task = Task(action=f"/reports/send?user={number}", cron=at)
-        yield complete(f"report {number}", task, Usual())
+        yield make_runtime_task(f"report {number}", task, TaskDefaults())
 
 
 def measure(place, count: int, clock: FakeClock, note: str = "") -> None:
@@ -174,7 +179,9 @@ def measure(place, count: int, clock: FakeClock, note: str = "") -> None:
     idle = [join(place.store()) for _ in range(4)]
     together = milliseconds_a_tick(store, clock, idle)
     fresh = [
-        complete(f"new {note}{count} {n}", Task(action="/new", cron="0 1 * * *"), Usual())
+        make_runtime_task(
+            f"new {note}{count} {n}", Task(action="/new", cron="0 1 * * *"), TaskDefaults()
+        )
         for n in range(50)
     ]
     began = time.perf_counter()

@@ -13,9 +13,9 @@ import time
 import msgspec
 
 from pulse.clock import SECOND
+from pulse.core.task import Task, build_definition
 from pulse.schedule.cron import Cron
 from pulse.simulation.forecast import simulate
-from pulse.task import Task, define
 
 YEAR = 365 * 86_400 * SECOND
 SINCE = 1_767_614_400 * SECOND
@@ -31,7 +31,7 @@ TOOK_S = [0.2, 1, 5, 45, 300, 7_200]
 def tasks(kind: str):
     for n in range(100):
         cron = kind == "cron" or (kind == "mixed" and n % 2)
-        task = define(f"task-{n}", Task(action=f"a/{n}", interval=EVERY[n % len(EVERY)]))
+        task = build_definition(f"task-{n}", Task(action=f"a/{n}", interval=EVERY[n % len(EVERY)]))
         if cron:
             expression, zone = EXPRESSIONS[n // 2 % len(EXPRESSIONS)], ZONES[n // 10 % len(ZONES)]
             task = msgspec.structs.replace(task, schedule=Cron(expression, timezone=zone))

@@ -1,6 +1,6 @@
 """Ticks a second through a store, claimed and finished, beside the bare statement in a loop.
 
-    python bench/store_claims.py [seconds]
+    python bench/store_claims.py [seconds] [--json]
 
 Every task is always due. The bare row of SQLite inserts rows if they are absent and asks for the
 winners, one transaction a batch, with the same settings: a tick of pulse is two transactions, a
@@ -11,10 +11,11 @@ same rows.
 
 from __future__ import annotations
 
+import argparse
 import heapq
+import json
 import multiprocessing
 import sqlite3
-import sys
 import tempfile
 import time
 from datetime import timedelta
@@ -22,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
-from pulse.run import Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.memory import MemoryStore
-from pulse.store.sqlite import SqliteStore
-from pulse.task import Task, define
+from pulse.core.run import CompletedRun, Outcome, Result
+from pulse.core.task import Task, build_definition
+from pulse.store.memory.store import MemoryStore
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import NOON, FakeClock
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ WORDS = {"misfire": "all", "overlap": "allow", "max_running": 1000}
 
 def definitions() -> dict:
     names = [f"task {number}" for number in range(TASKS)]
-    return {name: define(name, Task(action="/work", interval=1, **WORDS)) for name in names}
+    return {
+        name: build_definition(name, Task(action="/work", interval=1, **WORDS)) for name in names
+    }
 
 
 def run_store(store: Store, clock: FakeClock, *, batch: int, seconds: float) -> int:
@@ -52,7 +55,7 @@ def run_store(store: Store, clock: FakeClock, *, batch: int, seconds: float) -> 
     while time.monotonic() < end:
         claims = store.claim_due(batch).claims
         result = Result(Outcome.SUCCEEDED, clock.wall(), 5)
-        done += len(store.finish([Ending(claim, result) for claim in claims]))
+        done += len(store.finish([CompletedRun(claim, result) for claim in claims]))
     store.close()
     return done
 
@@ -106,19 +109,34 @@ def rate(work: Callable[[str, int, float], int], *, processes: int, batch: int, 
             return sum(pool.starmap(work, [words] * processes)) / s
 
 
+ROWS = (
+    ("memory, bare heap and set", bare_memory, 1),
+    ("memory", memory_ticks, 1),
+    ("sqlite, bare insert if absent", bare_sqlite, 1),
+    ("sqlite", sqlite_ticks, 1),
+    ("sqlite, bare, 4 processes", bare_sqlite, 4),
+    ("sqlite, 4 processes", sqlite_ticks, 4),
+)
+
+
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
-    print(f"{'ticks a second, in batches of':34}" + "".join(f"{batch:>12}" for batch in BATCHES))
-    for name, work, processes in (
-        ("memory, bare heap and set", bare_memory, 1),
-        ("memory", memory_ticks, 1),
-        ("sqlite, bare insert if absent", bare_sqlite, 1),
-        ("sqlite", sqlite_ticks, 1),
-        ("sqlite, bare, 4 processes", bare_sqlite, 4),
-        ("sqlite, 4 processes", sqlite_ticks, 4),
-    ):
-        rates = [rate(work, processes=processes, batch=batch, s=seconds) for batch in BATCHES]
-        print(f"{name:34}" + "".join(f"{figure:>12,.0f}" for figure in rates), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seconds", type=float, nargs="?", default=2.0)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    asked = parser.parse_args()
+    figures = []
+    if not asked.json:
+        print(f"{'ticks a second, in batches of':34}" + "".join(f"{one:>12}" for one in BATCHES))
+    for name, work, processes in ROWS:
+        rates = [rate(work, processes=processes, batch=one, s=asked.seconds) for one in BATCHES]
+        figures += [
+            {"name": f"{name}, batches of {batch}", "unit": "ticks/s", "value": found}
+            for batch, found in zip(BATCHES, rates, strict=True)
+        ]
+        if not asked.json:
+            print(f"{name:34}" + "".join(f"{found:>12,.0f}" for found in rates), flush=True)
+    if asked.json:
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":

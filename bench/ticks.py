@@ -70,8 +70,7 @@ def starts(rate: int, begins: float) -> list[float]:
 
 
 def run_pulse(flavour: str, rate: int, begins: float, meter: Meter, sleep) -> dict[str, float]:
-    from pulse.middleware import PulseMiddleware
-    from pulse.task import Task
+    from pulse import PulseMiddleware, Task
 
     def app(environ, start_response):
         meter.note(environ["pulse.run"].fire_time / 1e6)

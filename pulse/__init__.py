@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pulse.guard import is_run
-    from pulse.insider import only
+    from pulse.core.task import Task
+    from pulse.guard.decorator import only
+    from pulse.guard.guard import is_run
     from pulse.middleware import PulseMiddleware
     from pulse.schedule.calendar_interval import CalendarInterval
     from pulse.schedule.cron import Cron
     from pulse.schedule.interval import Interval
     from pulse.schedule.once import Once
-    from pulse.task import Task
 
 __all__ = [
     "CalendarInterval",
@@ -34,9 +34,9 @@ _HOMES = {
     "Interval": "pulse.schedule.interval",
     "Once": "pulse.schedule.once",
     "PulseMiddleware": "pulse.middleware",
-    "Task": "pulse.task",
-    "is_run": "pulse.guard",
-    "only": "pulse.insider",
+    "Task": "pulse.core.task",
+    "is_run": "pulse.guard.guard",
+    "only": "pulse.guard.decorator",
 }
 
 

@@ -1,7 +1,7 @@
-"""The only file that may ask the time.
+"""Clocks, instants and spans; only this module reads the time.
 
-Inside pulse an instant is a whole number of microseconds since the Unix epoch, UTC; a span is a
-whole number of microseconds. Aware datetimes appear only at the borders.
+Inside pulse, an instant is a whole number of microseconds since the Unix epoch, UTC, and a span is
+a whole number of microseconds. Aware datetimes appear only in the public API and in texts.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """Tells the time: the wall for fire times, the boot clock for leases and durations."""
+    """Reads the time: the wall clock for fire times, the boot clock for leases and durations."""
 
     def wall(self) -> Instant:
-        """Return the present instant; it may step either way when somebody sets the clock."""
+        """Return the current instant, which may jump in either direction when the clock is set."""
 
     def boot(self) -> Span:
-        """Return the time since some fixed point; it never steps and goes on in a suspend."""
+        """Return the time since a fixed point; it never jumps and continues during a suspend."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the machine."""
 
     __slots__ = ()
 
@@ -45,12 +45,12 @@ class SystemClock:
         return _wall_ns() // 1000
 
     def boot(self) -> Span:
-        """Return `CLOCK_BOOTTIME` in microseconds, or `CLOCK_MONOTONIC` where there is none."""
+        """Return `CLOCK_BOOTTIME` in microseconds, or `CLOCK_MONOTONIC` if it does not exist."""
         return _now_ns(_LEASE_CLOCK) // 1000
 
 
 def instant_of(moment: datetime) -> Instant:
-    """Return the instant of an aware datetime; a naive one is an error."""
+    """Return the instant of an aware datetime; a naive datetime is an error."""
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise BadValueError("a datetime with a time zone", moment)
     return (moment - EPOCH) // _MICROSECOND
@@ -67,9 +67,9 @@ def span_of(length: timedelta) -> Span:
 
 
 def rfc3339(instant: Instant) -> str:
-    """Return `2026-11-23T07:00:00Z`, with six digits of microseconds where there are any.
+    """Return text such as `2026-11-23T07:00:00Z`, with microseconds only if they are not zero.
 
-    The form is that of RFC 3339, section 5.6, always in UTC.
+    The text follows RFC 3339, section 5.6, and is always in UTC.
     """
     seconds, micros = divmod(instant, SECOND)
     text = _second_text(seconds)

@@ -1,7 +1,7 @@
-"""Every error that pulse raises, and the one form of their messages.
+"""The errors that pulse raises, and the form of their messages.
 
-A message reads `key: expected <what>, got <value>`; where a word was misspelt it goes on with
-`did you mean <word>?`. Everything derives from `PulseError`.
+A message has the form `key: expected <what>, got <value>`, followed by `did you mean <name>?` for a
+misspelt name. Every error derives from `PulseError`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class PulseError(Exception):
-    """Any error that pulse itself raises."""
+    """The base class of the errors of pulse."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let it pass between processes as it is: what it was made from is not kept."""
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined] # in no stub
+        """Pickle the message and the attributes; constructor arguments are not stored."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined] # missing in the stubs
 
 
 class ConfigError(PulseError, ValueError):
-    """One or more settings are wrong; `problems` holds one sentence for each.
+    """One or more settings are invalid; `problems` contains one sentence for each problem.
 
-    All problems of one configuration are raised together.
+    One error contains all problems of a configuration.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -35,7 +35,7 @@ class ConfigError(PulseError, ValueError):
 
 
 class BadValueError(PulseError, ValueError):
-    """A value does not fit its setting; the caller adds the key that names it."""
+    """A value is invalid for its setting; the caller adds the key to the message."""
 
     def __init__(self, expected: str, got: object, *, hint: str = "") -> None:
         self.expected = expected
@@ -48,23 +48,23 @@ class MissingExtraError(PulseError, ImportError):
 
 
 class StoreError(PulseError):
-    """The store could not do what was asked of it."""
+    """An operation of the store failed."""
 
 
 class StoreUnavailableError(StoreError):
-    """The store does not answer now; the same call may succeed later."""
+    """The store does not respond at present; the same call may succeed later."""
 
 
 class StoreInUseError(StoreError):
-    """This process has already opened the same store under the same name."""
+    """This process has already opened the same store with the same name."""
 
 
 class StoreSchemaError(StoreError):
-    """The store was written by another version of pulse, whose layout this one cannot use."""
+    """Another version of pulse wrote the store in a layout that this version does not support."""
 
 
 class NotServingError(PulseError):
-    """The scheduler does not run in this process, or not yet, and cannot be reached from it."""
+    """The scheduler does not run, or does not run yet, and this process cannot reach another."""
 
 
 class EngineError(PulseError):
@@ -72,33 +72,33 @@ class EngineError(PulseError):
 
 
 class RefusedError(PulseError):
-    """A request from outside came to a view that answers pulse alone, in an unknown framework."""
+    """An outsider requested a view of `pulse.only` in an unknown framework."""
 
 
 class TravelError(PulseError):
-    """The test kit cannot travel so: no pulse is found, it has begun already, or a run travels."""
+    """Time travel is impossible: no pulse was found, pulse has started, or a run travels."""
 
 
 class TaskExistsError(PulseError, ValueError):
-    """A task of that name was added before; `replace=True` puts another one in its place."""
+    """A run-time task with this name exists; `replace=True` replaces it."""
 
 
 class ConfigTaskError(PulseError, ValueError):
-    """The configuration declares the task, so it is not added, replaced or removed at run time."""
+    """The configuration declares the task, so run-time calls cannot add, replace or remove it."""
 
 
 class UnknownTaskError(PulseError, LookupError):
-    """No task of that name is known to the store."""
+    """The store has no task with this name."""
 
 
 def shown(value: object) -> str:
-    """Return *value* as an error message shows it: its repr, shortened."""
+    """Return the shortened repr of *value* for an error message."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 80
     return short.repr(value)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the known word nearest to *word*, or an empty string."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the known name most similar to *name*, or an empty text."""
+    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

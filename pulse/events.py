@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Instant, Span
-    from pulse.run import Claim, Result, Run
+    from pulse.core.run import Claim, Result, Run
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -25,7 +25,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class SchedulerStarted(Event, frozen=True, gc=False):
-    """This process began to take part; *reach* says how far "once" goes.
+    """This process began to take part; *scope* says how far "once" goes.
 
     *name* is `pulse.config.name`. With *chosen* the configuration says which store it is: there
     the name alone tells applications apart.
@@ -34,7 +34,7 @@ class SchedulerStarted(Event, frozen=True, gc=False):
     holder: str
     mode: str
     store: str
-    reach: str
+    scope: str
     tasks: int
     name: str = ""
     chosen: bool = False
@@ -87,7 +87,7 @@ class RunRetrying(Event, frozen=True, gc=False):
     retry_at: Instant
 
 
-class RunGivenUp(Event, frozen=True, gc=False):
+class RetryExpired(Event, frozen=True, gc=False):
     """No process was free to retry a run in time: it has ended as its last attempt did."""
 
     run: Run
@@ -106,26 +106,26 @@ class RunAbandoned(Event, frozen=True, gc=False):
     run: Run
 
 
-class StoreLost(Event, frozen=True, gc=False):
+class StoreUnavailable(Event, frozen=True, gc=False):
     """The store does not answer: nothing is dispatched until it does."""
 
     error: str
 
 
-class StoreBack(Event, frozen=True, gc=False):
+class StoreRecovered(Event, frozen=True, gc=False):
     """The store answers again."""
 
     after_us: Span
 
 
-class StepFailed(Event, frozen=True, gc=False):
+class SchedulerError(Event, frozen=True, gc=False):
     """An unexpected error in the loop, which goes on; *task* is named where it is known."""
 
     error: BaseException
     task: str = ""
 
 
-class ConfigsDiffer(Event, frozen=True, gc=False):
+class DefinitionsSuperseded(Event, frozen=True, gc=False):
     """Live processes hold different definitions, as in a rolling deploy.
 
     Without a *name*, `pulse.config.name`, they may be those of another application.
@@ -135,7 +135,7 @@ class ConfigsDiffer(Event, frozen=True, gc=False):
     name: str = ""
 
 
-class MembersDiffer(Event, frozen=True, gc=False):
+class ConfigMismatch(Event, frozen=True, gc=False):
     """Live processes, named by their holders, have another configuration than this one."""
 
     holders: tuple[str, ...]
@@ -160,7 +160,7 @@ class TaskRemoved(Event, frozen=True, gc=False):
     task: str
 
 
-class TasksTaken(Event, frozen=True, gc=False):
+class TasksOverridden(Event, frozen=True, gc=False):
     """The configuration declares tasks that had been added at run time, and stands from now on."""
 
     tasks: tuple[str, ...]
@@ -185,12 +185,12 @@ class Notice(Event, frozen=True, gc=False):
 
 
 E = TypeVar("E", bound=Event)
-Listener = "Callable[[Any], None]"
+EventListener = "Callable[[Any], None]"
 
 _log = logging.getLogger("pulse")
 
 
-class Bus:
+class EventBus:
     """Tells each listener of the events it asked for, in the order in which they subscribed."""
 
     __slots__ = ("_listeners", "_mark")
@@ -199,9 +199,9 @@ class Bus:
         self._listeners: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
         self._mark = ForkMark()
 
-    def until_fork(self, mark: ForkMark) -> Bus:
+    def until_fork(self, mark: ForkMark) -> EventBus:
         """Return a bus with the same listeners, now and later, on which a copy emits nothing."""
-        bus = Bus()
+        bus = EventBus()
         bus._listeners = self._listeners
         bus._mark = mark
         return bus
@@ -220,7 +220,7 @@ class Bus:
         else:
             self._listeners.pop(kind, None)
 
-    def heard(self, kind: type[Event]) -> bool:
+    def has_listeners(self, kind: type[Event]) -> bool:
         """Return whether anybody listens: an event that nobody hears need not be made."""
         return kind in self._listeners
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pulse.serving.gunicorn_worker import GunicornWorker
-from pulse.serving.roll import ROLL, end_all
+from pulse.serving.gunicorn import GunicornWorker
+from pulse.serving.process_registry import REGISTRY, end_all
 
 if TYPE_CHECKING:
-    from pulse.serving.gunicorn_worker import Worker
+    from pulse.serving.gunicorn import Worker
 
 __all__ = ["post_worker_init", "worker_abort", "worker_exit", "worker_int"]
 
 
 def post_worker_init(worker: Worker) -> None:
     """Begin in this worker, whatever `start` says."""
-    for member in ROLL.members():
+    for member in REGISTRY.members():
         if not member.is_begun():
             member.belong(GunicornWorker(worker))
             member.begin()
@@ -30,13 +30,13 @@ def post_worker_init(worker: Worker) -> None:
 
 def worker_int(worker: Worker) -> None:  # noqa: ARG001 - gunicorn passes it
     """Claim nothing more: the worker was told to stop at once."""
-    for member in ROLL.members():
+    for member in REGISTRY.members():
         member.quiet()
 
 
 def worker_abort(worker: Worker) -> None:  # noqa: ARG001 - gunicorn passes it
     """Claim nothing more: the master takes the worker for dead."""
-    for member in ROLL.members():
+    for member in REGISTRY.members():
         member.quiet()
 
 
@@ -44,4 +44,4 @@ def worker_exit(server: object, worker: Worker) -> None:  # noqa: ARG001 - gunic
     """Let running tasks end for as long as gunicorn gives this worker, then interrupt them."""
     # The master calls this hook itself, for a worker that vanished.
     if worker.pid == os.getpid():
-        end_all(ROLL.members())
+        end_all(REGISTRY.members())

@@ -6,18 +6,18 @@ import os
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from pulse import events
-from pulse.addition import Usual
-from pulse.config.adding import addition_of
-from pulse.convert import body as convert_body
+from pulse.config.runtime_task import validate_runtime_task
+from pulse.core.runtime_task import TaskDefaults
 from pulse.errors import NotServingError
 from pulse.forks import refusal
+from pulse.settings.converters import body as convert_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pulse.run import Run
+    from pulse.core.run import Run
+    from pulse.core.task import Task
     from pulse.store.base import Member, Store, TaskState
-    from pulse.task import Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,11 +36,11 @@ class Access(Protocol):
     def wake(self) -> None:
         """Let the store be looked at soon."""
 
-    def tell(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
+    def emit(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
         """Tell listeners of what was done, and of fire times that do not run for it."""
 
 
-class Handle:
+class SchedulerHandle:
     """Adds, removes, pauses, triggers and shows tasks, from any process that takes part.
 
     What a call changes holds for the whole fleet: it is kept in the store. It works in the child
@@ -51,10 +51,10 @@ class Handle:
 
     """
 
-    __slots__ = ("_access", "_pid", "_usual")
+    __slots__ = ("_access", "_defaults", "_pid")
 
-    def __init__(self, usual: Usual | None = None) -> None:
-        self._usual = usual or Usual()
+    def __init__(self, defaults: TaskDefaults | None = None) -> None:
+        self._defaults = defaults or TaskDefaults()
         self._access: Access | None = None
         self._pid = 0
 
@@ -89,10 +89,10 @@ class Handle:
             StoreUnavailableError: the store does not answer.
 
         """
-        addition = addition_of(name, task, self._usual)
+        runtime_task = validate_runtime_task(name, task, self._defaults)
         access = self._reached()
-        passed = access.call(access.store.add, addition, replace=replace)
-        access.tell(events.TaskAdded(name, replace), passed)
+        passed = access.call(access.store.add, runtime_task, replace=replace)
+        access.emit(events.TaskAdded(name, replace), passed)
         access.wake()
 
     def remove(self, name: str) -> None:
@@ -109,7 +109,7 @@ class Handle:
         """
         access = self._reached()
         access.call(access.store.remove, name)
-        access.tell(events.TaskRemoved(name))
+        access.emit(events.TaskRemoved(name))
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
         """Run a task now, beside its schedule, with *body* instead of its own if given.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.announce import announce
+from pulse.child.discovery import register
 from pulse.clock import SystemClock
-from pulse.compose import Assembly
-from pulse.config.load import load, load_paste
-from pulse.config.paste import locate
+from pulse.config.loader import load, load_paste
+from pulse.config.paste_origin import locate
 from pulse.config.settings import Settings
+from pulse.core.policies import Start
 from pulse.errors import ConfigError, shown
-from pulse.guard import PULSE_HEADERS, forbid, is_run
-from pulse.identity import identity_of
-from pulse.policy import Start
-from pulse.serving import arrange
+from pulse.guard.guard import PULSE_HEADERS, forbid, is_run
+from pulse.runtime import PulseRuntime
+from pulse.serving import install
+from pulse.serving.identity import identity_of
 from pulse.serving.paste_call import find_call
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from pulse.config.settings import Keywords
-    from pulse.events import Bus
-    from pulse.handle import Handle
-    from pulse.serving import Arrangement
+    from pulse.events import EventBus
+    from pulse.handle import SchedulerHandle
+    from pulse.serving import ServiceLifecycle
 
 
 class PulseMiddleware:
@@ -44,7 +44,7 @@ class PulseMiddleware:
 
     """
 
-    __slots__ = ("__call__", "__weakref__", "_arrangement", "_assembly")
+    __slots__ = ("__call__", "__weakref__", "_arrangement", "_runtime")
 
     __call__: WSGIApplication
 
@@ -55,32 +55,32 @@ class PulseMiddleware:
         **keywords: Unpack[Keywords],
     ) -> None:
         settings = _settle(app, config, keywords)
-        assembly = Assembly(app, settings, clock=SystemClock())
-        start = Start.OFF if announce(assembly) else settings.start
-        self._assembly = assembly
-        self._arrangement = arrange(
-            assembly,
+        runtime = PulseRuntime(app, settings, clock=SystemClock())
+        start = Start.OFF if register(runtime) else settings.start
+        self._runtime = runtime
+        self._arrangement = install(
+            runtime,
             start=start,
             identity=identity_of(settings),
-            notice=assembly.note,
-            failure=assembly.fail,
+            notice=runtime.note,
+            failure=runtime.fail,
         )
-        self.__call__ = _passing(app, assembly, self._arrangement)
+        self.__call__ = _passing(app, runtime, self._arrangement)
 
     @property
-    def scheduler(self) -> Handle:
+    def scheduler(self) -> SchedulerHandle:
         """The handle that the app finds in `environ["pulse.scheduler"]`."""
-        return self._assembly.handle
+        return self._runtime.handle
 
     @property
-    def assembly(self) -> Assembly:
+    def runtime(self) -> PulseRuntime:
         """The built whole, which `pulse.testing` lets travel."""
-        return self._assembly
+        return self._runtime
 
     @property
-    def bus(self) -> Bus:
+    def bus(self) -> EventBus:
         """Where listeners subscribe to what happens in this process."""
-        return self._assembly.bus
+        return self._runtime.bus
 
 
 def _settle(
@@ -101,13 +101,15 @@ def _settle(
     return settings
 
 
-def _passing(app: WSGIApplication, assembly: Assembly, arrangement: Arrangement) -> WSGIApplication:
+def _passing(
+    app: WSGIApplication, runtime: PulseRuntime, lifecycle: ServiceLifecycle
+) -> WSGIApplication:
     """Return what every request goes through.
 
     It is a closure, and the names of the headers stand in it as they are, because looking these
     up through `self` and the module costs a fifth of all that a request may cost here.
     """
-    handle, guard = assembly.handle, assembly.guard
+    handle, guard = runtime.handle, runtime.guard
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if (
@@ -120,8 +122,8 @@ def _passing(app: WSGIApplication, assembly: Assembly, arrangement: Arrangement)
             if is_run(environ):  # of a pulse further out, whose handle it has
                 return app(environ, start_response)
             _drop_forged(environ)
-        if arrangement.pending:
-            arrangement.first_request(environ)
+        if lifecycle.pending:
+            lifecycle.first_request(environ)
         if guard is not None:
             try:
                 known = (environ["SCRIPT_NAME"], environ["PATH_INFO"]) in guard.passed

@@ -1,11 +1,9 @@
-"""Makes the shared harness importable, and tests independent of how fast the machine is."""
+"""Makes tests independent of how fast the machine is, and starts the servers that they share."""
 
 from __future__ import annotations
 
 import signal
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +12,10 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
 
-sys.path.insert(0, str(Path(__file__).parent / "harness"))
+# The contract of stores is no test module by its name, but its assertions explain themselves too.
+pytest.register_assert_rewrite("tests.contracts.suite")
 
 # A shell that starts a suite in the background lets it ignore Ctrl-C, and every server in it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,7 +28,7 @@ settings.load_profile("unhurried")
 @pytest.fixture(scope="session")
 def postgres_cluster() -> Iterator[PostgresCluster]:
     """Return a PostgreSQL server of this test process, started when first asked for."""
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
 
     cluster = PostgresCluster()
     yield cluster

@@ -3,10 +3,11 @@
     python apscheduler4_process.py fill '{"word": "postgresql://...", "schedules": 1000}'
     python apscheduler4_process.py run '{"word": "postgresql://..."}'
 
-It needs an environment of its own: `REQUIREMENTS`. What runs is an `AsyncScheduler` with its usual
-role (it takes schedules and runs jobs), `SQLAlchemyDataStore` and `AsyncpgEventBroker` on one
-PostgreSQL, 100 jobs at once, and a job that is a coroutine, which its usual executor awaits without
-a thread. A schedule runs each of its fire times, and any number of jobs of the task at once.
+It needs an environment of its own: `APSCHEDULER` in `bench/fleet.py`. What runs is an
+`AsyncScheduler` with its usual role (it takes schedules and runs jobs), `SQLAlchemyDataStore` and
+`AsyncpgEventBroker` on one PostgreSQL, 100 jobs at once, and a job that is a coroutine, which its
+usual executor awaits without a thread. A schedule runs each of its fire times, and any number of
+jobs of the task at once.
 """
 
 from __future__ import annotations
@@ -18,15 +19,6 @@ import sys
 import time
 
 from fleet_process import CONCURRENCY, Window
-
-REQUIREMENTS = (
-    "apscheduler>=4.0.0a6,<5",
-    "anyio<4.10",
-    "asyncpg>=0.30",
-    "sniffio",
-    "sqlalchemy[asyncio]>=2,<2.1",
-)
-"""What 4.0.0a6 was made with: newer releases of two of them break it."""
 
 window = Window()
 

@@ -56,23 +56,23 @@ def run_pulse(*, word: str, tasks: int, starts: float, spread: bool) -> None:
     from gevent import get_hub, monkey
 
     monkey.patch_all()
-    from pulse.endings import Endings
+    from pulse.core.task import Task
     from pulse.middleware import PulseMiddleware
-    from pulse.task import Task
+    from pulse.scheduler.completer import Completer
 
     window = Window()
-    hold = Endings.hold
+    hold = Completer.track
 
-    def noted(endings, claims):
+    def noted(completed, claims):
         window.claimed.append(len(claims))
-        hold(endings, claims)
+        hold(completed, claims)
 
     def app(environ, start_response):
         window.note(environ["pulse.run"].fire_time)
         start_response("200 OK", [])
         return []
 
-    Endings.hold = noted  # each look at the store that claims passes here, whatever it won
+    Completer.track = noted  # each look at the store that claims passes here, whatever it won
     words = {"interval": 1, "misfire": "all", "overlap": "allow", "max_running": 10}
     first = datetime.fromtimestamp(starts, UTC)
     steps = [timedelta(seconds=number / tasks if spread else 0) for number in range(tasks)]

@@ -1,17 +1,14 @@
 """Where the processes of a benchmark meet: nowhere, a file, or a private server with fsync on.
 
-The servers are those of the tests' harness, which are ended by pid. A ground also tells how much
-CPU its server has used: what runs in the processes of pulse itself is theirs.
+The servers are those of `tests.support`, which are ended by pid. A ground also tells how much CPU
+its server has used: what runs in the processes of pulse itself is theirs.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "harness"))
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -57,7 +54,7 @@ class Postgres:
     name = "postgres"
 
     def __init__(self) -> None:
-        from postgres import PostgresCluster
+        from tests.support.postgres import PostgresCluster
 
         self.cluster = PostgresCluster(fsync=True)
         self._made = 0
@@ -83,7 +80,7 @@ class Redis:
     name = "redis"
 
     def __init__(self) -> None:
-        from redis_servers import RedisServer
+        from tests.support.redis_servers import RedisServer
 
         self._folder = tempfile.TemporaryDirectory()
         self.server = RedisServer(Path(self._folder.name))

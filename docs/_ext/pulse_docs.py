@@ -1,4 +1,4 @@
-"""What the documentation takes from the code: tables of settings, docstrings as they stand."""
+"""What the documentation takes from the code: settings, layers, docstrings as they stand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import ast
 import inspect
 from typing import TYPE_CHECKING
 
+from layers import PYPROJECT, listing
 from settings_table import definitions
 from sphinx.util.docutils import SphinxDirective
 
-import pulse.run
-import pulse.task
-import pulse.testing.trip
+import pulse.core.run
+import pulse.core.task
+import pulse.testing.time_travel
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,6 +32,17 @@ class SettingsTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return a definition list made from the table."""
         return self.parse_text_to_nodes(definitions(self.arguments[0]))
+
+
+class LayerList(SphinxDirective):
+    """The layers of the package, the highest first, with a sentence for each module."""
+
+    option_spec: ClassVar = {}
+
+    def run(self) -> list[nodes.Node]:
+        """Return a numbered list made from the import contract."""
+        self.env.note_dependency(str(PYPROJECT))
+        return self.parse_text_to_nodes(listing())
 
 
 def show_blocks_as_they_stand(
@@ -69,10 +81,11 @@ def import_annotations(module: ModuleType) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx what there is."""
-    import_annotations(pulse.run)
-    import_annotations(pulse.task)
-    import_annotations(pulse.testing.trip)
+    import_annotations(pulse.core.run)
+    import_annotations(pulse.core.task)
+    import_annotations(pulse.testing.time_travel)
     app.add_directive("settings-table", SettingsTable)
+    app.add_directive("layers", LayerList)
     app.connect("autodoc-process-docstring", show_blocks_as_they_stand, priority=900)
     app.connect("autodoc-process-docstring", drop_theory_headings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.config.settings import SETTINGS
-from pulse.declaration import TASK_SETTINGS
+from pulse.core.task_settings import TASK_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""The command line: one module a command, thin ones that find out, and one that shows."""
+"""The command line: one module for each command, and one module for output."""

@@ -1,4 +1,4 @@
-"""`pulse check FILE.ini` tells what an ini file declares, or what is wrong."""
+"""`pulse check FILE.ini` lists the tasks that an ini file declares, or its errors."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pulse.application_check import loading_problem
-from pulse.cli.findings import Findings, shown_at, shown_schedule
-from pulse.cli.ini import load_file
+from pulse.child.application_check import loading_problem
+from pulse.cli.load import load_file
+from pulse.cli.output import CommandOutput, shown_at, shown_schedule
 from pulse.clock import SystemClock
-from pulse.compose import child_setup_of
-from pulse.config.paste import layout_of
-from pulse.convert import spell_span
-from pulse.identity import identity_of
-from pulse.policy import Overlap
-from pulse.task import USUAL
+from pulse.config.paste_origin import layout_of
+from pulse.core.policies import Overlap
+from pulse.core.task import DEFINITION_DEFAULTS
+from pulse.runtime import child_setup_of
+from pulse.serving.identity import identity_of
+from pulse.settings.converters import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Instant
     from pulse.config.settings import Settings
-    from pulse.task import Definition
+    from pulse.core.task import TaskDefinition
 
 FIRE_TIMES = 3
-_UNTOLD = frozenset({"method", "headers", "body"})
-"""What a call consists of: its method is told with it, the others may be long, and secret."""
+_OMITTED = frozenset({"method", "headers", "body"})
+"""Settings of the call: the method is printed with the path; headers and body may be secret."""
 
 _ANCHORED = frozenset({"interval", "every"})
-"""The settings of schedules that are counted from the instant at which the store first saw them."""
+"""The schedule settings whose fire times are counted from the first sight of the task."""
 
 
 def check(
@@ -39,19 +39,20 @@ def check(
     clock: Clock,
     section: str | None = None,
     global_conf: Mapping[str, str] | None = None,
-) -> Findings:
-    """Read the sections of an ini file that use pulse, without building the app here.
+) -> CommandOutput:
+    """Check the sections of an ini file that use pulse, without building the application here.
 
-    Where `mode = processing` names an application, a child process loads it, as a server's would.
+    If `mode = processing` names an application, a child process loads the application, as for a
+    run.
     """
     loaded = load_file(file, section=section, global_conf=global_conf)
-    findings = Findings([], loaded.problems)
+    output = CommandOutput([], loaded.problems)
     for name, settings in loaded.sections:
-        findings.lines.extend(_described(name, settings, clock.wall()))
-        findings.problems.extend(f"[{name}] {problem}" for problem in _unloadable(settings))
+        output.lines.extend(_section_lines(name, settings, clock.wall()))
+        output.problems.extend(f"[{name}] {problem}" for problem in _unloadable(settings))
     if section is None:
-        findings.problems.extend(_conflicts(file, dict(loaded.sections), global_conf or {}))
-    return findings
+        output.problems.extend(_conflicts(file, dict(loaded.sections), global_conf or {}))
+    return output
 
 
 def _unloadable(settings: Settings) -> Iterator[str]:
@@ -80,63 +81,63 @@ def _conflicts(
                 yield f"[{root}] builds {names} {number} times: {identity.conflict}"
 
 
-def _described(name: str, settings: Settings, now: Instant) -> Iterator[str]:
+def _section_lines(name: str, settings: Settings, now: Instant) -> Iterator[str]:
     tasks = settings.tasks.values()
     store = settings.store or "an SQLite file of this host"
     own = f", name = {settings.name}" if settings.name else ""
     yield f"[{name}] mode = {settings.mode}, store = {store}{own}, tasks: {len(tasks)}"
     for task in tasks:
         zone = settings.zones[task.name]
-        schedule = shown_schedule(task.schedule.spell(), zone)
-        told = ", ".join((_call(task), schedule, *_policies(task)))
-        yield f"{task.name}: {told}{_counted_from(task)}:"
+        schedule = shown_schedule(task.schedule.to_text(), zone)
+        description = ", ".join((_call(task), schedule, *_policies(task)))
+        yield f"{task.name}: {description}{_counted_from(task)}:"
         fire_times = list(_next_fire_times(task, now))
-        yield from (f"    {shown_at(at, zone)}{_passed(at, now)}" for at in fire_times)
+        yield from (f"    {shown_at(at, zone)}{_past_note(at, now)}" for at in fire_times)
         if not fire_times:
-            yield "    never: its end comes before the first"
+            yield "    never: the end is earlier than the first fire time"
 
 
-def _passed(at: Instant, now: Instant) -> str:
-    late = " (has passed: it runs at once where a store sees the task for the first time)"
-    return late if at < now else ""
+def _past_note(at: Instant, now: Instant) -> str:
+    note = " (in the past: it runs at once when a store first sees the task)"
+    return note if at < now else ""
 
 
-def _call(task: Definition) -> str:
+def _call(task: TaskDefinition) -> str:
     query = f"?{task.query}" if task.query else ""
     path = task.path.encode("latin-1").decode(errors="backslashreplace")
     return f"{task.method} {path}{query}"
 
 
-def _policies(task: Definition) -> Iterator[str]:
-    """Return the settings that say how the task behaves, as far as they are not the usual ones."""
-    for name, usual in USUAL.items():
+def _policies(task: TaskDefinition) -> Iterator[str]:
+    """Yield the policies of a task that differ from the defaults."""
+    for name, default in DEFINITION_DEFAULTS.items():
         value = getattr(task, name)
-        if value == usual or name in _UNTOLD:
+        if value == default or name in _OMITTED:
             continue
-        if name != "room":
-            yield f"{name.removesuffix('_us')} = {_spelt(name, value)}"
+        if name != "max_unfinished":
+            yield f"{name.removesuffix('_us')} = {_setting_text(name, value)}"
         elif task.overlap is Overlap.ALLOW:
             yield f"max_running = {value}"
 
 
-def _spelt(name: str, value: object) -> str:
+def _setting_text(name: str, value: object) -> str:
     match value:
         case Enum():
             return str(value.value)
         case bool():
             return str(value).lower()
         case int() if name.endswith("_us"):
-            return spell_span(value)
+            return duration_text(value)
     return str(value)
 
 
-def _counted_from(task: Definition) -> str:
-    words = task.schedule.spell()
-    fixed = "start" in words or _ANCHORED.isdisjoint(words)
+def _counted_from(task: TaskDefinition) -> str:
+    settings = task.schedule.to_text()
+    fixed = "start" in settings or _ANCHORED.isdisjoint(settings)
     return "" if fixed else "; as if the store first saw it now"
 
 
-def _next_fire_times(task: Definition, now: Instant) -> Iterator[Instant]:
+def _next_fire_times(task: TaskDefinition, now: Instant) -> Iterator[Instant]:
     fire_time = task.schedule.first(now)
     for _ in range(FIRE_TIMES):
         if fire_time is None:

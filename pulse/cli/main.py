@@ -1,4 +1,4 @@
-"""The command `pulse`: its arguments, its exit statuses."""
+"""The command `pulse`: its arguments and exit statuses."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pulse import convert
-from pulse.cli import check, simulate, upcoming
+from pulse.cli import check, simulate
+from pulse.cli import next as upcoming
 from pulse.clock import SECOND, SystemClock
-from pulse.dispatch import version
 from pulse.errors import BadValueError, PulseError
+from pulse.settings import converters
+from pulse.wsgi.dispatcher import version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pulse.cli.findings import Findings
+    from pulse.cli.output import CommandOutput
     from pulse.clock import Instant
 
 OK, WRONG = 0, 2
@@ -26,35 +27,40 @@ T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that *arguments* name, and return the exit status."""
+    """Run a command and return the exit status.
+
+    Args:
+        arguments: the command line without the program; default: `sys.argv[1:]`.
+
+    """
     options = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, TextIOWrapper):  # names hold what a terminal may not be able to show
+    if isinstance(sys.stdout, TextIOWrapper):  # the terminal may not support all characters
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.path.insert(0, "")  # as servers do, for what the file's sections use
+    sys.path.insert(0, "")  # as servers do, for modules that the file's sections use
     try:
-        findings: Findings = options.run(options)
+        output: CommandOutput = options.run(options)
     except PulseError as error:
-        return _tell_problems([str(error)])
-    _tell(findings.lines)
-    return _tell_problems(findings.problems)
+        return _print_problems([str(error)])
+    _print_lines(output.lines)
+    return _print_problems(output.problems)
 
 
-def _tell(lines: Sequence[str]) -> None:
+def _print_lines(lines: Sequence[str]) -> None:
     try:
         for line in lines:
-            print(line)  # noqa: T201 - the command's answer
-        print(end="", flush=True)  # noqa: T201 - where stdout is closed it is None, which print knows
-    except BrokenPipeError:  # the reader has seen enough, as `head` has
+            print(line)  # noqa: T201 - the output of the command
+        print(end="", flush=True)  # noqa: T201 - print accepts a closed stdout, which is None
+    except BrokenPipeError:  # the reader, such as `head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _tell_problems(problems: Sequence[str]) -> int:
+def _print_problems(problems: Sequence[str]) -> int:
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - the command's answer
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - the output of the command
     return WRONG if problems else OK
 
 
-def _check(options: argparse.Namespace) -> Findings:
+def _check(options: argparse.Namespace) -> CommandOutput:
     return check.check(
         Path(options.file),
         clock=SystemClock(),
@@ -63,18 +69,18 @@ def _check(options: argparse.Namespace) -> Findings:
     )
 
 
-def _next(options: argparse.Namespace) -> Findings:
-    found = upcoming.find(
+def _next(options: argparse.Namespace) -> CommandOutput:
+    result = upcoming.find_fire_times(
         options.expression,
         timezone=options.timezone,
         count=options.count,
         after=_this_second() if options.after is None else options.after,
     )
-    return upcoming.as_json(found) if options.json else upcoming.as_table(found)
+    return upcoming.as_json(result) if options.json else upcoming.as_table(result)
 
 
-def _simulate(options: argparse.Namespace) -> Findings:
-    found = simulate.forecasts(
+def _simulate(options: argparse.Namespace) -> CommandOutput:
+    result = simulate.forecasts(
         Path(options.file),
         since=_this_second() if options.since is None else options.since,
         length_us=options.length,
@@ -82,7 +88,7 @@ def _simulate(options: argparse.Namespace) -> Findings:
         global_conf=dict(options.globals),
         took=dict(options.took),
     )
-    return simulate.as_json(found) if options.json else simulate.as_table(found)
+    return simulate.as_json(result) if options.json else simulate.as_table(result)
 
 
 def _this_second() -> Instant:
@@ -94,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pulse", description="Scheduled requests for WSGI apps.")
     parser.add_argument("--version", action="version", version=f"pulse {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    told = "tell what an ini file declares and when each task fires next, or all that is wrong"
-    command = commands.add_parser("check", help=told, description=f"{told.capitalize()}.")
+    text = "list the tasks of an ini file with their next fire times, or report all its errors"
+    command = commands.add_parser("check", help=text, description=f"{text.capitalize()}.")
     command.set_defaults(run=_check)
     _add_file(command)
     _add_next(commands)
@@ -104,34 +110,42 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_next(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    told = "explain a schedule in words, and list its next fire times"
-    command = commands.add_parser("next", help=told, description=f"{told.capitalize()}.")
+    text = "explain a schedule and list its next fire times"
+    command = commands.add_parser("next", help=text, description=f"{text.capitalize()}.")
     command.set_defaults(run=_next)
     command.add_argument(
         "expression",
         help="a cron expression such as '0 3 * * *', a duration such as 5m, or '1 month'",
     )
     command.add_argument(
-        "--timezone", metavar="ZONE", help="of a cron expression or a period; default: UTC"
+        "--timezone",
+        metavar="ZONE",
+        help="time zone of a cron expression or a period; default: UTC",
     )
     command.add_argument(
-        "--count", type=_as(convert.count(1, 1_000)), default=10, help="how many; default: 10"
+        "--count",
+        type=_as(converters.count(1, 1_000)),
+        default=10,
+        help="number of fire times; default: 10",
     )
     command.add_argument(
-        "--after", type=_as(convert.instant), metavar="TIME", help="RFC 3339; default: now"
+        "--after",
+        type=_as(converters.instant),
+        metavar="TIME",
+        help="start time in RFC 3339; default: now",
     )
     _add_json(command)
 
 
 def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    told = "tell when the tasks of an ini file will fire and where they pile up; runs nothing"
-    command = commands.add_parser("simulate", help=told, description=f"{told.capitalize()}.")
+    text = "forecast the fire times of an ini file's tasks and their busiest hours; runs nothing"
+    command = commands.add_parser("simulate", help=text, description=f"{text.capitalize()}.")
     command.set_defaults(run=_simulate)
     _add_file(command)
     command.add_argument(
         "--for",
         dest="length",
-        type=_as(convert.duration),
+        type=_as(converters.duration),
         default="7d",
         metavar="DURATION",
         help="the length of the window; default: 7d",
@@ -139,9 +153,9 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument(
         "--from",
         dest="since",
-        type=_as(convert.instant),
+        type=_as(converters.instant),
         metavar="TIME",
-        help="its beginning, when the store first sees the tasks; RFC 3339; default: now",
+        help="start of the window, when the store first sees the tasks; RFC 3339; default: now",
     )
     command.add_argument(
         "--took",
@@ -149,14 +163,14 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         action="append",
         default=[],
         metavar="NAME=DURATION",
-        help="how long a run of a task takes, instead of the median in the store's history",
+        help="duration of a task's runs, instead of the median in the store's history",
     )
     _add_json(command)
 
 
 def _add_file(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", help="an ini file of PasteDeploy")
-    command.add_argument("--section", help="only this section, such as filter:pulse")
+    command.add_argument("file", help="a PasteDeploy ini file")
+    command.add_argument("--section", help="read only this section, such as filter:pulse")
     command.add_argument(
         "--global",
         dest="globals",
@@ -164,33 +178,33 @@ def _add_file(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what gunicorn is told by --paste-global; may be repeated",
+        help="a variable as in gunicorn's --paste-global; may be repeated",
     )
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="for programs; needs no extra")
+    command.add_argument("--json", action="store_true", help="print JSON; needs no extra")
 
 
-def _as(read: Callable[[object], T]) -> Callable[[str], T]:
-    """Return a converter whose errors argparse shows as they are."""
+def _as(convert_value: Callable[[object], T]) -> Callable[[str], T]:
+    """Return a converter for argparse that keeps the error texts of *convert_value*."""
 
-    def convert_word(word: str) -> T:
+    def convert_argument(text: str) -> T:
         try:
-            return read(word)
+            return convert_value(text)
         except BadValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
-    return convert_word
+    return convert_argument
 
 
-def _assignment(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
     if not name or not equals:
-        raise argparse.ArgumentTypeError(str(BadValueError("NAME=VALUE", word)))
+        raise argparse.ArgumentTypeError(str(BadValueError("NAME=VALUE", text)))
     return name, value
 
 
-def _took(word: str) -> tuple[str, int]:
-    name, value = _assignment(word)
-    return name, _as(convert.duration_or_zero)(value)
+def _took(text: str) -> tuple[str, int]:
+    name, value = _assignment(text)
+    return name, _as(converters.duration_or_zero)(value)

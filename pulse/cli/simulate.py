@@ -1,18 +1,18 @@
-"""`pulse simulate FILE.ini` tells what a schedule will do, without running anything."""
+"""`pulse simulate FILE.ini` forecasts the ticks of an ini file, without running anything."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.cli.findings import Findings, shown_at, shown_change, shown_schedule
-from pulse.cli.ini import load_file
-from pulse.cli.upcoming import change_words
+from pulse.cli.load import load_file
+from pulse.cli.next import change_as_dict
+from pulse.cli.output import CommandOutput, shown_at, shown_change, shown_schedule
 from pulse.clock import SECOND, rfc3339
 from pulse.errors import StoreError, did_you_mean, shown
-from pulse.lines import length as told_length
+from pulse.log.format import span_text as duration_text
 from pulse.simulation.forecast import simulate
-from pulse.store.registry import find_file
+from pulse.store.factory import find_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 ASSUMED: Span = SECOND
 
 
-class Expected(NamedTuple):
-    """How long a run takes, and how that is known: given, history or assumed."""
+class ExpectedDuration(NamedTuple):
+    """The expected duration of a run, and its source: given, history or assumed."""
 
     took_us: Span
     source: str
 
 
-class Simulated(NamedTuple):
-    """The forecast of one section, where its durations are from, and a note on its history."""
+class SimulatedSection(NamedTuple):
+    """The forecast of one section, with its expected durations and a note on its history."""
 
     section: str
     settings: Settings
     forecast: Forecast
-    expected: Mapping[str, Expected]
+    expected: Mapping[str, ExpectedDuration]
     note: str
 
 
 class Simulations(NamedTuple):
-    """The forecast of each section, and what is wrong."""
+    """The forecast of each section, and all problems."""
 
-    sections: list[Simulated]
+    sections: list[SimulatedSection]
     problems: list[str]
 
 
@@ -64,10 +64,10 @@ def forecasts(
     Args:
         file: an ini file.
         since: the beginning of the window.
-        length_us: its length.
-        took: how long runs take, by task; the others take what history says, else a second.
-        section: only this one.
-        global_conf: what the server adds to `[DEFAULT]`.
+        length_us: the length of the window.
+        took: the duration of runs, by task; other tasks use the history, or else a second.
+        section: the only section to read; default: all sections that use pulse.
+        global_conf: variables that the server adds to `[DEFAULT]`.
 
     """
     loaded = load_file(file, section=section, global_conf=global_conf)
@@ -87,7 +87,7 @@ def forecasts(
 
 def _simulated(
     section: str, settings: Settings, since: Instant, length_us: Span, took: Mapping[str, Span]
-) -> Simulated:
+) -> SimulatedSection:
     history, note = _history(settings)
     expected = {name: _expected(name, took, history) for name in settings.tasks}
     forecast = simulate(
@@ -96,41 +96,41 @@ def _simulated(
         until=since + length_us,
         took={name: each.took_us for name, each in expected.items()},
     )
-    return Simulated(section, settings, forecast, expected, note)
+    return SimulatedSection(section, settings, forecast, expected, note)
 
 
-def _expected(name: str, took: Mapping[str, Span], history: Mapping[str, Span]) -> Expected:
+def _expected(name: str, took: Mapping[str, Span], history: Mapping[str, Span]) -> ExpectedDuration:
     if name in took:
-        return Expected(took[name], "given")
+        return ExpectedDuration(took[name], "given")
     if name in history:
-        return Expected(history[name], "history")
-    return Expected(ASSUMED, "assumed")
+        return ExpectedDuration(history[name], "history")
+    return ExpectedDuration(ASSUMED, "assumed")
 
 
 def _history(settings: Settings) -> tuple[Mapping[str, Span], str]:
-    """Return the median durations that the store has, if it is a file that is there."""
+    """Return the median durations of the store, if the store is an existing file, and a note."""
     path = find_file(settings.store, name=settings.name, origin=settings.origin)
     if path is None:
-        return {}, "no store with a history is here"
-    from pulse.store.sqlite.history import median_durations
+        return {}, "no history: the store has no SQLite file on this host"
+    from pulse.store.sqlite.durations import median_durations
 
     try:
         return median_durations(path, settings.name or ""), f"history: {path}"
     except StoreError as error:
-        return {}, f"the history cannot be read: {error}"
+        return {}, f"cannot read the history: {error}"
 
 
-# For programs ------------------------------------------------------------------------------
+# JSON --------------------------------------------------------------------------------------
 
 
-def as_json(found: Simulations) -> Findings:
-    """Return one JSON array, with an object for each section."""
-    if found.problems:
-        return Findings([], found.problems)
-    return Findings([json.dumps([_words(each) for each in found.sections], indent=2)], [])
+def as_json(result: Simulations) -> CommandOutput:
+    """Return a JSON array with an object for each section."""
+    if result.problems:
+        return CommandOutput([], result.problems)
+    return CommandOutput([json.dumps([_as_dict(item) for item in result.sections], indent=2)], [])
 
 
-def _words(simulated: Simulated) -> dict[str, object]:
+def _as_dict(simulated: SimulatedSection) -> dict[str, object]:
     forecast = simulated.forecast
     return {
         "section": simulated.section,
@@ -138,16 +138,16 @@ def _words(simulated: Simulated) -> dict[str, object]:
         "until": rfc3339(forecast.until),
         "history": simulated.note,
         "ticks": forecast.ticks,
-        "tasks": [_task_words(task, simulated.expected[task.task]) for task in forecast.tasks],
+        "tasks": [_task_as_dict(task, simulated.expected[task.task]) for task in forecast.tasks],
         "busiest_hours": [
             {"start": rfc3339(hour.start), "ticks": hour.ticks} for hour in forecast.busiest
         ],
-        "peak": _peak_words(forecast.peak),
-        "clock_changes": [change_words(change) for change in forecast.changes],
+        "peak": _peak_as_dict(forecast.peak),
+        "clock_changes": [change_as_dict(change) for change in forecast.changes],
     }
 
 
-def _task_words(task: TaskForecast, expected: Expected) -> dict[str, object]:
+def _task_as_dict(task: TaskForecast, expected: ExpectedDuration) -> dict[str, object]:
     return {
         "task": task.task,
         "schedule": task.schedule,
@@ -161,7 +161,7 @@ def _task_words(task: TaskForecast, expected: Expected) -> dict[str, object]:
     }
 
 
-def _peak_words(peak: Peak) -> dict[str, object]:
+def _peak_as_dict(peak: Peak) -> dict[str, object]:
     return {
         "at_least": peak.at_least,
         "at_most": peak.at_most,
@@ -170,22 +170,22 @@ def _peak_words(peak: Peak) -> dict[str, object]:
     }
 
 
-# For people --------------------------------------------------------------------------------
+# Tables ------------------------------------------------------------------------------------
 
 
-def as_table(found: Simulations) -> Findings:
+def as_table(result: Simulations) -> CommandOutput:
     """Return tables and sentences for each section."""
-    lines = [line for simulated in found.sections for line in _told(simulated)]
-    return Findings(lines, found.problems)
+    lines = [line for simulated in result.sections for line in _section_lines(simulated)]
+    return CommandOutput(lines, result.problems)
 
 
-def _told(simulated: Simulated) -> Iterator[str]:
-    from pulse.cli.table import Column, table
+def _section_lines(simulated: SimulatedSection) -> Iterator[str]:
+    from pulse.cli.output import Column, table
 
     forecast, zone = simulated.forecast, simulated.settings.timezone
     window = f"{shown_at(forecast.since, zone)} to {shown_at(forecast.until, zone)}"
-    told = f"as if the store first saw the tasks then; ticks: {forecast.ticks:,}"
-    yield f"[{simulated.section}] {window}, {told}"
+    ticks = f"as if the store first saw the tasks then; ticks: {forecast.ticks:,}"
+    yield f"[{simulated.section}] {window}, {ticks}"
     heads = ("task", "schedule", "ticks", "first", "last", "a run takes", "")
     columns = [Column(head, right=head == "ticks") for head in heads]
     yield from table(columns, [_row(task, simulated) for task in forecast.tasks])
@@ -193,12 +193,12 @@ def _told(simulated: Simulated) -> Iterator[str]:
     hours = [(shown_at(hour.start, zone), f"{hour.ticks:,}") for hour in forecast.busiest]
     if hours:
         yield from table((Column("busiest hours"), Column("ticks", right=True)), hours)
-    yield _told_peak(forecast.peak, zone)
+    yield _peak_line(forecast.peak, zone)
     for change in forecast.changes:
         yield f"{shown_at(change.at, change.zone)}: {shown_change(change)}"
 
 
-def _row(task: TaskForecast, simulated: Simulated) -> tuple[str, ...]:
+def _row(task: TaskForecast, simulated: SimulatedSection) -> tuple[str, ...]:
     zone = simulated.settings.zones[task.task]
     length, source = simulated.expected[task.task]
     return (
@@ -207,12 +207,12 @@ def _row(task: TaskForecast, simulated: Simulated) -> tuple[str, ...]:
         f"{task.count:,}",
         "" if task.first is None else shown_at(task.first, zone),
         "" if task.last is None else shown_at(task.last, zone),
-        f"{told_length(length)} ({source})",
-        "longer than to its next tick" if task.overlaps else "",
+        f"{duration_text(length)} ({source})",
+        "overlaps the next tick" if task.overlaps else "",
     )
 
 
-def _told_peak(peak: Peak, zone: str) -> str:
+def _peak_line(peak: Peak, zone: str) -> str:
     if peak.at is None:
         return "runs at once: none"
     number = f"{peak.at_least}"

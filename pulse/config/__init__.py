@@ -1,1 +1,1 @@
-"""Ini files and keywords into settings."""
+"""Loads the settings from ini files and keywords."""

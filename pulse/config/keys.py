@@ -1,4 +1,4 @@
-"""The keys of the ini dialect: `pulse.config.<setting>` and `pulse.task.<name>.<setting>`."""
+"""The keys of an ini file: `pulse.config.<setting>` and `pulse.task.<name>.<setting>`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.config.settings import SETTINGS
-from pulse.declaration import TASK_SETTINGS
+from pulse.core.task_settings import TASK_SETTINGS
 from pulse.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ TASK = "pulse.task."
 _NEAR = 0.8
 
 
-class Sorted(NamedTuple):
-    """The values of a mapping by what they set, and one sentence for each key that is unknown."""
+class SortedKeys(NamedTuple):
+    """The values of a mapping, grouped by kind, and one sentence for each unknown key."""
 
     config: dict[str, object]
     tasks: dict[str, dict[str, object]]
     problems: list[str]
 
 
-def sort_keys(mapping: Mapping[str, object]) -> Sorted:
-    """Return the values of *mapping* by what they set; None stands for "not given"."""
+def sort_keys(mapping: Mapping[str, object]) -> SortedKeys:
+    """Return the values of *mapping* grouped by kind; a value of None is ignored."""
     config: dict[str, object] = {}
     tasks: dict[str, dict[str, object]] = {}
     problems: list[str] = []
@@ -40,11 +40,11 @@ def sort_keys(mapping: Mapping[str, object]) -> Sorted:
             tasks.setdefault(name, {})[setting] = value
         else:
             problems.append(_unknown(key))
-    return Sorted(config, tasks, problems)
+    return SortedKeys(config, tasks, problems)
 
 
 def looks_ours(key: object) -> bool:
-    """Return whether *key* begins with `pulse.` or with what looks like a misspelling of it."""
+    """Return whether *key* begins with `pulse.` or with a probable misspelling of `pulse.`."""
     if not isinstance(key, str):
         return False
     first = key.partition(".")[0]
@@ -55,16 +55,16 @@ def looks_ours(key: object) -> bool:
 def _unknown(key: str) -> str:
     expected = f"expected {CONFIG}<setting> or {TASK}<name>.<setting>"
     if key.startswith(TASK):
-        return f"{key}: expected {TASK}<name>.<setting>, got no {_lacking(key)}"
+        return f"{key}: expected {TASK}<name>.<setting>, got no {_incomplete_key(key)}"
     return f"{key}: unknown key; {expected}{_nearest(key)}"
 
 
-def _lacking(key: str) -> str:
+def _incomplete_key(key: str) -> str:
     return "name" if key.removeprefix(TASK) in TASK_SETTINGS else "setting"
 
 
 def _nearest(key: str) -> str:
-    """Return a hint; a key of a task keeps what follows, because only its author knows that."""
+    """Return a hint at a similar key, with the task name and setting of the unknown key."""
     kind, _, last = key.partition(".")[2].partition(".")
     if not last:
         return did_you_mean(key, [CONFIG + name for name in SETTINGS])

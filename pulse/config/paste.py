@@ -1,116 +1,123 @@
-"""What child processes load where PasteDeploy has built the middleware, and which section that is.
+"""Finds the sections of an ini file that use a filter, without building an application.
 
-A child repeats the call by which the server got its application: the same file, section and
-variables. Where that call is not known, the file must leave no doubt, or the setting must say it.
+PasteDeploy imports the factory of a section when it reads the section. The search therefore reads
+filter sections first. It reads applications and pipelines, which may reference a filter in another
+file, only if no filter section uses the factory.
 """
 
 from __future__ import annotations
 
 import configparser
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
+from paste.deploy import loadwsgi
 
-from pulse.config.settings import Paste
-from pulse.errors import ConfigError, did_you_mean, shown
+from pulse.errors import did_you_mean, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
-    from pulse.config.layout import Layout
-    from pulse.config.settings import PasteCall, Settings
-
-_KEY: Final = "pulse.config.application"
-
-
-def paste_of(file: str, global_conf: Mapping[str, str], call: PasteCall | None) -> Paste:
-    """Return what PasteDeploy is asked for again: what *call* was, or some section of *file*."""
-    if call is None:
-        uri = f"config:{quote(str(Path(file).absolute()))}"
-        return Paste(uri=uri, global_conf=dict(global_conf))
-    return Paste(
-        uri=call.uri,
-        section=call.section,
-        relative_to=call.relative_to,
-        global_conf=dict(call.global_conf),
-    )
+_FILTER_KINDS = {"filter": loadwsgi.FILTER, "filter-app": loadwsgi.APP}
+_REFERRING_KINDS = dict.fromkeys(
+    ("pipeline", "app", "application", "composite", "composit"), loadwsgi.APP
+)
+_UNREADABLE = (LookupError, ImportError, AttributeError, ValueError, OSError, configparser.Error)
 
 
-def section_problem(section: str, paste: Paste, call: PasteCall | None) -> str:
-    """Return what is wrong with a section that the setting names; empty where nothing is known."""
-    layout = _layout_behind(paste)
-    if layout is None:
-        return ""
-    known = layout.applications()
-    if section not in known:
-        hint = did_you_mean(section, known) or f"; there are {', '.join(known)}"
-        return f"expected an application of {paste.uri}, got {shown(section)}{hint}"
-    if call is None or layout.leads_to(call.within, section):
-        return ""
-    return (
-        f"expected {shown(call.section)}, which is served, or a section that it is made from, got"
-        f" {shown(section)}; leave the setting out, and child processes load what is served"
-    )
+class PasteSection(NamedTuple):
+    """The arguments that PasteDeploy passes to the filter's factory, and the referring section."""
+
+    name: str
+    global_conf: Mapping[str, str]
+    local_conf: Mapping[str, str]
 
 
-def locate(settings: Settings, local_conf: Mapping[str, str], factory: object) -> Settings:
-    """Return *settings* with the section that child processes load, where they need one.
+class PasteSearch(NamedTuple):
+    """The sections that use the filter, and one sentence for each unreadable section."""
 
-    It is called by *factory* with what PasteDeploy has passed for its section.
+    sections: list[PasteSection]
+    problems: list[str]
 
-    Raises:
-        ConfigError: neither the server's call nor the file says which section it is.
+
+def find_sections(
+    file: Path, factory: object, *, only: str | None = None, global_conf: Mapping[str, str]
+) -> PasteSearch:
+    """Return the sections of *file* that use *factory*.
+
+    Args:
+        file: the ini file.
+        factory: the filter's factory.
+        only: the name of the only section to read, with its kind.
+        global_conf: variables that the server adds to `[DEFAULT]`.
 
     """
-    paste = settings.paste
-    known = paste is None or paste.section or settings.application
-    if paste is None or known or settings.mode != "processing":
-        return settings
-    holders = _holders(paste, local_conf, factory)
-    if len(holders) != 1:
-        raise ConfigError([_undecided(paste, holders)])
-    return msgspec.structs.replace(
-        settings, paste=msgspec.structs.replace(paste, section=holders[0])
-    )
-
-
-def _undecided(paste: Paste, holders: list[str]) -> str:
-    got = f"one of {', '.join(holders)}" if holders else "one that the file does not show"
-    return (
-        f"{_KEY}: expected the section of {paste.uri} that is served, or package.module:name, got"
-        f" none; nothing shows which section child processes should load: {got}"
-    )
-
-
-def layout_of(file: Path, global_conf: Mapping[str, str]) -> Layout | None:
-    """Return the layout of *file*; None where it cannot be read, which its loading finds out."""
-    from pulse.config.layout import Layout
-
     try:
-        return Layout(str(file), global_conf)
-    except (OSError, ValueError, configparser.Error):
-        return None
+        loader = loadwsgi.ConfigLoader(str(file))
+    except OSError as error:
+        return PasteSearch([], [f"{file}: {_open_error(error)}"])
+    except _UNREADABLE as error:
+        return PasteSearch([], [f"{file}: {_error_text(error)}"])
+    loader.update_defaults(global_conf, overwrite=False)
+    names: list[str] = loader.parser.sections()
+    if only is not None and only not in names:
+        return PasteSearch(
+            [], [f"expected a section of {file}, got {shown(only)}{_hint(only, names)}"]
+        )
+    wanted = names if only is None else [only]
+    search = _search(loader, factory, wanted, _FILTER_KINDS)
+    if not any(search):
+        search = _search(loader, factory, wanted, _REFERRING_KINDS)
+    if not any(search):
+        where = file if only is None else f"[{only}] of {file}"
+        search.problems.append(f"{where}: expected a section that uses egg:pulse, found none")
+    return search
 
 
-def _holders(paste: Paste, local_conf: Mapping[str, str], factory: object) -> list[str]:
-    """Return the sections that apply a filter with these settings to an application."""
-    from pulse.config.sections import find_sections
+def _search(
+    loader: Any,  # noqa: ANN401 - PasteDeploy has no types
+    factory: object,
+    names: Iterable[str],
+    kinds: Mapping[str, object],
+) -> PasteSearch:
+    search = PasteSearch([], [])
+    for section in names:
+        kind, _, name = section.partition(":")
+        if kind not in kinds:
+            continue
+        try:
+            context = loader.get_context(kinds[kind], name.strip() or None)
+        except _UNREADABLE as error:
+            search.problems.append(f"[{section}] cannot be read: {_error_text(error)}")
+            continue
+        for inner in _contexts(context):
+            if inner.object is factory:
+                search.sections.append(PasteSection(section, inner.global_conf, inner.local_conf))
+    return search
 
-    layout = _layout_behind(paste)
-    if layout is None:
-        return []
-    found = find_sections(_path_of(paste), factory, global_conf=paste.global_conf).sections
-    alike = [each.name for each in found if dict(each.local_conf) == dict(local_conf)]
-    return layout.referring_to(alike)
+
+def _contexts(context: Any) -> Iterator[Any]:  # noqa: ANN401 - PasteDeploy has no types
+    """Yield a context and the contexts that PasteDeploy would create with it."""
+    yield context
+    for inner in ("filter_context", "next_context", "app_context"):
+        if hasattr(context, inner):
+            yield from _contexts(getattr(context, inner))
+    for inner_filter in getattr(context, "filter_contexts", ()):
+        yield from _contexts(inner_filter)
 
 
-def _layout_behind(paste: Paste) -> Layout | None:
-    if not paste.uri.startswith("config:"):
-        return None
-    return layout_of(_path_of(paste), paste.global_conf)
+def _open_error(error: OSError) -> str:
+    """Return a text about a file that cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return "the file does not exist"
+    return f"cannot be opened: {error.strerror or error}"
 
 
-def _path_of(paste: Paste) -> Path:
-    return Path(paste.relative_to, unquote(paste.uri.removeprefix("config:")))
+def _error_text(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"the file {error.filename} does not exist"
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    return did_you_mean(name, known) or f"; the file has {', '.join(known)}"

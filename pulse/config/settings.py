@@ -1,7 +1,7 @@
-"""The settings of pulse itself: one table of names, types, defaults and help, and their values.
+"""The settings of pulse itself: a table of names, types, defaults and help, and their values.
 
-`SETTINGS` is the single source: the ini dialect, the keywords of `PulseMiddleware`, the errors
-and the reference page are made from it. Those of tasks are `pulse.declaration.TASK_SETTINGS`.
+The ini keys, the keywords of `PulseMiddleware`, the errors and the reference page are generated
+from `SETTINGS`. The settings of tasks are in `pulse.core.task_settings.TASK_SETTINGS`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import msgspec
 
-from pulse import convert
 from pulse.clock import SECOND, Span
-from pulse.config import words
-from pulse.policy import Start
-from pulse.schedule.words import UTC, zone
-from pulse.setting import Setting, table
-from pulse.store.registry import store_word
-from pulse.task import DEFAULT_TIMEOUT
+from pulse.config import converters as config_converters
+from pulse.core.policies import Start
+from pulse.core.task import DEFAULT_TIMEOUT
+from pulse.schedule.converters import UTC, zone
+from pulse.settings import converters
+from pulse.settings.setting import Setting, table
+from pulse.store.factory import store_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
-    from pulse.task import Definition, Task
+    from pulse.core.task import Task, TaskDefinition
 
 DEFAULT_BASE_URL = "http://localhost"
 DAY: Span = 86_400 * SECOND
@@ -31,109 +31,109 @@ DAY: Span = 86_400 * SECOND
 SETTINGS = table(
     Setting(
         name="context",
-        convert=words.context,
+        convert=config_converters.context,
         kind="path",
         default="empty",
-        help="The path that the actions of tasks lie below; absolute actions ignore it.",
+        help="The base path of relative actions of tasks; absolute actions ignore the context.",
         example="sessions",
     ),
     Setting(
         name="mode",
-        convert=words.mode,
+        convert=config_converters.mode,
         kind="threading, gevent, processing, auto or inline",
         default="threading",
-        help="The engine that runs happen in; other packages may add modes.",
+        help="The engine that executes runs; other packages may add modes.",
         example="gevent",
     ),
     Setting(
         name="guard",
-        convert=convert.boolean,
+        convert=converters.boolean,
         kind="boolean",
         default="false",
-        help="Whether requests from outside to scheduled paths are refused with 403.",
+        help="Whether requests of outsiders for scheduled paths are refused with 403.",
         example="true",
     ),
     Setting(
         name="guarded",
-        convert=words.guarded,
+        convert=config_converters.guarded,
         kind="paths",
         default="none",
-        help="Paths that the guard covers beside those of tasks, such as those of run-time tasks.",
+        help="Further paths that the guard covers, such as the paths of run-time tasks.",
         example="/reports",
     ),
     Setting(
         name="store",
-        convert=store_word,
+        convert=store_url,
         kind="memory:, sqlite:///path, postgresql://user@host/db or redis://host",
         default="an SQLite file that the processes of this host share",
-        help="Where processes agree on who runs a tick, and history is kept.",
+        help="Where processes agree on who executes a run, and where history is kept.",
         example="sqlite:////srv/shop/pulse.db",
     ),
     Setting(
         name="start",
-        convert=convert.choice(Start),
+        convert=converters.choice(Start),
         kind="auto, eager or off",
         default="auto",
-        help="When a process takes part: once it serves requests, as soon as it can, or never.",
+        help="When a process starts its scheduler: when it serves requests, at once, or never.",
         example="off",
     ),
     Setting(
         name="name",
-        convert=words.name,
+        convert=config_converters.name,
         kind="name",
         default="unset: the default store is named by the ini file, or the working directory",
         help=(
-            "Tells applications that share a store apart, and names the default store's file."
-            " **Where `store` is set, all applications without a name are one**."
+            "Distinguishes applications that share a store, and names the default store's file."
+            " **If `store` is set, all applications without a name count as one application**."
         ),
         example="shop",
     ),
     Setting(
         name="concurrency",
-        convert=convert.count(1, 10_000),
+        convert=converters.count(1, 10_000),
         kind="number",
-        default="10; 2 where mode = processing",
-        help="How many runs each process takes at once.",
+        default="10; 2 with mode = processing",
+        help="The maximum number of concurrent runs in each process.",
         example="4",
     ),
     Setting(
         name="lease",
-        convert=words.lease,
+        convert=config_converters.lease,
         kind="duration of at least 1s",
         default="30s",
-        help="How long a claim is good unless renewed; a dead process is noticed after that.",
+        help="How long a claim is valid without renewal; then its process counts as dead.",
         example="10s",
     ),
     Setting(
         name="drain",
-        convert=convert.duration_or_zero,
+        convert=converters.duration_or_zero,
         kind="duration",
-        default="25s, or the server's own limit less a second where that is less",
-        help="How long running work may go on when the process stops, before it is interrupted.",
+        default="25s, or the server's own limit minus 1s if that is less",
+        help="How long running work may continue when the process stops, before it is interrupted.",
         example="60s",
     ),
     Setting(
         name="application",
-        convert=words.application,
+        convert=config_converters.application,
         kind="package.module:name, package.module:factory(), or a section of the ini file",
-        default="what the server has loaded, where pulse is a filter of an ini file",
-        help="Where the child processes of mode = processing find the application.",
+        default="the application that the server has loaded, if pulse is a filter of an ini file",
+        help="The application that the child processes of mode = processing load.",
         example="shop.wsgi:application",
     ),
     Setting(
         name="base_url",
-        convert=words.base_url,
+        convert=config_converters.base_url,
         kind="URL",
         default=DEFAULT_BASE_URL,
-        help="The scheme, host, port and script name that scheduled requests show the app.",
+        help="The scheme, host, port and script name of scheduled requests.",
         example="https://shop.example.org",
     ),
     Setting(
         name="timeout",
-        convert=convert.duration,
+        convert=converters.duration,
         kind="duration",
         default="180s",
-        help="The timeout of tasks that set none.",
+        help="The timeout of tasks without a timeout of their own.",
         example="60s",
     ),
     Setting(
@@ -141,30 +141,30 @@ SETTINGS = table(
         convert=zone,
         kind="time zone",
         default="UTC",
-        help="The zone of cron expressions, and of dates without offset, where a task names none.",
+        help="The zone of cron expressions and of dates without offset, for tasks without a zone.",
         example="Europe/Berlin",
     ),
     Setting(
         name="keep_runs",
-        convert=convert.count(1, 10_000_000),
+        convert=converters.count(1, 10_000_000),
         kind="number",
         default="1000",
-        help="How many ended runs of each task the store keeps; memory: ten times that in all.",
+        help="How many ended runs of each task are kept; memory: keeps ten times as many in total.",
         example="100",
     ),
     Setting(
         name="keep_for",
-        convert=convert.duration,
+        convert=converters.duration,
         kind="duration",
         default="30d",
-        help="How long the store keeps ended runs; memory: keeps them by number alone.",
+        help="How long the store keeps ended runs; memory: ignores it and limits only the number.",
         example="7d",
     ),
 )
 
 
 class Keywords(TypedDict, total=False):
-    """The keywords of `PulseMiddleware`: each takes what the setting of its name takes, or None."""
+    """The keywords of `PulseMiddleware`: each accepts the values of its setting, or None."""
 
     context: str | None
     mode: str | None
@@ -205,7 +205,7 @@ class PasteCall(NamedTuple):
     within: tuple[str, ...]
 
 
-class Paste(msgspec.Struct, frozen=True, kw_only=True):
+class PasteOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Where PasteDeploy can load the application again: what a child process is told.
 
     Attributes:
@@ -225,18 +225,18 @@ class Paste(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole configuration, checked, with exact types.
+    """A complete and validated configuration with exact types.
 
     Attributes:
-        concurrency: None stands for the mode's own default.
-        drain_us: at most this; a server's own limit may be less.
-        guarded: paths that are guarded beside those of the tasks (PEP 3333 text).
-        application: `package.module:name`, where it was given.
-        tasks: the enabled tasks by name, in the order in which they were declared.
-        zones: the time zone in which each task was declared, by its name; it is for people.
-        digest: the same in all processes that hold the same tasks and call them alike.
+        concurrency: None for the default of the mode.
+        drain_us: the maximum drain time; a server's own limit may be less.
+        guarded: further paths that the guard covers (PEP 3333 text).
+        application: `package.module:name`, if given.
+        tasks: the enabled tasks by name, in the order of their declaration.
+        zones: the time zone of each task by name, for output to users.
+        digest: equal in all processes with the same tasks and the same base URL.
         origin: the real path of the ini file, or the working directory.
-        paste: where the ini file came from PasteDeploy.
+        paste: the PasteDeploy origin, if the settings came from an ini file.
 
     """
 
@@ -256,8 +256,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = UTC
     keep_runs: int = 1_000
     keep_for_us: Span = 30 * DAY
-    tasks: Mapping[str, Definition]
+    tasks: Mapping[str, TaskDefinition]
     zones: Mapping[str, str]
     digest: str
     origin: str
-    paste: Paste | None = None
+    paste: PasteOrigin | None = None

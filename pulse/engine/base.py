@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Span
-    from pulse.run import Claim, Ending, Outcome, Result
+    from pulse.core.run import Claim, CompletedRun, Outcome, Result
 
 T = TypeVar("T")
 
@@ -60,14 +60,14 @@ class Interruption(BaseException):
         super().__init__(outcome.value)
 
 
-class Interrupts(NamedTuple):
+class InterruptSupport(NamedTuple):
     """What an engine can stop: a run that waits, and one that computes."""
 
     waiting: bool
     computing: bool
 
 
-class Work(NamedTuple):
+class EngineCallbacks(NamedTuple):
     """What an engine needs to know of its owner.
 
     Attributes:
@@ -79,7 +79,7 @@ class Work(NamedTuple):
     """
 
     perform: Callable[[Claim], Result]
-    report: Callable[[Ending], None]
+    report: Callable[[CompletedRun], None]
     overdue: Callable[[Claim, int], None]
 
 
@@ -87,11 +87,11 @@ class Engine(Protocol):
     """Runs claims side by side, and the scheduler's loop beside them."""
 
     name: str
-    interrupts: Interrupts
-    usual_concurrency: int
+    interrupts: InterruptSupport
+    default_concurrency: int
     """How many runs go on at once in a process where the setting is left out."""
 
-    def start(self, work: Work, *, concurrency: int) -> None:
+    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Make the slots.
 
         Raises:

@@ -17,27 +17,27 @@ from gevent.event import Event
 from gevent.monkey import get_original
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import NEVER, Attempt, Roll
-from pulse.engine.base import Interruption, Interrupts
-from pulse.engine.native import NativeThread, call_from_afar
+from pulse.core.run import CompletedRun, Outcome
+from pulse.engine.base import Interruption, InterruptSupport
+from pulse.engine.gevent_bridge import NativeThread, call_in_hub
+from pulse.engine.in_flight import NEVER, InFlight, InFlightRun
 from pulse.errors import EngineError
 from pulse.forks import ForkMark
 from pulse.patching import process_is_patched
-from pulse.run import Ending, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
-    from pulse.engine.base import Work
-    from pulse.run import Claim
+    from pulse.core.run import Claim
+    from pulse.engine.base import EngineCallbacks
 
 T = TypeVar("T")
 
 _thread_id = get_original("_thread", "get_ident")
 """The native thread's id, of which a patched process keeps quiet."""
 
-TURN: Final[Span] = SECOND // 200
+MAX_PUMP_TIME: Final[Span] = SECOND // 200
 """How long runs follow one another before the hub looks after requests again."""
 
 GRACE: Final[Span] = SECOND // 2
@@ -48,17 +48,17 @@ class GreenletEngine:
     """Runs claims in greenlets, which it interrupts where they wait."""
 
     name = "gevent"
-    interrupts: Interrupts = Interrupts(waiting=True, computing=False)
-    usual_concurrency = 10
+    interrupts: InterruptSupport = InterruptSupport(waiting=True, computing=False)
+    default_concurrency = 10
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._roll = Roll(0)
+        self._in_flight = InFlight(0)
         self._started = self._ending = self._pumping = self._awake = False
         self._sleeper: gevent.Greenlet | None = None
-        self._waiting: deque[Attempt] = deque()
+        self._waiting: deque[InFlightRun] = deque()
         self._submitted_at = self._seen_at = self._yield_at = 0
-        self._carriers: dict[Attempt, gevent.Greenlet] = {}
+        self._greenlets: dict[InFlightRun, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
         self._loop: gevent.Greenlet | None = None
         self._mark = ForkMark()
@@ -66,7 +66,7 @@ class GreenletEngine:
 
     # Start and stop -----------------------------------------------------------------------
 
-    def start(self, work: Work, *, concurrency: int) -> None:
+    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Take the hub of this thread; greenlets are made when they are first needed.
 
         Raises:
@@ -81,7 +81,7 @@ class GreenletEngine:
         self._alarm, self._drained, self._stopped = (Event() for _ in range(3))
         self._native = NativeThread()
         self._next_round = self._hub.loop.timer(0)
-        self._roll = Roll(concurrency)
+        self._in_flight = InFlight(concurrency)
         self._watcher = gevent.spawn(self._watch)
         self._started = True
 
@@ -90,7 +90,7 @@ class GreenletEngine:
         if not self._started:
             return
         if gevent.get_hub() is not self._hub:
-            call_from_afar(self._hub, partial(self.stop, drain_us))
+            call_in_hub(self._hub, partial(self.stop, drain_us))
             return
         if not self._ending:
             self._ending = True
@@ -100,13 +100,13 @@ class GreenletEngine:
         self._stopped.wait()
 
     def _end(self, drain_us: Span) -> None:
-        self._roll.open = False
+        self._in_flight.open = False
         self._await_drained(drain_us)
         self._interrupt_all()
         self._await_drained(GRACE)
         self._waiting.clear()
-        for attempt in self._roll.take_all():
-            self._work.report(attempt.cut_off(self._clock))
+        for attempt in self._in_flight.remove_all():
+            self._work.report(attempt.unfinished(self._clock))
         gevent.killall([*self._idle, self._watcher], block=False)
         self._stopped.set()
 
@@ -117,17 +117,17 @@ class GreenletEngine:
         greenlets are kept: one that nobody knows is ended, wherever the application waits in it.
         """
         self._mark.set()
-        self._kept = (*self._kept, self._carriers, self._idle)
-        self._roll, self._waiting = Roll.closed(), deque()
-        self._carriers, self._idle = {}, {}
+        self._kept = (*self._kept, self._greenlets, self._idle)
+        self._in_flight, self._waiting = InFlight.closed(), deque()
+        self._greenlets, self._idle = {}, {}
 
     def _await_drained(self, span: Span) -> None:
         self._drained.clear()
-        if self._roll.busy():
+        if self._in_flight.within_time():
             self._drained.wait(span / SECOND)
 
     def _interrupt_all(self) -> None:
-        for attempt in self._roll.active - self._roll.left:
+        for attempt in self._in_flight.active - self._in_flight.overdue:
             self._hub.loop.run_callback(self._interrupt, attempt, Outcome.INTERRUPTED)
 
     # The loop -----------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class GreenletEngine:
         self._sleeper = gevent.getcurrent()
         try:
             if not self._awake:
-                timer.start(self._rouse, update=True)
+                timer.start(self._wake_loop, update=True)
                 self._hub.switch()
         finally:
             self._sleeper = None
@@ -166,15 +166,15 @@ class GreenletEngine:
         if self._sleeper is None:
             return
         if _thread_id() == self._thread:
-            self._hub.loop.run_callback(self._rouse_woken)
+            self._hub.loop.run_callback(self._wake_loop_if_due)
         else:
-            self._hub.loop.run_callback_threadsafe(self._rouse_woken)
+            self._hub.loop.run_callback_threadsafe(self._wake_loop_if_due)
 
-    def _rouse_woken(self) -> None:
+    def _wake_loop_if_due(self) -> None:
         if self._awake:  # else the sleep that was meant is over
-            self._rouse()
+            self._wake_loop()
 
-    def _rouse(self) -> None:
+    def _wake_loop(self) -> None:
         """Switch into the loop if it sleeps in `wait`; called in the hub."""
         sleeper, self._sleeper = self._sleeper, None
         if sleeper is not None:
@@ -188,17 +188,17 @@ class GreenletEngine:
 
     def free(self) -> int:
         """Return how many claims may be submitted now."""
-        return self._roll.free()
+        return self._in_flight.free()
 
     def submit(self, claim: Claim) -> None:
         """Hand a claim to an idle greenlet, at the hub's next turn."""
         if not self._pumping:
             self._submitted_at = self._clock.boot()  # one look for all that the pump finds
-        attempt = Attempt(claim, self._submitted_at)
-        if not self._roll.open:
-            self._work.report(attempt.cut_off(self._clock))
+        attempt = InFlightRun(claim, self._submitted_at)
+        if not self._in_flight.open:
+            self._work.report(attempt.unfinished(self._clock))
             return
-        self._roll.add(attempt)
+        self._in_flight.add(attempt)
         self._waiting.append(attempt)
         if not self._pumping:
             self._pumping = True
@@ -208,7 +208,7 @@ class GreenletEngine:
         """Switch into idle greenlets, in the hub, until no claim waits or its turn is over."""
         self._pumping = False
         self._seen_at = self._clock.boot()
-        self._yield_at = self._seen_at + TURN
+        self._yield_at = self._seen_at + MAX_PUMP_TIME
         while self._waiting:
             if self._seen_at >= self._yield_at:
                 self._pump_after_requests()
@@ -229,20 +229,20 @@ class GreenletEngine:
 
     def _serve(self) -> None:
         greenlet = gevent.getcurrent()
-        while self._carry_waiting(greenlet):
-            if not self._rest(greenlet):
+        while self._run_queued(greenlet):
+            if not self._wait_idle(greenlet):
                 return
 
-    def _carry_waiting(self, greenlet: gevent.Greenlet) -> bool:
+    def _run_queued(self, greenlet: gevent.Greenlet) -> bool:
         """Perform what waits; False when an interruption went through this greenlet."""
         while self._waiting and self._seen_at < self._yield_at:
             attempt = self._waiting.popleft()
-            self._carry(attempt, greenlet)
+            self._run_claim(attempt, greenlet)
             if attempt.stopped is not None or self._mark.in_child:
                 return False
         return True
 
-    def _rest(self, greenlet: gevent.Greenlet) -> bool:
+    def _wait_idle(self, greenlet: gevent.Greenlet) -> bool:
         """Be idle until the pump switches here; False when somebody ended this greenlet."""
         self._idle[greenlet] = None
         while greenlet in self._idle:
@@ -259,11 +259,11 @@ class GreenletEngine:
     def _sleep(self) -> None:
         self._hub.switch()
 
-    def _carry(self, attempt: Attempt, greenlet: gevent.Greenlet) -> None:
+    def _run_claim(self, attempt: InFlightRun, greenlet: gevent.Greenlet) -> None:
         claim = attempt.claim
-        if self._roll.begin(attempt, self._seen_at):
+        if self._in_flight.begin(attempt, self._seen_at):
             self._alarm.set()
-        self._carriers[attempt] = greenlet
+        self._greenlets[attempt] = greenlet
         try:
             result = Context().run(self._work.perform, claim)
         # Whatever a run lets out is how it failed; see promise 3 of the port.
@@ -272,22 +272,22 @@ class GreenletEngine:
                 raise
             result = attempt.result_of(error, self._clock)
         # No switch lies between the run's end and this line: no interruption hits what follows.
-        self._carriers.pop(attempt, None)  # absent where this is a copy, in a forked child
+        self._greenlets.pop(attempt, None)  # absent where this is a copy, in a forked child
         self._seen_at = now = self._clock.boot()
-        if self._roll.take(attempt):
-            self._work.report(Ending(claim, attempt.judge(result, now)))
-        if not self._roll.open:
-            self._tell_drained()
+        if self._in_flight.remove(attempt):
+            self._work.report(CompletedRun(claim, attempt.final_result(result, now)))
+        if not self._in_flight.open:
+            self._signal_drained()
 
-    def _interrupt(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _interrupt(self, attempt: InFlightRun, outcome: Outcome) -> None:
         """Interrupt the run where it waits, if it still goes on; called in the hub."""
-        greenlet = self._carriers.get(attempt)
+        greenlet = self._greenlets.get(attempt)
         if greenlet is not None:
             attempt.stopped = outcome
             greenlet.throw(Interruption(attempt.claim, outcome))
 
-    def _tell_drained(self) -> None:
-        if not self._roll.busy():
+    def _signal_drained(self) -> None:
+        if not self._in_flight.within_time():
             self._drained.set()
 
     # The watch ----------------------------------------------------------------------------
@@ -296,19 +296,19 @@ class GreenletEngine:
         while True:
             self._alarm.wait(self._until_next())
             self._alarm.clear()
-            for attempt in self._roll.due(self._clock.boot()):
-                self._chase(attempt)
+            for attempt in self._in_flight.due(self._clock.boot()):
+                self._interrupt_late(attempt)
 
     def _until_next(self) -> float | None:
-        next_at = self._roll.next_at
+        next_at = self._in_flight.next_at
         return None if next_at == NEVER else max(0, next_at - self._clock.boot()) / SECOND
 
-    def _chase(self, attempt: Attempt) -> None:
+    def _interrupt_late(self, attempt: InFlightRun) -> None:
         """Interrupt a run that is late; leave it behind when that did not end it."""
         if attempt.stopped is None:
             attempt.watch_at = self._clock.boot() + GRACE
-            self._roll.watch(attempt)
+            self._in_flight.watch(attempt)
             self._hub.loop.run_callback(self._interrupt, attempt, Outcome.TIMED_OUT)
         else:
-            self._work.overdue(attempt.claim, self._roll.leave(attempt))
-            self._tell_drained()
+            self._work.overdue(attempt.claim, self._in_flight.leave_behind(attempt))
+            self._signal_drained()

@@ -6,17 +6,17 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import Attempt
-from pulse.engine.base import Interrupts
+from pulse.core.run import CompletedRun
+from pulse.engine.base import InterruptSupport
+from pulse.engine.in_flight import InFlightRun
 from pulse.forks import ForkMark
-from pulse.run import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
-    from pulse.engine.base import Work
-    from pulse.run import Claim
+    from pulse.core.run import Claim
+    from pulse.engine.base import EngineCallbacks
 
 T = TypeVar("T")
 
@@ -28,8 +28,8 @@ class InlineEngine:
     """
 
     name = "inline"
-    interrupts: Interrupts = Interrupts(waiting=False, computing=False)
-    usual_concurrency = 10
+    interrupts: InterruptSupport = InterruptSupport(waiting=False, computing=False)
+    default_concurrency = 10
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -37,7 +37,7 @@ class InlineEngine:
         self._mark = ForkMark()
         self._woken: threading.Event | None = None
 
-    def start(self, work: Work, *, concurrency: int) -> None:
+    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Take the work; *concurrency* is how many claims are asked for in one step."""
         self._work = work
         self._free = concurrency
@@ -56,9 +56,9 @@ class InlineEngine:
 
     def submit(self, claim: Claim) -> None:
         """Perform *claim* and report its ending before returning."""
-        attempt = Attempt(claim, self._clock.boot())
+        attempt = InFlightRun(claim, self._clock.boot())
         if not self._free:
-            self._work.report(attempt.cut_off(self._clock))
+            self._work.report(attempt.unfinished(self._clock))
             return
         attempt.begun = True
         try:
@@ -69,7 +69,7 @@ class InlineEngine:
                 raise
             result = attempt.result_of(error, self._clock)
         if not self._mark.in_child:
-            self._work.report(Ending(claim, attempt.judge(result, self._clock.boot())))
+            self._work.report(CompletedRun(claim, attempt.final_result(result, self._clock.boot())))
 
     def wait(self, timeout_us: Span) -> None:
         """Sleep until `wake`, or for the given time."""

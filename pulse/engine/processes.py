@@ -16,21 +16,28 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import Attempt
-from pulse.engine.base import Interrupts
-from pulse.engine.children import GRACE, Child, ChildLostError, ChildOvertimeError, find_python
-from pulse.engine.loop import LoopThread, spawn
-from pulse.engine.nursery import Nursery, check_setup
+from pulse.core.run import CompletedRun, Outcome, Result
+from pulse.engine.base import InterruptSupport
+from pulse.engine.child_process import (
+    GRACE,
+    ChildLostError,
+    ChildProcess,
+    ChildStarter,
+    ChildTimeoutError,
+    check_setup,
+    find_python,
+)
+from pulse.engine.in_flight import InFlightRun
+from pulse.engine.loop_thread import LoopThread, spawn
 from pulse.forks import ForkMark
-from pulse.run import Ending, Outcome, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
-    from pulse.engine.base import Work
-    from pulse.engine.wire import ChildSetup
-    from pulse.run import Claim
+    from pulse.core.run import Claim
+    from pulse.engine.base import EngineCallbacks
+    from pulse.engine.child_protocol import ChildSetup
 
 T = TypeVar("T")
 
@@ -38,26 +45,26 @@ IDLE: Span = 60 * SECOND
 """How long a child may be idle before it is ended."""
 
 
-class Slot:
+class ProcessSlot:
     """One claim at a time, and the child that performs it; lives in a thread or greenlet."""
 
-    def __init__(self, nursery: Nursery, clock: Clock, *, idle_us: Span) -> None:
+    def __init__(self, nursery: ChildStarter, clock: Clock, *, idle_us: Span) -> None:
         self._nursery = nursery
         self._clock = clock
         self._idle_us = idle_us
         self._claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._interrupted = False
 
-    def give(self, claim: Claim | None) -> None:
+    def assign(self, claim: Claim | None) -> None:
         """Hand it its next claim; None ends it."""
         self._claims.put(claim)
 
-    def live(self, report: Callable[[Slot, Ending], None]) -> None:
+    def serve(self, report: Callable[[ProcessSlot, CompletedRun], None]) -> None:
         """Perform the claims that are given, until there are no more."""
         while (claim := self._next()) is not None:
-            report(self, Ending(claim, self._result_of(claim)))
-        self._part()
+            report(self, CompletedRun(claim, self._result_of(claim)))
+        self._end_child()
 
     def interrupt(self) -> None:
         """Stop the run that goes on; called once, when the engine stops."""
@@ -76,62 +83,62 @@ class Slot:
         try:
             return self._claims.get(timeout=self._idle_us / SECOND)
         except queue.Empty:
-            self._part()
+            self._end_child()
             return self._claims.get()
 
     def _result_of(self, claim: Claim) -> Result:
-        attempt = Attempt(claim, self._clock.boot())
+        attempt = InFlightRun(claim, self._clock.boot())
         try:
-            child = self._well_child() or self._nursery.make(self._adopt)
-            attempt = Attempt(claim, self._clock.boot())
+            child = self._usable_child() or self._nursery.make(self._adopt)
+            attempt = InFlightRun(claim, self._clock.boot())
             result = self._perform(child, attempt)
         except ChildLostError as lost:
-            self._part()
-            result = self._tell(attempt, Outcome.FAILED, str(lost))
+            self._end_child()
+            result = self._report_outcome(attempt, Outcome.FAILED, str(lost))
         # Promise 3 of the port: whatever a slot meets is how its run failed.
         except BaseException as error:  # noqa: BLE001 - the reason is above
-            self._part()
+            self._end_child()
             result = attempt.result_of(error, self._clock)
         if self._interrupted:
             attempt.stopped = Outcome.INTERRUPTED
         # Its length was judged by the child: what came before the call is no part of the run.
-        return attempt.judge(result, attempt.since)
+        return attempt.final_result(result, attempt.since)
 
-    def _well_child(self) -> Child | None:
-        if self._child is not None and not self._child.is_well():
-            self._part()
+    def _usable_child(self) -> ChildProcess | None:
+        if self._child is not None and not self._child.is_usable():
+            self._end_child()
         return self._child
 
-    def _adopt(self, child: Child) -> None:
+    def _adopt(self, child: ChildProcess) -> None:
         self._child = child
         if self._interrupted:
             child.interrupt()
 
-    def _perform(self, child: Child, attempt: Attempt) -> Result:
+    def _perform(self, child: ChildProcess, attempt: InFlightRun) -> Result:
         if self._clock.boot() >= attempt.claim.good_until:
-            return self._tell(attempt, Outcome.ABANDONED, _LEASE_OVER)
+            return self._report_outcome(attempt, Outcome.ABANDONED, _LEASE_OVER)
         try:
             return child.perform(attempt.claim)
-        except ChildOvertimeError:
-            return self._cut_off(child, attempt)
+        except ChildTimeoutError:
+            return self._result_of_lost(child, attempt)
 
-    def _cut_off(self, child: Child, attempt: Attempt) -> Result:
+    def _result_of_lost(self, child: ChildProcess, attempt: InFlightRun) -> Result:
         outcome = Outcome.INTERRUPTED if self._interrupted else Outcome.TIMED_OUT
-        words = None if self._interrupted else child.last_words()
+        words = None if self._interrupted else child.last_output()
         if words is not None:
-            self._part()
+            self._end_child()
             return msgspec.structs.replace(words, outcome=outcome)
-        self._part(grace_us=0)
-        return self._tell(attempt, outcome, _SILENT)
+        self._end_child(grace_us=0)
+        return self._report_outcome(attempt, outcome, _SILENT)
 
-    def _tell(self, attempt: Attempt, outcome: Outcome, message: str) -> Result:
+    def _report_outcome(self, attempt: InFlightRun, outcome: Outcome, message: str) -> Result:
         took = self._clock.boot() - attempt.since
         return Result(outcome, self._clock.wall() - took, took, message=message)
 
-    def _part(self, *, grace_us: Span = GRACE) -> None:
+    def _end_child(self, *, grace_us: Span = GRACE) -> None:
         child, self._child = self._child, None
         if child is not None:
-            child.dismiss(grace_us)
+            child.end(grace_us)
 
 
 _LEASE_OVER = "the lease had ended before the call could begin, so it was not made"
@@ -151,8 +158,8 @@ class ProcessEngine:
     """
 
     name = "processing"
-    interrupts: Interrupts = Interrupts(waiting=True, computing=True)
-    usual_concurrency = 2
+    interrupts: InterruptSupport = InterruptSupport(waiting=True, computing=True)
+    default_concurrency = 2
 
     def __init__(self, clock: Clock, *, child: ChildSetup, idle_us: Span = IDLE) -> None:
         self._clock = clock
@@ -160,11 +167,11 @@ class ProcessEngine:
         self._idle_us = idle_us
         self._mark = ForkMark()
         self._loop = LoopThread(self._mark)
-        self._slots: dict[Slot, threading.Thread] = {}
-        self._idle: list[Slot] = []
+        self._slots: dict[ProcessSlot, threading.Thread] = {}
+        self._idle: list[ProcessSlot] = []
         self._taking = False
 
-    def start(self, work: Work, *, concurrency: int) -> None:
+    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Make the slots; children come with the first claims.
 
         Raises:
@@ -176,10 +183,10 @@ class ProcessEngine:
         self._loop.open()
         self._work = work
         self._state = threading.Condition()
-        nursery = Nursery(self._setup, self._clock)
+        nursery = ChildStarter(self._setup, self._clock)
         for number in range(concurrency):
-            slot = Slot(nursery, self._clock, idle_us=self._idle_us)
-            life = partial(slot.live, self._end)
+            slot = ProcessSlot(nursery, self._clock, idle_us=self._idle_us)
+            life = partial(slot.serve, self._end)
             self._idle.append(slot)
             self._slots[slot] = spawn(life, f"pulse-slot-{number}")
         self._taking = True
@@ -192,10 +199,10 @@ class ProcessEngine:
         """Hand a claim to the slot that was idle last, whose child is the likeliest to be there."""
         with self._state:
             if self._taking:
-                self._idle.pop().give(claim)
+                self._idle.pop().assign(claim)
                 return
-        attempt = Attempt(claim, self._clock.boot())
-        self._work.report(attempt.cut_off(self._clock))
+        attempt = InFlightRun(claim, self._clock.boot())
+        self._work.report(attempt.unfinished(self._clock))
 
     def stop(self, drain_us: Span) -> None:
         """Let runs end for that long, then interrupt them, and end every child."""
@@ -210,7 +217,7 @@ class ProcessEngine:
         for slot in left:
             slot.interrupt()
         for slot in self._slots:
-            slot.give(None)
+            slot.assign(None)
         for thread in self._slots.values():
             thread.join()
 
@@ -244,11 +251,11 @@ class ProcessEngine:
         """Return what *call* returns, beside the hub where the process has one."""
         return self._loop.offload(call)
 
-    def _end(self, slot: Slot, ending: Ending) -> None:
+    def _end(self, slot: ProcessSlot, completed_run: CompletedRun) -> None:
         with self._state:
             self._idle.append(slot)
         if not self._mark.in_child:
-            self._work.report(ending)
+            self._work.report(completed_run)
         with self._state:
             self._state.notify_all()
 

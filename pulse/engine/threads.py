@@ -13,22 +13,22 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pulse.clock import SECOND
-from pulse.engine.attempt import NEVER, Attempt, Roll
-from pulse.engine.base import Interrupts
-from pulse.engine.loop import LoopThread, spawn
+from pulse.core.run import CompletedRun
+from pulse.engine.base import InterruptSupport
+from pulse.engine.in_flight import NEVER, InFlight, InFlightRun
+from pulse.engine.loop_thread import LoopThread, spawn
 from pulse.forks import ForkMark
-from pulse.run import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Span
-    from pulse.engine.base import Work
-    from pulse.run import Claim
+    from pulse.core.run import Claim
+    from pulse.engine.base import EngineCallbacks
 
 T = TypeVar("T")
 
-_FAREWELL: Final = 1.0
+_EXIT_SIGNAL: Final = 1.0
 """Seconds within which a thread that has ended its last run has also reported it."""
 
 
@@ -36,14 +36,14 @@ class ThreadEngine:
     """Runs claims in threads, which it can watch but not stop."""
 
     name = "threading"
-    interrupts: Interrupts = Interrupts(waiting=False, computing=False)
-    usual_concurrency = 10
+    interrupts: InterruptSupport = InterruptSupport(waiting=False, computing=False)
+    default_concurrency = 10
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._mark = ForkMark()
         self._loop = LoopThread(self._mark)
-        self._roll = Roll(0)
+        self._in_flight = InFlight(0)
         self._started = False
         self._drain_s = 0.0
         self._threads = 0
@@ -51,17 +51,17 @@ class ThreadEngine:
 
     # Start and stop -----------------------------------------------------------------------
 
-    def start(self, work: Work, *, concurrency: int) -> None:
+    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Start the threads."""
         self._work = work
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[InFlightRun | None] = queue.SimpleQueue()
         self._alarm = threading.Event()
         self._asked, self._drained, self._gone, self._stopped = (
             threading.Event() for _ in range(4)
         )
         self._loop.open()
-        self._roll = Roll(concurrency)
+        self._in_flight = InFlight(concurrency)
         self._started = True
         spawn(self._watch, "pulse-watch")
         spawn(self._end, "pulse-end")
@@ -93,32 +93,31 @@ class ThreadEngine:
         """
         self._mark.set()
         self._lock = threading.Lock()
-        self._roll = Roll.closed()
+        self._in_flight = InFlight.closed()
 
     def _end(self) -> None:
         self._asked.wait()
         with self._lock:
-            self._roll.open = False
-            busy = self._roll.busy()
+            self._in_flight.open = False
+            busy = self._in_flight.within_time()
         if busy:
             self._drained.wait(self._drain_s)
-        if not self._mark.in_child:
-            self._dismiss()
+        self._dismiss()
         self._stopped.set()
         self._mark.stay()
 
     def _dismiss(self) -> None:
         with self._lock:
-            cut = self._roll.take_all()
+            cut = self._in_flight.remove_all()
             self._quota = sum(attempt.begun for attempt in cut)
             threads = self._threads
         for attempt in cut:
-            self._work.report(attempt.cut_off(self._clock))
+            self._work.report(attempt.unfinished(self._clock))
         for _ in range(threads):
             self._queue.put(None)
         self._alarm.set()
         if threads > self._quota:
-            self._gone.wait(_FAREWELL)
+            self._gone.wait(_EXIT_SIGNAL)
 
     # The loop -----------------------------------------------------------------------------
 
@@ -146,31 +145,32 @@ class ThreadEngine:
 
     def free(self) -> int:
         """Return how many claims may be submitted now."""
-        return self._roll.free()
+        return self._in_flight.free()
 
     def submit(self, claim: Claim) -> None:
         """Hand a claim to a waiting thread."""
-        attempt = Attempt(claim, self._clock.boot())
+        attempt = InFlightRun(claim, self._clock.boot())
         with self._lock:
-            taken = self._roll.open
+            taken = self._in_flight.open
             if taken:
-                self._roll.add(attempt)
+                self._in_flight.add(attempt)
         if not taken:
-            self._work.report(attempt.cut_off(self._clock))
+            self._work.report(attempt.unfinished(self._clock))
             return
         self._queue.put(attempt)
 
     def _serve(self) -> None:
-        while (attempt := self._queue.get()) is not None:
-            self._carry(attempt)
-            if self._mark.in_child:
-                self._mark.stay()
-                return
+        self._run_all()
+        self._mark.stay()
+
+    def _run_all(self) -> None:
+        while not self._mark.in_child and (attempt := self._queue.get()) is not None:
+            self._run_claim(attempt)
             if attempt.stopped is not None and self._leaves(unless_needed=True):
                 return
         self._leaves(unless_needed=False)
 
-    def _carry(self, attempt: Attempt) -> None:
+    def _run_claim(self, attempt: InFlightRun) -> None:
         if not self._begin(attempt):
             return
         claim = attempt.claim
@@ -179,22 +179,22 @@ class ThreadEngine:
         # Whatever a run lets out is how it failed; see promise 3 of the port.
         except BaseException as error:
             if self._mark.ends_child(error):
-                self._tell_drained()
+                self._signal_drained()
                 raise
             result = attempt.result_of(error, self._clock)
-        result = attempt.judge(result, self._clock.boot())
+        result = attempt.final_result(result, self._clock.boot())
         with self._lock:
-            mine = self._roll.take(attempt)
+            mine = self._in_flight.remove(attempt)
         if mine:
-            self._work.report(Ending(claim, result))
-        if not self._roll.open:
-            self._tell_drained()
+            self._work.report(CompletedRun(claim, result))
+        if not self._in_flight.open:
+            self._signal_drained()
 
-    def _begin(self, attempt: Attempt) -> bool:
+    def _begin(self, attempt: InFlightRun) -> bool:
         """Return whether the attempt is still to be performed, from now on under watch."""
         with self._lock:
-            wanted = attempt in self._roll.active
-            sooner = wanted and self._roll.begin(attempt, self._clock.boot())
+            wanted = attempt in self._in_flight.active
+            sooner = wanted and self._in_flight.begin(attempt, self._clock.boot())
         if sooner:
             self._alarm.set()
         return wanted
@@ -202,7 +202,7 @@ class ThreadEngine:
     def _leaves(self, *, unless_needed: bool) -> bool:
         """Count this thread out; when it may be needed, only if its slot has another thread."""
         with self._lock:
-            if unless_needed and self._threads <= self._roll.room():
+            if unless_needed and self._threads <= self._in_flight.capacity():
                 return False
             self._threads -= 1
             last = self._quota is not None and self._threads <= self._quota
@@ -210,9 +210,9 @@ class ThreadEngine:
             self._gone.set()
         return True
 
-    def _tell_drained(self) -> None:
+    def _signal_drained(self) -> None:
         with self._lock:
-            busy = self._roll.busy()
+            busy = self._in_flight.within_time()
         if not busy:
             self._drained.set()
 
@@ -223,25 +223,25 @@ class ThreadEngine:
             self._alarm.wait(self._until_next())
             self._mark.stay()
             self._alarm.clear()
-            self._leave_late_behind()
+            self._leave_late_runs_behind()
 
     def _until_next(self) -> float | None:
-        next_at = self._roll.next_at
+        next_at = self._in_flight.next_at
         return None if next_at == NEVER else max(0, next_at - self._clock.boot()) / SECOND
 
-    def _leave_late_behind(self) -> None:
+    def _leave_late_runs_behind(self) -> None:
         with self._lock:
-            late = self._roll.due(self._clock.boot())
-            told = [(attempt.claim, self._roll.leave(attempt)) for attempt in late]
+            late = self._in_flight.due(self._clock.boot())
+            told = [(attempt.claim, self._in_flight.leave_behind(attempt)) for attempt in late]
         for claim, count in told:
             self._replace()
             self._work.overdue(claim, count)
-        if told and not self._roll.open:
-            self._tell_drained()
+        if told and not self._in_flight.open:
+            self._signal_drained()
 
     def _replace(self) -> None:
         with self._lock:
-            if self._threads >= self._roll.room():
+            if self._threads >= self._in_flight.capacity():
                 return
             self._threads += 1
         try:
@@ -249,4 +249,4 @@ class ThreadEngine:
         except RuntimeError:  # the system gives no more threads: these slots stay taken
             with self._lock:
                 self._threads -= 1
-                self._roll.cap = self._threads - self._roll.slots
+                self._in_flight.cap = self._threads - self._in_flight.slots

@@ -1,1 +1,1 @@
-"""When a task is due: pure rules from instants to instants."""
+"""Schedules: pure rules that return the fire times of a task."""

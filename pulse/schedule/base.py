@@ -1,7 +1,7 @@
-"""The port of schedules: the pure rule that gives the next fire time.
+"""The interface of schedules: the pure rule that returns the next fire time.
 
-A schedule holds no state. Where its grid depends on when a task was first seen, the caller passes
-that instant as *anchor*; rules that do not need it ignore it.
+A schedule has no state. If its fire times depend on when the task was first seen, the caller
+passes that instant as *anchor*. Rules that need no anchor ignore the argument.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from pulse.clock import Instant
 
 
-class Due(msgspec.Struct, frozen=True, gc=False):
-    """The fire times between two instants, summed up: the newest of them and how many."""
+class DueTimes(msgspec.Struct, frozen=True, gc=False):
+    """The fire times between two instants, summarised: the newest fire time and the count."""
 
     newest: Instant
     count: int
 
 
 class Schedule(Protocol):
-    """Gives the fire times of a task, in rising order, without end or until it has none left."""
+    """Returns the fire times of a task in ascending order, without end or up to a last one."""
 
     def first(self, seen: Instant) -> Instant | None:
         """Return the first fire time of a task that is first seen at *seen*, its anchor."""
@@ -32,15 +32,15 @@ class Schedule(Protocol):
     def next_after(self, after: Instant, *, anchor: Instant) -> Instant | None:
         """Return the first fire time strictly later than *after*, or None when none is left."""
 
-    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:
-        """Return the newest fire time in [first, until] and how many there are.
+    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> DueTimes:
+        """Return the newest fire time in [first, until] and the number of fire times.
 
-        *first* is a fire time and not later than *until*. The cost does not grow with the count
-        for rules where that is possible.
+        *first* is a fire time and not later than *until*. Where the rule permits it, the cost does
+        not grow with the count.
         """
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first fire time strictly later than the aware datetime *after*."""
 
-    def spell(self) -> dict[str, str]:
-        """Return the settings that declare this schedule, in their canonical spelling."""
+    def to_text(self) -> dict[str, str]:
+        """Return the settings that declare this schedule, in canonical form."""

@@ -1,22 +1,22 @@
-"""The calendar's grid: a fire time each so many days, weeks, months or years, by the wall clock."""
+"""Calendar periods: a fire time every N days, weeks, months or years, in wall time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
 from pulse.clock import instant_of, moment_of, rfc3339
-from pulse.schedule import walk, words
-from pulse.schedule.base import Due
-from pulse.schedule.grids import DayGrid, MonthGrid
-from pulse.schedule.words import UTC
-from pulse.schedule.zone import DAY, zone_named
+from pulse.schedule import converters, local_time
+from pulse.schedule.base import DueTimes
+from pulse.schedule.converters import UTC
+from pulse.schedule.timezone import DAY, zone_named
+from pulse.schedule.wall_times import DayGrid, MonthGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from pulse.clock import Instant
-    from pulse.schedule.zone import Zone
+    from pulse.schedule.timezone import Zone
 
 _DAYS_OF: Final = {"day": 1, "week": 7}
 _MONTHS_OF: Final = {"month": 1, "year": 12}
@@ -24,25 +24,25 @@ _MONTHS_OF: Final = {"month": 1, "year": 12}
 
 @final
 class CalendarInterval:
-    """A fire time each so many days, weeks, months or years, at one time of day in a zone.
+    """A fire time every N days, weeks, months or years, at one time of day in a time zone.
 
-    With *start* the first fire time is *start* itself. Without it the grid hangs on the anchor:
-    the instant at which the store first saw the task, or 1970-01-01T00:00 in the zone where there
-    is no store. The first fire time is then one period after it.
+    With *start*, the first fire time is *start* itself. Without *start*, periods are counted from
+    the anchor: the instant at which the store first saw the task, or 1970-01-01T00:00 in the zone
+    if there is no store. The first fire time is then one period after the anchor.
 
-    The time on the wall stays the same when clocks are changed. A time that they show twice fires
-    the first time, one that they leave out at the end of the gap. Months are counted from the
-    anchor, on its day, or on the last day of a month that has fewer: 31 January, 28 February,
-    31 March.
+    The wall time stays the same when the clocks change. A wall time that occurs twice fires at its
+    first occurrence; a wall time that is skipped fires at the end of the gap. Months are counted
+    from the anchor and fire on the anchor's day of the month, or on the last day of a shorter
+    month: 31 January, 28 February, 31 March.
 
     Args:
         every: a count and one of day, week, month, year, such as `"1 month"` or `"2 weeks"`.
-        start: an aware datetime, RFC 3339 text, or a datetime or text without offset, which is one
-            of *timezone*.
+        start: an aware datetime, RFC 3339 text, or a datetime or text without offset, which is read
+            in *timezone*.
         timezone: an IANA name such as `Europe/Berlin`.
 
     Raises:
-        BadValueError: one of them is wrong; for hours, minutes and seconds there is `Interval`.
+        BadValueError: an argument is invalid. Use `Interval` for hours, minutes and seconds.
 
     """
 
@@ -55,16 +55,16 @@ class CalendarInterval:
     def __init__(
         self, every: str, *, start: datetime | str | None = None, timezone: str = UTC
     ) -> None:
-        name = words.zone(timezone)
-        start_us = None if start is None else words.instant_in(name, words.moment(start))
-        _fill(self, words.every(every), start_us, name)
+        name = converters.zone(timezone)
+        start_us = None if start is None else converters.instant_in(name, converters.moment(start))
+        _fill(self, converters.every(every), start_us, name)
 
     @classmethod
     def of(cls, every: str, start_us: Instant | None, timezone: str) -> CalendarInterval:
-        """Return the schedule of values that are converted already."""
-        made = cls.__new__(cls)
-        _fill(made, every, start_us, timezone)
-        return made
+        """Return the schedule of converted values."""
+        schedule = cls.__new__(cls)
+        _fill(schedule, every, start_us, timezone)
+        return schedule
 
     def __setattr__(self, name: str, _: object) -> None:
         message = f"a CalendarInterval is frozen; {name} cannot be set"
@@ -85,47 +85,47 @@ class CalendarInterval:
 
     def __repr__(self) -> str:
         rest = "".join(
-            f", {name}={word!r}" for name, word in self.spell().items() if name != "every"
+            f", {name}={text!r}" for name, text in self.to_text().items() if name != "every"
         )
         return f"CalendarInterval({self.every!r}{rest})"
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first fire time strictly later than the aware datetime *after*.
 
-        It is in the schedule's own zone.
+        The result is in the schedule's own time zone.
 
         Raises:
             BadValueError: *after* has no time zone.
 
         """
-        found = self.next_after(instant_of(after), anchor=self._zone.reach(0))
-        return None if found is None else moment_of(found).astimezone(self._zone.info)
+        fire_time = self.next_after(instant_of(after), anchor=self._zone.reach(0))
+        return None if fire_time is None else moment_of(fire_time).astimezone(self._zone.info)
 
     def first(self, seen: Instant) -> Instant | None:
-        """Return *start* or what follows it on the grid, else one period after *seen*."""
+        """Return the first fire time from *seen* on, or one period after *seen* without a start."""
         return self.next_after(seen if self.start_us is None else seen - 1, anchor=seen)
 
     def next_after(self, after: Instant, *, anchor: Instant) -> Instant | None:
-        """Return the first instant of the grid strictly later than *after*."""
+        """Return the first fire time strictly later than *after*."""
         if self.start_us is not None and after < self.start_us:
             return self.start_us
         base = anchor if self.start_us is None else self.start_us
-        return walk.first_from(self._grid(base), self._zone, max(after, base) + 1, once=True)
+        return local_time.first_from(self._grid(base), self._zone, max(after, base) + 1, once=True)
 
-    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:
-        """Return the newest fire time in [first, until] and how many there are, by arithmetic."""
+    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> DueTimes:
+        """Return the newest fire time in [first, until] and the number of fire times."""
         base = anchor if self.start_us is None else self.start_us
-        found = walk.due(self._grid(base), self._zone, first, until, once=True)
-        return Due(found.newest, found.count + 1) if first == self.start_us else found
+        due = local_time.due(self._grid(base), self._zone, first, until, once=True)
+        return DueTimes(due.newest, due.count + 1) if first == self.start_us else due
 
-    def spell(self) -> dict[str, str]:
-        """Return the settings `every` and, where they say anything, `start` and `timezone`."""
-        spelt = {"every": self.every}
+    def to_text(self) -> dict[str, str]:
+        """Return the setting `every`, and `start` and `timezone` unless they are the defaults."""
+        settings = {"every": self.every}
         if self.start_us is not None:
-            spelt["start"] = rfc3339(self.start_us)
+            settings["start"] = rfc3339(self.start_us)
         if self.timezone != UTC:
-            spelt["timezone"] = self.timezone
-        return spelt
+            settings["timezone"] = self.timezone
+        return settings
 
     @property
     def _zone(self) -> Zone:
@@ -133,16 +133,16 @@ class CalendarInterval:
 
     def _grid(self, base: Instant) -> DayGrid | MonthGrid:
         wall = self._zone.wall_at(base)
-        count, unit = words.period(self.every)
+        count, unit = converters.period(self.every)
         if unit in _DAYS_OF:
             return DayGrid(base=wall, step=count * _DAYS_OF[unit] * DAY)
-        return MonthGrid.hung_on(wall, count * _MONTHS_OF[unit])
+        return MonthGrid.anchored_at(wall, count * _MONTHS_OF[unit])
 
 
-def _fill(made: CalendarInterval, every: str, start_us: Instant | None, timezone: str) -> None:
+def _fill(schedule: CalendarInterval, every: str, start_us: Instant | None, timezone: str) -> None:
     for slot, value in zip(CalendarInterval.__slots__, (every, start_us, timezone), strict=True):
-        object.__setattr__(made, slot, value)
+        object.__setattr__(schedule, slot, value)
 
 
-def _values(made: CalendarInterval) -> tuple[str, Instant | None, str]:
-    return made.every, made.start_us, made.timezone
+def _values(schedule: CalendarInterval) -> tuple[str, Instant | None, str]:
+    return schedule.every, schedule.start_us, schedule.timezone

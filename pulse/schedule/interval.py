@@ -1,12 +1,12 @@
-"""The fixed grid: a fire time each so many seconds, counted from an anchor."""
+"""Fixed intervals: a fire time every N seconds, counted from an anchor."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
 from pulse.clock import SECOND, instant_of, moment_of, rfc3339
-from pulse.convert import duration, instant, spell_span
-from pulse.schedule.base import Due
+from pulse.schedule.base import DueTimes
+from pulse.settings.converters import duration, duration_text, instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @final
 class Interval:
-    """A fire time each *every*, on a grid that never shifts.
+    """A fire time every *every*; late or lost runs do not shift later fire times.
 
-    With *start* the first fire time is *start* itself. Without it the grid hangs on the anchor:
-    the instant at which the store first saw the task, or the Unix epoch where there is no store.
+    With *start*, the first fire time is *start* itself. Without *start*, intervals are counted from
+    the anchor: the instant at which the store first saw the task, or the Unix epoch if there is no
+    store.
 
     Args:
         every: seconds as a number, a duration such as `"1h30m"`, or a timedelta.
@@ -41,11 +42,11 @@ class Interval:
 
     @classmethod
     def of(cls, every_us: Span, start_us: Instant | None) -> Interval:
-        """Return the interval of values that are converted already."""
-        made = cls.__new__(cls)
-        _set_every(made, every_us)
-        _set_start(made, start_us)
-        return made
+        """Return the interval of converted values."""
+        schedule = cls.__new__(cls)
+        _set_every(schedule, every_us)
+        _set_start(schedule, start_us)
+        return schedule
 
     def __setattr__(self, name: str, _: object) -> None:
         message = f"an Interval is frozen; {name} cannot be set"
@@ -78,13 +79,13 @@ class Interval:
         return moment_of(fire_time).astimezone(after.tzinfo)
 
     def first(self, seen: Instant) -> Instant:
-        """Return *start* or what follows it on the grid, else one interval after *seen*."""
+        """Return the first fire time from *seen* on; without a start, *seen* plus one interval."""
         if self.start_us is None:
             return seen + self.every_us
         return self.next_after(seen - 1, anchor=seen)
 
     def next_after(self, after: Instant, *, anchor: Instant) -> Instant:
-        """Return the first instant of the grid strictly later than *after*."""
+        """Return the first fire time strictly later than *after*."""
         if self.start_us is None:
             base = anchor
         elif after < self.start_us:
@@ -93,19 +94,19 @@ class Interval:
             base = self.start_us
         return after + self.every_us - (after - base) % self.every_us
 
-    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> Due:  # noqa: ARG002 - first fixes the grid
-        """Return the newest fire time in [first, until] and how many there are, in O(1)."""
-        passed = (until - first) // self.every_us
-        return Due(first + passed * self.every_us, passed + 1)
+    def due(self, first: Instant, until: Instant, *, anchor: Instant) -> DueTimes:  # noqa: ARG002 - `first` replaces the anchor
+        """Return the newest fire time in [first, until] and the number of fire times, in O(1)."""
+        intervals = (until - first) // self.every_us
+        return DueTimes(first + intervals * self.every_us, intervals + 1)
 
-    def spell(self) -> dict[str, str]:
-        """Return the settings `interval` and, where it was given, `start`."""
-        words = {"interval": spell_span(self.every_us)}
+    def to_text(self) -> dict[str, str]:
+        """Return the setting `interval`, and `start` if it is set."""
+        settings = {"interval": duration_text(self.every_us)}
         if self.start_us is not None:
-            words["start"] = rfc3339(self.start_us)
-        return words
+            settings["start"] = rfc3339(self.start_us)
+        return settings
 
 
-# The slots' own setters: `object.__setattr__` by name costs three times as much.
+# The setters of the slots: `object.__setattr__` by name takes three times as long.
 _set_every: Callable[[Interval, Span], None] = vars(Interval)["every_us"].__set__
 _set_start: Callable[[Interval, Instant | None], None] = vars(Interval)["start_us"].__set__

@@ -4,7 +4,7 @@
 that each process that serves requests begins once, after the last fork, and no other process does.
 """
 
-from pulse.serving.arrangement import Arrangement, arrange
-from pulse.serving.base import Served
+from pulse.serving.base import Service
+from pulse.serving.lifecycle import ServiceLifecycle, install
 
-__all__ = ["Arrangement", "Served", "arrange"]
+__all__ = ["Service", "ServiceLifecycle", "install"]

@@ -40,17 +40,17 @@ class Identity(NamedTuple):
     conflict: str
 
 
-class Served(Protocol):
+class Service(Protocol):
     """What begins with a process that serves."""
 
-    def ask(self, serving: Callable[[], bool]) -> None:
+    def set_accepting(self, serving: Callable[[], bool]) -> None:
         """Take the question to ask before each claim: does this process still take new work?
 
         It is handed over once, before anything else; asking costs about a microsecond. Asked at
         least once a second, it also measures how much time is left when the server stops.
         """
 
-    def begin(self) -> Begun:
+    def start(self) -> RunningService:
         """Start taking part: once in a process, after its fork; return what ends it.
 
         A child of a process that has begun begins anew, after `forked`; nothing of the parent's is
@@ -65,16 +65,16 @@ class Served(Protocol):
         """
 
 
-class Begun(Protocol):
+class RunningService(Protocol):
     """What takes part in a process, and does not keep what it belongs to alive."""
 
-    def quiet(self) -> None:
+    def stop_claiming(self) -> None:
         """Claim nothing more: the server is about to stop this process.
 
         It may be called from a signal's handler, so it must not wait for a lock.
         """
 
-    def end(self, limit_s: float | None) -> None:
+    def shutdown(self, limit_s: float | None) -> None:
         """Drain for at most *limit_s* seconds less one, then interrupt; None is no limit known.
 
         It is called once more, with a limit of one second, when the first call was cut short.
@@ -84,7 +84,7 @@ class Begun(Protocol):
         """Leave it to the parent: this is a copy in a forked child. It must not wait."""
 
 
-class Host(Protocol):
+class Server(Protocol):
     """The server around this process, once it is known."""
 
     def serving(self) -> bool:
@@ -97,12 +97,12 @@ class Host(Protocol):
         """Return the application that the server calls; None while that is not known."""
 
 
-class Member(Protocol):
+class ManagedLifecycle(Protocol):
     """One middleware's part in this process, as places and its rivals see it."""
 
     identity: Identity | None
 
-    def belong(self, host: Host) -> None:
+    def belong(self, host: Server) -> None:
         """Take *host* for the server around this process."""
 
     def is_begun(self) -> bool:
@@ -123,7 +123,7 @@ class Member(Protocol):
     def may_be_dropped(self) -> bool:
         """Return whether only the garbage collector can say if this one is still in use."""
 
-    def is_rival_of(self, other: Member) -> bool:
+    def is_rival_of(self, other: ManagedLifecycle) -> bool:
         """Return whether this one might take part in the place of *other*."""
 
     def is_idle(self) -> bool:
@@ -148,10 +148,10 @@ class Member(Protocol):
         """Tell whoever reads debug notices."""
 
 
-class Place(Protocol):
+class Detection(Protocol):
     """Where in a server the application is being built, forked or asked."""
 
-    def enter(self, member: Member) -> None:
+    def enter(self, member: ManagedLifecycle) -> None:
         """Begin *member* at the right moment, and see to its end."""
 
 

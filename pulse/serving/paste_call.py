@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pulse.config.settings import PasteCall
-from pulse.serving.frames import frames_out, module_of
+from pulse.serving.call_stack import frames_out, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

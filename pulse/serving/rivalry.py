@@ -22,15 +22,15 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Final
 
-from pulse.engine.loop import spawn
+from pulse.engine.loop_thread import spawn
 from pulse.errors import EngineError
+from pulse.serving.process_registry import REGISTRY
 from pulse.serving.reach import reached
-from pulse.serving.roll import ROLL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pulse.serving.base import Host, Identity, Member
+    from pulse.serving.base import Identity, ManagedLifecycle, Server
 
 LOOKS: Final = 2
 """How often what the server calls is asked for, a second apart, before a request must decide."""
@@ -62,7 +62,7 @@ class Rivalry:
         self._looks = 0
         self.doubted: bool = False
 
-    def gives_way(self, me: Member, host: Host) -> bool:
+    def gives_way(self, me: ManagedLifecycle, host: Server) -> bool:
         """Return whether *me* waits for a request, because a rival may be the served one."""
         rivals = rivals_in_use(me)
         found = _served(host, [me, *rivals]) if rivals else None
@@ -73,7 +73,7 @@ class Rivalry:
             self._note(UNDECIDED)
         return bool(rivals) and not self.doubted
 
-    def take_place(self, me: Member, host: Host) -> None:
+    def take_place(self, me: ManagedLifecycle, host: Server) -> None:
         """Let rivals step back that only stood in, or that the server cannot reach as it can *me*.
 
         Raises:
@@ -86,7 +86,7 @@ class Rivalry:
             elif rival.is_running() and self._conflict:
                 raise EngineError(self._conflict)
 
-    def settle(self, me: Member, host: Host) -> bool:
+    def settle(self, me: ManagedLifecycle, host: Server) -> bool:
         """Return whether *me* is served; while in doubt the loop asks at least each second."""
         self._looks += 1
         rivals = rivals_in_use(me) if self._looks == LOOKS else _rivals(me)
@@ -101,7 +101,7 @@ class Rivalry:
             self._note(UNDECIDED)
         return served
 
-    def _pass_on(self, me: Member, found: Sequence[Member]) -> None:
+    def _pass_on(self, me: ManagedLifecycle, found: Sequence[ManagedLifecycle]) -> None:
         """Begin the rivals that are served; beside one that is served too, they may be an error."""
         others = [each for each in found if each is not me]
         if me in found and others and self._conflict:
@@ -111,31 +111,31 @@ class Rivalry:
             spawn(each.begin_beside, "pulse-begin")
 
 
-def is_reached(me: Member, host: Host) -> bool:
+def is_reached(me: ManagedLifecycle, host: Server) -> bool:
     """Return whether the server can reach *me*; where nobody knows, whether nobody is beside it."""
     found = _served(host, [me])
-    return len(ROLL.members()) == 1 if found is None else bool(found)
+    return len(REGISTRY.members()) == 1 if found is None else bool(found)
 
 
-def rivals_in_use(me: Member) -> list[Member]:
+def rivals_in_use(me: ManagedLifecycle) -> list[ManagedLifecycle]:
     """Return the rivals of *me*, without those that were dropped but lie in a reference cycle."""
     if _rivals(me):
         gc.collect()
-        ROLL.retire()
+        REGISTRY.retire()
     return _rivals(me)
 
 
-def _rivals(me: Member) -> list[Member]:
-    return [each for each in ROLL.members() if each is not me and each.is_rival_of(me)]
+def _rivals(me: ManagedLifecycle) -> list[ManagedLifecycle]:
+    return [each for each in REGISTRY.members() if each is not me and each.is_rival_of(me)]
 
 
-def _is_preferred(me: Member, rival: Member, host: Host) -> bool:
+def _is_preferred(me: ManagedLifecycle, rival: ManagedLifecycle, host: Server) -> bool:
     """Return whether the server can reach *me*, and its rival not."""
     found = _served(host, [me, rival]) or []
     return me in found and rival not in found
 
 
-def _served(host: Host, wanted: Sequence[Member]) -> list[Member] | None:
+def _served(host: Server, wanted: Sequence[ManagedLifecycle]) -> list[ManagedLifecycle] | None:
     """Return which of them the server can reach; None where nobody knows."""
     try:
         application = host.application()

@@ -1,1 +1,1 @@
-"""What a schedule will do, worked out without running it: pure, from tasks to a forecast."""
+"""Forecasts of schedules: pure functions that compute a forecast from task definitions."""

@@ -1,17 +1,18 @@
-"""The forecast: when each task fires in a window, where ticks pile up, how many runs go at once.
+"""The forecast of a window: fire times of each task, busiest hours, peak of concurrent runs.
 
 Theory of operation
 -------------------
-A window may hold tens of millions of ticks, so they are counted, not walked: `hours` asks each
-schedule for the first and the newest fire time of a day and how many there are, and of each hour
-only where a day is unlike those before it. What an hour holds of a task is a `Slot`.
+A window may contain tens of millions of ticks, so the forecast counts them and does not iterate
+over them. `hourly` queries each schedule for the first and the newest fire time of a day and the
+number of fire times. `hourly` queries the hours of a day only if the day differs from all earlier
+days. The ticks of a task in one hour are an `HourSlot`.
 
-The peak of concurrent runs lies in one of the hours. An hour cannot hold more runs than its bound,
-the sum of what the tasks that run in it let go at once; so hours are looked at by falling bound,
-and none once its bound is not above what was found. Hours whose slots are alike are looked at
-once. Within an hour the ticks are walked. Where that would be too many, looking ends, and the
-forecast says what was found and what the bound of the rest is: the peak is at least the one, at
-most the other.
+The peak of concurrent runs lies in one of the hours. The number of concurrent runs in an hour has
+an upper bound: the sum of the concurrency limits of the tasks that run in this hour. Hours are
+examined by descending bound, and the search ends when the next bound does not exceed the best peak
+so far. Hours with equal slots are examined once. Within an hour, the search iterates over the
+ticks. If there are too many ticks, the search ends early, and the forecast reports both limits: the
+peak is at least the best number found and at most the bound of the remaining hours.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.simulation.changes import ClockChange, clock_changes
-from pulse.simulation.hours import HOUR, Course, course_of
+from pulse.simulation.clock_changes import ClockChange, clock_changes
+from pulse.simulation.hourly import HOUR, HourlyTicks, course_of
 from pulse.simulation.peak import Peak, find_peak
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pulse.task import Definition
+    from pulse.core.task import TaskDefinition
 
 UPCOMING = 5
 BUSIEST = 5
@@ -37,18 +38,18 @@ _GAPS = 50
 
 
 class TaskForecast(msgspec.Struct, frozen=True, kw_only=True):
-    """What one task does in the window.
+    """The forecast of one task.
 
     Attributes:
         task: the task's name.
         schedule: the settings that declare its schedule.
-        count: how many fire times there are.
-        first: the first of them; None where there is none.
-        last: the last of them.
-        upcoming: the first few.
-        took_us: how long a run is expected to take.
-        overlaps: whether a run is expected to be going still when the next tick is due, as far as
-            the first fifty fire times tell.
+        count: the number of fire times.
+        first: the first fire time, or None if there is none.
+        last: the last fire time, or None if there is none.
+        upcoming: the first few fire times.
+        took_us: the expected duration of a run.
+        overlaps: whether a run is expected to be unfinished when the next tick is due, according
+            to the first fifty fire times.
 
     """
 
@@ -63,19 +64,19 @@ class TaskForecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BusyHour(msgspec.Struct, frozen=True):
-    """How many ticks an hour holds; it begins at *start*, in UTC."""
+    """The number of ticks in the hour that begins at *start*."""
 
     start: Instant
     ticks: int
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """What a schedule does from *since* to before *until*.
+    """The forecast of all tasks from *since* to before *until*.
 
     Attributes:
-        ticks: how many fire times there are, of all tasks together.
-        busiest: the hours with the most ticks, the most first.
-        changes: when the clocks of a task's zone are set forth or back.
+        ticks: the number of fire times of all tasks.
+        busiest: the hours with the most ticks, in descending order.
+        changes: the clock changes in the time zones of the tasks.
 
     """
 
@@ -89,15 +90,15 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def simulate(
-    tasks: Iterable[Definition], *, since: Instant, until: Instant, took: Mapping[str, Span]
+    tasks: Iterable[TaskDefinition], *, since: Instant, until: Instant, took: Mapping[str, Span]
 ) -> Forecast:
-    """Return what *tasks* do from *since*, when the store first sees them, to before *until*.
+    """Return the forecast of *tasks*, first seen by the store at *since*, to before *until*.
 
     Args:
         tasks: the definitions.
         since: the beginning of the window.
-        until: its end, later than *since*.
-        took: how long a run of each task takes, by name.
+        until: the end of the window, later than *since*.
+        took: the expected duration of a run, by task name.
 
     """
     courses = [course_of(task, since, until, took_us=took[task.name]) for task in tasks]
@@ -113,7 +114,7 @@ def simulate(
     )
 
 
-def _totals(courses: Iterable[Course]) -> dict[int, int]:
+def _totals(courses: Iterable[HourlyTicks]) -> dict[int, int]:
     totals: dict[int, int] = {}
     for course in courses:
         for hour, slot in course.slots.items():
@@ -126,12 +127,12 @@ def _busiest(totals: Mapping[int, int]) -> tuple[BusyHour, ...]:
     return tuple(BusyHour(hour * HOUR, ticks) for hour, ticks in ranked[:BUSIEST])
 
 
-def _forecast(course: Course) -> TaskForecast:
+def _forecast(course: HourlyTicks) -> TaskForecast:
     head = list(islice(course.ticks(), _GAPS))
     gaps = [later - earlier for earlier, later in pairwise(head)]
     return TaskForecast(
         task=course.task.name,
-        schedule=course.task.schedule.spell(),
+        schedule=course.task.schedule.to_text(),
         count=course.count,
         first=course.first,
         last=course.last,
@@ -141,7 +142,9 @@ def _forecast(course: Course) -> TaskForecast:
     )
 
 
-def _changes(courses: Iterable[Course], since: Instant, until: Instant) -> tuple[ClockChange, ...]:
-    zones = {course.task.schedule.spell().get("timezone", "UTC") for course in courses}
-    found = [change for zone in sorted(zones) for change in clock_changes(zone, since, until)]
-    return tuple(sorted(found, key=lambda change: change.at))
+def _changes(
+    courses: Iterable[HourlyTicks], since: Instant, until: Instant
+) -> tuple[ClockChange, ...]:
+    zones = {course.task.schedule.to_text().get("timezone", "UTC") for course in courses}
+    changes = [change for zone in sorted(zones) for change in clock_changes(zone, since, until)]
+    return tuple(sorted(changes, key=lambda change: change.at))

@@ -21,10 +21,11 @@ A row and its runs move through these states:
 
 A run is *open* until it has an outcome; an open run counts as running for overlap, held or not.
 An unheld run has `retry_at`, the instant from which `claim_due` may take it, and lives in the
-store alone, so that no death loses one. It is taken while fewer than `at_once` runs of its task
-are held in its place; else it waits until one of them ends. `Run.tries` names the attempts that
-others followed. A retry that nobody has taken when the next tick of its task is due is given up
-before that tick is planned (`pulse.retry.give_up_at`).
+store alone, so that no death loses one. It is taken while fewer than `max_concurrent` runs of its
+task are claimed in its partition; else it waits until one of them ends. `Run.attempts` names the
+attempts that others followed. A retry that nobody has taken when the next tick of its task is due
+is given up
+before that tick is planned (`pulse.core.retry.retry_expires_at`).
 
 What every keeper promises:
 
@@ -32,19 +33,19 @@ What every keeper promises:
    time: the cursor moves by compare-and-set on the row's version, the floor never falls, and a
    second run of a slot is refused by uniqueness. A claim that another process won is absent from
    the answer; that is no error.
-2. The planner decides (`pulse.planner.plan`), on what one consistent read has seen, outside the
-   write. Whatever opens a run moves the row's version. A row whose schedule raises is set aside
+2. The planner decides (`pulse.core.planner.plan`), on what one consistent read has seen, outside
+   the write. Whatever opens a run moves the row's version. A row whose schedule raises is set aside
    and told of; it keeps no other row from being claimed.
 3. A claim is good for one lease from the *start* of the claim attempt on the boot clock
    (`Claim.good_until`); the store's record of it ends one lease after the claim on the store's
    clock, which is later: a holder stops trusting its claim before others take it away. A store
    without a clock of its own asks no wall clock, which may be set: an observer calls a lease over
-   when its mark has stood still for a lease under the observer's eyes (`pulse.store.watch`).
+   when its mark has stood still for a lease under the observer's eyes (`pulse.store.lease_watch`).
 4. `finish` and `renew` touch a run only while holder and attempt match and it is open. A refusal
    is an answer, not an exception. Whether the attempt is followed by another one is decided as it
-   is recorded (`pulse.retry`), and the answer says so.
-5. A run is abandoned by `beat` when its lease has ended, and at once when its holder was on this
-   host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
+   is recorded (`pulse.core.retry`), and the answer says so.
+5. A run is abandoned by `heartbeat` when its lease has ended, and at once when its holder was on
+   this host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
    lease only after its own calls have succeeded for a whole lease: after an outage the holders
    get their chance first.
 6. Missed and skipped fire times are rows, which say why: also those that were due as their
@@ -78,10 +79,10 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pulse.addition import Addition
     from pulse.clock import Instant, Span
-    from pulse.run import Claim, Ending, Finished, Run
-    from pulse.task import Definition
+    from pulse.core.run import Claim, CompletedRun, RecordResult, Run
+    from pulse.core.runtime_task import RuntimeTask
+    from pulse.core.task import TaskDefinition
 
 
 class Reach(Enum):
@@ -116,7 +117,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     lease_us: Span
 
 
-class Unplanned(NamedTuple):
+class FailedTask(NamedTuple):
     """A task whose schedule raised, and what: it is set aside, the others go on."""
 
     task: str
@@ -128,44 +129,44 @@ class Claimed(NamedTuple):
 
     Attributes:
         claims: the runs that this process now holds, in order of fire time.
-        passed: the rows of missed and skipped fire times that this call wrote, one for each skip;
+        not_run: the rows of missed and skipped fire times that this call wrote, one for each skip;
             a skip that was folded comes as its row now stands.
         now: the store's clock at the call.
-        wake_at: the store's next known instant of work; None when there is none. Not later than
+        next_wakeup: the store's next known instant of work; None when there is none. Not later than
             *now* when the limit was reached and more is due.
-        unplanned: tasks that were set aside because their schedule raised.
-        given_up: runs that nobody retried in time; each has ended as its last attempt did.
+        failed_tasks: tasks that were set aside because their schedule raised.
+        expired_retries: runs that nobody retried in time; each has ended as its last attempt did.
 
     """
 
     claims: Sequence[Claim]
-    passed: Sequence[Run]
+    not_run: Sequence[Run]
     now: Instant
-    wake_at: Instant | None
-    unplanned: Sequence[Unplanned] = ()
-    given_up: Sequence[Run] = ()
+    next_wakeup: Instant | None
+    failed_tasks: Sequence[FailedTask] = ()
+    expired_retries: Sequence[Run] = ()
 
 
-class Synced(NamedTuple):
+class SyncResult(NamedTuple):
     """What `sync` did, by name.
 
     Attributes:
         added: tasks that are new to the store, or come back to it.
         changed: tasks whose rows have another definition now.
         superseded: tasks whose newer definition stands instead.
-        taken: those of the changed that had been added at run time.
-        passed: the rows of fire times that were due as their schedule was changed.
+        overridden: those of the changed that had been added at run time.
+        not_run: the rows of fire times that were due as their schedule was changed.
 
     """
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     superseded: tuple[str, ...]
-    taken: tuple[str, ...] = ()
-    passed: Sequence[Run] = ()
+    overridden: tuple[str, ...] = ()
+    missed: Sequence[Run] = ()
 
 
-class Beat(NamedTuple):
+class HeartbeatResult(NamedTuple):
     """What a heartbeat found.
 
     Attributes:
@@ -173,17 +174,17 @@ class Beat(NamedTuple):
         archived: names of rows put away because no live process wants them.
         superseded: names of this process's tasks whose newer definition stands instead, as long
             as it does.
-        look_at: the instant of the boot clock at which a lease is over unless it is renewed: a
+        next_expiry: the instant of the boot clock at which a lease is over unless it is renewed: a
             beat that comes then abandons what a dead holder left no later than it may.
-        passed: the rows of fire times that were due as their schedule was changed.
+        not_run: the rows of fire times that were due as their schedule was changed.
 
     """
 
     abandoned: Sequence[Run]
     archived: tuple[str, ...]
     superseded: tuple[str, ...]
-    look_at: Span | None = None
-    passed: Sequence[Run] = ()
+    next_expiry: Span | None = None
+    missed: Sequence[Run] = ()
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,14 +194,14 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    place: str
+    partition: str
     source: str
     digest: str
     paused: bool
     anchor: Instant
     next_fire: Instant | None
-    floor: Instant | None
-    running: int
+    last_decided: Instant | None
+    unfinished: int
 
 
 class Store(Protocol):
@@ -224,7 +225,7 @@ class Store(Protocol):
 
         """
 
-    def visit(self, member: Member) -> None:
+    def open_as_client(self, member: Member) -> None:
         """Reach what is kept, from a child process of *member*: to read, pause and trigger alone.
 
         Nobody is told of the visit. It wants no tasks and holds no runs, so it never claims,
@@ -243,7 +244,7 @@ class Store(Protocol):
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child; see promise 9."""
 
-    def sync(self, definitions: Mapping[str, Definition]) -> Synced:
+    def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
         """Make rows for this process's config tasks, and keep *definitions* to plan with.
 
         Adds and updates, never deletes. A row whose schedule is unchanged keeps its cursor; a
@@ -254,7 +255,7 @@ class Store(Protocol):
         one unheld start-up run.
         """
 
-    def add(self, addition: Addition, *, replace: bool = False) -> Sequence[Run]:
+    def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Keep a task of the fleet that every process may run, until it is removed.
 
         With *replace* it takes the place of one that was added before: the cursor stays where the
@@ -278,16 +279,16 @@ class Store(Protocol):
     def claim_due(self, limit: int) -> Claimed:
         """Decide what is due, and open at most *limit* runs for this process.
 
-        With a limit of 0 nothing is claimed or decided; `now` and `wake_at` are still told.
+        With a limit of 0 nothing is claimed or decided; `now` and `next_wakeup` are still told.
         """
 
-    def finish(self, endings: Sequence[Ending]) -> list[Finished]:
+    def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
         """Record how runs ended, and tell what became of each: ended, to be retried, or refused."""
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of runs in progress; False stands where the claim was lost."""
 
-    def beat(self) -> Beat:
+    def heartbeat(self) -> HeartbeatResult:
         """Record that this member lives, and abandon the runs of those that do not."""
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:

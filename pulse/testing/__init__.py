@@ -1,6 +1,6 @@
-"""The public test kit: time travel for applications, contracts for stores and engines.
+"""The public test kit: time travel for applications, and the contract of engines.
 
-Nothing is loaded until a name is asked for: the contracts need pytest, `travel` does not.
+Nothing is loaded until a name is asked for: the contract needs pytest, `travel` does not.
 """
 
 from __future__ import annotations
@@ -9,31 +9,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
-    from pulse.testing.engine import EngineContract
+    from pulse.testing.engine_contract import EngineContract
     from pulse.testing.recorder import Recorder
-    from pulse.testing.store import SharedStoreContract, StoreContract
-    from pulse.testing.trip import Trip, TripRun, travel
+    from pulse.testing.time_travel import TimeTravel, TravelRun, travel
 
 __all__ = [
     "EngineContract",
     "FakeClock",
     "Recorder",
-    "SharedStoreContract",
-    "StoreContract",
-    "Trip",
-    "TripRun",
+    "TimeTravel",
+    "TravelRun",
     "travel",
 ]
 
 _HOMES = {
-    "EngineContract": "pulse.testing.engine",
+    "EngineContract": "pulse.testing.engine_contract",
     "FakeClock": "pulse.testing.clock",
     "Recorder": "pulse.testing.recorder",
-    "SharedStoreContract": "pulse.testing.store",
-    "StoreContract": "pulse.testing.store",
-    "Trip": "pulse.testing.trip",
-    "TripRun": "pulse.testing.trip",
-    "travel": "pulse.testing.trip",
+    "TimeTravel": "pulse.testing.time_travel",
+    "TravelRun": "pulse.testing.time_travel",
+    "travel": "pulse.testing.time_travel",
 }
 
 

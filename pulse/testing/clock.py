@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pulse.clock import instant_of
-from pulse.convert import duration_or_zero
+from pulse.settings.converters import duration_or_zero
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from pulse.testing.trip import Length, Trip
+    from pulse.testing.time_travel import Length, TimeTravel
 
 
 class Travel(Protocol):
@@ -23,7 +23,7 @@ class Travel(Protocol):
         *,
         start: datetime | str | None = None,
         took: Mapping[str, Length] | None = None,
-    ) -> Trip:
+    ) -> TimeTravel:
         """Return the trip of `pulse.testing.travel`, begun."""
 
 
@@ -37,8 +37,8 @@ def pulse_travel() -> Iterator[Travel]:
             *,
             start: datetime | str | None = None,
             took: Mapping[str, Length] | None = None,
-        ) -> Trip:
-            from pulse.testing.trip import travel  # where nobody travels, nothing is loaded
+        ) -> TimeTravel:
+            from pulse.testing.time_travel import travel  # where nobody travels, nothing is loaded
 
             return trips.enter_context(travel(app, start=start, took=took))
 

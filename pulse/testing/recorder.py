@@ -24,7 +24,7 @@ def event_kinds() -> list[type[events.Event]]:
 class Recorder:
     """Keeps every event of a bus, in order."""
 
-    def __init__(self, bus: events.Bus) -> None:
+    def __init__(self, bus: events.EventBus) -> None:
         self.events: list[events.Event] = []
         self._news = threading.Condition()
         for kind in event_kinds():

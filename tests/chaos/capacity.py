@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facts import KILLS, LEAVES, MACHINE, PAUSES, SECOND, STORE
+from tests.chaos.artifacts import KILLS, LEAVES, MACHINE, PAUSES, SECOND, STORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from facts import Case, Fault
+    from tests.chaos.artifacts import Case, Fault
 
     Stretch = tuple[int, int]
 
@@ -129,7 +129,7 @@ def _exactly(case: Case) -> Iterable[Fault]:
 
 def _own_faults(case: Case) -> Iterable[Fault]:
     """Give the faults that the processes wrote down themselves: their own deaths, their blocks."""
-    from facts import Fault
+    from tests.chaos.artifacts import Fault
 
     blocked: dict[int, int] = {}
     for line in case.lines:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 EVIDENCE = os.environ["EVIDENCE"]
 ARMS = Path(os.environ["ARMS"])

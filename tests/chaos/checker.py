@@ -24,16 +24,16 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from book import Book
-from capacity import NEVER, Capacity
-from facts import LEAVES, SECOND, clock_of, ticks
-from sweep import Window, sweep
+from tests.chaos.artifacts import LEAVES, SECOND, clock_of, ticks
+from tests.chaos.capacity import NEVER, Capacity
+from tests.chaos.run_log import Book
+from tests.chaos.window_matching import Window, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from book import Run
-    from facts import Case, Line, Spec
+    from tests.chaos.artifacts import Case, Line, Spec
+    from tests.chaos.run_log import Run
 
 PROMPT = SECOND
 """How soon a tick runs that somebody is able to run."""

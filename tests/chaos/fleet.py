@@ -9,27 +9,26 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from signal import SIGHUP, SIGKILL, SIGTERM
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from facts import Fault, read_lines
-from mix import HOSTS, LEASE_S, settings, specs
-from servers import Server, free_port, is_alive, wait_until
+from tests.chaos.artifacts import Fault, read_lines
+from tests.chaos.scenario import HOSTS, LEASE_S, settings, specs
+from tests.support.servers import ROOT, Server, free_port, is_alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-    from facts import Line
-    from mix import World
-    from storages import Storage
+    from tests.chaos.artifacts import Line
+    from tests.chaos.scenario import World
+    from tests.chaos.storages import Storage
 
 WORKERS = 2
 RECYCLED_AFTER = 120
 """How many requests a worker of the second host serves before it is replaced."""
 
-HERE = Path(__file__).parent
 STALL_US = 150_000
 
 
@@ -129,7 +128,7 @@ class Metronome:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        command = [sys.executable, str(HERE / "metronome.py"), str(path), str(STALL_US)]
+        command = [sys.executable, "-m", "tests.chaos.stall_detector", str(path), str(STALL_US)]
         self._process = subprocess.Popen(command)
 
     def stop(self) -> list[Fault]:
@@ -187,7 +186,7 @@ class Fleet:
         command = [
             *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
             *("-k", self._world.worker, "-w", str(WORKERS), "-b", f"127.0.0.1:{port}"),
-            *("--pythonpath", str(HERE), "--timeout", "60"),
+            *("--pythonpath", str(ROOT), "--timeout", "60"),
         ]
         if number == 1:
             command += ["--max-requests", str(RECYCLED_AFTER), "--max-requests-jitter", "40"]
@@ -197,7 +196,10 @@ class Fleet:
             "SETTINGS": json.dumps(self._settings),
         }
         server = Server(
-            [*command, "chaos_app:application"], port=port, folder=folder, environ=environ
+            [*command, "tests.chaos.chaos_app:application"],
+            port=port,
+            folder=folder,
+            environ=environ,
         )
         return Host(server, self.ground.evidence)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facts import SECOND, Case, Fault, Line, Row, Spec, ticks
+from tests.chaos.artifacts import SECOND, Case, Fault, Line, Row, Spec, ticks
 
 START = 1_795_417_200 * SECOND
 SPECS = (

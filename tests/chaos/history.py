@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facts import Row
-
 from pulse.clock import SECOND, SystemClock
-from pulse.store.member import this_member
-from pulse.store.registry import choose_store
+from pulse.store.factory import choose_store
+from pulse.store.process_identity import this_member
+from tests.chaos.artifacts import Row
 
 if TYPE_CHECKING:
-    from pulse.run import Run
+    from pulse.core.run import Run
 
 _ALL = 10_000_000
 
@@ -26,7 +25,7 @@ def read_history(word: str, name: str) -> tuple[Row, ...]:
         keep_runs=_ALL,
         keep_for_us=86_400 * SECOND,
     ).store
-    store.visit(this_member("inline", "", 30 * SECOND))
+    store.open_as_client(this_member("inline", "", 30 * SECOND))
     try:
         return tuple(_row(run) for run in store.runs(limit=_ALL))
     finally:

@@ -9,16 +9,16 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from facts import KILLS, SECOND, Fault
-from fleet import now
-from mix import LEASE_S
-from servers import Answer, is_alive, wait_until
+from tests.chaos.artifacts import KILLS, SECOND, Fault
+from tests.chaos.fleet import now
+from tests.chaos.scenario import LEASE_S
+from tests.support.servers import Answer, is_alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fleet import Fleet, Host
-    from mix import Planned
+    from tests.chaos.fleet import Fleet, Host
+    from tests.chaos.scenario import Planned
 
 STOPPED_S = 2.0 * LEASE_S
 BLOCKED_S = 3.0

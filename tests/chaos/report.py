@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from checker import Judge
-from facts import MACHINE
+from tests.chaos.artifacts import MACHINE
+from tests.chaos.checker import Judge
 
 if TYPE_CHECKING:
-    from facts import Case
+    from tests.chaos.artifacts import Case
 
 MOST_FINDINGS = 12
 _BROKEN = "BROKEN"

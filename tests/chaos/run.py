@@ -18,17 +18,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "harness")]
-
-from facts import SECOND, Case, keep_case, read_case  # noqa: E402 - the paths above lead to it
-from fleet import Fleet, Metronome, Users, now  # noqa: E402
-from history import read_history  # noqa: E402
-from inject import Injector  # noqa: E402
-from lanes import draw  # noqa: E402
-from mix import KINDS, LEASE_S, WORKERS, World, faults, specs, worlds  # noqa: E402
-from report import is_good, report  # noqa: E402
-from storages import STORAGES, Storage  # noqa: E402
+from tests.chaos.artifacts import SECOND, Case, keep_case, read_case
+from tests.chaos.fleet import Fleet, Metronome, Users, now
+from tests.chaos.history import read_history
+from tests.chaos.inject import Injector
+from tests.chaos.report import is_good, report
+from tests.chaos.scenario import KINDS, LEASE_S, WORKERS, World, faults, specs, worlds
+from tests.chaos.storages import STORAGES, Storage
+from tests.chaos.timeline_drawing import draw
 
 HEAD_S = 10
 """How long the fleet has to be there before its first tick."""

@@ -83,7 +83,7 @@ class RedisStorage:
     kinds = ("store-pause", "store-restart")
 
     def __init__(self, folder: Path) -> None:
-        from redis_servers import RedisServer
+        from tests.support.redis_servers import RedisServer
 
         data = folder / "redis"
         data.mkdir()
@@ -117,7 +117,7 @@ class PostgresStorage:
     kinds = ("store-pause", "store-restart")
 
     def __init__(self, folder: Path) -> None:  # noqa: ARG002 - its folder belongs to another user
-        from postgres import PostgresCluster
+        from tests.support.postgres import PostgresCluster
 
         self._cluster = PostgresCluster(fsync=True)
         self.word = self._cluster.url()

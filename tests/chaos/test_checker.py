@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from checker import judge
-from facts import SECOND, Case, Line, Row
-from good_run import KILLED, LENGTH_S, OTHER, START, VICTIM, good_run
 from hypothesis import given
 from hypothesis import strategies as st
-from sweep import Window, sweep
+
+from tests.chaos.artifacts import SECOND, Case, Line, Row
+from tests.chaos.checker import judge
+from tests.chaos.good_run import KILLED, LENGTH_S, OTHER, START, VICTIM, good_run
+from tests.chaos.window_matching import Window, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,16 @@ from pathlib import Path
 from signal import SIGHUP, SIGKILL, SIGTERM
 
 import pytest
-from evidence import begins, grid_between, overlapping, read_notes, stored_runs, unfinished
-from servers import Server, free_port
+
+from tests.support.probe_log import (
+    begins,
+    grid_between,
+    overlapping,
+    read_notes,
+    stored_runs,
+    unfinished,
+)
+from tests.support.servers import ROOT, Server, free_port
 
 pytestmark = pytest.mark.server
 
@@ -42,7 +50,7 @@ class Fleet:
             "-b",
             f"127.0.0.1:{port}",
             "--pythonpath",
-            str(Path(__file__).parents[1] / "harness"),
+            str(ROOT),
         ]
         command = [sys.executable, "-m", "gunicorn", "--no-control-socket", *bind]
         command += self._arguments
@@ -52,7 +60,7 @@ class Fleet:
             "SETTINGS": json.dumps(self._settings(tasks)),
         }
         return Server(
-            [*command, "evidence_app:application"],
+            [*command, "tests.support.evidence_app:application"],
             port=port,
             folder=self._folder,
             environ=environ,

@@ -7,16 +7,17 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from evidence_site import EACH_SECOND, Site, fire_time_of
-from grounds import Ground, Moved, open_ground, read_history
-from postgres import PostgresCluster
+
+from tests.support.evidence_site import EACH_SECOND, Site, fire_time_of
+from tests.support.postgres import PostgresCluster
+from tests.support.store_outages import Ground, Moved, open_ground, read_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from evidence import Note
-    from evidence_site import Visits
+    from tests.support.evidence_site import Visits
+    from tests.support.probe_log import Note
 
 pytestmark = pytest.mark.server
 

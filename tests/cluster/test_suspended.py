@@ -8,16 +8,17 @@ from signal import SIGCONT
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from evidence import Note, read_notes
-from evidence_site import Site
-from grounds import Moved, read_history
-from redis_servers import empty_redis
-from servers import is_stopped
+
+from tests.support.evidence_site import Site
+from tests.support.probe_log import Note, read_notes
+from tests.support.redis_servers import empty_redis
+from tests.support.servers import is_stopped
+from tests.support.store_outages import Moved, read_history
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pulse.run import Run
+    from pulse.core.run import Run
 
 pytestmark = pytest.mark.server
 

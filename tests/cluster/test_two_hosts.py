@@ -10,28 +10,28 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING
 
 import pytest
-from evidence import begins, grid_between, read_notes
-from postgres import missing
-from redis_servers import empty_redis
-from servers import Server, free_port, wait_until
+
+from tests.support.postgres import missing
+from tests.support.probe_log import begins, grid_between, read_notes
+from tests.support.redis_servers import empty_redis
+from tests.support.servers import ROOT, Server, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import Self
 
-    from evidence import Note
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
+    from tests.support.probe_log import Note
 
 pytestmark = pytest.mark.server
 
 LEASE_S = 3.0
 NAP_S = 1.5
-HARNESS = Path(__file__).parents[1] / "harness"
 NAMESPACES = ["unshare", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child"]
 
 
@@ -45,7 +45,7 @@ class Host:
         self._home.mkdir()
         port = free_port()
         master = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2"]
-        master += ["-b", f"127.0.0.1:{port}", "--no-control-socket", "--pythonpath", str(HARNESS)]
+        master += ["-b", f"127.0.0.1:{port}", "--no-control-socket", "--pythonpath", str(ROOT)]
         named = ["sh", "-c", 'hostname "$0" && exec "$@"', name]
         settings = {
             "pulse.config.context": "tick",
@@ -65,7 +65,7 @@ class Host:
             "NAP": str(NAP_S),
             "SETTINGS": json.dumps(settings),
         }
-        command = [*NAMESPACES, *named, *master, "evidence_app:application"]
+        command = [*NAMESPACES, *named, *master, "tests.support.evidence_app:application"]
         self.server = Server(command, port=port, folder=self._home, environ=environ)
 
     def __enter__(self) -> Self:

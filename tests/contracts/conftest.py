@@ -8,23 +8,23 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from databases import Database
-from redis_servers import RedisServer
-from setups import setting_up
-from stepped import Stepped
-from stores import KINDS, open_fleet
+
+from tests.support.databases import Database
+from tests.support.redis_servers import RedisServer
+from tests.support.setups import setting_up
+from tests.support.stepped import Stepped
+from tests.support.stores import KINDS, open_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from children import RunChild
-    from postgres import PostgresCluster
-
+    from pulse.core.task import Task
     from pulse.store.base import Store
-    from pulse.task import Task
     from pulse.testing.clock import FakeClock
-    from pulse.testing.fleet import Fleet
+    from tests.contracts.suite.store_harness import Fleet
+    from tests.support.children import RunChild
+    from tests.support.postgres import PostgresCluster
 
 
 @pytest.fixture

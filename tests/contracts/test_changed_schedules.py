@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from setups import require
-from stores import SHARED
 
-from pulse.run import Outcome, Trigger
+from pulse.core.run import Outcome, Trigger
 from pulse.schedule.cron import Cron
-from pulse.store.changes import CHANGED
-from pulse.testing.fleet import EVERY, make_task
+from pulse.store.reschedule import CHANGED
+from tests.contracts.suite.store_harness import EVERY, make_task
+from tests.support.setups import require
+from tests.support.stores import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pulse.run import Claim, Run
-    from pulse.testing.fleet import Fleet, Process
+    from pulse.core.run import Claim, Run
+    from tests.contracts.suite.store_harness import Fleet, Process
 
 issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 
@@ -40,7 +40,7 @@ REPLACEMENTS = [
 
 def declare(process: Process, **words: object) -> Sequence[Run]:
     """Sync a task of the configuration, as a deploy does; return the rows of missed ticks."""
-    return process.sync({"work": make_task(**words)}).passed
+    return process.sync({"work": make_task(**words)}).missed
 
 
 def replace(process: Process, **words: object) -> Sequence[Run]:
@@ -64,8 +64,8 @@ def open_waiting_tick(fleet: Fleet, process: Process) -> tuple[Claim, Run]:
 
 def require_due(fleet: Fleet, process: Process) -> None:
     """Fail the test if no tick is due."""
-    wake_at = process.claim(0).wake_at
-    require(wake_at is not None and wake_at <= fleet.clock.wall(), "a tick that is due")
+    next_wakeup = process.claim(0).next_wakeup
+    require(next_wakeup is not None and next_wakeup <= fleet.clock.wall(), "a tick that is due")
 
 
 def state_of(process: Process, run: Run) -> tuple[Outcome | None, str]:
@@ -151,7 +151,7 @@ def test_due_tick_runs_after_its_schedule_is_respelled(
     process = fleet.join({"work": make_task(interval=None, cron=before)})
     fleet.clock.forward(3 * EVERY)
     require_due(fleet, process)
-    missed = process.sync({"work": make_task(interval=None, cron=after)}).passed
+    missed = process.sync({"work": make_task(interval=None, cron=after)}).missed
     ran = [(claim.run.trigger, claim.run.fire_time) for claim in process.claim().claims]
     assert (list(missed), ran) == ([], [(Trigger.CATCH_UP, fleet.clock.wall())])
 
@@ -191,5 +191,5 @@ def test_due_tick_is_missed_when_its_schedule_is_replaced(fleet: Fleet) -> None:
     """Expressions with different fire times are different schedules."""
     process = fleet.join({"work": make_task(interval=None, cron="*/10 * * * * *")})
     fleet.clock.forward(EVERY)
-    missed = process.sync({"work": make_task(interval=None, cron="5/10 * * * * *")}).passed
+    missed = process.sync({"work": make_task(interval=None, cron="5/10 * * * * *")}).missed
     assert [(run.outcome, run.message) for run in missed] == [(Outcome.MISSED, CHANGED)]

@@ -8,18 +8,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from setups import require
 
-from pulse.addition import Usual, complete
 from pulse.clock import moment_of
-from pulse.run import Outcome
-from pulse.testing.fleet import EVERY, LEASE_S, make_task
+from pulse.core.run import Outcome
+from pulse.core.runtime_task import TaskDefaults, make_runtime_task
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
+from tests.support.setups import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pulse.run import Run
-    from pulse.testing.fleet import Fleet, Process
+    from pulse.core.run import Run
+    from tests.contracts.suite.store_harness import Fleet, Process
 
 issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 
@@ -132,7 +132,7 @@ def test_task_runs_again_after_ticks_were_skipped_by_a_wrong_clock(fleet: Fleet)
     going = process.claim_one()
     fleet.clock.forward(EVERY)
     with clock_ahead(fleet):
-        outcomes = {run.outcome for run in process.claim().passed}
+        outcomes = {run.outcome for run in process.claim().not_run}
         require(Outcome.SKIPPED in outcomes, "a tick that is skipped")
     process.finish(going)
     assert run_ticks(fleet, process)
@@ -157,7 +157,7 @@ def test_task_runs_again_after_a_pause_ended_by_a_wrong_clock(fleet: Fleet) -> N
     process.store.pause("work", paused=True)
     with clock_ahead(fleet):
         process.store.pause("work", paused=False)
-        require(process.claim().passed, "ticks that are missed")
+        require(process.claim().not_run, "ticks that are missed")
     assert run_ticks(fleet, process)
 
 
@@ -202,7 +202,7 @@ def test_task_that_is_removed_and_added_runs_after_the_clock_is_corrected(
     with clock_ahead(fleet):
         run_due(process)
     process.store.remove("work")
-    process.store.add(complete("work", again, Usual()))  # type: ignore[arg-type] # a task
+    process.store.add(make_runtime_task("work", again, TaskDefaults()))  # type: ignore[arg-type] # a task
     assert run_ticks(fleet, process)
 
 
@@ -293,4 +293,4 @@ def test_fire_time_runs_once_by_a_wrong_and_by_the_right_clock(
     ran += run_ticks(fleet, process, ticks=2)
     fleet.clock.set_wall(moment_of(fleet.clock.wall()) + ahead)
     ran += run_ticks(fleet, process, ticks=4)
-    assert max(Counter(run.slot for run in ran).values()) == 1
+    assert max(Counter(run.scheduled_for for run in ran).values()) == 1

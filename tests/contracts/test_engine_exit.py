@@ -11,10 +11,10 @@ PROGRAM = """
 import sys, threading, time
 {first}
 from pulse.clock import SystemClock
-from pulse.engine.base import Work
+from pulse.core.run import Claim, Outcome, Result, Run
+from pulse.core.task import Task, build_definition
+from pulse.engine.base import EngineCallbacks
 from pulse.engine.{module} import {engine}
-from pulse.run import Claim, Outcome, Result, Run
-from pulse.task import Task, define
 
 entered = threading.Event()
 
@@ -23,9 +23,9 @@ def perform(claim):
     time.sleep(60 if claim.run.task == "nap" else 0)
     return Result(Outcome.SUCCEEDED, 0, 0)
 
-task = define("task", Task(action="/", interval=60))
+task = build_definition("task", Task(action="/", interval=60))
 engine = {engine}(SystemClock())
-engine.start(Work(perform, lambda _: None, print), concurrency=4)
+engine.start(EngineCallbacks(perform, lambda _: None, print), concurrency=4)
 engine.spawn_loop(lambda: [engine.wait(60_000_000) for _ in range(60)])
 engine.submit(Claim(Run(id="1", task="{kind}", fire_time=0), task, 2**62))
 engine.offload(lambda: None)

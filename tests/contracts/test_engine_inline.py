@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.engine.inline import InlineEngine
-from pulse.testing.engine import StepContract
+from pulse.testing.engine_contract import StepContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock

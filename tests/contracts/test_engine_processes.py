@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pulse.engine.child_protocol import ChildSetup
 from pulse.engine.processes import ProcessEngine
-from pulse.engine.wire import ChildSetup
-from pulse.testing.engine import EngineContract
+from pulse.testing.engine_contract import EngineContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 
 class TestProcessEngine(EngineContract):
@@ -20,7 +20,7 @@ class TestProcessEngine(EngineContract):
 
     def make(self, clock: Clock) -> ProcessEngine:
         """Return the engine under test, not started."""
-        return ProcessEngine(clock, child=ChildSetup(application="pulse.testing.behaviour:app"))
+        return ProcessEngine(clock, child=ChildSetup(application="pulse.testing.sample_runs:app"))
 
     def brief_claims(self) -> list[Claim]:
         """Return none: each would cost a child that has just loaded."""

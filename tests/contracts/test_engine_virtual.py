@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.testing.engine import StepContract
-from pulse.testing.virtual import VirtualEngine
+from pulse.testing.engine_contract import StepContract
+from pulse.testing.virtual_engine import VirtualEngine
 
 if TYPE_CHECKING:
     from pulse.clock import Clock

@@ -7,8 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from patched import run_patched
-from postgres import find_binary
+
+from tests.support.patched import run_patched
+from tests.support.postgres import find_binary
 
 if TYPE_CHECKING:
     from pathlib import Path

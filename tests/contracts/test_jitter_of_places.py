@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from redis_servers import empty_redis
 
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.redis import RedisStore
-from pulse.store.sqlite import SqliteStore
-from pulse.testing.fleet import Fleet, make_task
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.redis.store import RedisStore
+from pulse.store.sqlite.store import SqliteStore
+from tests.contracts.suite.store_harness import Fleet, make_task
+from tests.support.redis_servers import empty_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from postgres import PostgresCluster
-
     from pulse.clock import Clock, Instant
     from pulse.store.base import Store
-    from pulse.testing.fleet import Process
+    from tests.contracts.suite.store_harness import Process
+    from tests.support.postgres import PostgresCluster
 
 HOSTS = ("alpha", "alpha", "beta")
 SCHEDULES = {"interval": {"interval": 600}, "cron": {"interval": None, "cron": "*/10 * * * *"}}
@@ -89,7 +88,7 @@ def join(fleet: Fleet, *, scope: str, schedule: str) -> list[Process]:
 
 def due_at(process: Process) -> Instant:
     """Return when the next tick of the only task of *process* is due."""
-    due = process.claim().wake_at
+    due = process.claim().next_wakeup
     assert due is not None
     return due
 

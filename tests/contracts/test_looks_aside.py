@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.store.member import this_member
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.sql.here import Here
-from pulse.store.sql.link import How
-from pulse.store.sqlite import SqliteStore
-from pulse.store.sqlite.file import SqliteFile
-from pulse.task import define
+from pulse.core.task import build_definition
+from pulse.store.postgres.database import PostgresDatabase
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.sql.caller import SqlCaller
+from pulse.store.sql.database import Transaction
+from pulse.store.sqlite.database import SqliteDatabase
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task
+from tests.contracts.suite.store_harness import EVERY, make_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from pulse.store.base import Store
-    from pulse.store.sql.link import Storage
+    from pulse.store.sql.database import Database
 
 DUE, LATER = 11, 30
 MEMBER = this_member("inline", "digest", 30_000_000)
@@ -31,7 +31,7 @@ MEMBER = this_member("inline", "digest", 30_000_000)
 class Storages:
     """A store that fills a storage, and the storage by itself, on one clock."""
 
-    def __init__(self, store: Store, storage: Storage, clock: FakeClock) -> None:
+    def __init__(self, store: Store, storage: Database, clock: FakeClock) -> None:
         self.store = store
         self.storage = storage
         self.clock = clock
@@ -42,19 +42,19 @@ class Storages:
         late = {f"late {n}": make_task(interval=EVERY * 100) for n in range(LATER)}
         self.store.open(MEMBER)
         tasks = {**soon, **late}
-        self.store.sync({name: define(name, task) for name, task in tasks.items()})
+        self.store.sync({name: build_definition(name, task) for name, task in tasks.items()})
         self.clock.forward(EVERY + DUE)
         self.storage.open()
 
     def look(self, limit: int) -> tuple[list[int], int]:
         """Return when the rows are due, in the order in which they are given, and the clock."""
-        here = Here(MEMBER, "", {}, unknown, frozenset({""}), 100)
+        here = SqlCaller(MEMBER, "", {}, unknown, frozenset({""}), 100)
 
         def read(link: object) -> tuple[list[int], int]:
-            found = self.storage.look(link, here, limit, spread=4 * limit)  # type: ignore[arg-type]
+            found = self.storage.read_due(link, here, limit, spread=4 * limit)  # type: ignore[arg-type]
             return [row[0] for row in found.due], found.now
 
-        return self.storage.call(How.READ, read)
+        return self.storage.call(Transaction.READ, read)
 
 
 def unknown(name: str, words: str) -> None:
@@ -65,7 +65,7 @@ def unknown(name: str, words: str) -> None:
 def sqlite(tmp_path: Path) -> Iterator[Storages]:
     """Return a file."""
     clock, path = FakeClock(), tmp_path / "pulse.db"
-    file = SqliteFile(path, clock, space="", patience_us=5_000_000)
+    file = SqliteDatabase(path, clock, space="", patience_us=5_000_000)
     yield Storages(SqliteStore(path, clock, opened={}), file, clock)
     file.close()
 
@@ -76,7 +76,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Storages]:
     cluster = request.getfixturevalue("postgres_cluster")
     cluster.empty_applications()
     clock, url = FakeClock(), cluster.url()
-    server = PostgresServer(url, space="", limit_us=5_000_000, server_clock=clock.wall)
+    server = PostgresDatabase(url, space="", limit_us=5_000_000, server_clock=clock.wall)
     yield Storages(PostgresStore(url, clock, server_clock=clock.wall, opened={}), server, clock)
     server.close()
 

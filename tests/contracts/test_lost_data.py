@@ -7,24 +7,23 @@ import sqlite3
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from setups import require
-from stepped import redis_at
 
-from pulse.store.redis.keeper import prefix_of
-from pulse.store.sqlite import SqliteStore
+from pulse.store.redis.store import prefix_of
 from pulse.store.sqlite.schema import prefix_of as tables_of
-from pulse.testing.fleet import EVERY, make_task
+from pulse.store.sqlite.store import SqliteStore
+from tests.contracts.suite.store_harness import EVERY, make_task
+from tests.support.setups import require
+from tests.support.stepped import redis_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from databases import Database
-    from redis_servers import RedisServer
-    from stepped import Stepped
-
     from pulse.store.base import Store
     from pulse.testing.clock import FakeClock
+    from tests.support.databases import Database
+    from tests.support.redis_servers import RedisServer
+    from tests.support.stepped import Stepped
 
     Lines = Callable[[int], list[str]]
     Begin = Callable[..., Stepped]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.store.base import Reach
-from pulse.store.memory import MemoryStore
-from pulse.testing.store import StoreContract
+from pulse.store.memory.store import MemoryStore
+from tests.contracts.suite.store import StoreContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from setups import error_of
-from stores import POSTGRES, REDIS
 
 from pulse.errors import PulseError, StoreUnavailableError
-from pulse.handle import Handle
-from pulse.testing.fleet import make_task
+from pulse.handle import SchedulerHandle
+from tests.contracts.suite.store_harness import make_task
+from tests.support.setups import error_of
+from tests.support.stores import POSTGRES, REDIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.store.base import Store
-    from pulse.testing.fleet import Fleet
+    from tests.contracts.suite.store_harness import Fleet
 
 issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 
@@ -43,7 +43,7 @@ class Direct:
 
 def is_refused(fleet: Fleet, verb: str, name: object) -> bool:
     """Return whether the handle refuses the name, with an error that is no outage."""
-    handle = Handle()
+    handle = SchedulerHandle()
     handle.attach(Direct(fleet.join({"work": make_task()}).store))
     error = error_of(getattr(handle, verb), name)
     return isinstance(error, PulseError) and not isinstance(error, StoreUnavailableError)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from setups import require
-from stores import SHARED
 
-from pulse.testing.fleet import EVERY, LEASE_S, make_task
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
+from tests.support.setups import require
+from tests.support.stores import SHARED
 
 if TYPE_CHECKING:
-    from pulse.testing.fleet import Fleet, Process
+    from tests.contracts.suite.store_harness import Fleet, Process
 
 issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 

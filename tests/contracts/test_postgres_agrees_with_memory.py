@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from twins import Twins
 
-from pulse.store.postgres.keeper import PostgresStore
+from pulse.store.postgres.store import PostgresStore
+from tests.support.differential import Twins
 
 if TYPE_CHECKING:
-    from postgres import PostgresCluster
-
     from pulse.testing.clock import FakeClock
+    from tests.support.postgres import PostgresCluster
 
 
 @pytest.mark.server

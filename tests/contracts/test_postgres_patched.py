@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from patched import run_patched
-from postgres import find_binary
 
-from pulse.testing.store import SharedStoreContract
+from tests.contracts.suite.store import SharedStoreContract
+from tests.support.patched import run_patched
+from tests.support.postgres import find_binary
 
 if TYPE_CHECKING:
     from pathlib import Path

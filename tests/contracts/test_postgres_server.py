@@ -12,51 +12,51 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from black_hole import BlackHole
 from hypothesis import given
 from hypothesis import strategies as st
-from postgres import Bouncer, PostgresCluster
 
+from pulse.backoff import PROBE_TIMEOUT
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import RECORDED, CompletedRun, Outcome, Result
+from pulse.core.task import build_definition
 from pulse.errors import StoreSchemaError, StoreUnavailableError
-from pulse.pacing import KNOCK
-from pulse.run import ENDED, Ending, Outcome, Result
-from pulse.store.member import this_member
 from pulse.store.postgres.arrays import literal, plain
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.postgres.tables import LADDER, Ladder, schema_of
-from pulse.store.sql.link import How
-from pulse.task import define
+from pulse.store.postgres.database import PostgresDatabase
+from pulse.store.postgres.schema import MIGRATIONS, Migrations, schema_of
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.sql.database import Transaction
 from pulse.testing.clock import NOON, FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, make_task, succeed
+from tests.support.black_hole import BlackHole
+from tests.support.postgres import Bouncer, PostgresCluster
 
 if TYPE_CHECKING:
-    from pulse.run import Claim
-    from pulse.store.postgres.link import PostgresLink
-    from pulse.task import Definition
+    from pulse.core.run import Claim
+    from pulse.core.task import TaskDefinition
+    from pulse.store.postgres.connection import PostgresConnection
 
 pytestmark = pytest.mark.server
 
-TASKS = {"work": define("work", make_task())}
-AT_START = {"work": define("work", make_task(run_at_start=True))}
+TASKS = {"work": build_definition("work", make_task())}
+AT_START = {"work": build_definition("work", make_task(run_at_start=True))}
 LIMIT = 2 * SECOND
 LOCK_TASK = "SELECT key FROM @tasks WHERE task = ? FOR UPDATE"
 LOOK = "SELECT key FROM @tasks FOR UPDATE"
 STOP_IN_A_WRITE = """
 import os, signal, sys
 from pulse.clock import SECOND
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.sql.link import How
+from pulse.store.postgres.database import PostgresDatabase
+from pulse.store.sql.database import Transaction
 
-def stop(link):
-    list(link.run("SELECT key FROM @tasks FOR UPDATE"))
+def stop(connection):
+    list(connection.execute("SELECT key FROM @tasks FOR UPDATE"))
     print("stops", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
 
-server = PostgresServer(sys.argv[1], space="", limit_us=5 * SECOND, server_clock=None)
+server = PostgresDatabase(sys.argv[1], space="", limit_us=5 * SECOND, server_clock=None)
 server.open()
-server.call(How[sys.argv[2]], stop)
+server.call(Transaction[sys.argv[2]], stop)
 """
 
 
@@ -72,7 +72,7 @@ def clock() -> FakeClock:
 
 
 def open_store(
-    url: str, clock: FakeClock | None = None, *, name: str = "", ladder: Ladder = LADDER
+    url: str, clock: FakeClock | None = None, *, name: str = "", ladder: Migrations = MIGRATIONS
 ) -> PostgresStore:
     """Return an open store; on a fake clock the server's is the same, else it is its own."""
     store = PostgresStore(
@@ -132,7 +132,7 @@ def test_an_older_layout_is_migrated(postgres_cluster: PostgresCluster, clock: F
     store.close()
     postgres_cluster.change("ALTER TABLE @tasks DROP COLUMN skip_id")
     postgres_cluster.change("UPDATE @layout SET version = 0")
-    ladder = Ladder(1, (), {0: ("ALTER TABLE @tasks ADD COLUMN skip_id text",)})
+    ladder = Migrations(1, (), {0: ("ALTER TABLE @tasks ADD COLUMN skip_id text",)})
     for _ in range(2):
         store = open_store(postgres_cluster.url(), clock, ladder=ladder)
         assert [row.name for row in store.tasks()] == ["work"]
@@ -181,9 +181,9 @@ def test_a_tick_on_record_is_not_run_again(
     claim = claim_one(store)
     store.finish([succeed(claim)])
     text = "UPDATE @tasks SET next_fire = %s, due_at = %s, floor = 0"
-    postgres_cluster.change(text, claim.run.slot, claim.run.slot)
+    postgres_cluster.change(text, claim.run.scheduled_for, claim.run.scheduled_for)
     assert not store.claim_due(1).claims
-    assert [row.floor for row in store.tasks()] == [claim.run.slot]
+    assert [row.last_decided for row in store.tasks()] == [claim.run.scheduled_for]
     store.close()
 
 
@@ -193,16 +193,17 @@ def test_a_tick_on_record_is_not_run_again(
         pytest.param({}, id="one place"),
         # A row of its own place that is due later must not end the look at the fleet's.
         pytest.param(
-            {"cache": define("cache", make_task(interval=3_600, scope="process"))}, id="two places"
+            {"cache": build_definition("cache", make_task(interval=3_600, scope="process"))},
+            id="two places",
         ),
     ],
 )
 def test_own_tasks_are_found_behind_any_number_of_others(
-    postgres_cluster: PostgresCluster, clock: FakeClock, beside: dict[str, Definition]
+    postgres_cluster: PostgresCluster, clock: FakeClock, beside: dict[str, TaskDefinition]
 ) -> None:
     """What is due is read page by page where the first one holds nothing of this process."""
     other, mine = (open_store(postgres_cluster.url(), clock) for _ in range(2))
-    other.sync({f"t{number}": define(f"t{number}", make_task()) for number in range(120)})
+    other.sync({f"t{number}": build_definition(f"t{number}", make_task()) for number in range(120)})
     clock.forward(1)
     mine.sync(TASKS | beside)
     clock.forward(EVERY)
@@ -216,25 +217,25 @@ def test_writes_that_wait_for_each_other_are_repeated(
 ) -> None:
     """The server ends one of them; it is done again, and nobody is told of it."""
     store = open_store(postgres_cluster.url(), clock)
-    store.sync({name: define(name, make_task()) for name in ("a", "b")})
+    store.sync({name: build_definition(name, make_task()) for name in ("a", "b")})
     both = threading.Barrier(2)
-    tries: list[str] = []
+    attempts: list[str] = []
 
     def lock(first: str, second: str) -> None:
-        def work(link: PostgresLink) -> None:
-            tries.append(first)
-            if len(tries) > 2:
+        def work(link: PostgresConnection) -> None:
+            attempts.append(first)
+            if len(attempts) > 2:
                 both.abort()  # this one is done again: it meets nobody
-            list(link.run(LOCK_TASK, (first,)))
+            list(link.execute(LOCK_TASK, (first,)))
             with suppress(threading.BrokenBarrierError):
                 both.wait(5)
-            list(link.run(LOCK_TASK, (second,)))
+            list(link.execute(LOCK_TASK, (second,)))
 
-        server = PostgresServer(
+        server = PostgresDatabase(
             postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
         )
         server.open()
-        server.call(How.WRITE, work)
+        server.call(Transaction.WRITE, work)
         server.close()
 
     threads = [threading.Thread(target=lock, args=names) for names in ("ab", "ba")]
@@ -242,8 +243,8 @@ def test_writes_that_wait_for_each_other_are_repeated(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(set(tries)) == ["a", "b"]
-    assert len(tries) == 3
+    assert sorted(set(attempts)) == ["a", "b"]
+    assert len(attempts) == 3
     store.close()
 
 
@@ -289,7 +290,7 @@ def test_words_that_no_text_can_hold_are_kept_as_near_as_can_be(
     clock.forward(EVERY)
     claim = claim_one(store)
     result = Result(Outcome.FAILED, clock.wall(), 5, None, "a\0b\udcffc")
-    assert store.finish([Ending(claim, result)]) == [ENDED]
+    assert store.finish([CompletedRun(claim, result)]) == [RECORDED]
     assert [run.message for run in store.runs()] == ["a\N{REPLACEMENT CHARACTER}b?c"]
     store.close()
 
@@ -316,7 +317,9 @@ def test_a_transaction_pooler_is_enough(
     bouncer = Bouncer(postgres_cluster)
     url = postgres_cluster.url(port=bouncer.port)
     stores = [open_store(url, clock) for _ in range(3)]
-    tasks = {f"t{number}": define(f"t{number}", make_task(retries=1)) for number in range(40)}
+    tasks = {
+        f"t{number}": build_definition(f"t{number}", make_task(retries=1)) for number in range(40)
+    }
     for store in stores:
         store.sync(tasks)
     clock.forward(EVERY)
@@ -325,18 +328,18 @@ def test_a_transaction_pooler_is_enough(
     for store, claim in claims:
         assert store.renew([claim]) == [True]
         failed = Result(Outcome.FAILED, clock.wall(), 5, 503, "busy")
-        (became,) = store.finish([Ending(claim, failed)])
+        (became,) = store.finish([CompletedRun(claim, failed)])
         assert became.recorded
-        store.beat()
+        store.heartbeat()
     assert stores[0].trigger("t1") is None
     for store in stores:
         store.close()
     bouncer.close()
 
 
-@pytest.mark.parametrize("how", [How.ALONE, How.WRITE])
+@pytest.mark.parametrize("how", [Transaction.EXCLUSIVE, Transaction.WRITE])
 def test_a_process_that_stops_in_a_write_holds_nobody_up(
-    postgres_cluster: PostgresCluster, clock: FakeClock, how: How
+    postgres_cluster: PostgresCluster, clock: FakeClock, how: Transaction
 ) -> None:
     """Others pass its rows over, and after two seconds the server ends its transaction."""
     store = open_store(postgres_cluster.url(), clock)
@@ -350,11 +353,11 @@ def test_a_process_that_stops_in_a_write_holds_nobody_up(
     began = SystemClock().boot()
     assert not store.claim_due(1).claims
     assert SystemClock().boot() - began < SECOND
-    waiting = PostgresServer(
+    waiting = PostgresDatabase(
         postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
     )
     waiting.open()
-    waiting.call(How.ALONE, lambda link: list(link.run(LOOK)))
+    waiting.call(Transaction.EXCLUSIVE, lambda link: list(link.execute(LOOK)))
     assert SystemClock().boot() - began < 5 * SECOND
     assert len(store.claim_due(1).claims) == 1
     waiting.close()
@@ -388,7 +391,7 @@ def test_a_server_that_is_slow_to_answer_is_reached_again(
     """A login may take longer than the moment that is waited for a sign of life."""
     open_store(postgres_cluster.url(), clock).close()
     with BlackHole(postgres_cluster.port, delay_s=0.12) as hole:
-        server = PostgresServer(
+        server = PostgresDatabase(
             postgres_cluster.url(port=hole.port),
             space="",
             limit_us=5 * SECOND,
@@ -396,10 +399,12 @@ def test_a_server_that_is_slow_to_answer_is_reached_again(
         )
         server.open()
         with pytest.raises(StoreUnavailableError, match="division by zero"):
-            server.call(How.READ, lambda link: list(link.run("SELECT 1 / 0")))
+            server.call(Transaction.READ, lambda link: list(link.execute("SELECT 1 / 0")))
         began = SystemClock().boot()
-        assert list(server.call(How.READ, lambda link: list(link.run("SELECT 7")))) == [(7,)]
-        assert SystemClock().boot() - began > KNOCK
+        assert list(server.call(Transaction.READ, lambda link: list(link.execute("SELECT 7")))) == [
+            (7,)
+        ]
+        assert SystemClock().boot() - began > PROBE_TIMEOUT
         server.close()
 
 
@@ -410,19 +415,19 @@ def test_a_write_that_is_cut_short_says_why_and_nothing_else(
     """The driver tells nobody that it could not leave its pipeline."""
     with BlackHole(postgres_cluster.port) as hole:
 
-        def work(link: PostgresLink) -> None:
-            list(link.run("SELECT 1"))
+        def work(link: PostgresConnection) -> None:
+            list(link.execute("SELECT 1"))
             hole.swallows = True
-            answer = link.run("SELECT 2")
+            answer = link.execute("SELECT 2")
             if looks:
                 list(answer)
 
-        server = PostgresServer(
+        server = PostgresDatabase(
             postgres_cluster.url(port=hole.port), space="", limit_us=SECOND, server_clock=None
         )
         server.open()
         with pytest.raises(StoreUnavailableError, match="did not answer in time"):
-            server.call(How.WRITE, work)
+            server.call(Transaction.WRITE, work)
         assert caplog.messages == []
         server.close()
 
@@ -446,7 +451,7 @@ def test_a_server_that_comes_back_is_used_at_once(clock: FakeClock) -> None:
         with pytest.raises(StoreUnavailableError):
             store.finish([succeed(claim)])
         cluster.start()
-        assert store.finish([succeed(claim)]) == [ENDED]
+        assert store.finish([succeed(claim)]) == [RECORDED]
         store.close()
     finally:
         cluster.close()

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.store.base import Reach
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.testing.store import SharedStoreContract
+from pulse.store.postgres.store import PostgresStore
+from tests.contracts.suite.store import SharedStoreContract
 
 if TYPE_CHECKING:
-    from postgres import PostgresCluster
-
     from pulse.clock import Clock
+    from tests.support.postgres import PostgresCluster
 
 
 @pytest.mark.server

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-from redis_servers import empty_redis
-from twins import Twins
 
-from pulse.store.redis import RedisStore
+from pulse.store.redis.store import RedisStore
+from tests.support.differential import Twins
+from tests.support.redis_servers import empty_redis
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock

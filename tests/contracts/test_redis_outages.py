@@ -7,30 +7,30 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from redis_servers import READY_S, RedisServer
 
 from pulse import events
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome, Result
+from pulse.core.task import build_definition
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import StoreUnavailableError
-from pulse.run import Outcome, Result
-from pulse.scheduler import Plant, Scheduler
-from pulse.store.member import this_member
-from pulse.store.redis import RedisStore
-from pulse.task import define
+from pulse.scheduler.loop import Scheduler, SchedulerParts
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, make_task, succeed
+from tests.support.redis_servers import READY_S, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 pytestmark = pytest.mark.server
 
 PATIENCE = SECOND
-TASKS = {"work": define("work", make_task(run_at_start=True))}
+TASKS = {"work": build_definition("work", make_task(run_at_start=True))}
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_what_was_acknowledged_outlives_a_crash(server: RedisServer) -> None:
     rows = store.tasks()
     server.kill()
     with pytest.raises(StoreUnavailableError):
-        store.beat()
+        store.heartbeat()
     server.start()
     assert store.tasks() == rows
     assert store.renew([claim]) == [True]
@@ -143,7 +143,7 @@ def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(server: RedisServ
     )
     for store in (holder, other):
         store.open(this_member("inline", "digest", 30 * SECOND))
-        store.sync({"work": define("work", make_task())})
+        store.sync({"work": build_definition("work", make_task())})
     clock.forward(EVERY)
     (claim,) = holder.claim_due(1).claims
     server.stop()
@@ -151,7 +151,7 @@ def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(server: RedisServ
         other.claim_due(1)
     clock.forward(EVERY)
     server.start()
-    assert (list(other.claim_due(1).passed), len(other.runs())) == ([], 1)
+    assert (list(other.claim_due(1).not_run), len(other.runs())) == ([], 1)
     holder.finish([succeed(claim)])
     assert [one.run.fire_time for one in other.claim_due(1).claims] == [clock.wall()]
     for store in (holder, other):
@@ -170,10 +170,10 @@ def test_a_store_can_be_closed_while_the_server_is_down(server: RedisServer) -> 
 def test_the_loop_tells_of_an_outage_once_and_goes_on_after_it(server: RedisServer) -> None:
     """Runs begin again by themselves; one line says that it is lost, one that it is back."""
     ran = threading.Semaphore(0)
-    bus = events.Bus()
+    bus = events.EventBus()
     told: list[type] = []
-    bus.subscribe(events.StoreLost, lambda event: told.append(type(event)))
-    bus.subscribe(events.StoreBack, lambda event: told.append(type(event)))
+    bus.subscribe(events.StoreUnavailable, lambda event: told.append(type(event)))
+    bus.subscribe(events.StoreRecovered, lambda event: told.append(type(event)))
     scheduler = make_scheduler(server.url, bus, ran)
     scheduler.start()
     assert ran.acquire(timeout=READY_S)
@@ -184,7 +184,7 @@ def test_the_loop_tells_of_an_outage_once_and_goes_on_after_it(server: RedisServ
     server.start()
     assert ran.acquire(timeout=READY_S)
     scheduler.stop(SECOND)
-    assert told == [events.StoreLost, events.StoreBack]
+    assert told == [events.StoreUnavailable, events.StoreRecovered]
 
 
 def wait_until_lost(told: list[type]) -> None:
@@ -194,7 +194,7 @@ def wait_until_lost(told: list[type]) -> None:
         pause.wait(0.01)
 
 
-def make_scheduler(url: str, bus: events.Bus, ran: threading.Semaphore) -> Scheduler:
+def make_scheduler(url: str, bus: events.EventBus, ran: threading.Semaphore) -> Scheduler:
     """Return a scheduler whose one task is due ten times a second."""
     clock = SystemClock()
 
@@ -202,8 +202,8 @@ def make_scheduler(url: str, bus: events.Bus, ran: threading.Semaphore) -> Sched
         ran.release()
         return Result(Outcome.SUCCEEDED, claim.run.fire_time, 1)
 
-    plant = Plant(
-        definitions={"work": define("work", make_task(interval=0.1))},
+    parts = SchedulerParts(
+        definitions={"work": build_definition("work", make_task(interval=0.1))},
         member=this_member("threading", "digest", 30 * SECOND),
         store=RedisStore(url, clock, patience_us=PATIENCE, opened={}),
         engine=ThreadEngine(clock),
@@ -212,4 +212,4 @@ def make_scheduler(url: str, bus: events.Bus, ran: threading.Semaphore) -> Sched
         perform=perform,
         concurrency=2,
     )
-    return Scheduler(plant)
+    return Scheduler(parts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from patched import run_patched
 
-from pulse.testing.store import SharedStoreContract
+from tests.contracts.suite.store import SharedStoreContract
+from tests.support.patched import run_patched
 
 if TYPE_CHECKING:
     from pathlib import Path

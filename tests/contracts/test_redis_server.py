@@ -9,47 +9,45 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from children import HOLD_ONE, RACE, hear, say_go
-from redis_servers import RedisServer, empty_redis
 
-from pulse.addition import Usual, complete, define_words
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome
+from pulse.core.runtime_task import TaskDefaults, load_runtime_task, make_runtime_task
+from pulse.core.task import build_definition
 from pulse.errors import (
     MissingExtraError,
     StoreInUseError,
     StoreSchemaError,
     StoreUnavailableError,
 )
-from pulse.run import Outcome
 from pulse.store.base import Reach
-from pulse.store.configs import config_of
-from pulse.store.member import this_member
-from pulse.store.redis import RedisStore
-from pulse.store.redis.keeper import prefix_of
-from pulse.store.redis.reading import HOLD, Here, Reader
-from pulse.store.redis.server import Server, shown_url
-from pulse.task import define
+from pulse.store.process_identity import this_member
+from pulse.store.redis.client import RedisClient, shown_url
+from pulse.store.redis.due import HOLD, DueReader, RedisCaller
+from pulse.store.redis.store import RedisStore, prefix_of
+from pulse.store.shared.manifests import manifest_of
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, fail, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
+from tests.support.children import HOLD_ONE, RACE, hear, say_go
+from tests.support.redis_servers import RedisServer, empty_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from children import RunChild
-
     from pulse.store.base import Member
+    from tests.support.children import RunChild
 
 pytestmark = pytest.mark.server
 
-TASKS = {"work": define("work", make_task())}
+TASKS = {"work": build_definition("work", make_task())}
 OPEN = """
 import sys
 from pulse.clock import SystemClock
-from pulse.store.member import this_member
-from pulse.store.redis import RedisStore
-from pulse.task import define
-from pulse.testing.fleet import make_task
+from pulse.core.task import build_definition
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
+from tests.contracts.suite.store_harness import make_task
 
 store = RedisStore(sys.argv[1], SystemClock())
 sys.stdin.readline()
@@ -106,7 +104,8 @@ def test_the_extra_is_named_where_it_is_missing(
 def test_the_driver_is_imported_when_the_store_is_opened() -> None:
     """It is imported after any fork and any patching, and only where it is used."""
     program = (
-        "import sys; from pulse.clock import SystemClock; from pulse.store.redis import RedisStore;"
+        "import sys; from pulse.clock import SystemClock;"
+        " from pulse.store.redis.store import RedisStore;"
         " RedisStore('redis://h', SystemClock()); print('redis' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
@@ -145,7 +144,7 @@ def test_the_servers_clock_decides_what_is_due(server: RedisServer, member: Memb
     """A process whose own clock is months off plans and claims like any other."""
     store = RedisStore(server.url, FakeClock())
     store.open(member)
-    store.sync({"work": define("work", make_task(run_at_start=True))})
+    store.sync({"work": build_definition("work", make_task(run_at_start=True))})
     (claim,) = store.claim_due(1).claims
     store.close()
     assert abs((claim.run.claimed_at or 0) - SystemClock().wall()) < 60 * SECOND
@@ -157,32 +156,32 @@ def test_scripts_that_the_server_forgot_are_sent_again(
     """A restart empties its memory of scripts."""
     server.ask("SCRIPT", "FLUSH")
     assert [row.name for row in store.tasks()] == ["work"]
-    assert store.claim_due(1).wake_at is not None
+    assert store.claim_due(1).next_wakeup is not None
 
 
 def test_rows_that_were_deleted_are_made_anew(server: RedisServer, store: RedisStore) -> None:
     """A server that has lost everything is a new one at the next beat, which tells of it once."""
     server.ask("FLUSHALL")
     with pytest.raises(StoreUnavailableError, match="came back without what was kept in it"):
-        store.beat()
-    store.beat()
+        store.heartbeat()
+    store.heartbeat()
     assert [row.name for row in store.tasks()] == ["work"]
 
 
 @contextlib.contextmanager
 def dying() -> Iterator[None]:
     """Let this process reach the server until its first write, and no longer."""
-    run = Server.run
+    run = RedisClient.run
     written: list[str] = []
 
-    def until_then(server: Server, name: str, *words: Any) -> Any:
-        if "write" in written:
+    def until_then(server: RedisClient, name: str, *words: Any) -> Any:
+        if "apply" in written:
             raise StoreUnavailableError("dead")
         written.append(name)
         return run(server, name, *words)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoreUnavailableError):
-        patch.setattr(Server, "run", until_then)
+        patch.setattr(RedisClient, "run", until_then)
         yield
 
 
@@ -194,7 +193,7 @@ def dated(server: RedisServer, member: Member) -> Iterator[tuple[RedisStore, Fak
     made.open(member)
     made.sync({})
     slow = make_task(interval=3_600, retries=3, retry_min_backoff=3_000, retry_max_backoff=3_000)
-    made.add(complete("slow", slow, Usual()))
+    made.add(make_runtime_task("slow", slow, TaskDefaults()))
     clock.forward(3_600)
     made.finish([fail(claim) for claim in made.claim_due(1).claims])
     yield made, clock
@@ -207,7 +206,10 @@ def test_a_death_after_a_replacement_leaves_no_retry_behind_the_next_tick(
     """The row and the retry that waits change in one step."""
     store, clock = dated
     with dying():
-        store.add(complete("slow", make_task(interval=60, retries=3), Usual()), replace=True)
+        store.add(
+            make_runtime_task("slow", make_task(interval=60, retries=3), TaskDefaults()),
+            replace=True,
+        )
     (row,), (run,) = store.tasks(), store.runs()
     assert row.next_fire == clock.wall() + 60 * SECOND
     assert run.retry_at == row.next_fire
@@ -241,17 +243,17 @@ def test_what_a_stopped_process_reserved_is_free_after_half_a_second(
     late = other.claim_due(10)
     one.close()
     other.close()
-    assert (len(early.claims), early.wake_at) == (0, early.now)
+    assert (len(early.claims), early.next_wakeup) == (0, early.now)
     assert [claim.run.task for claim in late.claims] == ["work"]
 
 
 def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None:
     """Reserve what is due, as a process does that is stopped before it writes."""
-    link = Server(server.url, prefix=prefix_of(""), patience_us=SECOND, stand_in=clock)
+    link = RedisClient(server.url, prefix=prefix_of(""), patience_us=SECOND, stand_in=clock)
     link.open()
-    key, places = config_of(TASKS).key, frozenset({""})
-    here = Here(member, "", TASKS, define_words, places, key, 1_000)
-    assert Reader(link, here, 10).read().is_work()
+    key, places = manifest_of(TASKS).key, frozenset({""})
+    here = RedisCaller(member, "", TASKS, load_runtime_task, places, key, 1_000)
+    assert DueReader(link, here, 10).read().is_work()
     link.close()
 
 
@@ -285,11 +287,11 @@ def test_a_dead_holder_of_this_host_is_found_at_once(
     run_id = hear(child)
     store = RedisStore(server.url, SystemClock())
     store.open(member)
-    store.sync({"work": define("work", make_task(run_at_start=True, on_abandoned=word))})
-    before = store.beat().abandoned
+    store.sync({"work": build_definition("work", make_task(run_at_start=True, on_abandoned=word))})
+    before = store.heartbeat().abandoned
     child.send_signal(signal.SIGKILL)
     child.wait()
-    after = store.beat().abandoned
+    after = store.heartbeat().abandoned
     members = store.members()
     store.close()
     assert not before
@@ -307,10 +309,10 @@ def test_history_older_than_is_kept_is_forgotten(server: RedisServer, member: Me
     claims = store.claim_due(10).claims
     store.finish([succeed(claim) for claim in claims])
     clock.forward(3_000)
-    store.beat()
+    store.heartbeat()
     early = store.runs()
     clock.forward(1_000)
-    store.beat()
+    store.heartbeat()
     late = store.runs()
     store.close()
     assert ([run.outcome for run in early], late) == ([Outcome.SUCCEEDED], [])

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from redis_servers import empty_redis
 
 from pulse.clock import SECOND
-from pulse.store.redis import RedisStore
-from pulse.store.redis.keeper import prefix_of
-from pulse.store.redis.server import Server
-from pulse.testing.fleet import EVERY, LEASE_S, make_task
-from pulse.testing.store import SharedStoreContract
+from pulse.store.redis.client import RedisClient
+from pulse.store.redis.store import RedisStore, prefix_of
+from tests.contracts.suite.store import SharedStoreContract
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
+from tests.support.redis_servers import empty_redis
 
 if TYPE_CHECKING:
     from pulse.clock import Clock
-    from pulse.testing.fleet import Fleet
+    from tests.contracts.suite.store_harness import Fleet
 
 
 @pytest.mark.server
@@ -40,11 +39,15 @@ class TestRedisStore(SharedStoreContract):
         fleet.wait(LEASE_S, other)
         claim = holder.claim_one()
         over_at = fleet.clock.boot() + LEASE_S * SECOND
-        told = [other.store.beat().look_at]
+        told = [other.store.heartbeat().next_expiry]
         fleet.clock.forward(5)
-        told.append(other.store.beat().look_at)
+        told.append(other.store.heartbeat().next_expiry)
         holder.store.renew([claim])
-        assert [*told, other.store.beat().look_at] == [over_at, over_at, over_at + 5 * SECOND]
+        assert [*told, other.store.heartbeat().next_expiry] == [
+            over_at,
+            over_at,
+            over_at + 5 * SECOND,
+        ]
 
     def test_a_beat_at_that_instant_abandons_the_run(self, fleet: Fleet) -> None:
         """So it is abandoned after a lease, however far apart the beats are otherwise."""
@@ -53,9 +56,9 @@ class TestRedisStore(SharedStoreContract):
         fleet.wait(LEASE_S, other)
         claim = holder.claim_one()
         fleet.wait(LEASE_S - 1, other)
-        look_at = other.store.beat().look_at or 0
+        look_at = other.store.heartbeat().next_expiry or 0
         fleet.clock.forward((look_at - fleet.clock.boot()) / SECOND)
-        assert [run.id for run in other.store.beat().abandoned] == [claim.run.id]
+        assert [run.id for run in other.store.heartbeat().abandoned] == [claim.run.id]
         assert fleet.clock.wall() == (claim.run.claimed_at or 0) + LEASE_S * SECOND
 
     def test_a_process_that_has_just_come_looks_when_it_may_act(self, fleet: Fleet) -> None:
@@ -66,7 +69,7 @@ class TestRedisStore(SharedStoreContract):
         fleet.clock.forward(2 * LEASE_S)
         other = fleet.join({"work": make_task()})
         came_at = fleet.clock.boot()
-        assert other.store.beat().look_at == came_at + LEASE_S * SECOND
+        assert other.store.heartbeat().next_expiry == came_at + LEASE_S * SECOND
         beats = fleet.wait(LEASE_S, other)
         assert [run.id for beat in beats for run in beat.abandoned] == [claim.run.id]
 
@@ -74,11 +77,11 @@ class TestRedisStore(SharedStoreContract):
         """Whoever declares it puts the other row away at its next beat, and says nothing of it."""
         process = fleet.join({})
         process.add("work", make_task())
-        link = Server(self.url, prefix=prefix_of(""), patience_us=SECOND)
+        link = RedisClient(self.url, prefix=prefix_of(""), patience_us=SECOND)
         link.open()
         (record,) = link.command("HVALS", link.key("rows"))
         process.sync({"work": make_task(scope="process")})
         link.command("HSET", link.key("rows"), "/work", record)
         link.close()
-        assert not process.store.beat().archived
+        assert not process.store.heartbeat().archived
         assert [row.source for row in process.store.tasks()] == ["config"]

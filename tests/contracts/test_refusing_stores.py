@@ -6,19 +6,19 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
-from databases import NAME
-from setups import require
-from stepped import redis_at
 
-from pulse.store.postgres.tables import schema_of
-from pulse.testing.fleet import EVERY, make_task
+from pulse.store.postgres.schema import schema_of
+from tests.contracts.suite.store_harness import EVERY, make_task
+from tests.support.databases import NAME
+from tests.support.setups import require
+from tests.support.stepped import redis_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from databases import Database
-    from redis_servers import RedisServer
-    from stepped import Stepped
+    from tests.support.databases import Database
+    from tests.support.redis_servers import RedisServer
+    from tests.support.stepped import Stepped
 
     Lines = Callable[[int], list[str]]
     Begin = Callable[..., Stepped]

@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from setups import require
-from stores import POSTGRES
 
+from pulse.core.run import Outcome
 from pulse.errors import StoreUnavailableError
-from pulse.run import Outcome
-from pulse.testing.fleet import EVERY, LEASE_S, make_task
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
+from tests.support.setups import require
+from tests.support.stores import POSTGRES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.store.base import Beat
-    from pulse.testing.fleet import Fleet, Process
+    from pulse.store.base import HeartbeatResult
+    from tests.contracts.suite.store_harness import Fleet, Process
 
     Scene = Callable[[Fleet, str], Process]
 
@@ -93,14 +93,14 @@ def find_abandoned(fleet: Fleet, space: str) -> Process:
 SCENES = [return_after_silence, take_over, find_abandoned]
 
 
-def reported_by(beats: list[Beat]) -> set[str]:
+def reported_by(beats: list[HeartbeatResult]) -> set[str]:
     """Return the ids of the runs that the beats returned."""
-    return {run.id for beat in beats for run in (*beat.passed, *beat.abandoned)}
+    return {run.id for beat in beats for run in (*beat.missed, *beat.abandoned)}
 
 
-def beat_on(fleet: Fleet, process: Process) -> list[Beat]:
+def beat_on(fleet: Fleet, process: Process) -> list[HeartbeatResult]:
     """Return the results of the beats of the next three leases."""
-    return [process.store.beat(), *fleet.wait(3 * LEASE_S, process)]
+    return [process.store.heartbeat(), *fleet.wait(3 * LEASE_S, process)]
 
 
 def unreported(fleet: Fleet, process: Process, faults: Faults, number: int) -> set[str] | None:
@@ -111,7 +111,7 @@ def unreported(fleet: Fleet, process: Process, faults: Faults, number: int) -> s
     faults.fail_at(number)
     beats = []
     try:
-        beats.append(process.store.beat())
+        beats.append(process.store.heartbeat())
     except StoreUnavailableError as error:
         require("made to fail" in str(error), "no other error than the one of the test")
     if not faults.happened():

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypothesis import settings
-from twins import Twins
 
-from pulse.store.sqlite import SqliteStore
+from pulse.store.sqlite.store import SqliteStore
+from tests.support.differential import Twins
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock

@@ -10,38 +10,38 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from children import HOLD_ONE, RACE, hear, say_go
-from setups import error_of, require
 
-from pulse.addition import Usual, complete
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import RECORDED, Outcome
+from pulse.core.runtime_task import TaskDefaults, make_runtime_task
+from pulse.core.task import build_definition
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.run import ENDED, Outcome
 from pulse.store.base import Reach
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
+from pulse.store.process_identity import this_member
 from pulse.store.sqlite.schema import VERSION
-from pulse.task import define
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, fail, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
+from tests.support.children import HOLD_ONE, RACE, hear, say_go
+from tests.support.setups import error_of, require
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from children import RunChild
+    from tests.support.children import RunChild
 
 issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 
-TASKS = {"work": define("work", make_task())}
+TASKS = {"work": build_definition("work", make_task())}
 OPEN = """
 import sys
 from pulse.clock import SystemClock
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
-from pulse.task import define
-from pulse.testing.fleet import make_task
+from pulse.core.task import build_definition
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
+from tests.contracts.suite.store_harness import make_task
 
 store = SqliteStore(sys.argv[1], SystemClock())
 sys.stdin.readline()
@@ -52,18 +52,18 @@ TAKE_PART = """
 import sys
 from pulse.clock import SECOND
 from pulse.errors import StoreUnavailableError
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
-from pulse.task import define
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
+from pulse.core.task import build_definition
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task
+from tests.contracts.suite.store_harness import EVERY, make_task
 
 def join():
     try:
         store.open(this_member("inline", "digest", 30 * SECOND))
     except StoreUnavailableError:
         return False
-    store.sync({"work": define("work", make_task())})
+    store.sync({"work": build_definition("work", make_task())})
     return True
 
 clock = FakeClock()
@@ -180,7 +180,7 @@ def test_an_older_layout_is_brought_up_to_date(
     change(path, "UPDATE pulse_schema SET version = 1")
     store.open(this_member("inline", "digest", 30 * SECOND))
     store.sync(TASKS)
-    store.add(complete("added", make_task(), Usual()))
+    store.add(make_runtime_task("added", make_task(), TaskDefaults()))
     clock.forward(EVERY)
     assert sorted(claim.run.task for claim in store.claim_due(9).claims) == ["added", "work"]
 
@@ -223,7 +223,7 @@ def test_a_locked_file_is_read_all_the_same(store: SqliteStore, path: Path) -> N
     claimed = store.claim_due(1)
     other.execute("ROLLBACK")
     other.close()
-    assert claimed.wake_at == claimed.now + EVERY * SECOND
+    assert claimed.next_wakeup == claimed.now + EVERY * SECOND
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
@@ -277,7 +277,7 @@ def test_deleted_log_is_noticed_within_a_lease(
     delete_log(path, suffixes)
     calls: dict[str, Callable[[], object]] = {
         "claim_due": lambda: store.claim_due(1),
-        "beat": store.beat,
+        "beat": store.heartbeat,
     }
     errors = []
     for _ in range(6):
@@ -296,7 +296,7 @@ def test_tick_runs_once_after_the_log_was_deleted(
     other = run_child(TAKE_PART, path)
     require(hear(other) == "ready", "another process that takes part")
     for _ in range(3):  # the process notices the deletion here at the latest
-        error_of(store.beat)
+        error_of(store.heartbeat)
     say_go(other)
     clock.forward(EVERY)
     assert {hear(other), str(len(store.claim_due(1).claims))} == {"0", "1"}
@@ -308,7 +308,7 @@ def test_tick_runs_once_in_two_processes_with_an_intact_log(
     """This is the set-up of the test before, without the deletion."""
     other = run_child(TAKE_PART, path)
     hear(other)
-    store.beat()
+    store.heartbeat()
     say_go(other)
     clock.forward(EVERY)
     assert {hear(other), str(len(store.claim_due(1).claims))} == {"0", "1"}
@@ -356,7 +356,7 @@ def test_an_outage_gives_holders_their_chance(
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
     for _ in range(6):
-        store.beat()
+        store.heartbeat()
         clock.forward(5)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -364,8 +364,8 @@ def test_an_outage_gives_holders_their_chance(
         store.trigger("work")
     other.execute("ROLLBACK")
     other.close()
-    assert not store.beat().abandoned
-    assert store.finish([succeed(claim)]) == [ENDED]
+    assert not store.heartbeat().abandoned
+    assert store.finish([succeed(claim)]) == [RECORDED]
 
 
 def test_a_tick_on_record_is_not_run_again(
@@ -375,10 +375,10 @@ def test_a_tick_on_record_is_not_run_again(
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
     store.finish([succeed(claim)])
-    slot = claim.run.slot
+    slot = claim.run.scheduled_for
     change(path, "UPDATE @tasks SET next_fire = ?1, due_at = ?1, floor = 0", slot)
     assert not store.claim_due(1).claims
-    assert [row.floor for row in store.tasks()] == [slot]
+    assert [row.last_decided for row in store.tasks()] == [slot]
 
 
 def test_a_row_moved_between_reading_and_writing_is_not_claimed(
@@ -396,7 +396,7 @@ def test_a_row_moved_between_reading_and_writing_is_not_claimed(
     slow.sync(TASKS)
     claimed = slow.claim_due(1)
     assert not claimed.claims
-    assert claimed.wake_at == claimed.now + EVERY * SECOND
+    assert claimed.next_wakeup == claimed.now + EVERY * SECOND
     slow.close()
     rival.close()
 
@@ -417,7 +417,7 @@ def test_a_retry_taken_between_reading_and_writing_is_not_given_up(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
     """The tick that was planned in its place waits for the next look: nothing overlaps."""
-    tasks = {"work": define("work", make_task(retries=1, retry_min_backoff=2, timeout=1))}
+    tasks = {"work": build_definition("work", make_task(retries=1, retry_min_backoff=2, timeout=1))}
     store.sync(tasks)
     clock.forward(EVERY)
     store.finish([fail(claim) for claim in store.claim_due(1).claims])
@@ -430,8 +430,8 @@ def test_a_retry_taken_between_reading_and_writing_is_not_given_up(
         one.sync(tasks)
     clock.forward(EVERY)
     claimed = slow.claim_due(1)
-    assert (list(claimed.claims), list(claimed.given_up)) == ([], [])
-    assert claimed.wake_at == claimed.now
+    assert (list(claimed.claims), list(claimed.expired_retries)) == ([], [])
+    assert claimed.next_wakeup == claimed.now
     assert [(run.attempt, run.outcome) for run in store.runs()] == [(2, None)]
     for one in (rival, slow):
         one.close()
@@ -441,7 +441,7 @@ def test_a_run_that_began_between_reading_and_writing_keeps_others_waiting(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
     """How many runs of a task are held is looked at again inside the write."""
-    tasks = {"work": define("work", make_task(overlap="wait", interval=3_600))}
+    tasks = {"work": build_definition("work", make_task(overlap="wait", interval=3_600))}
     store.sync(tasks)
     behind = FakeClock()
     rival = SqliteStore(path, behind, opened={})
@@ -482,7 +482,7 @@ def test_old_runs_are_forgotten(path: Path, clock: FakeClock) -> None:
     clock.forward(EVERY)
     store.finish([succeed(claim) for claim in store.claim_due(1).claims])
     clock.forward("2h")
-    store.beat()
+    store.heartbeat()
     assert store.runs() == []
     store.close()
 
@@ -522,9 +522,9 @@ def test_a_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> N
     say_go(child)
     held = hear(child)
     watcher = join(path)
-    assert not watcher.beat().abandoned
+    assert not watcher.heartbeat().abandoned
     kill(child)
-    abandoned = watcher.beat().abandoned
+    abandoned = watcher.heartbeat().abandoned
     assert [(run.id, run.outcome) for run in abandoned] == [(held, Outcome.ABANDONED)]
     assert len(watcher.members()) == 1
     watcher.close()
@@ -538,7 +538,7 @@ def test_a_killed_process_is_found_before_it_is_reaped(path: Path, run_child: Ru
     watcher = join(path)
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert len(watcher.beat().abandoned) == 1
+    assert len(watcher.heartbeat().abandoned) == 1
     watcher.close()
 
 
@@ -549,7 +549,7 @@ def test_a_killed_process_s_run_is_taken_by_another(path: Path, run_child: RunCh
     held = hear(child)
     watcher = join(path, on_abandoned="rerun", run_at_start=True)
     kill(child)
-    watcher.beat()
+    watcher.heartbeat()
     (claim,) = watcher.claim_due(1).claims
     assert (claim.run.id, claim.run.attempt) == (held, 2)
     watcher.close()
@@ -559,7 +559,7 @@ def join(path: Path, **keywords: object) -> SqliteStore:
     """Return a store of this process, open on that file."""
     store = SqliteStore(path, SystemClock())
     store.open(this_member("inline", "digest", 30 * SECOND))
-    store.sync({"work": define("work", make_task(**keywords))})
+    store.sync({"work": build_definition("work", make_task(**keywords))})
     return store
 
 

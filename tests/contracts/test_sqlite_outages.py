@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.addition import Usual, complete
 from pulse.clock import SECOND
+from pulse.core.run import RECORDED, CompletedRun, Outcome, Result
+from pulse.core.runtime_task import TaskDefaults, make_runtime_task
+from pulse.core.task import build_definition
 from pulse.errors import StoreUnavailableError
-from pulse.run import ENDED, Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
-from pulse.task import define
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
-from pulse.testing.fleet import EVERY, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Join = Callable[[], SqliteStore]
 
-TASKS = {"work": define("work", make_task())}
+TASKS = {"work": build_definition("work", make_task())}
 LEASE = 30 * SECOND
 
 
@@ -132,9 +132,9 @@ def test_a_request_that_finds_it_leaves_the_telling_to_the_loop(join: Join, path
     with pytest.raises(StoreUnavailableError, match="was moved to") as raised:
         store.tasks()
     with pytest.raises(StoreUnavailableError) as again:
-        store.beat()
+        store.heartbeat()
     assert again.value is raised.value
-    assert not store.beat().abandoned
+    assert not store.heartbeat().abandoned
 
 
 def test_a_file_that_was_never_a_store_is_left(join: Join, path: Path) -> None:
@@ -242,17 +242,17 @@ def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(
 def test_a_file_that_is_put_back_is_gone_on_with(join: Join, path: Path, clock: FakeClock) -> None:
     """Its rows, its runs and what holds them are as they were."""
     store = join()
-    store.add(complete("added", make_task(interval=60), Usual()))
+    store.add(make_runtime_task("added", make_task(interval=60), TaskDefaults()))
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
     away = path.parent.rename(path.parent.with_name("away"))
     path.parent.write_text("in the way")
-    for call in (store.beat, store.tasks):
+    for call in (store.heartbeat, store.tasks):
         with pytest.raises(StoreUnavailableError):
             call()
     path.parent.unlink()
     away.rename(path.parent)
-    assert store.finish([succeed(claim)]) == [ENDED]
+    assert store.finish([succeed(claim)]) == [RECORDED]
     assert [row.name for row in store.tasks()] == ["added", "work"]
 
 
@@ -302,12 +302,12 @@ def test_a_full_disk_is_an_outage_and_nothing_is_lost(
     disk.fill(full=True)
     clock.forward(EVERY)
     big = "x" * 20_000
-    ending = Ending(claim, Result(Outcome.FAILED, clock.wall(), 5, 500, big))
+    completed_run = CompletedRun(claim, Result(Outcome.FAILED, clock.wall(), 5, 500, big))
     for _ in range(2):
         with pytest.raises(StoreUnavailableError, match="full"):
-            store.finish([ending])
+            store.finish([completed_run])
     disk.fill(full=False)
-    assert store.finish([ending]) == [ENDED]
+    assert store.finish([completed_run]) == [RECORDED]
     assert [run.outcome for run in store.runs()] == [Outcome.FAILED]
     assert len(store.claim_due(1).claims) == 1
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND
-from pulse.store.sqlite import SqliteStore
-from pulse.testing.fleet import EVERY, LEASE_S, Fleet, make_task
-from pulse.testing.store import SharedStoreContract
+from pulse.store.sqlite.store import SqliteStore
+from tests.contracts.suite.store import SharedStoreContract
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, make_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +35,15 @@ class TestSqliteStore(SharedStoreContract):
         other = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         claim = holder.claim_one()
-        told = [other.store.beat().look_at, other.store.beat().look_at]
+        told = [other.store.heartbeat().next_expiry, other.store.heartbeat().next_expiry]
         over_at = fleet.clock.boot() + LEASE_S * SECOND
         fleet.clock.forward(5)
         holder.store.renew([claim])
-        assert [*told, other.store.beat().look_at] == [over_at, over_at, over_at + 5 * SECOND]
+        assert [*told, other.store.heartbeat().next_expiry] == [
+            over_at,
+            over_at,
+            over_at + 5 * SECOND,
+        ]
 
     def test_a_holder_may_renew_after_the_store_kept_all_waiting(self, fleet: Fleet) -> None:
         """Nobody could renew while a call of the observer waited, so that time does not count."""
@@ -49,4 +53,4 @@ class TestSqliteStore(SharedStoreContract):
         claim = holder.claim_one()
         fleet.wait(LEASE_S // 3, other)
         fleet.clock.forward(LEASE_S - 5)
-        assert (other.store.beat().abandoned, holder.store.renew([claim])) == ([], [True])
+        assert (other.store.heartbeat().abandoned, holder.store.renew([claim])) == ([], [True])

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from setups import error_of, require
-from stores import SHARED
 
-from pulse.addition import Usual, complete
 from pulse.clock import SECOND
+from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.errors import PulseError, StoreUnavailableError
-from pulse.store.member import this_member
-from pulse.testing.fleet import make_task
+from pulse.store.process_identity import this_member
+from tests.contracts.suite.store_harness import make_task
+from tests.support.setups import error_of, require
+from tests.support.stores import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.store.base import Store
-    from pulse.testing.fleet import Fleet, MakeStore
+    from tests.contracts.suite.store_harness import Fleet, MakeStore
 
     Verb = Callable[[Store], object]
 
@@ -32,7 +32,7 @@ VERBS: Final[dict[str, Verb]] = {
     "pause": lambda store: store.pause("work", paused=True),
     "resume": lambda store: store.pause("work", paused=False),
     "trigger": lambda store: store.trigger("work"),
-    "add": lambda store: store.add(complete("work", make_task(), Usual())),
+    "add": lambda store: store.add(make_runtime_task("work", make_task(), TaskDefaults())),
     "remove": lambda store: store.remove("work"),
 }
 MEMBER = this_member("inline", "digest", 30 * SECOND)
@@ -73,14 +73,14 @@ def test_call_before_the_storage_is_reached_is_unavailable(fleet: Fleet, verb: s
 @issue_10
 def test_call_in_a_child_before_the_storage_is_reached_is_unavailable(fleet: Fleet) -> None:
     """The same holds for a child process that visits the store of its parent."""
-    errors = Opening(fleet).run("visit").before
+    errors = Opening(fleet).run("open_as_client").before
     assert {name for name, one in errors.items() if not isinstance(one, StoreUnavailableError)} == (
         set()
     )
 
 
 @issue_10
-@pytest.mark.parametrize("enter", ["open", "visit"])
+@pytest.mark.parametrize("enter", ["open", "open_as_client"])
 def test_call_before_the_process_has_joined_raises_only_errors_of_pulse(
     fleet: Fleet, enter: str
 ) -> None:

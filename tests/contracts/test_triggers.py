@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from setups import require
-from stores import SHARED
 
 from pulse.errors import PulseError
-from pulse.testing.fleet import LEASE_S, make_task
+from tests.contracts.suite.store_harness import LEASE_S, make_task
+from tests.support.setups import require
+from tests.support.stores import SHARED
 
 if TYPE_CHECKING:
-    from pulse.run import Run
-    from pulse.testing.fleet import Fleet, Process
+    from pulse.core.run import Run
+    from tests.contracts.suite.store_harness import Fleet, Process
 
 issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 
@@ -32,7 +32,7 @@ def is_refused_or_reported(fleet: Fleet, process: Process) -> bool:
     if opened is None:
         return True
     beats = fleet.wait(4 * LEASE_S, process)
-    return opened.id in {run.id for beat in beats for run in (*beat.abandoned, *beat.passed)}
+    return opened.id in {run.id for beat in beats for run in (*beat.abandoned, *beat.missed)}
 
 
 @issue_10
@@ -82,7 +82,7 @@ def test_trigger_of_a_task_of_a_host_without_processes_is_refused_or_reported(fl
     old = fleet.join({"work": make_task(scope="host")}, host="beta")
     new = fleet.join({})
     old.store.close()
-    require([row.place for row in new.store.tasks()] == ["beta"], "a row that is left")
+    require([row.partition for row in new.store.tasks()] == ["beta"], "a row that is left")
     assert is_refused_or_reported(fleet, new)
 
 

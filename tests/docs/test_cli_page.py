@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from markdown import Block, blocks_of
 
 from pulse.cli.main import main
+from tests.support.markdown import Block, blocks_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 BLOCKS = list(blocks_of(PAGE))

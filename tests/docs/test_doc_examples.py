@@ -11,11 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from markdown import Block, blocks_of
-from settings_table import renew
 
-from pulse.config.load import load_paste
+from pulse.config.loader import load_paste
 from pulse.middleware import PulseMiddleware
+from tests.support.docs_extensions import load_extension
+from tests.support.markdown import Block, blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,7 +79,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     yield names
     for made in names.values():  # one example begins at once, in this very process
         if isinstance(made, PulseMiddleware):
-            made.assembly.end(0)
+            made.runtime.shutdown(0)
 
 
 @tried("python")
@@ -143,4 +143,4 @@ def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
     """The README's tables of settings are what the code says; `make tables` writes them."""
     text = (ROOT / "README.md").read_text()
 
-    assert (text, text.count("<!-- settings:")) == (renew(text), 2)
+    assert (text, text.count("<!-- settings:")) == (load_extension("settings_table").renew(text), 2)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from markdown import blocks_of
+
+from tests.support.markdown import blocks_of
 
 HOWTOS = Path(__file__).parents[2] / "docs" / "howto"
 

@@ -10,15 +10,15 @@ import pytest
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import PulseError
-from pulse.store.member import this_member
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.tables import schema_of
-from pulse.store.redis.keeper import prefix_of
+from pulse.store.postgres.schema import schema_of
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
 
 DOCS = Path(__file__).parents[2] / "docs"
 REDIS = (DOCS / "howto" / "redis.md").read_text()

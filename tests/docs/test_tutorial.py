@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from markdown import blocks_of
-from servers import Server, free_port, program
+
+from tests.support.markdown import blocks_of
+from tests.support.servers import Server, free_port, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

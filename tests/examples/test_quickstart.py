@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import Server, free_port, is_alive, program
+
+from tests.support.servers import Server, free_port, is_alive, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from webob import Request
 
-from pulse.run import Run
+from pulse.core.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.engine.greenlets import GreenletEngine
-from pulse.testing.engine import EngineContract
+from pulse.testing.engine_contract import EngineContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock

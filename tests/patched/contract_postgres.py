@@ -8,15 +8,15 @@ import gevent
 import pytest
 
 from pulse.clock import SECOND, Clock, SystemClock
-from pulse.store.member import this_member
-from pulse.store.postgres.greenlets import imported_too_early
-from pulse.store.postgres.keeper import PostgresStore
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.sql.link import How
-from pulse.testing.store import SharedStoreContract
+from pulse.store.postgres.database import PostgresDatabase
+from pulse.store.postgres.gevent_support import imported_too_early
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.sql.database import Transaction
+from tests.contracts.suite.store import SharedStoreContract
 
 if TYPE_CHECKING:
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
 
 
 class TestPostgresStore(SharedStoreContract):
@@ -40,13 +40,13 @@ _ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT 1 FROM pg_sleep(
 def test_calls_yield_to_other_greenlets(postgres_cluster: PostgresCluster) -> None:
     """So the loop calls the store itself, not through a thread; others run while it waits."""
     store = PostgresStore(postgres_cluster.url(), SystemClock())
-    server = PostgresServer(
+    server = PostgresDatabase(
         postgres_cluster.url(), space="", limit_us=5 * SECOND, server_clock=None
     )
     server.open()
     turns = []
     ticker = gevent.spawn(lambda: [turns.append(gevent.sleep(0.01)) for _ in range(1_000)])
-    server.call(How.READ, lambda link: list(link.run("SELECT 1 FROM pg_sleep(0.3)")))
+    server.call(Transaction.READ, lambda link: list(link.execute("SELECT 1 FROM pg_sleep(0.3)")))
     ticker.kill()
     server.close()
     assert (store.blocking, imported_too_early()) == (False, False)
@@ -59,17 +59,19 @@ def test_a_greenlet_killed_in_a_call_leaves_no_connection_in_use(
     """What it was waiting for is closed; the next call is answered."""
     store = PostgresStore(postgres_cluster.url(), SystemClock())
     store.open(this_member("gevent", "digest", 30 * SECOND))
-    server = PostgresServer(
+    server = PostgresDatabase(
         postgres_cluster.url(), space="", limit_us=5 * SECOND, server_clock=None
     )
     server.open()
     victim = gevent.spawn(
-        server.call, How.READ, lambda link: list(link.run("SELECT 1 FROM pg_sleep(60)"))
+        server.call, Transaction.READ, lambda link: list(link.execute("SELECT 1 FROM pg_sleep(60)"))
     )
     with gevent.Timeout(10):
         while not postgres_cluster.run(_ASLEEP):
             gevent.sleep(0.01)
     victim.kill()
-    assert list(server.call(How.READ, lambda link: list(link.run("SELECT 7")))) == [(7,)]
+    assert list(server.call(Transaction.READ, lambda link: list(link.execute("SELECT 7")))) == [
+        (7,)
+    ]
     server.close()
     store.close()

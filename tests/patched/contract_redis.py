@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 from gevent.event import Event
-from redis_servers import empty_redis
 
 from pulse.clock import SystemClock
-from pulse.store.member import this_member
-from pulse.store.redis import RedisStore
-from pulse.testing.store import SharedStoreContract
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
+from tests.contracts.suite.store import SharedStoreContract
+from tests.support.redis_servers import empty_redis
 
 if TYPE_CHECKING:
-    from redis_servers import RedisServer
+    from tests.support.redis_servers import RedisServer
 
 LEASE_US = 30_000_000
 

@@ -8,37 +8,36 @@ from typing import TYPE_CHECKING
 
 import gevent
 import pytest
-from claims import make_claim as claim_of
 from gevent.event import Event
 from gevent.monkey import get_original
-from redis_servers import empty_redis
 
 from pulse import events
 from pulse.clock import SECOND, SystemClock
-from pulse.compose import Assembly
-from pulse.config.load import load
+from pulse.config.loader import load
+from pulse.core.run import Outcome, Result
+from pulse.core.task import Task
+from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
 from pulse.engine.greenlets import GreenletEngine
 from pulse.engine.processes import ProcessEngine
 from pulse.engine.threads import ThreadEngine
-from pulse.engine.wire import ChildSetup
 from pulse.forks import ForkMark
-from pulse.run import Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.postgres.server import PostgresServer
-from pulse.store.redis import RedisStore
-from pulse.store.sql.link import How
-from pulse.task import Task
-from pulse.testing.behaviour import make_claim
-from pulse.testing.stage import Stage
+from pulse.runtime import PulseRuntime
+from pulse.store.postgres.database import PostgresDatabase
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
+from pulse.store.sql.database import Transaction
+from pulse.testing.engine_harness import EngineHarness
+from pulse.testing.sample_runs import make_claim
+from tests.support.claims import make_claim as claim_of
+from tests.support.redis_servers import empty_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from postgres import PostgresCluster
-    from redis_servers import RedisServer
-
-    from pulse.run import Claim
+    from pulse.core.run import Claim
+    from tests.support.postgres import PostgresCluster
+    from tests.support.redis_servers import RedisServer
 
 BOUND_S = 20
 LEASE = 30 * SECOND
@@ -73,13 +72,13 @@ def test_claims_that_were_handed_over_are_performed_in_the_parent_alone(kind: ty
         performed.append(claim.run.task)
         return Result(Outcome.SUCCEEDED, 0, 0)
 
-    stage = Stage(kind(SystemClock()), concurrency=4, perform=perform)
+    stage = EngineHarness(kind(SystemClock()), concurrency=4, perform=perform)
     stage.submit(*(make_claim("quick") for _ in range(4)))
 
     def wait() -> bool:
         stage.engine.forked()
         gevent.sleep(0.3)
-        return (performed, stage.endings) == ([], [])
+        return (performed, stage.completed) == ([], [])
 
     child = in_child(wait)
     stage.await_endings(4)
@@ -100,18 +99,18 @@ def test_a_run_is_neither_interrupted_nor_announced_in_a_forked_child(kind: type
             raise
         return Result(Outcome.SUCCEEDED, 0, 0)
 
-    stage = Stage(kind(SystemClock()), concurrency=1, perform=perform)
+    stage = EngineHarness(kind(SystemClock()), concurrency=1, perform=perform)
     stage.submit(make_claim("nap", timeout=0.2))
     gevent.sleep(0.05)
 
     def wait() -> bool:
         stage.engine.forked()
         gevent.sleep(1.5)
-        return (raised, stage.left, stage.endings) == ([], [], [])
+        return (raised, stage.left, stage.completed) == ([], [], [])
 
     child = in_child(wait)
-    (ending,) = stage.await_endings(1)
-    assert (status_of(child), ending.result.outcome) == (0, Outcome.TIMED_OUT)
+    (completed_run,) = stage.await_endings(1)
+    assert (status_of(child), completed_run.result.outcome) == (0, Outcome.TIMED_OUT)
     stage.engine.stop(0)
 
 
@@ -127,7 +126,7 @@ def test_a_drain_ends_nothing_in_a_forked_child(kind: type) -> None:
             ended.append("run")
         return Result(Outcome.SUCCEEDED, 0, 0)
 
-    stage = Stage(kind(SystemClock()), concurrency=1, perform=perform)
+    stage = EngineHarness(kind(SystemClock()), concurrency=1, perform=perform)
     stage.submit(make_claim("nap"))
     gevent.sleep(0.05)
     stopping = gevent.spawn(stage.engine.stop, SECOND * 3 // 10)
@@ -136,19 +135,23 @@ def test_a_drain_ends_nothing_in_a_forked_child(kind: type) -> None:
     def wait() -> bool:
         stage.engine.forked()
         gevent.sleep(0.5)
-        return (ended, stage.endings) == ([], [])
+        return (ended, stage.completed) == ([], [])
 
     child = in_child(wait)
     stopping.join(BOUND_S)
     assert status_of(child) == 0
-    assert [ending.result.outcome for ending in stage.endings] == [Outcome.INTERRUPTED]
+    assert [completed_run.result.outcome for completed_run in stage.completed] == [
+        Outcome.INTERRUPTED
+    ]
 
 
 def test_an_idle_slot_ends_no_child_process_of_the_parents() -> None:
     """After a while without runs a slot ends its child; in a forked child it has none."""
-    setup = ChildSetup(application="child_app:app", digest="inner")
+    setup = ChildSetup(
+        application="tests.support.child_app:app", fingerprint=MiddlewareFingerprint(digest="inner")
+    )
     engine = ProcessEngine(SystemClock(), child=setup, idle_us=SECOND)
-    stage = Stage(engine, concurrency=1)
+    stage = EngineHarness(engine, concurrency=1)
     stage.submit(claim_of(action="/pid"))
     (first,) = stage.await_endings(1)
     pid = int(first.result.message)
@@ -163,15 +166,18 @@ def test_an_idle_slot_ends_no_child_process_of_the_parents() -> None:
         gevent.sleep(0.4)
         stage.perform_all(claim_of(action="/pid"))
     assert status_of(child) == 0
-    assert {int(ending.result.message) for ending in stage.endings} == {pid}
+    assert {int(completed_run.result.message) for completed_run in stage.completed} == {pid}
     engine.stop(0)
 
 
 def test_a_slot_takes_no_answer_in_a_forked_child() -> None:
     """The socket to the child process is shared by both: each byte has one reader."""
-    setup = ChildSetup(application="pulse.testing.behaviour:app", digest="inner")
+    setup = ChildSetup(
+        application="pulse.testing.sample_runs:app",
+        fingerprint=MiddlewareFingerprint(digest="inner"),
+    )
     engine = ProcessEngine(SystemClock(), child=setup)
-    stage = Stage(engine, concurrency=4)
+    stage = EngineHarness(engine, concurrency=4)
     stage.perform_all(*(make_claim("quick") for _ in range(4)))
     stage.submit(*(make_claim("nap", 0.5) for _ in range(4)))
     gevent.sleep(0.1)
@@ -179,10 +185,10 @@ def test_a_slot_takes_no_answer_in_a_forked_child() -> None:
     def wait() -> bool:
         engine.forked()
         gevent.sleep(1)
-        return len(stage.endings) == 4
+        return len(stage.completed) == 4
 
     child = in_child(wait)
-    outcomes = {ending.result.outcome for ending in stage.await_endings(8)}
+    outcomes = {completed_run.result.outcome for completed_run in stage.await_endings(8)}
     assert (status_of(child), outcomes) == (0, {Outcome.SUCCEEDED})
     engine.stop(0)
 
@@ -246,23 +252,23 @@ def test_a_greenlet_that_connects_to_redis_sends_nothing_in_a_forked_child() -> 
 
 
 @pytest.fixture
-def postgres(postgres_cluster: PostgresCluster) -> Iterator[PostgresServer]:
+def postgres(postgres_cluster: PostgresCluster) -> Iterator[PostgresDatabase]:
     """Return an open database."""
     limit = BOUND_S * SECOND
-    server = PostgresServer(postgres_cluster.url(), space="", limit_us=limit, server_clock=None)
+    server = PostgresDatabase(postgres_cluster.url(), space="", limit_us=limit, server_clock=None)
     server.open()
     yield server
     server.close()
 
 
-def ask(server: PostgresServer, number: int) -> int:
+def ask(server: PostgresDatabase, number: int) -> int:
     """Return *number*, by way of the server, after half a second."""
     text = "SELECT ?::bigint FROM pg_sleep(0.5)"
-    ((answer,),) = server.call(How.READ, lambda link: list(link.run(text, (number,))))
+    ((answer,),) = server.call(Transaction.READ, lambda link: list(link.execute(text, (number,))))
     return int(answer)
 
 
-def test_postgresql_answers_the_parent_alone(postgres: PostgresServer) -> None:
+def test_postgresql_answers_the_parent_alone(postgres: PostgresDatabase) -> None:
     """Queries of several greenlets, in connections old and new, go on as another one forks."""
     ask(postgres, 0)
     calls = [gevent.spawn(ask, postgres, number) for number in range(6)]
@@ -279,7 +285,7 @@ def test_postgresql_answers_the_parent_alone(postgres: PostgresServer) -> None:
 
 
 def test_a_greenlet_that_connects_to_postgresql_goes_on_in_the_parent_alone(
-    postgres: PostgresServer,
+    postgres: PostgresDatabase,
 ) -> None:
     """The log-in is the parent's."""
     calls = [gevent.spawn(ask, postgres, number) for number in range(6)]
@@ -296,7 +302,7 @@ def test_a_greenlet_that_connects_to_postgresql_goes_on_in_the_parent_alone(
 
 
 def test_a_timeout_of_the_application_in_a_forked_child_ends_no_session(
-    postgres: PostgresServer,
+    postgres: PostgresDatabase,
 ) -> None:
     """What is thrown into a copy that waits closes its connection, which is the parent's."""
 
@@ -336,36 +342,37 @@ def nap(napping: Event, _: dict[str, object], start_response: Callable[..., obje
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Iterator[Callable[..., Assembly]]:
+def whole(tmp_path: Path) -> Iterator[Callable[..., PulseRuntime]]:
     """Return what makes wholes, which are ended after the test."""
-    made: list[Assembly] = []
+    made: list[PulseRuntime] = []
 
     def begin(
         store: str = "", app: Callable[..., list[bytes]] = view, **settings: object
-    ) -> Assembly:
+    ) -> PulseRuntime:
         words = {"store": store or f"sqlite:///{tmp_path}/pulse.db", "mode": "gevent", **settings}
         tasks = {"work": Task(action="/work", interval="200ms")}
-        made.append(Assembly(app, load({}, words | {"tasks": tasks}), clock=SystemClock()))
-        made[-1].begin()
+        made.append(PulseRuntime(app, load({}, words | {"tasks": tasks}), clock=SystemClock()))
+        made[-1].start()
         return made[-1]
 
     yield begin
     for one in made:
-        one.end(None)
+        one.shutdown(None)
 
 
 def test_a_call_of_the_application_waits_for_ever_in_a_forked_child(
-    whole: Callable[..., Assembly],
+    whole: Callable[..., PulseRuntime],
 ) -> None:
     """It is neither answered nor failed there, also when the driver has given the server up."""
     server = empty_redis()
-    assembly = whole(server.url, lease="30s")
+    runtime = whole(server.url, lease="30s")
+    gevent.joinall([gevent.spawn(runtime.handle.members) for _ in range(4)])
     server.pause()
-    call = gevent.spawn(assembly.handle.members)
+    call = gevent.spawn(runtime.handle.members)
     await_calls(server)
 
     def wait() -> bool:
-        assembly.forked()
+        runtime.forked()
         gevent.sleep(4)  # redis-py waits for an answer for half of that
         return not call.ready()
 
@@ -377,11 +384,11 @@ def test_a_call_of_the_application_waits_for_ever_in_a_forked_child(
 
 @pytest.mark.parametrize("mode", ["gevent", "threading"])
 def test_a_stop_outlasts_the_greenlet_that_forked(
-    tmp_path: Path, mode: str, whole: Callable[..., Assembly]
+    tmp_path: Path, mode: str, whole: Callable[..., PulseRuntime]
 ) -> None:
     """A copy of what ends the process would end the child in the middle of its work."""
     napping, order, statuses = Event(), [], []
-    assembly = whole(f"sqlite:///{tmp_path}/naps.db", mode=mode, app=partial(nap, napping))
+    runtime = whole(f"sqlite:///{tmp_path}/naps.db", mode=mode, app=partial(nap, napping))
     napping.wait(BOUND_S)
 
     def work() -> None:
@@ -389,12 +396,12 @@ def test_a_stop_outlasts_the_greenlet_that_forked(
         if child:
             statuses.append(status_of(child))
             return
-        assembly.forked()
+        runtime.forked()
         gevent.sleep(1.5)
         order.append("work")
 
     def stop() -> None:
-        assembly.end(None)
+        runtime.shutdown(None)
         order.append("stop")
         if order == ["work", "stop"]:
             os._exit(7)
@@ -406,10 +413,10 @@ def test_a_stop_outlasts_the_greenlet_that_forked(
     assert (statuses, order) == ([7], ["stop"])
 
 
-def test_a_native_thread_may_fork(whole: Callable[..., Assembly]) -> None:
+def test_a_native_thread_may_fork(whole: Callable[..., PulseRuntime]) -> None:
     """Nothing of the hub's goes on there, and the handle refuses."""
-    assembly, heard = whole(), []
-    assembly.bus.subscribe(events.RunEnded, heard.append)
+    runtime, heard = whole(), []
+    runtime.bus.subscribe(events.RunEnded, heard.append)
     fork, sleep, waitpid = (
         get_original(*name) for name in (("os", "fork"), ("time", "sleep"), ("os", "waitpid"))
     )
@@ -418,7 +425,7 @@ def test_a_native_thread_may_fork(whole: Callable[..., Assembly]) -> None:
         child = fork()
         if child:
             return int(os.waitstatus_to_exitcode(waitpid(child, 0)[1]))
-        assembly.forked()
+        runtime.forked()
         before = len(heard)
         sleep(0.5)
         os._exit(0 if len(heard) == before else 1)
@@ -426,25 +433,27 @@ def test_a_native_thread_may_fork(whole: Callable[..., Assembly]) -> None:
     assert gevent.get_hub().threadpool.apply(fork_and_wait) == 0
 
 
-def test_a_worker_that_begins_anew_is_a_member_of_its_own(whole: Callable[..., Assembly]) -> None:
+def test_a_worker_that_begins_anew_is_a_member_of_its_own(
+    whole: Callable[..., PulseRuntime],
+) -> None:
     """A master that has begun forks: its copy is inert, and the worker claims for itself."""
-    assembly = whole()
+    runtime = whole()
     master = os.getpid()
 
     def begin_anew() -> bool:
         heard: list[events.RunEnded] = []
-        assembly.forked()
-        assembly.begin()
-        assembly.bus.subscribe(events.RunEnded, heard.append)
+        runtime.forked()
+        runtime.start()
+        runtime.bus.subscribe(events.RunEnded, heard.append)
         with gevent.Timeout(BOUND_S):
             while not heard:
                 gevent.sleep(0.01)
-        members = {member.pid for member in assembly.handle.members()}
-        assembly.end(None)
+        members = {member.pid for member in runtime.handle.members()}
+        runtime.shutdown(None)
         return members == {master, os.getpid()}
 
     child = in_child(begin_anew)
-    assembly.quiet()
+    runtime.stop_claiming()
     assert status_of(child) == 0
 
 

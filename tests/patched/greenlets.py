@@ -14,16 +14,16 @@ from gevent.monkey import get_original
 from gevent.threadpool import ThreadPool
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.run import Outcome, Result
 from pulse.engine.base import Interruption
 from pulse.engine.greenlets import GreenletEngine
-from pulse.run import Outcome, Result
-from pulse.testing.behaviour import make_claim
-from pulse.testing.stage import BOUND, Stage
+from pulse.testing.engine_harness import BOUND, EngineHarness
+from pulse.testing.sample_runs import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 DONE = Result(Outcome.SUCCEEDED, 0, 0)
 native_sleep = get_original("time", "sleep")
@@ -31,17 +31,17 @@ word: ContextVar[str] = ContextVar("word", default="unset")
 
 
 @pytest.fixture
-def begin() -> Iterator[Callable[..., Stage]]:
+def begin() -> Iterator[Callable[..., EngineHarness]]:
     """Start engines of one slot around a given app, and stop them after the test."""
     stages = []
 
-    def start(app: Callable[[Claim], object], *, concurrency: int = 1) -> Stage:
+    def start(app: Callable[[Claim], object], *, concurrency: int = 1) -> EngineHarness:
         def perform(claim: Claim) -> Result:
             app(claim)
             return DONE
 
         engine = GreenletEngine(SystemClock())
-        stages.append(Stage(engine, concurrency=concurrency, perform=perform))
+        stages.append(EngineHarness(engine, concurrency=concurrency, perform=perform))
         return stages[-1]
 
     yield start
@@ -61,7 +61,7 @@ def raise_once(error: BaseException, claim: Claim) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_what_gevent_treats_specially_is_a_failed_run(
-    begin: Callable[..., Stage], error: BaseException
+    begin: Callable[..., EngineHarness], error: BaseException
 ) -> None:
     """An app may raise what ends other greenlets: its run fails, and the next one is performed."""
     stage = begin(partial(raise_once, error))
@@ -69,16 +69,16 @@ def test_what_gevent_treats_specially_is_a_failed_run(
     assert outcomes == [Outcome.FAILED, Outcome.SUCCEEDED]
 
 
-def test_a_failed_run_carries_its_traceback(begin: Callable[..., Stage]) -> None:
+def test_a_failed_run_carries_its_traceback(begin: Callable[..., EngineHarness]) -> None:
     """What a run let out is told in full."""
     stage = begin(partial(raise_once, gevent.Timeout(7, "too slow")))
     stage.perform_all(make_claim("crash"))
-    message = stage.endings[0].result.message
+    message = stage.completed[0].result.message
     assert "in raise_once" in message
     assert "7 seconds: too slow" in message
 
 
-def test_an_interruption_names_its_claim(begin: Callable[..., Stage]) -> None:
+def test_an_interruption_names_its_claim(begin: Callable[..., EngineHarness]) -> None:
     """The run that is interrupted sees whose time is over, and for which outcome."""
     seen = []
 
@@ -94,7 +94,9 @@ def test_an_interruption_names_its_claim(begin: Callable[..., Stage]) -> None:
     assert seen == [(claim, Outcome.TIMED_OUT)]
 
 
-def test_runs_share_a_greenlet_until_one_is_interrupted(begin: Callable[..., Stage]) -> None:
+def test_runs_share_a_greenlet_until_one_is_interrupted(
+    begin: Callable[..., EngineHarness],
+) -> None:
     """A greenlet lives through many runs; after an interruption another takes its place."""
     seen = []
 
@@ -110,7 +112,7 @@ def test_runs_share_a_greenlet_until_one_is_interrupted(begin: Callable[..., Sta
     assert first is second is third is not fourth
 
 
-def test_a_timeout_that_an_app_left_behind_hits_nobody(begin: Callable[..., Stage]) -> None:
+def test_a_timeout_that_an_app_left_behind_hits_nobody(begin: Callable[..., EngineHarness]) -> None:
     """A timer of the app that fires when its run is long over does not end the greenlet."""
     fired = Event()
 
@@ -125,7 +127,9 @@ def test_a_timeout_that_an_app_left_behind_hits_nobody(begin: Callable[..., Stag
     assert stage.perform_all(make_claim("quick")) == [Outcome.SUCCEEDED]
 
 
-def test_an_idle_greenlet_that_somebody_killed_is_replaced(begin: Callable[..., Stage]) -> None:
+def test_an_idle_greenlet_that_somebody_killed_is_replaced(
+    begin: Callable[..., EngineHarness],
+) -> None:
     """An app that kills the greenlet it once ran in does no harm to later runs."""
     seen = []
     stage = begin(lambda _: seen.append(gevent.getcurrent()))
@@ -135,7 +139,9 @@ def test_an_idle_greenlet_that_somebody_killed_is_replaced(begin: Callable[..., 
     assert (outcomes, seen[0] is seen[1]) == ([Outcome.SUCCEEDED], False)
 
 
-def test_a_run_that_ignores_its_interruption_is_left_behind(begin: Callable[..., Stage]) -> None:
+def test_a_run_that_ignores_its_interruption_is_left_behind(
+    begin: Callable[..., EngineHarness],
+) -> None:
     """It is announced once, its slot is given away, and it is `timed_out` when it ends."""
     gate = Event()
 
@@ -156,7 +162,7 @@ def test_a_run_that_ignores_its_interruption_is_left_behind(begin: Callable[...,
     assert stage.outcomes()[claim.run.id] is Outcome.TIMED_OUT
 
 
-def test_a_run_that_ignores_the_stop_is_reported_once(begin: Callable[..., Stage]) -> None:
+def test_a_run_that_ignores_the_stop_is_reported_once(begin: Callable[..., EngineHarness]) -> None:
     """`stop` gives up on it after a grace, and what it returns later is dropped."""
     gate, ended = Event(), Event()
 
@@ -174,10 +180,12 @@ def test_a_run_that_ignores_the_stop_is_reported_once(begin: Callable[..., Stage
     gate.set()
     ended.wait()
     gevent.sleep(0)
-    assert [ending.result.outcome for ending in stage.endings] == [Outcome.INTERRUPTED]
+    assert [completed_run.result.outcome for completed_run in stage.completed] == [
+        Outcome.INTERRUPTED
+    ]
 
 
-def test_a_slow_cleanup_ends_within_the_grace(begin: Callable[..., Stage]) -> None:
+def test_a_slow_cleanup_ends_within_the_grace(begin: Callable[..., EngineHarness]) -> None:
     """An interrupted run may clean up for a moment without being called left behind."""
 
     def app(_: Claim) -> None:
@@ -191,7 +199,7 @@ def test_a_slow_cleanup_ends_within_the_grace(begin: Callable[..., Stage]) -> No
     assert (outcomes, stage.left) == ([Outcome.TIMED_OUT], [])
 
 
-def test_runs_and_the_loop_inherit_no_context(begin: Callable[..., Stage]) -> None:
+def test_runs_and_the_loop_inherit_no_context(begin: Callable[..., EngineHarness]) -> None:
     """An engine started in a request knows nothing of the request's context variables."""
     seen = []
     word.set("the request's")
@@ -202,7 +210,9 @@ def test_runs_and_the_loop_inherit_no_context(begin: Callable[..., Stage]) -> No
     assert seen == ["unset", "unset"]
 
 
-def test_a_run_does_not_see_the_context_of_the_one_before(begin: Callable[..., Stage]) -> None:
+def test_a_run_does_not_see_the_context_of_the_one_before(
+    begin: Callable[..., EngineHarness],
+) -> None:
     """What a run sets in its context is gone with it."""
     seen = []
 
@@ -215,7 +225,9 @@ def test_a_run_does_not_see_the_context_of_the_one_before(begin: Callable[..., S
     assert seen == ["unset", "unset"]
 
 
-def test_requests_have_a_turn_between_runs_that_compute(begin: Callable[..., Stage]) -> None:
+def test_requests_have_a_turn_between_runs_that_compute(
+    begin: Callable[..., EngineHarness],
+) -> None:
     """Runs that were submitted together do not hold the hub from the first to the last."""
     seen = []
 
@@ -236,7 +248,7 @@ def test_requests_have_a_turn_between_runs_that_compute(begin: Callable[..., Sta
     assert "request" in seen[seen.index("run") : last]
 
 
-def test_offload_does_not_stall_the_hub(begin: Callable[..., Stage]) -> None:
+def test_offload_does_not_stall_the_hub(begin: Callable[..., EngineHarness]) -> None:
     """Greenlets go on while a native call blocks in `offload`."""
     stage, beats = begin(lambda _: None), []
     gives_up_at = time.monotonic() + BOUND / SECOND
@@ -256,13 +268,13 @@ def test_offload_does_not_stall_the_hub(begin: Callable[..., Stage]) -> None:
     assert len(beats) > 10
 
 
-def test_offload_in_a_native_thread_is_a_plain_call(begin: Callable[..., Stage]) -> None:
+def test_offload_in_a_native_thread_is_a_plain_call(begin: Callable[..., EngineHarness]) -> None:
     """A caller outside the hub's thread may block, and does."""
     stage = begin(lambda _: None)
     assert ThreadPool(1).apply(stage.engine.offload, (lambda: "there",)) == "there"
 
 
-def test_a_native_thread_can_wake_the_loop(begin: Callable[..., Stage]) -> None:
+def test_a_native_thread_can_wake_the_loop(begin: Callable[..., EngineHarness]) -> None:
     """`wake` from a native thread ends a `wait` in the hub."""
     stage, before = begin(lambda _: None), time.monotonic()
 
@@ -275,7 +287,7 @@ def test_a_native_thread_can_wake_the_loop(begin: Callable[..., Stage]) -> None:
     assert time.monotonic() - before < BOUND / SECOND / 2
 
 
-def test_a_native_thread_can_stop_the_engine(begin: Callable[..., Stage]) -> None:
+def test_a_native_thread_can_stop_the_engine(begin: Callable[..., EngineHarness]) -> None:
     """`stop` from a native thread returns when all has been reported."""
     stage = begin(lambda _: gevent.sleep(60))
     stage.submit(make_claim("nap"))
@@ -283,7 +295,7 @@ def test_a_native_thread_can_stop_the_engine(begin: Callable[..., Stage]) -> Non
     assert list(stage.outcomes().values()) == [Outcome.INTERRUPTED]
 
 
-def test_a_run_that_waited_for_the_hub_is_not_late(begin: Callable[..., Stage]) -> None:
+def test_a_run_that_waited_for_the_hub_is_not_late(begin: Callable[..., EngineHarness]) -> None:
     """While one run holds the hub for longer than another's timeout, only the hub is late."""
 
     def app(claim: Claim) -> None:
@@ -294,8 +306,8 @@ def test_a_run_that_waited_for_the_hub_is_not_late(begin: Callable[..., Stage]) 
     stage.engine.submit(make_claim("cpu"))
     quick = make_claim("quick", timeout=0.1)
     stage.engine.submit(quick)
-    endings = stage.await_endings(2)
-    assert {ending.result.outcome for ending in endings} == {Outcome.SUCCEEDED}
+    completed = stage.await_endings(2)
+    assert {completed_run.result.outcome for completed_run in completed} == {Outcome.SUCCEEDED}
 
 
 def test_a_loop_that_was_never_spawned_has_ended() -> None:

@@ -6,18 +6,19 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from marked_site import SERVERS, pserve, write
+
+from tests.support.marked_site import SERVERS, pserve, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from marked_site import Marked
+    from tests.support.marked_site import Marked
 
 pytestmark = pytest.mark.server
 
 PLAIN = """
     from itertools import count
-    from marked_site import Leaf
+    from tests.support.marked_site import Leaf
     from pulse import PulseMiddleware, Task
 
     numbers = count(1)
@@ -29,7 +30,7 @@ PLAIN = """
 FLASK = """
     from itertools import count
     from flask import Flask
-    from marked_site import Leaf
+    from tests.support.marked_site import Leaf
     from pulse import PulseMiddleware, Task
 
     numbers = count(1)
@@ -178,7 +179,7 @@ INI = """
     pulse.task.cleanup.action = /cleanup
     pulse.task.cleanup.interval = 1
     [app:site]
-    paste.app_factory = marked_site:make_leaf
+    paste.app_factory = tests.support.marked_site:make_leaf
     mark = app
     [server:main]
     use = egg:waitress

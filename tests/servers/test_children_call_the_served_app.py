@@ -6,18 +6,19 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from marked_site import SERVERS, pserve, write
-from servers import run_program
+
+from tests.support.marked_site import SERVERS, pserve, write
+from tests.support.servers import run_program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from marked_site import Marked
+    from tests.support.marked_site import Marked
 
 pytestmark = pytest.mark.server
 
 HEAD = """\
-from marked_site import Leaf
+from tests.support.marked_site import Leaf
 from pulse import PulseMiddleware, Task
 
 def part(mark, application, **words):
@@ -163,10 +164,10 @@ pulse.task.cleanup.interval = 0.5
 """
 LEAVES = """
 [app:front]
-use = call:marked_site:make_leaf
+use = call:tests.support.marked_site:make_leaf
 mark = front
 [app:back]
-use = call:marked_site:make_leaf
+use = call:tests.support.marked_site:make_leaf
 mark = back
 [server:main]
 use = egg:waitress
@@ -178,10 +179,10 @@ pipeline = pulse front
 [pipeline:administration]
 pipeline = pulse back
 [composite:main]
-use = call:marked_site:make_composite
+use = call:tests.support.marked_site:make_composite
 / = public
 [composite:admin]
-use = call:marked_site:make_composite
+use = call:tests.support.marked_site:make_composite
 / = administration
 {PULSE}{LEAVES}"""
 WRAPPED = f"""

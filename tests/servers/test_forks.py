@@ -9,14 +9,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from redis_servers import RedisServer
-from servers import HARNESS, Server
+
+from tests.support.redis_servers import RedisServer
+from tests.support.servers import Server, free_port, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from postgres import PostgresCluster
+    from tests.support.postgres import PostgresCluster
 
 pytestmark = pytest.mark.server
 
@@ -81,7 +82,7 @@ def host(folder: Path, *, store: str, mode: str, way: str, kind: str = "patched"
         "FORKS_STORE": store,
         "FORKS_WAY": way,
     }
-    command = [sys.executable, str(HARNESS / "forking_host.py"), kind, str(SECONDS)]
+    command = [sys.executable, "-m", "tests.support.forking_host", kind, str(SECONDS)]
     with Server(command, port=None, folder=folder, environ=environ) as process:
         assert process.wait_ended(30) == 0, process.log_text()
     assert "Traceback" not in process.log_text()
@@ -120,6 +121,21 @@ def test_a_forked_child_of_a_patched_process_takes_no_part(
     check_parent(told)
 
 
+@pytest.mark.parametrize("way", ["return", "exit", "multiprocessing"])
+@pytest.mark.parametrize("store", ["memory", "sqlite", "postgresql", "redis"], indirect=True)
+@pytest.mark.parametrize("mode", ["threading", "processing"])
+def test_a_forked_child_of_an_ordinary_process_takes_no_part(
+    tmp_path: Path, store: str, mode: str, way: str
+) -> None:
+    """The thread that forked goes on there alone; what its run comes to is not recorded."""
+    told = host(tmp_path, store=store, mode=mode, way=way, kind="plain")
+    assert len(told.of("waited")) >= 1
+    assert performers(told, mode) == {told.host}
+    assert {note.pid for note in told.of("event")} <= {told.host}
+    assert {int(line.split()[0]) for line in told.log} == {told.host}
+    check_parent(told)
+
+
 def check_parent(told: Told) -> None:
     """Fail if the parent lost a tick, ran one twice or had anything to complain of."""
     ran = Counter(note.rest for note in told.of("run"))
@@ -129,3 +145,77 @@ def check_parent(told: Told) -> None:
     assert told.members == [told.host]
     ended = {outcome for task, _, outcome in told.runs if task != "fork"}
     assert ended <= {"succeeded", "None"}
+
+
+# Servers --------------------------------------------------------------------------------------
+
+
+def accepting(folder: Path, command: list[str], **environ: str) -> Server:
+    """Return a server of the site whose children accept by accident, not yet started."""
+    port = free_port()
+    words = [word.format(port=port) for word in command]
+    runs = folder / "runs"
+    runs.touch()
+    return Server(words, port=port, folder=folder, environ={"RUNS": str(runs), **environ})
+
+
+def noted(folder: Path, word: str) -> list[list[str]]:
+    """Return what stands beside a word in the notes of that site."""
+    lines = [line.split() for line in (folder / "runs").read_text().splitlines()]
+    return [line[1:] for line in lines if line[0] == word]
+
+
+@pytest.mark.parametrize("start", ["auto", "eager"])
+def test_a_child_that_accepts_by_accident_does_not_begin(tmp_path: Path, start: str) -> None:
+    """Greenlets that accept connections are copied, too: the child answers requests for a while."""
+    command = [sys.executable, "-m", "tests.support.accepting_site", "{port}"]
+    with accepting(tmp_path, command, START=start) as server:
+        assert server.get("/").text == f"{server.pid} here"
+        server.get("/fork")
+        answers = set()
+
+        def both_answered() -> bool:
+            answers.add(server.get("/").text)
+            return len(answers) > 1
+
+        server.wait_for(both_answered, what="the child answers")
+        server.wait_for(lambda: len(noted(tmp_path, "run")) >= 8, what="eight runs")
+        assert {answer.split()[1] for answer in answers} == {"here", "refused"}
+        assert {run[0] for run in noted(tmp_path, "run")} == {str(server.pid)}
+
+
+def test_a_child_that_is_forked_in_a_drain_ends_its_work(tmp_path: Path) -> None:
+    """The copy of what stops the worker does not end the child, nor anything of the worker's."""
+    command = [program("gunicorn"), "-k", "gevent", "-b", "127.0.0.1:{port}"]
+    command += ["--no-control-socket", "tests.support.accepting_site:application"]
+    with accepting(tmp_path, command, LONG="1") as server:
+        server.wait_for(lambda: ["/long"] in [run[1:] for run in noted(tmp_path, "run")])
+        assert server.stop(timeout=20) == 0
+        (worker,) = {run[0] for run in noted(tmp_path, "run")}
+        assert noted(tmp_path, "joined") == [[worker, "0"]]
+        assert len(noted(tmp_path, "ended")) == 1
+        assert "Traceback" not in server.log_text()
+        assert "WARNING" not in server.log_text()
+
+
+@pytest.mark.parametrize("kind", ["gevent", "sync"])
+def test_workers_of_a_patched_master_that_has_begun_begin_anew(tmp_path: Path, kind: str) -> None:
+    """With `start = eager` and preload the master takes part; nothing of it acts in a worker."""
+    site = tmp_path / "patched_site.py"
+    site.write_text(
+        "from gevent import monkey\nmonkey.patch_all()\nfrom tests.support import accepting_site\n"
+    )
+    with site.open("a") as more:
+        more.write("application = accepting_site.application\n")
+    command = [program("gunicorn"), "-k", kind, "-w", "2", "-b", "127.0.0.1:{port}", "--preload"]
+    command += ["--no-control-socket", "patched_site:application"]
+    with accepting(tmp_path, command, START="eager") as server:
+        workers = {
+            str(pid) for pid in server.wait_for(lambda: server.workers()[1:] and server.workers())
+        }
+        server.wait_for(lambda: workers <= {run[0] for run in noted(tmp_path, "run")})
+        answer = server.get("/").text.split()
+        runs = noted(tmp_path, "run")
+        assert (answer[0] in workers, answer[1]) == (True, "here")
+        assert {run[0] for run in runs} <= {str(server.pid), *workers}
+        assert "Traceback" not in server.log_text()

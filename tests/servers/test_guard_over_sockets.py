@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote_from_bytes
 
 import pytest
-from guarded_site import OTHER, REACHED, SITES
-from servers import Server, free_port, program
+
+from tests.support.guarded_site import OTHER, REACHED, SITES
+from tests.support.servers import Server, free_port, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.server
 
-SITE = "guarded_site:make_application()"
+SITE = "tests.support.guarded_site:make_application()"
 PYWSGI = """
 from gevent import monkey; monkey.patch_all()
-import sys, guarded_site
+import sys
+from tests.support import guarded_site
 from gevent.pywsgi import WSGIServer
 address = ("127.0.0.1", int(sys.argv[1]))
 WSGIServer(address, guarded_site.make_application(), log=None).serve_forever()
@@ -135,7 +137,7 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "gunicorn-gevent": [*gunicorn, "gevent", SITE],
         "waitress": [
             *(program("waitress-serve"), f"--listen={where}"),
-            *("--call", "guarded_site:make_application"),
+            *("--call", "tests.support.guarded_site:make_application"),
         ],
         "gevent.pywsgi": [sys.executable, "-c", PYWSGI, str(number)],
     }[request.param]

@@ -10,7 +10,8 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import HARNESS, is_alive, server_environment, wait_until
+
+from tests.support.servers import is_alive, server_environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,14 @@ class Host:
     def __init__(self, folder: Path, kind: str, *paths: str) -> None:
         self.notes = folder / "notes"
         self.notes.touch()
-        command = [sys.executable, str(HARNESS / "engine_host.py"), kind, "child_app:app", *paths]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.engine_host",
+            kind,
+            "tests.support.child_app:app",
+            *paths,
+        ]
         self.process = subprocess.Popen(
             command,
             cwd=folder,

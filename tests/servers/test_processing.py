@@ -6,8 +6,17 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from processing_site import CONFIG
-from servers import HARNESS, UNMEASURED, Server, free_port, is_alive, program, wait_until
+
+from tests.support.processing_site import CONFIG
+from tests.support.servers import (
+    ROOT,
+    UNMEASURED,
+    Server,
+    free_port,
+    is_alive,
+    program,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +47,7 @@ def uwsgi(folder: Path, *options: str) -> Server:
     """Return a uWSGI with a master and one worker, not yet started."""
     port = free_port()
     command = [program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", "--master", "--need-app"]
-    more = ["--die-on-term", "--enable-threads", "--pythonpath", str(HARNESS)]
+    more = ["--die-on-term", "--enable-threads", "--pythonpath", str(ROOT)]
     return _server([*command, *more, *options], port, folder, UNMEASURED)
 
 
@@ -55,7 +64,7 @@ def write_ini(folder: Path) -> Path:
     """Return the path of an ini file with pulse as a filter before the site."""
     lines = ["[pipeline:main]", "pipeline = pulse site", "", "[filter:pulse]", "use = egg:pulse"]
     lines += [f"{key} = {value}" for key, value in CONFIG.items()]
-    lines += ["", "[app:site]", "paste.app_factory = processing_site:make_site", ""]
+    lines += ["", "[app:site]", "paste.app_factory = tests.support.processing_site:make_site", ""]
     port = free_port()
     lines += ["[server:main]", "use = egg:waitress", f"listen = 127.0.0.1:{port}", ""]
     path = folder / "site.ini"
@@ -66,11 +75,11 @@ def write_ini(folder: Path) -> Path:
 def _by_import(folder: Path, kind: str) -> Server:
     match kind:
         case "uwsgi":
-            return uwsgi(folder, "--module", "processing_site:outermost")
+            return uwsgi(folder, "--module", "tests.support.processing_site:outermost")
         case "uwsgi-gevent":
             more = ("--gevent", "10", "--gevent-monkey-patch")
-            return uwsgi(folder, "--module", "processing_site:outermost", *more)
-    return gunicorn(folder, "-k", kind, "processing_site:outermost")
+            return uwsgi(folder, "--module", "tests.support.processing_site:outermost", *more)
+    return gunicorn(folder, "-k", kind, "tests.support.processing_site:outermost")
 
 
 def _by_paste(folder: Path, kind: str) -> Server:
@@ -126,7 +135,7 @@ def test_runs_happen_in_children_of_the_worker_and_end_with_it(
 @pytest.mark.parametrize("kind", ["sync", "gevent"])
 def test_a_server_that_stops_ends_its_children(kind: str, tmp_path: Path) -> None:
     """On TERM the slow run is interrupted within the server's own limit, and nothing is left."""
-    with gunicorn(tmp_path, "-k", kind, "processing_site:outermost") as server:
+    with gunicorn(tmp_path, "-k", kind, "tests.support.processing_site:outermost") as server:
         child = wait_ran(server, "/slow").pid
         status = server.stop()
         assert (status, is_alive(child)) == (0, False)
@@ -135,7 +144,7 @@ def test_a_server_that_stops_ends_its_children(kind: str, tmp_path: Path) -> Non
 
 def test_a_view_in_a_child_asks_for_a_run_through_the_store(tmp_path: Path) -> None:
     """Its handle reaches the store that the workers share, and its worker is the only member."""
-    with gunicorn(tmp_path, "asking_site:application") as server:
+    with gunicorn(tmp_path, "tests.support.asking_site:application") as server:
         runs = tmp_path / "runs"
         server.wait_for(lambda: "answer" in runs.read_text(), 15.0, "the answer")
         asked, answered = (line.split() for line in runs.read_text().splitlines())

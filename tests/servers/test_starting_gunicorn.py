@@ -6,8 +6,9 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import free_port, program
-from witnessed import Witnessed, gunicorn, twice, write_ini
+
+from tests.support.server_logs import Witnessed, gunicorn, twice, write_ini
+from tests.support.servers import free_port, program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +106,7 @@ def test_workers_that_are_recycled_begin(kind: str, tmp_path: Path) -> None:
 
 
 WATCHED_RELOADER = """
-import probe
+from tests.support import probe
 from gunicorn.reloader import Reloader, reloader_engines
 
 class Watched(Reloader):
@@ -120,8 +121,8 @@ reloader_engines["poll"] = Watched
 def test_a_worker_that_reloads_its_code_begins(tmp_path: Path) -> None:
     """With `--reload`, the worker that replaces one whose code changed begins."""
     (tmp_path / "gunicorn.conf.py").write_text(WATCHED_RELOADER)
-    (tmp_path / "own_app.py").write_text("from probe_app import app\n")
-    (tmp_path / "changed").write_text("from probe_app import app\nchanged = True\n")
+    (tmp_path / "own_app.py").write_text("from tests.support.probe_app import app\n")
+    (tmp_path / "changed").write_text("from tests.support.probe_app import app\nchanged = True\n")
     options = ("-w", "1", "--reload", "--reload-engine", "poll")
     with gunicorn(tmp_path, *options, app=["own_app:app"]) as server:
         first = server.wait_begun(1)
@@ -163,7 +164,8 @@ def test_pserve_runs_gunicorn(tmp_path: Path) -> None:
 def test_dirty_processes_never_begin(preload: tuple[str, ...], tmp_path: Path) -> None:
     """Gunicorn's dirty arbiter and workers build the application and begin nothing."""
     (tmp_path / "dirty_app.py").write_text(
-        "import importlib, probe\n"
+        "import importlib\n"
+        "from tests.support import probe\n"
         "from gunicorn.dirty.app import DirtyApp\n"
         "class Heavy(DirtyApp):\n"
         "    def init(self):\n"
@@ -197,7 +199,7 @@ def test_a_request_within_the_master_begins_nothing(tmp_path: Path) -> None:
     """An application that requests itself while it is preloaded does not begin the master."""
     (tmp_path / "warm_app.py").write_text(
         "from webob import Request\n"
-        "from probe_app import app\n"
+        "from tests.support.probe_app import app\n"
         "assert Request.blank('/').get_response(app).status_int == 200\n"
     )
     with gunicorn(tmp_path, "-w", "1", "--preload", app=["warm_app:app"]) as server:

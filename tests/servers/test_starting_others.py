@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import free_port, program, run_program
-from witnessed import Witnessed, read_events, write_ini
+
+from tests.support.server_logs import Witnessed, read_events, write_ini
+from tests.support.servers import free_port, program, run_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.server
 
 FLASK_APP = """
 from flask import Flask
-import probe
+from tests.support import probe
 
 app = Flask(__name__)
 app.add_url_rule("/", "here", lambda: str(__import__("os").getpid()))
@@ -31,7 +32,7 @@ from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
-import probe
+from tests.support import probe
 
 settings.configure(
     DEBUG=True, SECRET_KEY="not secret", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"],
@@ -62,7 +63,7 @@ PROGRAMS = {
 def script(name: str, port: int) -> str:
     """Return a program that serves the probe with the server of that name."""
     patch = "from gevent import monkey; monkey.patch_all()\n" if name == "gevent-patched" else ""
-    return patch + "from probe_app import app\n" + PROGRAMS[name].format(port=port)
+    return patch + "from tests.support.probe_app import app\n" + PROGRAMS[name].format(port=port)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -171,7 +172,11 @@ def test_a_request_that_shows_no_server_begins_nothing(kind: str, tmp_path: Path
             "    def __init__(self, app): self.app = app\n"
             "    def get(self, path): return Request.blank(path).get_response(self.app)\n"
         )
-    command = [sys.executable, "-c", f"from probe_app import app\n{REQUESTS_OF_NO_SERVER[kind]}\n"]
+    command = [
+        sys.executable,
+        "-c",
+        f"from tests.support.probe_app import app\n{REQUESTS_OF_NO_SERVER[kind]}\n",
+    ]
 
     assert events_of(command, tmp_path) == ["built", "loaded"]
 
@@ -181,7 +186,7 @@ def test_an_own_child_of_a_process_begins_only_when_it_serves(tmp_path: Path) ->
     code = (
         "import os\n"
         "from webob import Request\n"
-        "from probe_app import app\n"
+        "from tests.support.probe_app import app\n"
         "Request.blank('/').get_response(app)\n"
         "if not (pid := os.fork()):\n"
         "    raise SystemExit\n"
@@ -197,7 +202,7 @@ def test_a_child_that_serves_begins_anew(tmp_path: Path) -> None:
     code = (
         "import os\n"
         "from webob import Request\n"
-        "from probe_app import app\n"
+        "from tests.support.probe_app import app\n"
         "Request.blank('/').get_response(app)\n"
         "if not (pid := os.fork()):\n"
         "    Request.blank('/').get_response(app)\n"
@@ -213,9 +218,9 @@ def test_a_dropped_middleware_is_not_kept_alive(tmp_path: Path) -> None:
     """Nothing but its owner keeps an arrangement alive, so a dropped one ends with its owner."""
     code = (
         "import gc, weakref\n"
-        "from probe import Probe, hello\n"
+        "from tests.support.probe import Probe, hello\n"
         "probe = Probe(hello)\n"
-        "seen = weakref.ref(probe.arrangement)\n"
+        "seen = weakref.ref(probe.lifecycle)\n"
         "del probe\n"
         "gc.collect()\n"
         "assert seen() is None\n"
@@ -229,10 +234,10 @@ def test_building_starts_and_opens_nothing(tmp_path: Path) -> None:
     code = (
         "import os, threading\n"
         "before = os.listdir('/proc/self/fd')\n"
-        "from pulse.policy import Start\n"
-        "from pulse.serving import arrange\n"
-        "from probe import Witness\n"
-        "kept = arrange(Witness('quiet'))\n"
+        "from pulse.core.policies import Start\n"
+        "from pulse.serving import install\n"
+        "from tests.support.probe import Witness\n"
+        "kept = install(Witness('quiet'))\n"
         "assert os.listdir('/proc/self/fd') == before\n"
         "assert len(os.listdir('/proc/self/task')) == threading.active_count() == 1\n"
         "assert kept.pending\n"

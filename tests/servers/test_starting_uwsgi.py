@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import HARNESS
-from witnessed import twice, uwsgi, write_ini
+
+from tests.support.server_logs import twice, uwsgi, write_ini
+from tests.support.servers import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.server
 
 
 SLOW_APP = """
-import time, probe
+import time
+from tests.support import probe
 application = probe.wrap(probe.hello)
 time.sleep(0.4)
 probe.write_event("loaded", "module")
@@ -102,7 +104,8 @@ def test_a_single_process_without_a_master_begins(tmp_path: Path) -> None:
 def test_the_users_own_hook_still_runs(tmp_path: Path) -> None:
     """A `post_fork_hook` that was set before the middleware was built runs too."""
     (tmp_path / "own_app.py").write_text(
-        "import uwsgi, probe\n"
+        "import uwsgi\n"
+        "from tests.support import probe\n"
         "uwsgi.post_fork_hook = lambda: probe.write_event('own', 'hook')\n"
         "app = probe.wrap(probe.hello)\n"
     )
@@ -117,7 +120,7 @@ def test_the_users_own_hook_still_runs(tmp_path: Path) -> None:
 def test_workers_of_a_reload_begin(lazy: tuple[str, ...], tmp_path: Path) -> None:
     """HUP replaces the workers: the new ones begin, the old ones end."""
     # uWSGI runs itself anew with the bare interpreter, which knows no virtual environment.
-    known = os.pathsep.join([str(HARNESS), *sys.path])
+    known = os.pathsep.join([str(ROOT), *sys.path])
     options = ("--master", "--processes", "1", *lazy)
     with uwsgi(tmp_path, *options, environ={"PYTHONPATH": known}) as server:
         first = server.wait_begun(1)

@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import free_port, program
-from witnessed import Witnessed, write_ini
+
+from tests.support.server_logs import Witnessed, write_ini
+from tests.support.servers import free_port, program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.server
 def test_its_program_begins_before_any_request(command: list[str], tmp_path: Path) -> None:
     """`waitress-serve` begins without a request, and requests begin nothing more."""
     port = free_port()
-    options = ["--listen", f"127.0.0.1:{port}", "probe_app:app"]
+    options = ["--listen", f"127.0.0.1:{port}", "tests.support.probe_app:app"]
     with Witnessed([*command, *options], port=port, folder=tmp_path) as server:
         begun = server.wait_begun(1)
         server.get()
@@ -35,7 +36,7 @@ def test_a_factory_is_called_and_begins(tmp_path: Path) -> None:
     """`waitress-serve --call` begins the application that the factory returns."""
     port = free_port()
     (tmp_path / "factory.py").write_text(
-        "from probe import hello, wrap\nmake = lambda: wrap(hello)\n"
+        "from tests.support.probe import hello, wrap\nmake = lambda: wrap(hello)\n"
     )
     options = ["--listen", f"127.0.0.1:{port}", "--call", "factory:make"]
     with Witnessed([program("waitress-serve"), *options], port=port, folder=tmp_path) as server:
@@ -46,7 +47,8 @@ def test_nothing_is_claimed_until_the_module_is_loaded(tmp_path: Path) -> None:
     """While the module that built the middleware goes on loading, it is not yet serving."""
     port = free_port()
     (tmp_path / "slow_app.py").write_text(
-        "import time, probe\n"
+        "import time\n"
+        "from tests.support import probe\n"
         "from pathlib import Path\n"
         "app = probe.wrap(probe.hello)\n"
         "while 'serving' not in Path('events.txt').read_text():\n"

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from witnessed import gunicorn
+
+from tests.support.server_logs import gunicorn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from witnessed import Witnessed
+    from tests.support.server_logs import Witnessed
 
 pytestmark = pytest.mark.server
 
@@ -181,7 +182,7 @@ def test_a_worker_whose_master_died_drains(tmp_path: Path) -> None:
 
 
 OWN_HOOKS = """
-import probe
+from tests.support import probe
 def post_worker_init(worker): probe.write_event("own", "post_worker_init")
 def worker_exit(server, worker): probe.write_event("own", "worker_exit")
 def worker_int(worker): probe.write_event("own", "worker_int")

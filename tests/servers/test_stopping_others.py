@@ -7,8 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import free_port, program
-from witnessed import Witnessed, uwsgi
+
+from tests.support.server_logs import Witnessed, uwsgi
+from tests.support.servers import free_port, program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.server
 PYWSGI = (
     "from gevent import monkey; monkey.patch_all()\n"
     "from gevent.pywsgi import WSGIServer\n"
-    "from probe_app import app\n"
+    "from tests.support.probe_app import app\n"
     "try:\n"
     "    WSGIServer(('127.0.0.1', {port}), app).serve_forever()\n"
     "except KeyboardInterrupt:\n"
@@ -29,7 +30,12 @@ PYWSGI = (
 def waitress(folder: Path, environ: dict[str, str]) -> Witnessed:
     """Return a waitress-serve, not yet started, that serves the probe."""
     port = free_port()
-    command = [program("waitress-serve"), "--listen", f"127.0.0.1:{port}", "probe_app:app"]
+    command = [
+        program("waitress-serve"),
+        "--listen",
+        f"127.0.0.1:{port}",
+        "tests.support.probe_app:app",
+    ]
     return Witnessed(command, port=port, folder=folder, environ=environ)
 
 

@@ -6,8 +6,9 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import UNMEASURED, Server, free_port, program
-from uwsgi_status import status_options, wait_accepting
+
+from tests.support.servers import UNMEASURED, Server, free_port, program
+from tests.support.uwsgi_status import status_options, wait_accepting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,15 +9,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import HARNESS
-from uwsgi_status import wait_accepting
-from witnessed import twice, uwsgi
+
+from tests.support.server_logs import twice, uwsgi
+from tests.support.servers import ROOT
+from tests.support.uwsgi_status import wait_accepting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from witnessed import Event, Witnessed
+    from tests.support.server_logs import Event, Witnessed
 
 pytestmark = pytest.mark.server
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.server
 # `sys.modules` show in which interpreter the call and the thread run.
 PROBED = """
 import threading
-import probe
+from tests.support import probe
 
 def note(event):
     import sys
@@ -33,26 +34,26 @@ def note(event):
     probe.write_event(event, "NAME", *sites)
 
 class Witness(probe.Witness):
-    def begin(self):
-        begun = super().begin()
+    def start(self):
+        running = super().start()
         note("called")
         threading.Thread(target=note, args=("threaded",), daemon=True).start()
-        return begun
+        return running
 
 probe.Witness = Witness
 app = probe.Probe(probe.hello, "NAME")
 """
 THREADLESS = """
-import probe
+from tests.support import probe
 app = probe.Probe(probe.hello, "NAME")
 """
 PLAIN = """
-from probe import hello as app
+from tests.support.probe import hello as app
 """
 # The leaf notes each call and its interpreter; no logging is set up.
 SCHEDULED = """
 import os
-import probe
+from tests.support import probe
 from pulse import PulseMiddleware, Task
 
 def leaf(environ, start_response):
@@ -206,7 +207,7 @@ def test_all_begin_in_a_worker_that_follows(lazy: tuple[str, ...], tmp_path: Pat
 def test_all_begin_after_a_reload(lazy: tuple[str, ...], tmp_path: Path) -> None:
     """HUP runs uWSGI anew: the new worker begins all applications, the old one ends all."""
     # uWSGI runs itself anew with the bare interpreter, which knows no virtual environment.
-    known = {"PYTHONPATH": os.pathsep.join([str(HARNESS), *sys.path])}
+    known = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     options = ("--processes", "1", *lazy)
     with mounted(tmp_path, *options, environ=known, shop=PROBED, wiki=PROBED) as server:
         first = set(server.wait_begun(2))
@@ -240,7 +241,11 @@ def test_all_drain_at_the_exit_of_a_worker(
 
 def test_the_hook_of_the_first_application_still_runs(tmp_path: Path) -> None:
     """A hook that was set before the middleware of a second application was built runs too."""
-    own = "import probe, uwsgi\nuwsgi.post_fork_hook = lambda: probe.write_event('own', 'hook')\n"
+    own = (
+        "import uwsgi\n"
+        "from tests.support import probe\n"
+        "uwsgi.post_fork_hook = lambda: probe.write_event('own', 'hook')\n"
+    )
     with mounted(tmp_path, "--processes", "2", shop=own + PLAIN, wiki=PROBED) as server:
         begun = server.wait_begun(2)
 

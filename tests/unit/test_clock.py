@@ -14,33 +14,33 @@ from pulse.testing.clock import NOON, FakeClock
 instants = st.integers(-(10**15), 10**16)
 
 
-def test_the_wall_is_the_machine_s_time() -> None:
-    """An instant is microseconds since the epoch."""
+def test_wall_returns_the_time_of_the_machine() -> None:
+    """An instant is the number of microseconds since the epoch."""
     before = instant_of(datetime.now(UTC))
     assert before <= SystemClock().wall() <= instant_of(datetime.now(UTC)) + 1
 
 
-def test_the_boot_clock_never_falls() -> None:
-    """It measures leases and durations."""
+def test_boot_is_monotonic() -> None:
+    """The boot clock measures leases and durations."""
     clock = SystemClock()
     assert clock.boot() <= clock.boot()
 
 
 @given(instants)
-def test_a_moment_is_its_instant(instant: int) -> None:
-    """Nothing is lost on the way to a datetime and back."""
+def test_conversion_to_datetime_and_back_is_exact(instant: int) -> None:
+    """No microsecond is lost."""
     assert instant_of(moment_of(instant)) == instant
 
 
 @given(
     st.datetimes(
-        datetime(1950, 1, 1),  # noqa: DTZ001 - the zone is drawn apart
-        datetime(2100, 1, 1),  # noqa: DTZ001 - likewise
+        datetime(1950, 1, 1),  # noqa: DTZ001 - the zone is drawn separately
+        datetime(2100, 1, 1),  # noqa: DTZ001 - the zone is drawn separately
         timezones=st.sampled_from([UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("Pacific/Chatham")]),
     )
 )
-def test_rfc_3339_text_reads_back_as_the_same_instant(moment: datetime) -> None:
-    """Whatever zone the datetime had, the text is in UTC."""
+def test_rfc3339_text_is_parsed_to_the_same_instant(moment: datetime) -> None:
+    """The text is in UTC, whatever the zone of the datetime is."""
     text = rfc3339(instant_of(moment))
     assert text.endswith("Z")
     assert instant_of(datetime.fromisoformat(text)) == instant_of(moment)
@@ -55,38 +55,38 @@ def test_rfc_3339_text_reads_back_as_the_same_instant(moment: datetime) -> None:
         (1_795_417_200_000_000, "2026-11-23T07:00:00Z"),
     ],
 )
-def test_microseconds_are_written_where_there_are_any(instant: int, text: str) -> None:
-    """Whole seconds stay short."""
+def test_rfc3339_omits_microseconds_of_zero(instant: int, text: str) -> None:
+    """A whole second has no fraction."""
     assert rfc3339(instant) == text
 
 
-def test_a_naive_datetime_has_no_instant() -> None:
-    """Its zone would be a guess."""
+def test_instant_of_rejects_a_naive_datetime() -> None:
+    """A datetime must have a time zone."""
     with pytest.raises(BadValueError, match="expected a datetime with a time zone, got datetime"):
-        instant_of(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+        instant_of(datetime(2026, 1, 1))  # noqa: DTZ001 - the test needs a naive datetime
 
 
-def test_a_timedelta_is_its_microseconds() -> None:
-    """Spans are whole microseconds, below zero too."""
+def test_span_of_returns_microseconds() -> None:
+    """A span may be negative."""
     assert span_of(timedelta(days=-1, microseconds=1)) == -86_399_999_999
 
 
-def test_a_fake_clock_stands_still() -> None:
-    """Time passes only when a test says so."""
+def test_fake_clock_does_not_advance() -> None:
+    """The time changes only when the test changes it."""
     clock = FakeClock()
     assert (clock.wall(), clock.boot()) == (instant_of(NOON), clock.boot())
 
 
-def test_a_fake_clock_moves_wall_and_boot_together() -> None:
-    """A passed minute has passed on both."""
+def test_forward_advances_wall_and_boot() -> None:
+    """Both clocks advance by the same span."""
     clock = FakeClock()
     boot = clock.boot()
     clock.forward("1m")
     assert (clock.wall() - instant_of(NOON), clock.boot() - boot) == (60_000_000, 60_000_000)
 
 
-def test_a_fake_clock_s_wall_can_be_set_alone() -> None:
-    """Somebody who sets the clock does not change how long things take."""
+def test_set_wall_does_not_change_boot() -> None:
+    """Setting the wall clock does not change durations."""
     clock = FakeClock()
     boot = clock.boot()
     clock.set_wall(datetime(2020, 1, 1, tzinfo=UTC))
@@ -95,7 +95,7 @@ def test_a_fake_clock_s_wall_can_be_set_alone() -> None:
 
 
 @pytest.mark.parametrize("moment", ["2026-01-01T00:00:00Z", 5, None], ids=repr)
-def test_what_is_no_datetime_has_no_instant(moment: object) -> None:
-    """The error says what was expected, not which attribute it lacks."""
+def test_instant_of_rejects_other_values(moment: object) -> None:
+    """The error names the expectation and the given value."""
     with pytest.raises(BadValueError, match="expected a datetime with a time zone, got"):
         instant_of(moment)

@@ -16,49 +16,47 @@ from pulse.errors import (
     shown,
 )
 
-FAMILY = [
-    found
-    for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, Exception)
+ERRORS = [
+    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)
 ]
 
 
-@pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__)
-def test_every_error_is_of_the_family(kind: type[Exception]) -> None:
-    """One `except PulseError` catches whatever pulse raises."""
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_derives_from_pulse_error(kind: type[Exception]) -> None:
+    """`except PulseError` catches every error of pulse."""
     assert issubclass(kind, PulseError)
 
 
-def test_a_config_error_holds_one_sentence_a_problem() -> None:
-    """Its text has a line for each."""
+def test_config_error_contains_one_sentence_for_each_problem() -> None:
+    """The text of the error has a line for each problem."""
     error = ConfigError(iter(["a: wrong", "b: wrong"]))
     assert error.problems == ("a: wrong", "b: wrong")
     assert str(error) == "a: wrong\nb: wrong"
 
 
-def test_a_bad_value_says_what_was_expected_and_what_came() -> None:
+def test_bad_value_error_contains_expectation_and_value() -> None:
     """The caller adds the key."""
-    error = BadValueError("a word", 5, hint="; did you mean 'five'?")
-    assert str(error) == "expected a word, got 5; did you mean 'five'?"
-    assert error.expected == "a word"
+    error = BadValueError("a text", 5, hint="; did you mean 'five'?")
+    assert str(error) == "expected a text, got 5; did you mean 'five'?"
+    assert error.expected == "a text"
 
 
-def test_a_long_value_is_shortened() -> None:
-    """A message stays readable whatever came."""
+def test_shown_truncates_a_long_value() -> None:
+    """The message stays readable."""
     assert len(shown("x" * 10_000)) <= 80
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"),
+    ("name", "expected"),
     [
         ("gevnt", "; did you mean 'gevent'?"),
         ("GEVENT", "; did you mean 'gevent'?"),
         ("zzz", ""),
     ],
 )
-def test_the_nearest_word_is_guessed_or_none(word: str, expected: str) -> None:
-    """A guess that is not near is worse than none."""
-    assert did_you_mean(word, ["gevent", "threading"]) == expected
+def test_did_you_mean_suggests_only_similar_names(name: str, expected: str) -> None:
+    """Without a similar name, the result is empty."""
+    assert did_you_mean(name, ["gevent", "threading"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,7 @@ def test_the_nearest_word_is_guessed_or_none(word: str, expected: str) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_passes_between_processes(error: PulseError) -> None:
-    """Its words and its attributes arrive as they were."""
-    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
-    assert (type(arrived), str(arrived), vars(arrived)) == (type(error), str(error), vars(error))
+def test_pickle_restores_message_and_attributes(error: PulseError) -> None:
+    """An error can be sent to another process."""
+    restored = pickle.loads(pickle.dumps(error))  # noqa: S301 - a pickle of the test
+    assert (type(restored), str(restored), vars(restored)) == (type(error), str(error), vars(error))

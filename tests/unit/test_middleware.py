@@ -9,13 +9,13 @@ import pytest
 
 import pulse
 from pulse import PulseMiddleware, Task
-from pulse.announce import gathering
-from pulse.config.load import load
+from pulse.child.discovery import discovery
+from pulse.config.loader import load
+from pulse.core.run import Run
 from pulse.errors import ConfigError, NotServingError
-from pulse.guard import PULSE_HEADERS
-from pulse.handle import Handle
+from pulse.guard.guard import PULSE_HEADERS
+from pulse.handle import SchedulerHandle
 from pulse.middleware import pulse_filter_app_factory
-from pulse.run import Run
 
 
 def echo(environ: dict, start_response: Callable) -> list[dict]:
@@ -66,7 +66,7 @@ def test_the_headers_of_a_run_pass_a_second_pulse() -> None:
 
 def test_a_run_passes_a_second_pulse_with_the_handle_of_its_own() -> None:
     """Its view asks the pulse that sent it, also where another one lies between."""
-    handle = Handle()
+    handle = SchedulerHandle()
     sent = {"pulse.run": a_run(), "pulse.scheduler": handle, "HTTP_X_PULSE_TASK": "cleanup"}
     status, seen = ask(built(guard=True), "/sessions/cleanup", **sent)
     assert (status, seen["pulse.scheduler"]) == ("200 OK", handle)
@@ -76,7 +76,7 @@ def test_the_app_finds_the_handle_in_every_request() -> None:
     """`environ["pulse.scheduler"]` is there on ordinary requests too."""
     app = built()
     _, seen = ask(app)
-    assert isinstance(seen["pulse.scheduler"], Handle)
+    assert isinstance(seen["pulse.scheduler"], SchedulerHandle)
     assert seen["pulse.scheduler"] is app.scheduler
 
 
@@ -174,7 +174,7 @@ def test_a_header_from_an_unset_variable_is_refused(monkeypatch: pytest.MonkeyPa
 
 def test_in_a_child_the_middleware_announces_itself_and_never_begins() -> None:
     """A child of `mode = processing` finds the middleware, which starts nothing there."""
-    with gathering() as found:
+    with discovery() as found:
         app = built(start="eager")
     assert [announced.app for announced in found.in_use()] == [echo]
     with pytest.raises(pulse.errors.PulseError):

@@ -1,26 +1,26 @@
-"""Apps are called as pulse calls them, through the runner and the dispatcher."""
+"""Calls of applications through the runner and the dispatcher."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from claims import make_claim
 
-from pulse.dispatch import Dispatcher
-from pulse.runner import Runner
 from pulse.testing.clock import FakeClock
+from pulse.wsgi.dispatcher import Dispatcher
+from pulse.wsgi.runner import Runner
+from tests.support.claims import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from wsgiref.types import WSGIApplication
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
 
 @pytest.fixture
 def perform() -> Callable[..., Result]:
-    """Performs one run of a task on an app: `perform(app, action=..., base_url=...)`."""
+    """Return a function that performs a run: `perform(app, action=..., base_url=...)`."""
 
     def perform(
         app: WSGIApplication, *, base_url: str = "http://localhost", **keywords: object

@@ -1,4 +1,4 @@
-"""A real Flask app: its teardown runs, its connections come back, its errors are results."""
+"""A Flask application: teardown functions, returned connections and errors."""
 
 from __future__ import annotations
 
@@ -8,105 +8,105 @@ from typing import TYPE_CHECKING
 import pytest
 from flask import Flask, Response, g, jsonify, redirect, request, stream_with_context
 
-from pulse.run import Outcome
+from pulse.core.run import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from werkzeug.wrappers import Response as Redirection
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
     Perform = Callable[..., Result]
 
 
 class Site(Flask):
-    """An app with a pool of one connection and a list of what happened."""
+    """An application with a pool of one connection and a list of its calls."""
 
     def __init__(self) -> None:
         super().__init__("site")
         self.pool = [sqlite3.connect(":memory:", check_same_thread=False)]
-        self.happened: list[str] = []
-        self.teardown_appcontext(self.give_back)
+        self.calls: list[str] = []
+        self.teardown_appcontext(self.release)
         for view in (self.count, self.closing, self.stream, self.broken, where, old):
             self.add_url_rule(f"/{view.__name__}", view_func=view)
         self.add_url_rule("/echo", view_func=echo, methods=["POST"])
 
-    def lend(self) -> sqlite3.Connection:
-        """Take the connection until the teardown."""
+    def acquire(self) -> sqlite3.Connection:
+        """Take the connection from the pool until the teardown."""
         g.connection = self.pool.pop()
         return g.connection
 
-    def give_back(self, _error: BaseException | None) -> None:
-        """Put the connection back, where one was taken."""
-        self.happened.append("teardown")
+    def release(self, _error: BaseException | None) -> None:
+        """Return the connection to the pool, if it was taken."""
+        self.calls.append("teardown")
         if "connection" in g:
             self.pool.append(g.connection)
 
     def count(self) -> str:
-        """Ask the database."""
-        return str(self.lend().execute("SELECT 1").fetchone()[0])
+        """Query the database."""
+        return str(self.acquire().execute("SELECT 1").fetchone()[0])
 
     def closing(self) -> Response:
-        """Answer with something left to do in close()."""
+        """Return a response with a function that is called in close()."""
         response = Response("bye")
-        response.call_on_close(lambda: self.happened.append("closed"))
+        response.call_on_close(lambda: self.calls.append("closed"))
         return response
 
     def stream(self) -> Response:
-        """Ask the database while the body is sent."""
+        """Query the database while the body is sent."""
 
         def rows() -> Iterator[str]:
-            for (number,) in self.lend().execute("VALUES (1), (2), (3)"):
+            for (number,) in self.acquire().execute("VALUES (1), (2), (3)"):
                 yield f"{number} "
 
         return Response(stream_with_context(rows()))
 
     def broken(self) -> str:
-        """Ask for a table that is not there."""
-        self.lend().execute("SELECT * FROM nowhere")
+        """Query a missing table."""
+        self.acquire().execute("SELECT * FROM nowhere")
         return "never"
 
 
 def echo() -> Response:
-    """Tell what was sent."""
+    """Return the received body."""
     return jsonify(json=request.get_json(), kind=request.content_type)
 
 
 def where() -> str:
-    """Tell the address that was asked for."""
+    """Return the requested URL."""
     return request.url
 
 
 def old() -> Redirection:
-    """Send the visitor elsewhere."""
+    """Redirect to another path."""
     return redirect("/new")
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """The app."""
+    """Return the application."""
     site = Site()
     yield site
     for connection in site.pool:
         connection.close()
 
 
-def test_a_connection_is_back_in_its_pool_after_the_run(site: Site, perform: Perform) -> None:
-    """teardown_appcontext has run when the run has ended."""
+def test_connection_is_returned_to_its_pool_after_the_run(site: Site, perform: Perform) -> None:
+    """The functions of teardown_appcontext were called before the end of the run."""
     result = perform(site, action="/count")
     assert (result.outcome, result.message) == (Outcome.SUCCEEDED, "1")
-    assert (len(site.pool), site.happened) == (1, ["teardown"])
+    assert (len(site.pool), site.calls) == (1, ["teardown"])
 
 
-def test_call_on_close_runs(site: Site, perform: Perform) -> None:
-    """The response is closed."""
+def test_call_on_close_function_is_called(site: Site, perform: Perform) -> None:
+    """The run closes the response."""
     perform(site, action="/closing")
-    assert "closed" in site.happened
+    assert "closed" in site.calls
 
 
-def test_a_streamed_view_is_drained_before_its_teardown(site: Site, perform: Perform) -> None:
-    """The connection is held while the body is made, and then given back."""
+def test_streamed_body_is_read_before_the_teardown(site: Site, perform: Perform) -> None:
+    """The connection is returned after the body was read."""
     result = perform(site, action="/stream")
     assert (result.message, len(site.pool)) == ("1 2 3 ", 1)
 
@@ -114,17 +114,17 @@ def test_a_streamed_view_is_drained_before_its_teardown(site: Site, perform: Per
 def test_an_exception_in_a_view_is_a_failed_result(
     site: Site, perform: Perform, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Flask makes it a 500, logs it itself, and tears down."""
+    """Flask returns a 500 response, logs the exception, and calls the teardown functions."""
     result = perform(site, action="/broken")
     assert (result.outcome, result.status) == (Outcome.FAILED, 500)
     assert "no such table" in caplog.text
     assert len(site.pool) == 1
 
 
-def test_an_exception_that_flask_lets_out_comes_with_its_traceback(
+def test_propagated_exception_is_a_failed_result_with_its_traceback(
     site: Site, perform: Perform
 ) -> None:
-    """As under PROPAGATE_EXCEPTIONS; the teardown runs all the same."""
+    """With PROPAGATE_EXCEPTIONS, Flask calls the teardown functions, too."""
     site.config["PROPAGATE_EXCEPTIONS"] = True
     result = perform(site, action="/broken")
     assert (result.outcome, result.status) == (Outcome.FAILED, None)
@@ -133,8 +133,8 @@ def test_an_exception_that_flask_lets_out_comes_with_its_traceback(
     assert len(site.pool) == 1
 
 
-def test_a_posted_body_reaches_the_view(site: Site, perform: Perform) -> None:
-    """With its type, so that the view can read it as JSON."""
+def test_view_receives_the_posted_body(site: Site, perform: Perform) -> None:
+    """With its content type, the view can parse the body as JSON."""
     result = perform(
         site,
         action="/echo",
@@ -145,20 +145,20 @@ def test_a_posted_body_reaches_the_view(site: Site, perform: Perform) -> None:
     assert '"json":{"full":true}' in result.message.replace(" ", "").replace("\n", "")
 
 
-def test_the_view_sees_the_base_url(site: Site, perform: Perform) -> None:
-    """Links that it makes are those of the site."""
+def test_view_receives_the_base_url(site: Site, perform: Perform) -> None:
+    """The links of the view have the address of the site."""
     result = perform(site, action="/where?x=1", base_url="https://example.org:8443/app")
     assert result.message == "https://example.org:8443/app/where?x=1"
 
 
-def test_a_redirection_is_a_failure_that_names_its_target(site: Site, perform: Perform) -> None:
-    """It is not followed."""
+def test_redirection_is_a_failed_result_with_its_target(site: Site, perform: Perform) -> None:
+    """The redirection is not followed."""
     result = perform(site, action="/old")
     assert (result.outcome, result.status) == (Outcome.FAILED, 302)
     assert "redirected to /new" in result.message
 
 
-def test_a_path_with_unicode_finds_its_view(site: Site, perform: Perform) -> None:
-    """The action is quoted and unquoted on the way as a browser would have it."""
+def test_path_with_unicode_is_routed_to_its_view(site: Site, perform: Perform) -> None:
+    """The action is encoded as by a browser."""
     site.add_url_rule("/aufräumen", view_func=lambda: "sauber")
     assert perform(site, action="/aufräumen").message == "sauber"

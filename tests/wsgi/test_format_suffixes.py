@@ -10,9 +10,9 @@ import flask
 import pytest
 from pyramid.config import Configurator
 from pyramid.response import Response
-from setups import require
 
 from pulse import PulseMiddleware, Task
+from tests.support.setups import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable

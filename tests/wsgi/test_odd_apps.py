@@ -1,4 +1,4 @@
-"""Every odd app that PEP 3333 allows, and those that it does not."""
+"""Unusual applications that PEP 3333 permits, and applications that violate it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import gevent
 import pytest
-from claims import make_claim
 
-from pulse.dispatch import Dispatcher
+from pulse.core.run import Outcome
 from pulse.engine.base import Interruption
-from pulse.run import Outcome
+from pulse.wsgi.dispatcher import Dispatcher
+from tests.support.claims import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
     Perform = Callable[..., Result]
 
@@ -27,7 +27,7 @@ PLAIN = [("Content-Type", "text/plain")]
 
 
 class Body:
-    """A body that knows whether it was closed, and may raise on the way."""
+    """A body that counts its close() calls and may raise errors."""
 
     def __init__(
         self,
@@ -41,32 +41,32 @@ class Body:
         self.closed = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give the chunks, then raise what is to be raised."""
+        """Yield the chunks, then raise the error, if any."""
         yield from self._chunks
         if self._error:
             raise self._error
 
     def close(self) -> None:
-        """Count, then raise what is to be raised."""
+        """Count the call, then raise the error, if any."""
         self.closed += 1
         if self._close_error:
             raise self._close_error
 
     def __call__(self, _environ: WSGIEnvironment, start_response: StartResponse) -> Body:
-        """Answer with itself: the body is its own app."""
+        """Return the object itself: the body is its own application."""
         start_response("200 OK", PLAIN)
         return self
 
 
-def test_a_body_is_drained_and_closed_once(perform: Perform) -> None:
-    """Both, always: frameworks return connections in close()."""
+def test_body_is_read_and_closed_once(perform: Perform) -> None:
+    """Frameworks return connections in close()."""
     body = Body(b"one ", b"two")
     result = perform(body)
     assert (result.outcome, result.message, body.closed) == (Outcome.SUCCEEDED, "one two", 1)
 
 
-def test_a_generator_that_answers_late(perform: Perform) -> None:
-    """start_response may come as late as the first chunk."""
+def test_start_response_may_be_called_with_the_first_chunk(perform: Perform) -> None:
+    """A generator calls start_response when its first chunk is requested."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         start_response("202 Accepted", PLAIN)
@@ -76,8 +76,8 @@ def test_a_generator_that_answers_late(perform: Perform) -> None:
     assert (result.status, result.message) == (202, "later")
 
 
-def test_work_after_the_last_chunk_of_a_generator_is_done(perform: Perform) -> None:
-    """A run has ended when its generator has."""
+def test_generator_is_exhausted(perform: Perform) -> None:
+    """Code after the last chunk is part of the run."""
     done = []
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -89,8 +89,8 @@ def test_work_after_the_last_chunk_of_a_generator_is_done(perform: Perform) -> N
     assert done == [True]
 
 
-def test_write_before_the_body(perform: Perform) -> None:
-    """Old apps write instead of returning."""
+def test_written_chunks_precede_the_body(perform: Perform) -> None:
+    """Old applications call write() instead of returning the body."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         write = start_response("200 OK", PLAIN)
@@ -100,8 +100,8 @@ def test_write_before_the_body(perform: Perform) -> None:
     assert perform(app).message == "old style"
 
 
-def test_exc_info_before_output_replaces_the_answer(perform: Perform) -> None:
-    """The app's error page is the answer."""
+def test_exc_info_before_output_replaces_the_response(perform: Perform) -> None:
+    """The error page of the application is the response."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response("200 OK", PLAIN)
@@ -115,8 +115,8 @@ def test_exc_info_before_output_replaces_the_answer(perform: Perform) -> None:
     assert (result.outcome, result.status, result.message) == (Outcome.FAILED, 500, "error page")
 
 
-def test_exc_info_after_output_fails_with_the_apps_traceback(perform: Perform) -> None:
-    """It is too late for an error page: the exception itself is told."""
+def test_exc_info_after_output_is_a_failed_result_with_the_traceback(perform: Perform) -> None:
+    """An error page is impossible after output, so the exception is reported."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", PLAIN)
@@ -132,14 +132,14 @@ def test_exc_info_after_output_fails_with_the_apps_traceback(perform: Perform) -
     assert result.message.endswith("'too late'")
 
 
-def test_a_missing_start_response_is_a_failure_in_words(perform: Perform) -> None:
-    """The message says what the app left out."""
+def test_missing_start_response_is_a_failed_result(perform: Perform) -> None:
+    """The message names the missing call."""
     result = perform(lambda _environ, _start_response: [])
     assert result.message == "the app returned without having called start_response"
 
 
-def test_a_double_start_response_is_a_failure_in_words(perform: Perform) -> None:
-    """The message says what the app did twice."""
+def test_second_start_response_is_a_failed_result(perform: Perform) -> None:
+    """The message names the repeated call."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response("200 OK", PLAIN)
@@ -158,10 +158,10 @@ def test_a_double_start_response_is_a_failure_in_words(perform: Perform) -> None
         pytest.param(None, "expected an iterable of bytes, got None", id="nothing"),
     ],
 )
-def test_a_body_of_another_kind_is_a_failure_in_words(
+def test_body_of_another_type_is_a_failed_result(
     perform: Perform, body: object, expected: str
 ) -> None:
-    """The message shows what came instead of bytes."""
+    """The message shows the given value."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> object:
         start_response("200 OK", PLAIN)
@@ -172,8 +172,8 @@ def test_a_body_of_another_kind_is_a_failure_in_words(
     assert expected in result.message
 
 
-def test_a_raising_app_is_a_failure_with_its_traceback(perform: Perform) -> None:
-    """Before the answer began."""
+def test_exception_in_the_app_is_a_failed_result_with_its_traceback(perform: Perform) -> None:
+    """The exception is raised before the response began."""
 
     def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> list[bytes]:
         raise LookupError("no such thing")
@@ -183,23 +183,23 @@ def test_a_raising_app_is_a_failure_with_its_traceback(perform: Perform) -> None
     assert "in app" in result.message
 
 
-def test_a_raising_body_is_closed(perform: Perform) -> None:
-    """A failure on the way takes nothing from close()."""
+def test_body_is_closed_after_an_exception(perform: Perform) -> None:
+    """An exception during iteration does not prevent close()."""
     body = Body(b"half", error=OSError("broken"))
     result = perform(body)
     assert (result.outcome, body.closed) == (Outcome.FAILED, 1)
     assert result.message.endswith("OSError: broken")
 
 
-def test_a_raising_close_is_a_failure(perform: Perform) -> None:
-    """A transaction that fails in close() is not reported as done."""
+def test_exception_in_close_is_a_failed_result(perform: Perform) -> None:
+    """A transaction that fails in close() is not reported as succeeded."""
     result = perform(Body(b"all", close_error=RuntimeError("commit failed")))
     assert result.outcome is Outcome.FAILED
     assert result.message.endswith("RuntimeError: commit failed")
 
 
-def test_a_body_and_a_close_that_raise_are_both_told(perform: Perform) -> None:
-    """The first cause is not hidden by the second."""
+def test_exceptions_of_body_and_close_are_both_reported(perform: Perform) -> None:
+    """The second exception does not hide the first."""
     body = Body(error=OSError("first"), close_error=RuntimeError("second"))
     message = perform(body).message
     assert "OSError: first" in message
@@ -207,15 +207,15 @@ def test_a_body_and_a_close_that_raise_are_both_told(perform: Perform) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), BaseException()], ids=repr)
-def test_a_body_is_closed_whatever_interrupts_it(perform: Perform, error: BaseException) -> None:
-    """Not for exceptions alone."""
+def test_body_is_closed_after_any_base_exception(perform: Perform, error: BaseException) -> None:
+    """The body is closed after SystemExit and KeyboardInterrupt, too."""
     body = Body(b"half", error=error)
     result = perform(body)
     assert (result.outcome, body.closed) == (Outcome.FAILED, 1)
 
 
-def test_a_timeout_of_the_apps_own_is_a_failure(perform: Perform) -> None:
-    """A gevent.Timeout that the app sets is no timeout of the run."""
+def test_gevent_timeout_of_the_app_is_a_failed_result(perform: Perform) -> None:
+    """A gevent.Timeout of the application is not a timeout of the run."""
 
     def app(_environ: WSGIEnvironment, _start_response: StartResponse) -> list[bytes]:
         with gevent.Timeout(0.001):
@@ -227,8 +227,8 @@ def test_a_timeout_of_the_apps_own_is_a_failure(perform: Perform) -> None:
     assert result.message.endswith("Timeout: 0.001 seconds")
 
 
-def test_an_interrupted_body_is_closed() -> None:
-    """A run that is interrupted returns its connection too."""
+def test_body_is_closed_after_an_interruption() -> None:
+    """An interrupted run returns its connection."""
     claim = make_claim()
     body = Body(b"half", error=Interruption(claim, Outcome.TIMED_OUT))
     with pytest.raises(Interruption):
@@ -236,8 +236,8 @@ def test_an_interrupted_body_is_closed() -> None:
     assert body.closed == 1
 
 
-def test_an_endless_body_is_cut_and_closed(perform: Perform) -> None:
-    """After 1 MiB it is told that it was not drained."""
+def test_endless_body_is_truncated_and_closed(perform: Perform) -> None:
+    """After 1 MiB, the message reports an incomplete body."""
     body = Body()
     body._chunks = itertools.repeat(bytes(65_536))
     result = perform(body)
@@ -245,8 +245,8 @@ def test_an_endless_body_is_cut_and_closed(perform: Perform) -> None:
     assert "longer than 1 MiB" in result.message
 
 
-def test_a_generator_that_is_cut_can_clean_up(perform: Perform) -> None:
-    """close() raises GeneratorExit in it: its finally runs."""
+def test_truncated_generator_runs_its_finally_block(perform: Perform) -> None:
+    """close() raises GeneratorExit in the generator."""
     cleaned = []
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -261,8 +261,8 @@ def test_a_generator_that_is_cut_can_clean_up(perform: Perform) -> None:
     assert cleaned == [True]
 
 
-def test_an_app_that_writes_without_end_fails(perform: Perform) -> None:
-    """write() raises in the app after 1 MiB."""
+def test_endless_writes_are_a_failed_result(perform: Perform) -> None:
+    """write() raises an error in the application after 1 MiB."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         write = start_response("200 OK", PLAIN)
@@ -275,8 +275,8 @@ def test_an_app_that_writes_without_end_fails(perform: Perform) -> None:
 @pytest.mark.parametrize(
     ("method", "status"), [("HEAD", "200 OK"), ("GET", "204 No Content")], ids=["HEAD", "204"]
 )
-def test_an_answer_without_body_is_a_success(perform: Perform, method: str, status: str) -> None:
-    """Nothing to drain is drained."""
+def test_response_without_a_body_succeeds(perform: Perform, method: str, status: str) -> None:
+    """A response to HEAD and a 204 response have no body."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response(status, [])
@@ -285,8 +285,8 @@ def test_an_answer_without_body_is_a_success(perform: Perform, method: str, stat
     assert perform(app, method=method).outcome is Outcome.SUCCEEDED
 
 
-def test_a_file_is_sent_by_the_file_wrapper(perform: Perform) -> None:
-    """The server's wrapper is there, iterates the file and closes it."""
+def test_file_wrapper_reads_and_closes_the_file(perform: Perform) -> None:
+    """The environ contains `wsgi.file_wrapper`."""
     file = io.BytesIO(b"contents")
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> object:
@@ -297,8 +297,8 @@ def test_a_file_is_sent_by_the_file_wrapper(perform: Perform) -> None:
     assert file.closed
 
 
-def test_the_apps_changes_to_environ_and_headers_stay_with_it(perform: Perform) -> None:
-    """Middleware shifts SCRIPT_NAME and PATH_INFO as it likes."""
+def test_changes_of_the_environ_do_not_affect_later_runs(perform: Perform) -> None:
+    """Middleware may change SCRIPT_NAME and PATH_INFO."""
     paths = []
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""`pulse.only` on the views of real frameworks: pulse gets in, whoever imitates it does not."""
+"""`pulse.only` on views of frameworks: requests of pulse are allowed, forgeries are refused."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.views import View
-from django_site import make_django_app
 from flask.views import MethodView
 from pyramid.config import Configurator
 from pyramid.response import Response
 from werkzeug.wrappers import Request as WerkzeugRequest
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from pulse.guard import PULSE_HEADERS
-from pulse.insider import only
-from pulse.run import Run
+from pulse.core.run import Run
+from pulse.guard.decorator import only
+from pulse.guard.guard import PULSE_HEADERS
+from tests.support.django_site import make_django_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,14 +37,14 @@ RUN = Run(id="1", task="cleanup", fire_time=0)
 FORGERIES: dict[str, dict[str, object]] = {
     "nothing": {},
     "headers": dict.fromkeys(PULSE_HEADERS, "1") | {"HTTP_USER_AGENT": "pulse/1.0"},
-    "the name as a header": {"HTTP_PULSE.RUN": "1", "HTTP_PULSE_RUN": "1"},
-    "the name as text": {"pulse.run": "cleanup"},
+    "the key as a header": {"HTTP_PULSE.RUN": "1", "HTTP_PULSE_RUN": "1"},
+    "the key as text": {"pulse.run": "cleanup"},
     "a query": {"QUERY_STRING": "pulse.run=1&wsgi.version=1"},
 }
 
 
 def plain() -> WSGIApplication:
-    """A WSGI app without a framework."""
+    """Return a WSGI application without a framework."""
 
     @only
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -55,7 +55,7 @@ def plain() -> WSGIApplication:
 
 
 def plain_method() -> WSGIApplication:
-    """A WSGI app that is a method."""
+    """Return a WSGI application whose `__call__` is decorated."""
 
     class App:
         @only
@@ -69,7 +69,7 @@ def plain_method() -> WSGIApplication:
 
 
 def flask_function() -> WSGIApplication:
-    """A Flask view, which gets no request."""
+    """Return an application with a Flask view function, which has no request argument."""
     app = flask.Flask("flask_function")
 
     @app.route("/<name>")
@@ -81,7 +81,7 @@ def flask_function() -> WSGIApplication:
 
 
 def flask_class() -> WSGIApplication:
-    """A Flask view in a class."""
+    """Return an application with a Flask view class."""
     app = flask.Flask("flask_class")
 
     class Cleanup(MethodView):
@@ -95,7 +95,7 @@ def flask_class() -> WSGIApplication:
 
 
 def django_function() -> WSGIApplication:
-    """A Django view."""
+    """Return an application with a Django view function."""
 
     @only
     def view(_request: HttpRequest) -> HttpResponse:
@@ -105,7 +105,7 @@ def django_function() -> WSGIApplication:
 
 
 def django_class() -> WSGIApplication:
-    """A Django view in a class, the decorator around what it makes."""
+    """Return an application with a decorated Django class-based view."""
 
     class Cleanup(View):
         def get(self, _request: HttpRequest) -> HttpResponse:
@@ -115,7 +115,7 @@ def django_class() -> WSGIApplication:
 
 
 def django_method() -> WSGIApplication:
-    """A Django view in a class, the decorator on its method."""
+    """Return an application with a Django view class whose method is decorated."""
 
     class Cleanup(View):
         @only
@@ -126,10 +126,10 @@ def django_method() -> WSGIApplication:
 
 
 def _django(view: Callable[..., HttpResponse]) -> WSGIApplication:
-    shown = convert_exception_to_response(view)
+    handler = convert_exception_to_response(view)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        response = shown(WSGIRequest(environ))
+        response = handler(WSGIRequest(environ))
         start_response(f"{response.status_code} {response.reason_phrase}", [])
         return list(response)
 
@@ -137,7 +137,7 @@ def _django(view: Callable[..., HttpResponse]) -> WSGIApplication:
 
 
 def pyramid_request() -> WSGIApplication:
-    """A Pyramid view that takes the request alone."""
+    """Return an application with a Pyramid view that accepts the request."""
 
     @only
     def view(_request: Request) -> Response:
@@ -147,7 +147,7 @@ def pyramid_request() -> WSGIApplication:
 
 
 def pyramid_context() -> WSGIApplication:
-    """A Pyramid view that takes context and request."""
+    """Return an application with a Pyramid view that accepts context and request."""
 
     @only
     def view(_context: object, _request: Request) -> Response:
@@ -157,7 +157,7 @@ def pyramid_context() -> WSGIApplication:
 
 
 def pyramid_class() -> WSGIApplication:
-    """A method of a Pyramid view class, which has the request as an attribute."""
+    """Return an application with a Pyramid view class, which has a request attribute."""
 
     class Views:
         def __init__(self, request: Request) -> None:
@@ -178,7 +178,7 @@ def _pyramid(view: object, **keywords: str) -> WSGIApplication:
 
 
 def bottle_route() -> WSGIApplication:
-    """A Bottle route, which gets no request."""
+    """Return an application with a Bottle route, which has no request argument."""
     app = bottle.Bottle()
 
     @app.route("/<name>")
@@ -190,7 +190,7 @@ def bottle_route() -> WSGIApplication:
 
 
 def webob_request() -> WSGIApplication:
-    """A function that WebOb makes an app of."""
+    """Return an application from a function by WebOb's decorator."""
 
     @webob.dec.wsgify
     @only
@@ -201,7 +201,7 @@ def webob_request() -> WSGIApplication:
 
 
 def werkzeug_request() -> WSGIApplication:
-    """A function that werkzeug makes an app of."""
+    """Return an application from a function by werkzeug's decorator."""
 
     @WerkzeugRequest.application
     @only
@@ -223,8 +223,10 @@ def _django_is_set_up(tmp_path: Path) -> None:
     make_django_app(tmp_path / "unused.db")
 
 
-def ask(app: WSGIApplication, extra: dict[str, object], method: str = "GET") -> tuple[int, bytes]:
-    """Return the app's status and body for a request to /cleanup."""
+def request_cleanup(
+    app: WSGIApplication, extra: dict[str, object], method: str = "GET"
+) -> tuple[int, bytes]:
+    """Return status and body of the application's response to a request for /cleanup."""
     environ: dict[str, object] = {"REQUEST_METHOD": method, "PATH_INFO": "/cleanup"}
     environ["wsgi.input"] = BytesIO()
     setup_testing_defaults(environ)
@@ -244,32 +246,32 @@ def ask(app: WSGIApplication, extra: dict[str, object], method: str = "GET") -> 
 
 
 @pytest.mark.parametrize("make", APPS)
-def test_a_run_of_pulse_gets_in(make: Callable[[], WSGIApplication]) -> None:
-    """The view runs and its answer is its own."""
-    status, body = ask(make(), {"pulse.run": RUN})
+def test_request_of_pulse_is_allowed(make: Callable[[], WSGIApplication]) -> None:
+    """The view is called and its response is returned."""
+    status, body = request_cleanup(make(), {"pulse.run": RUN})
     assert (status, body[:4]) == (200, b"done")
 
 
 @pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
 @pytest.mark.parametrize("make", APPS)
-def test_an_outsider_is_refused_in_the_way_of_the_framework(
+def test_request_of_an_outsider_is_refused(
     make: Callable[[], WSGIApplication], forgery: dict[str, object]
 ) -> None:
-    """Whatever text a request carries, the answer is 403 and the view is not entered."""
-    status, body = ask(make(), forgery)
+    """The status is 403 and the view is not called, whatever text the request contains."""
+    status, body = request_cleanup(make(), forgery)
     assert status == 403
     assert b"done" not in body
 
 
-def test_a_run_that_bottle_still_holds_vouches_for_nobody() -> None:
-    """After a run through Bottle another framework's view on the same thread refuses outsiders."""
-    ask(bottle_route(), {"pulse.run": RUN})
-    status, _ = ask(flask_function(), {})
+def test_old_run_of_bottle_does_not_authorize_other_requests() -> None:
+    """After a run with Bottle, a view of another framework in the same thread refuses outsiders."""
+    request_cleanup(bottle_route(), {"pulse.run": RUN})
+    status, _ = request_cleanup(flask_function(), {})
     assert status == 403
 
 
-def test_the_error_page_of_the_app_is_shown() -> None:
-    """A refusal is the framework's own 403, so the app may say it in its own words."""
+def test_error_page_of_the_application_is_returned() -> None:
+    """A refusal is the framework's own 403 exception."""
     app = flask_function()
-    app.register_error_handler(403, lambda _error: ("our words", 403))  # type: ignore[attr-defined]
-    assert ask(app, {}) == (403, b"our words")
+    app.register_error_handler(403, lambda _error: ("our page", 403))  # type: ignore[attr-defined]
+    assert request_cleanup(app, {}) == (403, b"our page")

@@ -1,4 +1,4 @@
-"""A real Pyramid app: finished callbacks run, connections come back, its errors are results."""
+"""A Pyramid application: finished callbacks, returned connections and errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPServiceUnavailable
 from pyramid.response import Response
 
-from pulse.run import Outcome
+from pulse.core.run import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyramid.request import Request
 
-    from pulse.run import Result
+    from pulse.core.run import Result
 
     Perform = Callable[..., Result]
     Pool = list[sqlite3.Connection]
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
-    """The one connection of the site."""
+    """Return a pool with one connection."""
     connections = [sqlite3.connect(":memory:", check_same_thread=False)]
     yield connections
     for connection in connections:
@@ -36,9 +36,9 @@ def pool() -> Iterator[Pool]:
 
 @pytest.fixture
 def site(pool: Pool) -> WSGIApplication:
-    """The app with the views that the tests ask for."""
+    """Return an application with the views of the tests."""
 
-    def lend(request: Request) -> sqlite3.Connection:
+    def acquire(request: Request) -> sqlite3.Connection:
         connection = pool.pop()
         request.add_finished_callback(lambda _request: pool.append(connection))
         return connection
@@ -56,33 +56,33 @@ def site(pool: Pool) -> WSGIApplication:
         raise HTTPServiceUnavailable("later", headers=[("Retry-After", "30")])
 
     with Configurator() as config:
-        config.add_request_method(lend, "connection", reify=True)
+        config.add_request_method(acquire, "connection", reify=True)
         for view in (count, broken, echo, busy):
             config.add_route(view.__name__, f"/{view.__name__}")
             config.add_view(view, route_name=view.__name__)
         return config.make_wsgi_app()
 
 
-def test_a_connection_is_back_in_its_pool_after_the_run(
+def test_connection_is_returned_to_its_pool_after_the_run(
     site: WSGIApplication, pool: Pool, perform: Perform
 ) -> None:
-    """The finished callback has run when the run has ended."""
+    """The finished callback was called before the end of the run."""
     result = perform(site, action="/count")
     assert (result.outcome, result.message, len(pool)) == (Outcome.SUCCEEDED, "1", 1)
 
 
-def test_an_exception_in_a_view_comes_with_its_traceback(
+def test_exception_in_a_view_is_a_failed_result_with_its_traceback(
     site: WSGIApplication, pool: Pool, perform: Perform
 ) -> None:
-    """Pyramid lets it out; the finished callback has run all the same."""
+    """Pyramid propagates the exception and calls the finished callback."""
     result = perform(site, action="/broken")
     assert (result.outcome, result.status, len(pool)) == (Outcome.FAILED, None, 1)
     assert "in broken" in result.message
     assert result.message.endswith("sqlite3.OperationalError: no such table: nowhere")
 
 
-def test_the_body_of_a_response_is_closed(perform: Perform) -> None:
-    """An app_iter with close() is closed after it was drained."""
+def test_body_of_a_response_is_closed(perform: Perform) -> None:
+    """An app_iter with close() is closed after it was read."""
     closed = []
 
     class Rows(list[bytes]):
@@ -97,8 +97,8 @@ def test_the_body_of_a_response_is_closed(perform: Perform) -> None:
     assert closed == [True]
 
 
-def test_a_posted_body_reaches_the_view(site: WSGIApplication, perform: Perform) -> None:
-    """And the view sees the site's own address."""
+def test_view_receives_the_posted_body(site: WSGIApplication, perform: Perform) -> None:
+    """The view sees the address of the site."""
     result = perform(
         site,
         action="/echo",
@@ -112,10 +112,10 @@ def test_a_posted_body_reaches_the_view(site: WSGIApplication, perform: Perform)
     }
 
 
-def test_an_http_exception_is_a_failure_with_its_status(
+def test_http_exception_is_a_failed_result_with_its_status(
     site: WSGIApplication, perform: Perform
 ) -> None:
-    """What Pyramid answers is what counts."""
+    """The result has the status of Pyramid's response."""
     result = perform(site, action="/busy")
     assert (result.outcome, result.status) == (Outcome.FAILED, 503)
     assert "later" in result.message

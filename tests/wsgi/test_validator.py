@@ -1,4 +1,4 @@
-"""The standard library's validator finds nothing wrong with pulse as a server."""
+"""pulse passes the checks of the standard library's WSGI validator."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from wsgiref.validate import validator
 
 import pytest
-from claims import make_claim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.dispatch import Dispatcher
-from pulse.run import Outcome, Trigger
+from pulse.core.run import Outcome, Trigger
+from pulse.wsgi.dispatcher import Dispatcher
+from tests.support.claims import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from pulse.run import Claim, Result
+    from pulse.core.run import Claim, Result
 
     Perform = Callable[..., Result]
 
@@ -27,7 +27,7 @@ PLAIN = [("Content-Type", "text/plain")]
 
 @validator
 def listing(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer with a list, after reading the input."""
+    """Return the body as a list, after reading the input."""
     environ["wsgi.input"].read(10)
     environ["wsgi.errors"].write("")
     start_response("200 OK", PLAIN)
@@ -36,7 +36,7 @@ def listing(environ: WSGIEnvironment, start_response: StartResponse) -> list[byt
 
 @validator
 def generating(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
-    """Answer from a generator."""
+    """Return the body as a generator."""
     start_response("200 OK", PLAIN)
     yield b"gene"
     yield b"rated"
@@ -44,14 +44,14 @@ def generating(_environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 
 @validator
 def writing(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer by writing."""
+    """Send the body with write()."""
     start_response("200 OK", PLAIN)(b"written")
     return []
 
 
 @validator
 def empty(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer 204 without a type."""
+    """Return a 204 response without a content type."""
     start_response("204 No Content", [])
     return [b""]
 
@@ -60,17 +60,17 @@ def empty(_environ: WSGIEnvironment, start_response: StartResponse) -> list[byte
     "app", [listing, generating, writing, empty], ids=["list", "generator", "write", "204"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-def test_the_validator_finds_nothing_wrong(
+def test_validator_accepts_each_kind_of_body(
     perform: Perform, app: WSGIApplication, method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither in the environ nor in how the body is iterated and closed."""
+    """The validator checks the environ, the iteration and the closing of the body."""
     result = perform(app, method=method, base_url="https://example.org:8443/app")
     assert result.outcome is Outcome.SUCCEEDED, result.message
     assert capsys.readouterr().err == ""
 
 
-def test_the_validator_finds_nothing_wrong_with_a_head(perform: Perform) -> None:
-    """An answer without body is taken as it is."""
+def test_validator_accepts_a_head_request(perform: Perform) -> None:
+    """A response without a body is accepted."""
     result = perform(empty, method="HEAD")
     assert result.outcome is Outcome.SUCCEEDED, result.message
 
@@ -80,7 +80,7 @@ def _is_action(path: str) -> bool:
     return "://" not in path and path.isprintable() and {".", ".."}.isdisjoint(segments)
 
 
-_words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+_task_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 _lines = st.text(st.characters(exclude_categories=["Cs", "Cc"])).map(lambda text: f"x{text}")
 _names = st.text(string.ascii_letters + string.digits + "-_", min_size=1).map(lambda n: f"X-A{n}")
 _paths = (
@@ -90,7 +90,7 @@ _paths = (
 )
 _claims = st.builds(
     make_claim,
-    _words,
+    _task_names,
     action=_paths,
     headers=st.dictionaries(_names, _lines.filter(lambda line: "${" not in line)),
     body=st.binary(),
@@ -103,14 +103,14 @@ _claims = st.builds(
 
 
 @given(claim=_claims)
-def test_any_task_makes_a_valid_environ(claim: Claim) -> None:
-    """Whatever name, path, query, headers and body a task has."""
+def test_environ_of_any_task_is_valid(claim: Claim) -> None:
+    """The environ is valid for any name, path, query, headers and body."""
     assert Dispatcher(listing, multithread=False).call(claim).status == 200
 
 
 @given(claim=_claims)
-def test_any_environ_is_native_text_in_latin_1(claim: Claim) -> None:
-    """PEP 3333: every CGI entry is text that latin-1 can encode."""
+def test_environ_entries_are_latin_1_text(claim: Claim) -> None:
+    """PEP 3333 requires that latin-1 can encode each CGI entry."""
     entries = {}
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:

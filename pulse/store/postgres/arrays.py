@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pulse.store.sql.link import Cell
+    from pulse.store.sql.database import Cell
 
 _SPECIAL = ('"', "\\", "\0")
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.run import Outcome
+from pulse.core.run import Outcome
+from pulse.core.run_transitions import abandon_run, requeue_run
 from pulse.store.base import Member
-from pulse.store.decide import HOLDER_GONE, LEASE_OVER
-from pulse.store.member import boot_of, is_gone
-from pulse.store.sql.records import read_runs, tries_cell
-from pulse.store.sql.tasks import clear_place
-from pulse.store.steps import abandoned_run, released_run
-from pulse.store.watch import Watch
+from pulse.store.lease_watch import ExpiryWatch
+from pulse.store.process_identity import boot_of, is_gone
+from pulse.store.rules import HOLDER_GONE, LEASE_OVER
+from pulse.store.sql.runs import attempts_cell, read_runs
+from pulse.store.sql.tasks import clear_partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.run import Run
-    from pulse.store.sql.link import Link
+    from pulse.core.run import Run
+    from pulse.store.sql.database import Connection
 
 _SAVE = (
     "INSERT INTO @members (holder, host, machine, pid, pid_started, mode, digest, lease_us,"
@@ -51,7 +51,7 @@ SILENT_LEASES = 3
 """A process that has not been seen for so many of its leases counts as gone."""
 
 
-class Seen(NamedTuple):
+class SqlMemberRow(NamedTuple):
     """A process's row: its config, and when it was last seen, on the wall and the boot clock."""
 
     member: Member
@@ -66,7 +66,7 @@ class Seen(NamedTuple):
         return silence >= SILENT_LEASES * self.member.lease_us
 
 
-class Lost(NamedTuple):
+class SqlLostRun(NamedTuple):
     """A run to abandon, the mark its lease stood at, and why."""
 
     run: Run
@@ -74,32 +74,34 @@ class Lost(NamedTuple):
     reason: str
 
 
-class Findings(NamedTuple):
+class SqlFleetState(NamedTuple):
     """What a look at the fleet found.
 
     Attributes:
         live: who lives.
         gone: who does not.
         lost: the runs to abandon.
-        look_at: when the next lease is over unless it is renewed.
+        next_expiry: when the next lease is over unless it is renewed.
 
     """
 
-    live: Sequence[Seen]
-    gone: Sequence[Seen]
-    lost: Sequence[Lost]
-    look_at: Span | None
+    live: Sequence[SqlMemberRow]
+    gone: Sequence[SqlMemberRow]
+    lost: Sequence[SqlLostRun]
+    next_expiry: Span | None
 
 
-class Watches:
+class FleetWatch:
     """What one process observes of the others, look by look."""
 
     __slots__ = ("_leases", "_members", "unwanted")
 
     def __init__(self, lease_us: Span) -> None:
-        self._leases: Watch[tuple[str, int]] = Watch(lease_us // 3)  # within which holders renew
-        self._members: Watch[str] = Watch(lease_us)
-        self.unwanted: Watch[int] = Watch(lease_us)
+        self._leases: ExpiryWatch[tuple[str, int]] = ExpiryWatch(
+            lease_us // 3
+        )  # within which holders renew
+        self._members: ExpiryWatch[str] = ExpiryWatch(lease_us)
+        self.unwanted: ExpiryWatch[int] = ExpiryWatch(lease_us)
 
     def forget(self) -> None:
         """Start anew: a call has failed, so that others may have been silent for no fault."""
@@ -107,47 +109,49 @@ class Watches:
         self._members.forget()
         self.unwanted.forget()
 
-    def look(self, link: Link, here: Member, boot: Span) -> Findings:
+    def check(self, connection: Connection, caller: Member, boot: Span) -> SqlFleetState:
         """Return who lives and which runs are lost, without writing."""
-        seen = read_seen(link)
+        seen = read_seen(connection)
         marks = {one.member.holder: (one.boot, SILENT_LEASES * one.member.lease_us) for one in seen}
-        silent = self._members.look(marks, boot) - {here.holder}
+        silent = self._members.expired(marks, boot) - {caller.holder}
         gone = [
             one
             for one in seen
-            if one.member.holder in silent or is_gone(one.member, machine=here.machine)
+            if one.member.holder in silent or is_gone(one.member, machine=caller.machine)
         ]
         holders = {one.member.holder for one in gone}
         live = [one for one in seen if one.member.holder not in holders]
-        return Findings(live, gone, *self._lost(link, holders, boot))
+        return SqlFleetState(live, gone, *self._lost(connection, holders, boot))
 
-    def _lost(self, link: Link, gone: set[str], boot: Span) -> tuple[list[Lost], Span | None]:
-        held = {(run_id, attempt): rest for run_id, attempt, *rest in link.run(_HELD)}
+    def _lost(
+        self, connection: Connection, gone: set[str], boot: Span
+    ) -> tuple[list[SqlLostRun], Span | None]:
+        held = {(run_id, attempt): rest for run_id, attempt, *rest in connection.execute(_HELD)}
         marks = {key: (mark, lease_us) for key, (_, mark, lease_us) in held.items()}
-        over = self._leases.look(marks, boot)
+        over = self._leases.expired(marks, boot)
         reasons = {
             key: HOLDER_GONE if holder in gone else LEASE_OVER
             for key, (holder, _, _) in held.items()
             if key in over or holder in gone
         }
         # Nearly always there is none: what they are is read of those that are lost alone.
-        runs = read_runs(link, [run_id for run_id, _ in reasons]) if reasons else {}
+        runs = read_runs(connection, [run_id for run_id, _ in reasons]) if reasons else {}
         lost = [
-            Lost(runs[key[0]], held[key][1], reason)
+            SqlLostRun(runs[key[0]], held[key][1], reason)
             for key, reason in reasons.items()
-            if key[0] in runs and _is_held(runs[key[0]], attempt=key[1], holder=held[key][0])
+            if key[0] in runs and _is_claimed(runs[key[0]], attempt=key[1], holder=held[key][0])
         ]
-        return lost, self._leases.over_at(marks, boot)
+        return lost, self._leases.next_expiry(marks, boot)
 
 
-def _is_held(run: Run, *, attempt: int, holder: str) -> bool:
+def _is_claimed(run: Run, *, attempt: int, holder: str) -> bool:
     return run.outcome is None and (run.attempt, run.holder) == (attempt, holder)
 
 
-def read_seen(link: Link) -> list[Seen]:
+def read_seen(connection: Connection) -> list[SqlMemberRow]:
     """Return all processes that have a row."""
     return [
-        Seen(
+        SqlMemberRow(
             Member(
                 holder=holder,
                 host=host,
@@ -174,33 +178,37 @@ def read_seen(link: Link) -> list[Seen]:
             mode,
             digest,
             lease_us,
-        ) in link.run(_READ)
+        ) in connection.execute(_READ)
     ]
 
 
-def read_live(link: Link, here: Member, *, wall: Instant, boot: Span) -> list[Seen]:
+def read_live(
+    connection: Connection, caller: Member, *, wall: Instant, boot: Span
+) -> list[SqlMemberRow]:
     """Return the processes that were seen within three of their leases and are not gone."""
     return [
         one
-        for one in read_seen(link)
-        if not one.is_silent(here.machine, wall=wall, boot=boot)
-        and not is_gone(one.member, machine=here.machine)
+        for one in read_seen(connection)
+        if not one.is_silent(caller.machine, wall=wall, boot=boot)
+        and not is_gone(one.member, machine=caller.machine)
     ]
 
 
-def save_member(link: Link, here: Member, config: str, *, wall: Instant, boot: Span) -> None:
+def save_member(
+    connection: Connection, caller: Member, config: str, *, wall: Instant, boot: Span
+) -> None:
     """Record that this process lives, and what it holds."""
-    link.run(
+    connection.execute(
         _SAVE,
         (
-            here.holder,
-            here.host,
-            here.machine,
-            here.pid,
-            here.pid_started,
-            here.mode,
-            here.digest,
-            here.lease_us,
+            caller.holder,
+            caller.host,
+            caller.machine,
+            caller.pid,
+            caller.pid_started,
+            caller.mode,
+            caller.digest,
+            caller.lease_us,
             config,
             wall,
             boot,
@@ -208,30 +216,30 @@ def save_member(link: Link, here: Member, config: str, *, wall: Instant, boot: S
     )
 
 
-def drop_member(link: Link, holder: str) -> None:
+def drop_member(connection: Connection, holder: str) -> None:
     """Take a process off the list, with the rows that were its alone.
 
     One that still holds runs stays listed, so that others find it gone as soon as it is.
     """
-    link.run(_LEAVE, (holder, holder))
-    clear_place(link, holder)
+    connection.execute(_LEAVE, (holder, holder))
+    clear_partition(connection, holder)
 
 
-def abandon_runs(link: Link, lost: Iterable[Lost], now: Instant) -> list[Run]:
+def abandon_runs(connection: Connection, lost: Iterable[SqlLostRun], now: Instant) -> list[Run]:
     """Abandon runs, unless they were renewed or ended since; return them as they then stand."""
-    abandoned = [(_abandoned(link, one, now), one) for one in lost]
-    return [run for run, one in abandoned if _write(link, run, one)]
+    abandoned = [(_abandoned(connection, one, now), one) for one in lost]
+    return [run for run, one in abandoned if _write(connection, run, one)]
 
 
-def _abandoned(link: Link, lost: Lost, now: Instant) -> Run:
-    row = link.run(_RERUN, (lost.run.task, lost.run.place)).fetchone()
+def _abandoned(connection: Connection, lost: SqlLostRun, now: Instant) -> Run:
+    row = connection.execute(_RERUN, (lost.run.task, lost.run.partition)).fetchone()
     if row is not None and row[0]:
-        return released_run(lost.run, lost.reason, now)
-    return abandoned_run(lost.run, lost.reason)
+        return requeue_run(lost.run, lost.reason, now)
+    return abandon_run(lost.run, lost.reason)
 
 
-def _write(link: Link, run: Run, lost: Lost) -> bool:
+def _write(connection: Connection, run: Run, lost: SqlLostRun) -> bool:
     outcome = None if run.outcome is None else Outcome.ABANDONED.value
-    values = (outcome, run.holder, run.claimed_at, run.retry_at, run.message, tries_cell(run))
+    values = (outcome, run.holder, run.claimed_at, run.retry_at, run.message, attempts_cell(run))
     same = (run.id, lost.run.holder, lost.run.attempt, lost.mark)
-    return link.run(_ABANDON, (*values, *same)).rowcount == 1
+    return connection.execute(_ABANDON, (*values, *same)).rowcount == 1

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pulse.core.planner import BEFORE_TIME, Cursor, due_at, first_cursor
+from pulse.core.policies import OnAbandoned
+from pulse.core.run import Outcome, Trigger
+from pulse.core.run_transitions import not_run_record, pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.planner import BEFORE_TIME, Cursor, due_at, first_cursor
-from pulse.policy import OnAbandoned
-from pulse.run import Outcome, Trigger
-from pulse.store.base import Synced, TaskState
-from pulse.store.changes import change_cursor, schedule_text
-from pulse.store.decide import (
+from pulse.store.base import SyncResult, TaskState
+from pulse.store.reschedule import change_cursor, schedule_text
+from pulse.store.rules import (
     CONFIG,
-    MOST_NAMES,
+    MAX_NAMES_COMPARED,
+    NOT_DECLARED,
     RUNTIME,
-    UNWANTED,
-    passed_run,
-    place_of,
-    unheld_run,
+    new_run_id,
+    partition_of,
 )
-from pulse.store.deploys import mine, stands
-from pulse.store.sql.link import Insert, Update
-from pulse.store.sql.records import insert_runs, lock_tasks, read_runs
+from pulse.store.shared.manifests import is_current, own_definition
+from pulse.store.sql.database import Insert, Update
+from pulse.store.sql.runs import insert_runs, lock_tasks, read_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant
-    from pulse.run import Run
-    from pulse.store.changes import Change
-    from pulse.store.configs import Standing
-    from pulse.store.sql.here import Here
-    from pulse.store.sql.link import Cell, Link
-    from pulse.task import Definition
+    from pulse.core.run import Run
+    from pulse.core.task import TaskDefinition
+    from pulse.store.reschedule import ScheduleChange
+    from pulse.store.shared.manifests import ActiveDefinitions
+    from pulse.store.sql.caller import SqlCaller
+    from pulse.store.sql.database import Cell, Connection
 
 _ROWS = (
     "SELECT key, task, place, scope, source, digest, schedule, anchor, next_fire, floor,"
@@ -61,7 +61,7 @@ _PAUSE = (
 )
 _PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
 UNPAUSE = "DELETE FROM @paused WHERE task = ?"
-_NAMES = f"SELECT task FROM @tasks WHERE archived_at IS NULL LIMIT {MOST_NAMES}"  # noqa: S608 - a constant
+_NAMES = f"SELECT task FROM @tasks WHERE archived_at IS NULL LIMIT {MAX_NAMES_COMPARED}"  # noqa: S608 - a constant
 _PLACES = "SELECT key, place, room FROM @tasks WHERE task = ? AND archived_at IS NULL"
 _LOCK_PLACES = _PLACES + " ORDER BY key FOR UPDATE"
 _RUNNING = "SELECT count(*) FROM @runs WHERE task = ? AND place = ? AND outcome IS NULL"
@@ -80,113 +80,130 @@ _HASTEN = Update("@runs", sets=("retry_at",), keys=("id",), only="outcome IS NUL
 _FORGET = "DELETE FROM @tasks WHERE archived_at < ?"
 
 
-class Row(NamedTuple):
+class SqlTaskRow(NamedTuple):
     """A task's row, as far as definitions concern it."""
 
     key: int
     task: str
-    place: str
+    partition: str
     scope: str
     source: str
     digest: str
     schedule: str
     anchor: Instant
     next_fire: Instant | None
-    floor: Instant
+    last_decided: Instant
     archived_at: Instant | None
     paused: int
 
     def cursor(self) -> Cursor:
         """Return its place in time."""
-        return Cursor(self.anchor, self.next_fire, self.floor)
+        return Cursor(self.anchor, self.next_fire, self.last_decided)
 
 
-def read_declared(link: Link) -> list[Row]:
+def read_declared(connection: Connection) -> list[SqlTaskRow]:
     """Return the rows that configurations declare; those put away are left out."""
-    return list(map(Row._make, link.run(_DECLARED)))
+    return list(map(SqlTaskRow._make, connection.execute(_DECLARED)))
 
 
-def rows_named(link: Link, names: Iterable[str]) -> list[Row]:
+def rows_named(connection: Connection, names: Iterable[str]) -> list[SqlTaskRow]:
     """Return the rows of tasks of these names, in all places, those put away too."""
-    return list(map(Row._make, link.among(_NAMED, names)))
+    return list(map(SqlTaskRow._make, connection.select_in(_NAMED, names)))
 
 
-def sync_rows(link: Link, here: Here, standing: Standing, now: Instant) -> Synced:
+def sync_rows(
+    connection: Connection, caller: SqlCaller, active: ActiveDefinitions, now: Instant
+) -> SyncResult:
     """Make and change rows so that they say what stands, where this process holds it."""
-    rows = {(row.task, row.place): row for row in rows_named(link, here.definitions)}
-    added: list[Definition] = []
-    changed: list[tuple[Row, Definition]] = []
-    returned: list[tuple[Row, Definition]] = []
+    rows = {(row.task, row.partition): row for row in rows_named(connection, caller.definitions)}
+    added: list[TaskDefinition] = []
+    changed: list[tuple[SqlTaskRow, TaskDefinition]] = []
+    returned: list[tuple[SqlTaskRow, TaskDefinition]] = []
     superseded: list[str] = []
-    for name, definition in here.definitions.items():
-        row = rows.get((name, place_of(definition.scope, here.member)))
+    for name, definition in caller.definitions.items():
+        row = rows.get((name, partition_of(definition.scope, caller.member)))
         if row is None:
             added.append(definition)
         elif row.archived_at is not None:
             returned.append((row, definition))
         elif row.digest != definition.digest or row.source == RUNTIME:
-            if stands(standing, row, definition):
+            if is_current(active, row, definition):
                 changed.append((row, definition))
             else:
                 superseded.append(name)
     taken = [row for row in rows.values() if row.source == RUNTIME and row.archived_at is None]
     archive_rows(
-        link, [row for row in taken if mine(row, here.member, here.definitions) is None], now
+        connection,
+        [row for row in taken if own_definition(row, caller.member, caller.definitions) is None],
+        now,
     )
-    passed = change_rows(link, here, changed, now)
-    return_rows(link, here, returned, now)
-    add_rows(link, here, added, now)
+    passed = change_rows(connection, caller, changed, now)
+    return_rows(connection, caller, returned, now)
+    add_rows(connection, caller, added, now)
     new = {one.name for one in added} | {one.name for _, one in returned}
-    return Synced(
-        added=tuple(name for name in here.definitions if name in new),
+    return SyncResult(
+        added=tuple(name for name in caller.definitions if name in new),
         changed=tuple(one.name for _, one in changed),
         superseded=tuple(superseded),
-        taken=tuple(name for name in here.definitions if name in {row.task for row in taken}),
-        passed=passed,
+        overridden=tuple(
+            name for name in caller.definitions if name in {row.task for row in taken}
+        ),
+        missed=passed,
     )
 
 
 def add_rows(
-    link: Link, here: Here, added: Sequence[Definition], now: Instant, *, words: str | None = None
+    connection: Connection,
+    caller: SqlCaller,
+    added: Sequence[TaskDefinition],
+    now: Instant,
+    *,
+    words: str | None = None,
 ) -> None:
     """Add rows for tasks that are seen for the first time, with their start-up runs."""
-    paused = {task for (task,) in link.among(_PAUSED, [one.name for one in added])}
+    paused = {task for (task,) in connection.select_in(_PAUSED, [one.name for one in added])}
     cells = [
         (
             one.name,
-            place_of(one.scope, here.member),
+            partition_of(one.scope, caller.member),
             *_definition_cells(one, words),
             *_cursor_cells(first_cursor(one, now)),
             int(one.name in paused),
         )
         for one in added
     ]
-    link.add(_ADD, cells)
-    _add_startup_runs(link, here, added, now)
+    connection.insert_many(_ADD, cells)
+    _add_startup_runs(connection, caller, added, now)
 
 
-def _definition_cells(one: Definition, words: str | None) -> tuple[Cell, ...]:
+def _definition_cells(one: TaskDefinition, words: str | None) -> tuple[Cell, ...]:
     source = CONFIG if words is None else RUNTIME
     rerun = int(one.on_abandoned is OnAbandoned.RERUN)
     schedule = schedule_text(one.schedule)
-    return (one.scope.value, source, words, one.digest, schedule, one.room, rerun)
+    return (one.scope.value, source, words, one.digest, schedule, one.max_unfinished, rerun)
 
 
-def _add_startup_runs(link: Link, here: Here, added: Iterable[Definition], now: Instant) -> None:
+def _add_startup_runs(
+    connection: Connection, caller: SqlCaller, added: Iterable[TaskDefinition], now: Instant
+) -> None:
     runs = [
-        unheld_run(
-            one.name, place=place_of(one.scope, here.member), trigger=Trigger.STARTUP, now=now
+        pending_run(
+            new_run_id(),
+            one.name,
+            partition=partition_of(one.scope, caller.member),
+            trigger=Trigger.STARTUP,
+            now=now,
         )
         for one in added
         if one.run_at_start
     ]
-    insert_runs(link, runs, now=now, lease_us=0, mark=0)
+    insert_runs(connection, runs, now=now, lease_us=0, mark=0)
 
 
 def change_rows(
-    link: Link,
-    here: Here,
-    changed: Sequence[tuple[Row, Definition]],
+    connection: Connection,
+    caller: SqlCaller,
+    changed: Sequence[tuple[SqlTaskRow, TaskDefinition]],
     now: Instant,
     *,
     words: str | None = None,
@@ -196,153 +213,172 @@ def change_rows(
     A cursor moves only where the schedule is another. Where the next tick has come nearer, a retry
     waits no longer than until then: the tick takes its place.
     """
-    moved = [(row, one, _changed(row, one, now)) for row, one in _locked(link, changed)]
+    moved = [(row, one, _changed(row, one, now)) for row, one in _locked(connection, changed)]
     cells = [
         (*_definition_cells(one, words), *_cursor_cells(change.cursor), row.key)
         for row, one, change in moved
     ]
-    link.change(_CHANGE, cells)
-    ticks = {(row.task, row.place): change.cursor.next_fire for row, _, change in moved}
-    _hasten_retries(link, ticks)
-    return _record_missed(link, here, [(row, change) for row, _, change in moved], now)
+    connection.update_many(_CHANGE, cells)
+    ticks = {(row.task, row.partition): change.cursor.next_fire for row, _, change in moved}
+    _hasten_retries(connection, ticks)
+    return _record_missed(connection, caller, [(row, change) for row, _, change in moved], now)
 
 
 def _locked(
-    link: Link, changed: Sequence[tuple[Row, Definition]]
-) -> Iterator[tuple[Row, Definition]]:
+    connection: Connection, changed: Sequence[tuple[SqlTaskRow, TaskDefinition]]
+) -> Iterator[tuple[SqlTaskRow, TaskDefinition]]:
     """Return the rows as they stand once nobody else can claim them."""
-    keys = lock_tasks(link, [row.key for row, _ in changed])
-    rows = {row.key: row for row in map(Row._make, link.among(_KEYED, keys))}
+    keys = lock_tasks(connection, [row.key for row, _ in changed])
+    rows = {row.key: row for row in map(SqlTaskRow._make, connection.select_in(_KEYED, keys))}
     return ((rows[row.key], one) for row, one in changed if row.key in rows)
 
 
-def _changed(row: Row, one: Definition, now: Instant) -> Change:
+def _changed(row: SqlTaskRow, one: TaskDefinition, now: Instant) -> ScheduleChange:
     paused = bool(row.paused)
     return change_cursor(one, row.cursor(), before=row.schedule, paused=paused, now=now)
 
 
 def _record_missed(
-    link: Link, here: Here, changes: Iterable[tuple[Row, Change]], now: Instant
+    connection: Connection,
+    caller: SqlCaller,
+    changes: Iterable[tuple[SqlTaskRow, ScheduleChange]],
+    now: Instant,
 ) -> Sequence[Run]:
     missed = {
-        row.key: passed_run(
-            here.space, row.task, place=row.place, passed=change.missed, outcome=Outcome.MISSED
+        row.key: not_run_record(
+            caller.space,
+            row.task,
+            partition=row.partition,
+            passed=change.missed,
+            outcome=Outcome.MISSED,
         )
         for row, change in changes
         if change.missed is not None
     }
     # A tick that is on record already has run, as where the row came back from a backup.
-    known = read_runs(link, [run.id for run in missed.values()])
+    known = read_runs(connection, [run.id for run in missed.values()])
     missed = {key: run for key, run in missed.items() if run.id not in known}
-    insert_runs(link, missed.values(), now=now, lease_us=0, mark=0)
+    insert_runs(connection, missed.values(), now=now, lease_us=0, mark=0)
     for key in missed:
-        link.run(_UNFOLD, (key,))
+        connection.execute(_UNFOLD, (key,))
     return [*missed.values()]
 
 
-def _hasten_retries(link: Link, ticks: Mapping[tuple[str, str], Instant | None]) -> None:
+def _hasten_retries(
+    connection: Connection, ticks: Mapping[tuple[str, str], Instant | None]
+) -> None:
     if not ticks:
         return
     hasty = [
         (next_fire, run_id)
-        for run_id, task, place, retry_at in link.run(_RETRIES)
-        if (next_fire := ticks.get((task, place))) is not None and next_fire < retry_at
+        for run_id, task, partition, retry_at in connection.execute(_RETRIES)
+        if (next_fire := ticks.get((task, partition))) is not None and next_fire < retry_at
     ]
-    link.change(_HASTEN, hasty)
+    connection.update_many(_HASTEN, hasty)
 
 
 def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
-    return (cursor.anchor, cursor.next_fire, due_at(cursor), cursor.floor)
+    return (cursor.anchor, cursor.next_fire, due_at(cursor), cursor.last_decided)
 
 
 def return_rows(
-    link: Link,
-    here: Here,
-    returned: Sequence[tuple[Row, Definition]],
+    connection: Connection,
+    caller: SqlCaller,
+    returned: Sequence[tuple[SqlTaskRow, TaskDefinition]],
     now: Instant,
     *,
     words: str | None = None,
 ) -> None:
     """Bring archived tasks back as new ones, but for the floor: no tick runs twice."""
-    lock_tasks(link, [row.key for row, _ in returned])
-    cursors = [first_cursor(one, now, floor=row.floor) for row, one in returned]
+    lock_tasks(connection, [row.key for row, _ in returned])
+    cursors = [first_cursor(one, now, last_decided=row.last_decided) for row, one in returned]
     cells = [
         (*_definition_cells(one, words), *_cursor_cells(cursor), row.key)
         for (row, one), cursor in zip(returned, cursors, strict=True)
     ]
-    link.change(_CHANGE, cells)
-    _add_startup_runs(link, here, [one for _, one in returned], now)
+    connection.update_many(_CHANGE, cells)
+    _add_startup_runs(connection, caller, [one for _, one in returned], now)
 
 
-def pause_rows(link: Link, name: str, *, paused: bool, now: Instant) -> None:
+def pause_rows(connection: Connection, name: str, *, paused: bool, now: Instant) -> None:
     """Pause or resume a task in all places, and in those that are yet to come."""
-    refuse_unknown(link, name)
+    refuse_unknown(connection, name)
     if paused:
-        link.run("INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING", (name,))
+        connection.execute(
+            "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING", (name,)
+        )
     else:
-        link.run(UNPAUSE, (name,))
-    list(link.run(_LOCK_PLACES, (name,)))
+        connection.execute(UNPAUSE, (name,))
+    list(connection.execute(_LOCK_PLACES, (name,)))
     flag = int(paused)
-    link.run(_PAUSE, (flag, None if paused else now, name, flag))
+    connection.execute(_PAUSE, (flag, None if paused else now, name, flag))
 
 
-def trigger_run(link: Link, here: Here, name: str, *, body: bytes | None) -> Run | None:
+def trigger_run(
+    connection: Connection, caller: SqlCaller, name: str, *, body: bytes | None
+) -> Run | None:
     """Open an unheld manual run, in a place of this process where there is one."""
-    now = link.now()
-    refuse_unknown(link, name)
-    found = list(link.run(_LOCK_PLACES, (name,)))
-    key, place, room = min(found, key=lambda row: (row[1] not in here.places, row[1]))
-    ((running,),) = link.run(_RUNNING, (name, place))
-    if running >= room:
+    now = connection.now()
+    refuse_unknown(connection, name)
+    found = list(connection.execute(_LOCK_PLACES, (name,)))
+    key, partition, room = min(found, key=lambda row: (row[1] not in caller.partitions, row[1]))
+    ((unfinished,),) = connection.execute(_RUNNING, (name, partition))
+    if unfinished >= room:
         return None
-    run = unheld_run(name, place=place, trigger=Trigger.MANUAL, now=now, body=body)
-    insert_runs(link, [run], now=now, lease_us=0, mark=0)
-    link.run(_TOUCH, (key,))
+    run = pending_run(
+        new_run_id(), name, partition=partition, trigger=Trigger.MANUAL, now=now, body=body
+    )
+    insert_runs(connection, [run], now=now, lease_us=0, mark=0)
+    connection.execute(_TOUCH, (key,))
     return run
 
 
-def refuse_unknown(link: Link, name: str) -> None:
+def refuse_unknown(connection: Connection, name: str) -> None:
     """Raise UnknownTaskError where no task has that name."""
-    if link.run(_PLACES, (name,)).fetchone() is None:
-        near = did_you_mean(name, [task for (task,) in link.run(_NAMES)])
+    if connection.execute(_PLACES, (name,)).fetchone() is None:
+        near = did_you_mean(name, [task for (task,) in connection.execute(_NAMES)])
         raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
 
 
-def read_states(link: Link) -> list[TaskState]:
+def read_states(connection: Connection) -> list[TaskState]:
     """Return the rows as people are shown them."""
-    running = {(task, place): count for task, place, count in link.run(_OPEN)}
-    return [_state(cells, running) for cells in link.run(_STATES)]
+    unfinished = {(task, partition): count for task, partition, count in connection.execute(_OPEN)}
+    return [_state(cells, unfinished) for cells in connection.execute(_STATES)]
 
 
-def _state(cells: tuple[Any, ...], running: dict[tuple[str, str], int]) -> TaskState:
-    task, place, source, digest, paused, anchor, next_fire, floor = cells
+def _state(cells: tuple[Any, ...], unfinished: dict[tuple[str, str], int]) -> TaskState:
+    task, partition, source, digest, paused, anchor, next_fire, last_decided = cells
     return TaskState(
         name=task,
-        place=place,
+        partition=partition,
         source=source,
         digest=digest,
         paused=bool(paused),
         anchor=anchor,
         next_fire=next_fire,
-        floor=None if floor == BEFORE_TIME else floor,
-        running=running.get((task, place), 0),
+        last_decided=None if last_decided == BEFORE_TIME else last_decided,
+        unfinished=unfinished.get((task, partition), 0),
     )
 
 
-def archive_rows(link: Link, rows: Sequence[Row], now: Instant, *, reason: str = UNWANTED) -> None:
+def archive_rows(
+    connection: Connection, rows: Sequence[SqlTaskRow], now: Instant, *, reason: str = NOT_DECLARED
+) -> None:
     """Put rows away; their floors stay, and their waiting runs end for that reason."""
-    lock_tasks(link, [row.key for row in rows])
-    link.change(_ARCHIVE, [(now, row.key) for row in rows])
+    lock_tasks(connection, [row.key for row in rows])
+    connection.update_many(_ARCHIVE, [(now, row.key) for row in rows])
     for row in rows:
-        link.run(_END_UNHELD + " AND task = ? AND place = ?", (reason, row.task, row.place))
+        connection.execute(
+            _END_UNHELD + " AND task = ? AND place = ?", (reason, row.task, row.partition)
+        )
 
 
-def clear_place(link: Link, place: str) -> None:
+def clear_partition(connection: Connection, partition: str) -> None:
     """Delete the rows of a process that takes part no more; their waiting runs end."""
-    link.run("DELETE FROM @tasks WHERE place = ? AND scope = 'process'", (place,))
-    link.run(_END_UNHELD + " AND place = ?", (UNWANTED, place))
+    connection.execute("DELETE FROM @tasks WHERE place = ? AND scope = 'process'", (partition,))
+    connection.execute(_END_UNHELD + " AND place = ?", (NOT_DECLARED, partition))
 
 
-def forget_archived(link: Link, before: Instant) -> None:
+def forget_archived(connection: Connection, before: Instant) -> None:
     """Delete rows that were put away before that instant."""
-    link.run(_FORGET, (before,))
+    connection.execute(_FORGET, (before,))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Span
-    from pulse.store.sqlite.link import Identity, SqliteLink
+    from pulse.store.sqlite.connection import Identity, SqliteConnection
 
 LONGEST_WAIT: Span = SECOND // 10
 """How long a fork waits for calls to end; one lasts longer only while others hold the file."""
@@ -41,7 +41,7 @@ class ForkSafety:
     def __init__(self) -> None:
         self._clock = SystemClock()
         self._calls: dict[object, Identity | None] = {}
-        self._links: list[SqliteLink] = []
+        self._links: list[SqliteConnection] = []
         self._unusable: set[Identity | None] = set()
         self._watches = False
 
@@ -69,11 +69,11 @@ class ForkSafety:
         while self._calls and self._clock.boot() < until:
             sleep(_LOOK_EVERY_S)
 
-    def inherit(self, links: Iterable[SqliteLink], origin: Identity | None) -> None:
+    def inherit(self, links: Iterable[SqliteConnection], origin: Identity | None) -> None:
         """Keep the idle connections of a forked child to the file *origin*, never to be freed."""
-        for link in links:
-            never_free(link.raw)
-            self._links.append(link)
+        for connection in links:
+            never_free(connection.raw)
+            self._links.append(connection)
         for call in [call for call, file in self._calls.items() if file == origin]:
             self.end(call)
             self._unusable.add(origin)
@@ -90,9 +90,9 @@ class ForkSafety:
                 f"{path}: this process was forked in the middle of a call to SQLite, so it cannot"
                 " use the file; restart it"
             )
-        for link in [link for link in self._links if link.origin == origin]:
-            self._links.remove(link)
-            link.raw.close()
+        for connection in [connection for connection in self._links if connection.origin == origin]:
+            self._links.remove(connection)
+            connection.raw.close()
 
 
 FORK_SAFETY = ForkSafety()

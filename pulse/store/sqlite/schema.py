@@ -11,7 +11,7 @@ from pulse.errors import StoreSchemaError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pulse.store.sqlite.link import SqliteLink
+    from pulse.store.sqlite.connection import SqliteConnection
 
 VERSION = 2
 
@@ -108,12 +108,14 @@ def prefix_of(name: str) -> str:
     return f"pulse_{slug}_{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}_"
 
 
-def read_version(link: SqliteLink, prefix: str) -> int | None:
+def read_version(connection: SqliteConnection, prefix: str) -> int | None:
     """Return the version of the layout, or None where there are no tables yet."""
     known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'pulse_schema'"
-    if link.run(known).fetchone() is None:
+    if connection.execute(known).fetchone() is None:
         return None
-    row = link.run("SELECT version FROM pulse_schema WHERE prefix = ?", (prefix,)).fetchone()
+    row = connection.execute(
+        "SELECT version FROM pulse_schema WHERE prefix = ?", (prefix,)
+    ).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -122,20 +124,24 @@ def is_current(version: int | None) -> bool:
     return version is not None and version not in _UPGRADES
 
 
-def make_tables(link: SqliteLink, prefix: str) -> None:
+def make_tables(connection: SqliteConnection, prefix: str) -> None:
     """Make the tables, or those of an older release into this one's, unless they are there."""
-    version = read_version(link, prefix)
+    version = read_version(connection, prefix)
     if version is None:
-        link.run(_VERSIONS)
+        connection.execute(_VERSIONS)
         for text in _TABLES:
-            link.run(text)
-        link.run("INSERT INTO pulse_schema (prefix, version) VALUES (?, ?)", (prefix, VERSION))
+            connection.execute(text)
+        connection.execute(
+            "INSERT INTO pulse_schema (prefix, version) VALUES (?, ?)", (prefix, VERSION)
+        )
         return
     while version in _UPGRADES:
         for text in _UPGRADES[version]:
-            link.run(text)
+            connection.execute(text)
         version += 1
-        link.run("UPDATE pulse_schema SET version = ? WHERE prefix = ?", (version, prefix))
+        connection.execute(
+            "UPDATE pulse_schema SET version = ? WHERE prefix = ?", (version, prefix)
+        )
 
 
 def refuse_other_version(path: Path, version: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of commands share: an ini file to read."""
+"""Fixtures for the tests of commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Return a function that writes an ini file; leaves the module search path as it was."""
+    """Return a function that writes an ini file; the fixture restores the module search path."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 

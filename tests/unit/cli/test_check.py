@@ -1,4 +1,4 @@
-"""`pulse check`, in this process: what it prints and how it ends."""
+"""`pulse check`, in the test's process: output and exit status."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from setups import require
 
 from pulse import PulseMiddleware, Task
 from pulse.cli.check import check
 from pulse.cli.main import main
 from pulse.testing import travel
 from pulse.testing.clock import FakeClock
+from tests.support.setups import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,17 +50,17 @@ paste.app_factory = {__name__}:never_built
 
 
 def never_built(_global_conf: dict[str, str]) -> None:
-    """Be the factory of an app that no check may build."""
+    """Fail the test: no check may build the application."""
     pytest.fail("the app was built")
 
 
-def test_a_filter_section_is_described(ini: Callable[..., Path]) -> None:
-    """Each task with its call, its schedule and the next three fire times."""
+def test_filter_section_is_listed_with_its_tasks(ini: Callable[..., Path]) -> None:
+    """Each task has its call, its schedule and the next three fire times."""
     assert check(ini(FILTER), clock=FakeClock()) == (GOOD_LINES, [])
 
 
-def test_the_name_is_told_where_it_is_set(ini: Callable[..., Path]) -> None:
-    """Beside the store, in which it tells applications apart."""
+def test_name_of_the_application_is_listed_if_set(ini: Callable[..., Path]) -> None:
+    """The name distinguishes applications that share a store."""
     text = FILTER + "pulse.config.store = redis://localhost\npulse.config.name = shop\n"
     line = check(ini(text), clock=FakeClock()).lines[0]
     assert line == (
@@ -116,8 +116,8 @@ def test_option_of_a_store_that_the_driver_refuses_is_a_problem(ini: Callable[..
     assert check(ini(text), clock=FakeClock()).problems
 
 
-def test_a_start_makes_the_fire_times_certain(ini: Callable[..., Path]) -> None:
-    """They do not depend on when the store first saw the task."""
+def test_fire_times_of_a_task_with_start_need_no_note(ini: Callable[..., Path]) -> None:
+    """The fire times do not depend on the first sight of the task."""
     lines = check(ini(FILTER + STARTED), clock=FakeClock()).lines
     assert lines[1:3] == [
         "cleanup: GET /sessions/cleanup?full=1, interval = 5m, start = 2026-12-31T23:00:00Z:",
@@ -128,26 +128,26 @@ def test_a_start_makes_the_fire_times_certain(ini: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("zone", "at"),
     [("", "2027-01-01T09:00:00+01:00"), ("Asia/Tokyo", "2027-01-01T09:00:00+09:00")],
-    ids=["of the configuration", "of its own"],
+    ids=["zone of the configuration", "zone of the task"],
 )
 def test_dates_are_shown_in_the_time_zone_of_the_task(
     zone: str, at: str, ini: Callable[..., Path]
 ) -> None:
-    """Where they were written, and where the fire times are shown too."""
+    """The settings and the fire times have the same time zone."""
     own = f"pulse.task.launch.timezone = {zone}\n" if zone else ""
     lines = check(ini(LAUNCH + own), clock=FakeClock()).lines
     assert lines[1:] == [f"launch: GET /launch, at = {at}:", f"    {at}"]
 
 
-def test_a_date_that_no_clock_of_the_zone_can_show_is_told_in_utc(ini: Callable[..., Path]) -> None:
-    """The calendar ends in the zone before it ends in UTC."""
+def test_date_that_overflows_in_the_zone_is_shown_in_utc(ini: Callable[..., Path]) -> None:
+    """The maximum datetime in the zone is earlier than the maximum in UTC."""
     text = LAUNCH.replace("2027-01-01T09:00", "9999-12-31T23:30Z")
     line = check(ini(text), clock=FakeClock()).lines[1]
     assert line == "launch: GET /launch, at = 9999-12-31T23:30:00Z:"
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "listed"),
     [
         ({"jitter": "30s", "run_at_start": "yes"}, "jitter = 30s, run_at_start = true"),
         ({"timeout": "1h", "misfire": "skip"}, "timeout = 1h, misfire = skip, grace = 1m"),
@@ -156,15 +156,15 @@ def test_a_date_that_no_clock_of_the_zone_can_show_is_told_in_utc(ini: Callable[
         ({"overlap": "allow", "max_running": "4"}, "overlap = allow, max_running = 4"),
         ({"overlap": "skip", "retries": "0", "headers": "X-Token: secret"}, ""),
     ],
-    ids=["jitter and start", "timeout and misfire", "retries", "wait", "allow", "the usual ones"],
+    ids=["jitter and start", "timeout and misfire", "retries", "wait", "allow", "defaults"],
 )
-def test_policies_are_told_where_they_are_not_the_usual_ones(
-    settings: dict[str, str], told: str, ini: Callable[..., Path]
+def test_policies_are_listed_unless_they_are_the_defaults(
+    settings: dict[str, str], listed: str, ini: Callable[..., Path]
 ) -> None:
-    """In the words of the settings, after the schedule."""
-    lines = [f"pulse.task.cleanup.{name} = {word}\n" for name, word in settings.items()]
+    """The settings follow the schedule."""
+    lines = [f"pulse.task.cleanup.{name} = {value}\n" for name, value in settings.items()]
     line = check(ini(FILTER + STARTED + "".join(lines)), clock=FakeClock()).lines[1]
-    assert line.partition("start = 2026-12-31T23:00:00Z")[2].strip(", :") == told
+    assert line.partition("start = 2026-12-31T23:00:00Z")[2].strip(", :") == listed
 
 
 @pytest.mark.parametrize(
@@ -188,47 +188,47 @@ def test_policies_are_told_where_they_are_not_the_usual_ones(
 def test_the_sections_that_use_pulse_are_found(
     text: str, section: str, ini: Callable[..., Path]
 ) -> None:
-    """However PasteDeploy is told to use it, and without building the app."""
-    findings = check(ini(text), clock=FakeClock())
-    assert findings.lines[0].startswith(f"[{section}] mode = threading")
-    assert findings.problems == []
+    """Every syntax of PasteDeploy is recognised without building the application."""
+    output = check(ini(text), clock=FakeClock())
+    assert output.lines[0].startswith(f"[{section}] mode = threading")
+    assert output.problems == []
 
 
-def test_a_pipeline_may_lead_to_a_filter_in_another_file(ini: Callable[..., Path]) -> None:
-    """Where no section of the file itself uses pulse, its pipelines are followed."""
+def test_pipeline_with_a_filter_of_another_file_is_checked(ini: Callable[..., Path]) -> None:
+    """If no section of the file uses pulse, the check follows its pipelines."""
     ini(FILTER, name="other.ini")
     text = "[pipeline:main]\npipeline = config:other.ini#pulse app\n" + APP.replace("main", "app")
-    findings = check(ini(text), clock=FakeClock())
-    assert findings.lines[0].startswith("[pipeline:main] mode = threading")
-    assert findings.lines[1:] == GOOD_LINES[1:]
+    output = check(ini(text), clock=FakeClock())
+    assert output.lines[0].startswith("[pipeline:main] mode = threading")
+    assert output.lines[1:] == GOOD_LINES[1:]
 
 
-def test_an_app_may_be_filtered_by_another_file(ini: Callable[..., Path]) -> None:
-    """By `filter-with`."""
+def test_filter_with_of_another_file_is_checked(ini: Callable[..., Path]) -> None:
+    """The check follows `filter-with` to the other file."""
     ini(FILTER, name="other.ini")
-    findings = check(ini(f"{APP}filter-with = config:other.ini#pulse\n"), clock=FakeClock())
-    assert findings.lines[1:] == GOOD_LINES[1:]
+    output = check(ini(f"{APP}filter-with = config:other.ini#pulse\n"), clock=FakeClock())
+    assert output.lines[1:] == GOOD_LINES[1:]
 
 
-def test_all_that_is_wrong_is_told_with_its_section(ini: Callable[..., Path]) -> None:
-    """Good sections are described all the same."""
+def test_all_problems_are_reported_with_their_section(ini: Callable[..., Path]) -> None:
+    """The check lists valid sections, too."""
     bad = FILTER.replace("filter:pulse", "filter:bad") + "pulse.config.mode = gevnt\nfoo = 1\n"
-    findings = check(ini(FILTER + bad), clock=FakeClock())
-    assert findings.lines == GOOD_LINES
-    assert [problem.partition(": ")[0] for problem in findings.problems] == [
+    output = check(ini(FILTER + bad), clock=FakeClock())
+    assert output.lines == GOOD_LINES
+    assert [problem.partition(": ")[0] for problem in output.problems] == [
         "[filter:bad] foo",
         "[filter:bad] pulse.config.mode",
     ]
 
 
-def test_one_section_can_be_chosen(ini: Callable[..., Path]) -> None:
-    """The others are not even read."""
+def test_section_option_checks_only_this_section(ini: Callable[..., Path]) -> None:
+    """The check does not read the other sections."""
     file = ini(f"{FILTER}[filter:bad]\nuse = egg:there-is-no-such-thing\n")
     assert check(file, clock=FakeClock(), section="filter:pulse") == (GOOD_LINES, [])
 
 
-def test_what_the_server_adds_can_be_given(ini: Callable[..., Path]) -> None:
-    """As by gunicorn's `--paste-global`."""
+def test_global_conf_provides_variables(ini: Callable[..., Path]) -> None:
+    """The variables correspond to gunicorn's `--paste-global`."""
     file = ini(FILTER + "pulse.config.mode = %(mode)s\n")
     lines = check(file, clock=FakeClock(), global_conf={"mode": "gevent"}).lines
     assert lines[0].startswith("[filter:pulse] mode = gevent")
@@ -242,22 +242,22 @@ def test_what_the_server_adds_can_be_given(ini: Callable[..., Path]) -> None:
         (APP, None, "expected a section that uses egg:pulse, found none"),
         (FILTER + APP, "app:main", "expected a section that uses egg:pulse, found none"),
         (FILTER, "filter:puls", "got 'filter:puls'; did you mean 'filter:pulse'?"),
-        (FILTER, "zzz", "got 'zzz'; there are filter:pulse"),
+        (FILTER, "zzz", "got 'zzz'; the file has filter:pulse"),
         ("[filter:a]\nuse = egg:pulse#pulsar\n", None, "[filter:a] cannot be read: LookupError"),
         ("[filter:a]\nuse = egg:no-such-egg\n", None, "[filter:a] cannot be read: PackageNotFound"),
         (FILTER + "pulse.config.mode = %(mode)s", None, "InterpolationMissingOptionError"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_a_problem(
+def test_unreadable_file_is_a_problem(
     text: str, section: str | None, sentence: str, ini: Callable[..., Path]
 ) -> None:
-    """A sentence says what PasteDeploy found, without a traceback."""
-    findings = check(ini(text), clock=FakeClock(), section=section)
-    assert findings.lines == []
-    assert sentence in findings.problems[0]
+    """The problem contains the error of PasteDeploy without a traceback."""
+    output = check(ini(text), clock=FakeClock(), section=section)
+    assert output.lines == []
+    assert sentence in output.problems[0]
 
 
-def test_a_good_file_ends_with_status_0(
+def test_valid_file_exits_with_status_0(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tasks are on standard output."""
@@ -267,10 +267,10 @@ def test_a_good_file_ends_with_status_0(
     assert printed.err == ""
 
 
-def test_a_bad_file_ends_with_status_2(
+def test_invalid_file_exits_with_status_2(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The problems are on standard error, one a line."""
+    """Standard error has one line for each problem."""
     file = ini(FILTER + "pulse.config.mode = %(mode)s\n")
     assert main(["check", str(file), "--section", "filter:pulse", "--global", "mode=gevnt"]) == 2
     printed = capsys.readouterr()
@@ -279,65 +279,65 @@ def test_a_bad_file_ends_with_status_2(
     assert printed.err.count("\n") == 1
 
 
-def test_a_file_that_is_not_there_ends_with_status_2(
+def test_missing_file_exits_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And with its name, in plain words."""
+    """The error contains the file name."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     assert main(["check", "no.ini"]) == 2
-    assert capsys.readouterr().err == "error: no.ini: there is no such file\n"
+    assert capsys.readouterr().err == "error: no.ini: the file does not exist\n"
 
 
-def test_a_file_that_cannot_be_opened_is_told_in_plain_words(
+def test_unopenable_file_is_reported_with_the_system_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what the system says of it."""
+    """The problem contains the error text of the system."""
     monkeypatch.chdir(tmp_path)
     Path("site").mkdir()
     assert check(Path("site"), clock=FakeClock()).problems == [
-        "site: it cannot be opened: Is a directory"
+        "site: cannot be opened: Is a directory"
     ]
 
 
-def test_another_file_that_is_not_there_is_named(ini: Callable[..., Path], tmp_path: Path) -> None:
-    """Beside the section that leads to it."""
+def test_missing_referenced_file_is_reported(ini: Callable[..., Path], tmp_path: Path) -> None:
+    """The problem names the section that references the file."""
     file = ini("[app:main]\nuse = config:other.ini\n")
     (problem,) = check(file, clock=FakeClock()).problems
-    assert problem == f"[app:main] cannot be read: there is no file {tmp_path / 'other.ini'}"
+    assert problem == f"[app:main] cannot be read: the file {tmp_path / 'other.ini'} does not exist"
 
 
 @pytest.mark.parametrize(
     "arguments", [[], ["chek"], ["check"], ["check", "a.ini", "--global", "mode"]], ids=" ".join
 )
-def test_a_wrong_call_ends_with_status_2(
+def test_invalid_arguments_exit_with_status_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And with the usage."""
+    """The command prints its usage."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("usage: pulse")
 
 
-def test_python_m_pulse_is_the_command(ini: Callable[..., Path]) -> None:
-    """Where the script is not on the PATH."""
+def test_python_m_pulse_runs_the_command(ini: Callable[..., Path]) -> None:
+    """The module runs the command if the script is not on the PATH."""
     command = [sys.executable, "-m", "pulse", "check", str(ini(FILTER))]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, GOOD_LINES[0] in ended.stdout) == (0, True)
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """As the installed package has it, for a report of what went wrong."""
+def test_version_option_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the installed package."""
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert (caught.value.code, capsys.readouterr().out) == (0, f"pulse {version('pulse')}\n")
 
 
-def test_a_name_that_the_terminal_cannot_show_is_spelt_out(
+def test_unencodable_name_is_escaped(
     ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The check of a good file does not fail for its names."""
+    """A name outside the encoding of the terminal does not fail the check."""
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
     status = main(["check", str(ini(FILTER.replace(".cleanup.", ".zürich.")))])
@@ -345,80 +345,80 @@ def test_a_name_that_the_terminal_cannot_show_is_spelt_out(
     assert (status, b"\nz\\xfcrich: GET" in shown.getvalue()) == (0, True)
 
 
-def test_a_reader_may_stop_reading() -> None:
-    """As `head` does: that is no error."""
+def test_closed_pipe_is_no_error() -> None:
+    """A reader such as `head` may close the pipe early."""
     command = f"{sys.executable} -m pulse next 5m --count 1000 --json | head -n 1"
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (ended.stdout, ended.stderr) == ("{\n", "")
 
 
 PAST = "2026-01-05T11:30"
-"""Half an hour before the present of these tests."""
+"""An instant half an hour before the current time of these tests."""
 
-TOO_LATE = {
+BEYOND_GRACE = {
     "a short grace": {"at": PAST, "grace": "10m"},
     "misfire skip": {"at": PAST, "misfire": "skip"},
     "misfire all and a grace": {"at": PAST, "misfire": "all", "grace": "29m"},
     "a zone of its own": {"at": PAST, "timezone": "Asia/Tokyo", "grace": "1h"},
 }
-"""Dates that have passed by more than their grace."""
+"""Dates in the past beyond their grace."""
 
-STILL_GOOD = {
+WITHIN_GRACE = {
     "no grace": {"at": PAST},
     "a long grace": {"at": PAST, "grace": "31m"},
     "misfire skip and a long grace": {"at": PAST, "misfire": "skip", "grace": "1h"},
 }
-"""Dates that have passed, and run when a store first sees them."""
+"""Dates in the past that run when a store first sees the task."""
 
-each_too_late = pytest.mark.parametrize("settings", TOO_LATE.values(), ids=TOO_LATE)
-each_still_good = pytest.mark.parametrize("settings", STILL_GOOD.values(), ids=STILL_GOOD)
+each_beyond_grace = pytest.mark.parametrize("settings", BEYOND_GRACE.values(), ids=BEYOND_GRACE)
+each_within_grace = pytest.mark.parametrize("settings", WITHIN_GRACE.values(), ids=WITHIN_GRACE)
 
 
 def outcomes_of(settings: dict[str, str]) -> list[str | None]:
-    """Return how the runs of a task end that a store first sees now."""
+    """Return the outcomes of the runs of a task that a store first sees now."""
     task = Task(action="/launch", **settings)
-    with travel(PulseMiddleware(answer, tasks={"launch": task})) as clock:
+    with travel(PulseMiddleware(respond, tasks={"launch": task})) as clock:
         clock.forward("1m")
         return [run.outcome for run in clock.runs("launch")]
 
 
-def answer(_environ: dict, start_response: Callable) -> list[bytes]:
-    """Answer that all is well."""
+def respond(_environ: dict, start_response: Callable) -> list[bytes]:
+    """Return a successful response."""
     start_response("200 OK", [])
     return [b"done"]
 
 
-def dated(settings: dict[str, str]) -> str:
-    """Return a file with one task."""
-    words = {"action": "/launch", **settings}.items()
+def ini_text(settings: dict[str, str]) -> str:
+    """Return an ini file with one task."""
+    keys = {"action": "/launch", **settings}.items()
     return "[filter:pulse]\nuse = egg:pulse\n" + "".join(
-        f"pulse.task.launch.{name} = {word}\n" for name, word in words
+        f"pulse.task.launch.{name} = {value}\n" for name, value in keys
     )
 
 
-@each_too_late
-def test_a_date_that_has_passed_by_more_than_its_grace_is_missed(settings: dict[str, str]) -> None:
-    """A store that first sees it now runs nothing."""
+@each_beyond_grace
+def test_date_beyond_its_grace_is_missed(settings: dict[str, str]) -> None:
+    """A store that first sees the task now runs nothing."""
     assert outcomes_of(settings) == ["missed"]
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_too_late
-def test_a_date_that_has_passed_by_more_than_its_grace_is_told_as_missed(
+@each_beyond_grace
+def test_date_beyond_its_grace_is_listed_as_missed(
     settings: dict[str, str], ini: Callable[..., Path]
 ) -> None:
-    """Who reads that it runs at once waits for nothing."""
-    (fire_time,) = check(ini(dated(settings)), clock=FakeClock()).lines[2:]
+    """The note of the fire time does not announce a run."""
+    (fire_time,) = check(ini(ini_text(settings)), clock=FakeClock()).lines[2:]
     assert "runs at once" not in fire_time
     assert "missed" in fire_time
 
 
-@each_still_good
-def test_a_date_that_has_passed_within_its_grace_runs_and_is_told_so(
+@each_within_grace
+def test_date_within_its_grace_runs_and_is_listed_accordingly(
     settings: dict[str, str], ini: Callable[..., Path]
 ) -> None:
-    """What is told is what happens."""
-    (fire_time,) = check(ini(dated(settings)), clock=FakeClock()).lines[2:]
+    """The note of the fire time equals the behaviour of the scheduler."""
+    (fire_time,) = check(ini(ini_text(settings)), clock=FakeClock()).lines[2:]
     assert (outcomes_of(settings), "runs at once" in fire_time) == (["succeeded"], True)
 
 
@@ -429,7 +429,7 @@ SITE = """
 [pipeline:main]
 pipeline = pulse site
 [app:site]
-use = call:marked_site:make_leaf
+use = call:tests.support.marked_site:make_leaf
 mark = site
 """
 
@@ -498,7 +498,7 @@ use = egg:Paste#urlmap
 [pipeline:api]
 pipeline = pulse site
 [app:site]
-use = call:marked_site:make_leaf
+use = call:tests.support.marked_site:make_leaf
 mark = site
 """
 

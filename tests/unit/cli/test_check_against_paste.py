@@ -1,4 +1,4 @@
-"""`pulse check` agrees with what PasteDeploy builds of the same file."""
+"""Compares `pulse check` with the middlewares that PasteDeploy builds from the same file."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 
 
-def answer(_environ: dict, start_response: Callable) -> list[bytes]:
-    """Answer that all is well."""
+def respond(_environ: dict, start_response: Callable) -> list[bytes]:
+    """Return a successful response."""
     start_response("200 OK", [])
     return [b"done"]
 
 
 def make_site(_global_conf: dict[str, str]) -> object:
-    """Be the factory of an app."""
-    return answer
+    """Return an application; the function is an app factory."""
+    return respond
 
 
 def make_mounts(loader: object, global_conf: dict[str, str], **mounts: str) -> object:
-    """Be the factory of a composite: each of its keys is a path, each value an app."""
+    """Build a composite: each key is a path, each value the name of an application."""
     for name in mounts.values():
         loader.get_app(name, global_conf=global_conf)
-    return answer
+    return respond
 
 
 SITE = f"""
@@ -51,11 +51,11 @@ paste.composite_factory = {__name__}:make_mounts
 """
 
 
-def section(task: str, *, name: str = "filter:pulse", uses: str = "use = egg:pulse") -> str:
+def section(task: str, *, name: str = "filter:pulse", use: str = "use = egg:pulse") -> str:
     """Return a section of pulse with one task."""
     return f"""
 [{name}]
-{uses}
+{use}
 pulse.config.name = {task}
 pulse.task.{task}.action = /{task}
 pulse.task.{task}.interval = 5m
@@ -67,8 +67,8 @@ def pipeline(*parts: str, name: str = "main") -> str:
     return f"\n[pipeline:{name}]\npipeline = {' '.join(parts)}\n"
 
 
-def whole(task: str) -> str:
-    """Return a file whose main app is a site behind pulse."""
+def complete_file(task: str) -> str:
+    """Return a file whose main application is a site behind pulse."""
     return pipeline("pulse", "site") + section(task) + SITE
 
 
@@ -85,27 +85,27 @@ def write(ini: Callable[..., Path]) -> Write:
 
 @pytest.fixture
 def built() -> Iterator[list[PulseMiddleware]]:
-    """Return a list to which each pulse is added that is built during the test."""
-    made: list[PulseMiddleware] = []
+    """Return a list that collects each PulseMiddleware built during the test."""
+    middlewares: list[PulseMiddleware] = []
     build = PulseMiddleware.__init__
 
-    def build_and_note(self: PulseMiddleware, *args: object, **keywords: object) -> None:
+    def build_and_record(self: PulseMiddleware, *args: object, **keywords: object) -> None:
         build(self, *args, **keywords)
-        made.append(self)
+        middlewares.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PulseMiddleware, "__init__", build_and_note)
-        yield made
+        patch.setattr(PulseMiddleware, "__init__", build_and_record)
+        yield middlewares
 
 
 def load(file: Path) -> object:
-    """Return the main app of *file* as a server loads it."""
+    """Return the main application of *file* as a server loads it."""
     return loadapp(f"config:{file}")
 
 
 def tasks_of(built: list[PulseMiddleware]) -> list[str]:
-    """Return the names of all tasks of these middlewares."""
-    return sorted(name for app in built for name in app.assembly.settings.tasks)
+    """Return the names of all tasks of the middlewares."""
+    return sorted(name for app in built for name in app.runtime.settings.tasks)
 
 
 def tasks_checked(file: Path) -> list[str]:
@@ -115,7 +115,7 @@ def tasks_checked(file: Path) -> list[str]:
 
 
 def problems_of(file: Path) -> list[str]:
-    """Return what `pulse check` finds wrong."""
+    """Return the problems that `pulse check` reports."""
     return check(file, clock=FakeClock()).problems
 
 
@@ -123,44 +123,44 @@ def problems_of(file: Path) -> list[str]:
 
 FACTORY = "pulse.middleware:pulse_filter_app_factory"
 UNLOADABLE = {
-    "a call in a filter": pipeline("pulse", "site") + section("work", uses=f"use = call:{FACTORY}"),
+    "a call in a filter": pipeline("pulse", "site") + section("work", use=f"use = call:{FACTORY}"),
     "a filter factory": pipeline("pulse", "site")
-    + section("work", uses=f"paste.filter_factory = {FACTORY}"),
-    "a call in an app": section("work", name="app:main", uses=f"use = call:{FACTORY}"),
-    "an app factory": section("work", name="app:main", uses=f"paste.app_factory = {FACTORY}"),
+    + section("work", use=f"paste.filter_factory = {FACTORY}"),
+    "a call in an app": section("work", name="app:main", use=f"use = call:{FACTORY}"),
+    "an app factory": section("work", name="app:main", use=f"paste.app_factory = {FACTORY}"),
     "a composite factory": section(
-        "work", name="composite:main", uses=f"paste.composite_factory = {FACTORY}"
+        "work", name="composite:main", use=f"paste.composite_factory = {FACTORY}"
     ),
 }
-"""Files whose section passes pulse's factory off as a factory of another kind."""
+"""Files whose section declares pulse's factory as a factory of another kind."""
 
-each_unloadable = pytest.mark.parametrize("text", UNLOADABLE.values(), ids=UNLOADABLE)
+all_unloadable = pytest.mark.parametrize("text", UNLOADABLE.values(), ids=UNLOADABLE)
 
 
-@each_unloadable
-def test_a_factory_of_another_kind_cannot_be_loaded(text: str, write: Write) -> None:
-    """PasteDeploy calls the factory with other arguments than it takes."""
+@all_unloadable
+def test_section_with_a_factory_of_another_kind_cannot_be_loaded(text: str, write: Write) -> None:
+    """PasteDeploy calls the factory with arguments that it does not accept."""
     file = write({"site.ini": text + SITE})
     with pytest.raises((TypeError, ConfigError)):
         load(file)
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_unloadable
+@all_unloadable
 def test_check_reports_a_factory_of_another_kind(text: str, write: Write) -> None:
-    """The problem says how a section uses pulse."""
+    """The problem describes the correct use of pulse in a section."""
     (problem,) = problems_of(write({"site.ini": text + SITE})) or [""]
     assert "use = egg:pulse" in problem
 
 
-# Pulses that a server builds and check does not list --------------------------------------------
+# Middlewares that a server builds and check does not list ---------------------------------------
 
 MOUNTED = {
     "another file": (
         ["api"],
         {
             "site.ini": f"{COMPOSITE}/api = config:api.ini\n/ = site\n{SITE}",
-            "api.ini": whole("api"),
+            "api.ini": complete_file("api"),
         },
     ),
     "a section of another file": (
@@ -174,8 +174,8 @@ MOUNTED = {
         ["api", "shop"],
         {
             "site.ini": f"{COMPOSITE}/api = config:api.ini\n/shop = config:shop.ini\n",
-            "api.ini": whole("api"),
-            "shop.ini": whole("shop"),
+            "api.ini": complete_file("api"),
+            "shop.ini": complete_file("shop"),
         },
     ),
     "a file that mounts a file": (
@@ -183,18 +183,18 @@ MOUNTED = {
         {
             "site.ini": f"{COMPOSITE}/all = config:all.ini\n",
             "all.ini": f"{COMPOSITE}/api = config:api.ini\n",
-            "api.ini": whole("api"),
+            "api.ini": complete_file("api"),
         },
     ),
-    "another file beside a pulse of its own": (
+    "another file and a middleware of its own": (
         ["api", "home"],
         {
             "site.ini": f"{COMPOSITE}/api = config:api.ini\n/ = home\n{SITE}{section('home')}"
             + pipeline("pulse", "site", name="home"),
-            "api.ini": whole("api"),
+            "api.ini": complete_file("api"),
         },
     ),
-    "a pipeline through another file beside a pulse of its own": (
+    "a pipeline through another file and a middleware of its own": (
         ["api", "home"],
         {
             "site.ini": pipeline("pulse", "config:api.ini#pulse", "site") + section("home") + SITE,
@@ -204,41 +204,41 @@ MOUNTED = {
 }
 """The tasks that a server runs, and the files that it loads."""
 
-each_mounted = pytest.mark.parametrize(("tasks", "texts"), MOUNTED.values(), ids=MOUNTED)
+all_mounted = pytest.mark.parametrize(("tasks", "texts"), MOUNTED.values(), ids=MOUNTED)
 
 
-@each_mounted
-def test_paste_builds_what_a_file_mounts(
+@all_mounted
+def test_paste_builds_the_middlewares_of_mounted_files(
     tasks: list[str], texts: dict[str, str], write: Write, built: list[PulseMiddleware]
 ) -> None:
-    """The composite of the file loads each app that it names, whichever file that is in."""
+    """A composite loads each application that it names, from any file."""
     load(write(texts))
     assert tasks_of(built) == tasks
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_mounted
-def test_check_lists_what_a_file_mounts(
+@all_mounted
+def test_check_lists_the_tasks_of_mounted_files(
     tasks: list[str], texts: dict[str, str], write: Write
 ) -> None:
-    """Every pulse that a server builds is checked, once."""
+    """Every middleware that a server builds is listed once."""
     assert tasks_checked(write(texts)) == tasks
 
 
-# Pulses that check lists and no server builds ---------------------------------------------------
+# Middlewares that check lists and no server builds ----------------------------------------------
 
-UNNAMED = {
-    "a pipeline without it": pipeline("site"),
+UNREFERENCED = {
+    "a pipeline without the filter": pipeline("site"),
     "an app without a filter": f"\n[app:main]\npaste.app_factory = {__name__}:make_site\n",
     "a composite of the app": f"{COMPOSITE}/ = site\n",
 }
-"""Main apps that the section of pulse is not part of."""
+"""Main applications that do not reference the section of pulse."""
 
-each_unnamed = pytest.mark.parametrize("text", UNNAMED.values(), ids=UNNAMED)
+all_unreferenced = pytest.mark.parametrize("text", UNREFERENCED.values(), ids=UNREFERENCED)
 
 
-@each_unnamed
-def test_paste_builds_no_filter_that_nothing_names(
+@all_unreferenced
+def test_paste_does_not_build_an_unreferenced_filter(
     text: str, write: Write, built: list[PulseMiddleware]
 ) -> None:
     """The site is served, and no task runs."""
@@ -247,8 +247,8 @@ def test_paste_builds_no_filter_that_nothing_names(
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_unnamed
-def test_check_reports_a_filter_that_nothing_names(text: str, write: Write) -> None:
+@all_unreferenced
+def test_check_reports_an_unreferenced_filter(text: str, write: Write) -> None:
     """The problem names the section whose tasks no server will run."""
     problems = problems_of(write({"site.ini": text + section("work") + SITE}))
     assert [problem for problem in problems if "filter:pulse" in problem] != []
@@ -256,18 +256,18 @@ def test_check_reports_a_filter_that_nothing_names(text: str, write: Write) -> N
 
 MISSING = {
     "a pipeline": pipeline("puls", "site"),
-    "a filter beside it": pipeline("pulse", "sessions", "site"),
+    "a second filter": pipeline("pulse", "sessions", "site"),
     "an app": pipeline("pulse", "sight"),
     "filter-with": f"\n[app:main]\npaste.app_factory = {__name__}:make_site\nfilter-with = puls\n",
     "a composite": f"{COMPOSITE}/ = sight\n",
 }
-"""Main apps that name a section which is not there."""
+"""Main applications that reference a missing section."""
 
-each_missing = pytest.mark.parametrize("text", MISSING.values(), ids=MISSING)
+all_missing = pytest.mark.parametrize("text", MISSING.values(), ids=MISSING)
 
 
-@each_missing
-def test_paste_refuses_a_name_that_is_not_there(text: str, write: Write) -> None:
+@all_missing
+def test_paste_rejects_a_missing_section(text: str, write: Write) -> None:
     """The server does not start."""
     file = write({"site.ini": text + section("work") + SITE})
     with pytest.raises(LookupError):
@@ -275,8 +275,8 @@ def test_paste_refuses_a_name_that_is_not_there(text: str, write: Write) -> None
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_missing
-def test_check_reports_a_name_that_is_not_there(text: str, write: Write) -> None:
+@all_missing
+def test_check_reports_a_missing_section(text: str, write: Write) -> None:
     """The problem quotes the name."""
     problems = problems_of(write({"site.ini": text + section("work") + SITE}))
     assert [p for p in problems if "puls'" in p or "sessions" in p or "sight" in p] != []
@@ -291,36 +291,36 @@ RELATIVE = {
     "a pipeline": pipeline("config:base.ini#pulse", "site") + SITE,
     "an app": "\n[app:main]\nuse = config:base.ini\n",
 }
-"""Files that lead to another one beside them."""
+"""Files that reference another file in the same folder."""
 
-each_relative = pytest.mark.parametrize("text", RELATIVE.values(), ids=RELATIVE)
+all_relative = pytest.mark.parametrize("text", RELATIVE.values(), ids=RELATIVE)
 
 
-@each_relative
+@all_relative
 def test_check_follows_a_reference_from_an_absolute_path(text: str, write: Write) -> None:
-    """The other file is beside the first one."""
-    file = write({"dev.ini": text, "base.ini": whole("work")})
+    """The other file is in the folder of the first file."""
+    file = write({"dev.ini": text, "base.ini": complete_file("work")})
     assert (tasks_checked(file), problems_of(file)) == (["work"], [])
 
 
-@each_relative
+@all_relative
 def test_check_follows_a_reference_from_a_path_with_a_folder(
     text: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such a path is relative to the working directory."""
-    folder = write({"dev.ini": text, "base.ini": whole("work")}).parent
+    folder = write({"dev.ini": text, "base.ini": complete_file("work")}).parent
     monkeypatch.chdir(folder.parent)
     file = Path(folder.name, "dev.ini")
     assert (tasks_checked(file), problems_of(file)) == (["work"], [])
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_relative
+@all_relative
 def test_check_follows_a_reference_from_the_bare_name_of_a_file(
     text: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Servers take the name of a file in the working directory, and so does `pulse check`."""
-    monkeypatch.chdir(write({"dev.ini": text, "base.ini": whole("work")}).parent)
+    """Servers accept the name of a file in the working directory, and so does `pulse check`."""
+    monkeypatch.chdir(write({"dev.ini": text, "base.ini": complete_file("work")}).parent)
     assert (tasks_checked(Path("dev.ini")), problems_of(Path("dev.ini"))) == (["work"], [])
 
 
@@ -344,29 +344,29 @@ LISTED_TWICE = {
         + SITE,
     ),
 }
-"""The tasks that a server runs, and a file two sections of which lead to one pulse."""
+"""The tasks that a server runs, and a file with two sections that reference one middleware."""
 
-each_listed_twice = pytest.mark.parametrize(
+all_listed_twice = pytest.mark.parametrize(
     ("tasks", "text"), LISTED_TWICE.values(), ids=LISTED_TWICE
 )
 
 
-@each_listed_twice
-def test_paste_builds_one_pulse_where_two_sections_lead_to_it(
+@all_listed_twice
+def test_paste_builds_one_middleware_for_two_references(
     tasks: list[str], text: str, write: Write, built: list[PulseMiddleware]
 ) -> None:
-    """The main app holds each pulse once."""
-    load(write({"site.ini": text, "base.ini": whole("work")}))
+    """The main application contains each middleware once."""
+    load(write({"site.ini": text, "base.ini": complete_file("work")}))
     assert tasks_of(built) == tasks
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_listed_twice
-def test_check_lists_a_pulse_once_where_two_sections_lead_to_it(
+@all_listed_twice
+def test_check_lists_a_middleware_once_for_two_references(
     tasks: list[str], text: str, write: Write
 ) -> None:
-    """A task is not counted twice."""
-    assert tasks_checked(write({"site.ini": text, "base.ini": whole("work")})) == tasks
+    """A task is not listed twice."""
+    assert tasks_checked(write({"site.ini": text, "base.ini": complete_file("work")})) == tasks
 
 
 BUILT_TWICE = {
@@ -377,13 +377,13 @@ BUILT_TWICE = {
     + pipeline("pulse", "site", name="two"),
     "one section twice in a pipeline": pipeline("pulse", "pulse", "site"),
 }
-"""Main apps for which PasteDeploy builds one section twice."""
+"""Main applications for which PasteDeploy builds one section twice."""
 
-each_built_twice = pytest.mark.parametrize("text", BUILT_TWICE.values(), ids=BUILT_TWICE)
+all_built_twice = pytest.mark.parametrize("text", BUILT_TWICE.values(), ids=BUILT_TWICE)
 
 
-@each_built_twice
-def test_paste_builds_a_section_as_often_as_it_is_named(
+@all_built_twice
+def test_paste_builds_a_section_for_each_reference(
     text: str, write: Write, built: list[PulseMiddleware]
 ) -> None:
     """Each mount has a middleware of its own, with the same settings."""
@@ -392,23 +392,23 @@ def test_paste_builds_a_section_as_often_as_it_is_named(
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_built_twice
-def test_the_error_of_a_section_that_is_built_twice_names_the_section(
+@all_built_twice
+def test_error_of_a_section_that_is_built_twice_names_the_section(
     text: str, write: Write, built: list[PulseMiddleware]
 ) -> None:
-    """Where the second cannot begin, the error says that one section was built twice."""
+    """If the second middleware cannot start, the error explains that a section was built twice."""
     file = write({"site.ini": text + section("work") + SITE})
     load(file)
     first, second = built
     message = ""
-    first.assembly.begin()
+    first.runtime.start()
     try:
-        second.assembly.begin()
+        second.runtime.start()
     except PulseError as error:
-        message = str(error).replace(str(file.parent), "")  # whose name is that of this test
+        message = str(error).replace(str(file.parent), "")  # the folder has the name of this test
     finally:
         for app in built:
-            app.assembly.end(0)
+            app.runtime.shutdown(0)
     assert not message or "section" in message or "filter:pulse" in message
 
 
@@ -429,10 +429,10 @@ each_mounted_twice = pytest.mark.parametrize(
 
 
 @each_mounted_twice
-def test_check_reports_or_lists_both_of_a_section_that_is_built_twice(
+def test_check_reports_a_section_that_is_built_twice_or_lists_it_twice(
     text: str, write: Write
 ) -> None:
-    """It says before a server does whether one section can be built twice."""
+    """The check finds before the start of a server whether one section is built twice."""
     file = write({"site.ini": text + section("work") + SITE})
     assert problems_of(file) or tasks_checked(file) == ["work", "work"]
 
@@ -441,10 +441,10 @@ def test_check_reports_or_lists_both_of_a_section_that_is_built_twice(
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_check_of_the_example_finds_nothing_wrong(
+def test_check_of_the_quickstart_example_reports_no_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first file that a reader checks is the one that comes with pulse."""
+    """The example of the documentation is valid."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [*sys.path])
     status = main(["check", "examples/quickstart/quickstart.ini"])
@@ -458,7 +458,7 @@ PERCENT = {
     "a context": ("pulse.config.context", "my%20site"),
     "a store": ("pulse.config.store", "postgresql://shop:p%40ss@db/shop"),
 }
-"""Values with a percent sign, which an ini file takes for the beginning of an interpolation."""
+"""Values with a percent sign, which starts an interpolation in an ini file."""
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
@@ -467,7 +467,7 @@ PERCENT = {
 def test_check_names_the_key_of_a_value_with_a_percent_sign(
     key: str, value: str, *, shared: bool, write: Write
 ) -> None:
-    """A file of many keys is not searched by hand, and the remedy is to write `%%`."""
+    """The problem names the key and the remedy `%%`."""
     head, line = "[filter:pulse]\nuse = egg:pulse\n", f"{key} = {value}\n"
     schedule = "pulse.task.work.interval = 5m\n"
     text = f"[DEFAULT]\n{line}{head}{schedule}" if shared else f"{head}{schedule}{line}"
@@ -478,16 +478,16 @@ def test_check_names_the_key_of_a_value_with_a_percent_sign(
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("name", ["app:main", "app:pulse"])
-def test_check_says_that_pulse_is_a_filter_where_an_app_uses_it(name: str, write: Write) -> None:
-    """PasteDeploy itself speaks of an entry point that is not found."""
+def test_check_reports_that_pulse_is_a_filter_and_no_app(name: str, write: Write) -> None:
+    """PasteDeploy itself reports an entry point that does not exist."""
     (problem,) = problems_of(write({"site.ini": section("work", name=name)}))
     assert "filter" in problem
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_a_server_says_that_pulse_is_a_filter_where_an_app_uses_it(write: Write) -> None:
-    """What the server shows names the section that is wanted."""
+def test_server_reports_that_pulse_is_a_filter_and_no_app(write: Write) -> None:
+    """The error names the required kind of section."""
     file = write({"site.ini": section("work", name="app:main")})
-    with pytest.raises((LookupError, ConfigError)) as refused:
+    with pytest.raises((LookupError, ConfigError)) as raised:
         load(file)
-    assert "filter" in str(refused.value)
+    assert "filter" in str(raised.value)

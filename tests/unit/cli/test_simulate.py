@@ -1,4 +1,4 @@
-"""`pulse simulate`, in this process: what it tells, and where it has durations from."""
+"""`pulse simulate`, in the test's process: output, and the sources of durations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from pulse.cli.main import main
 from pulse.clock import SECOND, SystemClock
-from pulse.run import Ending, Outcome, Result
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
-from pulse.task import Task, define
+from pulse.core.run import CompletedRun, Outcome, Result
+from pulse.core.task import Task, build_definition
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,34 +31,34 @@ FROM = ["--from", "2026-01-05T12:00:00Z"]
 
 
 def simulated(capsys: pytest.CaptureFixture[str], file: Path, *arguments: str) -> dict:
-    """Return what `pulse simulate --json` tells of a file with one section."""
+    """Return the output of `pulse simulate --json` for a file with one section."""
     assert main(["simulate", str(file), "--json", *FROM, *arguments]) == 0
     (section,) = json.loads(capsys.readouterr().out)
     return section
 
 
 def record(path: Path, took_us: int) -> None:
-    """Make a store in which a run of cleanup took so long."""
+    """Create a store in which a run of cleanup took *took_us*."""
     store = SqliteStore(path, SystemClock(), name="shop", keep_runs=10, keep_for_us=10**15)
     store.open(this_member("inline", "", SECOND * 30))
     task = Task(action="cleanup", interval="5m", run_at_start=True)
-    store.sync({"cleanup": define("cleanup", task)})
+    store.sync({"cleanup": build_definition("cleanup", task)})
     (claim,) = store.claim_due(1).claims
-    store.finish([Ending(claim, Result(Outcome.SUCCEEDED, SystemClock().wall(), took_us))])
+    store.finish([CompletedRun(claim, Result(Outcome.SUCCEEDED, SystemClock().wall(), took_us))])
     store.close()
 
 
-def test_each_task_is_told_with_its_ticks(
+def test_each_task_is_listed_with_its_ticks(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """How many, the first, the last and the next few, in the window that was asked for."""
-    found = simulated(capsys, ini(TASKS), "--for", "1d")
-    assert (found["from"], found["until"], found["ticks"]) == (
+    """The section has count, first, last and next fire times of the requested window."""
+    forecast = simulated(capsys, ini(TASKS), "--for", "1d")
+    assert (forecast["from"], forecast["until"], forecast["ticks"]) == (
         "2026-01-05T12:00:00Z",
         "2026-01-06T12:00:00Z",
         310,
     )
-    assert found["tasks"][1] == {
+    assert forecast["tasks"][1] == {
         "task": "report",
         "schedule": {"interval": "1h"},
         "ticks": 23,
@@ -71,13 +71,13 @@ def test_each_task_is_told_with_its_ticks(
     }
 
 
-def test_the_busiest_hours_and_the_peak_are_told(
+def test_busiest_hours_and_peak_are_listed(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where ticks pile up, and which tasks meet."""
-    found = simulated(capsys, ini(TASKS), "--for", "1d")
-    assert found["busiest_hours"][0] == {"start": "2026-01-05T13:00:00Z", "ticks": 13}
-    assert found["peak"] == {
+    """The peak contains the tasks that run at once."""
+    forecast = simulated(capsys, ini(TASKS), "--for", "1d")
+    assert forecast["busiest_hours"][0] == {"start": "2026-01-05T13:00:00Z", "ticks": 13}
+    assert forecast["peak"] == {
         "at_least": 2,
         "at_most": 2,
         "at": "2026-01-05T13:00:00Z",
@@ -85,10 +85,10 @@ def test_the_busiest_hours_and_the_peak_are_told(
     }
 
 
-def test_durations_come_from_the_history(
+def test_duration_is_the_median_of_the_history(
     ini: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The median of each task that has one."""
+    """A task without a history has the assumed duration."""
     file = ini(TASKS)
     record(tmp_path / "shop.db", took_us=250_000)
     tasks = simulated(capsys, file)["tasks"]
@@ -98,20 +98,20 @@ def test_durations_come_from_the_history(
     ]
 
 
-def test_a_duration_that_is_given_goes_before_history(
+def test_took_option_overrides_the_history(
     ini: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Somebody asks what would be if."""
+    """The option allows a forecast with hypothetical durations."""
     file = ini(TASKS)
     record(tmp_path / "shop.db", took_us=250_000)
     task = simulated(capsys, file, "--took", "cleanup=6m")["tasks"][0]
     assert (task["took_s"], task["took_from"], task["overlaps"]) == (360, "given", True)
 
 
-def test_reading_the_history_leaves_the_folder_as_it_was(
+def test_reading_the_history_creates_no_file(
     ini: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither a store nor a log of one is made."""
+    """The command creates neither a store nor a log of a store."""
     file = ini(TASKS)
     record(tmp_path / "shop.db", took_us=1)
     before = sorted(tmp_path.iterdir())
@@ -120,37 +120,39 @@ def test_reading_the_history_leaves_the_folder_as_it_was(
 
 
 @pytest.mark.parametrize("store", ["sqlite:///shop.db", "memory:", None])
-def test_a_store_that_is_not_there_is_not_made(
+def test_missing_store_is_not_created(
     store: str | None, ini: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A look at the future leaves no trace."""
+    """The command creates no file."""
     line = "" if store is None else f"pulse.config.store = {store}\n"
     file = ini(TASKS.replace("pulse.config.store = sqlite:///shop.db\n", line))
-    found = simulated(capsys, file)
-    assert found["history"] == "no store with a history is here"
+    forecast = simulated(capsys, file)
+    assert forecast["history"] == "no history: the store has no SQLite file on this host"
     assert [path.name for path in tmp_path.iterdir()] == ["pulse.ini"]
 
 
-def test_a_history_that_cannot_be_read_is_told(
+def test_unreadable_history_is_reported(
     ini: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The forecast goes on without it."""
+    """The forecast uses assumed durations."""
     (tmp_path / "shop.db").write_text("this is no database, and long enough to see that" * 30)
-    found = simulated(capsys, ini(TASKS))
-    assert found["history"].startswith("the history cannot be read: ")
-    assert found["tasks"][0]["took_from"] == "assumed"
+    forecast = simulated(capsys, ini(TASKS))
+    assert forecast["history"].startswith("cannot read the history: ")
+    assert forecast["tasks"][0]["took_from"] == "assumed"
 
 
-def test_an_empty_history_is_none(
+def test_empty_history_has_no_durations(
     ini: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file without the tables of this application tells no durations."""
+    """A file without the application's tables contains no durations."""
     (tmp_path / "shop.db").touch()
     assert simulated(capsys, ini(TASKS))["tasks"][0]["took_from"] == "assumed"
 
 
-def test_people_get_tables(ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Tasks, busy hours and the peak; a run that meets its successor is pointed at."""
+def test_default_output_has_tables(
+    ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The output has tables of tasks and busiest hours, the peak, and a note on long runs."""
     assert main(["simulate", str(ini(TASKS)), *FROM, "--for", "1d", "--took", "report=2h"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == (
@@ -158,14 +160,14 @@ def test_people_get_tables(ini: Callable[..., Path], capsys: pytest.CaptureFixtu
         "the tasks then; ticks: 310"
     )
     assert printed[4].split("  ")[0] == "report"
-    assert printed[4].endswith("2h (given)         longer than to its next tick")
+    assert printed[4].endswith("2h (given)         overlaps the next tick")
     assert printed[-1] == "most runs at once: 2, first at 2026-01-05T13:00:00Z: cleanup, report"
 
 
-def test_people_are_told_the_time_of_the_configuration(
+def test_tables_use_the_zone_of_the_configuration(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The window, each task, the busy hours and the peak; a task may have a zone of its own."""
+    """A task may have a time zone of its own."""
     zones = "pulse.config.timezone = Europe/Berlin\npulse.task.report.timezone = Asia/Tokyo\n"
     start = "pulse.task.report.start = 2026-01-05T22:00\n"
     assert main(["simulate", str(ini(TASKS + zones + start)), *FROM, "--for", "1h"]) == 0
@@ -176,19 +178,19 @@ def test_people_are_told_the_time_of_the_configuration(
     assert "Z" not in printed.replace(FROM[1], "")
 
 
-def test_a_window_in_which_nothing_is_due_is_told(
+def test_window_without_ticks_has_no_peak(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There are no busy hours and no peak."""
+    """The output has no busiest hours."""
     assert main(["simulate", str(ini(TASKS)), *FROM, "--for", "1m"]) == 0
     printed = capsys.readouterr().out
     assert ("busiest" in printed, printed.splitlines()[-1]) == (False, "runs at once: none")
 
 
-def test_a_peak_that_is_not_certain_says_so(
+def test_incomplete_search_reports_both_limits_of_the_peak(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where too many ticks would have to be looked at, both bounds are told."""
+    """The search for the peak ends early if there are too many ticks."""
     text = TASKS.replace("= 5m", "= 1ms").replace("= 1h", "= 61m")
     assert main(["simulate", str(ini(text)), *FROM, "--for", "2h10m"]) == 0
     assert "runs at once: at least 1, at most 2," in capsys.readouterr().out
@@ -206,23 +208,23 @@ def test_a_peak_that_is_not_certain_says_so(
         (TASKS, ["--section", "filter:puls"], "did you mean 'filter:pulse'?"),
     ],
 )
-def test_what_is_wrong_ends_with_status_2(
+def test_invalid_input_exits_with_status_2(
     text: str,
     arguments: list[str],
     sentence: str,
     ini: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """And with no forecast."""
+    """The output has no forecast."""
     assert main(["simulate", str(ini(text)), *FROM, *arguments]) == 2
     printed = capsys.readouterr()
     assert (printed.out, sentence in printed.err) == ("", True)
 
 
-def test_a_bad_duration_is_a_wrong_call(
+def test_invalid_duration_is_reported_with_its_option(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The option is named."""
+    """The error names the option."""
     with pytest.raises(SystemExit):
         main(["simulate", str(ini(TASKS)), "--took", "report=soon"])
     assert "--took: expected seconds as a number" in capsys.readouterr().err
@@ -233,7 +235,7 @@ use = egg:pulse
 pulse.task.launch.action = launch
 pulse.task.launch.at = {at}
 """
-"""A task of one date; the window begins at 2026-01-05T12:00:00Z."""
+"""A task with one date; the window begins at 2026-01-05T12:00:00Z."""
 
 
 @pytest.mark.parametrize(
@@ -245,12 +247,12 @@ pulse.task.launch.at = {at}
     ],
     ids=["past its grace", "past under misfire skip", "after the window"],
 )
-def test_a_date_that_does_not_run_in_the_window_is_no_tick(
+def test_date_that_does_not_run_in_the_window_is_no_tick(
     at: str, more: str, ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A store that first sees it at the beginning runs nothing."""
-    found = simulated(capsys, ini(DATED.format(at=at) + more), "--for", "1d")
-    assert (found["ticks"], found["tasks"][0]["ticks"]) == (0, 0)
+    """A store that first sees the task at the start of the window runs nothing."""
+    forecast = simulated(capsys, ini(DATED.format(at=at) + more), "--for", "1d")
+    assert (forecast["ticks"], forecast["tasks"][0]["ticks"]) == (0, 0)
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
@@ -264,9 +266,9 @@ def test_a_date_that_does_not_run_in_the_window_is_no_tick(
     ],
     ids=["long ago", "just now", "within its grace", "under misfire all"],
 )
-def test_a_past_date_that_runs_when_it_is_first_seen_is_one_tick(
+def test_past_date_that_runs_at_first_sight_is_one_tick(
     at: str, more: str, ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The window is told as if the store first saw the task at its beginning."""
-    found = simulated(capsys, ini(DATED.format(at=at) + more), "--for", "1d")
-    assert (found["ticks"], found["tasks"][0]["ticks"]) == (1, 1)
+    """The forecast assumes that the store first sees the task at the start of the window."""
+    forecast = simulated(capsys, ini(DATED.format(at=at) + more), "--for", "1d")
+    assert (forecast["ticks"], forecast["tasks"][0]["ticks"]) == (1, 1)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from setups import error_of, require
 
 from pulse import PulseMiddleware, Task
 from pulse.errors import PulseError
-from pulse.store.registry import choose_store
+from pulse.store.factory import choose_store
 from pulse.testing.clock import FakeClock
+from tests.support.setups import error_of, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable

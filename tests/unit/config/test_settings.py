@@ -4,23 +4,23 @@ from typing import Any
 
 import pytest
 
-from pulse.config.load import load
+from pulse.config.loader import load
 from pulse.config.settings import SETTINGS, Keywords, Settings
-from pulse.setting import read
+from pulse.settings.setting import read
 
 SPANS = {"lease", "drain", "timeout", "keep_for"}
 
 
 @pytest.mark.parametrize("row", SETTINGS.values(), ids=lambda row: row.name)
-def test_the_examples_in_the_table_are_good_values(row: Any) -> None:
-    """What the reference page shows can be copied."""
+def test_examples_in_the_table_are_valid(row: Any) -> None:
+    """An example of the reference page can be copied."""
     values, problems = read(SETTINGS, {row.name: row.example})
     assert (list(values), problems) == ([row.name], [])
 
 
 @pytest.mark.parametrize("row", SETTINGS.values(), ids=lambda row: row.name)
-def test_every_setting_is_explained_in_one_sentence(row: Any) -> None:
-    """A help that is no sentence would show in the reference."""
+def test_help_of_every_setting_is_a_sentence(row: Any) -> None:
+    """The reference page shows the help."""
     assert row.help[0].isupper()
     assert row.help.endswith(".")
     assert row.kind
@@ -28,19 +28,19 @@ def test_every_setting_is_explained_in_one_sentence(row: Any) -> None:
 
 
 def test_every_setting_is_a_field() -> None:
-    """Fields that hold a span carry their unit."""
+    """Fields of type Span have the suffix `_us`."""
     names = [f"{name}_us" if name in SPANS else name for name in SETTINGS]
-    found = ["tasks", "zones", "digest", "origin", "paste"]
-    assert list(Settings.__struct_fields__) == [*names, *found]
+    derived = ["tasks", "zones", "digest", "origin", "paste"]
+    assert list(Settings.__struct_fields__) == [*names, *derived]
 
 
 def test_every_setting_is_a_keyword() -> None:
-    """What a type checker is told is what is taken."""
+    """The type of the keywords lists all settings."""
     assert list(Keywords.__annotations__) == [*SETTINGS, "tasks", "task"]
 
 
 @pytest.mark.parametrize(
-    ("name", "word"),
+    ("name", "value"),
     [
         ("context", ""),
         ("mode", "threading"),
@@ -54,7 +54,7 @@ def test_every_setting_is_a_keyword() -> None:
         ("keep_for", "30d"),
     ],
 )
-def test_the_defaults_are_the_documented_ones(name: str, word: str) -> None:
-    """To say a default changes nothing."""
-    assert SETTINGS[name].default.startswith(word or "empty")
-    assert load(None, {name: word}) == load(None, {})
+def test_documented_defaults_equal_the_defaults(name: str, value: str) -> None:
+    """A setting with its default value changes nothing."""
+    assert SETTINGS[name].default.startswith(value or "empty")
+    assert load(None, {name: value}) == load(None, {})

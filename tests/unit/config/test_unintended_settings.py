@@ -1,4 +1,4 @@
-"""Settings that can be read but cannot be meant."""
+"""Settings that can be parsed but are probably mistakes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse import PulseMiddleware, Task, events
-from pulse.config.load import load
+from pulse.config.loader import load
 from pulse.errors import ConfigError
 from pulse.testing.recorder import Recorder
 
@@ -36,11 +36,11 @@ QUOTED = {
     "pulse.task.work.retries": '"3"',
     "pulse.task.work.run_at_start": '"yes"',
 }
-"""Keys of an ini file with a value in quotes, as a shell or TOML wants it."""
+"""Keys of an ini file with a value in quotes, as a shell or TOML requires."""
 
 
 def problems(config: dict[str, str]) -> list[str]:
-    """Return what is wrong with a configuration."""
+    """Return the problems of a configuration."""
     try:
         load(config, {})
     except ConfigError as error:
@@ -48,23 +48,23 @@ def problems(config: dict[str, str]) -> list[str]:
     return []
 
 
-def answer(_: dict, start_response: Callable) -> list[bytes]:
-    """Answer that all is well."""
+def respond(_: dict, start_response: Callable) -> list[bytes]:
+    """Return a successful response."""
     start_response("200 OK", [])
     return [b"done"]
 
 
 def objections(caplog: pytest.LogCaptureFixture, **settings: object) -> list[str]:
-    """Return what is said of a task: the problems that refuse it, or notices at its start."""
+    """Return the problems or the notices at start for a task with these settings."""
     try:
         task = Task(action="/work", **settings)
     except ConfigError as error:
         return list(error.problems)
-    app = PulseMiddleware(answer, tasks={"seldom": task}, store="memory:")
+    app = PulseMiddleware(respond, tasks={"seldom": task}, store="memory:")
     seen = Recorder(app.bus)
-    app.assembly.begin()
+    app.runtime.start()
     seen.wait_for(events.SchedulerStarted)
-    app.assembly.end(None)
+    app.runtime.shutdown(None)
     notices = [notice.text for notice in seen.of(events.Notice)]
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     return [text for text in (*notices, *warned) if "seldom" in text]
@@ -74,8 +74,8 @@ def objections(caplog: pytest.LogCaptureFixture, **settings: object) -> list[str
 @pytest.mark.parametrize(
     "interval", ["1us", "0.000001", "100us", 0.000_001, timedelta(microseconds=1)], ids=repr
 )
-def test_an_interval_of_microseconds_is_refused(interval: object) -> None:
-    """No process runs a request so often."""
+def test_interval_of_microseconds_is_rejected(interval: object) -> None:
+    """No process can run a request at such a rate."""
     accepted = False
     with suppress(ConfigError):
         accepted = bool(Task(action="/work", interval=interval))
@@ -83,8 +83,8 @@ def test_an_interval_of_microseconds_is_refused(interval: object) -> None:
     assert not accepted
 
 
-def test_a_task_that_has_fire_times_brings_no_objection(caplog: pytest.LogCaptureFixture) -> None:
-    """An end that is to come bounds the task, and nothing more."""
+def test_task_with_fire_times_has_no_objection(caplog: pytest.LogCaptureFixture) -> None:
+    """An end in the future only bounds the task."""
     assert objections(caplog, interval="1h", end="2099-01-01") == []
 
 
@@ -100,37 +100,37 @@ def test_a_task_that_has_fire_times_brings_no_objection(caplog: pytest.LogCaptur
     ],
     ids=["interval", "cron", "every", "start and end", "no fire time between them"],
 )
-def test_a_task_that_never_fires_again_is_reported(
+def test_task_without_future_fire_times_is_reported(
     settings: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the end comes before the first fire time, the task is refused or a notice names it."""
+    """If the end is earlier than the first fire time, an error or a notice names the task."""
     assert objections(caplog, **settings) != []
 
 
 @pytest.mark.parametrize("key", QUOTED)
-def test_the_value_without_its_quotes_is_good(key: str) -> None:
-    """The quotes alone are wrong."""
+def test_value_without_quotes_is_valid(key: str) -> None:
+    """Only the quotes are invalid."""
     assert problems({**TASK, key: QUOTED[key].strip("\"'")}) == []
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("key", QUOTED)
-def test_a_value_in_quotes_is_refused_with_a_hint_at_them(key: str) -> None:
-    """The error names the key, and says that an ini file takes values without quotes."""
-    found = problems({**TASK, key: QUOTED[key]})
+def test_value_in_quotes_is_rejected_with_a_hint(key: str) -> None:
+    """The error names the key and asks for a value without quotes."""
+    reported = problems({**TASK, key: QUOTED[key]})
 
-    assert [problem.partition(":")[0] for problem in found if "quot" in problem] == [key]
+    assert [problem.partition(":")[0] for problem in reported if "quot" in problem] == [key]
 
 
-def test_a_body_in_quotes_is_good() -> None:
-    """Quotes belong to JSON text."""
+def test_body_in_quotes_is_valid() -> None:
+    """Quotes are part of JSON text."""
     assert problems({**TASK, "pulse.task.work.body": '"now"'}) == []
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC"])
-def test_a_time_zone_beside_an_interval_is_refused_with_a_remedy(zone: str) -> None:
-    """The error says to remove the setting, or to take a schedule that goes by a clock."""
+def test_time_zone_of_an_interval_is_rejected_with_a_remedy(zone: str) -> None:
+    """The error asks to remove the setting, or to use a schedule with a time zone."""
     (problem,) = problems({**TASK, "pulse.task.work.timezone": zone})
 
     assert re.search(r"\b(remove|leave|omit|cron|every)\b", problem)

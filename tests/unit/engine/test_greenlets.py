@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pulse.engine.base import Work
+from pulse.engine.base import EngineCallbacks
 from pulse.engine.greenlets import GreenletEngine
 from pulse.errors import EngineError
-from pulse.testing.behaviour import perform
 from pulse.testing.clock import FakeClock
+from pulse.testing.sample_runs import perform
 
 
 def test_it_does_not_start_in_an_unpatched_process() -> None:
     """Where gevent has not patched, the app would block the hub: the start is refused."""
     engine = GreenletEngine(FakeClock())
     with pytest.raises(EngineError, match="expected a process patched by gevent"):
-        engine.start(Work(perform, print, print), concurrency=1)
+        engine.start(EngineCallbacks(perform, print, print), concurrency=1)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from pulse.core.run import Outcome
 from pulse.engine.inline import InlineEngine
-from pulse.run import Outcome
-from pulse.testing.behaviour import make_claim
 from pulse.testing.clock import FakeClock
-from pulse.testing.stage import Stage
+from pulse.testing.engine_harness import EngineHarness
+from pulse.testing.sample_runs import make_claim
 
 
 def test_a_run_has_ended_when_submit_returns() -> None:
     """Nothing needs to be waited for."""
-    stage = Stage(InlineEngine(FakeClock()), concurrency=3)
+    stage = EngineHarness(InlineEngine(FakeClock()), concurrency=3)
     stage.engine.submit(make_claim("quick"))
-    assert [ending.result.outcome for ending in stage.endings] == [Outcome.SUCCEEDED]
+    assert [completed_run.result.outcome for completed_run in stage.completed] == [
+        Outcome.SUCCEEDED
+    ]
 
 
 def test_no_slot_is_ever_taken() -> None:
     """As many claims are asked for as the concurrency says."""
-    stage = Stage(InlineEngine(FakeClock()), concurrency=3)
+    stage = EngineHarness(InlineEngine(FakeClock()), concurrency=3)
     stage.engine.submit(make_claim("quick"))
     assert stage.engine.free() == 3
 
 
 def test_the_loop_is_left_to_the_caller() -> None:
     """`spawn_loop` runs nothing, and there is nothing to join."""
-    stage, seen = Stage(InlineEngine(FakeClock()), concurrency=1), []
+    stage, seen = EngineHarness(InlineEngine(FakeClock()), concurrency=1), []
     stage.engine.spawn_loop(lambda: seen.append("ran"))
     assert (stage.engine.join_loop(0), seen) == (True, [])
 

@@ -9,43 +9,43 @@ import os
 import sys
 import termios
 from pathlib import Path
-from signal import SIGKILL, SIGRTMIN, SIGSTOP
+from signal import SIGKILL, SIGRTMIN, SIGSTOP, SIGTERM
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from claims import make_claim
-from servers import is_alive, is_stopped, wait_until
 
-from pulse.announce import Likeness
 from pulse.clock import SECOND, SystemClock
-from pulse.engine.base import Work
-from pulse.engine.children import ChildLostError, find_python
-from pulse.engine.nursery import Nursery
+from pulse.core.run import Outcome
+from pulse.engine.base import EngineCallbacks
+from pulse.engine.child_process import ChildLostError, ChildStarter, find_python
+from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
 from pulse.engine.processes import ProcessEngine
-from pulse.engine.wire import ChildSetup
 from pulse.errors import EngineError
-from pulse.run import Outcome
-from pulse.testing.engine import Stage
+from pulse.testing.engine_contract import EngineHarness
+from tests.support.claims import make_claim
+from tests.support.servers import is_alive, is_stopped, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pulse.run import Claim, Result
+    from pulse.core.run import Claim, Result
 
-    Begin = Callable[..., Stage]
+    Begin = Callable[..., EngineHarness]
 
-BARE = ChildSetup(application="child_app:app", likeness=Likeness(digest="inner"))
+BARE = ChildSetup(
+    application="tests.support.child_app:app", fingerprint=MiddlewareFingerprint(digest="inner")
+)
 
 
 @pytest.fixture
 def begin() -> Iterator[Begin]:
     """Start engines with one slot each, and stop them after the test."""
-    stages: list[Stage] = []
+    stages: list[EngineHarness] = []
 
-    def start(setup: ChildSetup = BARE, **keywords: int) -> Stage:
+    def start(setup: ChildSetup = BARE, **keywords: int) -> EngineHarness:
         engine = ProcessEngine(SystemClock(), child=setup, **keywords)
-        stages.append(Stage(engine, concurrency=1))
+        stages.append(EngineHarness(engine, concurrency=1))
         return stages[-1]
 
     yield start
@@ -70,14 +70,14 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], in
     return find
 
 
-def perform(stage: Stage, path: str, **keywords: object) -> Result:
+def perform(stage: EngineHarness, path: str, **keywords: object) -> Result:
     """Return what comes of a claim on that path."""
-    before = len(stage.endings)
+    before = len(stage.completed)
     stage.submit(make_claim(action=path, **keywords))
     return stage.await_endings(before + 1)[-1].result
 
 
-def look(stage: Stage) -> dict[str, object]:
+def look(stage: EngineHarness) -> dict[str, object]:
     """Return what the app sees."""
     return json.loads(perform(stage, "/look").message)
 
@@ -101,7 +101,7 @@ def unread(line: str) -> int:
 
 def test_a_copy_in_a_forked_child_makes_no_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slot that goes on there finds its child gone, and gets no other."""
-    nursery, adopted = Nursery(BARE, SystemClock()), []
+    nursery, adopted = ChildStarter(BARE, SystemClock()), []
     here = os.getpid()
     monkeypatch.setattr("os.getpid", lambda: here + 1)
     with pytest.raises(ChildLostError, match="forked child"):
@@ -123,7 +123,7 @@ def test_a_fork_leaves_the_child_process_to_the_parent(begin: Begin) -> None:
 
 
 def test_an_app_that_forks_and_returns_in_both_processes_answers_once(
-    begin: Begin, notes: Callable[[str], int]
+    begin: Begin, notes: Callable[[str], int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What it says in the forked process is no answer, neither to this run nor to the next."""
     stage = begin()
@@ -131,6 +131,19 @@ def test_an_app_that_forks_and_returns_in_both_processes_answers_once(
     offspring = notes("offspring")
     assert len(pids - {str(offspring)}) == len(pids) == 1
     wait_until(lambda: not is_alive(offspring), what="the forked process ends")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_sigterm_ends_a_process_that_the_app_has_forked(
+    begin: Begin, notes: Callable[[str], int]
+) -> None:
+    """It runs the handler of the child process, which waits for the parent's word."""
+    stage = begin()
+    stage.submit(make_claim(action="/forked-nap"))
+    offspring = notes("offspring")
+    os.kill(offspring, SIGTERM)
+    wait_until(lambda: not is_alive(offspring), what="the forked process ends")
+    assert stage.completed == []
 
 
 def test_a_run_is_interrupted_in_the_child_process_alone(
@@ -157,7 +170,7 @@ def test_runs_happen_in_another_process_that_is_kept(begin: Begin) -> None:
 
 def test_a_claim_goes_to_the_slot_that_was_idle_last() -> None:
     """With two slots and one claim at a time there is one child."""
-    stage = Stage(ProcessEngine(SystemClock(), child=BARE), concurrency=2)
+    stage = EngineHarness(ProcessEngine(SystemClock(), child=BARE), concurrency=2)
     pids = {perform(stage, "/pid").message for _ in range(4)}
     stage.engine.stop(0)
     assert len(pids) == 1
@@ -173,10 +186,15 @@ def test_the_app_can_import_what_the_parent_can(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A child has its parent's `sys.path`, however that was made."""
-    (tmp_path / "found_here.py").write_text("from child_app import app\n")
+    (tmp_path / "found_here.py").write_text("from tests.support.child_app import app\n")
     monkeypatch.syspath_prepend(tmp_path)
     result = perform(
-        begin(ChildSetup(application="found_here:app", likeness=Likeness(digest="inner"))), "/pid"
+        begin(
+            ChildSetup(
+                application="found_here:app", fingerprint=MiddlewareFingerprint(digest="inner")
+            )
+        ),
+        "/pid",
     )
     assert result.outcome is Outcome.SUCCEEDED
 
@@ -185,10 +203,14 @@ def test_a_name_may_lie_below_another(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`module:holder.app` names an attribute of an attribute."""
-    (tmp_path / "holds.py").write_text("import child_app\n")
+    (tmp_path / "holds.py").write_text("from tests.support import child_app\n")
     monkeypatch.syspath_prepend(tmp_path)
     result = perform(
-        begin(ChildSetup(application="holds:child_app.app", likeness=Likeness(digest="inner"))),
+        begin(
+            ChildSetup(
+                application="holds:child_app.app", fingerprint=MiddlewareFingerprint(digest="inner")
+            )
+        ),
         "/pid",
     )
     assert result.outcome is Outcome.SUCCEEDED
@@ -336,7 +358,7 @@ def test_a_stop_ends_what_goes_on_as_interrupted(
     stage.submit(make_claim(action=path))
     busy = notes("busy")
     stage.engine.stop(SECOND // 10)
-    outcomes = [ending.result.outcome for ending in stage.endings]
+    outcomes = [completed_run.result.outcome for completed_run in stage.completed]
     assert (outcomes, is_alive(busy)) == ([Outcome.INTERRUPTED], False)
 
 
@@ -345,14 +367,17 @@ def test_a_stop_while_a_child_loads_interrupts(
 ) -> None:
     """A claim whose child is not ready yet is reported at once, without waiting for it."""
     (tmp_path / "slow.py").write_text(
-        "import os, time\nimport child_app\nchild_app.note('loading', os.getpid())\ntime.sleep(60)"
+        "import os, time\n"
+        "from tests.support import child_app\n"
+        "child_app.note('loading', os.getpid())\n"
+        "time.sleep(60)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     stage = begin(ChildSetup(application="slow:app"))
     stage.submit(make_claim(action="/pid"))
     child = notes("loading")
     stage.engine.stop(0)
-    outcomes = [ending.result.outcome for ending in stage.endings]
+    outcomes = [completed_run.result.outcome for completed_run in stage.completed]
     assert (outcomes, is_alive(child)) == ([Outcome.INTERRUPTED], False)
 
 
@@ -383,9 +408,11 @@ def test_a_claim_whose_lease_is_over_is_not_performed(begin: Begin) -> None:
 
 def test_an_engine_that_knows_no_application_does_not_start() -> None:
     """The error names the setting that says where the application is."""
-    engine = ProcessEngine(SystemClock(), child=ChildSetup(likeness=Likeness(digest="d")))
+    engine = ProcessEngine(
+        SystemClock(), child=ChildSetup(fingerprint=MiddlewareFingerprint(digest="d"))
+    )
     with pytest.raises(EngineError, match=r"pulse\.config\.application: expected package"):
-        engine.start(Work(_never, print, print), concurrency=1)
+        engine.start(EngineCallbacks(_never, print, print), concurrency=1)
 
 
 def _never(claim: Claim) -> Result:
@@ -396,7 +423,7 @@ def _never(claim: Claim) -> Result:
     ("application", "words"),
     [
         ("no_such_module:app", "No module named 'no_such_module'"),
-        ("child_app:nothing", "has no attribute 'nothing'"),
+        ("tests.support.child_app:nothing", "has no attribute 'nothing'"),
         ("quits:app", "SystemExit: not here"),
         ("dies:app", "ended while it loaded the application: exit status 5"),
     ],
@@ -417,10 +444,14 @@ def test_the_time_that_loading_takes_is_no_part_of_the_run(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A timeout counts from the call: the first run of a child is not punished for its import."""
-    (tmp_path / "waits.py").write_text("import time; time.sleep(1); from child_app import app")
+    (tmp_path / "waits.py").write_text(
+        "import time; time.sleep(1)\nfrom tests.support.child_app import app\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     result = perform(
-        begin(ChildSetup(application="waits:app", likeness=Likeness(digest="inner"))),
+        begin(
+            ChildSetup(application="waits:app", fingerprint=MiddlewareFingerprint(digest="inner"))
+        ),
         "/pid",
         timeout=0.9,
     )
@@ -433,7 +464,7 @@ def test_an_application_that_does_not_get_loaded_fails_the_run(
     """A child that hangs at its import does not hold the run for ever."""
     (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("pulse.engine.children.LOADING", SECOND)
+    monkeypatch.setattr("pulse.engine.child_process.LOADING", SECOND)
     result = perform(begin(ChildSetup(application="hangs:app")), "/pid")
     assert result.outcome is Outcome.FAILED
     assert result.message == "the child process did not load the application in 1 s"
@@ -444,7 +475,7 @@ def test_a_process_that_cannot_be_made_fails_the_run(
 ) -> None:
     """The system's own words are the message."""
     stage = begin()
-    monkeypatch.setattr("pulse.engine.children.find_python", lambda: str(tmp_path / "none"))
+    monkeypatch.setattr("pulse.engine.child_process.find_python", lambda: str(tmp_path / "none"))
     result = perform(stage, "/pid")
     assert result.outcome is Outcome.FAILED
     assert result.message.startswith("no child process could be made: [Errno 2]")
@@ -502,8 +533,8 @@ def test_a_prefix_without_python_is_an_error(
 def test_the_right_middlewares_application_is_called(begin: Begin) -> None:
     """A run goes into what the parent's middleware wraps, never into what lies around it."""
     setup = ChildSetup(
-        application="child_app:outermost",
-        likeness=Likeness(digest="inner"),
+        application="tests.support.child_app:outermost",
+        fingerprint=MiddlewareFingerprint(digest="inner"),
         base_url="https://shop.example.org",
     )
     seen = look(begin(setup))
@@ -513,7 +544,13 @@ def test_the_right_middlewares_application_is_called(begin: Begin) -> None:
 def test_a_middleware_with_other_settings_is_refused(begin: Begin) -> None:
     """Where the application holds none with the parent's settings, nothing is called."""
     result = perform(
-        begin(ChildSetup(application="child_app:outermost", likeness=Likeness(digest="x"))), "/pid"
+        begin(
+            ChildSetup(
+                application="tests.support.child_app:outermost",
+                fingerprint=MiddlewareFingerprint(digest="x"),
+            )
+        ),
+        "/pid",
     )
     assert result.outcome is Outcome.FAILED
     assert "got 2 with other settings" in result.message

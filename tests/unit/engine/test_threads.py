@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND, SystemClock
-from pulse.engine.base import Work
+from pulse.core.run import Outcome, Result
+from pulse.engine.base import EngineCallbacks
 from pulse.engine.threads import ThreadEngine
-from pulse.run import Outcome, Result
-from pulse.testing.behaviour import make_claim
-from pulse.testing.stage import BOUND, Stage
+from pulse.testing.engine_harness import BOUND, EngineHarness
+from pulse.testing.sample_runs import make_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Self
 
-    from pulse.run import Claim
+    from pulse.core.run import Claim
 
 DONE = Result(Outcome.SUCCEEDED, 0, 0)
 word: ContextVar[str] = ContextVar("word", default="unset")
@@ -36,7 +36,7 @@ class Gated:
         self.gate = threading.Event()
         self.seen: list[str] = []
         self.engine = ThreadEngine(SystemClock())
-        self.stage = Stage(self.engine, concurrency=concurrency, perform=self._perform)
+        self.stage = EngineHarness(self.engine, concurrency=concurrency, perform=self._perform)
 
     def _perform(self, claim: Claim) -> Result:
         self.seen.append(word.get())
@@ -166,7 +166,7 @@ class Wide:
         before = set(threading.enumerate())
         self.performed_by: list[int] = []
         self.engine = ThreadEngine(SystemClock())
-        self.stage = Stage(self.engine, concurrency=10, perform=self._perform)
+        self.stage = EngineHarness(self.engine, concurrency=10, perform=self._perform)
         self.started = [thread.name for thread in threading.enumerate() if thread not in before]
 
     def _perform(self, _: Claim) -> Result:
@@ -239,7 +239,7 @@ class Interrupted:
 def test_a_stop_that_is_cut_short_anywhere_can_be_repeated(nth: int) -> None:
     """A Ctrl-C at any line of `stop` leaves an engine that the next call brings to its end."""
     engine = ThreadEngine(SystemClock())
-    engine.start(Work(lambda _: DONE, lambda _: None, lambda *_: None), concurrency=2)
+    engine.start(EngineCallbacks(lambda _: DONE, lambda _: None, lambda *_: None), concurrency=2)
     with Interrupted(nth), suppress(KeyboardInterrupt):
         engine.stop(0)
     again = threading.Thread(target=engine.stop, args=(0,), daemon=True)

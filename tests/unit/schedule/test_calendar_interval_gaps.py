@@ -1,4 +1,4 @@
-"""`every` with a `start` at a wall time that the clocks leave out."""
+"""`every` with a `start` at a wall time that the clocks skip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Case(NamedTuple):
-    """A start in a gap, and the first four wall times that fire."""
+    """A start in a gap, and the wall times of the first four fire times."""
 
     every: str
     start: str
@@ -75,45 +75,45 @@ CASES = [
         "2011-12-31T00:00 2012-01-30T12:00 2012-02-29T12:00 2012-03-30T12:00",
     ),
 ]
-"""In Apia the whole of 30 December 2011 was left out."""
+"""The clocks of Apia skipped the whole day of 30 December 2011."""
 
-each_case = pytest.mark.parametrize(
+all_cases = pytest.mark.parametrize(
     "case", CASES, ids=lambda case: f"{case.every} from {case.start} {case.zone}"
 )
 
 
-def answer(_environ: dict, start_response: Callable) -> list[bytes]:
-    """Answer that all is well."""
+def respond(_environ: dict, start_response: Callable) -> list[bytes]:
+    """Return a successful response."""
     start_response("200 OK", [])
     return [b"done"]
 
 
-def naive(word: str) -> datetime:
+def naive(text: str) -> datetime:
     """Return the wall time of a text without offset."""
-    return datetime.fromisoformat(word)
+    return datetime.fromisoformat(text)
 
 
 def fire_times(schedule: CalendarInterval, case: Case) -> list[str]:
-    """Return the first four wall times at which *schedule* fires, from two days before on."""
+    """Return the wall times of the first four fire times of *schedule*."""
     moment = naive(case.start).replace(tzinfo=UTC) - timedelta(days=2)
-    found = []
+    wall_times = []
     for _ in range(4):
         moment = schedule.next(moment) or moment
-        found.append(f"{moment:%Y-%m-%dT%H:%M}")
-    return found
+        wall_times.append(f"{moment:%Y-%m-%dT%H:%M}")
+    return wall_times
 
 
-@each_case
-def test_the_start_is_a_wall_time_that_the_clocks_leave_out(case: Case) -> None:
-    """A round trip through UTC leads to another wall time."""
+@all_cases
+def test_start_of_each_case_is_a_skipped_wall_time(case: Case) -> None:
+    """A conversion to UTC and back returns another wall time."""
     info = ZoneInfo(case.zone)
     start = naive(case.start)
 
     assert start.replace(tzinfo=info).astimezone(UTC).astimezone(info).replace(tzinfo=None) != start
 
 
-@each_case
-def test_a_start_in_a_gap_fires_at_the_end_of_the_gap(case: Case) -> None:
+@all_cases
+def test_start_in_a_gap_fires_at_the_end_of_the_gap(case: Case) -> None:
     """The first fire time is the first instant at which the clocks show the start or later."""
     schedule = CalendarInterval(case.every, start=case.start, timezone=case.zone)
 
@@ -121,30 +121,30 @@ def test_a_start_in_a_gap_fires_at_the_end_of_the_gap(case: Case) -> None:
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_case
-def test_a_start_in_a_gap_moves_no_later_fire_time(case: Case) -> None:
-    """Each later fire time has the wall time that the start asks for."""
+@all_cases
+def test_start_in_a_gap_does_not_move_later_fire_times(case: Case) -> None:
+    """Each later fire time has the wall time of the start."""
     schedule = CalendarInterval(case.every, start=case.start, timezone=case.zone)
 
     assert fire_times(schedule, case) == case.walls.split()
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_case
-def test_a_start_in_a_gap_keeps_its_wall_time_when_it_is_spelt(case: Case) -> None:
-    """The settings that `spell` gives declare the same fire times."""
-    spelt = CalendarInterval(case.every, start=case.start, timezone=case.zone).spell()
+@all_cases
+def test_start_in_a_gap_keeps_its_wall_time_in_settings(case: Case) -> None:
+    """The settings of the schedule declare the same fire times."""
+    settings = CalendarInterval(case.every, start=case.start, timezone=case.zone).to_text()
 
-    assert fire_times(CalendarInterval(**spelt), case) == case.walls.split()
+    assert fire_times(CalendarInterval(**settings), case) == case.walls.split()
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-@each_case
-def test_a_task_whose_start_is_in_a_gap_runs_at_its_wall_time(case: Case) -> None:
-    """From the setting of a task to its runs, the wall time of the start is kept."""
+@all_cases
+def test_task_with_start_in_a_gap_runs_at_the_wall_time(case: Case) -> None:
+    """A task keeps the wall time of its start from its settings to its runs."""
     task = Task(action="/work", every=case.every, start=case.start, timezone=case.zone)
-    app = PulseMiddleware(answer, tasks={"work": task})
-    walls = [naive(word).replace(tzinfo=ZoneInfo(case.zone)) for word in case.walls.split()]
+    app = PulseMiddleware(respond, tasks={"work": task})
+    walls = [naive(text).replace(tzinfo=ZoneInfo(case.zone)) for text in case.walls.split()]
 
     with travel(app, start=walls[0] - timedelta(days=2)) as clock:
         clock.travel_to(walls[-1] + timedelta(hours=6))

@@ -14,12 +14,12 @@ import pytest
 from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from wall_clock import Fields, every_minute_fields, every_second_fields, field
 
 from pulse.clock import SECOND, instant_of
 from pulse.errors import BadValueError
-from pulse.schedule.base import Due
+from pulse.schedule.base import DueTimes
 from pulse.schedule.cron import Cron
+from tests.support.wall_clock import Fields, every_minute_fields, every_second_fields, field
 
 BERLIN = ZoneInfo("Europe/Berlin")
 YEAR = 366 * 86_400 * SECOND
@@ -29,18 +29,18 @@ NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 def days_of(expression: str, year: int) -> list[str]:
     """Return the days of a year on which a daily expression fires, as month-day."""
     cron = Cron(expression)
-    found = []
+    actual = []
     moment = cron.next(datetime(year, 1, 1, tzinfo=UTC) - timedelta(seconds=1))
     while moment is not None and moment.year == year:
-        found.append(f"{moment:%m-%d}")
+        actual.append(f"{moment:%m-%d}")
         moment = cron.next(moment)
-    return found
+    return actual
 
 
 def days_where(year: int, test: object) -> list[str]:
     """Return the days of a year that pass a test, as month-day."""
     first = date(year, 1, 1)
-    days = (first + timedelta(days=place) for place in range(365 + calendar.isleap(year)))
+    days = (first + timedelta(days=number) for number in range(365 + calendar.isleap(year)))
     return [f"{day:%m-%d}" for day in days if test(day)]  # type: ignore[operator]
 
 
@@ -79,8 +79,8 @@ DAYS = {
 
 @pytest.mark.parametrize("year", [2023, 2024, 2100])
 @pytest.mark.parametrize("expression", DAYS)
-def test_the_day_fields_name_the_days_they_should(expression: str, year: int) -> None:
-    """Each form of a day matches the days that its definition says."""
+def test_day_fields_select_the_expected_days(expression: str, year: int) -> None:
+    """Each form of a day field matches the days of its definition."""
     assert days_of(expression, year) == days_where(year, DAYS[expression])
 
 
@@ -96,8 +96,8 @@ def test_the_day_fields_name_the_days_they_should(expression: str, year: int) ->
         ("@Annually", "0 0 0 1 jan *"),
     ],
 )
-def test_a_nickname_is_short_for_an_expression(nickname: str, expression: str) -> None:
-    """A nickname means what it does in every cron."""
+def test_nickname_equals_its_expression(nickname: str, expression: str) -> None:
+    """A nickname has the meaning that it has in other cron programs."""
     assert Cron(nickname) == Cron(expression)
 
 
@@ -107,92 +107,94 @@ def test_a_nickname_is_short_for_an_expression(nickname: str, expression: str) -
     months=field(1, 12),
     after=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)),  # noqa: DTZ001 - made aware below
 )
-def test_in_utc_it_agrees_with_cronsim(fields: Fields, months: object, after: datetime) -> None:
-    """Where clocks are never changed, two implementations find the same fire times."""
+def test_fire_times_in_utc_equal_those_of_cronsim(
+    fields: Fields, months: object, after: datetime
+) -> None:
+    """Without clock changes, `Cron` and cronsim return the same fire times."""
     expression = fields._replace(month=months).text  # type: ignore[arg-type]
     assume(not re.search(r"\b(\d+)-\1/", expression))  # cronsim reads 5-5/10 as 5/10
     moment, cron = after.replace(tzinfo=UTC), Cron(expression)
     expected = list(islice(CronSim(expression, moment), 5))
 
-    found = [moment := cron.next(moment) for _ in expected]  # type: ignore[arg-type]
+    actual = [moment := cron.next(moment) for _ in expected]  # type: ignore[arg-type]
 
-    assert found == expected
+    assert actual == expected
 
 
-def test_next_takes_any_zone_and_answers_in_its_own() -> None:
-    """An aware datetime of another zone is the same instant."""
+def test_next_returns_the_fire_time_in_the_zone_of_the_cron() -> None:
+    """The argument may be in any time zone."""
     after = datetime(2026, 11, 23, 22, 59, tzinfo=ZoneInfo("America/New_York"))
 
-    found = Cron("0 7 * * mon-fri", timezone="Europe/Berlin").next(after)
+    actual = Cron("0 7 * * mon-fri", timezone="Europe/Berlin").next(after)
 
-    assert found == datetime(2026, 11, 24, 7, tzinfo=BERLIN)
-    assert found.tzinfo is BERLIN
+    assert actual == datetime(2026, 11, 24, 7, tzinfo=BERLIN)
+    assert actual.tzinfo is BERLIN
 
 
-def test_next_is_strictly_later_to_the_microsecond() -> None:
-    """A fire time is not its own successor; a microsecond before it, it is the answer."""
+def test_next_is_strictly_later_than_a_fire_time() -> None:
+    """A microsecond before a fire time, `next` returns this fire time."""
     cron = Cron("0 0 * * *")
 
-    found = [cron.next(NEW_YEAR - timedelta(microseconds=1)), cron.next(NEW_YEAR)]
+    actual = [cron.next(NEW_YEAR - timedelta(microseconds=1)), cron.next(NEW_YEAR)]
 
-    assert found == [NEW_YEAR, NEW_YEAR + timedelta(days=1)]
+    assert actual == [NEW_YEAR, NEW_YEAR + timedelta(days=1)]
 
 
-def test_a_naive_datetime_is_refused() -> None:
-    """An instant without a zone would be a guess."""
+def test_next_rejects_a_naive_datetime() -> None:
+    """`next` requires a datetime with a time zone."""
     with pytest.raises(BadValueError, match="expected a datetime with a time zone"):
-        Cron("@daily").next(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+        Cron("@daily").next(datetime(2026, 1, 1))  # noqa: DTZ001 - the test needs a naive datetime
 
 
 @pytest.mark.parametrize("early", [0, 1], ids=["at the fire time", "before it"])
-def test_the_first_fire_time_is_when_seen_or_later(early: int) -> None:
-    """A task that is first seen at its very fire time does not lose it."""
+def test_first_includes_the_instant_at_which_the_task_is_seen(early: int) -> None:
+    """A task that is first seen at a fire time runs at this fire time."""
     assert Cron("@daily").first(instant_of(NEW_YEAR) - early) == instant_of(NEW_YEAR)
 
 
-def test_nothing_is_left_after_the_year_9999() -> None:
-    """The calendar of datetimes ends, and the fire times with it."""
+def test_next_after_the_year_9999_is_none() -> None:
+    """No fire time is later than the maximum of `datetime`."""
     last = datetime(9999, 12, 31, 23, tzinfo=UTC)
 
-    found = [Cron("0 23 * * *").next(moment) for moment in (last - timedelta(1), last)]
+    actual = [Cron("0 23 * * *").next(moment) for moment in (last - timedelta(1), last)]
 
-    assert found == [last - timedelta(0), None]
+    assert actual == [last - timedelta(0), None]
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Pacific/Apia", "UTC"])
 @pytest.mark.parametrize("expression", ["0 23 31 12 *", "* * * * *", "0 0 29 2 *"])
-def test_the_end_of_the_calendar_is_met_in_every_zone(expression: str, zone: str) -> None:
-    """In a zone behind UTC the last hours of 9999 are no datetimes of UTC, and do not fire."""
+def test_no_fire_time_exceeds_the_maximum_datetime_in_any_zone(expression: str, zone: str) -> None:
+    """The last hours of 9999 in a zone behind UTC have no fire times."""
     cron = Cron(expression, timezone=zone)
     moment = datetime(9999, 12, 31, 20, tzinfo=UTC)
 
-    found = [
+    actual = [
         cron.next_after(instant_of(moment) + hour * 3_600 * SECOND, anchor=0) for hour in range(9)
     ]
 
     assert all(
         fire_time is None or fire_time <= instant_of(datetime.max.replace(tzinfo=UTC))
-        for fire_time in found
+        for fire_time in actual
     )
-    assert found[-1] is None
+    assert actual[-1] is None
 
 
 @pytest.mark.parametrize("after", [-(2**62), -(2**57)], ids=["floor", "before the calendar"])
-def test_what_is_older_than_the_calendar_is_its_beginning(after: int) -> None:
-    """The floor of a task that never fired is no error."""
-    found = Cron("@yearly", timezone="Europe/Berlin").next_after(after, anchor=0)
+def test_next_after_an_instant_before_year_1_is_in_year_1_or_2(after: int) -> None:
+    """An instant before the first datetime, as of a task that never fired, is accepted."""
+    actual = Cron("@yearly", timezone="Europe/Berlin").next_after(after, anchor=0)
 
-    assert found is not None
-    assert found < instant_of(datetime(3, 1, 1, tzinfo=UTC))
+    assert actual is not None
+    assert actual < instant_of(datetime(3, 1, 1, tzinfo=UTC))
 
 
-def test_ten_years_of_seconds_are_counted_exactly() -> None:
-    """In UTC the count is that of the seconds."""
+def test_due_counts_ten_years_of_seconds_exactly() -> None:
+    """In UTC the count of `* * * * * *` is the number of seconds."""
     first = instant_of(NEW_YEAR)
 
-    found = Cron("* * * * * *").due(first, first + 10 * YEAR + 1, anchor=0)
+    actual = Cron("* * * * * *").due(first, first + 10 * YEAR + 1, anchor=0)
 
-    assert found == Due(first + 10 * YEAR, 10 * YEAR // SECOND + 1)
+    assert actual == DueTimes(first + 10 * YEAR, 10 * YEAR // SECOND + 1)
 
 
 @pytest.mark.parametrize(
@@ -217,26 +219,26 @@ def test_ten_years_of_seconds_are_counted_exactly() -> None:
         ("", "five fields"),
         ("@dialy", "got '@dialy'; did you mean '@daily'?"),
         ("@daily 5", "or one of @hourly, @daily"),
-        ("@reboot", "say `run_at_start = true`"),
-        ("@every 5m", "say `interval`"),
-        ("CRON_TZ=Europe/Berlin 0 7 * * *", "the zone is set by `timezone`"),
-        ("TZ=UTC 0 7 * * *", "the zone is set by `timezone`"),
-        ("0 7 ? * *", "say `*` for `?`"),
+        ("@reboot", "use `run_at_start = true`"),
+        ("@every 5m", "use `interval`"),
+        ("CRON_TZ=Europe/Berlin 0 7 * * *", "set the time zone with `timezone`"),
+        ("TZ=UTC 0 7 * * *", "set the time zone with `timezone`"),
+        ("0 7 ? * *", "use `*` instead of `?`"),
         ("1" * 5_000 + " * * * *", "a cron expression such as"),
     ],
     ids=lambda text: text[:30],
 )
-def test_a_bad_expression_is_refused_with_its_reason(expression: str, message: str) -> None:
-    """The error names the field, what it may hold, what came, and the nearest name."""
-    with pytest.raises(BadValueError) as refused:
+def test_invalid_expression_is_rejected_with_the_reason(expression: str, message: str) -> None:
+    """The error names the field, the accepted values, the given value and a similar name."""
+    with pytest.raises(BadValueError) as raised:
         Cron(expression)
 
-    assert message in str(refused.value)
+    assert message in str(raised.value)
 
 
 @given(st.text(max_size=60) | st.text("0123456789*/-,#LW@ ", max_size=60))
-def test_whatever_the_text_it_is_an_expression_or_refused(text: str) -> None:
-    """No text brings an error of another kind."""
+def test_any_text_is_accepted_or_raises_bad_value_error(text: str) -> None:
+    """No text raises an error of another class."""
     made = None
     with suppress(BadValueError):
         made = Cron(text)
@@ -244,8 +246,8 @@ def test_whatever_the_text_it_is_an_expression_or_refused(text: str) -> None:
     assert made is None or made.first(0) is not None
 
 
-def test_no_text_is_no_expression() -> None:
-    """A number is not taken for a minute."""
+def test_number_is_rejected() -> None:
+    """An expression must be a text."""
     with pytest.raises(BadValueError, match="a cron expression such as"):
         Cron(5)  # type: ignore[arg-type]
 
@@ -258,11 +260,11 @@ EQUAL = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), EQUAL)
-def test_crons_that_mean_the_same_are_equal(one: str, other: str) -> None:
-    """A cron is what it means, not how it is written."""
-    assert Cron(one) == Cron(other)
-    assert hash(Cron(one)) == hash(Cron(other))
+@pytest.mark.parametrize(("first", "second"), EQUAL)
+def test_expressions_with_the_same_meaning_are_equal(first: str, second: str) -> None:
+    """Equality compares the meaning and not the text."""
+    assert Cron(first) == Cron(second)
+    assert hash(Cron(first)) == hash(Cron(second))
 
 
 @pytest.mark.parametrize(
@@ -275,13 +277,13 @@ def test_crons_that_mean_the_same_are_equal(one: str, other: str) -> None:
     ],
     ids=repr,
 )
-def test_crons_that_differ_are_not_equal(other: object) -> None:
-    """Another time, zone, day or kind is another schedule."""
+def test_crons_with_other_times_zone_or_days_are_not_equal(other: object) -> None:
+    """Equality compares times, zone and days, and the type."""
     assert Cron("0 7 * * mon-fri") != other
 
 
-def test_a_wildcard_is_not_the_fixed_one_of_the_same_times() -> None:
-    """They differ on the nights on which clocks are changed."""
+def test_wildcard_and_fixed_expression_are_not_equal() -> None:
+    """Wildcard and fixed expressions differ at clock changes."""
     assert Cron("*/30 2 * * *") != Cron("0,30 2 * * *")
 
 
@@ -289,40 +291,40 @@ CRONS = [Cron("@daily"), Cron("0 7 * * MON-FRI", timezone="Europe/Berlin")]
 
 
 @pytest.mark.parametrize("cron", CRONS, ids=repr)
-def test_the_repr_is_the_call_that_makes_it(cron: Cron) -> None:
-    """A schedule in a log can be pasted into code."""
-    assert eval(repr(cron)) == cron  # noqa: S307 - its own repr
+def test_repr_evaluates_to_an_equal_cron(cron: Cron) -> None:
+    """The repr of a schedule in a log can be pasted into code."""
+    assert eval(repr(cron)) == cron  # noqa: S307 - evaluates a repr of the test
 
 
 @pytest.mark.parametrize("cron", CRONS, ids=repr)
-def test_a_cron_passes_between_processes(cron: Cron) -> None:
-    """What is pickled is the text, and it means the same there."""
-    copy = pickle.loads(pickle.dumps(cron))  # noqa: S301 - its own
+def test_pickle_restores_an_equal_cron(cron: Cron) -> None:
+    """A pickle contains the text and restores its meaning."""
+    copy = pickle.loads(pickle.dumps(cron))  # noqa: S301 - a pickle of the test
 
     assert (copy, repr(copy)) == (cron, repr(cron))
 
 
 @pytest.mark.parametrize("cron", CRONS, ids=repr)
-def test_a_cron_spelt_is_the_same_cron(cron: Cron) -> None:
-    """The settings that it gives declare it."""
-    words = cron.spell()
+def test_settings_of_a_cron_declare_an_equal_cron(cron: Cron) -> None:
+    """The settings contain the expression and the zone."""
+    values = cron.to_text()
 
-    assert Cron(words["cron"], timezone=words.get("timezone", "UTC")) == cron
-
-
-def test_utc_is_not_spelt() -> None:
-    """A default is left out."""
-    assert Cron("0  7 * *  *").spell() == {"cron": "0 7 * * *"}
+    assert Cron(values["cron"], timezone=values.get("timezone", "UTC")) == cron
 
 
-def test_a_cron_is_frozen() -> None:
-    """A schedule that many share cannot be changed under them."""
+def test_settings_omit_the_zone_utc() -> None:
+    """A setting with its default value is omitted."""
+    assert Cron("0  7 * *  *").to_text() == {"cron": "0 7 * * *"}
+
+
+def test_setting_an_attribute_raises() -> None:
+    """A Cron is immutable."""
     with pytest.raises(AttributeError, match="timezone cannot be set"):
         Cron("@daily").timezone = "Europe/Berlin"
 
 
 @pytest.mark.parametrize(
-    ("expression", "words"),
+    ("expression", "text"),
     [
         ("0 7 * * mon-fri", "At 07:00 on Monday through Friday"),
         ("@weekly", "At 00:00 on Sunday"),
@@ -330,13 +332,13 @@ def test_a_cron_is_frozen() -> None:
         ("15 30 4 * * 5L", "At 04:30:15 on the last Friday of the month"),
     ],
 )
-def test_an_expression_is_explained_in_words(expression: str, words: str) -> None:
-    """Nicknames and six fields are explained as well."""
-    assert Cron(expression).explain() == words
+def test_explain_supports_nicknames_and_six_fields(expression: str, text: str) -> None:
+    """`explain` returns an English text for nicknames and expressions with seconds."""
+    assert Cron(expression).explain() == text
 
 
-def test_what_no_cron_needs_is_not_loaded() -> None:
-    """The middleware alone loads neither cronsim nor the zones; a Cron does."""
+def test_middleware_without_cron_does_not_import_cronsim() -> None:
+    """The middleware imports cronsim and zoneinfo only when a Cron is created."""
     code = "import pulse.middleware, sys; print({'cronsim', 'zoneinfo'} & set(sys.modules))"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -345,7 +347,7 @@ def test_what_no_cron_needs_is_not_loaded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "words"),
+    ("expression", "text"),
     [
         ("0 0 21 * *", "21st"),
         ("0 0 22,23 * *", "the 22nd and the 23rd"),
@@ -356,6 +358,6 @@ def test_what_no_cron_needs_is_not_loaded() -> None:
         ("0 0 1 */5 *", "of January, June, and November"),
     ],
 )
-def test_an_expression_is_explained_as_it_is_meant(expression: str, words: str) -> None:
-    """Ordinals are right, day fields are joined by "or", and an uneven step is told as it falls."""
-    assert words in Cron(expression).explain()
+def test_explain_corrects_the_text_of_cronsim(expression: str, text: str) -> None:
+    """Ordinals are correct, day fields are joined by "or", and uneven steps are listed."""
+    assert text in Cron(expression).explain()

@@ -1,4 +1,4 @@
-"""Named nights on which clocks were changed, as people there would tell them."""
+"""Fire times at known clock changes, as a local wall clock shows them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import pytest
 from pulse.clock import instant_of, moment_of
 from pulse.schedule.cron import Cron
 
-# zone, expression, what kind it is, asked after, and the fire times that follow
+# zone, expression, the instant passed to next(), and the fire times that follow
 CASES = {
-    "Berlin, gap, fixed in it: at its end": (
+    "Berlin, gap, fixed, in the gap: at its end": (
         "Europe/Berlin",
         "30 2 * * *",
         "2026-03-28T12:00",
         "2026-03-29T03:00+02:00 2026-03-30T02:30+02:00",
     ),
-    "Berlin, gap, fixed at its end as well: one": (
+    "Berlin, gap, fixed, in the gap and at its end: one": (
         "Europe/Berlin",
         "0,30 2,3 * * *",
         "2026-03-29T00:00",
         "2026-03-29T03:00+02:00 2026-03-29T03:30+02:00 2026-03-30T02:00+02:00",
     ),
-    "Berlin, gap, wildcard: left out": (
+    "Berlin, gap, wildcard: skipped": (
         "Europe/Berlin",
         "*/20 * * * *",
         "2026-03-29T01:30",
         "2026-03-29T01:40+01:00 2026-03-29T03:00+02:00",
     ),
-    "Berlin, gap, wildcard in that hour alone: next day": (
+    "Berlin, gap, wildcard, only in that hour: next day": (
         "Europe/Berlin",
         "*/30 2 * * *",
         "2026-03-29T00:00",
@@ -69,7 +69,7 @@ CASES = {
         "2026-10-31T23:00",
         "2026-11-01T00:00-04:00 2026-11-01T01:00-04:00 2026-11-01T02:00-05:00",
     ),
-    "Lord Howe, half an hour left out, fixed: at its end": (
+    "Lord Howe, half an hour skipped, fixed: at its end": (
         "Australia/Lord_Howe",
         "15 2 * * *",
         "2026-10-03T12:00",
@@ -90,7 +90,7 @@ CASES = {
         "2026-04-04T12:00",
         "2026-04-05T01:45+11:00 2026-04-06T01:45+10:30",
     ),
-    "Chatham, 02:45 to 03:45 left out, wildcard in it: next day": (
+    "Chatham, 02:45 to 03:45 skipped, wildcard in the gap: next day": (
         "Pacific/Chatham",
         "*/20 3 * * *",
         "2026-09-26T12:00",
@@ -102,19 +102,19 @@ CASES = {
         "2026-04-04T12:00",
         "2026-04-05T03:00+13:45 2026-04-06T03:00+12:45",
     ),
-    "Apia, the day that was left out, fixed: with the next day's": (
+    "Apia, the skipped day, fixed: with the next day's": (
         "Pacific/Apia",
         "0 0,12 * * *",
         "2011-12-29T06:00",
         "2011-12-29T12:00-10:00 2011-12-31T00:00+14:00 2011-12-31T12:00+14:00",
     ),
-    "Apia, the day that was left out, a date on it: at the end of the gap": (
+    "Apia, the skipped day, a date on it: at the end of the gap": (
         "Pacific/Apia",
         "0 12 30 12 *",
         "2011-12-01T00:00",
         "2011-12-31T00:00+14:00 2012-12-30T12:00+14:00",
     ),
-    "Apia, the day that was left out, wildcard: not on it": (
+    "Apia, the skipped day, wildcard: not on it": (
         "Pacific/Apia",
         "0 */12 * * *",
         "2011-12-29T06:00",
@@ -165,41 +165,41 @@ CASES = {
 }
 
 
-def listed(zone: str, expression: str, after: str, count: int) -> str:
+def following_fire_times(zone: str, expression: str, after: str, count: int) -> str:
     """Return the next fire times, with their offsets."""
     cron = Cron(expression, timezone=zone)
     moment = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo(zone))
-    found = []
+    fire_times = []
     for _ in range(count):
         following = cron.next(moment)
         assert following is not None
-        found.append(following.isoformat().replace(":00+", "+").replace(":00-", "-"))
+        fire_times.append(following.isoformat().replace(":00+", "+").replace(":00-", "-"))
         moment = following
-    return " ".join(found)
+    return " ".join(fire_times)
 
 
 @pytest.mark.parametrize(("zone", "expression", "after", "expected"), CASES.values(), ids=CASES)
-def test_a_clock_change_is_met_as_people_expect(
+def test_fire_times_at_a_clock_change(
     zone: str, expression: str, after: str, expected: str
 ) -> None:
-    """The fire times over a night of change, as a clock on the wall would show them."""
-    assert listed(zone, expression, after, len(expected.split())) == expected
+    """The fire times around a clock change equal those that a wall clock shows."""
+    assert following_fire_times(zone, expression, after, len(expected.split())) == expected
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_what_is_due_over_a_change_is_counted(case: tuple[str, str, str, str]) -> None:
-    """The count over a night of change is what happened in it."""
+def test_due_counts_the_fire_times_of_a_clock_change(case: tuple[str, str, str, str]) -> None:
+    """The count over a clock change equals the number of its fire times."""
     zone, expression, _, expected = case
     instants = [instant_of(datetime.fromisoformat(text)) for text in expected.split()]
     cron = Cron(expression, timezone=zone)
 
-    found = cron.due(instants[0], instants[-1], anchor=0)
+    due = cron.due(instants[0], instants[-1], anchor=0)
 
-    assert (found.newest, found.count) == (instants[-1], len(instants))
+    assert (due.newest, due.count) == (instants[-1], len(instants))
 
 
-def test_the_second_pass_through_an_hour_keeps_its_fold() -> None:
-    """Datetimes of both passes differ in their fold, and the next one follows from each."""
+def test_next_in_the_second_pass_has_fold_one() -> None:
+    """`next` accepts and returns datetimes of both passes through a repeated hour."""
     cron = Cron("30 * * * *", timezone="Europe/Berlin")
     first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
 

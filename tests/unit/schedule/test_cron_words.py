@@ -1,4 +1,4 @@
-"""`Cron.explain` agrees with the fire times of the expression."""
+"""`Cron.explain` describes the fire times of the expression."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FULL_RANGES = [
     "0 0 L * 0-7",
     "0 9 LW * 0/1",
 ]
-"""One day field spells its whole range without `*`, so a day that matches either field fires."""
+"""One day field lists its whole range without `*`, so a day that matches either field fires."""
 
 UNEVEN = [
     ("0/45 * * * * *", "0,45 * * * * *"),
@@ -45,49 +45,49 @@ TOO_LONG = [
     ("0 0 */32 * *", "32nd"),
     ("0 0 1 1/13 *", "13th"),
 ]
-"""A step that leaves the first value alone, and the ordinal that no fire time has."""
+"""A step that selects only the first value, and an ordinal that the text must not contain."""
 
 
 def days_of(cron: Cron) -> set[str]:
     """Return the days of the year 2027 on which *cron* fires."""
-    found = set()
+    days = set()
     moment = cron.next(NEW_YEAR - timedelta(seconds=1))
     while moment is not None and moment.year == NEW_YEAR.year:
-        found.add(f"{moment:%m-%d}")
+        days.add(f"{moment:%m-%d}")
         moment = cron.next(moment)
-    return found
+    return days
 
 
 @pytest.mark.parametrize("expression", FULL_RANGES)
-def test_a_full_day_range_beside_another_day_fires_every_day(expression: str) -> None:
-    """The day fields are joined by "or" where neither begins with `*`."""
+def test_full_day_range_with_another_day_field_fires_every_day(expression: str) -> None:
+    """The day fields are joined by "or" if neither begins with `*`."""
     assert len(days_of(Cron(expression))) == 365
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("expression", FULL_RANGES)
-def test_explain_of_a_full_day_range_agrees_with_its_fire_times(expression: str) -> None:
-    """The words say "every day", or name both day fields with "or" between them."""
-    words = Cron(expression).explain()
+def test_explain_of_a_full_day_range_describes_its_fire_times(expression: str) -> None:
+    """The text contains "every day", or joins both day fields with "or"."""
+    text = Cron(expression).explain()
 
-    assert "every day" in words or " or " in words
+    assert "every day" in text or " or " in text
 
 
 @pytest.mark.parametrize(("step", "listed"), UNEVEN)
-def test_an_uneven_step_means_the_values_that_it_reaches(step: str, listed: str) -> None:
-    """The step and the list of its values are equal expressions."""
+def test_uneven_step_equals_the_list_of_its_values(step: str, listed: str) -> None:
+    """A step and the list of its values are equal expressions."""
     assert Cron(step) == Cron(listed)
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(("step", "listed"), UNEVEN)
-def test_explain_of_an_uneven_step_names_its_values(step: str, listed: str) -> None:
-    """The distance between two fire times is not the step everywhere, so the words list them."""
+def test_explain_of_an_uneven_step_lists_its_values(step: str, listed: str) -> None:
+    """The distance between two fire times is not always the step, so the text lists the values."""
     assert Cron(step).explain() == Cron(listed).explain()
 
 
-def words_or_refusal(expression: str) -> str:
-    """Return the words of an expression, or an empty text where the expression is refused."""
+def text_or_empty(expression: str) -> str:
+    """Return the explanation of an expression, or an empty text if the expression is rejected."""
     try:
         return Cron(expression).explain()
     except BadValueError:
@@ -96,8 +96,8 @@ def words_or_refusal(expression: str) -> str:
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(("expression", "ordinal"), TOO_LONG)
-def test_a_step_beyond_its_field_is_refused_or_explained_as_one_value(
+def test_step_beyond_its_field_is_rejected_or_explained_as_one_value(
     expression: str, ordinal: str
 ) -> None:
-    """Such a step reaches the first value alone; the words name no ordinal of the step."""
-    assert not re.search(rf"\b{ordinal}\b", words_or_refusal(expression))
+    """Such a step selects only the first value; the text contains no ordinal of the step."""
+    assert not re.search(rf"\b{ordinal}\b", text_or_empty(expression))

@@ -1,6 +1,6 @@
-"""Cron in the zones of the world, held against a clock that is looked at each minute.
+"""Compares Cron in many time zones with a wall clock that is read every minute.
 
-`make test-zones` sets PULSE_ZONES=all and takes every zone and every change from 2000 to 2037.
+`make test-zones` sets PULSE_ZONES=all to test every zone and every clock change from 2000 to 2037.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wall_clock import (
+
+from pulse.schedule.base import DueTimes
+from pulse.schedule.cron import Cron
+from tests.support.wall_clock import (
     AT_ZERO,
     DAY,
     EVERY_DAY,
@@ -29,9 +32,6 @@ from wall_clock import (
     fired,
     readings,
 )
-
-from pulse.schedule.base import Due
-from pulse.schedule.cron import Cron
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,13 +60,13 @@ YEARS = range(2000, 2038) if EXHAUSTIVE else range(2006, 2026, 5)
 FEW = settings(max_examples=40)
 
 
-def numbers(text: str, *found: int) -> Field:
-    """Return a field that is written in one way."""
-    return Field(text, frozenset(found))
+def numbers(text: str, *values: int) -> Field:
+    """Return a field with a text and its values."""
+    return Field(text, frozenset(values))
 
 
 def daily(minute: Field, hour: Field) -> Fields:
-    """Return the fields of something that fires each day."""
+    """Return the fields of an expression that fires on every day."""
     return Fields(AT_ZERO, minute, hour, EVERY_DAY, EVERY_MONTH, EVERY_WEEKDAY)
 
 
@@ -80,87 +80,91 @@ TYPICAL = [
 ]
 
 
-def walked(cron: Cron, start: int, end: int) -> list[int]:
+def fire_times_between(cron: Cron, start: int, end: int) -> list[int]:
     """Return the fire times from the second *start* to before the second *end*."""
-    found = []
+    actual = []
     fire_time = cron.first(start * SECOND_US)
     while fire_time is not None and fire_time < end * SECOND_US:
-        found.append(fire_time)
+        actual.append(fire_time)
         fire_time = cron.next_after(fire_time, anchor=0)
-    return found
+    return actual
 
 
-def counted(cron: Cron, fire_times: Sequence[int]) -> list[Due]:
-    """Return what is due from the first fire time until each of them."""
+def due_until_each(cron: Cron, fire_times: Sequence[int]) -> list[DueTimes]:
+    """Return the due fire times from the first fire time until each fire time."""
     return [cron.due(fire_times[0], until, anchor=0) for until in fire_times]
 
 
-def sums(fire_times: Sequence[int]) -> list[Due]:
-    """Return what a walk finds due from the first until each of them."""
-    return [Due(until, count) for count, until in enumerate(fire_times, start=1)]
+def expected_due(fire_times: Sequence[int]) -> list[DueTimes]:
+    """Return the expected due fire times from the first until each fire time."""
+    return [DueTimes(until, count) for count, until in enumerate(fire_times, start=1)]
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_every_change_of_the_clocks_is_met_exactly(zone: str) -> None:
-    """Around each change a cron fires when a clock that is looked at each minute says so."""
+def test_fire_times_around_each_clock_change_match_a_wall_clock(zone: str) -> None:
+    """Around each clock change, Cron fires when a clock that is read every minute matches."""
     crons = [Cron(fields.text, timezone=zone) for fields in TYPICAL]
     spans = [
         (change - 4 * HOUR, change + 4 * HOUR) for year in YEARS for change in changes(zone, year)
     ]
 
-    found = [[walked(cron, *span) for cron in crons] for span in spans]
+    actual = [[fire_times_between(cron, *span) for cron in crons] for span in spans]
 
     shown = (readings(ZoneInfo(zone), *span) for span in spans)
-    assert found == [[fired(fields, clock) for fields in TYPICAL] for clock in shown]
+    assert actual == [[fired(fields, clock) for fields in TYPICAL] for clock in shown]
 
 
 @st.composite
 def spans(draw: st.DrawFn, length: int) -> tuple[str, int]:
-    """Draw a zone and a second from which a span of *length* holds a change, where there is one."""
+    """Draw a zone and the start of a span of *length* that contains a clock change, if any."""
     zone = draw(st.sampled_from(ALL))
     year = draw(st.integers(2000, 2037))
-    found = changes(zone, year) or changes("Europe/Berlin", year)
-    start = draw(st.sampled_from(found)) - draw(st.integers(0, length))
+    instants = changes(zone, year) or changes("Europe/Berlin", year)
+    start = draw(st.sampled_from(instants)) - draw(st.integers(0, length))
     return zone, start - start % 60
 
 
 @FEW
 @given(fields=every_minute_fields, span=spans(DAY))
-def test_the_fire_times_are_those_of_a_clock_looked_at_each_minute(
+def test_fire_times_match_a_clock_that_is_read_every_minute(
     fields: Fields, span: tuple[str, int]
 ) -> None:
-    """Whatever expression, zone and change: nothing is passed over and nothing is added."""
+    """Cron skips no fire time and adds none, for any expression, zone and clock change."""
     zone, start = span
     cron = Cron(fields.text, timezone=zone)
 
-    assert walked(cron, start, start + DAY) == fired(
+    assert fire_times_between(cron, start, start + DAY) == fired(
         fields, readings(ZoneInfo(zone), start, start + DAY)
     )
 
 
 @FEW
 @given(fields=every_second_fields, span=spans(HOUR))
-def test_the_fire_times_are_those_of_a_clock_looked_at_each_second(
+def test_fire_times_match_a_clock_that_is_read_every_second(
     fields: Fields, span: tuple[str, int]
 ) -> None:
-    """Six fields follow the same rule as five."""
+    """Expressions with seconds follow the same rule as expressions without seconds."""
     zone, start = span
     cron = Cron(fields.text, timezone=zone)
 
-    assert walked(cron, start, start + HOUR) == fired(
+    assert fire_times_between(cron, start, start + HOUR) == fired(
         fields, readings(ZoneInfo(zone), start, start + HOUR, step=1)
     )
 
 
 @FEW
 @given(fields=every_minute_fields, span=spans(DAY))
-def test_due_counts_what_a_walk_counts(fields: Fields, span: tuple[str, int]) -> None:
-    """The count over a change of the clocks equals the walk over it."""
+def test_due_returns_the_count_of_repeated_next_calls(
+    fields: Fields, span: tuple[str, int]
+) -> None:
+    """The count over a clock change equals the number of fire times."""
     zone, start = span
     cron = Cron(fields.text, timezone=zone)
-    fire_times = walked(cron, start, start + DAY) or [cron.first(start * SECOND_US) or 0]
+    fire_times = fire_times_between(cron, start, start + DAY) or [
+        cron.first(start * SECOND_US) or 0
+    ]
 
-    assert counted(cron, fire_times[:200]) == sums(fire_times[:200])
+    assert due_until_each(cron, fire_times[:200]) == expected_due(fire_times[:200])
 
 
 @FEW
@@ -170,16 +174,16 @@ def test_due_counts_what_a_walk_counts(fields: Fields, span: tuple[str, int]) ->
     second=st.integers(946_684_800, 2_145_916_800),
     micros=st.integers(0, SECOND_US - 1),
 )
-def test_fire_times_rise_strictly_and_are_never_past(
+def test_fire_times_are_strictly_ascending(
     fields: Fields, zone: str, second: int, micros: int
 ) -> None:
-    """The answer is later than the question, wherever the walk begins."""
+    """Each fire time is later than the instant passed to `next_after`."""
     cron = Cron(fields.text, timezone=zone)
-    answers = [second * SECOND_US + micros]
+    fire_times = [second * SECOND_US + micros]
     for _ in range(50):
-        answers.append(cron.next_after(answers[-1], anchor=0) or 0)
+        fire_times.append(cron.next_after(fire_times[-1], anchor=0) or 0)
 
-    assert all(before < after for before, after in pairwise(answers))
+    assert all(before < after for before, after in pairwise(fire_times))
 
 
 @FEW
@@ -189,15 +193,13 @@ def test_fire_times_rise_strictly_and_are_never_past(
     second=st.integers(946_684_800, 2_145_916_800),
     days=st.integers(1, 2_000),
 )
-def test_what_is_due_may_be_counted_in_two_parts(
-    fields: Fields, zone: str, second: int, days: int
-) -> None:
-    """Years that are counted at once hold as much as their two parts."""
+def test_due_equals_the_sum_of_two_parts(fields: Fields, zone: str, second: int, days: int) -> None:
+    """The count of a span equals the sum of the counts of two parts of the span."""
     cron = Cron(fields.text, timezone=zone)
     first = cron.first(second * SECOND_US) or 0
     middle, until = first + days * DAY * SECOND_US, first + 2_000 * DAY * SECOND_US
     part = cron.due(first, middle, anchor=0)
     following = cron.next_after(part.newest, anchor=0) or 0
-    rest = cron.due(following, until, anchor=0) if following <= until else Due(part.newest, 0)
+    rest = cron.due(following, until, anchor=0) if following <= until else DueTimes(part.newest, 0)
 
-    assert cron.due(first, until, anchor=0) == Due(rest.newest, part.count + rest.count)
+    assert cron.due(first, until, anchor=0) == DueTimes(rest.newest, part.count + rest.count)

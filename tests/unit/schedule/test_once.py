@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pulse.clock import SECOND, instant_of
 from pulse.errors import BadValueError
-from pulse.schedule.base import Due
+from pulse.schedule.base import DueTimes
 from pulse.schedule.once import Once
 
 instants = st.integers(-50, 150).map(lambda years: years * 365 * 86_400 * SECOND + 1)
@@ -18,22 +18,22 @@ NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 @given(at=instants, seen=instants)
-def test_the_first_fire_time_is_at_even_in_the_past(at: int, seen: int) -> None:
-    """What is past when the task is first seen is for its misfire policy to judge."""
+def test_first_fire_time_may_be_in_the_past(at: int, seen: int) -> None:
+    """The misfire policy handles a fire time that is earlier than the first sight of the task."""
     assert Once.of(at).first(seen) == at
 
 
 @given(at=instants, after=instants)
-def test_there_is_one_fire_time(at: int, after: int) -> None:
-    """Before it, it is the next; from then on nothing is."""
-    found = Once.of(at).next_after(after, anchor=0)
+def test_next_after_returns_the_single_fire_time_or_none(at: int, after: int) -> None:
+    """No fire time follows the single fire time."""
+    fire_time = Once.of(at).next_after(after, anchor=0)
 
-    assert found == (at if after < at else None)
+    assert fire_time == (at if after < at else None)
 
 
-def test_one_is_due() -> None:
-    """However late it is."""
-    assert Once.of(5).due(5, 2**60, anchor=0) == Due(5, 1)
+def test_due_returns_the_single_fire_time() -> None:
+    """A single fire time is due, however late the query is."""
+    assert Once.of(5).due(5, 2**60, anchor=0) == DueTimes(5, 1)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,11 @@ def test_one_is_due() -> None:
     ],
     ids=str,
 )
-def test_text_and_datetimes_name_an_instant(at: datetime | str, zone: str, expected: str) -> None:
-    """What has no offset is of the zone: in a repeated hour the first time, in a gap its end."""
-    assert Once(at, timezone=zone).spell() == {"at": expected}
+def test_text_and_datetime_are_converted_to_an_instant(
+    at: datetime | str, zone: str, expected: str
+) -> None:
+    """A repeated wall time is the first occurrence, a skipped wall time the end of the gap."""
+    assert Once(at, timezone=zone).to_text() == {"at": expected}
 
 
 @pytest.mark.parametrize(
@@ -69,44 +71,44 @@ def test_text_and_datetimes_name_an_instant(at: datetime | str, zone: str, expec
     ["tomorrow", "", 5, None, datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))],
     ids=repr,
 )
-def test_what_is_no_date_and_time_is_refused(at: object) -> None:
-    """The error shows the form."""
+def test_invalid_date_and_time_is_rejected(at: object) -> None:
+    """The error shows the expected form."""
     with pytest.raises(BadValueError, match="a date and time such as 2027-01-01T00:00:00"):
         Once(at)  # type: ignore[arg-type]
 
 
-def test_an_unknown_zone_is_refused() -> None:
-    """Also where *at* has an offset and needs none."""
+def test_unknown_zone_is_rejected() -> None:
+    """The zone is checked even if *at* has an offset."""
     with pytest.raises(BadValueError, match="did you mean 'Europe/Berlin'"):
         Once("2027-01-01T00:00:00Z", timezone="Europe/Belrin")
 
 
-def test_next_answers_in_the_zone_of_the_question() -> None:
-    """The fire time is an instant; the datetime that asks says how to show it."""
+def test_next_returns_the_zone_of_its_argument() -> None:
+    """The fire time is an instant; the zone of the result is the zone of the argument."""
     berlin = ZoneInfo("Europe/Berlin")
 
-    found = Once(NEW_YEAR).next(datetime(2026, 1, 1, tzinfo=berlin))
+    fire_time = Once(NEW_YEAR).next(datetime(2026, 1, 1, tzinfo=berlin))
 
-    assert found == NEW_YEAR
-    assert found.tzinfo is berlin
+    assert fire_time == NEW_YEAR
+    assert fire_time.tzinfo is berlin
 
 
-def test_nothing_is_next_after_it() -> None:
-    """Strictly later: not at the fire time itself either."""
+def test_next_at_the_fire_time_is_none() -> None:
+    """`next` returns only fire times that are strictly later."""
     assert Once(NEW_YEAR).next(NEW_YEAR) is None
 
 
-def test_it_is_a_value() -> None:
-    """Equal where the instant is, hashable, picklable, and its repr makes it again."""
+def test_equality_hash_pickle_and_repr_compare_the_instant() -> None:
+    """A Once is a value."""
     once = Once("2027-01-01T01:00:00+01:00")
 
     assert (once, hash(once)) == (Once(NEW_YEAR), hash(Once(NEW_YEAR)))
     assert once != instant_of(NEW_YEAR)
-    assert pickle.loads(pickle.dumps(once)) == once  # noqa: S301 - its own
-    assert eval(repr(once)) == once  # noqa: S307 - its own repr
+    assert pickle.loads(pickle.dumps(once)) == once  # noqa: S301 - a pickle of the test
+    assert eval(repr(once)) == once  # noqa: S307 - evaluates a repr of the test
 
 
-def test_it_is_frozen() -> None:
-    """A schedule that many share cannot be changed under them."""
+def test_setting_an_attribute_raises() -> None:
+    """A Once is immutable."""
     with pytest.raises(AttributeError, match="at_us cannot be set"):
         Once(NEW_YEAR).at_us = 1

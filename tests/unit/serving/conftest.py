@@ -1,7 +1,8 @@
 """What the tests of `pulse.serving` share."""
 
 import pytest
-from member import RecordingMember
+
+from tests.support.member import RecordingMember
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from paste.deploy import loadapp, loadfilter
 
 from pulse import PulseMiddleware, Task, events
-from pulse.config.load import load
+from pulse.config.loader import load
 from pulse.middleware import pulse_filter_app_factory
-from pulse.serving.roll import ROLL
+from pulse.serving.process_registry import REGISTRY
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ start = START
 def _end_what_goes_on() -> Iterator[None]:
     """End what the test has started and dropped, such as an eager scheduler, which goes on."""
     yield
-    for each in [*ROLL._running]:
-        each.begun.end(0)
-        ROLL.ended(each.begun)
+    for each in [*REGISTRY._running]:
+        each.begun.shutdown(0)
+        REGISTRY.ended(each.begun)
 
 
 class Site:
@@ -146,7 +146,7 @@ def test_a_dropped_middleware_is_freed_at_once(
     del built
 
     assert (known(), call()) == (None, None)
-    ROLL.retire()
+    REGISTRY.retire()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -156,7 +156,7 @@ def test_what_a_dropped_middleware_wraps_is_freed_with_it(
 ) -> None:
     """The application, the scheduler's parts, the listeners: none lies in a cycle."""
     built = WAYS[way](tmp_path, mode, "auto")
-    kept = [weakref.ref(built.assembly), weakref.ref(built.__call__.__closure__[0].cell_contents)]
+    kept = [weakref.ref(built.runtime), weakref.ref(built.__call__.__closure__[0].cell_contents)]
 
     del built
 
@@ -284,7 +284,7 @@ def test_an_eager_one_that_was_dropped_ends_where_another_of_its_name_begins() -
     stopped = [len(seen.of(events.SchedulerStopped)) for seen in recorders]
 
     assert stopped == [1, 0, 0]
-    ROLL.leave()
+    REGISTRY.leave()
 
 
 def test_what_calls_into_a_dropped_middleware_keeps_it_going() -> None:

@@ -6,19 +6,19 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from member import RecordingMember
 
 from pulse import gunicorn
-from pulse.serving.gunicorn_worker import GunicornWorker
-from pulse.serving.roll import Roll
+from pulse.serving.gunicorn import GunicornWorker
+from pulse.serving.process_registry import ProcessRegistry
+from tests.support.member import RecordingMember
 
 
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> RecordingMember:
     """The only member on the roll."""
-    roll, member = Roll(), RecordingMember()
+    roll, member = ProcessRegistry(), RecordingMember()
     roll.add(member)
-    monkeypatch.setattr(gunicorn, "ROLL", roll)
+    monkeypatch.setattr(gunicorn, "REGISTRY", roll)
     return member
 
 

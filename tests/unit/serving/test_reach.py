@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from pulse.serving import reach
-from pulse.serving.gunicorn_worker import GunicornWorker
+from pulse.serving.gunicorn import GunicornWorker
 from pulse.serving.reach import follow, reached
 
 if TYPE_CHECKING:

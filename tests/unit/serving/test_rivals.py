@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulse.core.policies import Start
 from pulse.errors import EngineError
-from pulse.policy import Start
-from pulse.serving import arrange, arrangement, rivalry
+from pulse.serving import install, lifecycle, rivalry
 from pulse.serving.base import Identity
+from pulse.serving.process_registry import ProcessRegistry
 from pulse.serving.rivalry import LOOKS, UNDECIDED
-from pulse.serving.roll import Roll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.serving import Arrangement
-    from pulse.serving.base import Member
+    from pulse.serving import ServiceLifecycle
+    from pulse.serving.base import ManagedLifecycle
 
 ALONE = Identity(("store", "shop"), "two of them are served")
 BESIDE = Identity(("memory:", ""), "")
@@ -31,20 +31,20 @@ class Served:
         self.told: list[str] = []
         self.serving: Callable[[], bool] = lambda: False
 
-    def ask(self, serving: Callable[[], bool]) -> None:
+    def set_accepting(self, serving: Callable[[], bool]) -> None:
         """Keep the question."""
         self.serving = serving
 
-    def begin(self) -> Served:
+    def start(self) -> Served:
         """Record it."""
         self.told.append("begin")
         return self
 
-    def quiet(self) -> None:
+    def stop_claiming(self) -> None:
         """Record it."""
         self.told.append("quiet")
 
-    def end(self, _limit_s: float | None) -> None:
+    def shutdown(self, _limit_s: float | None) -> None:
         """Record it."""
         self.told.append("end")
 
@@ -57,7 +57,7 @@ class Server:
         self.waits = False
         self.calls: object = None
 
-    def enter(self, member: Member) -> None:
+    def enter(self, member: ManagedLifecycle) -> None:
         """Begin at once, as waitress does, unless there is a moment for it later."""
         member.belong(self)
         if not self.waits:
@@ -80,11 +80,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """Return the server around this process, which pytest does not seem to run."""
     monkeypatch.delitem(sys.modules, "pytest")
     found = Server()
-    roll = Roll()
-    for module in (arrangement, rivalry):
-        monkeypatch.setattr(module, "ROLL", roll)
+    roll = ProcessRegistry()
+    for module in (lifecycle, rivalry):
+        monkeypatch.setattr(module, "REGISTRY", roll)
         monkeypatch.setattr(module, "spawn", lambda target, _name: target())
-    monkeypatch.setattr(arrangement, "FINDERS", (lambda: found,))
+    monkeypatch.setattr(lifecycle, "FINDERS", (lambda: found,))
     return found
 
 
@@ -94,7 +94,7 @@ class Part:
     def __init__(self, identity: Identity | None = ALONE, start: Start = Start.AUTO) -> None:
         self.served = Served()
         self.notes: list[str] = []
-        self.arrangement: Arrangement = arrange(
+        self.arrangement: ServiceLifecycle = install(
             self.served, start=start, identity=identity, notice=self.notes.append
         )
 
@@ -360,7 +360,7 @@ def test_a_start_that_fails_beside_is_noted(loading: Server) -> None:
     """Nobody waits for it: the log says why nothing runs."""
     first, second = Part(), Part()
     loading.loaded, loading.calls = True, first.arrangement
-    first.served.begin = lambda: 1 // 0  # type: ignore[method-assign,return-value]
+    first.served.start = lambda: 1 // 0  # type: ignore[method-assign,return-value]
 
     assert (second.claims, first.claims) == (False, False)
     assert first.notes == ["integer division or modulo by zero"]
@@ -408,7 +408,7 @@ def test_a_request_does_not_wait_for_one_that_was_dropped(
 ) -> None:
     """Its runs may take as long as the drain: the next begins beside the request."""
     later: list[Callable[[], None]] = []
-    monkeypatch.setattr(arrangement, "spawn", lambda target, _name: later.append(target))
+    monkeypatch.setattr(lifecycle, "spawn", lambda target, _name: later.append(target))
     first = Part()
     told = first.served.told
     server.waits = True

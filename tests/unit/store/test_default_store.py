@@ -12,10 +12,10 @@ import pytest
 
 from pulse import PulseMiddleware, Task, events
 from pulse.cli.main import main
-from pulse.config.load import load, load_paste
+from pulse.config.loader import load, load_paste
 from pulse.errors import NotServingError
-from pulse.store import places
-from pulse.store.places import default_path, existing_path
+from pulse.store.sqlite import location
+from pulse.store.sqlite.location import default_path, existing_path
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def answer(_environ: dict, start_response: Callable) -> list[bytes]:
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the user's state directory, and keep /var/tmp out of the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(places, "own_folder", lambda _: tmp_path / "own")
+    monkeypatch.setattr(location, "own_folder", lambda _: tmp_path / "own")
     return tmp_path / "state"
 
 
@@ -93,9 +93,9 @@ def begin(settings: Settings, caplog: pytest.LogCaptureFixture) -> Begun:
     caplog.clear()
     app = PulseMiddleware(answer, settings)
     seen = Recorder(app.bus)
-    app.assembly.begin()
+    app.runtime.start()
     (started,) = seen.wait_for(events.SchedulerStarted)
-    app.assembly.end(0)
+    app.runtime.shutdown(0)
     notices = [notice.text for notice in seen.of(events.Notice)]
     return Begun(started.store, [*notices, *(record.getMessage() for record in caplog.records)])
 
@@ -195,13 +195,12 @@ def unusable(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> tup
 
 
 @pytest.fixture
-def served(unusable: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> PulseMiddleware:
-    """Return a middleware in a process that serves, one of an unknown number."""
+def served(unusable: tuple[str, str]) -> PulseMiddleware:
+    """Return a middleware that has started in this process, one of an unknown number."""
     assert unusable
-    monkeypatch.delitem(sys.modules, "pytest")
     # The name is unique, so that no other middleware of this process is taken for this one.
     tasks = {"work": Task(action="/work", interval="24h")}
-    return PulseMiddleware(answer, name=uuid4().hex, tasks=tasks)
+    return PulseMiddleware(answer, name=uuid4().hex, start="eager", tasks=tasks)
 
 
 def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
@@ -214,7 +213,7 @@ def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
     except NotServingError:
         return statuses, False
     finally:
-        app.assembly.end(0)
+        app.runtime.shutdown(0)
 
 
 def test_without_a_folder_the_application_is_served(served: PulseMiddleware) -> None:

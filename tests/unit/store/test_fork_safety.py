@@ -13,18 +13,19 @@ import pytest
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite import fork_safety
+from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.fork_safety import LONGEST_WAIT, ForkSafety
-from pulse.store.sqlite.link import SqliteLink, Texts
+from pulse.store.sqlite.store import SqliteStore
 
 FILE = (1, 2)
 OTHER = (1, 3)
 EXIT_IN_CHILD = """
 import os, sys
 from pulse.clock import SystemClock
-from pulse.store.member import this_member
-from pulse.store.sqlite import SqliteStore
+from pulse.store.process_identity import this_member
+from pulse.store.sqlite.store import SqliteStore
 
 store = SqliteStore(sys.argv[1], SystemClock())
 store.open(this_member("inline", "digest", 30_000_000))
@@ -38,13 +39,13 @@ del store
 """
 
 
-def link(origin: tuple[int, int] = FILE) -> SqliteLink:
+def link(origin: tuple[int, int] = FILE) -> SqliteConnection:
     """Return a connection that is said to lead to that file."""
     raw = sqlite3.connect(":memory:")
-    return SqliteLink(raw, Texts(""), SystemClock(), origin=origin)
+    return SqliteConnection(raw, SqliteTexts(""), SystemClock(), origin=origin)
 
 
-def is_closed(one: SqliteLink) -> bool:
+def is_closed(one: SqliteConnection) -> bool:
     """Return whether a connection has been closed."""
     try:
         one.raw.execute("SELECT 1")
@@ -68,6 +69,15 @@ def test_what_was_inherited_stays_open_until_its_file_is_opened() -> None:
     before = is_closed(inherited)
     safety.release(Path("pulse.db"), FILE)
     assert (before, is_closed(inherited), is_closed(other)) == (False, True, False)
+
+
+def test_what_was_inherited_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter would close it, at the child's end at the latest."""
+    kept: list[sqlite3.Connection] = []
+    monkeypatch.setattr(fork_safety, "never_free", kept.append)
+    inherited = link()
+    ForkSafety().inherit([inherited], FILE)
+    assert kept == [inherited.raw]
 
 
 def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
@@ -94,11 +104,11 @@ def test_a_fork_waits_for_a_call_that_is_under_way() -> None:
     """It goes on when the call has ended."""
     safety = ForkSafety()
     call = safety.begin(FILE)
-    ending = threading.Timer(0.02, safety.end, [call])
-    ending.start()
+    completed_run = threading.Timer(0.02, safety.end, [call])
+    completed_run.start()
     safety.await_calls()
     ended = not safety._calls
-    ending.join()
+    completed_run.join()
     assert ended
 
 

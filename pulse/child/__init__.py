@@ -1,0 +1,1 @@
+"""The child process of mode processing: its main function and its access to the store."""

@@ -1,0 +1,123 @@
+"""Converters for the settings of pulse itself.
+
+As in `pulse.settings.converters`, each converter returns the value or raises `BadValueError`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from pulse.clock import SECOND
+from pulse.core.task_settings import action
+from pulse.engine.factory import GROUP, OWN_MODES
+from pulse.errors import BadValueError, did_you_mean
+from pulse.settings.converters import duration
+from pulse.wsgi.environ import server_environ
+
+if TYPE_CHECKING:
+    from pulse.clock import Span
+
+EXPECTED_LABEL = "a task's name of 1 to 200 printable characters, without surrounding blanks"
+
+_MAX_NAME_LENGTH = 200
+_NO_SEGMENT = frozenset(" ?#")
+_OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
+_SECTION = re.compile(r"[^\s:#/]+")
+
+
+def is_label(text: str) -> bool:
+    """Return whether *text* is valid in a header, a log line and a database key."""
+    return text.isprintable() and text == text.strip() and 0 < len(text) <= _MAX_NAME_LENGTH
+
+
+def context(value: object) -> str:
+    """Return a path of any number of segments, without leading and trailing slashes."""
+    expected = "a path such as sessions or a/b, without scheme, blanks, ?, # or dot segments"
+    if not isinstance(value, str):
+        raise BadValueError(expected, value)
+    path = value.strip().strip("/")
+    if "://" in value or not all(_is_segment(segment) for segment in path.split("/") if path):
+        raise BadValueError(expected, value)
+    return path
+
+
+def _is_segment(segment: str) -> bool:
+    usable = segment.isprintable() and segment not in {"", ".", ".."}
+    return usable and _NO_SEGMENT.isdisjoint(segment)
+
+
+def guarded(value: object) -> tuple[str, ...]:
+    """Return paths in the form of a task's action, from text or from a sequence of texts."""
+    expected = "paths separated by blanks, such as /reports /sessions/cleanup"
+    if isinstance(value, str):
+        value = value.split()
+    if not isinstance(value, list | tuple) or not value:
+        raise BadValueError(expected, value)
+    paths = tuple(action(path) for path in value)
+    if any("?" in path for path in paths):
+        raise BadValueError(f"{expected}, without queries", value)
+    return paths
+
+
+def mode(value: object) -> str:
+    """Return a built-in mode, in any case, or a mode that another package adds."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text.lower() in OWN_MODES:
+        return text.lower()
+    from importlib.metadata import entry_points  # a slow import, rarely needed
+
+    added = entry_points(group=GROUP).names
+    if text in added:
+        return text
+    known = (*OWN_MODES, *sorted(added))
+    raise BadValueError(f"one of {', '.join(known)}", value, hint=did_you_mean(text, known))
+
+
+def name(value: object) -> str:
+    """Return a name that is valid in a file name and in a database key."""
+    expected = f"a name of at most {_MAX_NAME_LENGTH} printable characters, without slashes"
+    text = value.strip() if isinstance(value, str) else ""
+    if not is_label(text) or text.startswith(".") or "/" in text or "\\" in text:
+        raise BadValueError(expected, value)
+    return text
+
+
+def lease(value: object) -> Span:
+    """Return a span of at least a second; a shorter lease would end during normal work."""
+    span = duration(value)
+    if span < SECOND:
+        raise BadValueError("a duration of at least 1s", value)
+    return span
+
+
+def application(value: object) -> str:
+    """Return `package.module:name`, with `()` for a factory, or the name of a section."""
+    expected = (
+        "package.module:name, package.module:factory(), or the name of an app section of the"
+        " ini file"
+    )
+    text = value.strip() if isinstance(value, str) else ""
+    if not (_OBJECT.fullmatch(text) or _SECTION.fullmatch(text)):
+        raise BadValueError(expected, value)
+    return text
+
+
+def base_url(value: object) -> str:
+    """Return a URL of scheme, host, optional port and optional path, without a trailing slash."""
+    expected = "a URL such as https://example.org or http://localhost:8080/prefix"
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        parts = urlsplit(text)
+        usable = _is_base(parts) and parts.port != 0 and bool(server_environ(text))
+    except (ValueError, BadValueError):  # BadValueError: the host has no ASCII form
+        usable = False
+    if not usable or not is_label(text) or any(char.isspace() for char in text):
+        raise BadValueError(expected, value)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _is_base(parts: SplitResult) -> bool:
+    extra = parts.query or parts.fragment or parts.username is not None
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not extra

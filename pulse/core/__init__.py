@@ -1,0 +1,1 @@
+"""Tasks, runs and the rules that decide on them: pure, without clock and without I/O."""

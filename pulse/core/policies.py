@@ -1,0 +1,44 @@
+"""The enums of policies: the behaviour of tasks and of pulse itself."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Overlap(Enum):
+    """The policy for a tick that is due while a run of its task is unfinished."""
+
+    SKIP = "skip"
+    WAIT = "wait"
+    ALLOW = "allow"
+
+
+class Misfire(Enum):
+    """The policy for fire times that passed while no process could run them."""
+
+    LATEST = "latest"
+    SKIP = "skip"
+    ALL = "all"
+
+
+class Scope(Enum):
+    """Where a tick runs once: in the fleet, on each host, or in each process."""
+
+    FLEET = "fleet"
+    HOST = "host"
+    PROCESS = "process"
+
+
+class OnAbandoned(Enum):
+    """The policy for a run whose process died: only record the run, or dispatch it again."""
+
+    RECORD = "record"
+    RERUN = "rerun"
+
+
+class Start(Enum):
+    """When a process starts its scheduler: when it serves requests, at once, or never."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    OFF = "off"

@@ -1,0 +1,113 @@
+"""Retries: whether a failed attempt is followed by another one, and when.
+
+The rule is that of Google Cloud Scheduler. The wait before the first retry is the shortest one; it
+doubles so many times, then grows by equal steps, and is never longer than the longest one. With
+10 s, 300 s and 3 doublings the waits are 10, 20, 40, 80, 160, 240, 300, 300 s. Each is made up to
+a quarter longer by a hash of run and attempt: tasks that failed together do not come back
+together, and yet all processes agree.
+
+A reply may ask for a longer wait by `Retry-After` (RFC 9110, section 10.2.3). A retry never begins
+at or after the next fire time of its task: the tick that comes takes its place. Runs that no tick
+follows are retried within a day.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from pulse.clock import SECOND, instant_of
+from pulse.core.run import Outcome
+
+if TYPE_CHECKING:
+    from pulse.clock import Instant, Span
+    from pulse.core.run import Result, Run
+    from pulse.core.task import TaskDefinition
+
+DAY: Span = 86_400 * SECOND
+"""How long after its fire time a run is retried that no tick follows."""
+
+_JITTER = 4
+_AGAIN = frozenset({408, 425, 429})
+"""Client errors that are none: timeout, too early, too many requests."""
+
+
+def may_retry(definition: TaskDefinition, run: Run, result: Result) -> bool:
+    """Return whether another attempt may mend what came of this one."""
+    if run.attempt > definition.retries:
+        return False
+    if result.outcome is Outcome.TIMED_OUT:
+        return True
+    return result.outcome is Outcome.FAILED and _is_passing(result.status)
+
+
+def _is_passing(status: int | None) -> bool:
+    """Return whether a failure may be over soon; an exception, which has no status, may."""
+    return status is None or status >= 500 or status in _AGAIN  # noqa: PLR2004 - server errors
+
+
+def retry_at(
+    definition: TaskDefinition, run: Run, result: Result, *, now: Instant, next_fire: Instant | None
+) -> Instant | None:
+    """Return when the next attempt may begin; None when this one was the last.
+
+    Args:
+        definition: the task.
+        run: the run, as this attempt held it.
+        result: what came of the attempt.
+        now: the present, on the store's clock.
+        next_fire: the next fire time of the task, as its row says.
+
+    """
+    if not may_retry(definition, run, result):
+        return None
+    wait = back_off(definition, run)
+    if result.retry_after_us is not None and _is_passing(result.status):
+        wait = max(wait, result.retry_after_us)
+    at = now + wait
+    return at if at < retry_expires_at(run, next_fire) else None
+
+
+def retry_expires_at(run: Run, next_fire: Instant | None) -> Instant:
+    """Return the instant from which *run* is not tried again."""
+    if run.scheduled_for is None or next_fire is None:
+        return run.fire_time + DAY
+    return next_fire
+
+
+def back_off(definition: TaskDefinition, run: Run) -> Span:
+    """Return how long to wait after an attempt at *run*."""
+    before = run.attempt - 1
+    doublings = min(before, definition.retry_max_doublings)
+    steps = before - doublings + 1
+    wait = min(
+        definition.retry_min_backoff_us * steps << doublings, definition.retry_max_backoff_us
+    )
+    return min(wait + _jitter(run, wait // _JITTER), definition.retry_max_backoff_us)
+
+
+def _jitter(run: Run, most: Span) -> Span:
+    digest = blake2b(f"{run.id}\0{run.attempt}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) * most >> 64
+
+
+def read_retry_after(word: str, now: Instant) -> Span | None:
+    """Return how long a `Retry-After` header asks to wait; None where it makes no sense.
+
+    It holds seconds, or a date in any of the three forms of RFC 9110, section 5.6.7.
+    """
+    word = word.strip()
+    if word.isascii() and word.isdecimal():
+        return min(int(word[:18]), _LONGEST_S) * SECOND
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(word)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0, instant_of(zoned) - now)
+
+
+_LONGEST_S = 100 * 366 * 86_400

@@ -1,0 +1,337 @@
+"""A child process that holds the application: how it is made, spoken to and ended.
+
+Theory of operation
+-------------------
+A child is a fresh interpreter, never a fork: a fork of a server's worker runs the worker's own
+signal handlers, exit hooks and greenlets. Two things tie it to its parent:
+
+* the line, a private socket pair, on which errands and results travel
+  (`pulse.engine.child_protocol`);
+* the lifeline, a pipe in which nothing is ever written. The parent alone holds its writing end,
+  so that the child's end reports a hang-up the moment the parent is gone, however it went.
+
+The child leads a session and a process group of its own, with which all that the app starts in it
+is ended: TERM, a short grace, KILL. Nothing of it is the owner's concern but `perform`, which
+returns a result or raises what became of the child, and `end`.
+
+`ChildStarter` makes the children. It backs off while they fail to load the application.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pulse.clock import SECOND
+from pulse.core.run import Result
+from pulse.engine.child_application import KEY
+from pulse.engine.child_protocol import (
+    ConnectionClosedError,
+    Hello,
+    Ready,
+    receive,
+    run_request,
+    send,
+)
+from pulse.engine.posix_spawn import SpawnedProcess
+from pulse.errors import EngineError
+from pulse.forks import sever
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Clock, Span
+    from pulse.core.run import Claim
+    from pulse.engine.child_protocol import ChildSetup
+
+M = TypeVar("M", Ready, Result)
+
+GRACE: Span = 2 * SECOND
+"""How long a child has between TERM and KILL."""
+
+LOADING: Span = 60 * SECOND
+"""How long a child may take to load the application."""
+
+FIRST_PAUSE: Span = SECOND
+LONGEST_PAUSE: Span = 60 * SECOND
+"""How long no child is made after one could not load the application: at first, and at most."""
+
+_LOOK_EVERY: Span = SECOND // 2
+_MAX_OUTPUT: Span = SECOND
+
+
+class ChildLostError(Exception):
+    """A child ended, or could not begin; the message is what its run is recorded with.
+
+    Attributes:
+        summary: the same in one sentence.
+
+    """
+
+    def __init__(self, message: str, *, summary: str = "") -> None:
+        self.summary: str = summary or message
+        super().__init__(message)
+
+
+class ChildTimeoutError(Exception):
+    """A child has not answered in time, and goes on."""
+
+
+class ChildProcess:
+    """One child process, which performs one claim at a time.
+
+    Args:
+        setup: how it finds the application.
+        clock: measures how long it takes.
+
+    """
+
+    def __init__(self, setup: ChildSetup, clock: Clock) -> None:
+        self._clock = clock
+        self._until: Span = 0
+        self._interrupted = self._dismissed = False
+        self._line, theirs = socket.socketpair()
+        far_end, self._lifeline = os.pipe()
+        try:
+            self._process = _launch(theirs.fileno(), far_end)
+        except OSError as error:
+            self._release()
+            raise ChildLostError(f"no child process could be made: {error}") from error
+        finally:
+            theirs.close()
+            os.close(far_end)
+        self._setup = setup
+
+    def open(self) -> None:
+        """Wait until the child has loaded the application.
+
+        Raises:
+            ChildLostError: it could not; the message is its traceback.
+
+        """
+        try:
+            self._set_timeout(LOADING)
+            send(self._line, _opening(self._setup))
+            answer = self._receive(Ready)
+        except ConnectionClosedError:
+            reason = self._exit_description()
+            fate = f"the child process ended while it loaded the application: {reason}"
+            answer = Ready(fate, self._summary(fate))
+        except ChildTimeoutError:
+            late = f"the child process did not load the application in {LOADING // SECOND} s"
+            answer = Ready(late, self._summary(late))
+        if answer.problem:
+            raise ChildLostError(answer.problem, summary=answer.summary)
+
+    def _summary(self, problem: str) -> str:
+        return f"{KEY}: expected {self._setup.where} to be an application that loads: {problem}"
+
+    def is_usable(self) -> bool:
+        """Return whether the idle child is still there; somebody may have killed it."""
+        return not self._process.has_ended()
+
+    def perform(self, claim: Claim) -> Result:
+        """Return what came of the claim, in the child's own words.
+
+        Raises:
+            ChildLostError: the child ended before it answered.
+            ChildOvertimeError: the claim's timeout has passed.
+
+        """
+        try:
+            overdue_at = self._set_timeout(claim.definition.timeout_us)
+            send(self._line, run_request(claim, overdue_at=overdue_at))
+            return self._receive(Result)
+        except ConnectionClosedError:
+            raise ChildLostError(
+                f"the child process ended during the run: {self._exit_description()}"
+            ) from None
+
+    def interrupt(self) -> None:
+        """Stop whatever goes on in the child; may be called beside `open` and `perform`.
+
+        They return what the child still says of it, or raise once it is gone or the grace is over.
+        """
+        self._interrupted = True
+        self._until = min(self._until, self._clock.boot() + GRACE)
+        with suppress(OSError):
+            self._line.shutdown(socket.SHUT_WR)
+        self._signal(signal.SIGTERM)
+
+    def last_output(self) -> Result | None:
+        """Interrupt a run that is past its timeout; return what the child still says of it."""
+        self.interrupt()
+        self._set_timeout(GRACE)
+        try:
+            return self._receive(Result)
+        except (ConnectionClosedError, ChildTimeoutError):
+            return None
+
+    def end(self, grace_us: Span = GRACE) -> None:
+        """End the child and its whole group; an idle child ends by itself within the grace."""
+        self._line.close()
+        self._process.wait(grace_us, self._clock)
+        self._signal(signal.SIGKILL)
+        self._process.wait(_MAX_OUTPUT, self._clock)
+        self._release()
+
+    def forked(self) -> None:
+        """Leave the child to the parent: this is a copy, in a forked child of the parent's.
+
+        What waits for an answer here takes it from nobody, and the lifeline is the parent's alone.
+        """
+        if not self._dismissed:
+            sever(self._line.fileno())
+            sever(self._lifeline)
+
+    def _set_timeout(self, time_us: Span) -> Span:
+        """Let the child be silent for that long; return until when on the boot clock."""
+        self._until = self._clock.boot() + time_us
+        if self._interrupted:
+            self._until = self._clock.boot() + min(time_us, GRACE)
+        return self._until
+
+    def _receive(self, kind: type[M]) -> M:
+        while not self._has_message():
+            if self._clock.boot() >= self._until:
+                raise ChildTimeoutError
+        return receive(self._line, kind)
+
+    def _has_message(self) -> bool:
+        """Return whether a message of the child arrives soon.
+
+        Raises `ConnectionClosedError` if the child has ended.
+
+        The end of the line is not enough to know: what the app left behind may hold it open.
+        """
+        gone = self._process.has_ended()
+        left = self._until - self._clock.boot()
+        self._line.settimeout(max(min(left, _LOOK_EVERY), 1) / SECOND)
+        try:
+            self._line.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            if gone:
+                raise ConnectionClosedError from None
+            return False
+        except ConnectionResetError:
+            raise ConnectionClosedError from None
+        return True
+
+    def _exit_description(self) -> str:
+        """Say how the process ended, once it has."""
+        ended = self._process.wait(_MAX_OUTPUT, self._clock)
+        return self._process.exit_description() if ended else "it closed its line"
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self._dismissed:
+            self._process.signal_group(number)
+
+    def _release(self) -> None:
+        self._dismissed = True
+        self._line.close()
+        os.close(self._lifeline)
+
+
+class ChildStarter:
+    """Makes children; after one that could not load the application it pauses, longer each time.
+
+    A claim that comes in the pause fails with the traceback that is known already.
+    """
+
+    def __init__(self, setup: ChildSetup, clock: Clock) -> None:
+        self._setup = setup
+        self._clock = clock
+        self._problem = ""
+        self._pause: Span = 0
+        self._again_at: Span = 0
+        self._pid = os.getpid()
+
+    def make(self, adopt: Callable[[ChildProcess], None]) -> ChildProcess:
+        """Return a child that has loaded the application; *adopt* is told of it before it loads.
+
+        Raises:
+            ChildLostError: it could not, or this is the pause after another that could not, or this
+                is a copy in a forked child, which makes none.
+
+        """
+        if os.getpid() != self._pid:
+            raise ChildLostError("a forked child of the process that serves makes no child process")
+        left = self._again_at - self._clock.boot()
+        if left > 0:
+            raise ChildLostError(f"{self._problem}\n(tried again in {-(-left // SECOND)} s)")
+        try:
+            child = ChildProcess(self._setup, self._clock)
+            adopt(child)
+            child.open()
+        except ChildLostError as error:
+            self._back_off(str(error))
+            raise
+        self._pause = 0
+        return child
+
+    def _back_off(self, problem: str) -> None:
+        self._problem = problem
+        self._pause = min(self._pause * 2, LONGEST_PAUSE) or FIRST_PAUSE
+        self._again_at = self._clock.boot() + self._pause
+
+
+def check_setup(setup: ChildSetup) -> None:
+    """Find out now whether a child could know its application.
+
+    Raises:
+        EngineError: neither an import string nor a paste URI is known.
+
+    """
+    if not (setup.application or setup.paste_uri):
+        raise EngineError(
+            "pulse.config.application: expected package.module:name, got none; in mode = "
+            "processing each child process loads the application again, and must know where from"
+        )
+
+
+def find_python() -> str:
+    """Return the Python interpreter that this process runs in, also where a server embeds it.
+
+    `sys.executable` may be the server, or the Python that a virtual environment was made from:
+    the environment's own goes before it.
+
+    Raises:
+        EngineError: there is none.
+
+    """
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    homes = dict.fromkeys([sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix])
+    found = [Path(home, "bin", name) for home in homes for name in (version, "python3", "python")]
+    told = Path(sys.executable or "")
+    if sys.prefix == sys.base_prefix and told.name.startswith(("python", "pypy")):
+        found.insert(0, told)
+    for path in found:
+        if os.access(path, os.X_OK):
+            return str(path)
+    raise EngineError(f"expected a Python interpreter below {sys.prefix}, found none")
+
+
+def _launch(line: int, lifeline: int) -> SpawnedProcess:
+    search_path = os.pathsep.join(entry or str(Path.cwd()) for entry in _search_path())
+    environ = {**os.environ, "PYTHONPATH": search_path}
+    return SpawnedProcess(
+        [find_python(), "-P", "-m", "pulse.child"], environ, stdin=line, stdout=lifeline
+    )
+
+
+def _opening(setup: ChildSetup) -> Hello:
+    return Hello(
+        setup=setup,
+        parent=os.getpid(),
+        search_path=_search_path(),
+        pythonpath=os.environ.get("PYTHONPATH"),
+    )
+
+
+def _search_path() -> list[str]:
+    return [entry for entry in sys.path if isinstance(entry, str)]

@@ -1,0 +1,160 @@
+"""The words of `pulse.config.mode`, and the engine that each of them names.
+
+An engine's module is imported only when it is chosen. Other packages add modes by an entry point
+of the group `pulse.engines`: its name is the config word, its object takes an `EngineSetup` and
+returns an `Engine`. They are looked for only when a word is not one of pulse's own.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from pulse.clock import Clock  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.engine.child_protocol import ChildSetup  # noqa: TC001 - likewise
+from pulse.errors import ConfigError, MissingExtraError, did_you_mean, shown
+from pulse.patching import process_is_patched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from importlib.metadata import EntryPoint
+
+    from pulse.engine.base import Engine
+
+GROUP: Final = "pulse.engines"
+
+KEY: Final = "pulse.config.mode"
+
+UNPATCHED_NOTICE: Final = (
+    "mode gevent needs a process that gevent has patched, and this one is not: runs go on in "
+    "threads here (mode = auto chooses so without this notice)"
+)
+PATCHED_NOTICE: Final = (
+    "mode threading in a process that gevent has patched: its threads are greenlets, and no run "
+    "is interrupted (mode = gevent or auto interrupts runs that wait)"
+)
+
+INLINE_NOTICE: Final = (
+    "mode inline runs nothing by itself: it is for tests, which call the scheduler's step"
+)
+
+
+class EngineSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is made from.
+
+    Attributes:
+        clock: measures timeouts.
+        child: how a child process finds the application; None where nothing says so, which only
+            engines with children mind.
+
+    """
+
+    clock: Clock
+    child: ChildSetup | None = None
+
+
+def resolve(mode: str) -> tuple[str, str]:
+    """Return the mode that stands in this process, and a notice where that needs a word.
+
+    Raises:
+        ConfigError: no engine has that name.
+        MissingExtraError: the engine needs a package that is not installed.
+
+    """
+    match mode, process_is_patched():
+        case "auto", patched:
+            return ("gevent" if patched else "threading"), ""
+        case "gevent", False:
+            _check_gevent()
+            return "threading", UNPATCHED_NOTICE
+        case "threading", True:
+            return mode, PATCHED_NOTICE
+        case "inline", _:
+            return mode, INLINE_NOTICE
+    if mode not in BUILDERS:
+        _find_entry_point(mode)
+    return mode, ""
+
+
+def load_engine(mode: str, setup: EngineSetup) -> Engine:
+    """Return the engine of a mode that `resolve` has answered, not yet started.
+
+    Raises:
+        ConfigError: no engine has that name, or its setup lacks something.
+        MissingExtraError: the engine needs a package that is not installed.
+
+    """
+    build = BUILDERS.get(mode)
+    return build(setup) if build else _load(_find_entry_point(mode))(setup)
+
+
+def _threading(setup: EngineSetup) -> Engine:
+    from pulse.engine.threads import ThreadEngine
+
+    return ThreadEngine(setup.clock)
+
+
+def _gevent(setup: EngineSetup) -> Engine:
+    _check_gevent()
+    from pulse.engine.greenlets import GreenletEngine
+
+    return GreenletEngine(setup.clock)
+
+
+def _processing(setup: EngineSetup) -> Engine:
+    if setup.child is None:
+        raise ConfigError(
+            [f"pulse.config.application: expected package.module:name for {KEY} = processing"]
+        )
+    from pulse.engine.processes import ProcessEngine
+
+    return ProcessEngine(setup.clock, child=setup.child)
+
+
+def _inline(setup: EngineSetup) -> Engine:
+    from pulse.engine.inline import InlineEngine
+
+    return InlineEngine(setup.clock)
+
+
+BUILDERS: Final[Mapping[str, Callable[[EngineSetup], Engine]]] = {
+    "threading": _threading,
+    "gevent": _gevent,
+    "processing": _processing,
+    "inline": _inline,
+}
+
+OWN_MODES: Final = (*BUILDERS, "auto")
+
+
+def _check_gevent() -> None:
+    if find_spec("gevent") is None:
+        raise MissingExtraError(
+            f"{KEY} = gevent: expected the package gevent, which is not installed; "
+            "pip install pulse[gevent]"
+        )
+
+
+def _find_entry_point(mode: str) -> EntryPoint:
+    from importlib.metadata import entry_points  # dear, and seldom needed
+
+    found = entry_points(group=GROUP)
+    for entry in found:
+        if entry.name == mode:
+            return entry
+    known = (*OWN_MODES, *sorted(found.names))
+    raise ConfigError(
+        [f"{KEY}: expected one of {', '.join(known)}, got {shown(mode)}{did_you_mean(mode, known)}"]
+    )
+
+
+def _load(entry: EntryPoint) -> Callable[[EngineSetup], Engine]:
+    try:
+        build: Callable[[EngineSetup], Engine] = entry.load()
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{KEY} = {entry.name}: expected {entry.value} to be importable, got {error}"
+        ) from error
+    return build

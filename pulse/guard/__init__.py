@@ -1,0 +1,1 @@
+"""Keeps outsiders off the scheduled paths and off marked views."""

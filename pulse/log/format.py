@@ -1,0 +1,125 @@
+"""The words of the log: a run's end in one line, what a failure said, a length of time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.clock import SECOND, Span, rfc3339
+from pulse.core.planner import jitter_of
+from pulse.core.retry import may_retry
+from pulse.core.run import Outcome
+from pulse.settings.converters import duration_text
+
+if TYPE_CHECKING:
+    from pulse.core.run import Claim, Result, Run
+
+_SUCCEEDED = Outcome.SUCCEEDED
+_BODY_LINES = 5
+_LONGEST_LINE = 400
+_TENTHS: Span = 10_000
+
+
+def ended_line(claim: Claim, result: Result, pid: int, *, then: str = "") -> str:
+    """Return the one line that says how a run went; of a failure also what was requested.
+
+    Where something follows, *then*, the attempt is told with it.
+    """
+    run, definition = claim.run, claim.definition
+    status = f" {result.status}" if result.status else ""
+    words = [
+        f"{tick(run)} {result.outcome.value}{status} in {span_text(result.took_us)}",
+        _lateness(claim, result),
+    ]
+    if run.attempt > 1 or then:
+        words.append(f"attempt {run.attempt}")
+    if run.trigger.value != "schedule":
+        words.append(run.trigger.value)
+    if result.outcome is not _SUCCEEDED:
+        words.append(f"{definition.method} {escape_control_characters(definition.path)}")
+    return f"{'; '.join(filter(None, (', '.join(words), then)))} [pid {pid}]"
+
+
+def _lateness(claim: Claim, result: Result) -> str:
+    delay = wanted_delay(claim)
+    late = result.started_at - claim.run.fire_time - delay
+    wanted = f" after a jitter of {span_text(delay)}" if delay else ""
+    return f"{span_text(abs(late))} {'late' if late >= 0 else 'early'}{wanted}"
+
+
+def wanted_delay(claim: Claim) -> Span:
+    """Return how much later than its fire time the tick was due, by its jitter."""
+    slot = claim.run.scheduled_for
+    if slot is None or not claim.definition.jitter_us:
+        return 0
+    return jitter_of(claim.definition, slot, anchor=slot)
+
+
+def not_retried_because(claim: Claim, result: Result) -> str:
+    """Return why a run has ended although it might have been tried again; empty for the others."""
+    if not may_retry(claim.definition, claim.run, result):
+        return ""
+    slot = claim.run.scheduled_for
+    if slot is None or claim.definition.schedule.next_after(slot, anchor=slot) is None:
+        return "not retried: that would be more than a day after its fire time"
+    return "not retried: the next tick comes first"
+
+
+def why_abandoned(run: Run) -> str:
+    """Return why a run was taken from its holder, and from whom where it is not run again."""
+    again = run.outcome is None and run.attempts
+    reason = run.attempts[-1].message if again else run.message
+    return ", ".join(
+        map(escape_control_characters, filter(None, (reason or "its holder is lost", run.holder)))
+    )
+
+
+def result_text(result: Result) -> str:
+    """Return what a run that did not succeed said, to follow its line; empty for a success.
+
+    A traceback is whole, its last line first; of a reply's body there are the first lines, and of
+    a page of HTML the title.
+    """
+    if result.outcome is _SUCCEEDED or not result.message:
+        return ""
+    if result.status is not None and (title := _title_of(result.message)):
+        return f": {escape_control_characters(title)}"
+    lines = [escape_control_characters(line.expandtabs()) for line in result.message.splitlines()]
+    if result.status is not None:
+        lines = [line[:_LONGEST_LINE] for line in lines if line.strip()][:_BODY_LINES] or [""]
+    summary, *rest = lines
+    if summary.endswith("Traceback (most recent call last):"):
+        summary, rest = _last_words(lines), lines
+    return f": {summary}" + "".join(f"\n    {line}" for line in rest)
+
+
+def _title_of(body: str) -> str:
+    if not body.lstrip().startswith("<"):
+        return ""
+    return " ".join(body.partition("<title>")[2].partition("</title>")[0].split())[:_LONGEST_LINE]
+
+
+def _last_words(lines: list[str]) -> str:
+    return next((line for line in reversed(lines) if line[:1].strip()), lines[-1])
+
+
+def span_text(span: Span) -> str:
+    """Return a span as people read it: `0.4 ms`, `12 ms`, `1.53 s`, `2m5s`."""
+    if span < _TENTHS:
+        return f"{span / 1_000:.1f} ms"
+    if span < SECOND:
+        return f"{span // 1_000} ms"
+    if span < 60 * SECOND:
+        return f"{span / SECOND:.2f} s"
+    return duration_text(span - span % SECOND)
+
+
+def tick(run: Run) -> str:
+    """Return which tick a line is about."""
+    return f"{escape_control_characters(run.task)} {rfc3339(run.fire_time)}"
+
+
+def escape_control_characters(line: str) -> str:
+    """Keep control characters, which terminals obey, out of the log."""
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)

@@ -1,0 +1,340 @@
+"""Settings and an app into the built whole: the only place that knows every part.
+
+Building opens nothing and starts nothing. What belongs to one process (engine, store, scheduler)
+is made in `start`, after any fork.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from pulse import events
+from pulse.clock import SECOND
+from pulse.core.runtime_task import TaskDefaults
+from pulse.engine.factory import EngineSetup, load_engine, resolve
+from pulse.errors import ConfigError, TravelError
+from pulse.forks import ForkMark
+from pulse.guard.guard import Guard
+from pulse.handle import SchedulerHandle
+from pulse.log.listener import subscribe_claims, subscribe_log
+from pulse.scheduler.loop import Scheduler, SchedulerParts
+from pulse.serving import ServiceLifecycle
+from pulse.serving.identity import fingerprint_of
+from pulse.serving.process_registry import REGISTRY
+from pulse.store.factory import choose_store
+from pulse.store.process_identity import this_member
+from pulse.wsgi.dispatcher import Dispatcher
+from pulse.wsgi.runner import Runner, dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from wsgiref.types import WSGIApplication
+
+    from pulse.child.application_check import ApplicationCheck
+    from pulse.clock import Clock, Span
+    from pulse.config.settings import Settings
+    from pulse.core.run import Claim, Result
+    from pulse.core.task import TaskDefinition
+    from pulse.engine.base import Engine
+    from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
+    from pulse.store.base import Member, Store
+
+
+class PulseRuntime:
+    """One middleware's whole; the server's part tells it to begin, to be quiet and to end.
+
+    Raises:
+        ConfigError: a header of a task cannot be sent, or `mode = processing` does not know where
+            its children find the application.
+
+    """
+
+    def __init__(self, app: WSGIApplication, settings: Settings, *, clock: Clock) -> None:
+        self.settings = settings
+        self.app: WSGIApplication = app
+        self.fingerprint: MiddlewareFingerprint = fingerprint_of(settings)
+        self.bus: events.EventBus = events.EventBus()
+        self.handle: SchedulerHandle = SchedulerHandle(task_defaults(settings))
+        self.guard: Guard | None = _guard(settings)
+        self.extra: dict[str, object] = {"pulse.scheduler": self.handle}
+        self._dispatcher = Dispatcher(
+            app, base_url=settings.base_url, multithread=True, environ=self.extra
+        )
+        self._clock = clock
+        self._runner: Runner | None = None
+        self._begun: RunningScheduler | None = None
+        self._rehearsed: RunningScheduler | None = None
+        self._made: Scheduler | None = None
+        self._copies: list[Scheduler] = []
+        self._serving: Callable[[], bool] = lambda: True
+        subscribe_log(self.bus, clock)
+        _check(settings, self._dispatcher)
+
+    def set_accepting(self, serving: Callable[[], bool]) -> None:
+        """Ask *serving* before each claim whether this process still takes new work."""
+        self._serving = serving
+
+    def start(self) -> RunningScheduler:
+        """Start taking part, in this process, unless a test steps it by hand; return what begins.
+
+        Raises:
+            PulseError: what keeps it from starting; an outage of the store does not.
+
+        """
+        if self._rehearsed is not None and not self._rehearsed.ended:
+            return self._rehearsed
+        scheduler = self.build()
+        scheduler.start()
+        return self._attach(scheduler)
+
+    def start_for_test(self, *, clock: Clock, engine: Engine, store: Store) -> Scheduler:
+        """Return an open scheduler that a test steps by hand, until `shutdown`.
+
+        The app is called and the handle speaks as ever; nothing else of the settings' own mode,
+        store and clock is used.
+
+        Raises:
+            TravelError: it takes part already, or another test steps it.
+
+        """
+        if self._begun is not None and not self._begun.ended:
+            raise TravelError("expected a pulse that has not begun, got one that runs already")
+        member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
+        scheduler = self._scheduler_of(member, store=store, engine=engine, clock=clock)
+        scheduler.open()
+        self._rehearsed = self._attach(scheduler)
+        return scheduler
+
+    def _attach(self, scheduler: Scheduler) -> RunningScheduler:
+        self.handle.attach(scheduler)
+        self._begun = RunningScheduler(scheduler, self.handle, drain_us=self.settings.drain_us)
+        return self._begun
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more."""
+        if self._begun is not None:
+            self._begun.stop_claiming()
+
+    def shutdown(self, limit_s: float | None) -> None:
+        """Drain for at most the setting, or for the server's own limit less a second."""
+        if self._begun is not None:
+            self._begun.shutdown(limit_s)
+
+    def forked(self) -> None:
+        """Leave what has begun to the parent: this is a forked child, which may begin anew."""
+        if self._made is not None:
+            self._copies.append(self._made)  # kept, as `pulse.forks` says
+        self._made = self._begun = self._rehearsed = None
+        self.handle.forked()
+        for copy in self._copies:
+            copy.forked()
+
+    def build(self) -> Scheduler:
+        """Return a scheduler for this process, not yet open."""
+        settings = self.settings
+        mode, notice = resolve(settings.mode)
+        member = this_member(mode, settings.digest, settings.lease_us)
+        child = child_setup_of(settings, holder=member.holder)
+        engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
+        serving = self._serving
+        if mode == "processing" and child is not None:
+            serving = self._check_of(child).at_start(serving)
+        self.note(notice)
+        subscribe_claims(self.bus)
+        return self._scheduler_of(
+            member,
+            store=self._store(),
+            engine=engine,
+            clock=self._clock,
+            serving=serving,
+        )
+
+    def _check_of(self, child: ChildSetup) -> ApplicationCheck:
+        from pulse.child.application_check import ApplicationCheck
+
+        bus = self.bus
+        return ApplicationCheck(
+            self,
+            child,
+            beside=_assemblies,
+            clock=self._clock,
+            report=lambda problem: bus.emit(events.StartFailed(problem)),
+        )
+
+    def _scheduler_of(
+        self,
+        member: Member,
+        *,
+        store: Store,
+        engine: Engine,
+        clock: Clock,
+        serving: Callable[[], bool] = lambda: True,
+    ) -> Scheduler:
+        mark = ForkMark()
+        self._runner = Runner(self._dispatcher, clock, mark)
+        parts = SchedulerParts(
+            definitions=self.settings.tasks,
+            member=member,
+            store=store,
+            engine=engine,
+            bus=self.bus,
+            clock=clock,
+            perform=_performed_by(self._runner, clock),
+            concurrency=self.settings.concurrency or engine.default_concurrency,
+            name=self.settings.name or "",
+            chosen=self.settings.store is not None,
+            serving=serving,
+            mark=mark,
+        )
+        self._made = scheduler = Scheduler(parts)
+        return scheduler
+
+    def _store(self) -> Store:
+        settings = self.settings
+        store, notice = choose_store(
+            settings.store,
+            clock=self._clock,
+            name=settings.name,
+            origin=settings.origin,
+            keep_runs=settings.keep_runs,
+            keep_for_us=settings.keep_for_us,
+        )
+        self.note(notice)
+        return store
+
+    def note(self, text: str) -> None:
+        """Tell a person how pulse runs here; an empty text tells nothing."""
+        if text:
+            self.bus.emit(events.Notice(text))
+
+    def fail(self, problem: str) -> None:
+        """Say that no task can run in this process, and why."""
+        self.bus.emit(events.StartFailed(problem))
+
+
+class RunningScheduler:
+    """What runs in this process for one middleware, from its beginning to its end.
+
+    It keeps neither the middleware nor the application alive: a middleware that is dropped is
+    freed while this still runs, and can be ended all the same.
+
+    Attributes:
+        ended: whether the end has come; an end that was cut short may be called for again.
+
+    """
+
+    def __init__(self, scheduler: Scheduler, handle: SchedulerHandle, *, drain_us: Span) -> None:
+        self.ended: bool = False
+        self._scheduler = scheduler
+        self._handle = handle
+        self._drain_us = drain_us
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more."""
+        if not self.ended:
+            self._scheduler.stop_claiming()
+
+    def shutdown(self, limit_s: float | None) -> None:
+        """Drain for at most the setting, or for the server's own limit less a second."""
+        if not self.ended:
+            self._handle.attach(None)
+            self._scheduler.stop(drain_within(self._drain_us, limit_s))
+            self.ended = True
+
+    def forked(self) -> None:
+        """Leave what runs to the parent: this is a copy in a forked child."""
+        self.ended = True
+        self._handle.forked()
+        self._scheduler.forked()
+
+
+def _assemblies() -> list[PulseRuntime]:
+    """Return the wholes of this process that are still in use."""
+    served = (each.served for each in REGISTRY.members() if isinstance(each, ServiceLifecycle))
+    return [each for each in served if isinstance(each, PulseRuntime)]
+
+
+def _performed_by(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:
+    """Return the runner's `perform`, which does not keep the application alive between runs."""
+    known = weakref.ref(runner)
+
+    def perform(claim: Claim) -> Result:
+        still = known()
+        return dropped(clock) if still is None else still.perform(claim)
+
+    return perform
+
+
+def _guard(settings: Settings) -> Guard | None:
+    if not settings.guard:
+        return None
+    return Guard((path, path) for path in _guarded_paths(settings))
+
+
+def _guarded_paths(settings: Settings) -> Iterator[str]:
+    yield from settings.guarded
+    for definition in settings.tasks.values():
+        yield definition.path
+
+
+def task_defaults(settings: Settings) -> TaskDefaults:
+    """Return what tasks that are added at run time take from the configuration."""
+    return TaskDefaults(
+        context=settings.context,
+        timeout_us=settings.timeout_us,
+        timezone=settings.timezone,
+        guarded=tuple(dict.fromkeys(_guarded_paths(settings))) if settings.guard else None,
+    )
+
+
+def _check(settings: Settings, dispatcher: Dispatcher) -> None:
+    problems: list[str] = []
+    for definition in settings.tasks.values():
+        if definition.headers:
+            problems += _header_problems(definition, dispatcher)
+    if settings.mode == "processing" and child_setup_of(settings) is None:
+        problems.append(
+            "pulse.config.application: expected package.module:name under mode = processing, so "
+            "that child processes find the application, got nothing"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _header_problems(definition: TaskDefinition, dispatcher: Dispatcher) -> list[str]:
+    try:
+        dispatcher.check(definition)
+    except ConfigError as error:
+        return [f"pulse.task.{problem}" for problem in error.problems]
+    return []
+
+
+def child_setup_of(settings: Settings, *, holder: str = "") -> ChildSetup | None:
+    """Return how children find the application, or None where nothing says so."""
+    from pulse.engine.child_protocol import ChildSetup, StoreSetup
+
+    paste = settings.paste
+    if settings.application is None and paste is None:
+        return None
+    return ChildSetup(
+        application=settings.application or "",
+        paste_uri=paste.uri if paste else "",
+        paste_section=paste.section if paste else "",
+        relative_to=paste.relative_to if paste else "",
+        chosen=paste is not None and paste.chosen,
+        global_conf=dict(paste.global_conf) if paste else {},
+        fingerprint=fingerprint_of(settings),
+        base_url=settings.base_url,
+        defaults=task_defaults(settings),
+        store=StoreSetup(
+            url=settings.store, name=settings.name, origin=settings.origin, holder=holder
+        ),
+    )
+
+
+def drain_within(wanted_us: Span, limit_s: float | None) -> Span:
+    """Return the drain that is wanted, or what the server's own limit less a second leaves."""
+    if limit_s is None:
+        return wanted_us
+    return max(min(wanted_us, round((limit_s - 1) * SECOND)), 0)

@@ -1,0 +1,50 @@
+"""What settings say of a middleware among others: in its process, and in a child process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pulse.engine.child_protocol import MiddlewareFingerprint
+from pulse.errors import shown
+from pulse.serving.base import Identity
+
+if TYPE_CHECKING:
+    from pulse.config.settings import Settings
+
+_STORE_SHARED: Final = (
+    "pulse.config.name: expected one for each PulseMiddleware that a process serves, got two"
+    " {whose} on one store; where one filter section is built twice, put it in front of both"
+    " applications, or write a section for each"
+)
+_CHILDREN_DIFFER: Final = (
+    "pulse.config.name: expected one for each PulseMiddleware that a process serves, got two with"
+    " the same tasks and name: under mode = processing a child process could not distinguish them,"
+    " and might call the wrong application"
+)
+
+
+def identity_of(settings: Settings) -> Identity:
+    """Return what middlewares have in common that would act as one application in a process.
+
+    Those that share a store under one name do. Each `memory:` is a store of its own, so there only
+    those with the same tasks do, and both may take part, unless child processes have to find the
+    one of which they are the children.
+    """
+    name, store = settings.name or "", settings.store or ""
+    if store == "memory:":
+        conflict = _CHILDREN_DIFFER if settings.mode == "processing" else ""
+        return Identity((store, name, settings.digest, settings.application), conflict)
+    local = store.startswith("sqlite:") or not (store or name)
+    whose = f"under the name {shown(name)}" if name else "without a name"
+    conflict = _STORE_SHARED.format(whose=whose)
+    return Identity((store, name, settings.origin if local else ""), conflict)
+
+
+def fingerprint_of(settings: Settings) -> MiddlewareFingerprint:
+    """Return by what a child process knows the middleware that has these settings."""
+    return MiddlewareFingerprint(
+        name=settings.name,
+        store=settings.store,
+        application=settings.application,
+        digest=settings.digest,
+    )

@@ -1,0 +1,1 @@
+"""How a setting is described, converted and written back as text."""

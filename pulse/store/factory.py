@@ -1,0 +1,187 @@
+"""The word `pulse.config.store` into a keeper, which is imported only then.
+
+    (unset)                     an SQLite file in the user's state directory, see `sqlite.location`
+    memory:                     this process alone, gone when it ends
+    sqlite:///data/pulse.db     a file, beside the ini file (or below the working directory)
+    sqlite:////srv/app/pulse.db a file by its full path
+    postgresql://user@host/db   a schema in a database that all hosts share
+    redis://host:6379/0         a Redis server that all hosts share; also rediss://, unix:///path
+
+Call `choose_store` in the process that will use the store, after any fork: which folder can be
+written may depend on the user that a server has become since.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from pulse.errors import BadValueError, ConfigError, did_you_mean
+from pulse.store.postgres.url import checked_url, is_postgres
+from pulse.store.sqlite.location import default_path, existing_path, network_file_system
+
+if TYPE_CHECKING:
+    from pulse.clock import Clock, Span
+    from pulse.store.base import Store
+
+EXPECTED = (
+    "memory:, sqlite:/// followed by a path, postgresql://user@host/database"
+    " or redis:// followed by a host"
+)
+_SQLITE = "sqlite:///"
+_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+_KNOWN = ("memory", "sqlite", "postgresql", "redis")
+_ALONE = (
+    "no folder for the store can be written, so each process now ticks by itself: set"
+    " pulse.config.store to sqlite:/// and a path that all workers can write"
+)
+
+
+class ChosenStore(NamedTuple):
+    """A store that is not open yet, and what a person should know of it; empty for nothing."""
+
+    store: Store
+    notice: str
+
+
+def store_url(value: object) -> str:
+    """Return a word that names a store, as it was given.
+
+    Raises:
+        BadValueError: it names none; the message says what was probably meant.
+
+    """
+    word = value.strip() if isinstance(value, str) else ""
+    if is_postgres(word):
+        return checked_url(word)
+    if word == "memory:" or (word.isprintable() and (_is_file(word) or _is_redis(word))):
+        return word
+    raise BadValueError(EXPECTED, value, hint=_hint(word))
+
+
+def _is_file(word: str) -> bool:
+    path = word.removeprefix(_SQLITE)
+    return word.startswith(_SQLITE) and path not in {"", "/", ":memory:"} and not path.endswith("/")
+
+
+def _is_redis(word: str) -> bool:
+    try:
+        parts = urlsplit(word)
+        _ = parts.port  # a port that is no number raises
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return len(parts.path) > 1
+    database = parts.path.strip("/")
+    known = parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
+    return known and (not database or (database.isascii() and database.isdecimal()))
+
+
+def _hint(word: str) -> str:
+    scheme = word.partition(":")[0].lower()
+    if scheme == "memory" or ":memory:" in word:
+        return "; did you mean 'memory:'?"
+    if scheme in {"redis", "rediss"}:
+        return "; such as 'redis://localhost:6379/0'"
+    if scheme == "unix":
+        return "; such as 'unix:///run/redis/redis.sock'"
+    if scheme == "sqlite":
+        return f"; did you mean {_SQLITE + (word[7:].strip('/') or 'pulse.db')!r}?"
+    if word.endswith(_SUFFIXES):
+        return f"; did you mean {_SQLITE + word!r}?"
+    return did_you_mean(scheme, _KNOWN)
+
+
+def choose_store(
+    word: str | None,
+    *,
+    clock: Clock,
+    name: str | None,
+    origin: str,
+    keep_runs: int,
+    keep_for_us: Span,
+) -> ChosenStore:
+    """Return the store that *word* names, not yet open.
+
+    Args:
+        word: `pulse.config.store`; None stands for the default.
+        clock: tells what is due.
+        name: `pulse.config.name`, which tells applications that share a store apart.
+        origin: the ini file, or the working directory.
+        keep_runs: how many ended runs of each task are kept; a memory store keeps ten times that.
+        keep_for_us: how long they are kept.
+
+    Raises:
+        ConfigError: the word names no store.
+
+    """
+    known = None if word is None else _known(word)
+    if known is not None and (is_postgres(known) or _is_redis(known)):
+        return _shared(known, clock, name=name, keep_runs=keep_runs, keep_for_us=keep_for_us)
+    path = default_path(name, origin) if known is None else _path_of(known, origin)
+    if path is None:
+        from pulse.store.memory.store import MemoryStore
+
+        memory = MemoryStore(clock, name=name or "", keep_runs=10 * keep_runs)
+        return ChosenStore(memory, _ALONE if word is None else "")
+    from pulse.store.sqlite.store import SqliteStore
+
+    store = SqliteStore(path, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us)
+    return ChosenStore(store, _network_notice(path))
+
+
+def _shared(
+    word: str, clock: Clock, *, name: str | None, keep_runs: int, keep_for_us: Span
+) -> ChosenStore:
+    """Return a store on a server that hosts share."""
+    if _is_redis(word):
+        from pulse.store.redis.store import RedisStore
+
+        redis = RedisStore(
+            word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
+        )
+        return ChosenStore(redis, "")
+    from pulse.store.postgres.gevent_support import LATE_NOTICE, imported_too_early
+    from pulse.store.postgres.store import PostgresStore
+
+    postgres = PostgresStore(
+        word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
+    )
+    return ChosenStore(postgres, LATE_NOTICE if imported_too_early() else "")
+
+
+def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None:
+    """Return the SQLite file that *word* and the rest name if it is there; makes nothing.
+
+    Raises:
+        ConfigError: the word names no store.
+
+    """
+    path = existing_path(name, origin) if word is None else _path_of(_known(word), origin)
+    return path if path is not None and path.is_file() else None
+
+
+def _known(word: str) -> str:
+    try:
+        return store_url(word)
+    except BadValueError as error:
+        raise ConfigError([f"pulse.config.store: {error}"]) from None
+
+
+def _path_of(known: str, origin: str) -> Path | None:
+    if known == "memory:":
+        return None
+    start = Path(origin)
+    folder = start if start.is_dir() else start.parent
+    return folder / Path(known.removeprefix(_SQLITE)).expanduser()
+
+
+def _network_notice(path: Path) -> str:
+    kind = network_file_system(path)
+    if not kind:
+        return ""
+    return (
+        f"the store {path} is on a network file system ({kind}), where SQLite's locks do not hold"
+        " between hosts: keep it on a local disk"
+    )

@@ -1,0 +1,1 @@
+"""The memory store: one process, and the oracle of the differential tests."""

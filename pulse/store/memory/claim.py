@@ -1,0 +1,184 @@
+"""Claiming on a memory store: which pending run is next, and what one call of `claim_due` wins.
+
+`PendingRuns` also decides whether a run that has ended is dispatched again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pulse.core.run import Claim, Outcome, Run, run_id
+from pulse.core.run_transitions import not_run_record, waiting_run
+from pulse.store.rules import (
+    NextTick,
+    PendingDecision,
+    decide_pending,
+    may_run_again,
+    next_attempt_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pulse.clock import Instant, Span
+    from pulse.core.planner import NewRun, NotRun, Plan
+    from pulse.core.run import Result
+    from pulse.core.task import TaskDefinition
+    from pulse.store.base import FailedTask, Member
+    from pulse.store.memory.due_heap import MemoryTaskRow
+    from pulse.store.memory.runs import RunTable, StoredRun
+
+
+class PendingRuns:
+    """Looks at runs that nobody holds, beside the rows of their tasks; its owner holds the lock."""
+
+    __slots__ = ("_rows", "_runs")
+
+    def __init__(self, rows: Mapping[str, MemoryTaskRow], runs: RunTable) -> None:
+        self._rows = rows
+        self._runs = runs
+
+    def first(self, now: Instant) -> StoredRun | None:
+        """Return the run that is work first; those that wait for another one are set aside."""
+        runs = self._runs
+        runs.offer_retries()
+        while (stored := runs.next_pending(self._is_wanted)) is not None:
+            if (
+                not is_due(stored.run, now)
+                or self.decide(stored.run, now) is not PendingDecision.WAIT
+            ):
+                return stored
+            runs.set_aside(stored)
+        return None
+
+    def _is_wanted(self, run: Run) -> bool:
+        row = self._rows.get(run.task)
+        return row is not None and not row.withdrawn and row.partition == run.partition
+
+    def decide(self, run: Run, now: Instant) -> PendingDecision:
+        """Return what becomes of a run that is due."""
+        row = self._rows[run.task]
+        # Where no more are open than may be held, this one may be: they need not be counted.
+        full = row.unfinished > row.definition.max_concurrent
+        held = self._runs.count_claimed(run.task, run.partition) if full else 0
+        return decide_pending(
+            row.definition, run, next_fire=row.cursor.next_fire, claimed=held, now=now
+        )
+
+    def next_attempt_at(self, claim: Claim, result: Result, now: Instant) -> Instant | None:
+        """Return when a run that ended so is dispatched again; None when it is not."""
+        if not may_run_again(claim, result):
+            return None
+        row = self._rows.get(claim.run.task)
+        stands = row is not None and row.partition == claim.run.partition
+        tick = (
+            NextTick(row.cursor.next_fire, row.unfinished) if row is not None and stands else None
+        )
+        return next_attempt_at(claim, result, row=tick, now=now)
+
+
+class ClaimCall:
+    """Collects the claims and passed rows of one call, and writes them into the ledger."""
+
+    __slots__ = (
+        "_runs",
+        "_space",
+        "boot",
+        "claims",
+        "expired_retries",
+        "failed_tasks",
+        "good_until",
+        "holder",
+        "limit",
+        "now",
+        "passed",
+    )
+
+    def __init__(
+        self,
+        space: str,
+        member: Member,
+        runs: RunTable,
+        *,
+        now: Instant,
+        boot: Span,
+        limit: int,
+    ) -> None:
+        self._space = space
+        self._runs = runs
+        self.holder: str = member.holder
+        self.now: Instant = now
+        self.boot: Span = boot
+        self.good_until: Span = boot + member.lease_us
+        self.limit: int = limit
+        self.claims: list[Claim] = []
+        self.passed: list[Run] = []
+        self.expired_retries: list[Run] = []
+        self.failed_tasks: list[FailedTask] = []
+
+    def take(self, definition: TaskDefinition) -> None:
+        """Claim the run that the ledger has told as the next that nobody holds."""
+        run = self._runs.claim_pending(holder=self.holder, now=self.now, mark=self.boot).run
+        self.claims.append(Claim(run, definition, self.good_until))
+
+    def record(self, row: MemoryTaskRow, decided: Plan) -> None:
+        """Write down what the planner decided for a row."""
+        if decided.missed is not None:
+            self.passed.append(self._miss(row, decided.missed))
+        if decided.skipped is not None:
+            self.passed.append(self._skip(row, decided.skipped))
+        opened = decided.opened
+        if opened is not None:
+            if opened.waits:
+                self._open_waiting(row, opened)
+            else:
+                self.claims.append(self._open_claimed(row, opened))
+
+    def _open_claimed(self, row: MemoryTaskRow, opened: NewRun) -> Claim:
+        task, slot = row.definition.name, opened.scheduled_for
+        run = Run(
+            id=run_id(self._space, task, row.partition, slot),
+            task=task,
+            partition=row.partition,
+            fire_time=slot,
+            scheduled_for=slot,
+            trigger=opened.trigger,
+            holder=self.holder,
+            claimed_at=self.now,
+        )
+        row.unfinished += 1
+        row.skip = None
+        self._runs.add_claimed(run, self.boot)
+        return Claim(run, row.definition, self.good_until)
+
+    def _open_waiting(self, row: MemoryTaskRow, opened: NewRun) -> None:
+        task, partition = row.definition.name, row.partition
+        run = waiting_run(self._space, task, partition=partition, opened=opened, now=self.now)
+        row.unfinished += 1
+        row.skip = None
+        self._runs.add_claimed(run, 0)
+
+    def _miss(self, row: MemoryTaskRow, missed: NotRun) -> Run:
+        row.skip = None
+        return self._runs.add(self._record_not_run(row, missed, Outcome.MISSED)).run
+
+    def _skip(self, row: MemoryTaskRow, skipped: NotRun) -> Run:
+        if row.skip is None:
+            row.skip = self._runs.add(self._record_not_run(row, skipped, Outcome.SKIPPED))
+        else:
+            run = row.skip.run
+            row.skip.run = msgspec.structs.replace(run, count=run.count + skipped.count)
+        return row.skip.run
+
+    def _record_not_run(self, row: MemoryTaskRow, passed: NotRun, outcome: Outcome) -> Run:
+        name = row.definition.name
+        return not_run_record(
+            self._space, name, partition=row.partition, passed=passed, outcome=outcome
+        )
+
+
+def is_due(run: Run, now: Instant) -> bool:
+    """Return whether an unheld run may be taken by now."""
+    return run.retry_at is not None and run.retry_at <= now

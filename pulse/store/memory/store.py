@@ -1,0 +1,300 @@
+"""The store of one process: rows in a heap by fire time, gone when the process ends.
+
+Every promise of `pulse.store.base` holds among the threads of this process; a fleet of such
+stores ticks once in each process. One lock makes every call one consistent step.
+"""
+
+from __future__ import annotations
+
+import threading
+from heapq import heappop, heapreplace
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from pulse.core.policies import OnAbandoned
+from pulse.core.run import CLAIM_LOST, RECORDED, Claim, Outcome, RecordResult, Run, Trigger
+from pulse.core.run_transitions import (
+    abandon_run,
+    expire_retry,
+    miss_run,
+    pending_run,
+    requeue_run,
+    schedule_retry,
+)
+from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
+from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Reach
+from pulse.store.lease_watch import ExpiryWatch
+from pulse.store.memory.claim import ClaimCall, PendingRuns, is_due
+from pulse.store.memory.due_heap import ORDER_BITS, ORDER_MASK, decide_row, is_stale, row_of
+from pulse.store.memory.runs import RunTable
+from pulse.store.memory.tasks import TaskTable
+from pulse.store.rules import LEASE_OVER, PendingDecision, new_run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pulse.clock import Clock, Instant, Span
+    from pulse.core.run import CompletedRun, Result
+    from pulse.core.runtime_task import RuntimeTask
+    from pulse.core.task import TaskDefinition
+    from pulse.store.base import Member, SyncResult, TaskState
+    from pulse.store.memory.due_heap import MemoryTaskRow
+    from pulse.store.memory.runs import StoredRun
+
+_SUCCEEDED = Outcome.SUCCEEDED
+
+
+class MemoryStore:
+    """Keeps rows and history in this process.
+
+    Args:
+        clock: tells when rows are due and leases end.
+        name: the space that run ids are made in, as `pulse.config.name` says.
+        keep_runs: how many ended runs are remembered, of all tasks together.
+
+    """
+
+    name = "memory:"
+    reach = Reach.PROCESS
+    blocking = False
+    notice = ""
+
+    def __init__(self, clock: Clock, *, name: str = "", keep_runs: int = 10_000) -> None:
+        self._clock = clock
+        self._space = name
+        self._member: Member | None = None
+        self._runs = RunTable(keep_runs)
+        self._tasks = TaskTable(name, self._runs, keep_runs)
+        self._rows = self._tasks.rows
+        self._due = self._tasks.due
+        self._pending = PendingRuns(self._rows, self._runs)
+
+    # Taking part -------------------------------------------------------------------------
+
+    def open(self, member: Member) -> None:
+        """Take part as *member*; the lock is made here, in the process that uses it."""
+        if self._member is not None:
+            raise StoreInUseError("this memory store is open already; each pulse has its own")
+        self._lock = threading.Lock()
+        self._leases: ExpiryWatch[str] = ExpiryWatch(member.lease_us // 3)  # within which it renews
+        self._unwanted: ExpiryWatch[str] = ExpiryWatch(member.lease_us)
+        self._member = member
+
+    def open_as_client(self, member: Member) -> None:
+        """Refuse: no other process can reach what this one keeps."""
+        raise NotServingError(
+            f"expected a store that processes share, got memory:, which {member.holder} keeps to"
+            " itself: leave pulse.config.store out, or set it to sqlite:/// and a path"
+        )
+
+    def close(self) -> None:
+        """Take part no more; what was recorded stays until the process ends."""
+        self._member = None
+
+    def forked(self) -> None:
+        """Leave what is kept to the parent: this is a copy, in a forked child."""
+        self._member = None
+
+    def _caller(self) -> Member:
+        if self._member is None:
+            raise StoreUnavailableError("this memory store is not open")
+        return self._member
+
+    # Tasks -------------------------------------------------------------------------------
+
+    def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
+        """Make rows for the tasks, and plan with their definitions from now on."""
+        member, now = self._caller(), self._clock.wall()
+        with self._lock:
+            return self._tasks.sync(definitions, member, now)
+
+    def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
+        """Keep a task until it is removed, or until the process ends."""
+        self._caller()
+        with self._lock:
+            return self._tasks.add(runtime_task.definition, self._clock.wall(), replace=replace)
+
+    def remove(self, name: str) -> None:
+        """Put a task away that was added; what waits ends, what is held goes on."""
+        self._caller()
+        with self._lock:
+            self._tasks.remove(name)
+
+    def pause(self, name: str, *, paused: bool) -> None:
+        """Pause or resume a task; what passed while paused is missed."""
+        self._caller()
+        with self._lock:
+            self._tasks.pause(name, self._clock.wall(), paused=paused)
+
+    def tasks(self) -> list[TaskState]:
+        """Return the rows, by name."""
+        self._caller()
+        with self._lock:
+            return self._tasks.states()
+
+    # Claiming ----------------------------------------------------------------------------
+
+    def claim_due(self, limit: int) -> Claimed:
+        """Decide what is due, and open at most *limit* runs."""
+        member = self._caller()
+        now, boot = self._clock.wall(), self._clock.boot()
+        turn = ClaimCall(self._space, member, self._runs, now=now, boot=boot, limit=limit)
+        with self._lock:
+            if limit > 0:
+                self._claim_unheld(turn)
+                self._claim_rows(turn)
+            next_wakeup = self._next_work(now)
+        if len(turn.claims) > 1:
+            turn.claims.sort(key=attrgetter("run.fire_time"))
+        return Claimed(
+            turn.claims, turn.passed, now, next_wakeup, turn.failed_tasks, turn.expired_retries
+        )
+
+    def _claim_unheld(self, turn: ClaimCall) -> None:
+        while len(turn.claims) < turn.limit:
+            first = self._pending.first(turn.now)
+            if first is None or not is_due(first.run, turn.now):
+                return
+            match self._pending.decide(first.run, turn.now):
+                case PendingDecision.EXPIRE:
+                    self._tasks.end(first, expire_retry(first.run))
+                    turn.expired_retries.append(first.run)
+                case PendingDecision.MISS:
+                    self._tasks.end(first, miss_run(first.run))
+                    turn.passed.append(first.run)
+                case _:
+                    turn.take(self._rows[first.run.task].definition)
+
+    def _claim_rows(self, turn: ClaimCall) -> None:
+        due, rows, now, claims = self._due.entries, self._due.rows, turn.now, turn.claims
+        until = (now + 1) << ORDER_BITS
+        again: list[MemoryTaskRow] = []
+        while due and due[0] < until and len(claims) < turn.limit:
+            entry = due[0]
+            row = rows[entry & ORDER_MASK]
+            if is_stale(row, entry >> ORDER_BITS):
+                heappop(due)
+                continue
+            try:
+                decided = decide_row(row, now)
+            # One bad schedule must not keep the other tasks from being claimed.
+            except Exception as error:  # noqa: BLE001 - the reason is above
+                turn.failed_tasks.append(FailedTask(row.definition.name, error))
+                decided = None
+            if decided is None:
+                row.parked = True
+                heappop(due)
+                continue
+            row.cursor = decided.cursor
+            row.resumed_at = None
+            following = decided.cursor.next_fire
+            if following is not None and following > now:
+                heapreplace(due, following + decided.cursor.delay_us << ORDER_BITS | row.order)
+            else:
+                heappop(due)
+                again.append(row)
+            turn.record(row, decided)
+        for row in again:
+            self._due.push(row)
+
+    def _next_work(self, now: Instant) -> Instant | None:
+        fire_time = self._due.first(now)
+        pending = self._pending.first(now)
+        if pending is None or pending.run.retry_at is None:
+            return fire_time
+        return pending.run.retry_at if fire_time is None else min(fire_time, pending.run.retry_at)
+
+    # Runs --------------------------------------------------------------------------------
+
+    def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
+        """Record how runs ended, and tell what became of each."""
+        self._caller()
+        with self._lock:
+            return [self._finish(claim, result) for claim, result in completed]
+
+    def _finish(self, claim: Claim, result: Result) -> RecordResult:
+        stored = self._runs.claimed(claim)
+        if stored is None:
+            return CLAIM_LOST
+        if result.outcome is not _SUCCEEDED:
+            at = self._pending.next_attempt_at(claim, result, self._clock.wall())
+            if at is not None:
+                self._runs.release(stored, schedule_retry(stored.run, result, at))
+                return RecordResult(recorded=True, retry_at=at)
+        stored.result = result
+        self._tasks.end(stored, stored.run)
+        return RECORDED
+
+    def renew(self, claims: Sequence[Claim]) -> list[bool]:
+        """Extend the leases of runs in progress; False stands where the claim was lost."""
+        self._caller()
+        boot = self._clock.boot()
+        with self._lock:
+            return [self._renew(claim, boot) for claim in claims]
+
+    def _renew(self, claim: Claim, boot: Span) -> bool:
+        stored = self._runs.claimed(claim)
+        if stored is None:
+            return False
+        stored.mark = boot
+        return True
+
+    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+        """Open an unheld manual run of a task, due now; None when overlap refuses it."""
+        self._caller()
+        with self._lock:
+            row = row_of(self._rows, name)
+            if row.unfinished >= row.definition.max_unfinished:
+                return None
+            now = self._clock.wall()
+            run = pending_run(
+                new_run_id(),
+                name,
+                partition=row.partition,
+                trigger=Trigger.MANUAL,
+                now=now,
+                body=body,
+            )
+            self._tasks.open_pending(row, run)
+            return run
+
+    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
+        """Return the newest runs, newest first."""
+        self._caller()
+        with self._lock:
+            return self._runs.newest(task=task, limit=limit)
+
+    # Staying alive -----------------------------------------------------------------------
+
+    def heartbeat(self) -> HeartbeatResult:
+        """Abandon the runs whose leases have ended, and archive what nobody wants any more."""
+        member = self._caller()
+        boot = self._clock.boot()
+        with self._lock:
+            held = {
+                stored.run.id: (stored.mark, member.lease_us)
+                for stored in self._runs.open.values()
+                if stored.run.holder
+            }
+            lost = self._leases.expired(held, boot)
+            abandoned = [self._abandon(self._runs.open[run_id]) for run_id in sorted(lost)]
+            archived = self._archive(3 * member.lease_us, boot)
+        return HeartbeatResult(abandoned, archived, ())
+
+    def _abandon(self, stored: StoredRun) -> Run:
+        row = self._rows.get(stored.run.task)
+        if row is not None and row.definition.on_abandoned is OnAbandoned.RERUN:
+            self._runs.release(stored, requeue_run(stored.run, LEASE_OVER, self._clock.wall()))
+        else:
+            self._tasks.end(stored, abandon_run(stored.run, LEASE_OVER))
+        return stored.run
+
+    def _archive(self, span: Span, boot: Span) -> tuple[str, ...]:
+        withdrawn = self._tasks.withdrawn
+        over = sorted(self._unwanted.expired(dict.fromkeys(withdrawn, (0, span)), boot))
+        self._tasks.archive(over)
+        return tuple(over)
+
+    def members(self) -> list[Member]:
+        """Return this process alone."""
+        return [self._caller()]

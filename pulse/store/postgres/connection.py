@@ -1,0 +1,148 @@
+"""One connection to the server: statements in PostgreSQL's spelling, batches as arrays.
+
+A batch is one statement, whatever its length: each column is one array, or one value where all
+its cells are equal. Inside a pipeline an answer is waited for when it is looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pulse.store.postgres.arrays import literal, plain
+from pulse.store.postgres.schema import type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pulse.clock import Instant
+    from pulse.store.postgres.driver import BoundedConnection
+    from pulse.store.sql.database import Cell, Insert, QueryResult, Update
+
+    Column = Sequence[Cell]
+
+CLOCK = "coalesce(?::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+"""The server's clock, unless a test gives another instant."""
+
+LONGEST_BATCH = 10_000
+_NOW = f"SELECT {CLOCK}"
+
+
+class PostgresTexts(dict[str, bytes]):
+    """SQL with the schema's name; `@runs` is the table of runs of this application."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__()
+        self._schema = schema
+
+    def __missing__(self, text: str) -> bytes:
+        real = text.replace("@", f"{self._schema}.").replace("IN (?*)", "= ANY(?)")
+        self[text] = spelt = real.replace("?", "%s").encode()
+        return spelt
+
+
+class PostgresConnection:
+    """One connection that speaks of one application's tables.
+
+    Args:
+        raw: the connection.
+        texts: knows the schema.
+        given_now: returns what stands for the server's clock in a test, else None.
+
+    """
+
+    __slots__ = ("_given_now", "_texts", "raw")
+
+    def __init__(
+        self, raw: BoundedConnection, texts: PostgresTexts, given_now: Callable[[], Instant | None]
+    ) -> None:
+        self.raw: BoundedConnection = raw
+        self._texts = texts
+        self._given_now = given_now
+
+    def now(self) -> Instant:
+        """Return the present on the server's clock."""
+        ((now,),) = self.execute(_NOW, (self._given_now(),))
+        return int(now)
+
+    def execute(self, text: str, values: Sequence[Cell] = ()) -> QueryResult:
+        """Execute one statement."""
+        cells = [plain(one) if isinstance(one, str) else one for one in values]
+        return self.raw.execute(self._texts[text], cells or None)
+
+    def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
+        """Return what a statement says of all *values*."""
+        cells = list(values)
+        return iter(self.execute(text, (literal(cells),)) if cells else ())
+
+    def insert_many(self, insert: Insert, rows: Iterable[Sequence[Cell]]) -> None:
+        """Add rows; in a pipeline it is told at its end when one was there already."""
+        names = ", ".join(insert.columns)
+        for columns in _columns(rows):
+            source, terms, values = _source(insert.columns, columns)
+            text = f"INSERT INTO {insert.table} ({names}) SELECT {', '.join(terms)} FROM {source}"  # noqa: S608 - the names are constants
+            self.execute(text, values)
+
+    def update_many(self, update: Update, rows: Iterable[Sequence[Cell]]) -> None:
+        """Change rows."""
+        for columns in _columns(rows):
+            text, _, values = _updating(update, columns)
+            self.execute(text, values)
+
+    def update_returning(self, update: Update, rows: Sequence[Sequence[Cell]]) -> list[bool]:
+        """Change rows; return for each whether it was there, the first of equal ones alone."""
+        width = len(update.sets)
+        first: dict[tuple[Cell, ...], int] = {}
+        for place, row in enumerate(rows):
+            first.setdefault(tuple(row[width:]), place)
+        changed = [False] * len(rows)
+        for columns in _columns(rows[place] for place in first.values()):
+            text, keys, values = _updating(update, columns)
+            for found in self.execute(f"{text} RETURNING {keys}", values):
+                changed[first[found]] = True
+        return changed
+
+
+def _columns(rows: Iterable[Sequence[Cell]]) -> Iterator[list[Column]]:
+    """Return the columns of all rows, in batches of a bounded length."""
+    left = list(rows)
+    for start in range(0, len(left), LONGEST_BATCH):
+        yield list(zip(*left[start : start + LONGEST_BATCH], strict=True))
+
+
+def _updating(update: Update, columns: Sequence[Column]) -> tuple[str, str, list[Cell]]:
+    """Return the statement that changes a batch, the terms of its keys, and its values."""
+    source, terms, values = _source((*update.sets, *update.keys), columns)
+    width = len(update.sets)
+    pairs = zip(update.sets, terms[:width], strict=True)
+    same = zip(update.keys, terms[width:], strict=True)
+    sets = ", ".join([*(f"{name} = {term}" for name, term in pairs), *filter(None, [update.also])])
+    where = " AND ".join(
+        [*(f"r.{name} = {term}" for name, term in same), *filter(None, [update.only])]
+    )
+    text = f"UPDATE {update.table} AS r SET {sets} FROM {source} WHERE {where}"  # noqa: S608 - the names are constants
+    return text, ", ".join(terms[width:]), values
+
+
+def _source(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, list[str], list[Cell]]:
+    """Return a source of the cells, the term for each of its columns, and the values in it."""
+    single: list[str] = []
+    arrays: list[str] = []
+    aliases: list[str] = []
+    terms: list[str] = []
+    equal: list[Cell] = []
+    values: list[Cell] = []
+    for place, (name, cells) in enumerate(zip(names, columns, strict=True), 1):
+        kind = type_of(name)
+        if cells.count(cells[0]) == len(cells) and (arrays or place < len(columns)):
+            single.append(f"?::{kind} AS c{place}")
+            terms.append(f"k.c{place}")
+            equal.append(cells[0])
+        else:
+            arrays.append(f"?::{kind}[]")
+            aliases.append(f"c{place}")
+            terms.append(f"n.c{place}")
+            values.append(literal(cells))
+    source = f"unnest({', '.join(arrays)}) AS n({', '.join(aliases)})"
+    if single:
+        source = f"(SELECT {', '.join(single)}) AS k, {source}"
+    return source, terms, [*equal, *values]

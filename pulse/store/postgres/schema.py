@@ -1,0 +1,181 @@
+"""The tables of one application in its schema, the versions of their layout, and the ladder.
+
+The schema's name is the application's; a row in `layout` says which version the tables have. A
+step of the ladder leads from one version to the next, and all steps of a migration are one
+transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.errors import StoreSchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pulse.store.sql.database import Connection
+
+_TABLES = (
+    "CREATE TABLE @layout (version integer NOT NULL)",
+    """CREATE TABLE @tasks (
+        key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        task text NOT NULL,
+        place text NOT NULL,
+        scope text NOT NULL,
+        source text NOT NULL,
+        words text,
+        digest text NOT NULL,
+        schedule text NOT NULL,
+        room bigint NOT NULL,
+        rerun bigint NOT NULL,
+        anchor bigint NOT NULL,
+        next_fire bigint,
+        due_at bigint,
+        floor bigint NOT NULL,
+        paused bigint NOT NULL,
+        resumed_at bigint,
+        skip_id text,
+        version bigint NOT NULL DEFAULT 0,
+        archived_at bigint,
+        UNIQUE (task, place)) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)""",
+    """CREATE INDEX due ON @tasks (place, due_at, key)
+        WHERE paused = 0 AND archived_at IS NULL AND due_at IS NOT NULL""",
+    """CREATE INDEX declared ON @tasks (key)
+        WHERE source = 'config' AND archived_at IS NULL""",
+    "CREATE INDEX own ON @tasks (place) WHERE scope = 'process'",
+    "CREATE INDEX archived ON @tasks (archived_at) WHERE archived_at IS NOT NULL",
+    """CREATE TABLE @runs (
+        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id text NOT NULL UNIQUE,
+        task text NOT NULL,
+        place text NOT NULL,
+        fire_time bigint NOT NULL,
+        slot bigint,
+        trigger text NOT NULL,
+        attempt bigint NOT NULL,
+        holder text NOT NULL,
+        claimed_at bigint,
+        started_at bigint,
+        took_us bigint,
+        outcome text,
+        status bigint,
+        message text NOT NULL,
+        count bigint NOT NULL,
+        retry_at bigint,
+        body bytea,
+        tries bytea,
+        opened_at bigint NOT NULL,
+        lease_us bigint NOT NULL,
+        mark bigint NOT NULL) WITH (autovacuum_vacuum_scale_factor = 0.02)""",
+    "CREATE INDEX open ON @runs (task, place) WHERE outcome IS NULL",
+    "CREATE INDEX unheld ON @runs (place, retry_at) WHERE outcome IS NULL AND holder = ''",
+    "CREATE INDEX history ON @runs (task, seq)",
+    """CREATE TABLE @members (
+        holder text PRIMARY KEY,
+        host text NOT NULL,
+        machine text NOT NULL,
+        pid bigint NOT NULL,
+        pid_started bigint NOT NULL,
+        mode text NOT NULL,
+        digest text NOT NULL,
+        lease_us bigint NOT NULL,
+        config text NOT NULL,
+        seen bigint NOT NULL,
+        seen_boot bigint NOT NULL)""",
+    """CREATE TABLE @configs (
+        born bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        config text NOT NULL UNIQUE,
+        manifest bytea NOT NULL)""",
+    "CREATE TABLE @paused (task text PRIMARY KEY)",
+)
+_TEXTS = frozenset(
+    "task place scope source words digest schedule skip_id id trigger holder message".split()  # noqa: SIM905 - a list of this length is read as words
+) | {"outcome"}
+_BYTES = frozenset({"body", "tries"})
+
+LOCK = "SELECT version FROM @layout FOR UPDATE"
+"""Lets one process at a time into what is not done row by row."""
+
+_MAKE_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
+_HAS_SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = ?"
+_HAS_TABLES = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'layout'"
+
+
+class Migrations(NamedTuple):
+    """A layout and how older ones become it.
+
+    Attributes:
+        version: the version of the layout.
+        tables: the statements that make it.
+        steps: by version, the statements that lead from it to the next one.
+
+    """
+
+    version: int
+    tables: tuple[str, ...]
+    steps: Mapping[int, tuple[str, ...]]
+
+
+MIGRATIONS = Migrations(1, _TABLES, {})
+
+
+def schema_of(name: str) -> str:
+    """Return the schema of the application *name*: readable, and never shared."""
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
+    return f"pulse_{slug}_{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def type_of(column: str) -> str:
+    """Return the type of a column that batches give values to."""
+    if column in _TEXTS:
+        return "text"
+    return "bytea" if column in _BYTES else "bigint"
+
+
+def read_version(connection: Connection, schema: str) -> int | None:
+    """Return the version of the layout, or None where there are no tables yet."""
+    if connection.execute(_HAS_TABLES, (schema,)).fetchone() is None:
+        return None
+    row = connection.execute("SELECT version FROM @layout").fetchone()
+    return None if row is None else int(row[0])
+
+
+def migrate(connection: Connection, schema: str, ladder: Migrations) -> None:
+    """Make the tables, or migrate older ones, unless another process does it just now."""
+    connection.execute(_MAKE_ALONE, (schema,))
+    version = read_version(connection, schema)
+    if version is None:
+        _make(connection, schema, ladder)
+    elif version < ladder.version:
+        _migrate(connection, version, ladder)
+
+
+def _make(connection: Connection, schema: str, ladder: Migrations) -> None:
+    # Who may not make schemas can be given an empty one: to say IF NOT EXISTS takes the right too.
+    if connection.execute(_HAS_SCHEMA, (schema,)).fetchone() is None:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    for text in ladder.tables:
+        connection.execute(text)
+    connection.execute("INSERT INTO @layout (version) VALUES (?)", (ladder.version,))
+
+
+def _migrate(connection: Connection, version: int, ladder: Migrations) -> None:
+    for step in range(version, ladder.version):
+        for text in ladder.steps.get(step, ()):
+            connection.execute(text)
+        if step in ladder.steps:
+            connection.execute("UPDATE @layout SET version = ?", (step + 1,))
+
+
+def refuse_other_version(name: str, version: int | None, ladder: Migrations) -> None:
+    """Raise StoreSchemaError unless the layout is this version's."""
+    if version == ladder.version:
+        return
+    age = "a newer" if version is not None and version > ladder.version else "an older"
+    raise StoreSchemaError(
+        f"{name}: expected layout version {ladder.version}, got {version}, which {age} release of"
+        " pulse wrote; run one release everywhere, or give each its own pulse.config.name"
+    )

@@ -1,0 +1,67 @@
+"""The PostgreSQL store: its server, given to the keeper that all stores with SQL share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.clock import SECOND
+from pulse.store.base import Reach
+from pulse.store.postgres.database import PostgresDatabase
+from pulse.store.postgres.gevent_support import calls_yield
+from pulse.store.postgres.schema import MIGRATIONS
+from pulse.store.sql.store import SqlStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Clock, Instant, Span
+    from pulse.store.postgres.schema import Migrations
+    from pulse.store.sql.store import Opened
+
+DAY: Span = 86_400 * SECOND
+
+
+class PostgresStore(SqlStore):
+    """Lets the processes of a fleet agree through one PostgreSQL database.
+
+    Args:
+        url: `postgresql://user@host/database`, with libpq's options in the query.
+        clock: tells how long things last; what is due, the server says.
+        name: `pulse.config.name`: applications of different names share a database unseen.
+        keep_runs: about how many ended runs of each task are remembered.
+        keep_for_us: how long they are remembered at most.
+        limit_us: how long a call waits for the server at most.
+        server_clock: what stands for the server's clock in a test.
+        ladder: the layout of the tables, and how older ones become it.
+        opened: what this process has open; a test in which one process plays many gives each its
+            own.
+
+    """
+
+    reach = Reach.FLEET
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        name: str = "",
+        keep_runs: int = 1_000,
+        keep_for_us: Span = 30 * DAY,
+        limit_us: Span = 5 * SECOND,
+        server_clock: Callable[[], Instant] | None = None,
+        ladder: Migrations = MIGRATIONS,
+        opened: Opened | None = None,
+    ) -> None:
+        server = PostgresDatabase(
+            url, space=name, limit_us=limit_us, server_clock=server_clock, ladder=ladder
+        )
+        super().__init__(
+            server,
+            clock,
+            name=name,
+            keep_runs=keep_runs,
+            keep_for_us=keep_for_us,
+            opened=opened,
+        )
+        self.blocking: bool = not calls_yield()

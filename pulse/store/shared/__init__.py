@@ -1,0 +1,1 @@
+"""Rules of the stores that several processes share; no storage access."""

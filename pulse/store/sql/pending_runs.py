@@ -1,0 +1,168 @@
+"""Runs that nobody holds: which are work, which wait, which are given up; taking them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pulse.core.run_transitions import claim_run, expire_retry, miss_run
+from pulse.errors import ConfigError
+from pulse.store.rules import PendingDecision, decide_pending
+from pulse.store.sql.database import Update
+from pulse.store.sql.runs import COLUMNS, attempts_cell, run_of
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.core.run import Run
+    from pulse.core.task import TaskDefinition
+    from pulse.store.sql.caller import SqlCaller
+    from pulse.store.sql.database import Cell, Connection
+
+    Spot = tuple[str, str]
+
+PENDING = (
+    f"SELECT {', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest,"  # noqa: S608 - constants alone
+    " t.next_fire, t.key, t.words,"
+    " (SELECT count(*) FROM @runs h WHERE h.task = r.task AND h.place = r.place"
+    "  AND h.outcome IS NULL AND h.holder <> '')"
+    " FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
+    " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
+    " ORDER BY retry_at, seq"
+)
+_STILL = (
+    "SELECT id, attempt, task, place, (SELECT count(*) FROM @runs h"
+    "  WHERE h.task = r.task AND h.place = r.place AND h.outcome IS NULL AND h.holder <> '')"
+    " FROM @runs r WHERE holder = '' AND outcome IS NULL AND id IN (?*)"
+    " FOR UPDATE SKIP LOCKED"
+)
+_TAKE = Update(
+    "@runs",
+    sets=("holder", "attempt", "claimed_at", "lease_us", "mark"),
+    keys=("id",),
+    also="retry_at = NULL, started_at = NULL, took_us = NULL, status = NULL, message = ''",
+)
+_CLOSE = Update("@runs", sets=("outcome", "message", "tries"), keys=("id",), also="retry_at = NULL")
+
+
+class PendingSelection(NamedTuple):
+    """What one look found among the runs that nobody holds.
+
+    Attributes:
+        selected: those to take, as they were read.
+        closed: those to end, as they then read.
+        keys: the keys of the rows of their tasks.
+        known: what those to take are to call, by task.
+        next_wakeup: when there is more to do.
+
+    """
+
+    selected: Sequence[Run]
+    closed: Sequence[Run]
+    keys: Mapping[Spot, int]
+    known: Mapping[str, TaskDefinition]
+    next_wakeup: Instant | None
+
+    def count_closed(self, task: str, partition: str) -> int:
+        """Return how many runs of a task are to be ended in a place."""
+        return sum((run.task, run.partition) == (task, partition) for run in self.closed)
+
+
+class StillPending(NamedTuple):
+    """What is left of it inside the write, and the places in which a run was not to be ended."""
+
+    selected: Sequence[Run]
+    closed: Sequence[Run]
+    lost: frozenset[Spot]
+
+
+def select_pending(
+    caller: SqlCaller, rows: Iterable[tuple[Any, ...]], *, now: Instant, limit: int
+) -> PendingSelection:
+    """Return at most *limit* runs to take, and before them those to end."""
+    taken: list[Run] = []
+    closed: list[Run] = []
+    row_keys: Counter[Spot] = Counter()
+    keys: dict[Spot, int] = {}
+    known: dict[str, TaskDefinition] = {}
+    for run, next_fire, key, words, held in _own_pending(caller, rows):
+        due = run.retry_at or 0
+        if due > now:
+            return PendingSelection(taken, closed, keys, known, due)
+        row_key = (run.task, run.partition)
+        try:
+            definition = caller.define(run.task, words)
+        except ConfigError:  # of a newer release, to which it is left
+            continue
+        verdict = decide_pending(
+            definition, run, next_fire=next_fire, claimed=held + row_keys[row_key], now=now
+        )
+        if verdict is PendingDecision.WAIT:
+            continue
+        if len(taken) == limit:
+            return PendingSelection(taken, closed, keys, known, due)
+        keys[row_key] = key
+        match verdict:
+            case PendingDecision.EXPIRE:
+                closed.append(expire_retry(run))
+            case PendingDecision.MISS:
+                closed.append(miss_run(run))
+            case _:
+                taken.append(run)
+                known[run.task] = definition
+                row_keys[row_key] += 1
+    return PendingSelection(taken, closed, keys, known, None)
+
+
+def _own_pending(
+    caller: SqlCaller, rows: Iterable[tuple[Any, ...]]
+) -> Iterator[tuple[Run, Instant | None, int, str | None, int]]:
+    for row in rows:
+        if caller.may_run(row[1], row[19], row[22]):
+            yield run_of(row), row[20], row[21], row[22], row[23]
+
+
+def lock_pending(
+    connection: Connection, found: PendingSelection, locked: Container[int]
+) -> StillPending:
+    """Return what is still to be done of what was found, where the task's row is locked."""
+    runs = (*found.selected, *found.closed)
+    ids = [run.id for run in runs if found.keys[run.task, run.partition] in locked]
+    attempts: dict[str, int] = {}
+    held: Counter[Spot] = Counter()
+    for run_id, attempt, task, partition, count in connection.select_in(_STILL, ids):
+        attempts[run_id] = attempt
+        held[task, partition] = count
+    taken: list[Run] = []
+    for run in found.selected:
+        row_key = (run.task, run.partition)
+        free = held[row_key] < found.known[run.task].max_concurrent
+        if free and attempts.get(run.id) == run.attempt:
+            taken.append(run)
+            held[row_key] += 1
+    closed = [run for run in found.closed if attempts.get(run.id) == run.attempt]
+    lost = frozenset((run.task, run.partition) for run in found.closed if run not in closed)
+    return StillPending(taken, closed, lost)
+
+
+def close_runs(connection: Connection, runs: Iterable[Run]) -> None:
+    """End runs that nobody holds."""
+    connection.update_many(_CLOSE, [_closed_cells(run) for run in runs])
+
+
+def _closed_cells(run: Run) -> tuple[Cell, ...]:
+    outcome = None if run.outcome is None else run.outcome.value
+    return (outcome, run.message, attempts_cell(run), run.id)
+
+
+def claim_runs(
+    connection: Connection, caller: SqlCaller, runs: Iterable[Run], *, now: Instant, boot: Span
+) -> list[Run]:
+    """Give runs to this process, each as its next attempt."""
+    member = caller.member
+    taken = [claim_run(run, member.holder, now) for run in runs]
+    connection.update_many(
+        _TAKE, [(run.holder, run.attempt, now, member.lease_us, boot, run.id) for run in taken]
+    )
+    return taken

@@ -1,0 +1,84 @@
+"""An engine on stage: the test plays the scheduler that owns it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from pulse.clock import SECOND, SystemClock
+from pulse.engine.base import EngineCallbacks
+from pulse.testing.sample_runs import perform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pulse.clock import Span
+    from pulse.core.run import Claim, CompletedRun, Outcome, Result
+    from pulse.engine.base import Engine
+
+BOUND: Final[Span] = 20 * SECOND
+"""No promise of an engine takes longer than this to be kept on a loaded machine."""
+
+
+class EngineHarness:
+    """A started engine, and what it has told its owner so far.
+
+    The test plays the scheduler's loop: `report` wakes it, `until` waits as the loop does.
+    """
+
+    def __init__(
+        self, engine: Engine, *, concurrency: int, perform: Callable[[Claim], Result] = perform
+    ) -> None:
+        self.engine = engine
+        self.completed: list[CompletedRun] = []
+        self.left: list[tuple[Claim, int]] = []
+        self._clock = SystemClock()
+        work = EngineCallbacks(perform, self._take_report, self._take_overdue)
+        engine.start(work, concurrency=concurrency)
+
+    def _take_report(self, completed_run: CompletedRun) -> None:
+        self.completed.append(completed_run)
+        self.engine.wake()
+
+    def _take_overdue(self, claim: Claim, left_behind: int) -> None:
+        self.left.append((claim, left_behind))
+        self.engine.wake()
+
+    def submit(self, *claims: Claim) -> None:
+        """Submit each claim as soon as a slot is free for it."""
+        for claim in claims:
+            self.until(lambda: self.engine.free() > 0, "a free slot")
+            self.engine.submit(claim)
+
+    def until(self, condition: Callable[[], bool], what: str, *, within: Span = BOUND) -> None:
+        """Wait until *condition* holds; fail when it has not within the bound."""
+        end = self._clock.boot() + within
+        while not condition():
+            if self._clock.boot() > end:
+                pytest.fail(f"no {what} within {within / SECOND} s; reported: {self.completed}")
+            self.engine.wait(20_000)
+
+    def await_endings(self, count: int) -> list[CompletedRun]:
+        """Return the endings once there are *count* of them."""
+        self.until(lambda: len(self.completed) >= count, f"{count} endings")
+        return self.completed
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """Return how each claim ended, by the id of its run."""
+        return {
+            completed_run.claim.run.id: completed_run.result.outcome
+            for completed_run in self.completed
+        }
+
+    def drive(self, claims: Sequence[Claim]) -> None:
+        """Do what a scheduler's loop does: submit the claims and wait for their endings."""
+        self.perform_all(*claims)
+
+    def perform_all(self, *claims: Claim) -> list[Outcome]:
+        """Submit the claims and return their outcomes, in the order of the claims."""
+        before = len(self.completed)
+        self.submit(*claims)
+        self.await_endings(before + len(claims))
+        outcomes = self.outcomes()
+        return [outcomes[claim.run.id] for claim in claims]

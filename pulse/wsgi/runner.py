@@ -1,0 +1,184 @@
+"""One claim on its way: checked, called, settled; whatever the app does becomes a result."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pulse.core.retry import read_retry_after
+from pulse.core.run import Outcome, Result
+from pulse.engine.base import Interruption
+from pulse.forks import ForkMark
+from pulse.settings.converters import duration_text
+from pulse.wsgi.response import AppProtocolError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pulse.clock import Clock, Span
+    from pulse.core.run import Claim
+    from pulse.wsgi.dispatcher import ClaimCaller
+    from pulse.wsgi.response import Response
+
+LONGEST_TRACEBACK = 8_192
+"""How many characters of a traceback are kept."""
+
+_FRAMES = 40
+_OWN = frozenset({__name__, "pulse.wsgi.dispatcher", "pulse.wsgi.response"})
+
+
+class CallResult(msgspec.Struct, frozen=True, gc=False):
+    """What a call came to, before its length is looked at; *retry_after* as the header says it."""
+
+    outcome: Outcome
+    status: int | None = None
+    message: str = ""
+    retry_after: str | None = None
+
+
+class Runner:
+    """Performs claims: the only maker of results in a process.
+
+    Args:
+        dispatcher: calls the app.
+        clock: measures the runs.
+        mark: says whether this is a copy in a forked child, where no claim is dispatched.
+
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_dispatcher", "_mark")
+
+    def __init__(self, dispatcher: ClaimCaller, clock: Clock, mark: ForkMark | None = None) -> None:
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._mark = mark or ForkMark()
+
+    def perform(self, claim: Claim) -> Result:
+        """Return what came of the claim; nothing that the app raises comes out of here.
+
+        A claim whose lease has ended is not dispatched: its result is `abandoned`. Where the app
+        has forked, what ends a program (`SystemExit`) comes out in the child, and ends it.
+        """
+        clock = self._clock
+        begun, started_at = clock.boot(), clock.wall()
+        if begun >= claim.good_until or self._mark.in_child:
+            return Result(Outcome.ABANDONED, started_at, 0, None, _LEASE_OVER)
+        try:
+            settled = result_of_response(self._dispatcher.call(claim))
+        # The app may raise anything, a view's SystemExit too: each is an end of this run alone.
+        except BaseException as error:
+            if self._mark.ends_child(error):
+                raise
+            settled = result_of_error(error, claim)
+        took = clock.boot() - begun
+        if took >= claim.definition.timeout_us:
+            settled = with_timeout(settled, took, claim.definition.timeout_us)
+        result = Result(settled.outcome, started_at, took, settled.status, settled.message)
+        if settled.retry_after is None:
+            return result
+        after = read_retry_after(settled.retry_after, clock.wall())
+        return msgspec.structs.replace(result, retry_after_us=after)
+
+
+def dropped(clock: Clock) -> Result:
+    """Return the result of a claim whose application was dropped before the call."""
+    return Result(Outcome.INTERRUPTED, clock.wall(), 0, None, _DROPPED)
+
+
+def result_of_response(reply: Response) -> CallResult:
+    """Return what a reply came to: a 2xx whose body was drained is the only success."""
+    status = reply.status
+    body = reply.body.decode("utf-8", "replace").replace("\0", "\ufffd")
+    if 200 <= status < 300:  # noqa: PLR2004 - the class of success
+        if reply.truncated:
+            return CallResult(Outcome.FAILED, status, _CUT)
+        return CallResult(_SUCCEEDED, status, body)
+    if 300 <= status < 400:  # noqa: PLR2004 - the class of redirections
+        return CallResult(Outcome.FAILED, status, _bounded(_redirected(reply)))
+    words = body or _bounded(reply.line)
+    if status == 400:  # noqa: PLR2004 - Bad Request
+        words = f"{_bounded(reply.line)}: {_BAD_HOST}\n{words}"
+    return CallResult(Outcome.FAILED, status, words, reply.retry_after)
+
+
+def result_of_error(error: BaseException, claim: Claim) -> CallResult:
+    """Return what an exception came to: an interruption of this very claim, or a failure."""
+    stop = _interruption(error, claim)
+    if stop is None:
+        return CallResult(Outcome.FAILED, None, _told(error))
+    where = "".join(traceback.format_tb(_below_pulse(stop), limit=-_FRAMES))
+    return CallResult(stop.outcome, None, _bounded(f"{_STOPPED[stop.outcome]}\n{where}".rstrip()))
+
+
+def with_timeout(settled: CallResult, took: Span, timeout: Span) -> CallResult:
+    """Return the end of a call that outlasted its timeout: `timed_out`, its status kept."""
+    if settled.outcome in _STOPPED:
+        return settled
+    answer = "an exception" if settled.status is None else f"status {settled.status}"
+    first = (
+        f"ended by itself after {duration_text(took)}, past its timeout of"
+        f" {duration_text(timeout)}, with {answer}"
+    )
+    message = f"{first}\n{settled.message}".rstrip()
+    return msgspec.structs.replace(settled, outcome=Outcome.TIMED_OUT, message=message)
+
+
+_SUCCEEDED = Outcome.SUCCEEDED
+_LEASE_OVER = "the lease had ended before the call could begin, so it was not made"
+_DROPPED = "the application was dropped before the call could begin, so it was not made"
+_BAD_HOST = (
+    "if the app checks host names, as Django does by ALLOWED_HOSTS, set base_url to one it knows"
+)
+_CUT = "the body was longer than 1 MiB and was closed there; a scheduled view answers briefly"
+_STOPPED = {
+    Outcome.TIMED_OUT: "interrupted at its timeout; it was here:",
+    Outcome.INTERRUPTED: "interrupted because this process stops; it was here:",
+}
+
+
+def _redirected(reply: Response) -> str:
+    target = reply.location or "nowhere (there is no Location header)"
+    return (
+        f"redirected to {target}, which is not followed. "
+        "Is a slash missing at the end of the action, or does the view ask for a login? "
+        "(From http to https: set base_url.)"
+    )
+
+
+def _interruption(error: BaseException, claim: Claim) -> Interruption | None:
+    """Find the interruption of *claim*, also under what a `finally` or close() raised over it."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, Interruption) and cause.claim is claim:
+            return cause
+        seen.add(id(cause))
+        cause = cause.__context__
+    return None
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, AppProtocolError):
+        return str(error)
+    lines = traceback.format_exception(type(error), error, _below_pulse(error), limit=-_FRAMES)
+    return _bounded("".join(lines).rstrip())
+
+
+def _below_pulse(error: BaseException) -> TracebackType | None:
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") in _OWN:
+        frames = frames.tb_next
+    return frames
+
+
+def _bounded(text: str) -> str:
+    """Keep the beginning and, above all, the end; only what every store can hold."""
+    text = text.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
+    left_out = len(text) - LONGEST_TRACEBACK
+    if left_out <= 0:
+        return text
+    head = LONGEST_TRACEBACK // 4
+    tail = LONGEST_TRACEBACK - head
+    return f"{text[:head]}\n[... {left_out} characters left out ...]\n{text[-tail:]}"

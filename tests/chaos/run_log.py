@@ -1,0 +1,112 @@
+"""The evidence and the history, put together run by run and tick by tick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.chaos.artifacts import ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.chaos.artifacts import Case, Line, Row, Spec
+    from tests.chaos.capacity import Capacity
+
+PASSED = frozenset({"missed", "skipped"})
+
+
+class Run:
+    """One run: what the app saw of it, and its row in the history."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.begins: list[Line] = []
+        self.ends: dict[int, Line] = {}
+        self.row: Row | None = None
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.begins[0].task if self.begins else self._row.task
+
+    @property
+    def fire_time(self) -> int:
+        """The fire time, as the app was told it."""
+        return self.begins[0].fire_time if self.begins else self._row.fire_time
+
+    @property
+    def opened(self) -> int:
+        """When it was open at the latest: its first begin, or a claim that never began."""
+        if not self.begins:
+            return self._row.claimed_at or self._row.fire_time
+        first = self.begins[0]
+        return first.wall if first.attempt == 1 else first.fire_time
+
+    @property
+    def outcome(self) -> str:
+        """How the history says that it ended."""
+        return "" if self.row is None else self.row.outcome
+
+    @property
+    def _row(self) -> Row:
+        if self.row is None:
+            raise AssertionError(f"a run without begin and row: {self.key}")
+        return self.row
+
+    def closed(self, capacity: Capacity) -> int:
+        """Return when the store must at the latest have known that it was over."""
+        if not self.begins:
+            return capacity.closed(self._row.holder, self.opened, None)
+        last = self.begins[-1]
+        end = self.ends.get(last.attempt)
+        closed = capacity.closed(last.pid, last.wall, None if end is None else end.wall)
+        row = self.row
+        if row is not None and row.attempt > last.attempt:  # a later claim that never began
+            closed = max(closed, capacity.closed(row.holder, row.claimed_at, None))
+        return closed
+
+
+class Book:
+    """All runs by id, and what became of each tick."""
+
+    def __init__(self, case: Case) -> None:
+        self.runs: dict[str, Run] = {}
+        for line in case.lines:
+            if line.what in {"begin", "end"}:
+                self._write(line)
+        self.passed: list[Row] = [row for row in case.history if row.outcome in PASSED]
+        for row in case.history:
+            if row.outcome not in PASSED:
+                self._run(row.run).row = row
+        self.specs: dict[str, Spec] = {spec.name: spec for spec in case.specs}
+        self._of: dict[str, list[Run]] = {name: [] for name in self.specs}
+        for run in self.runs.values():
+            self._of.setdefault(run.task, []).append(run)
+        for runs in self._of.values():
+            runs.sort(key=lambda run: (run.fire_time, run.opened))
+        self.covered = self._cover()
+
+    def _run(self, key: str) -> Run:
+        return self.runs.setdefault(key, Run(key))
+
+    def _write(self, line: Line) -> None:
+        run = self._run(line.run)
+        if line.what == "begin":
+            run.begins.append(line)
+        else:
+            run.ends[line.attempt] = line
+
+    def of(self, task: str) -> Sequence[Run]:
+        """Return a task's runs by fire time."""
+        return self._of.get(task, [])
+
+    def _cover(self) -> dict[tuple[str, int], Row]:
+        """Return the row that says of a tick that it did not run."""
+        covered: dict[tuple[str, int], Row] = {}
+        for row in self.passed:
+            spec = self.specs.get(row.task)
+            if spec is not None:
+                last = row.fire_time + (row.count - 1) * spec.every
+                first = spec._replace(start=row.fire_time)
+                covered |= dict.fromkeys(((row.task, tick) for tick in ticks(first, last)), row)
+        return covered

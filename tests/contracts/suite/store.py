@@ -1,0 +1,43 @@
+"""The contract of stores as pytest classes: subclass one, and every promise is tested.
+
+    class TestMemoryStore(StoreContract):
+        def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
+            return MemoryStore(clock, name=name, keep_runs=keep_runs)
+
+`StoreContract` holds what one process can see. A keeper whose stores share their storage, which
+is all that `make` has to see to, takes `SharedStoreContract`: the same and the promises among
+processes.
+"""
+
+from __future__ import annotations
+
+from tests.contracts.suite.store_claims import ClaimContract
+from tests.contracts.suite.store_deploys import DeployContract
+from tests.contracts.suite.store_fleet import FleetContract
+from tests.contracts.suite.store_history import HistoryContract
+from tests.contracts.suite.store_leases import LeaseContract
+from tests.contracts.suite.store_retries import RetryContract
+from tests.contracts.suite.store_runtime import RuntimeContract
+from tests.contracts.suite.store_runtime_fleet import FleetRuntimeContract
+from tests.contracts.suite.store_schedules import ScheduleContract
+from tests.contracts.suite.store_tasks import TaskContract
+from tests.contracts.suite.store_waits import FleetWaitContract, WaitContract
+
+
+class StoreContract(
+    ClaimContract,
+    ScheduleContract,
+    LeaseContract,
+    RetryContract,
+    WaitContract,
+    TaskContract,
+    RuntimeContract,
+    HistoryContract,
+):
+    """What every keeper promises to one process."""
+
+
+class SharedStoreContract(
+    StoreContract, FleetContract, DeployContract, FleetWaitContract, FleetRuntimeContract
+):
+    """What a keeper promises to several processes besides."""

@@ -1,0 +1,30 @@
+"""What all parts of the contract of stores begin with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contracts.suite.store_harness import Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pulse.clock import Clock
+    from pulse.store.base import Store
+
+
+class ContractPart:
+    """Gives each test a fleet whose stores `make` makes."""
+
+    def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
+        """Return a store that is not open yet; the keeper's test class says how."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def fleet(self) -> Iterator[Fleet]:
+        """Return a fleet without processes, all of which are closed after the test."""
+        made = Fleet(self.make)
+        yield made
+        made.close()

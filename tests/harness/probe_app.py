@@ -1,6 +1,0 @@
-"""The probe as a module that builds its application when it is imported."""
-
-from probe import hello, wrap, write_event
-
-app = wrap(hello)
-write_event("loaded", "module")

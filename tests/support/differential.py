@@ -1,0 +1,252 @@
+"""One process with two stores, to which the same happens: whatever it does, they answer alike."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pulse.clock import SECOND, moment_of
+from pulse.core.run import Claim, CompletedRun, Outcome, Result, Run
+from pulse.core.runtime_task import TaskDefaults, make_runtime_task
+from pulse.core.task import Task, build_definition
+from pulse.errors import PulseError
+from pulse.store.base import Claimed, Member
+from pulse.store.memory.store import MemoryStore
+from pulse.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.store.base import Store
+
+MEMBER = Member(
+    holder="alpha:1:nonce",
+    host="alpha",
+    machine="",
+    pid=1,
+    pid_started=0,
+    mode="inline",
+    digest="digest",
+    lease_us=30 * SECOND,
+)
+NAMES = ("a", "b", "c")
+TASKS = st.fixed_dictionaries(
+    {
+        "interval": st.sampled_from([3, 7, 20]),
+        "run_at_start": st.booleans(),
+        "overlap": st.sampled_from(["skip", "wait", "allow"]),
+        # Where a tick under `all` waits for room, others look at each claim whether its grace is
+        # over, and memory when a run has ended: so there is no grace here.
+        "misfire, grace": st.sampled_from(
+            [("latest", None), ("latest", 5), ("skip", 0), ("skip", 5), ("all", None)]
+        ),
+        "on_abandoned": st.sampled_from(["record", "rerun"]),
+        "retries": st.sampled_from([0, 1, 3]),
+    }
+).map(
+    lambda words: Task(
+        action="/work",
+        max_running=2,
+        # Two spans that are equal leave no room for a hash of the run's id, which may be random.
+        retry_min_backoff=2,
+        retry_max_backoff=2,
+        misfire=words["misfire, grace"][0],
+        grace=words["misfire, grace"][1],
+        **{name: word for name, word in words.items() if name != "misfire, grace"},
+    )
+)
+OUTCOMES = st.sampled_from(
+    [
+        (Outcome.SUCCEEDED, 200),
+        (Outcome.FAILED, 404),
+        (Outcome.FAILED, 503),
+        (Outcome.TIMED_OUT, None),
+        (Outcome.ABANDONED, None),
+    ]
+)
+
+
+class Twins(RuleBasedStateMachine):
+    """One process with two stores, to which the same happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.shared = self.make(self.clock)
+        self.memory = MemoryStore(self.clock, name="twins")
+        self.ids: dict[str, str] = {}
+        self.held: list[tuple[Claim, Claim]] = []
+        self.waits = False
+        self.set_back = False
+        for store in (self.shared, self.memory):
+            store.open(MEMBER)
+            store.sync({})
+        self.clock.forward(1)  # memory has no outage after which a skip would have to wait
+
+    def make(self, clock: FakeClock) -> Store:
+        """Return the store that is held against memory, empty; its name is `twins`."""
+        raise NotImplementedError
+
+    def time_has_passed(self) -> None:
+        """Do what has to be done whenever a clock has moved."""
+
+    def teardown(self) -> None:
+        """Close both."""
+        self.shared.close()
+        self.memory.close()
+
+    @rule(tasks=st.dictionaries(st.sampled_from(NAMES), TASKS, max_size=3))
+    def sync(self, tasks: dict[str, Task]) -> None:
+        """Declare other tasks."""
+        definitions = {name: build_definition(name, task) for name, task in tasks.items()}
+        self.waits = any(map(may_wait, tasks.values()))
+        self.agree(self.shared.sync(definitions), self.memory.sync(definitions))
+
+    @rule(name=st.sampled_from(NAMES), task=TASKS, replace=st.booleans())
+    def add(self, name: str, task: Task, replace: bool) -> None:  # noqa: FBT001 - drawn
+        """Add a task at run time, where it may be."""
+        addition = make_runtime_task(name, task, TaskDefaults())
+        self.waits = self.waits or may_wait(task)
+        said = [told(store.add, addition, replace=replace) for store in (self.shared, self.memory)]
+        self.agree(*said)
+
+    @rule(name=st.sampled_from(NAMES))
+    def remove(self, name: str) -> None:
+        """Remove a task, where it may be."""
+        self.agree(*[told(store.remove, name) for store in (self.shared, self.memory)])
+
+    @rule(seconds=st.integers(0, 25))
+    def forward(self, seconds: int) -> None:
+        """Let time pass."""
+        self.clock.forward(seconds)
+        self.time_has_passed()
+
+    @rule(seconds=st.integers(-60, 60))
+    def set_wall(self, seconds: int) -> None:
+        """Set the wall clock."""
+        self.set_back = self.set_back or seconds < 0
+        self.clock.set_wall(moment_of(self.clock.wall()) + timedelta(seconds=seconds))
+        self.time_has_passed()
+
+    @rule(limit=st.integers(0, 4))
+    def claim(self, limit: int) -> None:
+        """Claim what is due."""
+        ours, theirs = self.shared.claim_due(limit), self.memory.claim_due(limit)
+        self.learn(ours.claims, theirs.claims)
+        self.held += zip(ours.claims, theirs.claims, strict=True)
+        self.agree(self.shown(ours, limit), self.shown(theirs, limit))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), outcome=OUTCOMES, asked=st.none() | st.integers(0, 9), keep=st.booleans())
+    def finish(
+        self,
+        data: st.DataObject,
+        outcome: tuple[Outcome, int | None],
+        asked: int | None,
+        keep: bool,  # noqa: FBT001 - drawn
+    ) -> None:
+        """End a run, perhaps one whose claim is lost or that has ended before."""
+        pair = data.draw(st.sampled_from(self.held))
+        if not keep:
+            self.held.remove(pair)
+        after = None if asked is None else asked * SECOND
+        result = Result(outcome[0], self.clock.wall(), 5, outcome[1], "done", after)
+        self.agree(
+            self.shared.finish([CompletedRun(pair[0], result)]),
+            self.memory.finish([CompletedRun(pair[1], result)]),
+        )
+
+    @rule()
+    def renew(self) -> None:
+        """Renew all claims, lost ones too."""
+        ours, theirs = [a for a, _ in self.held], [b for _, b in self.held]
+        self.agree(self.shared.renew(ours), self.memory.renew(theirs))
+
+    @rule()
+    def beat(self) -> None:
+        """Look for runs to abandon and rows to archive."""
+        ours, theirs = self.shared.heartbeat(), self.memory.heartbeat()
+        self.agree(
+            (sorted(map(self.known, ours.abandoned), key=repr), ours.archived),
+            (sorted(map(self.known, theirs.abandoned), key=repr), theirs.archived),
+        )
+
+    @rule(name=st.sampled_from(NAMES))
+    def trigger(self, name: str) -> None:
+        """Run a task by hand."""
+        if name in self.names():
+            ours, theirs = self.shared.trigger(name), self.memory.trigger(name)
+            if ours is not None and theirs is not None:
+                self.ids[ours.id] = theirs.id
+            self.agree(ours is None, theirs is None)
+
+    @rule(name=st.sampled_from(NAMES), paused=st.booleans())
+    def pause(self, name: str, paused: bool) -> None:  # noqa: FBT001 - drawn
+        """Pause or resume a task."""
+        if name in self.names():
+            self.shared.pause(name, paused=paused)
+            self.memory.pause(name, paused=paused)
+
+    @invariant()
+    def rows_and_runs_agree(self) -> None:
+        """The rows and the history are the same after every step."""
+        self.agree(self.shared.tasks(), self.memory.tasks())
+        ours, theirs = self.shared.runs(limit=1_000), self.memory.runs(limit=1_000)
+        self.learn_runs(ours, theirs)
+        self.agree([self.known(run) for run in ours], theirs)
+
+    def names(self) -> set[str]:
+        """Return the tasks that have a row."""
+        return {row.name for row in self.memory.tasks()}
+
+    def agree(self, ours: object, theirs: object) -> None:
+        """Compare what the shared store answered with what memory did."""
+        assert ours == theirs
+
+    def learn(self, ours: list[Claim], theirs: list[Claim]) -> None:
+        """Remember which random ids stand for the same run."""
+        self.learn_runs([one.run for one in ours], [one.run for one in theirs])
+
+    def learn_runs(self, ours: list[Run], theirs: list[Run]) -> None:
+        """Remember which random ids stand for the same run."""
+        for one, other in zip(ours, theirs, strict=False):
+            if one.scheduled_for is None and other.scheduled_for is None:
+                self.ids.setdefault(one.id, other.id)
+
+    def known(self, run: Run) -> Run:
+        """Return a run with the id that memory gave it."""
+        return msgspec.structs.replace(run, id=self.ids.get(run.id, run.id))
+
+    def shown(self, claimed: Claimed, limit: int) -> tuple[object, ...]:
+        """Return an answer so that it can be compared.
+
+        With a full hand, due is due. What waits for room is no work in memory until a run ends;
+        others see that it is not due after the clock was set back, and say when it will be: both
+        keep the promise.
+        """
+        next_wakeup = claimed.next_wakeup
+        if limit == len(claimed.claims) and next_wakeup is not None:
+            next_wakeup = max(next_wakeup, claimed.now)
+        if self.waits and self.set_back:
+            next_wakeup = None
+        claims = [(self.known(one.run), one.definition, one.good_until) for one in claimed.claims]
+        expired_retries = [self.known(run) for run in claimed.expired_retries]
+        return claims, list(claimed.not_run), expired_retries, claimed.now, next_wakeup
+
+
+def may_wait(task: Task) -> bool:
+    """Return whether a fire time of a task, or a run of it, may wait for room."""
+    return task.misfire == "all" or task.overlap == "wait"
+
+
+def told(call: Callable[..., None], *words: object, **more: object) -> str:
+    """Return what a call is refused with; empty where it is not."""
+    try:
+        call(*words, **more)
+    except PulseError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""

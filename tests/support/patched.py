@@ -1,0 +1,64 @@
+"""Runs test files in an interpreter of their own that gevent has patched before anything else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+from tests.support.measure import measured_by_greenlet
+
+ROOT = Path(__file__).parents[2]
+
+
+class Tally(NamedTuple):
+    """How many tests passed, how many did not, and what pytest printed."""
+
+    passed: int
+    others: int
+    output: str
+
+
+def run_patched(file: str, report: Path) -> Tally:
+    """Run one file of `tests/patched` and return what came of it."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.patched",
+        f"tests/patched/{file}",
+        f"--junitxml={report}",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    suite = next(ET.parse(report).iter("testsuite"))  # noqa: S314 - our own file
+    others = sum(int(suite.attrib[key]) for key in ("failures", "errors", "skipped"))
+    return Tally(int(suite.attrib["tests"]) - others, others, done.stdout + done.stderr)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what this pytest says to its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    return measured_by_greenlet(kept)
+
+
+def _main(arguments: list[str]) -> int:
+    from gevent import monkey
+
+    monkey.patch_all()
+    import pytest
+
+    return pytest.main(["-q", "-p", "no:xdist", "-p", "no:pytest_cov", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -1,0 +1,509 @@
+"""The planner, by properties: whatever happens, each fire time is named once or still to come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulse.clock import SECOND
+from pulse.core.planner import (
+    MAX_RUNNING_REACHED,
+    RUN_UNFINISHED,
+    RUN_WAITING,
+    TOO_LATE,
+    Cursor,
+    NewRun,
+    NotRun,
+    Plan,
+    due_at,
+    first_cursor,
+    kept_cursor,
+    moved_cursor,
+    plan,
+)
+from pulse.core.policies import Misfire, Overlap
+from pulse.core.run import Trigger
+from pulse.core.task import Task, TaskDefinition, build_definition
+from pulse.schedule.interval import Interval
+
+if TYPE_CHECKING:
+    from pulse.clock import Instant
+    from pulse.schedule.base import DueTimes
+
+YEAR = 366 * 86_400 * SECOND
+BORN = 1_000 * SECOND
+
+
+class Wake(NamedTuple):
+    """One look at the clock: how far it has moved since the last, and how many runs end first."""
+
+    moved: int
+    ended: int
+
+
+class History(NamedTuple):
+    """What became of a task over a sequence of wake-ups."""
+
+    cursor: Cursor
+    named: list[int]
+    floors: list[int]
+    now: Instant
+
+
+def task(**words: object) -> TaskDefinition:
+    """Return the definition of a task that is due each ten seconds."""
+    return build_definition("t", Task(action="t", **{"interval": 10, **words}))
+
+
+def live(definition: TaskDefinition, wakes: list[Wake]) -> History:
+    """Return what the planner makes of *wakes*, applied to the cursor as a store does it."""
+    cursor = first_cursor(definition, BORN)
+    now, unfinished = BORN, 0
+    named: list[int] = []
+    floors = [cursor.last_decided]
+    for wake in wakes:
+        now += wake.moved
+        unfinished = max(0, unfinished - wake.ended)
+        while (decided := plan(definition, cursor, unfinished, now)) is not None:
+            named += names_of(decided, definition, cursor.anchor)
+            unfinished += decided.opened is not None
+            cursor = decided.cursor
+            floors.append(cursor.last_decided)
+    return History(cursor, named, floors, now)
+
+
+def names_of(decided: Plan, definition: TaskDefinition, anchor: Instant) -> list[int]:
+    """Return the fire times that a plan names, one by one."""
+    found = [decided.opened.scheduled_for] if decided.opened else []
+    for passed in (decided.missed, decided.skipped):
+        if passed:
+            fire_time = passed.oldest
+            for _ in range(passed.count):
+                found.append(fire_time)
+                fire_time = definition.schedule.next_after(fire_time, anchor=anchor)
+    return found
+
+
+@st.composite
+def definitions(draw: st.DrawFn) -> TaskDefinition:
+    """Draw a task of any policy."""
+    overlap = draw(st.sampled_from(Overlap))
+    return task(
+        interval=draw(st.sampled_from([1, 7, 10, 60])),
+        start=draw(st.sampled_from([None, "1970-01-01T00:00:03Z", "1970-01-01T00:20:00Z"])),
+        misfire=draw(st.sampled_from(Misfire)),
+        grace=draw(st.sampled_from([None, 0, 5, 30, 3_600])),
+        jitter=draw(st.sampled_from([0, 0, 3, 10, 90])),
+        overlap=overlap,
+        max_running=draw(st.integers(1, 3)) if overlap is Overlap.ALLOW else 10,
+    )
+
+
+def wake_ups(*, backwards: bool) -> st.SearchStrategy[list[Wake]]:
+    """Draw looks at the clock, which somebody may set back in between."""
+    low = -300 * SECOND if backwards else 0
+    wake = st.builds(Wake, st.integers(low, 400 * SECOND), st.integers(0, 3))
+    return st.lists(wake, max_size=12)
+
+
+@settings(max_examples=300)
+@given(definition=definitions(), wakes=wake_ups(backwards=False))
+def test_each_fire_time_is_named_once_or_still_to_come(
+    definition: TaskDefinition, wakes: list[Wake]
+) -> None:
+    """Opened, missed, skipped or pending: none is lost, none is named twice."""
+    history = live(definition, wakes)
+    expected = []
+    fire_time = definition.schedule.first(BORN)
+    while fire_time != history.cursor.next_fire:
+        expected.append(fire_time)
+        fire_time = definition.schedule.next_after(fire_time, anchor=BORN)
+    assert sorted(history.named) == expected
+
+
+@settings(max_examples=200)
+@given(definition=definitions(), wakes=wake_ups(backwards=True))
+def test_a_clock_set_back_names_nothing_twice(
+    definition: TaskDefinition, wakes: list[Wake]
+) -> None:
+    """What was decided stays decided, however the clock is set."""
+    named = live(definition, wakes).named
+    assert len(named) == len(set(named))
+
+
+@given(definition=definitions(), wakes=wake_ups(backwards=True))
+def test_the_floor_never_falls(definition: TaskDefinition, wakes: list[Wake]) -> None:
+    """The newest fire time ever decided only rises."""
+    floors = live(definition, wakes).floors
+    assert floors == sorted(floors)
+
+
+@given(definition=definitions(), wakes=wake_ups(backwards=False))
+def test_only_a_full_room_leaves_a_due_fire_time_waiting(
+    definition: TaskDefinition, wakes: list[Wake]
+) -> None:
+    """When nothing more is to be done, nothing is due, unless `misfire = all` waits for room."""
+    history = live(definition, [*wakes, Wake(0, 3)])
+    waits = definition.misfire is Misfire.ALL
+    assert waits or due_at(history.cursor) > history.now
+
+
+@given(definition=definitions(), wakes=wake_ups(backwards=False))
+def test_no_more_runs_begin_than_may_go_at_once(
+    definition: TaskDefinition, wakes: list[Wake]
+) -> None:
+    """A run waits exactly when as many are open as may go; at most one does under `wait`."""
+    cursor, now, unfinished = first_cursor(definition, BORN), BORN, 0
+    for wake in wakes:
+        now += wake.moved
+        unfinished = max(0, unfinished - wake.ended)
+        while (decided := plan(definition, cursor, unfinished, now)) is not None:
+            if decided.opened is not None:
+                assert decided.opened.waits == (unfinished >= definition.max_concurrent)
+                unfinished += 1
+            cursor = decided.cursor
+            assert unfinished <= definition.max_unfinished
+
+
+@given(definition=definitions(), wakes=wake_ups(backwards=False), last_decided=st.integers(0, 600))
+def test_a_row_from_a_backup_repeats_nothing(
+    definition: TaskDefinition, wakes: list[Wake], last_decided: int
+) -> None:
+    """A cursor that points at or below its floor first moves above it."""
+    born = first_cursor(definition, BORN)
+    restored = Cursor(born.anchor, born.next_fire, BORN + last_decided * SECOND)
+    cursor, now = restored, BORN + sum(wake.moved for wake in wakes)
+    named = []
+    while (decided := plan(definition, cursor, 0, now)) is not None:
+        named += names_of(decided, definition, cursor.anchor)
+        cursor = decided.cursor
+    assert all(fire_time > restored.last_decided for fire_time in named)
+
+
+class CountedInterval:
+    """A schedule that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._grid = Interval(1)
+
+    def next_after(self, after: int, *, anchor: int) -> int:
+        """Count, and answer as the grid does."""
+        self.asked += 1
+        return self._grid.next_after(after, anchor=anchor)
+
+    def due(self, first: int, until: int, *, anchor: int) -> DueTimes:
+        """Count, and answer as the grid does."""
+        self.asked += 1
+        return self._grid.due(first, until, anchor=anchor)
+
+
+@pytest.mark.parametrize(
+    ("misfire", "grace"),
+    [("latest", None), ("skip", None), ("all", 60)],
+    ids=["latest", "skip", "all with grace"],
+)
+def test_ten_years_of_seconds_cost_three_questions(misfire: str, grace: int | None) -> None:
+    """The cost of a catch-up does not grow with the fire times that passed."""
+    schedule = CountedInterval()
+    plain = task(interval=1, misfire=misfire, grace=grace)
+    definition = TaskDefinition(
+        **{name: getattr(plain, name) for name in plain.__struct_fields__} | {"schedule": schedule}
+    )
+    decided = plan(definition, Cursor(0, SECOND), 0, 10 * YEAR)
+    assert decided.missed.count > 300_000_000
+    assert schedule.asked <= 3
+
+
+def instants(*seconds: int) -> list[int]:
+    """Return instants from seconds."""
+    return [second * SECOND for second in seconds]
+
+
+TEN, TWENTY, THIRTY, FORTY, NINETY = instants(10, 20, 30, 40, 90)
+
+TABLE = {
+    "not due yet": ({}, 9, 0, None),
+    "latest, in time": ({}, 12, 0, Plan(Cursor(0, TWENTY, TEN), NewRun(TEN, Trigger.SCHEDULE))),
+    "latest, three due": (
+        {},
+        35,
+        0,
+        Plan(Cursor(0, FORTY, THIRTY), NewRun(THIRTY, Trigger.CATCH_UP), NotRun(TEN, 2)),
+    ),
+    "latest, three due and no room": (
+        {},
+        35,
+        1,
+        Plan(Cursor(0, FORTY, THIRTY), None, NotRun(TEN, 2), NotRun(THIRTY, 1, RUN_UNFINISHED)),
+    ),
+    "latest, no room": (
+        {},
+        12,
+        1,
+        Plan(Cursor(0, TWENTY, TEN), None, None, NotRun(TEN, 1, RUN_UNFINISHED)),
+    ),
+    "latest, later than grace": (
+        {"grace": 1},
+        12,
+        0,
+        Plan(Cursor(0, TWENTY, TEN), None, NotRun(TEN, 1, TOO_LATE)),
+    ),
+    "latest, exactly at grace": (
+        {"grace": 2},
+        12,
+        0,
+        Plan(Cursor(0, TWENTY, TEN), NewRun(TEN, Trigger.SCHEDULE)),
+    ),
+    "skip, in time": (
+        {"misfire": "skip", "grace": 3},
+        32,
+        0,
+        Plan(Cursor(0, FORTY, THIRTY), NewRun(THIRTY, Trigger.CATCH_UP), NotRun(TEN, 2)),
+    ),
+    "skip, too late": (
+        {"misfire": "skip", "grace": 3},
+        35,
+        0,
+        Plan(Cursor(0, FORTY, THIRTY), None, NotRun(TEN, 3, TOO_LATE)),
+    ),
+    "skip, a minute's grace by itself": (
+        {"misfire": "skip", "interval": 100, "start": "1970-01-01T00:00:10Z"},
+        71,
+        0,
+        Plan(Cursor(0, 110 * SECOND, TEN), None, NotRun(TEN, 1, TOO_LATE)),
+    ),
+    "all, oldest first": (
+        {"misfire": "all"},
+        35,
+        0,
+        Plan(Cursor(0, TWENTY, TEN), NewRun(TEN, Trigger.SCHEDULE)),
+    ),
+    "all, no room": ({"misfire": "all"}, 35, 1, None),
+    "all, some too late": (
+        {"misfire": "all", "grace": 6},
+        35,
+        0,
+        Plan(Cursor(0, FORTY, THIRTY), NewRun(THIRTY, Trigger.CATCH_UP), NotRun(TEN, 2, TOO_LATE)),
+    ),
+    "all, some too late and no room": (
+        {"misfire": "all", "grace": 6},
+        35,
+        1,
+        Plan(Cursor(0, THIRTY, TWENTY), None, NotRun(TEN, 2, TOO_LATE)),
+    ),
+    "all, every one too late": (
+        {"misfire": "all", "grace": 1},
+        35,
+        0,
+        Plan(Cursor(0, FORTY, THIRTY), None, NotRun(TEN, 3, TOO_LATE)),
+    ),
+    "allow, room for another": (
+        {"overlap": "allow", "max_running": 2},
+        12,
+        1,
+        Plan(Cursor(0, TWENTY, TEN), NewRun(TEN, Trigger.SCHEDULE)),
+    ),
+    "allow, full": (
+        {"overlap": "allow", "max_running": 2},
+        12,
+        2,
+        Plan(Cursor(0, TWENTY, TEN), None, None, NotRun(TEN, 1, MAX_RUNNING_REACHED)),
+    ),
+    "wait, one going": (
+        {"overlap": "wait"},
+        12,
+        1,
+        Plan(Cursor(0, TWENTY, TEN), NewRun(TEN, Trigger.SCHEDULE, waits=True)),
+    ),
+    "wait, one going and three due": (
+        {"overlap": "wait"},
+        35,
+        1,
+        Plan(
+            Cursor(0, FORTY, THIRTY), NewRun(THIRTY, Trigger.CATCH_UP, waits=True), NotRun(TEN, 2)
+        ),
+    ),
+    "wait, one going and one waiting": (
+        {"overlap": "wait"},
+        12,
+        2,
+        Plan(Cursor(0, TWENTY, TEN), None, None, NotRun(TEN, 1, RUN_WAITING)),
+    ),
+    "wait, nothing going": (
+        {"overlap": "wait"},
+        12,
+        0,
+        Plan(Cursor(0, TWENTY, TEN), NewRun(TEN, Trigger.SCHEDULE)),
+    ),
+    "wait and all, one going": ({"overlap": "wait", "misfire": "all"}, 12, 1, None),
+    "late by a minute and nothing passed over": (
+        {"interval": 90, "start": "1970-01-01T00:00:10Z"},
+        71,
+        0,
+        Plan(Cursor(0, 100 * SECOND, TEN), NewRun(TEN, Trigger.CATCH_UP)),
+    ),
+    "late by exactly a minute": (
+        {"interval": 90, "start": "1970-01-01T00:00:10Z"},
+        70,
+        0,
+        Plan(Cursor(0, 100 * SECOND, TEN), NewRun(TEN, Trigger.SCHEDULE)),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "now", "unfinished", "expected"), TABLE.values(), ids=TABLE.keys()
+)
+def test_what_becomes_of_what_is_due(
+    words: dict[str, object], now: int, unfinished: int, expected: Plan | None
+) -> None:
+    """Misfire, grace and overlap decide as the documentation's table says."""
+    assert plan(task(**words), Cursor(0, TEN), unfinished, now * SECOND) == expected
+
+
+def test_a_schedule_that_has_ended_plans_nothing() -> None:
+    """Without a next fire time there is nothing to do."""
+    assert plan(task(), Cursor(0, None), 0, YEAR) is None
+
+
+def test_a_new_task_fires_one_interval_after_it_was_seen() -> None:
+    """The instant at which the store first saw the task is the anchor of its grid."""
+    assert first_cursor(task(), BORN) == Cursor(BORN, BORN + TEN)
+
+
+def test_a_changed_schedule_fires_nothing_by_itself() -> None:
+    """The cursor moves to the next instant of the new grid, and keeps anchor and floor."""
+    moved = moved_cursor(task(interval=60), Cursor(0, TEN, TEN), 95 * SECOND)
+    assert moved == Cursor(0, 120 * SECOND, TEN)
+
+
+def test_a_changed_schedule_stays_above_the_floor() -> None:
+    """Also when the clock was set back in between."""
+    moved = moved_cursor(task(interval=60), Cursor(0, None, 200 * SECOND), TEN)
+    assert moved == Cursor(0, 240 * SECOND, 200 * SECOND)
+
+
+def test_a_single_date_that_was_changed_to_one_that_has_passed_is_due() -> None:
+    """A deploy that comes after the new date loses nothing."""
+    definition = task(interval=None, at="1970-01-01T00:01:00Z")
+    assert moved_cursor(definition, Cursor(0, 500 * SECOND), 100 * SECOND) == Cursor(0, 60 * SECOND)
+
+
+def test_a_single_date_that_was_decided_is_not_due_again() -> None:
+    """It does not matter that its row is written anew."""
+    definition = task(interval=None, at="1970-01-01T00:01:00Z")
+    ended = Cursor(0, None, 60 * SECOND)
+    assert moved_cursor(definition, ended, 100 * SECOND) == ended
+
+
+def test_a_changed_jitter_moves_no_cursor() -> None:
+    """The fire time stays; when it is due is said anew."""
+    kept = kept_cursor(task(jitter=5), Cursor(0, TEN, 5 * SECOND))
+    assert (kept.anchor, kept.next_fire, kept.last_decided) == (0, TEN, 5 * SECOND)
+    assert kept == kept_cursor(task(jitter=5), kept)
+
+
+@given(jitter=st.integers(0, 60), number=st.integers(0, 10_000))
+def test_jitter_delays_a_tick_by_less_than_it_says_and_less_than_the_next(
+    jitter: int, number: int
+) -> None:
+    """So ticks keep their order, and each is due before the next fire time."""
+    cursor = Cursor(0, number * TEN, number * TEN - 1)
+    delay = kept_cursor(task(jitter=jitter), cursor).delay_us
+    assert 0 <= delay < max(1, min(jitter, 10) * SECOND)
+
+
+def test_jitter_spreads_the_ticks_of_many_tasks() -> None:
+    """A hundred tasks with the same fire time are due all over the ten seconds."""
+    cursor = Cursor(0, TEN)
+    definitions = [
+        build_definition(f"t{number}", Task(action="t", interval=10, jitter=10))
+        for number in range(100)
+    ]
+    delays = sorted(kept_cursor(one, cursor).delay_us for one in definitions)
+    assert len(set(delays)) > 90
+    assert delays[10] < 3 * SECOND < 7 * SECOND < delays[-10]
+
+
+@pytest.mark.parametrize("misfire", Misfire)
+def test_a_tick_opens_when_it_is_due_by_its_delay_and_is_then_in_time(misfire: Misfire) -> None:
+    """Grace and catch-up count from the delayed instant; the fire time itself stays."""
+    definition = task(interval=600, jitter=600, misfire=misfire, grace=0)
+    cursor = first_cursor(definition, BORN)
+    due = BORN + 600 * SECOND + cursor.delay_us
+    assert cursor.delay_us > 60 * SECOND
+    assert plan(definition, cursor, 0, due - 1) is None
+    decided = plan(definition, cursor, 0, due)
+    assert decided is not None
+    assert decided.opened == NewRun(BORN + 600 * SECOND, Trigger.SCHEDULE)
+
+
+def test_what_is_not_due_by_its_delay_is_left_for_later() -> None:
+    """The newest fire time passed, but not yet its delay: the one before it runs."""
+    definition = task(interval=600, jitter=600)
+    cursor = Cursor(0, 600 * SECOND)
+    following = kept_cursor(definition, Cursor(0, 1_200 * SECOND))
+    decided = plan(definition, cursor, 0, 1_200 * SECOND + following.delay_us - 1)
+    assert decided is not None
+    assert decided.opened == NewRun(600 * SECOND, Trigger.CATCH_UP)
+    assert (decided.cursor.next_fire, decided.missed) == (1_200 * SECOND, None)
+    assert decided.cursor.delay_us == following.delay_us
+
+
+LAST_TICKS = {
+    "interval": ({"interval": 60, "end": "1970-01-01T01:00:20"}, 60),
+    "interval that ends at a tick": ({"interval": 60, "end": "1970-01-01T01:00:40"}, 60),
+    "interval with a start": (
+        {"interval": 60, "start": "1970-01-01T00:30", "end": "1970-01-01T01:00"},
+        60,
+    ),
+    "cron": ({"interval": None, "cron": "*/7 * * * *", "end": "1970-01-01T00:58"}, 420),
+    "every": ({"interval": None, "every": "1 day", "end": "1970-01-11"}, 86_400),
+}
+"""Settings with an end, and the seconds from one fire time to the next."""
+
+each_last_tick = pytest.mark.parametrize(("words", "period"), LAST_TICKS.values(), ids=LAST_TICKS)
+
+
+def last_cursor(definition: TaskDefinition) -> Cursor:
+    """Return the cursor that stands before the last fire time of a task."""
+    cursor = first_cursor(definition, BORN)
+    fire_time = cursor.next_fire
+    while fire_time is not None:
+        cursor = kept_cursor(definition, Cursor(cursor.anchor, fire_time, cursor.last_decided))
+        fire_time = definition.schedule.next_after(fire_time, anchor=cursor.anchor)
+    return cursor
+
+
+@each_last_tick
+def test_the_last_tick_before_an_end_is_due_within_the_end(
+    words: dict[str, object], period: int
+) -> None:
+    """Without jitter it is due at its fire time, and no period fits between it and the end."""
+    definition = task(**words)
+    due, end = due_at(last_cursor(definition)), definition.schedule.end
+    assert due <= end < due + period * SECOND
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_last_tick
+def test_jitter_of_the_last_tick_before_an_end_is_less_than_the_period(
+    words: dict[str, object], period: int
+) -> None:
+    """As that of each tick before it, which is due before the next fire time."""
+    cursor = last_cursor(task(jitter=1_000 * period, **words))
+    assert cursor.delay_us < period * SECOND
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@each_last_tick
+def test_jitter_of_the_last_tick_before_an_end_keeps_the_end(
+    words: dict[str, object], period: int
+) -> None:
+    """A task that ends at an instant begins no run after it."""
+    definition = task(jitter=1_000 * period, **words)
+    assert due_at(last_cursor(definition)) <= definition.schedule.end

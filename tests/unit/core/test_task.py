@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import pickle
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulse.clock import SECOND
+from pulse.core import task_settings
+from pulse.core.policies import Misfire, OnAbandoned, Overlap, Scope
+from pulse.core.task import Task, TaskDefinition, build_definition, read_task, to_settings
+from pulse.core.task_settings import TASK_SETTINGS
+from pulse.errors import BadValueError, ConfigError
+from pulse.schedule.cron import Cron
+from pulse.schedule.interval import Interval
+from pulse.schedule.once import Once
+from pulse.settings.setting import read
+
+CRON: dict[str, Any] = {"interval": None, "cron": "@daily"}
+ONCE: dict[str, Any] = {"interval": None, "at": "2027-01-01"}
+
+
+def defined(context: str = "", **words: Any) -> TaskDefinition:
+    """Return the definition of a task that is cleanup each five minutes but for *words*."""
+    return build_definition(
+        "t", Task(**({"action": "cleanup", "interval": 300} | words)), context=context
+    )
+
+
+@pytest.mark.parametrize(
+    ("context", "action", "path"),
+    [
+        ("", "cleanup", "/cleanup"),
+        ("sessions", "cleanup", "/sessions/cleanup"),
+        ("/sessions/", "cleanup", "/sessions/cleanup"),
+        ("a/b", "c/d", "/a/b/c/d"),
+        ("sessions", "/admin/cleanup", "/admin/cleanup"),
+        ("sessions", "cleanup/", "/sessions/cleanup/"),
+        ("sessions", " cleanup ", "/sessions/cleanup"),
+        ("", "a%20b", "/a b"),
+        ("", "a%2Fb", "/a/b"),
+        ("", "100%", "/100%"),
+        ("", "caf\u00e9", "/caf\u00c3\u00a9"),
+        ("", "caf%C3%A9", "/caf\u00c3\u00a9"),
+        ("", "%FF", "/\u00ff"),
+        ("", "v1/jobs:run", "/v1/jobs:run"),
+    ],
+)
+def test_the_path_is_the_one_a_server_would_pass(context: str, action: str, path: str) -> None:
+    """PATH_INFO is unquoted bytes in latin-1 characters (PEP 3333), below the context."""
+    assert defined(context, action=action).path == path
+
+
+def test_a_query_is_no_part_of_the_path() -> None:
+    """It goes to the app as it was written."""
+    found = defined(action="cleanup?next=http://x/%20y&a=1?b")
+    assert (found.path, found.query) == ("/cleanup", "next=http://x/%20y&a=1?b")
+
+
+@pytest.mark.parametrize(
+    ("action", "without"),
+    [
+        ("", "got ''"),
+        ("  ", "got '  '"),
+        (None, "got None"),
+        ("http://host/cleanup", "without scheme and host"),
+        ("//host/cleanup", "without scheme and host"),
+        ("clean up", "without blanks (write %20, in an ini file %%20)"),
+        ("clean\nup", "without blanks (write %20, in an ini file %%20)"),
+        ("clean\tup", "without blanks"),
+        ("clean\u00a0up", "without blanks"),
+        ("\ud800", "without blanks"),
+        ("cleanup#top", "without a fragment"),
+        ("?a=1", "before the query"),
+        ("../cleanup", "without dot segments"),
+        ("/a/./b", "without dot segments"),
+        ("a/..?x", "without dot segments"),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_action_is_refused(action: object, without: str) -> None:
+    """The message shows a path and says what is in the way."""
+    with pytest.raises(BadValueError, match="expected a path such as cleanup or") as caught:
+        task_settings.action(action)
+    assert without in str(caught.value)
+
+
+@pytest.mark.parametrize("action", ["a...b", "a/.well-known/b", "..a/b..", "a?x=.."])
+def test_dots_in_names_are_fine(action: str) -> None:
+    """Only whole segments of dots are refused."""
+    assert task_settings.action(action) == action
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    """A task of which only path and interval are said."""
+    found = defined()
+    assert found == TaskDefinition(
+        name="t",
+        path="/cleanup",
+        query="",
+        schedule=Interval(300),
+        digest=found.digest,
+        method="GET",
+        headers=(),
+        body=b"",
+        run_at_start=False,
+        timeout_us=180 * SECOND,
+        overlap=Overlap.SKIP,
+        max_unfinished=1,
+        misfire=Misfire.LATEST,
+        grace_us=None,
+        scope=Scope.FLEET,
+        on_abandoned=OnAbandoned.RECORD,
+        retries=0,
+        retry_min_backoff_us=5 * SECOND,
+        retry_max_backoff_us=3_600 * SECOND,
+        retry_max_doublings=5,
+    )
+
+
+EVERYTHING: dict[str, Any] = {
+    "action": "/x?y=1",
+    "interval": timedelta(minutes=1),
+    "start": datetime(2027, 1, 1, tzinfo=UTC),
+    "run_at_start": "yes",
+    "method": "post",
+    "headers": {"X-Token": "${TOKEN}"},
+    "body": "caf\u00e9",
+    "timeout": "30s",
+    "overlap": "allow",
+    "max_running": "4",
+    "misfire": "all",
+    "grace": 600,
+    "scope": "host",
+    "on_abandoned": "rerun",
+}
+
+
+def test_every_setting_reaches_the_definition() -> None:
+    """Words and natural values alike are turned into exact ones."""
+    found = build_definition("t", Task(**EVERYTHING))
+    assert found == TaskDefinition(
+        name="t",
+        path="/x",
+        query="y=1",
+        schedule=Interval(60, start="2027-01-01"),
+        digest=found.digest,
+        method="POST",
+        headers=(("X-Token", "${TOKEN}"),),
+        body=b"caf\xc3\xa9",
+        run_at_start=True,
+        timeout_us=30 * SECOND,
+        overlap=Overlap.ALLOW,
+        max_unfinished=4,
+        misfire=Misfire.ALL,
+        grace_us=600 * SECOND,
+        scope=Scope.HOST,
+        on_abandoned=OnAbandoned.RERUN,
+    )
+
+
+RETRIES: dict[str, Any] = {
+    "retries": "3",
+    "retry_min_backoff": "10s",
+    "retry_max_backoff": 300,
+    "retry_max_doublings": "2",
+}
+
+
+def test_the_settings_of_retries_reach_the_definition() -> None:
+    """Words and natural values alike are turned into exact ones."""
+    found = defined(**RETRIES)
+    assert (found.retries, found.retry_max_doublings) == (3, 2)
+    assert found.retry_min_backoff_us == 10 * SECOND
+    assert found.retry_max_backoff_us == 300 * SECOND
+
+
+@pytest.mark.parametrize("name", RETRIES)
+def test_the_settings_of_retries_are_in_the_digest(name: str) -> None:
+    """Whatever is declared differently is another declaration."""
+    assert defined(**{name: RETRIES[name]}).digest != defined().digest
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"retry_min_backoff": "2h"}, "expected at least retry_min_backoff, 2h, got 1h"),
+        ({"retry_max_backoff": 1}, "expected at least retry_min_backoff, 5s, got 1s"),
+    ],
+    ids=["longer than the default", "shorter than the default"],
+)
+def test_a_wait_that_begins_above_its_end_is_refused(words: dict[str, Any], told: str) -> None:
+    """The longest wait before a retry is not shorter than the shortest."""
+    with pytest.raises(ConfigError, match=f"retry_max_backoff: {told}"):
+        Task(action="a", interval=60, **words)
+
+
+def test_every_setting_of_the_table_is_a_keyword_of_task() -> None:
+    """The table and the keywords name the same things in the same order."""
+    assert tuple(TASK_SETTINGS) == Task.__struct_fields__
+
+
+@pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
+def test_the_examples_in_the_table_are_good_values(row: Any) -> None:
+    """What the reference page shows can be copied."""
+    values, problems = read(TASK_SETTINGS, {row.name: row.example})
+    assert (list(values), problems) == ([row.name], [])
+
+
+@pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
+def test_every_setting_is_explained_in_one_sentence(row: Any) -> None:
+    """A help that is no sentence would show in the reference."""
+    assert row.help[0].isupper()
+    assert row.help.endswith(".")
+    assert row.kind
+    assert row.default
+
+
+def test_room_is_one_unless_runs_may_overlap() -> None:
+    """`max_running` has a meaning under `overlap = allow` alone."""
+    assert defined(max_running=4).max_unfinished == 1
+    assert defined(overlap="allow").max_unfinished == 10
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected"), [("skip", (1, 1)), ("wait", (2, 1)), ("allow", (4, 4))]
+)
+def test_under_wait_one_run_goes_and_one_waits(overlap: str, expected: tuple[int, int]) -> None:
+    """So many runs may be open, and so many of them may be held."""
+    found = defined(overlap=overlap, max_running=4)
+    assert (found.max_unfinished, found.max_concurrent) == expected
+
+
+@pytest.mark.parametrize(
+    ("misfire", "grace_us"), [("latest", None), ("all", None), ("skip", 60 * SECOND)]
+)
+def test_grace_is_a_minute_under_skip_and_unlimited_elsewhere(
+    misfire: str, grace_us: int | None
+) -> None:
+    """A catch-up is late by nature, and skip is for those who want none."""
+    assert defined(misfire=misfire).grace_us == grace_us
+
+
+def test_a_grace_of_zero_is_not_unlimited() -> None:
+    """Zero is said, None is not."""
+    assert defined(grace=0).grace_us == 0
+
+
+def test_the_default_timeout_can_be_given() -> None:
+    """A task that sets none takes what the settings say; one that does keeps its own."""
+    plain, own = Task(action="a", interval=1), Task(action="a", interval=1, timeout=5)
+    assert build_definition("t", plain, timeout_us=7).timeout_us == 7
+    assert build_definition("t", own, timeout_us=7).timeout_us == 5 * SECOND
+
+
+def test_all_that_is_wrong_with_a_task_is_told_at_once() -> None:
+    """Each sentence begins with the keyword."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a b", interval=-1, misfire="lates", body=5)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "action",
+        "interval",
+        "body",
+        "misfire",
+    ]
+
+
+def test_a_task_without_a_schedule_is_refused() -> None:
+    """Something has to say when."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a")
+    assert caught.value.problems == (
+        "interval: expected a schedule such as interval = 300 or cron = 0 7 * * mon-fri, got none",
+    )
+
+
+def test_two_schedules_are_one_too_many() -> None:
+    """The message names both."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a", interval=300, cron="@daily")
+    assert caught.value.problems == (
+        "cron: expected exactly one of interval, cron, at, every, got interval and cron",
+    )
+
+
+def test_a_schedule_that_cannot_be_read_is_one_problem() -> None:
+    """It was given, only badly."""
+    with pytest.raises(ConfigError) as caught:
+        Task(action="a", cron="61 * * * *")
+    (problem,) = caught.value.problems
+    assert problem.startswith("cron: ")
+
+
+def test_a_misspelt_schedule_is_one_problem() -> None:
+    """The hint is enough."""
+    _, problems = read_task({"action": "a", "intervall": 3})
+    assert problems == ["intervall: unknown setting; did you mean 'interval'?"]
+
+
+def test_the_usual_time_zone_is_that_of_tasks_which_name_none() -> None:
+    """`pulse.config.timezone` applies to cron expressions and to dates without offset."""
+    berlin = build_definition("t", Task(action="a", **CRON), timezone="Europe/Berlin")
+    assert berlin.schedule == Cron("@daily", timezone="Europe/Berlin")
+    once = build_definition("t", Task(action="a", at="2027-01-01T00:00"), timezone="Europe/Berlin")
+    assert once.schedule == Once("2026-12-31T23:00:00Z")
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    """As for any Python class."""
+    with pytest.raises(TypeError, match="intervall"):
+        Task(action="a", intervall=3)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"interval": 300}, {"interval": "5m"}),
+        ({"interval": 300}, {"interval": timedelta(minutes=5)}),
+        ({}, {"timeout": "3m"}),
+        ({}, {"method": "get"}),
+        ({}, {"max_running": 5}),
+        ({}, {"headers": []}),
+        ({}, {"misfire": "latest", "overlap": Overlap.SKIP, "scope": "FLEET"}),
+        ({"misfire": "skip"}, {"misfire": "skip", "grace": 60}),
+        ({"start": "2027-01-01"}, {"start": datetime(2027, 1, 1, tzinfo=UTC)}),
+        ({"action": "/cleanup"}, {"action": "cleanup"}),
+        ({**CRON, "timezone": "UTC"}, CRON),
+        ({**CRON, "cron": "0  7 * * mon-fri"}, {**CRON, "cron": "0 7 * * mon-fri"}),
+        ({**ONCE, "at": "2027-01-01T01:00:00+01:00"}, {**ONCE, "at": "2027-01-01"}),
+    ],
+    ids=repr,
+)
+def test_a_digest_does_not_depend_on_the_spelling(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """Two processes that mean the same agree, however each was told."""
+    assert defined(**one).digest == defined(**other).digest
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"jitter": 5}, {}),
+        ({"end": "2027-01-01"}, {}),
+        ({**CRON, "timezone": "Europe/Berlin"}, CRON),
+        ({**CRON, "cron": "0 8 * * mon-fri"}, CRON),
+        (ONCE, CRON),
+        ({"interval": None, "every": "1 day"}, {}),
+    ],
+    ids=repr,
+)
+def test_a_digest_changes_with_the_schedule(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Kind, zone, bounds and jitter are part of the declaration."""
+    assert defined(**one).digest != defined(**other).digest
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"max_running"}))
+def test_a_digest_changes_with_every_setting(name: str) -> None:
+    """Whatever is declared differently is another declaration."""
+    assert defined(**{name: EVERYTHING[name]}).digest != defined().digest
+
+
+def test_a_digest_stays_the_same_over_versions() -> None:
+    """In a rolling deploy an upgrade of pulse alone does not replace any task."""
+    assert defined("sessions").digest == "716a3180cfced4b2"
+    assert build_definition("t", Task(**EVERYTHING)).digest == "ac8f67f3f355b8d0"
+
+
+def test_a_digest_does_not_hold_the_name() -> None:
+    """The row of the store does."""
+    task = Task(action="a", interval=1)
+    assert build_definition("one", task).digest == build_definition("two", task).digest
+
+
+MOMENTS = st.datetimes(
+    timezones=st.none() | st.just(UTC),
+    min_value=datetime(1980, 1, 1),  # noqa: DTZ001 - the zone is given apart
+    max_value=datetime(2100, 1, 1),  # noqa: DTZ001 - likewise
+)
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
+SCHEDULES = st.one_of(
+    st.fixed_dictionaries(
+        {"interval": st.integers(1, 10**14).map(lambda us: timedelta(microseconds=us))},
+        optional={"start": MOMENTS},
+    ),
+    st.fixed_dictionaries(
+        {"cron": st.sampled_from(["* * * * *", "0 7 * * mon-fri", "@daily", "*/5 0 0 1 1 *"])},
+        optional={"timezone": ZONES, "start": MOMENTS},
+    ),
+    st.fixed_dictionaries(
+        {"every": st.sampled_from(["1 day", "2 Weeks", "1 month"])},
+        optional={"timezone": ZONES, "start": MOMENTS},
+    ),
+    st.fixed_dictionaries({"at": MOMENTS}, optional={"timezone": ZONES}),
+)
+WORDS = st.fixed_dictionaries(
+    {"action": st.from_regex(r"/?[a-z\u00e0-\u00ff]{1,5}(/[a-z]{1,3})?", fullmatch=True)},
+    optional={
+        "jitter": st.integers(0, 999),
+        "run_at_start": st.booleans(),
+        "method": st.sampled_from(["GET", "POST", "PUT"]),
+        "headers": st.lists(
+            st.tuples(st.from_regex(r"X-[A-Za-z]{1,5}", fullmatch=True), st.just("a: b")),
+            max_size=2,
+        ),
+        "body": st.binary(max_size=6) | st.text(st.characters(codec="utf-8"), max_size=6),
+        "timeout": st.integers(1, 999),
+        "overlap": st.sampled_from(Overlap),
+        "max_running": st.integers(1, 9),
+        "misfire": st.sampled_from(Misfire),
+        "grace": st.integers(0, 999),
+        "scope": st.sampled_from(Scope),
+        "on_abandoned": st.sampled_from(OnAbandoned),
+        "retries": st.integers(0, 100),
+        "retry_min_backoff": st.integers(1, 99),
+        "retry_max_backoff": st.integers(99, 999),
+        "retry_max_doublings": st.integers(0, 60),
+        "enabled": st.booleans(),
+    },
+)
+
+
+@given(WORDS, SCHEDULES)
+def test_a_task_spelt_and_read_again_is_the_same(
+    words: dict[str, Any], schedule: dict[str, Any]
+) -> None:
+    """This is how a task is kept in a store: `Task(**spell(task))` has the same definition."""
+    task = Task(**words, **schedule)
+    spelt = to_settings(task)
+    assert all(isinstance(word, str) for word in spelt.values())
+    assert build_definition("t", Task(**spelt)) == build_definition("t", task)
+    assert to_settings(Task(**spelt)) == spelt
+
+
+def test_only_what_was_said_is_spelt() -> None:
+    """Defaults may change; a stored declaration stays what its author wrote."""
+    assert to_settings(Task(action="a", interval=300)) == {"action": "a", "interval": "5m"}
+
+
+def test_a_definition_can_be_sent_to_another_process() -> None:
+    """Pickled and back it is the same."""
+    definition = build_definition("t", Task(**EVERYTHING))
+    assert pickle.loads(pickle.dumps(definition)) == definition  # noqa: S301 - its own pickle
+
+
+FOREIGN = [
+    ("coalesce", True, "misfire"),
+    ("max_instances", 3, "max_running"),
+    ("misfire_grace_time", 60, "grace"),
+    ("seconds", 30, "interval"),
+    ("minutes", 5, "interval"),
+    ("hour", 7, "cron"),
+    ("crontab", "0 7 * * *", "cron"),
+    ("run_date", "2027-01-01", "at"),
+    ("schedule", "0 7 * * *", "cron"),
+    ("intervall", 5, "interval"),
+    ("hedaers", "X-A: 1", "headers"),
+    ("time_out", 5, "timeout"),
+]
+"""A keyword of another scheduler or a misspelt one, and the setting that is meant."""
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize(("keyword", "value", "meant"), FOREIGN)
+def test_an_unknown_keyword_of_a_task_is_refused_with_the_setting_that_is_meant(
+    keyword: str, value: object, meant: str
+) -> None:
+    """As an unknown key of an ini file is: by the nearest setting, or by all that there are."""
+    with pytest.raises((TypeError, ConfigError)) as refused:
+        Task(action="/work", **{keyword: value})
+    assert re.search(rf"\b{meant}\b", str(refused.value))

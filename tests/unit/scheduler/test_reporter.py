@@ -1,0 +1,122 @@
+"""What the loop tells, and what it has told already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from pulse import events
+from pulse.clock import SECOND
+from pulse.errors import ConfigError, StoreUnavailableError
+from pulse.scheduler.reporter import Reporter
+from pulse.store.base import SyncResult
+from pulse.store.process_identity import this_member
+from pulse.testing.clock import FakeClock
+from pulse.testing.recorder import Recorder
+
+if TYPE_CHECKING:
+    from pulse.store.base import Member
+
+
+class Listener:
+    """A telling on a bus of its own, and what was heard of it."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        bus = events.EventBus()
+        self.seen = Recorder(bus)
+        self.reporter = Reporter(bus, self.clock)
+
+
+@pytest.fixture
+def listener() -> Listener:
+    """Return one that has heard nothing."""
+    return Listener()
+
+
+def test_a_task_of_a_newer_release_is_a_notice(listener: Listener) -> None:
+    """It is told of once, and is no failure."""
+    for _ in range(2):
+        listener.reporter.task_failed("report", ConfigError(["report: expected words"]))
+    (notice,) = listener.seen.events
+    expected = "this process leaves a task alone; report: expected words"
+    assert (type(notice), notice.text) == (events.Notice, expected)
+
+
+def test_a_schedule_that_raises_is_a_failure(listener: Listener) -> None:
+    """It names its task, and is told of again when it fails in another way."""
+    for error in (ArithmeticError("one"), ArithmeticError("one"), ArithmeticError("two")):
+        listener.reporter.task_failed("report", error)
+    told = listener.seen.of(events.SchedulerError)
+    assert [(event.task, str(event.error)) for event in told] == [
+        ("report", "one"),
+        ("report", "two"),
+    ]
+
+
+def test_an_outage_is_told_once_with_its_length(listener: Listener) -> None:
+    """However many calls fail."""
+    for _ in range(3):
+        listener.reporter.store_unavailable(StoreUnavailableError("gone"))
+        listener.clock.forward(1)
+    assert listener.reporter.store_recovered()
+    assert listener.seen.events == [
+        events.StoreUnavailable("gone"),
+        events.StoreRecovered(3 * SECOND),
+    ]
+
+
+def test_an_error_that_comes_again_after_a_good_turn_is_told_again(listener: Listener) -> None:
+    """While it lasts it is told once."""
+    listener.reporter.scheduler_error(ValueError("odd"))
+    listener.reporter.scheduler_error(ValueError("odd"))
+    assert (listener.reporter.store_recovered(), listener.reporter.store_recovered()) == (
+        True,
+        False,
+    )
+    listener.reporter.scheduler_error(ValueError("odd"))
+    assert len(listener.seen.of(events.SchedulerError)) == 2
+
+
+def test_tasks_left_alone_are_told_with_the_name_of_the_application() -> None:
+    """Where there is none, they may be tasks of another application."""
+    bus = events.EventBus()
+    seen = Recorder(bus)
+    reporter = Reporter(bus, FakeClock(), name="shop")
+    for names in ((), ("report",), ("report",), ()):
+        reporter.superseded(names)
+    assert seen.events == [
+        events.DefinitionsSuperseded(("report",), "shop"),
+        events.DefinitionsSuperseded((), "shop"),
+    ]
+
+
+def test_definitions_that_a_start_has_changed_are_told(listener: Listener) -> None:
+    """Those that were added at run time are told of as taken."""
+    listener.reporter.synced(SyncResult((), ("report", "beat"), (), overridden=("report",)))
+    assert listener.seen.events == [
+        events.TasksChanged(("beat",)),
+        events.TasksOverridden(("report",)),
+    ]
+
+
+def test_a_start_that_changes_nothing_tells_nothing(listener: Listener) -> None:
+    """So it is with all workers but the first, and with the first start of all."""
+    listener.reporter.synced(SyncResult(("beat",), (), ()))
+    assert listener.seen.events == []
+
+
+def member(holder: str, digest: str) -> Member:
+    """Return a process that takes part."""
+    here = this_member("inline", digest, SECOND)
+    return msgspec.structs.replace(here, holder=holder)
+
+
+def test_processes_of_another_configuration_are_named_while_they_live(listener: Listener) -> None:
+    """Each change is told once, and so is the end of it."""
+    old, new = member("b", "old"), member("c", "new")
+    for members in ([new], [old, new, member("a", "old")], [old, new, member("a", "old")], [new]):
+        listener.reporter.members(members, "new")
+    assert listener.seen.events == [events.ConfigMismatch(("a", "b")), events.ConfigMismatch(())]

@@ -1,0 +1,377 @@
+"""uWSGI's workers, masters and mules, with a module in uWSGI's place."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.serving import interpreters, process_registry
+from pulse.serving.uwsgi import UwsgiMaster, UwsgiWorker, find
+from tests.support.member import RecordingMember
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Uwsgi(SimpleNamespace):
+    """The module that uWSGI puts into its processes."""
+
+    def __init__(self, worker: int = 0, mule: int = 0, **opt: object) -> None:
+        super().__init__(worker=worker, mule=mule, apps=(), loop=None)
+        self.opt = {name.replace("_", "-"): value for name, value in opt.items()}
+
+    def workers(self) -> list[dict[str, object]]:
+        """Return the only worker, with the applications that are loaded."""
+        return [{"id": 1, "apps": self.apps}]
+
+    def worker_id(self) -> int:
+        """Return the worker's number."""
+        return self.worker
+
+    def mule_id(self) -> int:
+        """Return the mule's number."""
+        return self.mule
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Uwsgi], Uwsgi]:
+    """Return what puts a module in uWSGI's place."""
+
+    def put(uwsgi: Uwsgi) -> Uwsgi:
+        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+        return uwsgi
+
+    return put
+
+
+class Interpreters(SimpleNamespace):
+    """Stands in for the way into other interpreters of the process."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number=number, after_fork=[], at_exit=[], error=None)
+
+    def this_interpreter(self) -> int:
+        """Return the number of the interpreter that the test pretends to run in."""
+        return self.number
+
+    def call_after_fork(self, code: str) -> None:
+        """Keep the code."""
+        if self.error is not None:
+            raise self.error
+        self.after_fork.append(code)
+
+    def call_at_exit(self, code: str) -> None:
+        """Keep the code."""
+        if self.error is not None:
+            raise self.error
+        self.at_exit.append(code)
+
+
+@pytest.fixture
+def another(monkeypatch: pytest.MonkeyPatch) -> Interpreters:
+    """Return the way into other interpreters, as the second one of the process sees it."""
+    found = Interpreters(number=1)
+    for name in ("this_interpreter", "call_after_fork", "call_at_exit"):
+        monkeypatch.setattr(interpreters, name, getattr(found, name))
+    return found
+
+
+def test_elsewhere_there_is_no_place() -> None:
+    """A process that uWSGI does not run has no place in it."""
+    assert find() is None
+
+
+def test_a_lazy_worker_begins_and_serves_once_loaded(
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With lazy-apps the worker builds the application: it begins, and does not serve yet."""
+    install(Uwsgi(worker=1))
+    (tmp_path / "lazily_loaded.py").write_text(
+        "from pulse.serving.uwsgi import find\nplace = find()\nwas_serving = place.serving()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = importlib.import_module("lazily_loaded")
+
+    loaded.place.enter(member)
+
+    assert member.told == ["belong", "enter"]
+    assert (loaded.was_serving, member.host.serving()) == (False, True)
+
+
+def test_a_master_begins_its_workers(
+    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook after a fork begins a worker anew, after the user's own hook."""
+    own: list[str] = []
+    uwsgi = install(Uwsgi())
+    uwsgi.post_fork_hook = lambda: own.append("own")
+    find().enter(member)
+    uwsgi.worker = 2
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
+
+    uwsgi.post_fork_hook()
+
+    assert (own, member.told) == (["own"], ["forked", "belong", "enter"])
+    assert member.host.serving() is True
+
+
+def test_a_process_that_becomes_the_only_worker_keeps_its_state(
+    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+) -> None:
+    """Without a master the hook runs in the same process, where nothing is forgotten."""
+    uwsgi = install(Uwsgi())
+    find().enter(member)
+    uwsgi.worker = 1
+
+    uwsgi.post_fork_hook()
+
+    assert member.told == ["belong", "enter"]
+
+
+@pytest.mark.parametrize("mule", [0, 1], ids=["spooler", "mule"])
+def test_other_children_do_not_begin(
+    mule: int, install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+) -> None:
+    """Mules and the spooler run the same hook and begin nothing."""
+    uwsgi = install(Uwsgi())
+    find().enter(member)
+    uwsgi.mule = mule
+
+    uwsgi.post_fork_hook()
+
+    assert member.told == []
+
+
+@pytest.mark.parametrize("mule", [0, 1], ids=["spooler", "mule"])
+def test_other_children_leave_what_the_master_has_begun(
+    mule: int,
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A master that begins eagerly is copied into them, too."""
+    uwsgi = install(Uwsgi())
+    find().enter(member)
+    uwsgi.mule = mule
+    monkeypatch.setattr("os.getpid", lambda: -1)
+
+    uwsgi.post_fork_hook()
+
+    assert member.told == ["forked"]
+
+
+def test_a_mule_that_builds_the_application_has_no_place(
+    install: Callable[[Uwsgi], Uwsgi],
+) -> None:
+    """A mule may load the application for itself."""
+    install(Uwsgi(mule=1))
+
+    assert find() is None
+
+
+def test_a_dropped_member_is_not_begun(install: Callable[[Uwsgi], Uwsgi]) -> None:
+    """The hook keeps nobody alive."""
+    uwsgi = install(Uwsgi())
+    find().enter(RecordingMember())
+    uwsgi.worker = 1
+
+    uwsgi.post_fork_hook()
+
+    assert isinstance(find(), UwsgiWorker)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({}, 60.0),
+        ({"worker_reload_mercy": b"7"}, 7.0),
+        ({"worker_reload_mercy": b"70", "reload_mercy": b"8"}, 8.0),
+        ({"reload_mercy": True}, 60.0),
+    ],
+)
+def test_the_limit_is_uwsgis_mercy(options: dict[str, object], limit: float) -> None:
+    """A worker that is told to stop is killed after the least mercy that is set."""
+    assert UwsgiWorker(Uwsgi(worker=1, **options)).limit_s() == limit
+
+
+def test_a_master_is_found(install: Callable[[Uwsgi], Uwsgi]) -> None:
+    """Worker number 0 that is no mule is the master."""
+    install(Uwsgi())
+
+    assert isinstance(find(), UwsgiMaster)
+
+
+def second(**more: object) -> Uwsgi:
+    """Return a master that has loaded an application, and loads another one."""
+    uwsgi = Uwsgi(**more)
+    uwsgi.apps = ({"id": 0},)
+    return uwsgi
+
+
+def test_another_interpreter_is_begun_by_the_first(
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    another: Interpreters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the first interpreter is to run begins the member; uWSGI's own hook is left alone."""
+    uwsgi = install(second())
+    find().enter(member)
+    assert not hasattr(uwsgi, "post_fork_hook")
+    uwsgi.worker = 1
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
+
+    for code in another.after_fork:
+        exec(code, {})  # noqa: S102 - what the first interpreter does
+
+    assert member.told == ["forked", "belong", "enter"]
+    assert member.notes == []
+
+
+def test_two_members_of_another_interpreter_begin_once_each(
+    install: Callable[[Uwsgi], Uwsgi], another: Interpreters
+) -> None:
+    """The first interpreter is asked once, and each member begins."""
+    uwsgi = install(second())
+    members = [RecordingMember(), RecordingMember()]
+    for member in members:
+        find().enter(member)
+    uwsgi.worker = 1
+
+    for code in another.after_fork:
+        exec(code, {})  # noqa: S102 - what the first interpreter does
+
+    assert [member.told for member in members] == [["belong", "enter"]] * 2
+    assert len(another.at_exit) == 1
+
+
+@pytest.mark.parametrize("worker", [0, 1], ids=["master", "lazy-apps"])
+def test_members_of_another_interpreter_end_with_the_process(
+    worker: int,
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    another: Interpreters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the first interpreter is to run at exit ends all members of this one."""
+    install(second(worker=worker))
+    find().enter(member)
+    monkeypatch.setattr(
+        process_registry,
+        "REGISTRY",
+        SimpleNamespace(leave=lambda: process_registry.end_all([member])),
+    )
+    member.told.clear()
+
+    for code in another.at_exit:
+        exec(code, {})  # noqa: S102 - what the first interpreter does
+
+    assert member.told == ["quiet", "end"]
+
+
+@pytest.mark.parametrize("error", [ImportError("no ctypes"), RuntimeError("it failed there")])
+def test_an_interpreter_out_of_reach_is_noted_once(
+    error: Exception, install: Callable[[Uwsgi], Uwsgi], another: Interpreters
+) -> None:
+    """The notice names the reason and both remedies, and members begin with the first request."""
+    install(second())
+    another.error = error
+    members = [RecordingMember(), RecordingMember()]
+
+    for member in members:
+        find().enter(member)
+
+    notes = [note for member in members for note in member.notes]
+    assert len(notes) == 1
+    assert str(error) in notes[0]
+    assert "--single-interpreter or --lazy-apps" in notes[0]
+    assert [member.told for member in members] == [[], []]
+
+
+def test_a_lazy_worker_out_of_reach_begins_all_the_same(
+    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember, another: Interpreters
+) -> None:
+    """With lazy-apps nothing else is needed for a beginning, and nothing is noted."""
+    install(second(worker=1))
+    another.error = ImportError("no ctypes")
+
+    find().enter(member)
+
+    assert member.told == ["belong", "enter"]
+    assert member.notes == []
+
+
+def test_an_unknown_number_counts_as_another_interpreter(
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    another: Interpreters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the interpreter cannot be found out, the notice says that a start may be late."""
+    uwsgi = install(second())
+    another.error = AttributeError("PyInterpreterState_Get")
+
+    def unknown() -> int:
+        raise another.error
+
+    monkeypatch.setattr(interpreters, "this_interpreter", unknown)
+
+    find().enter(member)
+
+    assert not hasattr(uwsgi, "post_fork_hook")
+    assert len(member.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("uwsgi", "number"),
+    [
+        (Uwsgi(), 1),  # nobody asks for the number
+        (second(single_interpreter=True), 1),  # likewise
+        (second(), 0),
+    ],
+    ids=["only-application", "single-interpreter", "first"],
+)
+def test_in_the_first_interpreter_uwsgis_own_hook_is_set(
+    uwsgi: Uwsgi,
+    number: int,
+    install: Callable[[Uwsgi], Uwsgi],
+    member: RecordingMember,
+    another: Interpreters,
+) -> None:
+    """Where uWSGI calls its hook, nothing is asked of another interpreter."""
+    another.number = number
+    uwsgi.loop = b"gevent"
+    install(uwsgi)
+    find().enter(member)
+    uwsgi.worker = 1
+
+    uwsgi.post_fork_hook()
+
+    assert member.told == ["belong", "enter"]
+    assert (another.after_fork, another.at_exit, member.notes) == ([], [], [])
+
+
+@pytest.mark.parametrize("worker", [0, 1], ids=["master", "lazy-apps"])
+@pytest.mark.usefixtures("another")
+def test_the_gevent_loop_in_another_interpreter_is_noted(
+    worker: int, install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+) -> None:
+    """The notice names the only remedy."""
+    uwsgi = install(second(worker=worker))
+    uwsgi.loop = b"gevent"
+
+    find().enter(member)
+
+    assert len(member.notes) == 1
+    assert member.notes[0].endswith("start uWSGI with --single-interpreter")

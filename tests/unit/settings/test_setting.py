@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pulse.settings.converters import boolean, duration
+from pulse.settings.setting import Setting, read, table
+
+
+def row(name: str, convert: object = boolean) -> Setting:
+    """Return a setting with a name and a converter."""
+    return Setting(name=name, convert=convert, kind="", default="", help="", example="")
+
+
+TABLE = table(row("guard"), row("lease", duration))
+
+
+def test_table_contains_its_rows_by_name() -> None:
+    """The order of the table is the order of the reference page."""
+    assert list(TABLE) == ["guard", "lease"]
+
+
+def test_read_returns_converted_values() -> None:
+    """A setting that was not given is absent from the result."""
+    assert read(TABLE, {"lease": "1s"}) == ({"lease": 1_000_000}, [])
+
+
+def test_read_returns_all_problems() -> None:
+    """An invalid value does not hide another invalid value."""
+    values, problems = read(TABLE, {"guard": "x", "lease": "y", "gard": "z"}, prefix="p.")
+    assert values == {}
+    assert [problem.split()[0] for problem in problems] == ["p.guard:", "p.lease:", "p.gard:"]
+
+
+def test_misspelt_key_is_reported_with_a_suggestion() -> None:
+    """The sentence contains the full key."""
+    _, problems = read(TABLE, {"gaurd": "1"}, prefix="pulse.config.")
+    assert problems == ["pulse.config.gaurd: unknown setting; did you mean 'guard'?"]
+
+
+def test_unknown_key_is_reported_with_all_settings() -> None:
+    """Without a similar setting, all settings are listed."""
+    _, problems = read(TABLE, {"zzz": "1"})
+    assert problems == ["zzz: unknown setting; expected one of guard, lease"]
+
+
+def test_comment_after_a_value_is_reported_with_a_hint() -> None:
+    """Ini files do not support comments after a value."""
+    _, problems = read(TABLE, {"lease": "10s ; short"})
+    assert problems[0].endswith("got '10s ; short'; a comment must be on a line of its own")

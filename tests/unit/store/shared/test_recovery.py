@@ -1,0 +1,69 @@
+"""For how long no tick is skipped after an outage."""
+
+import pytest
+
+from pulse.clock import SECOND
+from pulse.core.planner import Cursor, NotRun, Plan
+from pulse.core.task import Task, build_definition
+from pulse.store.shared.recovery import (
+    RECHECK_AFTER,
+    RECOVERY_WINDOW,
+    RecoveryWindow,
+    defer_skip,
+    recheck_at,
+)
+
+
+def test_it_lasts_from_the_failure_to_a_second_after_the_return() -> None:
+    """So long holders have to tell what ended meanwhile."""
+    window = RecoveryWindow()
+    window.answered(0)
+    before = window.is_open(RECOVERY_WINDOW)
+    window.failed()
+    away = window.is_open(RECOVERY_WINDOW)
+    window.answered(9 * SECOND)
+    window.answered(9 * SECOND + 5)
+    ends = [window.is_open(9 * SECOND + at) for at in (RECOVERY_WINDOW - 1, RECOVERY_WINDOW)]
+    assert (before, away, ends) == (False, True, [True, False])
+
+
+def test_who_has_joined_was_away_as_well() -> None:
+    """It cannot know what the store was spared."""
+    assert RecoveryWindow().is_open(0)
+
+
+def test_what_was_put_off_is_looked_at_soon_and_not_after_other_work() -> None:
+    """The loop sleeps until then, and does not spin."""
+    wakes = [recheck_at(SECOND, at) for at in (None, SECOND + 1, 9 * SECOND)]
+    assert wakes == [SECOND + RECHECK_AFTER, SECOND + 1, SECOND + RECHECK_AFTER]
+
+
+@pytest.mark.parametrize(
+    ("words", "now", "waits"),
+    [
+        pytest.param({}, 0.1, True, id="just due"),
+        pytest.param({}, 9.5, True, id="later"),
+        pytest.param({}, 9.7, False, id="the next one is near"),
+        pytest.param({"grace": 5}, 4.5, True, id="within its grace"),
+        pytest.param({"grace": 5}, 4.7, False, id="its grace would be over"),
+        pytest.param({"misfire": "skip", "grace": 0}, 0.0, False, id="no grace"),
+    ],
+)
+def test_a_tick_waits_within_its_grace_and_until_the_next_one_is_near(
+    words: dict[str, object], now: float, *, waits: bool
+) -> None:
+    """So it keeps its reason, and is not put off for long where a store comes and goes."""
+    task = build_definition("work", Task(action="/work", interval=10, **words))
+    plan = Plan(Cursor(0, 10 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
+    assert defer_skip(task, plan, now=round(now * SECOND), recovering=True) is waits
+
+
+def test_what_runs_is_not_put_off() -> None:
+    """Nor is anything while the store has been there for long."""
+    task = build_definition("work", Task(action="/work", interval=10))
+    skipped = Plan(Cursor(0, 10 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
+    found = [
+        defer_skip(task, Plan(Cursor(0, 10 * SECOND, 0)), now=0, recovering=True),
+        defer_skip(task, skipped, now=0, recovering=False),
+    ]
+    assert found == [False, False]

@@ -1,0 +1,301 @@
+"""The word of the configuration into a store."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse.config.loader import load
+from pulse.errors import BadValueError, ConfigError, MissingExtraError
+from pulse.store import factory
+from pulse.store.factory import ChosenStore, choose_store, store_url
+from pulse.store.memory.store import MemoryStore
+from pulse.store.postgres import gevent_support
+from pulse.store.postgres.store import PostgresStore
+from pulse.store.process_identity import this_member
+from pulse.store.redis.store import RedisStore
+from pulse.store.sqlite.store import SqliteStore
+from pulse.testing.clock import FakeClock
+from tests.support.setups import error_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+
+
+def choose(word: str | None, origin: object = "/srv/app.ini") -> ChosenStore:
+    """Return the store of a word."""
+    return choose_store(
+        word,
+        clock=FakeClock(),
+        name="shop",
+        origin=str(origin),
+        keep_runs=1_000,
+        keep_for_us=1,
+    )
+
+
+def test_memory_is_a_store_of_this_process() -> None:
+    """It says nothing: the user chose it."""
+    chosen = choose("memory:")
+    assert isinstance(chosen.store, MemoryStore)
+    assert chosen.notice == ""
+
+
+def test_a_full_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Four slashes: three of the word, one of the path."""
+    chosen = choose(f"sqlite:///{tmp_path}/pulse.db")
+    assert isinstance(chosen.store, SqliteStore)
+    assert (chosen.store.path, chosen.notice) == (tmp_path / "pulse.db", "")
+
+
+def test_a_relative_path_is_beside_the_ini_file(tmp_path: Path) -> None:
+    """So that every worker finds the same file, whatever directory it was started in."""
+    (tmp_path / "app.ini").touch()
+    store = choose("sqlite:///data/pulse.db", tmp_path / "app.ini").store
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "data" / "pulse.db"
+
+
+def test_a_relative_path_is_below_the_working_directory(tmp_path: Path) -> None:
+    """Where there is no ini file, the working directory is the origin."""
+    store = choose("sqlite:///pulse.db", tmp_path).store
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "pulse.db"
+
+
+def test_unset_is_a_file_of_this_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All workers of the host share it."""
+    monkeypatch.setattr(factory, "default_path", lambda *_: tmp_path / "shop.db")
+    store = choose(None).store
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "shop.db"
+
+
+def test_where_no_file_can_be_made_each_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notice says so, and what to do."""
+    monkeypatch.setattr(factory, "default_path", lambda *_: None)
+    chosen = choose(None)
+    assert isinstance(chosen.store, MemoryStore)
+    assert "each process now ticks by itself" in chosen.notice
+
+
+def test_a_network_file_system_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks do not hold there between hosts."""
+    monkeypatch.setattr(factory, "network_file_system", lambda _: "nfs4")
+    assert "network file system (nfs4)" in choose("sqlite:////srv/pulse.db").notice
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("memory", "did you mean 'memory:'?"),
+        ("memory://", "did you mean 'memory:'?"),
+        ("sqlite:///:memory:", "did you mean 'memory:'?"),
+        ("sqlite://pulse.db", "did you mean 'sqlite:///pulse.db'?"),
+        ("sqlite:", "did you mean 'sqlite:///pulse.db'?"),
+        ("sqlite:///", "did you mean 'sqlite:///pulse.db'?"),
+        ("data/pulse.db", "did you mean 'sqlite:///data/pulse.db'?"),
+        ("postgresq://h/db", "did you mean 'postgresql'?"),
+        ("redis://", "such as 'redis://localhost:6379/0'"),
+        ("rediss://h/zero", "such as 'redis://localhost:6379/0'"),
+        ("redis://h:port/0", "such as 'redis://localhost:6379/0'"),
+        ("unix://", "such as 'unix:///run/redis/redis.sock'"),
+        ("rdis://h", "did you mean 'redis'?"),
+        ("sqllite:///x", "did you mean 'sqlite'?"),
+        (7, "got 7"),
+    ],
+    ids=str,
+)
+def test_another_word_is_refused_with_the_nearest(word: object, hint: str) -> None:
+    """The error says what was expected, what came and what was probably meant."""
+    with pytest.raises(BadValueError) as caught:
+        store_url(word)
+    assert str(caught.value).startswith("expected memory:, sqlite:///")
+    assert hint in str(caught.value)
+
+
+def test_a_postgresql_address_is_a_store_of_the_fleet() -> None:
+    """It is known by its address, without the password."""
+    store = choose("postgresql://shop:secret@db/shop?sslmode=require").store
+    assert isinstance(store, PostgresStore)
+    assert store.name == "postgresql://shop:***@db/shop?sslmode=require"
+
+
+def test_an_early_psycopg_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was imported before gevent patched the process does not yield."""
+    monkeypatch.setattr(gevent_support, "imported_too_early", lambda: True)
+    assert "psycopg was imported before" in choose("postgres://h/db").notice
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("postgresql://", "got 'postgresql://', which names no database"),
+        ("postgresql://h", "which names no database"),
+        ("postgresql:h/db", "did you mean 'postgresql://h/db'?"),
+        ("Postgres://h/db", "did you mean 'postgresql://h/db'?"),
+        ("postgresql://h:port/db", "whose port in 'h:port' is no number"),
+        ("postgresql://a,b:x/db", "whose port in 'b:x' is no number"),
+        ("postgresql://h/db?sslmod=require", "unknown option 'sslmod'; did you mean 'sslmode'?"),
+        ("postgresql://u:secret@h/my db", "got 'postgresql://u:***@h/my db', which holds a blank"),
+        ("postgresql://h/?password=secret", "got 'postgresql://h/?password=***', which names no"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused(word: str, told: str) -> None:
+    """The error says what is wrong with it, and never shows a password."""
+    with pytest.raises(BadValueError) as caught:
+        store_url(word)
+    message = str(caught.value)
+    assert message.startswith("expected postgresql://user@host/database, got ")
+    assert told in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "postgres://u:p%40@h:5432/db",
+        "postgresql:///db",
+        "postgresql://a:1,b:2/db?target_session_attrs=read-write",
+        "postgresql://[::1]:5432/db",
+        "postgresql:///?service=shop",
+    ],
+)
+def test_an_address_of_libpq_is_taken_as_it_is(word: str) -> None:
+    """Several hosts, a socket's folder, options: whatever libpq reads."""
+    assert store_url(word) == word
+
+
+def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start says what to install."""
+    monkeypatch.setitem(sys.modules, "pulse.store.postgres.driver", None)
+    store = choose("postgresql://127.0.0.1:1/db").store
+    with pytest.raises(MissingExtraError, match=r"pulse\[postgres\]"):
+        store.open(this_member("inline", "digest", 1))
+
+
+def test_the_error_names_the_key() -> None:
+    """So that it can be found in the ini file."""
+    with pytest.raises(ConfigError, match=r"pulse\.config\.store: expected"):
+        choose("sqllite:///x")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "redis://h",
+        "redis://h:6380/3",
+        "rediss://user:secret@h/0?ssl_ca_certs=/etc/ca.pem",
+        "redis://[::1]:6379",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_a_url_of_redis_is_a_store_of_the_fleet(word: str) -> None:
+    """Nothing is opened, and nothing imported that the extra brings."""
+    chosen = choose(word)
+    assert isinstance(chosen.store, RedisStore)
+    assert chosen.notice == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "absent"),
+    [
+        ("memory:", "sqlite.store"),
+        ("sqlite:///x", "memory.store"),
+        ("sqlite:///x", "redis.store"),
+        ("postgresql://h/db", "sqlite.store"),
+        ("postgresql://h/db", "psycopg"),
+    ],
+)
+def test_only_the_chosen_keeper_is_imported(word: str, absent: str) -> None:
+    """The other costs nothing."""
+    program = (
+        "import sys; from pulse.clock import SystemClock; from pulse.store.factory import"
+        f" choose_store; choose_store({word!r}, clock=SystemClock(), name=None, origin='/',"
+        f" keep_runs=1, keep_for_us=1); print(*[m for m in sys.modules if m.endswith({absent!r})])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b""
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+@pytest.mark.parametrize(
+    ("word", "module", "package", "extra"),
+    [
+        ("redis://127.0.0.1:1", "redis", "redis", "redis"),
+        ("postgresql://127.0.0.1:1/db", "pulse.store.postgres.driver", "psycopg", "postgres"),
+    ],
+    ids=["redis", "postgresql"],
+)
+def test_a_missing_driver_is_told_as_a_missing_gevent_is(
+    word: str, module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the setting, the package that is expected, and the command that installs it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError) as caught:
+        choose(word).store.open(this_member("inline", "digest", 1))
+    message = str(caught.value)
+    assert message.startswith("pulse.config.store")
+    assert f"expected the package {package}, which is not installed" in message
+    assert re.search(rf"pip install '?[^ ]*\[{extra}\]", message)
+
+
+@issue_11
+@pytest.mark.parametrize(
+    "word",
+    [
+        "Redis://host/0",
+        "REDIS://host",
+        "Rediss://host",
+        "Unix:///run/redis.sock",
+        "redis://host/0?bogus=1",
+        "redis://host?timeout=5",
+        "redis://host/0?socket_timeout=soon",
+        "redis://host?db=main",
+        "redis://host?max_connections=many",
+        "redis://host?health_check_interval=often",
+        "redis://host?ssl_ca_certs=/etc/ca.pem",
+        "rediss://host?ssl_cert_reqs=bogus",
+        "unix:///run/redis.sock?bogus=1",
+        "unix:///run/redis.sock?db=main",
+        "postgresql://host/db?sslmode=bogus",
+        "postgresql://host/db?connect_timeout=soon",
+        "postgresql://host/db?port=main",
+        "postgresql://host:99999/db",
+        "postgresql://host/db?target_session_attrs=bogus",
+        "postgresql://host/db?channel_binding=bogus",
+        "postgresql://host/db?sslmode",
+    ],
+)
+def test_address_that_the_driver_refuses_is_a_configuration_error(word: str) -> None:
+    """The error is raised when the configuration is read, not when a worker starts."""
+    assert isinstance(error_of(load, None, {"store": word}), ConfigError)
+
+
+@issue_11
+def test_all_options_that_the_driver_refuses_are_reported_together() -> None:
+    """The error names them beside the other problems of the configuration."""
+    words = {"store": "redis://host/0?bogus=1&socket_timeout=soon", "base_url": "nowhere"}
+    message = str(error_of(load, None, words))
+    assert [part for part in ("bogus", "socket_timeout", "base_url") if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "redis://host/0?socket_timeout=2",
+        "redis://user:secret@host:6380?db=1&max_connections=7",
+        "rediss://host?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem",
+        "unix:///run/redis.sock?db=1",
+        "postgresql://host/db?sslmode=require&connect_timeout=3",
+    ],
+)
+def test_address_with_options_of_the_driver_is_accepted(word: str) -> None:
+    """The address is kept as it was given."""
+    assert load(None, {"store": word}).store == word

@@ -1,0 +1,265 @@
+"""How the whole is put together, begun and ended in this process."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pulse import events
+from pulse.clock import SECOND, SystemClock
+from pulse.config.loader import load
+from pulse.core.run import Outcome, Trigger
+from pulse.core.runtime_task import TaskDefaults
+from pulse.core.task import Task
+from pulse.handle import NotServingError
+from pulse.runtime import PulseRuntime, drain_within, task_defaults
+from pulse.scheduler.loop import Scheduler
+from pulse.testing.recorder import Recorder
+
+AT_ONCE = Task(action="cleanup", interval=3600, run_at_start=True)
+
+
+def view(_: dict, start_response: Callable) -> list[bytes]:
+    """Answer that all is well."""
+    start_response("200 OK", [])
+    return [b"done"]
+
+
+@pytest.fixture
+def runtime() -> Iterator[PulseRuntime]:
+    """Return a whole in memory mode that is ended after the test."""
+    made = PulseRuntime(
+        view, load({}, {"store": "memory:", "tasks": {"cleanup": AT_ONCE}}), clock=SystemClock()
+    )
+    yield made
+    made.shutdown(None)
+
+
+def test_begun_it_runs_what_is_due(runtime: PulseRuntime) -> None:
+    """A task with `run_at_start` is requested soon after the beginning."""
+    seen = Recorder(runtime.bus)
+    runtime.start()
+    (ended,) = seen.wait_for(events.RunEnded)
+    assert ended.result.outcome is Outcome.SUCCEEDED
+    assert ended.claim.run.trigger is Trigger.STARTUP
+
+
+def test_before_the_beginning_the_handle_says_so(runtime: PulseRuntime) -> None:
+    """Building starts nothing: there is no scheduler to ask yet."""
+    with pytest.raises(NotServingError):
+        runtime.handle.tasks()
+
+
+def test_after_the_end_the_handle_says_so(runtime: PulseRuntime) -> None:
+    """A process that has ended its part answers no more questions about it."""
+    runtime.start()
+    runtime.shutdown(None)
+    with pytest.raises(NotServingError):
+        runtime.handle.tasks()
+
+
+def test_a_triggered_run_is_performed_at_once(runtime: PulseRuntime) -> None:
+    """The handle wakes the loop: a manual run does not wait for the next look."""
+    seen = Recorder(runtime.bus)
+    runtime.start()
+    seen.wait_for(events.RunEnded)
+    runtime.handle.trigger("cleanup")
+    manual = seen.wait_for(
+        events.RunEnded, where=lambda event: event.claim.run.trigger is Trigger.MANUAL
+    )
+    assert len(manual) == 1
+
+
+def test_a_server_that_wants_no_work_gets_none(runtime: PulseRuntime) -> None:
+    """The question that the server's part hands over is asked before each claim."""
+    asked = []
+    runtime.set_accepting(lambda: bool(asked.append(None)))
+    seen = Recorder(runtime.bus)
+    runtime.start()
+    seen.wait_for(events.SchedulerStarted)
+    runtime.handle.trigger("cleanup")
+    runtime.shutdown(None)
+    assert seen.of(events.RunClaimed) == []
+    assert asked
+
+
+def test_quiet_and_end_before_the_beginning_are_harmless(runtime: PulseRuntime) -> None:
+    """A server may stop a process that never took part."""
+    runtime.stop_claiming()
+    runtime.shutdown(5.0)
+    assert runtime.handle is not None
+
+
+def test_quiet_claims_nothing_more(runtime: PulseRuntime) -> None:
+    """After `quiet` a triggered run stays in the store."""
+    seen = Recorder(runtime.bus)
+    runtime.start()
+    seen.wait_for(events.RunEnded)
+    runtime.stop_claiming()
+    runtime.handle.trigger("cleanup")
+    runtime.shutdown(None)
+    assert len(seen.of(events.RunClaimed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "expected"),
+    [
+        pytest.param(None, 25 * SECOND, id="no limit"),
+        pytest.param(60.0, 25 * SECOND, id="a generous server"),
+        pytest.param(10.0, 9 * SECOND, id="a strict server, less a second"),
+        pytest.param(0.5, 0, id="no time at all"),
+    ],
+)
+def test_the_drain_is_the_lesser_of_setting_and_server(limit_s: float, expected: int) -> None:
+    """Runs get the drain time, but never so long that the server kills the process."""
+    assert drain_within(25 * SECOND, limit_s) == expected
+
+
+def test_in_an_unpatched_process_mode_gevent_warns_and_runs_threads() -> None:
+    """One ini serves gunicorn's gevent workers and waitress: there it is told and goes on."""
+    runtime = PulseRuntime(
+        view,
+        load({}, {"mode": "gevent", "store": "memory:", "tasks": {"cleanup": AT_ONCE}}),
+        clock=SystemClock(),
+    )
+    seen = Recorder(runtime.bus)
+    runtime.start()
+    started = seen.wait_for(events.SchedulerStarted)
+    runtime.shutdown(None)
+    assert [event.mode for event in started] == ["threading"]
+    assert "gevent" in seen.of(events.Notice)[0].text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"store": "sqlite:///pulse.db", "name": "shop"}, ("shop", True)),
+        ({"store": "sqlite:///pulse.db"}, ("", True)),
+        ({"name": "shop"}, ("shop", False)),
+    ],
+    ids=["both", "a store", "a name"],
+)
+def test_the_start_tells_what_the_configuration_says_of_store_and_name(
+    words: dict[str, str],
+    expected: tuple[str, bool],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a name, all that use a store that was chosen are one application."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    made = PulseRuntime(
+        view, load({}, {**words, "tasks": {"cleanup": AT_ONCE}}), clock=SystemClock()
+    )
+    seen = Recorder(made.bus)
+    made.start()
+    (started,) = seen.wait_for(events.SchedulerStarted)
+    made.shutdown(None)
+    assert (started.name, started.chosen) == expected
+
+
+def test_importing_and_building_load_nothing_that_is_not_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The threading mode with an SQLite store brings in neither gevent nor WebOb nor paste."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # coverage loads sqlite3
+    code = (
+        "import sys, json\n"
+        "from pulse import PulseMiddleware, Task\n"
+        "PulseMiddleware(lambda e, s: [], start='off', tasks={'a': Task(action='a', interval=1)})\n"
+        "names = ['gevent', 'webob', 'paste.deploy', 'gunicorn', 'sqlite3', 'subprocess']\n"
+        "print(json.dumps([name for name in names if name in sys.modules]))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert json.loads(found.stdout) == []
+
+
+def test_what_a_configuration_says_of_added_tasks_is_gathered() -> None:
+    """All that a task may leave open, and the paths that the guard covers."""
+    words = {"context": "sessions", "timeout": 7, "timezone": "Asia/Tokyo", "guard": True}
+    settings = load({}, {**words, "guarded": "/reports", "tasks": {"cleanup": AT_ONCE}})
+    assert task_defaults(settings) == TaskDefaults(
+        context="sessions",
+        timeout_us=7 * SECOND,
+        timezone="Asia/Tokyo",
+        guarded=("/reports", "/sessions/cleanup"),
+    )
+
+
+def test_without_a_guard_no_path_is_asked_for() -> None:
+    """A task may be added wherever it lies."""
+    assert task_defaults(load({}, {})).guarded is None
+
+
+def test_a_path_that_is_guarded_beside_those_of_tasks_is_refused() -> None:
+    """Before a task is added that lies there."""
+    settings = load({}, {"guard": True, "guarded": "/reports", "store": "memory:"})
+    guard = PulseRuntime(view, settings, clock=SystemClock()).guard
+    assert guard is not None
+    assert guard.refuses({"PATH_INFO": "/reports/send"})
+
+
+# In a forked child ----------------------------------------------------------------------------
+
+
+def test_a_copy_answers_no_calls(runtime: PulseRuntime) -> None:
+    """The handle, which the application may hold, refuses as where pulse has not begun."""
+    runtime.start()
+    runtime.forked()
+    with pytest.raises(NotServingError):
+        runtime.handle.tasks()
+
+
+def test_a_copy_is_not_ended(runtime: PulseRuntime) -> None:
+    """Hooks and at-exit functions are copied, too: what they call finds nothing to end."""
+    seen = Recorder(runtime.bus)
+    runtime.start()
+    seen.wait_for(events.RunEnded)
+    runtime.forked()
+    runtime.stop_claiming()
+    runtime.shutdown(None)
+    assert seen.of(events.SchedulerStopped) == []
+
+
+def test_a_worker_begins_anew_with_objects_of_its_own(runtime: PulseRuntime) -> None:
+    """A master may have begun before it forks: nothing of it is used in the worker."""
+    seen = Recorder(runtime.bus)
+    runtime.start()
+    seen.wait_for(events.RunEnded)
+    runtime.forked()
+    seen.events.clear()
+    runtime.start()
+    (ended,) = seen.wait_for(events.RunEnded)
+    assert ended.claim.run.trigger is Trigger.STARTUP
+    assert len(runtime.handle.runs()) == 1
+
+
+def test_a_fork_in_the_middle_of_a_beginning_leaves_nothing_that_acts(
+    runtime: PulseRuntime,
+) -> None:
+    """A greenlet may wait for the store there, and goes on in the child."""
+    seen = Recorder(runtime.bus)
+    scheduler = runtime.build()
+    runtime.forked()
+    with pytest.raises(NotServingError):
+        scheduler.start()
+    assert seen.of(events.SchedulerStarted) == []
+
+
+def test_an_end_that_a_fork_interrupts_takes_nothing_from_the_child(
+    runtime: PulseRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copied greenlet may come back from the drain when the child has begun anew."""
+
+    def fork_meanwhile(_: Scheduler, __: int) -> None:
+        runtime.forked()
+        runtime.start()
+
+    runtime.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "stop", fork_meanwhile)
+        runtime.shutdown(None)
+    assert runtime.handle.tasks() != []
