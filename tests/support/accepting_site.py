@@ -1,7 +1,7 @@
 """A site whose children accept connections by accident: `/fork` makes one, which only waits.
 
-`python -m tests.support.accepting_site <port>` serves the site by gevent's own server. Each answer is
-the process id, and whether pulse takes part there. Runs are noted in the file that RUNS names;
+`python -m tests.support.accepting_site <port>` serves the site by gevent's own server. Each answer
+is the process id, and whether pulse takes part there. Runs are noted in the file that RUNS names;
 `/long` takes a second and then forks, for a server that is told to stop meanwhile.
 """
 
