@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PROMISES = sum(name.startswith("test_") for name in dir(EngineContract))
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.mark.parametrize(
     ("file", "at_least"),
     [("contract_greenlets.py", PROMISES), ("contract_threads.py", PROMISES), ("greenlets.py", 15)],

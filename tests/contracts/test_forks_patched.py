@@ -26,6 +26,9 @@ print("it went on")
 """
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.mark.server
 def test_copies_of_greenlets_have_no_effect(tmp_path: Path) -> None:
     """Every test of the file passes in a patched process, and none is left out."""

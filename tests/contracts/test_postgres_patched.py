@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PROMISES = sum(name.startswith("test_") for name in dir(SharedStoreContract))
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.mark.server
 def test_the_store_keeps_its_promises_under_gevent(tmp_path: Path) -> None:
     """Every test of the contract passes in a patched process, and none is left out."""

@@ -65,7 +65,17 @@ def gated() -> Iterator[Gated]:
 
 def count_threads(name: str = "pulse-run") -> int:
     """Return how many threads of that name there are."""
-    return sum(thread.name == name for thread in threading.enumerate())
+    return sum(thread.name == name for thread in threading.enumerate() if thread not in _others)
+
+
+_others: set[threading.Thread] = set()
+"""Threads that were there before the test: they belong to the schedulers of other tests."""
+
+
+@pytest.fixture(autouse=True)
+def _ignore_threads_of_other_tests() -> None:
+    _others.clear()
+    _others.update(threading.enumerate())
 
 
 def test_each_run_left_behind_is_announced_with_their_number(gated: Gated) -> None:
@@ -145,7 +155,7 @@ def test_no_thread_outlives_the_stop() -> None:
     gated = Gated(concurrency=4)
     gated.engine.stop(0)
     for thread in threading.enumerate():
-        if thread.name in {"pulse-run", "pulse-watch"}:
+        if thread.name in {"pulse-run", "pulse-watch"} and thread not in _others:
             thread.join(BOUND / SECOND)
     assert count_threads() + count_threads("pulse-watch") == 0
 
