@@ -76,6 +76,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
+from pulse.clock import DAY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -91,6 +93,25 @@ class Reach(Enum):
     PROCESS = "process"
     HOST = "host"
     FLEET = "fleet"
+
+
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that every store takes, passed unchanged from the settings to the store.
+
+    Attributes:
+        name: `pulse.config.name`, which separates applications that share a storage; empty if
+            the application has no name.
+        keep_runs: about how many finished runs of each task are kept.
+        keep_for_us: the longest time that a finished run is kept.
+
+    """
+
+    name: str = ""
+    keep_runs: int = 1_000
+    keep_for_us: Span = 30 * DAY
+
+
+DEFAULT_OPTIONS = StoreOptions()
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from pulse.errors import BadValueError, ConfigError, did_you_mean
 from pulse.store.postgres.url import checked_url, is_postgres
 from pulse.store.sqlite.location import default_path, existing_path, network_file_system
 
 if TYPE_CHECKING:
-    from pulse.clock import Clock, Span
-    from pulse.store.base import Store
+    from pulse.clock import Clock
+    from pulse.store.base import Store, StoreOptions
 
 EXPECTED = (
     "memory:, sqlite:/// followed by a path, postgresql://user@host/database"
@@ -95,22 +97,19 @@ def _hint(word: str) -> str:
 
 def choose_store(
     word: str | None,
+    options: StoreOptions,
     *,
     clock: Clock,
-    name: str | None,
     origin: str,
-    keep_runs: int,
-    keep_for_us: Span,
 ) -> ChosenStore:
     """Return the store that *word* names, not yet open.
 
     Args:
         word: `pulse.config.store`; None stands for the default.
-        clock: tells what is due.
-        name: `pulse.config.name`, which tells applications that share a store apart.
+        options: the options of the store; a memory store keeps ten times `keep_runs`, of all
+            tasks together.
+        clock: the clock of the store.
         origin: the ini file, or the working directory.
-        keep_runs: how many ended runs of each task are kept; a memory store keeps ten times that.
-        keep_for_us: how long they are kept.
 
     Raises:
         ConfigError: the word names no store.
@@ -118,36 +117,28 @@ def choose_store(
     """
     known = None if word is None else _known(word)
     if known is not None and (is_postgres(known) or _is_redis(known)):
-        return _shared(known, clock, name=name, keep_runs=keep_runs, keep_for_us=keep_for_us)
-    path = default_path(name, origin) if known is None else _path_of(known, origin)
+        return _shared(known, clock, options)
+    path = default_path(options.name, origin) if known is None else _path_of(known, origin)
     if path is None:
         from pulse.store.memory.store import MemoryStore
 
-        memory = MemoryStore(clock, name=name or "", keep_runs=10 * keep_runs)
-        return ChosenStore(memory, _ALONE if word is None else "")
+        all_tasks = msgspec.structs.replace(options, keep_runs=10 * options.keep_runs)
+        return ChosenStore(MemoryStore(clock, all_tasks), _ALONE if word is None else "")
     from pulse.store.sqlite.store import SqliteStore
 
-    store = SqliteStore(path, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us)
-    return ChosenStore(store, _network_notice(path))
+    return ChosenStore(SqliteStore(path, clock, options), _network_notice(path))
 
 
-def _shared(
-    word: str, clock: Clock, *, name: str | None, keep_runs: int, keep_for_us: Span
-) -> ChosenStore:
+def _shared(word: str, clock: Clock, options: StoreOptions) -> ChosenStore:
     """Return a store on a server that hosts share."""
     if _is_redis(word):
         from pulse.store.redis.store import RedisStore
 
-        redis = RedisStore(
-            word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
-        )
-        return ChosenStore(redis, "")
+        return ChosenStore(RedisStore(word, clock, options), "")
     from pulse.store.postgres.gevent_support import LATE_NOTICE, imported_too_early
     from pulse.store.postgres.store import PostgresStore
 
-    postgres = PostgresStore(
-        word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
-    )
+    postgres = PostgresStore(word, clock, options)
     return ChosenStore(postgres, LATE_NOTICE if imported_too_early() else "")
 
 

@@ -30,6 +30,7 @@ from pulse.errors import (
 )
 from pulse.scheduler.loop import MAX_SLEEP
 from pulse.settings.converters import duration, duration_or_zero, instant
+from pulse.store.base import StoreOptions
 from pulse.store.memory.store import MemoryStore
 from pulse.testing.clock import NOON, FakeClock
 from pulse.testing.find_middleware import find_pulse
@@ -184,7 +185,9 @@ class TimeTravel:
         self._runtime = runtime
         self._clock = clock
         self._engine = VirtualEngine(clock, took)
-        self._store = MemoryStore(clock, name=runtime.settings.name or "", keep_runs=_KEPT)
+        self._store = MemoryStore(
+            clock, StoreOptions(name=runtime.settings.name or "", keep_runs=_KEPT)
+        )
         self._errors: list[BaseException] = []
         self._moving = False
         self._past: list[Run] | None = None

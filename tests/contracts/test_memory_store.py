@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.store.base import Reach
+from pulse.store.base import Reach, StoreOptions
 from pulse.store.memory.store import MemoryStore
 from tests.contracts.suite.store import StoreContract
 
@@ -17,7 +17,7 @@ class TestMemoryStore(StoreContract):
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> MemoryStore:
         """Return a store of its own."""
-        return MemoryStore(clock, name=name, keep_runs=keep_runs)
+        return MemoryStore(clock, StoreOptions(name=name, keep_runs=keep_runs))
 
 
 def test_once_goes_as_far_as_the_process() -> None:

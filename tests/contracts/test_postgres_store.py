@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.store.base import Reach
+from pulse.store.base import Reach, StoreOptions
 from pulse.store.postgres.store import PostgresStore
 from tests.contracts.suite.store import SharedStoreContract
 
@@ -27,7 +27,11 @@ class TestPostgresStore(SharedStoreContract):
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
         """Return a store in the test's database, which may be open in this process already."""
         return PostgresStore(
-            self.url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+            self.url,
+            clock,
+            StoreOptions(name=name, keep_runs=keep_runs),
+            server_clock=clock.wall,
+            opened={},
         )
 
 

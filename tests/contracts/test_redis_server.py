@@ -20,7 +20,7 @@ from pulse.errors import (
     StoreSchemaError,
     StoreUnavailableError,
 )
-from pulse.store.base import Reach
+from pulse.store.base import Reach, StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.redis.client import RedisClient, shown_url
 from pulse.store.redis.due import HOLD, DueReader, RedisCaller
@@ -302,7 +302,7 @@ def test_a_dead_holder_of_this_host_is_found_at_once(
 def test_history_older_than_is_kept_is_forgotten(server: RedisServer, member: Member) -> None:
     """Whatever its number, with the rows that were put away before."""
     clock = FakeClock()
-    store = RedisStore(server.url, clock, stand_in=clock, keep_for_us=3_600 * SECOND)
+    store = RedisStore(server.url, clock, StoreOptions(keep_for_us=3_600 * SECOND), stand_in=clock)
     store.open(member)
     store.sync(TASKS)
     clock.forward(EVERY)

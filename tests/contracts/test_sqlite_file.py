@@ -16,7 +16,7 @@ from pulse.core.run import RECORDED, Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import build_definition
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.store.base import Reach
+from pulse.store.base import Reach, StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.schema import VERSION
 from pulse.store.sqlite.store import SqliteStore
@@ -131,7 +131,7 @@ def test_one_process_opens_a_file_and_name_once(path: Path, clock: FakeClock) ->
 
 def test_a_name_that_is_taken_is_told(path: Path, clock: FakeClock) -> None:
     """So that two sections which were copied are told apart."""
-    first, second = (SqliteStore(path, clock, name="shop") for _ in range(2))
+    first, second = (SqliteStore(path, clock, StoreOptions(name="shop")) for _ in range(2))
     member = this_member("inline", "digest", 30 * SECOND)
     first.open(member)
     with pytest.raises(StoreInUseError, match=r"already under the name 'shop';"):
@@ -142,7 +142,7 @@ def test_a_name_that_is_taken_is_told(path: Path, clock: FakeClock) -> None:
 @pytest.mark.usefixtures("store")
 def test_another_name_opens_the_same_file(path: Path, clock: FakeClock) -> None:
     """Two applications may share a file in one process."""
-    second = SqliteStore(path, clock, name="blog")
+    second = SqliteStore(path, clock, StoreOptions(name="blog"))
     second.open(this_member("inline", "digest", 30 * SECOND))
     assert second.tasks() == []
     second.close()
@@ -476,7 +476,7 @@ def test_a_forked_child_does_not_use_its_parents_connections(store: SqliteStore)
 
 def test_old_runs_are_forgotten(path: Path, clock: FakeClock) -> None:
     """Runs older than they are kept for go with a heartbeat, open ones excepted."""
-    store = SqliteStore(path, clock, keep_for_us=3600 * SECOND)
+    store = SqliteStore(path, clock, StoreOptions(keep_for_us=3600 * SECOND))
     store.open(this_member("inline", "digest", 30 * SECOND))
     store.sync(TASKS)
     clock.forward(EVERY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
-from pulse.store.base import Reach
+from pulse.store.base import DEFAULT_OPTIONS, Reach, StoreOptions
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.gevent_support import calls_yield
 from pulse.store.postgres.schema import MIGRATIONS
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pulse.store.postgres.schema import Migrations
     from pulse.store.sql.store import Opened
 
-DAY: Span = 86_400 * SECOND
-
 
 class PostgresStore(SqlStore):
     """Lets the processes of a fleet agree through one PostgreSQL database.
@@ -27,9 +25,7 @@ class PostgresStore(SqlStore):
     Args:
         url: `postgresql://user@host/database`, with libpq's options in the query.
         clock: tells how long things last; what is due, the server says.
-        name: `pulse.config.name`: applications of different names share a database unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
+        options: the name of the application, and how many finished runs are kept.
         limit_us: how long a call waits for the server at most.
         server_clock: what stands for the server's clock in a test.
         ladder: the layout of the tables, and how older ones become it.
@@ -44,24 +40,15 @@ class PostgresStore(SqlStore):
         self,
         url: str,
         clock: Clock,
+        options: StoreOptions = DEFAULT_OPTIONS,
         *,
-        name: str = "",
-        keep_runs: int = 1_000,
-        keep_for_us: Span = 30 * DAY,
         limit_us: Span = 5 * SECOND,
         server_clock: Callable[[], Instant] | None = None,
         ladder: Migrations = MIGRATIONS,
         opened: Opened | None = None,
     ) -> None:
         server = PostgresDatabase(
-            url, space=name, limit_us=limit_us, server_clock=server_clock, ladder=ladder
+            url, space=options.name, limit_us=limit_us, server_clock=server_clock, ladder=ladder
         )
-        super().__init__(
-            server,
-            clock,
-            name=name,
-            keep_runs=keep_runs,
-            keep_for_us=keep_for_us,
-            opened=opened,
-        )
+        super().__init__(server, clock, options, opened=opened)
         self.blocking: bool = not calls_yield()

@@ -17,7 +17,7 @@ from pulse.clock import SECOND
 from pulse.core.policies import Scope
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.store.base import Claimed, HeartbeatResult, Reach
+from pulse.store.base import DEFAULT_OPTIONS, Claimed, HeartbeatResult, Reach, StoreOptions
 from pulse.store.redis.claims import claims_of, release, write_claims
 from pulse.store.redis.client import RedisClient
 from pulse.store.redis.deploys import RedisReconciler
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 
     Opened = MutableMapping[tuple[int, str, str], "RedisStore"]
 
-DAY: Span = 86_400 * SECOND
-
 
 class RedisStore:
     """Lets all processes of a fleet agree through one Redis server.
@@ -66,9 +64,7 @@ class RedisStore:
     Args:
         url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
         clock: its boot clock tells how long this process has been looking.
-        name: `pulse.config.name`: applications of different names share a database unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
+        options: the name of the application, and how many finished runs are kept.
         patience_us: how long a call waits for the server in all.
         stand_in: a clock that is asked instead of the server's, for tests.
         opened: what this process has open; a test in which one process plays many gives each its
@@ -87,23 +83,21 @@ class RedisStore:
         self,
         url: str,
         clock: Clock,
+        options: StoreOptions = DEFAULT_OPTIONS,
         *,
-        name: str = "",
-        keep_runs: int = 1_000,
-        keep_for_us: Span = 30 * DAY,
         patience_us: Span = 5 * SECOND,
         stand_in: Clock | None = None,
         opened: Opened | None = None,
     ) -> None:
         self._server = RedisClient(
-            url, prefix=prefix_of(name), patience_us=patience_us, stand_in=stand_in
+            url, prefix=prefix_of(options.name), patience_us=patience_us, stand_in=stand_in
         )
         self.name: str = self._server.name
         self.notice: str = ""
         self._clock = clock
-        self._space = name
-        self._keep_runs = keep_runs
-        self._keep_for = keep_for_us
+        self._space = options.name
+        self._keep_runs = options.keep_runs
+        self._keep_for = options.keep_for_us
         self._key: tuple[int, str, str] | None = None
         self._visits = False
         self._recall = cached_loader()

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, Reach, SyncResult, TaskState
+    from pulse.store.base import Member, Reach, StoreOptions, SyncResult, TaskState
     from pulse.store.shared.manifests import Manifest, Reconciled
     from pulse.store.sql.claims import ClaimPlan, WrittenClaims
     from pulse.store.sql.database import Connection, Database
@@ -75,9 +75,7 @@ class SqlStore:
     Args:
         storage: the database.
         clock: tells how long things last; what is due, the storage says.
-        name: `pulse.config.name`: applications of different names share a database unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
+        options: the name of the application, and how many finished runs are kept.
         opened: what this process has open; a test in which one process plays many gives each its
             own.
 
@@ -95,18 +93,16 @@ class SqlStore:
         self,
         storage: Database,
         clock: Clock,
+        options: StoreOptions,
         *,
-        name: str,
-        keep_runs: int,
-        keep_for_us: Span,
         opened: Opened | None = None,
     ) -> None:
         self.name: str = storage.name
         self._storage = storage
         self._clock = clock
-        self._space = name
-        self._keep_runs = keep_runs
-        self._keep_for = keep_for_us
+        self._space = options.name
+        self._keep_runs = options.keep_runs
+        self._keep_for = options.keep_for_us
         self._key: tuple[int, str, str] | None = None
         self._visits = False
         self._adrift = False

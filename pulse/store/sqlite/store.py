@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
-from pulse.store.base import Reach
+from pulse.store.base import DEFAULT_OPTIONS, Reach, StoreOptions
 from pulse.store.sql.store import SqlStore
 from pulse.store.sqlite.database import SqliteDatabase
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Span
     from pulse.store.sql.store import Opened
 
-DAY: Span = 86_400 * SECOND
-
 
 class SqliteStore(SqlStore):
     """Lets all processes of a host agree through one SQLite file.
@@ -25,9 +23,7 @@ class SqliteStore(SqlStore):
     Args:
         path: the file; it is made, readable by this user alone, where there is none.
         clock: tells what is due.
-        name: `pulse.config.name`: applications of different names share a file unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
+        options: the name of the application, and how many finished runs are kept.
         patience_us: how long a call goes on trying while others hold the file locked.
         opened: what this process has open; a test in which one process plays many gives each its
             own.
@@ -40,19 +36,15 @@ class SqliteStore(SqlStore):
         self,
         path: str | os.PathLike[str],
         clock: Clock,
+        options: StoreOptions = DEFAULT_OPTIONS,
         *,
-        name: str = "",
-        keep_runs: int = 1_000,
-        keep_for_us: Span = 30 * DAY,
         patience_us: Span = 5 * SECOND,
         opened: Opened | None = None,
     ) -> None:
         self.path: Path = Path(path)
         super().__init__(
-            SqliteDatabase(self.path, clock, space=name, patience_us=patience_us),
+            SqliteDatabase(self.path, clock, space=options.name, patience_us=patience_us),
             clock,
-            name=name,
-            keep_runs=keep_runs,
-            keep_for_us=keep_for_us,
+            options,
             opened=opened,
         )

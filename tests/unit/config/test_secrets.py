@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pulse import PulseMiddleware, Task
 from pulse.errors import PulseError
+from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.testing.clock import FakeClock
 from tests.support.setups import error_of, require
@@ -132,9 +133,7 @@ def test_error_about_an_action_shows_no_password() -> None:
 
 def choose(word: str) -> str:
     """Return the name of a store, which the log and errors show."""
-    chosen = choose_store(
-        word, clock=FakeClock(), name=None, origin="/srv", keep_runs=1, keep_for_us=1
-    )
+    chosen = choose_store(word, StoreOptions(), clock=FakeClock(), origin="/srv")
     return chosen.store.name
 
 
