@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import msgspec
 
-from pulse.clock import SECOND, Span
+from pulse.clock import DAY, SECOND, Span
 from pulse.config import converters as config_converters
 from pulse.core.policies import Start
 from pulse.core.task import DEFAULT_TIMEOUT
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pulse.core.task import Task, TaskDefinition
 
 DEFAULT_BASE_URL = "http://localhost"
-DAY: Span = 86_400 * SECOND
 
 SETTINGS = table(
     Setting(

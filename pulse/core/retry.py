@@ -17,16 +17,15 @@ from datetime import UTC
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from pulse.clock import SECOND, instant_of
+from pulse.clock import DAY, SECOND, instant_of
 from pulse.core.run import Outcome
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Result, Run
     from pulse.core.task import TaskDefinition
-
-DAY: Span = 86_400 * SECOND
-"""How long after its fire time a run is retried that no tick follows."""
+MAX_RETRY_PERIOD: Span = DAY
+"""How long after its fire time a run is retried if its task has no later fire time."""
 
 _JITTER = 4
 _AGAIN = frozenset({408, 425, 429})
@@ -72,7 +71,7 @@ def retry_at(
 def retry_expires_at(run: Run, next_fire: Instant | None) -> Instant:
     """Return the instant from which *run* is not tried again."""
     if run.scheduled_for is None or next_fire is None:
-        return run.fire_time + DAY
+        return run.fire_time + MAX_RETRY_PERIOD
     return next_fire
 
 

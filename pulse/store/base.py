@@ -71,7 +71,6 @@ A store's clock decides what is due and what has expired; `Claimed` tells what i
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -82,17 +81,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pulse.clock import Instant, Span
+    from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
-
-
-class Reach(Enum):
-    """How far "once" goes with a store."""
-
-    PROCESS = "process"
-    HOST = "host"
-    FLEET = "fleet"
 
 
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,7 +222,7 @@ class Store(Protocol):
 
     name: str
     """What people are told it is, such as `memory:`."""
-    reach: Reach
+    reach: Scope
     blocking: bool
     """Whether calls wait where gevent does not see it; such a store is called by `offload`."""
     notice: str

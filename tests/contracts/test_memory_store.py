@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.store.base import Reach, StoreOptions
+from pulse.core.policies import Scope
+from pulse.store.base import StoreOptions
 from pulse.store.memory.store import MemoryStore
 from tests.contracts.suite.store import StoreContract
 
@@ -22,4 +23,4 @@ class TestMemoryStore(StoreContract):
 
 def test_once_goes_as_far_as_the_process() -> None:
     """The store says that other processes tick by themselves."""
-    assert MemoryStore.reach is Reach.PROCESS
+    assert MemoryStore.reach is Scope.PROCESS

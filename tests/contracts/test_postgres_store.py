@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.store.base import Reach, StoreOptions
+from pulse.core.policies import Scope
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.store import PostgresStore
 from tests.contracts.suite.store import SharedStoreContract
 
@@ -37,4 +38,4 @@ class TestPostgresStore(SharedStoreContract):
 
 def test_once_goes_as_far_as_the_fleet() -> None:
     """The store says that all who share it agree."""
-    assert PostgresStore.reach is Reach.FLEET
+    assert PostgresStore.reach is Scope.FLEET

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.policies import Scope
 from pulse.core.run import Outcome
 from pulse.core.runtime_task import TaskDefaults, load_runtime_task, make_runtime_task
 from pulse.core.task import build_definition
@@ -20,7 +21,7 @@ from pulse.errors import (
     StoreSchemaError,
     StoreUnavailableError,
 )
-from pulse.store.base import Reach, StoreOptions
+from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.redis.client import RedisClient, shown_url
 from pulse.store.redis.due import HOLD, DueReader, RedisCaller
@@ -79,7 +80,7 @@ def store(server: RedisServer, member: Member) -> Iterator[RedisStore]:
 
 def test_once_goes_as_far_as_the_fleet() -> None:
     """Processes of all hosts agree."""
-    assert RedisStore.reach is Reach.FLEET
+    assert RedisStore.reach is Scope.FLEET
 
 
 def test_building_a_store_opens_nothing() -> None:

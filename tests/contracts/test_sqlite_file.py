@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.policies import Scope
 from pulse.core.run import RECORDED, Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import build_definition
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.store.base import Reach, StoreOptions
+from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.schema import VERSION
 from pulse.store.sqlite.store import SqliteStore
@@ -102,7 +103,7 @@ def store(path: Path, clock: FakeClock) -> Iterator[SqliteStore]:
 
 def test_once_goes_as_far_as_the_host() -> None:
     """The store says that processes of other hosts tick by themselves."""
-    assert SqliteStore.reach is Reach.HOST
+    assert SqliteStore.reach is Scope.HOST
 
 
 def test_building_a_store_opens_nothing(path: Path, clock: FakeClock) -> None:

@@ -11,7 +11,7 @@ from heapq import heappop, heapreplace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pulse.core.policies import OnAbandoned
+from pulse.core.policies import OnAbandoned, Scope
 from pulse.core.run import CLAIM_LOST, RECORDED, Claim, Outcome, RecordResult, Run, Trigger
 from pulse.core.run_transitions import (
     abandon_run,
@@ -22,7 +22,7 @@ from pulse.core.run_transitions import (
     schedule_retry,
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Reach, StoreOptions
+from pulse.store.base import Claimed, FailedTask, HeartbeatResult, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.memory.claim import ClaimCall, PendingRuns, is_due
 from pulse.store.memory.due_heap import ORDER_BITS, ORDER_MASK, decide_row, is_stale, row_of
@@ -56,7 +56,7 @@ class MemoryStore:
     """
 
     name = "memory:"
-    reach = Reach.PROCESS
+    reach = Scope.PROCESS
     blocking = False
     notice = ""
 

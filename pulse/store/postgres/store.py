@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
-from pulse.store.base import DEFAULT_OPTIONS, Reach, StoreOptions
+from pulse.core.policies import Scope
+from pulse.store.base import DEFAULT_OPTIONS, StoreOptions
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.gevent_support import calls_yield
 from pulse.store.postgres.schema import MIGRATIONS
@@ -34,7 +35,7 @@ class PostgresStore(SqlStore):
 
     """
 
-    reach = Reach.FLEET
+    reach = Scope.FLEET
 
     def __init__(
         self,

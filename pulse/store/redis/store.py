@@ -17,7 +17,7 @@ from pulse.clock import SECOND
 from pulse.core.policies import Scope
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.store.base import DEFAULT_OPTIONS, Claimed, HeartbeatResult, Reach, StoreOptions
+from pulse.store.base import DEFAULT_OPTIONS, Claimed, HeartbeatResult, StoreOptions
 from pulse.store.redis.claims import claims_of, release, write_claims
 from pulse.store.redis.client import RedisClient
 from pulse.store.redis.deploys import RedisReconciler
@@ -72,7 +72,7 @@ class RedisStore:
 
     """
 
-    reach = Reach.FLEET
+    reach = Scope.FLEET
     blocking = False
 
     # Which applications this process has open: the one fact here that no single store can know. It

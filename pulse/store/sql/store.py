@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, Reach, StoreOptions, SyncResult, TaskState
+    from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
     from pulse.store.shared.manifests import Manifest, Reconciled
     from pulse.store.sql.claims import ClaimPlan, WrittenClaims
     from pulse.store.sql.database import Connection, Database
@@ -81,7 +81,7 @@ class SqlStore:
 
     """
 
-    reach: Reach
+    reach: Scope
     blocking: bool = True
     notice: str = ""
 

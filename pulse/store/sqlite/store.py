@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
-from pulse.store.base import DEFAULT_OPTIONS, Reach, StoreOptions
+from pulse.core.policies import Scope
+from pulse.store.base import DEFAULT_OPTIONS, StoreOptions
 from pulse.store.sql.store import SqlStore
 from pulse.store.sqlite.database import SqliteDatabase
 
@@ -30,7 +31,7 @@ class SqliteStore(SqlStore):
 
     """
 
-    reach = Reach.HOST
+    reach = Scope.HOST
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.clock import SECOND, Instant, Span, instant_of, moment_of
-from pulse.core.retry import DAY, back_off, may_retry, read_retry_after, retry_at, retry_expires_at
+from pulse.clock import DAY, SECOND, Instant, Span, instant_of, moment_of
+from pulse.core.retry import back_off, may_retry, read_retry_after, retry_at, retry_expires_at
 from pulse.core.run import Outcome, Result, Run, run_id
 from pulse.core.task import Task, TaskDefinition, build_definition
 
