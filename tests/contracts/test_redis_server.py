@@ -22,8 +22,9 @@ from pulse.errors import (
     StoreUnavailableError,
 )
 from pulse.store.base import StoreOptions
+from pulse.store.naming import shown_url
 from pulse.store.process_identity import this_member
-from pulse.store.redis.client import RedisClient, shown_url
+from pulse.store.redis.client import RedisClient
 from pulse.store.redis.due import HOLD, DueReader, RedisCaller
 from pulse.store.redis.store import RedisStore, prefix_of
 from pulse.store.shared.manifests import manifest_of

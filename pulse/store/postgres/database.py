@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import MissingExtraError, StoreUnavailableError
+from pulse.store.naming import refuse_other_version, shown_url
 from pulse.store.postgres.arrays import literal
 from pulse.store.postgres.connection import PostgresConnection, PostgresTexts
 from pulse.store.postgres.due_query import SPARE, due_query, due_query_with_offset, paged
@@ -23,10 +24,8 @@ from pulse.store.postgres.schema import (
     Migrations,
     migrate,
     read_version,
-    refuse_other_version,
     schema_of,
 )
-from pulse.store.postgres.url import shown_url
 from pulse.store.sql.database import DatabaseReplacedError, DueRows, DuplicateKeyError, Transaction
 from pulse.store.sql.due_query import DUE
 from pulse.store.sql.pending_runs import PENDING
@@ -105,7 +104,7 @@ class PostgresDatabase:
         if version is None or version < self._ladder.version:
             self._arrange(lambda connection: migrate(connection, self._schema, self._ladder))
             version = self._version()
-        refuse_other_version(self.name, version, self._ladder)
+        refuse_other_version(self.name, version, current=self._ladder.version)
 
     def _version(self) -> int | None:
         return self.call(

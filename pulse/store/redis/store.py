@@ -7,17 +7,16 @@ when a lease that has expired is taken for lost. All keys of an application carr
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 from pulse.clock import SECOND
 from pulse.core.policies import Scope
 from pulse.core.runtime_task import cached_loader
-from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
+from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import DEFAULT_OPTIONS, Claimed, HeartbeatResult, StoreOptions
+from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.claims import claims_of, release, write_claims
 from pulse.store.redis.client import RedisClient
 from pulse.store.redis.deploys import RedisReconciler
@@ -136,13 +135,7 @@ class RedisStore:
     def _refuse_other_layout(self) -> None:
         found = self._server.command("GET", self._server.key("layout"))
         version = LAYOUT if found is None else int(found)
-        if version == LAYOUT:
-            return
-        age = "newer" if version > LAYOUT else "older"
-        raise StoreSchemaError(
-            f"{self.name}: expected layout version {LAYOUT}, got {version}, which a {age} release"
-            " of pulse wrote; run one release everywhere, or give each its own pulse.config.name"
-        )
+        refuse_other_version(self.name, version, current=LAYOUT)
 
     def _begin(self, member: Member) -> None:
         self._config = UNKNOWN
@@ -355,5 +348,4 @@ class RedisStore:
 
 def prefix_of(name: str) -> str:
     """Return what the keys of the application *name* begin with: readable, and never shared."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
-    return f"{{pulse:{slug}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}}}:"
+    return f"{{pulse:{application_id(name, joint='-')}}}:"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from pathlib import Path
+
+from pulse.store.naming import short_hash, slug
 
 _NETWORK = frozenset(
     """9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs gfs2 gpfs lustre nfs nfs4
@@ -52,19 +53,16 @@ def own_folder(shared: Path) -> Path:
 def file_name(name: str | None, origin: str) -> str:
     """Return a readable file name that no two names and no two origins share."""
     if name:
-        return f"{_slug(name)}-{_hash('name', name)}.db"
-    real = os.path.realpath(origin)
-    words = Path(real).with_suffix("").parts[-2:]
-    return f"{_slug('-'.join(words))}-{_hash('origin', real)}.db"
+        return _file_name("name", name, readable=name)
+    real = Path(os.path.realpath(origin))
+    # The root directory has no name, and so no suffix.
+    words = (real.with_suffix("") if real.name else real).parts[-2:]
+    return _file_name("origin", str(real), readable="-".join(words))
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:40] or "pulse"
-
-
-def _hash(kind: str, text: str) -> str:
-    words = f"{kind}\0{text}".encode(errors="surrogateescape")
-    return hashlib.blake2b(words, digest_size=4).hexdigest()
+def _file_name(kind: str, text: str, *, readable: str) -> str:
+    digest = short_hash(f"{kind}\0{text}")  # a name and an origin never share a file
+    return f"{slug(readable, '-', 40) or 'pulse'}-{digest}.db"
 
 
 def is_usable(folder: Path) -> bool:
