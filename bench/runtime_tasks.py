@@ -15,7 +15,6 @@ import argparse
 import statistics
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from pulse.core.runtime_task import RuntimeTask
     from pulse.store.base import Store
-    from pulse.store.sql.database import Connection, Database
+    from pulse.store.sql.database import Database
 
 QUICK = 10
 TICKS = 200
@@ -121,15 +120,11 @@ def add_in_batches(storage: Database, additions: list[RuntimeTask]) -> None:
     here = SqlCaller(MEMBER, "", {}, cached_loader(), frozenset({""}), 1_000)
     storage.open()
     for start in range(0, len(additions), BATCH):
-        storage.call(
-            Transaction.EXCLUSIVE, partial(add_all, here, additions[start : start + BATCH])
-        )
+        for attempt in storage.attempts(Transaction.EXCLUSIVE):
+            with attempt as connection:
+                for addition in additions[start : start + BATCH]:
+                    add_task(connection, here, addition, replace=False)
     storage.close()
-
-
-def add_all(here: SqlCaller, additions: list[RuntimeTask], link: Connection) -> None:
-    for addition in additions:
-        add_task(link, here, addition, replace=False)
 
 
 def join(store: Store) -> Store:

@@ -10,19 +10,21 @@ from pulse.core.task import build_definition
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
-from pulse.store.sql.caller import SqlCaller
-from pulse.store.sql.database import Transaction
+from pulse.store.sql.database import DueQuery, Transaction
+from pulse.store.sql.due_query import DUE as DUE_TASKS
+from pulse.store.sql.pending_runs import PENDING
 from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task
+from tests.support.transactions import run_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from pulse.store.base import Store
-    from pulse.store.sql.database import Database
+    from pulse.store.sql.database import Connection, Database
 
 DUE, LATER = 11, 30
 MEMBER = this_member("inline", "digest", 30_000_000)
@@ -48,17 +50,13 @@ class Storages:
 
     def look(self, limit: int) -> tuple[list[int], int]:
         """Return when the rows are due, in the order in which they are given, and the clock."""
-        here = SqlCaller(MEMBER, "", {}, unknown, frozenset({""}), 100)
+        query = DueQuery(DUE_TASKS, PENDING, [""], limit, spread=4 * limit)
 
-        def read(link: object) -> tuple[list[int], int]:
-            found = self.storage.read_due(link, here, limit, spread=4 * limit)  # type: ignore[arg-type]
+        def read(connection: Connection) -> tuple[list[int], int]:
+            found = connection.read_due(query)
             return [row[0] for row in found.due], found.now
 
-        return self.storage.call(Transaction.READ, read)
-
-
-def unknown(name: str, words: str) -> None:
-    """Stand for what makes definitions, which a look does not need."""
+        return run_in(self.storage, Transaction.READ, read)
 
 
 @pytest.fixture

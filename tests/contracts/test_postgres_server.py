@@ -31,11 +31,12 @@ from pulse.testing.clock import NOON, FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 from tests.support.black_hole import BlackHole
 from tests.support.postgres import Bouncer, PostgresCluster
+from tests.support.transactions import fetch, run_in
 
 if TYPE_CHECKING:
     from pulse.core.run import Claim
     from pulse.core.task import TaskDefinition
-    from pulse.store.postgres.connection import PostgresConnection
+    from pulse.store.sql.database import Connection
 
 pytestmark = pytest.mark.server
 
@@ -57,7 +58,9 @@ def stop(connection):
 
 server = PostgresDatabase(sys.argv[1], space="", limit_us=5 * SECOND, server_clock=None)
 server.open()
-server.call(Transaction[sys.argv[2]], stop)
+for attempt in server.attempts(Transaction[sys.argv[2]]):
+    with attempt as connection:
+        stop(connection)
 """
 
 
@@ -223,7 +226,7 @@ def test_writes_that_wait_for_each_other_are_repeated(
     attempts: list[str] = []
 
     def lock(first: str, second: str) -> None:
-        def work(link: PostgresConnection) -> None:
+        def work(link: Connection) -> None:
             attempts.append(first)
             if len(attempts) > 2:
                 both.abort()  # this one is done again: it meets nobody
@@ -236,7 +239,7 @@ def test_writes_that_wait_for_each_other_are_repeated(
             postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
         )
         server.open()
-        server.call(Transaction.WRITE, work)
+        run_in(server, Transaction.WRITE, work)
         server.close()
 
     threads = [threading.Thread(target=lock, args=names) for names in ("ab", "ba")]
@@ -358,7 +361,7 @@ def test_a_process_that_stops_in_a_write_holds_nobody_up(
         postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
     )
     waiting.open()
-    waiting.call(Transaction.EXCLUSIVE, lambda link: list(link.execute(LOOK)))
+    run_in(waiting, Transaction.EXCLUSIVE, lambda link: list(link.execute(LOOK)))
     assert SystemClock().boot() - began < 5 * SECOND
     assert len(store.claim_due(1).claims) == 1
     waiting.close()
@@ -400,11 +403,9 @@ def test_a_server_that_is_slow_to_answer_is_reached_again(
         )
         server.open()
         with pytest.raises(StoreUnavailableError, match="division by zero"):
-            server.call(Transaction.READ, lambda link: list(link.execute("SELECT 1 / 0")))
+            fetch(server, "SELECT 1 / 0")
         began = SystemClock().boot()
-        assert list(server.call(Transaction.READ, lambda link: list(link.execute("SELECT 7")))) == [
-            (7,)
-        ]
+        assert fetch(server, "SELECT 7") == [(7,)]
         assert SystemClock().boot() - began > PROBE_TIMEOUT
         server.close()
 
@@ -416,7 +417,7 @@ def test_a_write_that_is_cut_short_says_why_and_nothing_else(
     """The driver tells nobody that it could not leave its pipeline."""
     with BlackHole(postgres_cluster.port) as hole:
 
-        def work(link: PostgresConnection) -> None:
+        def work(link: Connection) -> None:
             list(link.execute("SELECT 1"))
             hole.swallows = True
             answer = link.execute("SELECT 2")
@@ -428,7 +429,7 @@ def test_a_write_that_is_cut_short_says_why_and_nothing_else(
         )
         server.open()
         with pytest.raises(StoreUnavailableError, match="did not answer in time"):
-            server.call(Transaction.WRITE, work)
+            run_in(server, Transaction.WRITE, work)
         assert caplog.messages == []
         server.close()
 

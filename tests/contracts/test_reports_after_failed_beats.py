@@ -37,7 +37,7 @@ class Faults:
         if hasattr(store, "_server"):
             monkeypatch.setattr(store._server, "_asking", self._before(store._server._asking))
         else:
-            monkeypatch.setattr(store._storage, "call", self._before(store._storage.call))
+            monkeypatch.setattr(store._database, "attempts", self._before(store._database.attempts))
 
     def fail_at(self, number: int) -> None:
         """Make the call of that number fail, counted from 1."""

@@ -46,7 +46,7 @@ class Opening:
         self.store: Any = make(fleet.clock)
         self.before: dict[str, Exception | None] = {}
         self.after: dict[str, Exception | None] = {}
-        storage = getattr(self.store, "_server", None) or self.store._storage
+        storage = getattr(self.store, "_server", None) or self.store._database
         self._reach = storage.open
         storage.open = self._open
 

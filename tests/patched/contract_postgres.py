@@ -13,8 +13,8 @@ from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.gevent_support import imported_too_early
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
-from pulse.store.sql.database import Transaction
 from tests.contracts.suite.store import SharedStoreContract
+from tests.support.transactions import fetch
 
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresCluster
@@ -51,7 +51,7 @@ def test_calls_yield_to_other_greenlets(postgres_cluster: PostgresCluster) -> No
     server.open()
     turns = []
     ticker = gevent.spawn(lambda: [turns.append(gevent.sleep(0.01)) for _ in range(1_000)])
-    server.call(Transaction.READ, lambda link: list(link.execute("SELECT 1 FROM pg_sleep(0.3)")))
+    fetch(server, "SELECT 1 FROM pg_sleep(0.3)")
     ticker.kill()
     server.close()
     assert (store.blocking, imported_too_early()) == (False, False)
@@ -68,15 +68,11 @@ def test_a_greenlet_killed_in_a_call_leaves_no_connection_in_use(
         postgres_cluster.url(), space="", limit_us=5 * SECOND, server_clock=None
     )
     server.open()
-    victim = gevent.spawn(
-        server.call, Transaction.READ, lambda link: list(link.execute("SELECT 1 FROM pg_sleep(60)"))
-    )
+    victim = gevent.spawn(fetch, server, "SELECT 1 FROM pg_sleep(60)")
     with gevent.Timeout(10):
         while not postgres_cluster.run(_ASLEEP):
             gevent.sleep(0.01)
     victim.kill()
-    assert list(server.call(Transaction.READ, lambda link: list(link.execute("SELECT 7")))) == [
-        (7,)
-    ]
+    assert fetch(server, "SELECT 7") == [(7,)]
     server.close()
     store.close()

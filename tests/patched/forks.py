@@ -25,11 +25,11 @@ from pulse.runtime import PulseRuntime
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.process_identity import this_member
 from pulse.store.redis.store import RedisStore
-from pulse.store.sql.database import Transaction
 from pulse.testing.engine_harness import EngineHarness
 from pulse.testing.sample_runs import make_claim
 from tests.support.claims import make_claim as claim_of
 from tests.support.redis_servers import empty_redis
+from tests.support.transactions import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -263,8 +263,7 @@ def postgres(postgres_cluster: PostgresCluster) -> Iterator[PostgresDatabase]:
 
 def ask(server: PostgresDatabase, number: int) -> int:
     """Return *number*, by way of the server, after half a second."""
-    text = "SELECT ?::bigint FROM pg_sleep(0.5)"
-    ((answer,),) = server.call(Transaction.READ, lambda link: list(link.execute(text, (number,))))
+    ((answer,),) = fetch(server, "SELECT ?::bigint FROM pg_sleep(0.5)", number)
     return int(answer)
 
 

@@ -22,6 +22,9 @@ class BlackHole:
         target: the port.
         delay_s: how long it keeps what it passes on.
 
+    Attributes:
+        round_trips: how often a client has sent something after the server had sent the last bytes.
+
     """
 
     def __init__(self, target: int, *, delay_s: float = 0) -> None:
@@ -30,6 +33,8 @@ class BlackHole:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.swallows = False
+        self.round_trips = 0
+        self._server_sent_last = True
         self._over = False
         self._peers: dict[socket.socket, socket.socket] = {}
         self._ready = selectors.DefaultSelector()
@@ -58,6 +63,7 @@ class BlackHole:
                 if key.fileobj is self._listening:
                     self._accept()
                 else:
+                    self._count(from_server=key.data)
                     self._pass_on(key.fileobj)  # type: ignore[arg-type]
 
     def _accept(self) -> None:
@@ -65,7 +71,11 @@ class BlackHole:
         far = socket.create_connection(("127.0.0.1", self._target))
         for one, other in ((near, far), (far, near)):
             self._peers[one] = other
-            self._ready.register(one, selectors.EVENT_READ)
+            self._ready.register(one, selectors.EVENT_READ, data=one is far)
+
+    def _count(self, *, from_server: bool) -> None:
+        self.round_trips += self._server_sent_last and not from_server
+        self._server_sent_last = from_server
 
     def _pass_on(self, source: socket.socket) -> None:
         data = b""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pulse.store.postgres.arrays import literal, plain
+from pulse.store.postgres.due_query import CLOCK, read_due
 from pulse.store.postgres.schema import type_of
 
 if TYPE_CHECKING:
@@ -16,12 +17,9 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant
     from pulse.store.postgres.driver import BoundedConnection
-    from pulse.store.sql.database import Cell, Insert, QueryResult, Update
+    from pulse.store.sql.database import Cell, DueQuery, DueRows, Insert, QueryResult, Update
 
     Column = Sequence[Cell]
-
-CLOCK = "coalesce(?::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
-"""The server's clock, unless a test gives another instant."""
 
 LONGEST_BATCH = 10_000
 _NOW = f"SELECT {CLOCK}"
@@ -100,6 +98,10 @@ class PostgresConnection:
             for found in self.execute(f"{text} RETURNING {keys}", values):
                 changed[first[found]] = True
         return changed
+
+    def read_due(self, query: DueQuery) -> DueRows:
+        """Read what may be claimed, and the clock, in one round trip where no run is pending."""
+        return read_due(self, query, self._given_now())
 
 
 def _columns(rows: Iterable[Sequence[Cell]]) -> Iterator[list[Column]]:

@@ -6,18 +6,16 @@ and gives it back. Nothing is kept in a session: between calls a pooler may give
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import MissingExtraError, StoreUnavailableError
 from pulse.store.naming import refuse_other_version, shown_url
-from pulse.store.postgres.arrays import literal
 from pulse.store.postgres.connection import PostgresConnection, PostgresTexts
-from pulse.store.postgres.due_query import SPARE, due_query, due_query_with_offset, paged
 from pulse.store.postgres.schema import (
     LOCK,
     MIGRATIONS,
@@ -26,27 +24,24 @@ from pulse.store.postgres.schema import (
     read_version,
     schema_of,
 )
-from pulse.store.sql.database import DatabaseReplacedError, DueRows, DuplicateKeyError, Transaction
-from pulse.store.sql.due_query import DUE
-from pulse.store.sql.pending_runs import PENDING
+from pulse.store.sql.database import (
+    Attempt,
+    DatabaseReplacedError,
+    DuplicateKeyError,
+    Transaction,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.store.postgres.driver import BoundedConnection
-    from pulse.store.sql.caller import SqlCaller
-    from pulse.store.sql.database import Connection
-
-    Work = Callable[[PostgresConnection], "T"]
-
-T = TypeVar("T")
 
 STOPPED_MS = 2_000
 """After so long a write whose process has stopped is ended by the server."""
 
 MOST_IDLE = 2
-_TRIES = 3
+_MAX_ATTEMPTS = 3
 
 _DEFAULTS: dict[str, str | int] = {
     "fallback_application_name": "pulse",
@@ -87,6 +82,11 @@ class PostgresDatabase:
         self._texts = PostgresTexts(self._schema)
         self._idle: deque[PostgresConnection] = deque()
         self._busy: set[PostgresConnection] = set()
+        self._begin: tuple[str, ...] = (
+            "BEGIN",
+            f"SET LOCAL idle_in_transaction_session_timeout = {STOPPED_MS}",
+            f"SET LOCAL statement_timeout = {limit_us // (SECOND // 1000)}",
+        )
         self._clock = SystemClock()
         self._reconnect_probe = ReconnectProbe(chance)
         self._pid = 0
@@ -100,19 +100,19 @@ class PostgresDatabase:
         self.close()
         _import_driver()
         self._pid = os.getpid()
-        version = self._version()
+        version = self._read_version()
         if version is None or version < self._ladder.version:
-            self._arrange(lambda connection: migrate(connection, self._schema, self._ladder))
-            version = self._version()
+            for attempt in self._attempts(self._begin):
+                with attempt as connection:
+                    migrate(connection, self._schema, self._ladder)
+            version = self._read_version()
         refuse_other_version(self.name, version, current=self._ladder.version)
 
-    def _version(self) -> int | None:
-        return self.call(
-            Transaction.READ, lambda connection: read_version(connection, self._schema)
-        )
-
-    def _arrange(self, work: Work[T]) -> T:
-        return self._reach(lambda connection: self._transact(connection, work))
+    def _read_version(self) -> int | None:
+        for attempt in self.attempts(Transaction.READ):
+            with attempt as connection:
+                version = read_version(connection, self._schema)
+        return version
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when given back."""
@@ -130,56 +130,89 @@ class PostgresDatabase:
         while self._idle:
             self._idle.pop().raw.close()
 
-    # Calls -------------------------------------------------------------------------------
+    # Transactions ------------------------------------------------------------------------
 
-    def call(self, how: Transaction, work: Work[T]) -> T:
-        """Do *work*: each statement by itself, or all in one transaction."""
-        match how:
+    def attempts(self, transaction: Transaction) -> Iterator[Attempt[PostgresConnection]]:
+        """Yield attempts at one transaction until one is committed: see `Database.attempts`.
+
+        READ and SINGLE take the statements as they are, each of which commits by itself. A WRITE is
+        a pipeline, in which only a result that is read is waited for: begin, lock and read are one
+        round trip, and so are change, add and commit.
+        """
+        match transaction:
             case Transaction.READ | Transaction.SINGLE:
-                return self._reach(work)
+                return self._attempts(())
             case Transaction.WRITE:
-                return self._reach(lambda connection: self._write(connection, work))
+                return self._attempts(self._begin, pipelined=True)
             case _:
-                return self._reach(lambda connection: self._transact(connection, work, first=LOCK))
+                return self._attempts((*self._begin, LOCK))
 
-    def _reach(self, work: Work[T]) -> T:
+    def _attempts(
+        self, begin: Sequence[str], *, pipelined: bool = False
+    ) -> Iterator[Attempt[PostgresConnection]]:
         from pulse.store.postgres import driver
 
-        for tries_left in reversed(range(_TRIES)):
+        for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
-                return self._try(work)
+                with self._transaction(begin, pipelined=pipelined) as connection:
+                    attempt = Attempt(connection)
+                    yield attempt
+                    attempt.raise_error()
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
                 raise DatabaseReplacedError(f"{self.name}: {error}") from error
+            except driver.TRY_AGAIN as error:
+                if not attempts_left:
+                    raise self._failed(error) from error
             except driver.DriverError as error:
-                if tries_left and isinstance(error, driver.TRY_AGAIN):
-                    continue
-                self._drop_idle()  # what has failed here may have failed there
-                self._reconnect_probe.failed()
-                raise StoreUnavailableError(f"{self.name}: {_error_text(error)}") from error
-        raise AssertionError  # the last try returns or raises
+                raise self._failed(error) from error
+            else:
+                self._reconnect_probe.answered()
+                return
 
-    def _try(self, work: Work[T]) -> T:
+    @contextmanager
+    def _transaction(
+        self, begin: Sequence[str], *, pipelined: bool
+    ) -> Iterator[PostgresConnection]:
+        with (
+            self._connection() as connection,
+            connection.raw.pipeline() if pipelined else nullcontext(),
+        ):
+            for text in begin:
+                connection.execute(text)
+            yield connection
+            if begin:
+                connection.execute("COMMIT")
+
+    def _failed(self, error: Exception) -> StoreUnavailableError:
+        """Take note of an outage, and return what to raise."""
+        self._drop_idle()  # the other connections probably fail in the same way
+        self._reconnect_probe.failed()
+        return StoreUnavailableError(f"{self.name}: {_error_text(error)}")
+
+    # Connections -------------------------------------------------------------------------
+
+    @contextmanager
+    def _connection(self) -> Iterator[PostgresConnection]:
+        """Lend a connection until the time limit of the call; after an error it is closed."""
         until = self._clock.boot() + self._limit
         connection = self._take()
         connection.raw.deadline = until
         self._busy.add(connection)
         try:
-            result = work(connection)
+            yield connection
         except BaseException:
             connection.raw.close()
             raise
         finally:
             self._busy.discard(connection)
         self._give_back(connection)
-        self._reconnect_probe.answered()
-        return result
 
     def _take(self) -> PostgresConnection:
         if self._pid != os.getpid():
             raise StoreUnavailableError(f"{self.name}: the store is not open in this process")
-        with contextlib.suppress(IndexError):
+        with suppress(IndexError):
             return self._idle.pop()
         return PostgresConnection(self._connect(), self._texts, self._given_now)
 
@@ -197,55 +230,6 @@ class PostgresDatabase:
             self._idle.append(connection)
         else:
             connection.raw.close()
-
-    # Transactions ------------------------------------------------------------------------
-
-    def _write(self, connection: PostgresConnection, work: Work[T]) -> T:
-        # In a pipeline what is not looked at is not waited for: begin, lock and read are one round
-        # trip, and so are change, add and commit.
-        with connection.raw.pipeline():
-            return self._transact(connection, work)
-
-    def _transact(self, connection: PostgresConnection, work: Work[T], *, first: str = "") -> T:
-        connection.execute("BEGIN")
-        connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {STOPPED_MS}")
-        connection.execute(f"SET LOCAL statement_timeout = {self._limit // (SECOND // 1000)}")
-        if first:
-            connection.execute(first)
-        result = work(connection)
-        connection.execute("COMMIT")
-        return result
-
-    # Looking for work --------------------------------------------------------------------
-
-    def read_due(
-        self, connection: Connection, caller: SqlCaller, limit: int, *, spread: int
-    ) -> DueRows:
-        """Return what may be claimed, and the server's clock, in one round trip.
-
-        Unheld runs are rare: where there are any they are read in a second one.
-        """
-        partitions, page = sorted(caller.partitions), limit + SPARE
-        if spread:
-            chance = os.urandom(1)[0]
-            text, values = due_query_with_offset(
-                partitions, page, limit, spread=spread, chance=chance
-            )
-        else:
-            text, values = due_query(partitions, page)
-        found = list(connection.execute(text, [self._given_now(), literal(partitions), *values]))
-        now, unheld_at = found[0][:2]
-        first = [row[2:] for row in found if row[2] is not None]
-        due = [row for row in first if row[0] <= now]
-        aside = spread > 0 and len(due) >= limit  # else it begins with the first row after all
-        # The pages of several places together are more than one page of all: the next one begins
-        # where that one ends.
-        first = due if aside else first[:page]
-        rows = paged(
-            connection, DUE, partitions, page, order="1, 2", key=1, first=first, aside=aside
-        )
-        pending = paged(connection, PENDING, partitions, page, order="16, 19", key=0)
-        return DueRows(now, rows, () if unheld_at is None else pending)
 
 
 def _import_driver() -> None:

@@ -12,19 +12,19 @@ deadlock.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
 
     from pulse.clock import Instant
-    from pulse.store.sql.caller import SqlCaller
 
     Cell = str | int | bytes | float | None
 
-T = TypeVar("T")
+C_co = TypeVar("C_co", covariant=True)
 
 
 class DuplicateKeyError(Exception):
@@ -42,6 +42,45 @@ class Transaction(Enum):
     SINGLE = "one statement that writes"
     WRITE = "a write, beside others"
     EXCLUSIVE = "a write, while no other of this kind goes on"
+
+
+class Attempt(Generic[C_co]):
+    """One attempt at a transaction: a context that gives the connection.
+
+        for attempt in database.attempts(Transaction.READ):
+            with attempt as connection:
+                rows = list(connection.execute("SELECT ..."))
+
+    The `with` block is the whole body of the loop, and it may run more than once. `attempts`
+    commits when the loop asks it for the next attempt, so neither `return` nor `break` may leave
+    the block: that would roll the transaction back. An error of the block is passed to `attempts`,
+    which rolls back, and raises the error unless it makes another attempt.
+    """
+
+    __slots__ = ("_connection", "_error")
+
+    def __init__(self, connection: C_co) -> None:
+        self._connection = connection
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> C_co:
+        return self._connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._error = error
+        return True
+
+    def raise_error(self) -> None:
+        """Raise the error that the block has raised, if any."""
+        if self._error is not None:
+            # The error's traceback leads to the frame that holds this attempt: no circle is left.
+            error, self._error = self._error, None
+            raise error
 
 
 class Insert(NamedTuple):
@@ -85,7 +124,7 @@ class QueryResult(Protocol):
 
 
 class Connection(Protocol):
-    """One connection that speaks of one application's tables."""
+    """A connection to the tables of one application."""
 
     def now(self) -> Instant:
         """Return the present on the store's clock."""
@@ -110,16 +149,56 @@ class Connection(Protocol):
     def update_returning(self, update: Update, rows: Sequence[Sequence[Cell]]) -> list[bool]:
         """Change rows; return for each whether it was there, the first of equal ones alone."""
 
+    def read_due(self, query: DueQuery) -> DueRows:
+        """Read what may be claimed, and the clock."""
 
-class DueRows(NamedTuple):
-    """What one look at the storage has found.
+
+class PartitionQuery(NamedTuple):
+    """A query for the rows of one partition, whose name is its only value.
 
     Attributes:
-        now: the store's clock.
-        due: rows of tasks in order of `due_at`, see `pulse.store.sql.due_query.DUE`, as far as they
-            are asked for.
-        pending: runs that nobody holds in order of `retry_at`, see
-            `pulse.store.sql.pending_runs.PENDING`.
+        columns: the list of SELECT.
+        rows: FROM and WHERE.
+        order: ORDER BY.
+        sorted_by: the positions in a row of the columns of *order*, counted from 0.
+        key: the position of the column that identifies a row.
+
+    """
+
+    columns: str
+    rows: str
+    order: str
+    sorted_by: tuple[int, int]
+    key: int
+
+
+class DueQuery(NamedTuple):
+    """What a process may claim.
+
+    Attributes:
+        due: the tasks that have work, ordered by the instant at which they are due.
+        pending: the pending runs, ordered by the instant from which they may be claimed.
+        partitions: the names of the partitions of the process.
+        limit: about how many rows are wanted.
+        spread: 0, or the number of due rows among which the result may start anywhere, so that
+            processes that compete for the same rows find different ones first.
+
+    """
+
+    due: PartitionQuery
+    pending: PartitionQuery
+    partitions: Sequence[str]
+    limit: int
+    spread: int
+
+
+class DueRows(NamedTuple):
+    """Rows of tasks and of runs that may be claimed; they are fetched while they are iterated.
+
+    Attributes:
+        now: the time of the store's clock.
+        due: the rows of `DueQuery.due`, of all partitions in one order.
+        pending: the rows of `DueQuery.pending`, of all partitions in one order.
 
     """
 
@@ -132,40 +211,36 @@ class Database(Protocol):
     """A database, as one application sees it."""
 
     name: str
-    """What people are told it is."""
+    """The address that is shown to users, without a password."""
 
     def identity(self) -> str:
-        """Return what no two databases share, by whatever name they are called."""
+        """Return a text that is equal for two databases only if they are the same one."""
 
     def open(self) -> None:
-        """Reach the database, and make the tables where they are not there yet.
+        """Connect to the database, and create or migrate the tables.
 
         Raises:
-            StoreSchemaError: they have a layout that this version cannot use.
-            StoreUnavailableError: it does not answer.
+            StoreSchemaError: the tables have a layout that this release cannot use.
+            StoreUnavailableError: the database does not answer.
 
         """
 
     def close(self) -> None:
-        """Leave it."""
+        """Close the connections."""
 
     def forked(self) -> None:
-        """Leave the connections to the parent: this is a copy, in a forked child; may not wait."""
+        """Give up the connections, which belong to the parent process, without waiting."""
 
-    def call(self, how: Transaction, work: Callable[[Connection], T]) -> T:
-        """Return what *work* does in one transaction; an exception leaves everything as it was.
+    def attempts(self, transaction: Transaction) -> Iterator[Attempt[Connection]]:
+        """Yield attempts at one transaction until one of them is committed.
+
+        A second attempt follows only if the error says that nothing was written: the file is
+        locked, or the server has rolled back one of two writes that waited for each other. After
+        an error that leaves the fate of a commit unknown, the transaction is not repeated.
 
         Raises:
-            StorageReplacedError: another storage is there since it was opened.
-            StoreUnavailableError: it does not answer in time.
+            DuplicateKeyError: a row of that key exists; nothing was written.
+            DatabaseReplacedError: the database was replaced since it was opened.
+            StoreUnavailableError: the database did not answer in time.
 
-        """
-
-    def read_due(
-        self, connection: Connection, caller: SqlCaller, limit: int, *, spread: int
-    ) -> DueRows:
-        """Return what may be claimed, of which the caller wants about *limit* rows.
-
-        Where others were seen to want the same, *spread* is not 0: among so many rows that are due
-        it may begin with any that leaves as much as is wanted.
         """

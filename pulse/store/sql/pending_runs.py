@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pulse.core.run_transitions import claim_run, expire_retry, miss_run
 from pulse.errors import ConfigError
 from pulse.store.rules import PendingDecision, decide_pending
-from pulse.store.sql.database import Update
+from pulse.store.sql.database import PartitionQuery, Update
 from pulse.store.sql.runs import COLUMNS, attempts_cell, run_of
 
 if TYPE_CHECKING:
@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
     Spot = tuple[str, str]
 
-PENDING = (
-    f"SELECT {', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest,"  # noqa: S608 - constants alone
-    " t.next_fire, t.key, t.words,"
-    " (SELECT count(*) FROM @runs h WHERE h.task = r.task AND h.place = r.place"
-    "  AND h.outcome IS NULL AND h.holder <> '')"
-    " FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
-    " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
-    " ORDER BY retry_at, seq"
+PENDING = PartitionQuery(
+    columns=(
+        f"{', '.join('r.' + name for name in COLUMNS.split(', '))}, r.seq, t.digest,"  # noqa: S608 - constants alone
+        " t.next_fire, t.key, t.words,"
+        " (SELECT count(*) FROM @runs h WHERE h.task = r.task AND h.place = r.place"
+        "  AND h.outcome IS NULL AND h.holder <> '')"
+    ),
+    rows=(
+        "FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
+        " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
+    ),
+    order="ORDER BY retry_at, seq",
+    sorted_by=(15, 18),
+    key=0,
 )
 _STILL = (
     "SELECT id, attempt, task, place, (SELECT count(*) FROM @runs h"

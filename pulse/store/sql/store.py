@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 from pulse.core.policies import Scope
@@ -21,9 +21,14 @@ from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.recovery import RecoveryWindow
 from pulse.store.sql.caller import SqlCaller
 from pulse.store.sql.claims import claims_of, plan_due, write_claims
-from pulse.store.sql.database import DatabaseReplacedError, DuplicateKeyError, Transaction
+from pulse.store.sql.database import (
+    DatabaseReplacedError,
+    DueQuery,
+    DuplicateKeyError,
+    Transaction,
+)
 from pulse.store.sql.deploys import SqlReconciler, add_manifest, read_active_definitions
-from pulse.store.sql.due_query import pages_for
+from pulse.store.sql.due_query import DUE, pages_for
 from pulse.store.sql.members import (
     FleetWatch,
     abandon_runs,
@@ -31,6 +36,7 @@ from pulse.store.sql.members import (
     read_live,
     save_member,
 )
+from pulse.store.sql.pending_runs import PENDING
 from pulse.store.sql.runs import (
     all_end,
     end_runs,
@@ -49,7 +55,7 @@ from pulse.store.sql.tasks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
@@ -58,12 +64,10 @@ if TYPE_CHECKING:
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
     from pulse.store.shared.manifests import Manifest, Reconciled
     from pulse.store.sql.claims import ClaimPlan, WrittenClaims
-    from pulse.store.sql.database import Connection, Database
+    from pulse.store.sql.database import Attempt, Connection, Database
     from pulse.store.sql.members import SqlFleetState
 
     Opened = MutableMapping[tuple[int, str, str], "SqlStore"]
-
-T = TypeVar("T")
 
 CONTENTION_WINDOW = 16
 """For so many claims a process that met others at the same rows looks for some elsewhere."""
@@ -98,7 +102,7 @@ class SqlStore:
         opened: Opened | None = None,
     ) -> None:
         self.name: str = storage.name
-        self._storage = storage
+        self._database = storage
         self._clock = clock
         self._space = options.name
         self._keep_runs = options.keep_runs
@@ -129,12 +133,12 @@ class SqlStore:
         self._enter(self._key_here(), member, visits=True)
 
     def _key_here(self) -> tuple[int, str, str]:
-        return os.getpid(), self._storage.identity(), self._space
+        return os.getpid(), self._database.identity(), self._space
 
     def _enter(self, key: tuple[int, str, str], member: Member, *, visits: bool) -> None:
         self._key, self._visits, self._adrift = key, visits, False
         try:
-            self._storage.open()
+            self._database.open()
             self._begin(member)
         except BaseException:
             self._leave()
@@ -155,7 +159,9 @@ class SqlStore:
         self._company = 1
         self._recovery = RecoveryWindow()
         if not self._visits:
-            self._write(Transaction.EXCLUSIVE, self._save)
+            for attempt in self._attempts(Transaction.EXCLUSIVE):
+                with attempt as connection:
+                    self._save(connection)
 
     def _save(self, connection: Connection) -> None:
         wall, boot = connection.now(), self._clock.boot()
@@ -168,44 +174,47 @@ class SqlStore:
         holder = self._caller.member.holder
         if not self._visits:
             with contextlib.suppress(StoreUnavailableError):
-                self._storage.call(
-                    Transaction.EXCLUSIVE, lambda connection: drop_member(connection, holder)
-                )
+                for attempt in self._database.attempts(Transaction.EXCLUSIVE):
+                    with attempt as connection:
+                        drop_member(connection, holder)
         self._leave()
 
     def forked(self) -> None:
         """Leave the storage to the parent: this is a copy, in a forked child."""
         self._key = None
-        self._storage.forked()
+        self._database.forked()
 
     def _leave(self) -> None:
-        self._storage.close()
+        self._database.close()
         key, self._key = self._key, None
         if key is not None and self._opened.get(key) is self:
             del self._opened[key]
 
-    def _write(self, how: Transaction, work: Callable[[Connection], T]) -> T:
+    def _attempts(
+        self, transaction: Transaction, *, for_app: bool = False
+    ) -> Iterator[Attempt[Connection]]:
+        """Yield attempts at a transaction: see `Database.attempts`; keep account of outages.
+
+        Args:
+            transaction: what the call needs.
+            for_app: whether the application has made the call. If the database was replaced, the
+                next heartbeat raises the error again, so that the scheduler loop reports it too.
+
+        """
         self._refuse_closed()
         try:
             if self._adrift:
                 self._rejoin()
-            result = self._storage.call(how, work)
+            yield from self._database.attempts(transaction)
         except StoreUnavailableError as error:
             self._watches.forget()
             self._recovery.failed()
             if isinstance(error, DatabaseReplacedError):
+                if for_app:
+                    self._untold = error
                 self._rejoin()
             raise
         self._recovery.answered(self._clock.boot())
-        return result
-
-    def _call_for_app(self, how: Transaction, work: Callable[[Connection], T]) -> T:
-        """Do what the application asks for; what the loop ought to tell is raised there again."""
-        try:
-            return self._write(how, work)
-        except DatabaseReplacedError as error:
-            self._untold = error
-            raise
 
     def _refuse_closed(self) -> None:
         if self._key is None:
@@ -215,7 +224,7 @@ class SqlStore:
         """Go on with the storage that is there now; until that has worked, each call begins so."""
         self._adrift = False
         try:
-            self._storage.open()
+            self._database.open()
             if not self._visits:
                 self._passed += self.sync(self._caller.definitions).missed
         except BaseException:
@@ -229,11 +238,11 @@ class SqlStore:
         self._refuse_closed()
         held = dict(definitions)
         config = manifest_of(held)
-        synced = self._write(
-            Transaction.EXCLUSIVE,
-            lambda connection: self._sync(connection, self._with_definitions(held), config),
-        )
-        self._caller, self._config = self._with_definitions(held), config
+        caller = self._with_definitions(held)
+        for attempt in self._attempts(Transaction.EXCLUSIVE):
+            with attempt as connection:
+                synced = self._sync(connection, caller, config)
+        self._caller, self._config = caller, config
         self._deploys.begin(synced.superseded)
         return synced
 
@@ -253,25 +262,29 @@ class SqlStore:
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Keep a task of the fleet that every process may run, until it is removed."""
         caller = self._current_caller()
-        return self._call_for_app(
-            Transaction.EXCLUSIVE,
-            lambda connection: add_task(connection, caller, runtime_task, replace=replace),
-        )
+        for attempt in self._attempts(Transaction.EXCLUSIVE, for_app=True):
+            with attempt as connection:
+                missed = add_task(connection, caller, runtime_task, replace=replace)
+        return missed
 
     def remove(self, name: str) -> None:
         """Put a task away that was added; what waits ends, what is held goes on."""
-        self._call_for_app(Transaction.EXCLUSIVE, lambda connection: remove_task(connection, name))
+        for attempt in self._attempts(Transaction.EXCLUSIVE, for_app=True):
+            with attempt as connection:
+                remove_task(connection, name)
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task, in all its places; what passed while paused is missed."""
-        self._call_for_app(
-            Transaction.EXCLUSIVE,
-            lambda connection: pause_rows(connection, name, paused=paused, now=connection.now()),
-        )
+        for attempt in self._attempts(Transaction.EXCLUSIVE, for_app=True):
+            with attempt as connection:
+                pause_rows(connection, name, paused=paused, now=connection.now())
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and place."""
-        return self._call_for_app(Transaction.READ, read_states)
+        for attempt in self._attempts(Transaction.READ, for_app=True):
+            with attempt as connection:
+                states = read_states(connection)
+        return states
 
     # Claiming ----------------------------------------------------------------------------
 
@@ -279,43 +292,39 @@ class SqlStore:
         """Decide what is due, and open at most *limit* runs for this process."""
         caller, boot = self._current_caller(), self._clock.boot()
         recovering = self._recovery.is_open(boot)
-        reading = self._write(
-            Transaction.READ,
-            lambda connection: self._plan(connection, caller, limit, recovering=recovering),
-        )
+        for attempt in self._attempts(Transaction.READ):
+            with attempt as connection:
+                found = connection.read_due(self._due_query(caller, limit))
+                reading = plan_due(caller, found, limit, recovering=recovering)
         now = reading.now
         if limit <= 0 or not reading.is_work():
             return Claimed((), (), now, reading.next_wakeup, reading.failed_tasks)
-        won = self._claim(caller, reading, boot)
+        try:
+            won = self._claim(caller, reading, boot)
+        except DuplicateKeyError:
+            # Some tick has run although its row's cursor stands before it, as after a restore.
+            won = self._claim(caller, reading, boot, wary=True)
         self._contested = CONTENTION_WINDOW if won.contested else max(0, self._contested - 1)
         claims = claims_of(reading, won.runs, boot + caller.member.lease_us)
         return Claimed(
             claims, won.not_run, now, won.next_wakeup, reading.failed_tasks, won.expired_retries
         )
 
-    def _plan(
-        self, connection: Connection, caller: SqlCaller, limit: int, *, recovering: bool
-    ) -> ClaimPlan:
+    def _due_query(self, caller: SqlCaller, limit: int) -> DueQuery:
         spread = pages_for(self._company) * limit if self._contested else 0
-        look = self._storage.read_due(connection, caller, limit, spread=spread)
-        return plan_due(caller, look, limit, recovering=recovering)
+        return DueQuery(DUE, PENDING, tuple(caller.partitions), limit, spread)
 
     def _current_caller(self) -> SqlCaller:
         self._refuse_closed()
         return self._caller
 
-    def _claim(self, caller: SqlCaller, reading: ClaimPlan, boot: Span) -> WrittenClaims:
-        try:
-            return self._write(
-                Transaction.WRITE,
-                lambda connection: write_claims(connection, caller, reading, boot=boot),
-            )
-        except DuplicateKeyError:
-            # Some tick has run although its row's cursor stands before it, as after a restore.
-            return self._write(
-                Transaction.WRITE,
-                lambda connection: write_claims(connection, caller, reading, boot=boot, wary=True),
-            )
+    def _claim(
+        self, caller: SqlCaller, reading: ClaimPlan, boot: Span, *, wary: bool = False
+    ) -> WrittenClaims:
+        for attempt in self._attempts(Transaction.WRITE):
+            with attempt as connection:
+                written = write_claims(connection, caller, reading, boot=boot, wary=wary)
+        return written
 
     # Runs --------------------------------------------------------------------------------
 
@@ -323,33 +332,37 @@ class SqlStore:
         """Record how runs ended, and tell what became of each."""
         if not completed:
             return []
-        if all_end(completed):
-            return self._write(
-                Transaction.SINGLE, lambda connection: end_runs(connection, completed)
-            )
-        return self._write(Transaction.WRITE, lambda connection: finish_runs(connection, completed))
+        final = all_end(completed)
+        for attempt in self._attempts(Transaction.SINGLE if final else Transaction.WRITE):
+            with attempt as connection:
+                record = end_runs if final else finish_runs
+                results = record(connection, completed)
+        return results
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of runs in progress; False stands where the claim was lost."""
         if not claims:
             return []
         boot = self._clock.boot()
-        return self._write(
-            Transaction.SINGLE, lambda connection: renew_runs(connection, claims, boot)
-        )
+        for attempt in self._attempts(Transaction.SINGLE):
+            with attempt as connection:
+                renewed = renew_runs(connection, claims, boot)
+        return renewed
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Open an unheld manual run of a task, due now; None when overlap refuses it."""
         caller = self._current_caller()
-        return self._call_for_app(
-            Transaction.WRITE, lambda connection: trigger_run(connection, caller, name, body=body)
-        )
+        for attempt in self._attempts(Transaction.WRITE, for_app=True):
+            with attempt as connection:
+                run = trigger_run(connection, caller, name, body=body)
+        return run
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
-        return self._call_for_app(
-            Transaction.READ, lambda connection: newest_runs(connection, task=task, limit=limit)
-        )
+        for attempt in self._attempts(Transaction.READ, for_app=True):
+            with attempt as connection:
+                runs = newest_runs(connection, task=task, limit=limit)
+        return runs
 
     # Staying alive -----------------------------------------------------------------------
 
@@ -359,9 +372,9 @@ class SqlStore:
         untold, self._untold = self._untold, None
         if untold is not None:
             raise untold
-        found = self._write(
-            Transaction.READ, lambda connection: self._check_fleet(connection, caller, boot)
-        )
+        for attempt in self._attempts(Transaction.READ):
+            with attempt as connection:
+                found = self._check_fleet(connection, caller, boot)
         if self._was_dropped(found):
             self._passed += self.sync(caller.definitions).missed
         due = boot - self._seen_at >= caller.member.lease_us // 3
@@ -369,9 +382,9 @@ class SqlStore:
             return HeartbeatResult(
                 (), (), self._deploys.superseded, found.next_expiry, self._report_missed(())
             )
-        abandoned, settled = self._write(
-            Transaction.EXCLUSIVE, lambda connection: self._reconcile(connection, caller, found)
-        )
+        for attempt in self._attempts(Transaction.EXCLUSIVE):
+            with attempt as connection:
+                abandoned, settled = self._reconcile(connection, caller, found)
         self._seen_at = boot
         archived, superseded = settled.archived, self._deploys.superseded
         return HeartbeatResult(
@@ -408,8 +421,7 @@ class SqlStore:
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""
         caller, boot = self._current_caller().member, self._clock.boot()
-        live = self._call_for_app(
-            Transaction.READ,
-            lambda connection: read_live(connection, caller, wall=connection.now(), boot=boot),
-        )
+        for attempt in self._attempts(Transaction.READ, for_app=True):
+            with attempt as connection:
+                live = read_live(connection, caller, wall=connection.now(), boot=boot)
         return [one.member for one in live]

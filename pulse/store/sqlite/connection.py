@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+
+from pulse.store.sql.database import DueRows
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
     from pulse.clock import Clock, Instant
-    from pulse.store.sql.database import Cell, Insert, Update
+    from pulse.store.sql.database import Cell, DueQuery, Insert, PartitionQuery, Update
 
     Identity = tuple[int, int]
 
@@ -35,15 +39,23 @@ class SqliteTexts(dict[str, str]):
 
 
 class SqliteConnection:
-    """One connection that speaks of one application's tables, and the file it leads to."""
+    """One connection that speaks of one application's tables, and the file it leads to.
 
-    __slots__ = ("_clock", "_texts", "origin", "raw")
+    Attributes:
+        raw: the connection.
+        origin: the identity of the file.
+        unfinished: cursors that may have rows left; they are closed when the transaction ends.
+
+    """
+
+    __slots__ = ("_clock", "_texts", "origin", "raw", "unfinished")
 
     def __init__(
         self, raw: sqlite3.Connection, texts: SqliteTexts, clock: Clock, *, origin: Identity | None
     ) -> None:
         self.raw: sqlite3.Connection = raw
         self.origin: Identity | None = origin
+        self.unfinished: list[sqlite3.Cursor] = []
         self._texts = texts
         self._clock = clock
 
@@ -81,6 +93,26 @@ class SqliteConnection:
             return [True] * len(rows)
         self.execute("ROLLBACK TO batch")
         return [self.execute(text, row).rowcount == 1 for row in rows]
+
+    def read_due(self, query: DueQuery) -> DueRows:
+        """Read what may be claimed, and the clock.
+
+        SQLite computes rows while they are iterated, so the limit needs no care. Nor is a spread of
+        use: a write locks the whole file, whichever rows it changes.
+        """
+        return DueRows(
+            self._clock.wall(),
+            self._rows_of(query.due, query.partitions),
+            self._rows_of(query.pending, query.partitions),
+        )
+
+    def _rows_of(
+        self, query: PartitionQuery, partitions: Sequence[str]
+    ) -> Iterable[tuple[Any, ...]]:
+        text = f"SELECT {query.columns} {query.rows} {query.order}"
+        found = [self.execute(text, (partition,)) for partition in partitions]
+        self.unfinished += found
+        return found[0] if len(found) == 1 else merge(*found, key=itemgetter(*query.sorted_by))
 
     def _run_many(self, text: str, rows: Iterable[Sequence[Cell]]) -> int:
         return self.raw.executemany(self._texts[text], rows).rowcount

@@ -7,18 +7,19 @@ and gives it back. So calls may come from threads, greenlets and thread pools al
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 import sqlite3
 from collections import deque
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
-from pulse.store.sql.database import DatabaseReplacedError, DueRows, DuplicateKeyError, Transaction
-from pulse.store.sql.due_query import DUE
-from pulse.store.sql.pending_runs import PENDING
+from pulse.store.sql.database import (
+    Attempt,
+    DatabaseReplacedError,
+    DuplicateKeyError,
+    Transaction,
+)
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.corruption import identity, is_broken, make_file, set_aside
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
@@ -31,21 +32,16 @@ from pulse.store.sqlite.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pulse.clock import Clock, Span
-    from pulse.store.sql.caller import SqlCaller
-    from pulse.store.sql.database import Connection, QueryResult
     from pulse.store.sqlite.connection import Identity
-
-T = TypeVar("T")
 
 BUSY_WAIT: Span = SECOND * 15 // 100
 """How long SQLite itself waits for a lock; short, because a greenlet's hub may wait with it."""
 
 MOST_IDLE = 4
-_BEGIN = {Transaction.READ: "BEGIN"}
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -66,7 +62,7 @@ class SqliteDatabase:
         self._clock = clock
         self._prefix = prefix_of(space)
         self._texts = SqliteTexts(self._prefix)
-        self._tries = max(1, patience_us // BUSY_WAIT)
+        self._max_attempts = max(1, patience_us // BUSY_WAIT)
         self._idle: deque[SqliteConnection] = deque()
         self._origin: Identity | None = None
         self._pid = 0
@@ -83,16 +79,20 @@ class SqliteDatabase:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
-        version = self.call(
-            Transaction.READ, lambda connection: read_version(connection, self._prefix)
-        )
+        version = self._read_version()
         if not is_current(version):
-            self.call(Transaction.WRITE, lambda connection: make_tables(connection, self._prefix))
-            version = self.call(
-                Transaction.READ, lambda connection: read_version(connection, self._prefix)
-            )
+            for attempt in self.attempts(Transaction.WRITE):
+                with attempt as connection:
+                    make_tables(connection, self._prefix)
+            version = self._read_version()
         refuse_other_version(self.path, version)
         self._known = True
+
+    def _read_version(self) -> int | None:
+        for attempt in self.attempts(Transaction.READ):
+            with attempt as connection:
+                version = read_version(connection, self._prefix)
+        return version
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when given back."""
@@ -110,31 +110,55 @@ class SqliteDatabase:
         """Return the real path of the file."""
         return os.path.realpath(self.path)
 
-    def read_due(
-        self,
-        connection: Connection,
-        caller: SqlCaller,
-        limit: int,  # noqa: ARG002 - SQLite reads rows as they are asked for
-        *,
-        spread: int,  # noqa: ARG002 - a write keeps all others waiting, wherever they would begin
-    ) -> DueRows:
-        """Return what may be claimed; the rows are read as they are asked for."""
-        due = [connection.execute(DUE, (partition,)) for partition in caller.partitions]
-        pending = [connection.execute(PENDING, (partition,)) for partition in caller.partitions]
-        return DueRows(connection.now(), _merged(due, (0, 1)), _merged(pending, (15, 18)))
+    def attempts(self, transaction: Transaction) -> Iterator[Attempt[SqliteConnection]]:
+        """Yield attempts at one transaction until one is committed: see `Database.attempts`.
 
-    def call(self, how: Transaction, work: Callable[[SqliteConnection], T]) -> T:
-        """Do *work* in one consistent view, or with the write lock; commit what it does."""
-        begin = _BEGIN.get(how, "BEGIN IMMEDIATE")
-        for tries_left in reversed(range(self._tries)):
+        An attempt that finds the file locked is repeated; each waits `BUSY_WAIT` for the lock.
+        """
+        begin = "BEGIN" if transaction is Transaction.READ else "BEGIN IMMEDIATE"
+        for attempts_left in reversed(range(self._max_attempts)):
             try:
-                return self._try(begin, work)
+                with self._transaction(begin) as connection:
+                    attempt = Attempt(connection)
+                    yield attempt
+                    attempt.raise_error()
             except sqlite3.IntegrityError as error:
                 raise DuplicateKeyError from error
             except sqlite3.Error as error:
-                if not tries_left or not _is_busy(error):
+                if not attempts_left or not _is_busy(error):
                     raise self._failed(error) from error
-        raise AssertionError  # the last try returns or raises
+            else:
+                return
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[SqliteConnection]:
+        call = FORK_SAFETY.begin(self._origin)
+        try:
+            connection = self._take()
+            try:
+                connection.raw.execute(begin)
+                yield connection
+                _end(connection, "COMMIT")
+            except BaseException as error:
+                self._roll_back(connection, error)
+                raise
+            self._give_back(connection)
+        finally:
+            FORK_SAFETY.end(call)
+
+    def _roll_back(self, connection: SqliteConnection, error: BaseException) -> None:
+        """Roll back, and close the connection unless it can be used again."""
+        with contextlib.suppress(sqlite3.Error):
+            _end(connection, "ROLLBACK")
+        harmless = (
+            not isinstance(error, sqlite3.Error)
+            or isinstance(error, sqlite3.IntegrityError)
+            or _is_busy(error)
+        )
+        if harmless and not connection.raw.in_transaction:
+            self._give_back(connection)
+        else:
+            connection.raw.close()
 
     def _make(self) -> Identity:
         folder = self.path.parent
@@ -157,28 +181,6 @@ class SqliteDatabase:
             " the history and the tasks that were added at run time"
         )
 
-    def _try(self, begin: str, work: Callable[[SqliteConnection], T]) -> T:
-        call = FORK_SAFETY.begin(self._origin)
-        try:
-            return self._do(begin, work)
-        finally:
-            FORK_SAFETY.end(call)
-
-    def _do(self, begin: str, work: Callable[[SqliteConnection], T]) -> T:
-        connection = self._take()
-        try:
-            result = _transact(connection.raw, begin, lambda: work(connection))
-        except sqlite3.Error as error:
-            self._give_back(
-                connection, sound=_is_busy(error) or isinstance(error, sqlite3.IntegrityError)
-            )
-            raise
-        except BaseException:
-            self._give_back(connection, sound=not connection.raw.in_transaction)
-            raise
-        self._give_back(connection, sound=True)
-        return result
-
     def _take(self) -> SqliteConnection:
         if self._pid != os.getpid():
             raise StoreUnavailableError(f"{self.path}: the store is not open in this process")
@@ -199,9 +201,9 @@ class SqliteDatabase:
                 f"{self.path}: it was deleted or replaced while it was open"
             )
 
-    def _give_back(self, connection: SqliteConnection, *, sound: bool) -> None:
+    def _give_back(self, connection: SqliteConnection) -> None:
         mine = self._pid and connection.origin == self._origin
-        if sound and mine and len(self._idle) < MOST_IDLE:
+        if mine and len(self._idle) < MOST_IDLE:
             self._idle.append(connection)
         else:
             connection.raw.close()
@@ -222,11 +224,6 @@ class SqliteDatabase:
             raw.close()
             raise
         return SqliteConnection(raw, self._texts, self._clock, origin=origin)
-
-
-def _merged(found: Sequence[QueryResult], columns: tuple[int, int]) -> Iterable[tuple[Any, ...]]:
-    """Return the rows of several sorted answers as one sorted answer."""
-    return found[0] if len(found) == 1 else heapq.merge(*found, key=itemgetter(*columns))
 
 
 @contextlib.contextmanager
@@ -257,16 +254,12 @@ def _prepare(raw: sqlite3.Connection) -> None:
     raw.execute("PRAGMA journal_size_limit = 16777216")
 
 
-def _transact(raw: sqlite3.Connection, begin: str, work: Callable[[], T]) -> T:
-    raw.execute(begin)
-    try:
-        result = work()
-        raw.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            raw.execute("ROLLBACK")
-        raise
-    return result
+def _end(connection: SqliteConnection, statement: str) -> None:
+    # A SELECT that has rows left keeps its snapshot of the file beyond the transaction. The next
+    # write on that connection would fail as busy, however often it is repeated.
+    while connection.unfinished:
+        connection.unfinished.pop().close()
+    connection.raw.execute(statement)
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

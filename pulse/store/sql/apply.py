@@ -1,0 +1,304 @@
+"""Applies a change set to the tables, in the transaction of a session.
+
+Rows and runs that the changes rest upon are locked and compared first; then everything is written
+in batches whose results nobody waits for: on PostgreSQL a claim is two round trips.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.store.shared.changes import Applied
+from pulse.store.sql.codec import (
+    RUN_NAMES,
+    attempts_cell,
+    definition_cells,
+    run_cells,
+    skip_cell,
+)
+from pulse.store.sql.database import Insert, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pulse.clock import Instant
+    from pulse.core.run import Run
+    from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
+    from pulse.store.shared.rows import TaskRow
+    from pulse.store.sql.database import Cell, Connection
+
+_LOCK = "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
+_LOCK_FREE = f"{_LOCK} SKIP LOCKED"
+_LOCK_RUNS = (
+    "SELECT id, holder, attempt, mark, (SELECT count(*) FROM @runs h"
+    "  WHERE h.task = r.task AND h.place = r.place AND h.outcome IS NULL AND h.holder <> '')"
+    " FROM @runs r WHERE outcome IS NULL AND id IN (?*) ORDER BY id FOR UPDATE OF r"
+)
+_LOCK_FREE_RUNS = f"{_LOCK_RUNS} SKIP LOCKED"
+_EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
+
+_DEFINITION = ("scope", "source", "words", "digest", "schedule", "room", "rerun")
+_CURSOR = ("anchor", "next_fire", "due_at", "floor")
+_STATE = ("paused", "resumed_at", "skip_id", "archived_at")
+_ADD = Insert("@tasks", ("task", "place", *_DEFINITION, *_CURSOR, *_STATE))
+_CHANGE = Update(
+    "@tasks",
+    sets=(*_DEFINITION, *_CURSOR, *_STATE),
+    keys=("key",),
+    also="version = version + 1",
+)
+_MOVE = Update(
+    "@tasks",
+    sets=("next_fire", "due_at", "floor", "skip_id"),
+    keys=("key",),
+    also="resumed_at = NULL, version = version + 1",
+)
+_ADD_RUNS = Insert("@runs", (*RUN_NAMES, "opened_at", "lease_us", "mark"))
+_FOLD = Update("@runs", sets=("count",), keys=("id",))
+_CLAIMED_BY = ("id", "holder", "attempt")
+_UNFINISHED = "coalesce(outcome, '') = ''"
+"""Written so that no planner uses the index of unfinished runs: that is full of finished ones,
+which look like none in the table's statistics, where the ids lead to each run at once."""
+_RUN_STATE = (
+    "outcome", "started_at", "took_us", "status", "message", "holder", "claimed_at", "retry_at",
+    "tries", "attempt",
+)  # fmt: skip
+_CHANGE_RUN = Update("@runs", sets=_RUN_STATE, keys=_CLAIMED_BY, only=_UNFINISHED)
+_CLAIM_RUN = Update(
+    "@runs", sets=(*_RUN_STATE, "lease_us", "mark"), keys=_CLAIMED_BY, only=_UNFINISHED
+)
+_RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=_UNFINISHED)
+_TRIM = (
+    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
+    " WHERE task = ? AND outcome IS NOT NULL AND seq <="
+    "  (SELECT seq FROM @runs WHERE task = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)"
+    " FOR UPDATE SKIP LOCKED)"
+)
+
+
+class _LockedRun(NamedTuple):
+    """An unfinished run whose row is locked; *claimed* counts the claimed runs of its task."""
+
+    holder: str
+    attempt: int
+    mark: int
+    claimed: int
+
+
+def apply(connection: Connection, changes: ChangeSet, *, space: str) -> Applied:
+    """Apply *changes* for the application *space*; return which of them were applied.
+
+    Raises:
+        DuplicateKeyError: a run exists that was to be added; at the commit at the latest.
+
+    """
+    if not (changes.closed or changes.tasks) and not any(map(_needs_lock, changes.runs)):
+        return Applied((), (), _change_unlocked(connection, changes))
+    return _Applying(connection, changes, space).apply()
+
+
+def _needs_lock(change: RunChange) -> bool:
+    return change.guarded or change.max_concurrent is not None or change.mark is not None
+
+
+def _change_unlocked(connection: Connection, changes: ChangeSet) -> Sequence[bool]:
+    """Change runs by one statement for each kind of change: nothing has to be read first."""
+    applied: list[bool] = [False] * len(changes.runs)
+    for update, numbers in _by_update(changes.runs).items():
+        cells = [_cells(update, changes.runs[number], changes) for number in numbers]
+        done = connection.update_returning(update, cells)
+        for number, was_done in zip(numbers, done, strict=True):
+            applied[number] = was_done
+    return applied
+
+
+def _by_update(runs: Sequence[RunChange]) -> Mapping[Update, list[int]]:
+    found: dict[Update, list[int]] = {}
+    for number, change in enumerate(runs):
+        found.setdefault(_update_of(change), []).append(number)
+    return found
+
+
+def _update_of(change: RunChange) -> Update:
+    if change.run is None:
+        return _RENEW
+    becomes_claimed = change.run.outcome is None and change.run.holder and not change.was.holder
+    return _CLAIM_RUN if becomes_claimed else _CHANGE_RUN
+
+
+def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell, ...]:
+    was, run = change.was, change.run
+    keys: tuple[Cell, ...] = (was.id, was.holder, was.attempt)
+    if run is None:
+        return (changes.boot, *keys)
+    state: tuple[Cell, ...] = (
+        None if run.outcome is None else run.outcome.value,
+        run.started_at,
+        run.took_us,
+        run.status,
+        run.message,
+        run.holder,
+        run.claimed_at,
+        run.retry_at,
+        attempts_cell(run),
+        run.attempt,
+    )
+    if update is _CLAIM_RUN:
+        return (*state, changes.lease_us, changes.boot, *keys)
+    return (*state, *keys)
+
+
+class _Applying:
+    """Applies one change set: locks and compares, then writes in batches."""
+
+    __slots__ = ("_changes", "_claimed", "_connection", "_refused", "_rows", "_runs", "_space")
+
+    def __init__(self, connection: Connection, changes: ChangeSet, space: str) -> None:
+        self._connection = connection
+        self._changes = changes
+        self._space = space
+        self._claimed: Counter[tuple[str, str]] = Counter()
+        self._refused: set[tuple[str, str]] = set()
+        self._lock()
+
+    def _lock(self) -> None:
+        """Lock rows, then runs; on PostgreSQL both statements are sent before the first answer."""
+        changes = self._changes
+        run_changes = (*changes.closed, *changes.runs)
+        keys = {change.was.order for change in changes.tasks if change.was is not None}
+        keys |= {change.row.order for change in run_changes if change.row is not None}
+        ids = [change.was.id for change in run_changes]
+        skip = changes.skip_locked
+        rows = self._connection.select_in(_LOCK_FREE if skip else _LOCK, sorted(keys))
+        runs = (
+            self._connection.select_in(_LOCK_FREE_RUNS if skip else _LOCK_RUNS, sorted(ids))
+            if ids
+            else ()
+        )
+        self._rows = {key: (version, due_at) for key, version, due_at in rows}
+        self._runs = {ident: _LockedRun(*cells) for ident, *cells in runs}
+
+    def apply(self) -> Applied:
+        """Decide what is applied, and write it."""
+        changes = self._changes
+        closed = [self._may_change(change) for change in changes.closed]
+        for change, done in zip(changes.closed, closed, strict=True):
+            if not done:
+                self._refused.add((change.was.task, change.was.partition))
+        tasks = [self._may_change_row(change) for change in changes.tasks]
+        due = [
+            self._rows[change.was.order][1]
+            for change, done in zip(changes.tasks, tasks, strict=True)
+            if not done and change.was is not None and change.was.order in self._rows
+        ]
+        for change, done in zip(changes.tasks, tasks, strict=True):
+            if not done:
+                self._refused.add((change.row.task, change.row.partition))
+        runs = [self._may_change(change) for change in changes.runs]
+        kept = [change for change, done in zip(changes.tasks, tasks, strict=True) if done]
+        existing = self._write_tasks(kept)
+        self._write_runs(_chosen(changes.closed, closed))
+        self._write_runs(_chosen(changes.runs, runs))
+        for task in changes.trimmed:
+            self._connection.execute(_TRIM, (task, task, changes.keep_runs))
+        return Applied(closed, tasks, runs, due, existing)
+
+    def _may_change_row(self, change: TaskChange) -> bool:
+        was = change.was
+        if was is None:
+            return True  # rows are added in sessions that run one at a time
+        version, _ = self._rows.get(was.order, (None, None))
+        return version == was.version and (was.task, was.partition) not in self._refused
+
+    def _may_change(self, change: RunChange) -> bool:
+        was, row = change.was, change.row
+        found = self._runs.get(was.id)
+        if found is None or (found.holder, found.attempt) != (was.holder, was.attempt):
+            return False
+        if change.mark is not None and found.mark != change.mark:
+            return False
+        key = (was.task, was.partition)
+        if row is not None and not self._row_allows(row, change):
+            return False
+        if change.max_concurrent is not None:
+            if found.claimed + self._claimed[key] >= change.max_concurrent:
+                return False
+            self._claimed[key] += 1
+        return True
+
+    def _row_allows(self, row: TaskRow, change: RunChange) -> bool:
+        if row.order not in self._rows:
+            return False  # another process is changing the row, or it was deleted
+        if not change.guarded:
+            return True
+        if (row.task, row.partition) in self._refused:
+            return False
+        known, version = self._rows[row.order][0], row.version
+        changed_here = any(
+            one.was is not None and one.row.order == row.order for one in self._changes.tasks
+        )
+        return known == version - changed_here
+
+    def _write_tasks(self, changes: Sequence[TaskChange]) -> frozenset[str]:
+        connection = self._connection
+        added = [self._added(change.row) for change in changes if change.was is None]
+        if added:
+            connection.insert_many(_ADD, added)
+        moved = [self._moved(change.row) for change in changes if change.moves_only]
+        if moved:
+            connection.update_many(_MOVE, moved)
+        others = [change for change in changes if change.was is not None and not change.moves_only]
+        if others:
+            connection.update_many(_CHANGE, [self._changed(change.row) for change in others])
+        inserts = [insert for change in changes for insert in change.runs]
+        folded = [(insert.run.count, insert.run.id) for insert in inserts if insert.folds]
+        if folded:
+            connection.update_many(_FOLD, folded)
+        return self._add_runs([insert.run for insert in inserts if not insert.folds])
+
+    def _added(self, row: TaskRow) -> tuple[Cell, ...]:
+        return (row.task, row.partition, *definition_cells(row), *self._state_cells(row))
+
+    def _changed(self, row: TaskRow) -> tuple[Cell, ...]:
+        return (*definition_cells(row), *self._state_cells(row), row.order)
+
+    def _state_cells(self, row: TaskRow) -> tuple[Cell, ...]:
+        return (
+            row.anchor,
+            row.next_fire,
+            row.due_at,
+            row.last_decided,
+            int(row.paused),
+            row.resumed_at,
+            skip_cell(self._space, row),
+            row.archived_at,
+        )
+
+    def _moved(self, row: TaskRow) -> tuple[Cell, ...]:
+        skip = skip_cell(self._space, row)
+        return (row.next_fire, row.due_at, row.last_decided, skip, row.order)
+
+    def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:
+        changes, existing = self._changes, frozenset[str]()
+        if runs and (changes.check_existing or not changes.skip_locked):
+            found = self._connection.select_in(_EXISTING, [run.id for run in runs])
+            existing = frozenset(ident for (ident,) in found)
+        opened_at = changes.now or (self._connection.now() if runs else 0)
+        cells = [
+            (*run_cells(run), opened_at, changes.lease_us, changes.boot)
+            for run in runs
+            if run.id not in existing
+        ]
+        if cells:
+            self._connection.insert_many(_ADD_RUNS, cells)
+        return existing
+
+    def _write_runs(self, runs: Sequence[RunChange]) -> None:
+        for update, numbers in _by_update(runs).items():
+            cells = [_cells(update, runs[number], self._changes) for number in numbers]
+            self._connection.update_many(update, cells)
+
+
+def _chosen(runs: Iterable[RunChange], done: Iterable[bool]) -> list[RunChange]:
+    return [change for change, was_done in zip(runs, done, strict=True) if was_done]
