@@ -28,9 +28,10 @@ from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
 from pulse.store.redis.store import RedisStore
-from pulse.store.sql.caller import SqlCaller
-from pulse.store.sql.database import Transaction
-from pulse.store.sql.runtime_tasks import add_task
+from pulse.store.shared.backend import Transaction
+from pulse.store.shared.caller import Caller
+from pulse.store.shared.runtime_tasks import add_task
+from pulse.store.sql.backend import SqlBackend
 from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
@@ -117,14 +118,15 @@ STORES = {"sqlite": OnSqlite, "postgres": OnPostgres, "redis": OnRedis}
 
 def add_in_batches(storage: Database, additions: list[RuntimeTask]) -> None:
     """Add tasks as the store does, but many in one transaction."""
-    here = SqlCaller(MEMBER, "", {}, cached_loader(), frozenset({""}), 1_000)
-    storage.open()
+    caller = Caller(MEMBER, "", {}, cached_loader(), frozenset({""}), "", 1_000)
+    backend = SqlBackend(storage, space="")
+    backend.open()
     for start in range(0, len(additions), BATCH):
-        for attempt in storage.attempts(Transaction.EXCLUSIVE):
-            with attempt as connection:
+        for attempt in backend.sessions(Transaction.EXCLUSIVE):
+            with attempt as session:
                 for addition in additions[start : start + BATCH]:
-                    add_task(connection, here, addition, replace=False)
-    storage.close()
+                    add_task(session, caller, addition, replace=False)
+    backend.close()
 
 
 def join(store: Store) -> Store:

@@ -10,9 +10,10 @@ from pulse.core.task import build_definition
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
-from pulse.store.sql.database import DueQuery, Transaction
+from pulse.store.shared.backend import Transaction
+from pulse.store.sql.database import DueQuery
 from pulse.store.sql.due_query import DUE as DUE_TASKS
-from pulse.store.sql.pending_runs import PENDING
+from pulse.store.sql.due_query import PENDING
 from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock

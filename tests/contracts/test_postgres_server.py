@@ -26,7 +26,7 @@ from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.schema import MIGRATIONS, Migrations, schema_of
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
-from pulse.store.sql.database import Transaction
+from pulse.store.shared.backend import Transaction
 from pulse.testing.clock import NOON, FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 from tests.support.black_hole import BlackHole
@@ -49,7 +49,7 @@ STOP_IN_A_WRITE = """
 import os, signal, sys
 from pulse.clock import SECOND
 from pulse.store.postgres.database import PostgresDatabase
-from pulse.store.sql.database import Transaction
+from pulse.store.shared.backend import Transaction
 
 def stop(connection):
     list(connection.execute("SELECT key FROM @tasks FOR UPDATE"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from pulse.store.sql.database import Transaction
+from pulse.store.shared.backend import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable

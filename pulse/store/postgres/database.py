@@ -24,12 +24,8 @@ from pulse.store.postgres.schema import (
     read_version,
     schema_of,
 )
-from pulse.store.sql.database import (
-    Attempt,
-    DatabaseReplacedError,
-    DuplicateKeyError,
-    Transaction,
-)
+from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
+from pulse.store.sql.database import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -161,7 +157,7 @@ class PostgresDatabase:
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
-                raise DatabaseReplacedError(f"{self.name}: {error}") from error
+                raise StorageReplacedError(f"{self.name}: {error}") from error
             except driver.TRY_AGAIN as error:
                 if not attempts_left:
                     raise self._failed(error) from error

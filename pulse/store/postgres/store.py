@@ -1,4 +1,4 @@
-"""The PostgreSQL store: its server, given to the keeper that all stores with SQL share."""
+"""The PostgreSQL store: a shared store whose backend is a database on a server."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pulse.store.base import DEFAULT_OPTIONS, StoreOptions
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.gevent_support import calls_yield
 from pulse.store.postgres.schema import MIGRATIONS
-from pulse.store.sql.store import SqlStore
+from pulse.store.shared.store import SharedStore
+from pulse.store.sql.backend import SqlBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pulse.clock import Clock, Instant, Span
     from pulse.store.postgres.schema import Migrations
-    from pulse.store.sql.store import Opened
+    from pulse.store.shared.store import Opened
 
 
-class PostgresStore(SqlStore):
+class PostgresStore(SharedStore):
     """Lets the processes of a fleet agree through one PostgreSQL database.
 
     Args:
@@ -48,8 +49,8 @@ class PostgresStore(SqlStore):
         ladder: Migrations = MIGRATIONS,
         opened: Opened | None = None,
     ) -> None:
-        server = PostgresDatabase(
+        database = PostgresDatabase(
             url, space=options.name, limit_us=limit_us, server_clock=server_clock, ladder=ladder
         )
-        super().__init__(server, clock, options, opened=opened)
+        super().__init__(SqlBackend(database, space=options.name), clock, options, opened=opened)
         self.blocking: bool = not calls_yield()

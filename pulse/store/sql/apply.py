@@ -33,7 +33,7 @@ _LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 _LOCK_RUNS = (
     "SELECT id, holder, attempt, mark, (SELECT count(*) FROM @runs h"
     "  WHERE h.task = r.task AND h.place = r.place AND h.outcome IS NULL AND h.holder <> '')"
-    " FROM @runs r WHERE outcome IS NULL AND id IN (?*) ORDER BY id FOR UPDATE OF r"
+    " FROM @runs r WHERE outcome IS NULL AND id IN (?*) ORDER BY id FOR UPDATE"
 )
 _LOCK_FREE_RUNS = f"{_LOCK_RUNS} SKIP LOCKED"
 _EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
@@ -176,8 +176,10 @@ class _Applying:
             if ids
             else ()
         )
-        self._rows = {key: (version, due_at) for key, version, due_at in rows}
-        self._runs = {ident: _LockedRun(*cells) for ident, *cells in runs}
+        self._rows: dict[int, tuple[int, Instant | None]] = {
+            key: (version, due_at) for key, version, due_at in rows
+        }
+        self._runs: dict[str, _LockedRun] = {ident: _LockedRun(*cells) for ident, *cells in runs}
 
     def apply(self) -> Applied:
         """Decide what is applied, and write it."""
@@ -188,13 +190,13 @@ class _Applying:
                 self._refused.add((change.was.task, change.was.partition))
         tasks = [self._may_change_row(change) for change in changes.tasks]
         due = [
-            self._rows[change.was.order][1]
-            for change, done in zip(changes.tasks, tasks, strict=True)
-            if not done and change.was is not None and change.was.order in self._rows
+            self._rows[one.was.order][1]
+            for one, done in zip(changes.tasks, tasks, strict=True)
+            if not done and one.was is not None and one.was.order in self._rows
         ]
-        for change, done in zip(changes.tasks, tasks, strict=True):
+        for one, done in zip(changes.tasks, tasks, strict=True):
             if not done:
-                self._refused.add((change.row.task, change.row.partition))
+                self._refused.add((one.row.task, one.row.partition))
         runs = [self._may_change(change) for change in changes.runs]
         kept = [change for change, done in zip(changes.tasks, tasks, strict=True) if done]
         existing = self._write_tasks(kept)

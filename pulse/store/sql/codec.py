@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pulse.store.sql.database import Cell
 
 TASK_COLUMNS = (
-    "due_at, key, version, digest, source, task, place, scope, schedule, room, rerun, anchor,"
-    " next_fire, floor, paused, resumed_at, archived_at, words,"
+    "t.due_at, t.key, t.version, t.digest, t.source, t.task, t.place, t.scope, t.schedule, t.room,"
+    " t.rerun, t.anchor, t.next_fire, t.floor, t.paused, t.resumed_at, t.archived_at, t.words,"
     " (SELECT s.fire_time || ' ' || s.count || ' ' || s.message FROM @runs s"
     "  WHERE s.id = t.skip_id)"
 )

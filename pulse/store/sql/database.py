@@ -11,37 +11,18 @@ deadlock.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
-
-from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from pulse.clock import Instant
+    from pulse.store.shared.backend import Transaction
 
     Cell = str | int | bytes | float | None
 
 C_co = TypeVar("C_co", covariant=True)
-
-
-class DuplicateKeyError(Exception):
-    """A row was to be added whose key is taken; the call has changed nothing."""
-
-
-class DatabaseReplacedError(StoreUnavailableError):
-    """The storage was replaced while it was open; `open` goes on with what is there."""
-
-
-class Transaction(Enum):
-    """What a call needs of a transaction."""
-
-    READ = "read"
-    SINGLE = "one statement that writes"
-    WRITE = "a write, beside others"
-    EXCLUSIVE = "a write, while no other of this kind goes on"
 
 
 class Attempt(Generic[C_co]):
@@ -240,7 +221,7 @@ class Database(Protocol):
 
         Raises:
             DuplicateKeyError: a row of that key exists; nothing was written.
-            DatabaseReplacedError: the database was replaced since it was opened.
+            StorageReplacedError: the database was replaced since it was opened.
             StoreUnavailableError: the database did not answer in time.
 
         """

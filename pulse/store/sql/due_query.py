@@ -7,18 +7,23 @@ further on in the due rows, at a multiple of what it wants, and read the rows be
 
 from __future__ import annotations
 
+from pulse.store.sql.codec import RUN_NAMES, RUN_WIDTH, TASK_COLUMNS
 from pulse.store.sql.database import PartitionQuery
 
 MAX_PAGES = 16
 """The maximum of `pages_for`."""
 
+_UNFINISHED = (
+    "(SELECT count(*) FROM @runs r WHERE r.task = t.task AND r.place = t.place"
+    " AND r.outcome IS NULL)"
+)
+_CLAIMED = (
+    "(SELECT count(*) FROM @runs h WHERE h.task = t.task AND h.place = t.place"
+    " AND h.outcome IS NULL AND h.holder <> '')"
+)
 DUE = PartitionQuery(
-    columns=(
-        "due_at, key, task, place, digest, anchor, next_fire, floor, resumed_at, version,"
-        " skip_id, words,"
-        " (SELECT count(*) FROM @runs r"
-        "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
-    ),
+    # Only a task that may have several unfinished runs can have one that waits for a claimed one.
+    columns=f"{TASK_COLUMNS}, {_UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
     rows=(
         "FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
         " AND due_at IS NOT NULL"
@@ -27,6 +32,19 @@ DUE = PartitionQuery(
     sorted_by=(0, 1),
     key=1,
 )
+"""Rows of tasks that have work: `TASK_COLUMNS`, then how many runs are unfinished and claimed."""
+
+PENDING = PartitionQuery(
+    columns=f"{', '.join('r.' + name for name in RUN_NAMES)}, r.seq, {TASK_COLUMNS}, {_CLAIMED}",
+    rows=(
+        "FROM @runs r JOIN @tasks t ON t.task = r.task AND t.place = r.place"
+        " WHERE r.outcome IS NULL AND r.holder = '' AND r.place = ? AND t.archived_at IS NULL"
+    ),
+    order="ORDER BY retry_at, seq",
+    sorted_by=(RUN_NAMES.index("retry_at"), RUN_WIDTH),
+    key=0,
+)
+"""Pending runs: `RUN_COLUMNS`, their sequence number, then as the rows of `DUE`."""
 
 
 def pages_for(processes: int) -> int:

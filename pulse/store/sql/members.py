@@ -1,24 +1,21 @@
-"""Live processes: their rows, who of them is gone, and the runs they leave behind."""
+"""Members and leases in the tables: who lives, and which claimed runs have lost their holder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.core.run import Outcome
-from pulse.core.run_transitions import abandon_run, requeue_run
 from pulse.store.base import Member
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.process_identity import boot_of, is_gone
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
-from pulse.store.sql.runs import attempts_cell, read_runs
-from pulse.store.sql.tasks import clear_partition
+from pulse.store.shared.backend import FleetState, LostRun, MemberRow
+from pulse.store.shared.members import SILENT_LEASES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.sql.database import Connection
+    from pulse.store.sql.session import SqlSession
 
 _SAVE = (
     "INSERT INTO @members (holder, host, machine, pid, pid_started, mode, digest, lease_us,"
@@ -30,216 +27,129 @@ _READ = (
     "SELECT config, seen, seen_boot, holder, host, machine, pid, pid_started, mode, digest,"
     " lease_us FROM @members ORDER BY holder"
 )
-_LEAVE = (
-    "DELETE FROM @members WHERE holder = ? AND NOT EXISTS"
-    " (SELECT 1 FROM @runs WHERE outcome IS NULL AND holder = ?)"
-)
-_HELD = (
+_CLAIMED = (
     "SELECT id, attempt, holder, mark, lease_us FROM @runs WHERE outcome IS NULL AND holder <> ''"
 )
-_RERUN = (
-    "SELECT rerun FROM @tasks WHERE task = ? AND place = ? AND scope <> 'process'"
-    " AND archived_at IS NULL"
-)
-_ABANDON = (
-    "UPDATE @runs SET outcome = ?, holder = ?, claimed_at = ?, retry_at = ?, message = ?,"
-    " tries = ?"
-    " WHERE id IN (SELECT id FROM @runs WHERE id = ? AND holder = ? AND attempt = ? AND mark = ?"
-    "  AND outcome IS NULL FOR UPDATE SKIP LOCKED)"
-)
-SILENT_LEASES = 3
-"""A process that has not been seen for so many of its leases counts as gone."""
 
 
 class SqlMemberRow(NamedTuple):
-    """A process's row: its config, and when it was last seen, on the wall and the boot clock."""
+    """A row of `@members`: when it was saved last, on the wall clock and on the boot clock."""
 
-    member: Member
-    config: str
+    row: MemberRow
     wall: Instant
     boot: Span
 
     def is_silent(self, machine: str, *, wall: Instant, boot: Span) -> bool:
-        """Return whether it was not seen for three of its leases."""
-        same_boot = boot_of(self.member.machine) == boot_of(machine)
+        """Return whether the process has not saved its row for three of its leases."""
+        member = self.row.member
+        same_boot = boot_of(member.machine) == boot_of(machine)
         silence = boot - self.boot if same_boot else wall - self.wall
-        return silence >= SILENT_LEASES * self.member.lease_us
-
-
-class SqlLostRun(NamedTuple):
-    """A run to abandon, the mark its lease stood at, and why."""
-
-    run: Run
-    mark: int
-    reason: str
-
-
-class SqlFleetState(NamedTuple):
-    """What a look at the fleet found.
-
-    Attributes:
-        live: who lives.
-        gone: who does not.
-        lost: the runs to abandon.
-        next_expiry: when the next lease is over unless it is renewed.
-
-    """
-
-    live: Sequence[SqlMemberRow]
-    gone: Sequence[SqlMemberRow]
-    lost: Sequence[SqlLostRun]
-    next_expiry: Span | None
-
-
-class FleetWatch:
-    """What one process observes of the others, look by look."""
-
-    __slots__ = ("_leases", "_members", "unwanted")
-
-    def __init__(self, lease_us: Span) -> None:
-        self._leases: ExpiryWatch[tuple[str, int]] = ExpiryWatch(
-            lease_us // 3
-        )  # within which holders renew
-        self._members: ExpiryWatch[str] = ExpiryWatch(lease_us)
-        self.unwanted: ExpiryWatch[int] = ExpiryWatch(lease_us)
-
-    def forget(self) -> None:
-        """Start anew: a call has failed, so that others may have been silent for no fault."""
-        self._leases.forget()
-        self._members.forget()
-        self.unwanted.forget()
-
-    def check(self, connection: Connection, caller: Member, boot: Span) -> SqlFleetState:
-        """Return who lives and which runs are lost, without writing."""
-        seen = read_seen(connection)
-        marks = {one.member.holder: (one.boot, SILENT_LEASES * one.member.lease_us) for one in seen}
-        silent = self._members.expired(marks, boot) - {caller.holder}
-        gone = [
-            one
-            for one in seen
-            if one.member.holder in silent or is_gone(one.member, machine=caller.machine)
-        ]
-        holders = {one.member.holder for one in gone}
-        live = [one for one in seen if one.member.holder not in holders]
-        return SqlFleetState(live, gone, *self._lost(connection, holders, boot))
-
-    def _lost(
-        self, connection: Connection, gone: set[str], boot: Span
-    ) -> tuple[list[SqlLostRun], Span | None]:
-        held = {(run_id, attempt): rest for run_id, attempt, *rest in connection.execute(_HELD)}
-        marks = {key: (mark, lease_us) for key, (_, mark, lease_us) in held.items()}
-        over = self._leases.expired(marks, boot)
-        reasons = {
-            key: HOLDER_GONE if holder in gone else LEASE_OVER
-            for key, (holder, _, _) in held.items()
-            if key in over or holder in gone
-        }
-        # Nearly always there is none: what they are is read of those that are lost alone.
-        runs = read_runs(connection, [run_id for run_id, _ in reasons]) if reasons else {}
-        lost = [
-            SqlLostRun(runs[key[0]], held[key][1], reason)
-            for key, reason in reasons.items()
-            if key[0] in runs and _is_claimed(runs[key[0]], attempt=key[1], holder=held[key][0])
-        ]
-        return lost, self._leases.next_expiry(marks, boot)
-
-
-def _is_claimed(run: Run, *, attempt: int, holder: str) -> bool:
-    return run.outcome is None and (run.attempt, run.holder) == (attempt, holder)
-
-
-def read_seen(connection: Connection) -> list[SqlMemberRow]:
-    """Return all processes that have a row."""
-    return [
-        SqlMemberRow(
-            Member(
-                holder=holder,
-                host=host,
-                machine=machine,
-                pid=pid,
-                pid_started=pid_started,
-                mode=mode,
-                digest=digest,
-                lease_us=lease_us,
-            ),
-            config,
-            wall,
-            boot,
-        )
-        for (
-            config,
-            wall,
-            boot,
-            holder,
-            host,
-            machine,
-            pid,
-            pid_started,
-            mode,
-            digest,
-            lease_us,
-        ) in connection.execute(_READ)
-    ]
-
-
-def read_live(
-    connection: Connection, caller: Member, *, wall: Instant, boot: Span
-) -> list[SqlMemberRow]:
-    """Return the processes that were seen within three of their leases and are not gone."""
-    return [
-        one
-        for one in read_seen(connection)
-        if not one.is_silent(caller.machine, wall=wall, boot=boot)
-        and not is_gone(one.member, machine=caller.machine)
-    ]
+        return silence >= SILENT_LEASES * member.lease_us
 
 
 def save_member(
-    connection: Connection, caller: Member, config: str, *, wall: Instant, boot: Span
+    connection: Connection, member: Member, manifest: str, *, wall: Instant, boot: Span
 ) -> None:
-    """Record that this process lives, and what it holds."""
+    """Record that a process lives and which manifest it holds."""
     connection.execute(
         _SAVE,
         (
-            caller.holder,
-            caller.host,
-            caller.machine,
-            caller.pid,
-            caller.pid_started,
-            caller.mode,
-            caller.digest,
-            caller.lease_us,
-            config,
+            member.holder,
+            member.host,
+            member.machine,
+            member.pid,
+            member.pid_started,
+            member.mode,
+            member.digest,
+            member.lease_us,
+            manifest,
             wall,
             boot,
         ),
     )
 
 
-def drop_member(connection: Connection, holder: str) -> None:
-    """Take a process off the list, with the rows that were its alone.
-
-    One that still holds runs stays listed, so that others find it gone as soon as it is.
-    """
-    connection.execute(_LEAVE, (holder, holder))
-    clear_partition(connection, holder)
-
-
-def abandon_runs(connection: Connection, lost: Iterable[SqlLostRun], now: Instant) -> list[Run]:
-    """Abandon runs, unless they were renewed or ended since; return them as they then stand."""
-    abandoned = [(_abandoned(connection, one, now), one) for one in lost]
-    return [run for run, one in abandoned if _write(connection, run, one)]
-
-
-def _abandoned(connection: Connection, lost: SqlLostRun, now: Instant) -> Run:
-    row = connection.execute(_RERUN, (lost.run.task, lost.run.partition)).fetchone()
-    if row is not None and row[0]:
-        return requeue_run(lost.run, lost.reason, now)
-    return abandon_run(lost.run, lost.reason)
+def read_members(connection: Connection) -> list[SqlMemberRow]:
+    """Return all rows, by holder."""
+    found: list[SqlMemberRow] = []
+    for cells in connection.execute(_READ):
+        manifest, wall, boot, holder, host, machine, pid, pid_started, mode, digest, lease = cells
+        member = Member(
+            holder=holder,
+            host=host,
+            machine=machine,
+            pid=pid,
+            pid_started=pid_started,
+            mode=mode,
+            digest=digest,
+            lease_us=lease,
+        )
+        found.append(SqlMemberRow(MemberRow(member, manifest), wall, boot))
+    return found
 
 
-def _write(connection: Connection, run: Run, lost: SqlLostRun) -> bool:
-    outcome = None if run.outcome is None else Outcome.ABANDONED.value
-    values = (outcome, run.holder, run.claimed_at, run.retry_at, run.message, attempts_cell(run))
-    same = (run.id, lost.run.holder, lost.run.attempt, lost.mark)
-    return connection.execute(_ABANDON, (*values, *same)).rowcount == 1
+class _ClaimedRun(NamedTuple):
+    holder: str
+    mark: int
+    lease_us: Span
+
+
+class SqlFleetWatch:
+    """What one process has observed of the others, from heartbeat to heartbeat."""
+
+    __slots__ = ("_leases", "_members")
+
+    def __init__(self, lease_us: Span) -> None:
+        # Holders renew within a third of a lease.
+        self._leases: ExpiryWatch[tuple[str, int]] = ExpiryWatch(lease_us // 3)
+        self._members: ExpiryWatch[str] = ExpiryWatch(lease_us)
+
+    def forget(self) -> None:
+        """Start the observation again: a call has failed, so others may have been silent too."""
+        self._leases.forget()
+        self._members.forget()
+
+    def check(self, session: SqlSession, caller: Member, *, boot: Span) -> FleetState:
+        """Return who lives and which runs are lost, without a write."""
+        known = read_members(session.connection)
+        marks = {
+            one.row.member.holder: (one.boot, SILENT_LEASES * one.row.member.lease_us)
+            for one in known
+        }
+        silent = self._members.expired(marks, boot) - {caller.holder}
+        gone = [
+            one.row
+            for one in known
+            if one.row.member.holder in silent or is_gone(one.row.member, machine=caller.machine)
+        ]
+        holders = {row.member.holder for row in gone}
+        live = [one.row for one in known if one.row.member.holder not in holders]
+        session.backend.members = len(live)
+        return FleetState(live, gone, *self._lost(session, holders, boot))
+
+    def _lost(
+        self, session: SqlSession, gone: set[str], boot: Span
+    ) -> tuple[list[LostRun], Span | None]:
+        claimed = {
+            (ident, attempt): _ClaimedRun(*cells)
+            for ident, attempt, *cells in session.connection.execute(_CLAIMED)
+        }
+        marks = {key: (one.mark, one.lease_us) for key, one in claimed.items()}
+        expired = self._leases.expired(marks, boot)
+        reasons = {
+            key: HOLDER_GONE if one.holder in gone else LEASE_OVER
+            for key, one in claimed.items()
+            if key in expired or one.holder in gone
+        }
+        # Nearly always no run is lost: only lost ones are read whole.
+        runs = session.read_runs([ident for ident, _ in reasons]) if reasons else {}
+        lost = [
+            LostRun(runs[key[0]], claimed[key].mark, reason)
+            for key, reason in reasons.items()
+            if key[0] in runs and _is_claimed(runs[key[0]], key[1], claimed[key].holder)
+        ]
+        return lost, self._leases.next_expiry(marks, boot)
+
+
+def _is_claimed(run: Run, attempt: int, holder: str) -> bool:
+    return run.outcome is None and (run.attempt, run.holder) == (attempt, holder)

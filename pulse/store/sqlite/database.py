@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
-from pulse.store.sql.database import (
-    Attempt,
-    DatabaseReplacedError,
-    DuplicateKeyError,
-    Transaction,
-)
+from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
+from pulse.store.sql.database import Attempt
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.corruption import identity, is_broken, make_file, set_aside
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
@@ -170,13 +166,13 @@ class SqliteDatabase:
         """Return what to raise for an error of SQLite; a corrupt file is moved aside."""
         said = f"{self.path}: {error}"
         if _lacks_tables(error):
-            return DatabaseReplacedError(said)
+            return StorageReplacedError(said)
         if not is_broken(error):
             return StoreUnavailableError(said)
         aside = set_aside(self.path, self._origin, known=self._known, now=self._clock.wall())
         if aside is None:
             return StoreUnavailableError(f"{said}; it is left as it is")
-        return DatabaseReplacedError(
+        return StorageReplacedError(
             f"{said}: it is corrupt and was moved to {aside}; a new one takes its place, without"
             " the history and the tasks that were added at run time"
         )
@@ -197,9 +193,7 @@ class SqliteDatabase:
         except OSError:
             found = None
         if found != self._origin:
-            raise DatabaseReplacedError(
-                f"{self.path}: it was deleted or replaced while it was open"
-            )
+            raise StorageReplacedError(f"{self.path}: it was deleted or replaced while it was open")
 
     def _give_back(self, connection: SqliteConnection) -> None:
         mine = self._pid and connection.origin == self._origin

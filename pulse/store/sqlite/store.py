@@ -1,4 +1,4 @@
-"""The SQLite store: its file, given to the keeper that all stores with SQL share."""
+"""The SQLite store: a shared store whose backend is a file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 from pulse.clock import SECOND
 from pulse.core.policies import Scope
 from pulse.store.base import DEFAULT_OPTIONS, StoreOptions
-from pulse.store.sql.store import SqlStore
+from pulse.store.shared.store import SharedStore
+from pulse.store.sql.backend import SqlBackend
 from pulse.store.sqlite.database import SqliteDatabase
 
 if TYPE_CHECKING:
     import os
 
     from pulse.clock import Clock, Span
-    from pulse.store.sql.store import Opened
+    from pulse.store.shared.store import Opened
 
 
-class SqliteStore(SqlStore):
+class SqliteStore(SharedStore):
     """Lets all processes of a host agree through one SQLite file.
 
     Args:
@@ -43,9 +44,6 @@ class SqliteStore(SqlStore):
         opened: Opened | None = None,
     ) -> None:
         self.path: Path = Path(path)
-        super().__init__(
-            SqliteDatabase(self.path, clock, space=options.name, patience_us=patience_us),
-            clock,
-            options,
-            opened=opened,
-        )
+        database = SqliteDatabase(self.path, clock, space=options.name, patience_us=patience_us)
+        backend = SqlBackend(database, space=options.name)
+        super().__init__(backend, clock, options, opened=opened)

@@ -9,7 +9,8 @@ import pytest
 
 from pulse.clock import SECOND
 from pulse.errors import StoreUnavailableError
-from pulse.store.sql.database import DueQuery, DuplicateKeyError, PartitionQuery, Transaction
+from pulse.store.shared.backend import DuplicateKeyError, Transaction
+from pulse.store.sql.database import DueQuery, PartitionQuery
 from pulse.store.sqlite.database import BUSY_WAIT, SqliteDatabase
 from pulse.testing.clock import FakeClock
 from tests.support.transactions import fetch, run_in

@@ -1,0 +1,239 @@
+"""The interface between the rules of a shared store and the storage that keeps its data.
+
+Theory of operation
+-------------------
+A rule of this package runs in a session of a backend: it reads a snapshot, decides, and applies one
+change set. A session is a transaction in SQL. On Redis each call is one script, so that other
+processes may change what was read before the change set arrives. In both, a change set is applied
+atomically and each change is refused whose row or run has changed since it was read: the row's
+version, and the run's holder and attempt, are compared.
+
+What a rule does when a change is refused:
+
+claim       The refused row is left to the process that changed it; the claim reports when the row
+            is due next.
+finish      The rule reads the row again and decides again, at most `MAX_ROUNDS` times. A refusal
+            because the run is not the caller's any more is the result `CLAIM_LOST`.
+renew       A refusal is a lost claim.
+sync, add, remove, pause, trigger
+            The rule reads again and decides again, at most `MAX_ROUNDS` times, then raises
+            StoreUnavailableError.
+abandon     The run was renewed or recorded meanwhile: it is left as it is.
+
+`Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with something to put right)
+run one at a time in SQL. On Redis they may overlap: there the refusals alone keep them apart.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pulse.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from pulse.clock import Instant, Span
+    from pulse.core.run import Run
+    from pulse.core.task import TaskDefinition
+    from pulse.store.base import Member, TaskState
+    from pulse.store.shared.caller import Caller
+    from pulse.store.shared.changes import Applied, ChangeSet
+    from pulse.store.shared.manifests import Manifest
+    from pulse.store.shared.rows import DueSnapshot, TaskRow, TaskSnapshot
+
+MAX_ROUNDS = 100
+"""How often a rule reads and decides again because other processes were faster."""
+
+
+class Transaction(Enum):
+    """What a session needs of a transaction."""
+
+    READ = "read"
+    SINGLE = "one statement that writes"
+    WRITE = "a write, beside others"
+    EXCLUSIVE = "a write, while no other of this kind runs"
+
+
+class StorageReplacedError(StoreUnavailableError):
+    """The storage was replaced or emptied while it was open; `open` uses the one that exists."""
+
+
+class DuplicateKeyError(Exception):
+    """A run or a row was to be added whose key exists; nothing was changed."""
+
+
+class MemberRow(NamedTuple):
+    """A process that has a row, and the key of the manifest that it holds."""
+
+    member: Member
+    manifest: str
+
+
+class LostRun(NamedTuple):
+    """A run to abandon, the renewal mark of its lease as it was read, and why."""
+
+    run: Run
+    mark: int
+    reason: str
+
+
+class FleetState(NamedTuple):
+    """Which processes live, and which runs have lost their holder.
+
+    Attributes:
+        live: the processes that live.
+        gone: the processes that do not.
+        lost: the runs to abandon.
+        next_expiry: the instant of the boot clock at which the next lease is over unless it is
+            renewed; None for no lease.
+
+    """
+
+    live: Sequence[MemberRow]
+    gone: Sequence[MemberRow]
+    lost: Sequence[LostRun]
+    next_expiry: Span | None
+
+
+class Orphans(NamedTuple):
+    """The claimed runs of some processes, and the pending runs of some partitions."""
+
+    claimed: Sequence[Run]
+    pending: Sequence[Run]
+
+
+class Session(Protocol):
+    """One transaction of a storage, for one application's data."""
+
+    name: str
+    """The address of the storage, without a password."""
+
+    def now(self) -> Instant:
+        """Return the present on the store's clock."""
+
+    def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:
+        """Return what is due; the caller wants about *limit* rows.
+
+        Rows that an earlier call in the session returned do not come again. With a limit of 0 the
+        caller only asks when there is work. Without *pending* only rows are read.
+
+        Pre-filter: a storage may leave out a row whose definition the caller does not declare, a
+        parked row while as many runs are claimed as may be, and a pending run that was never
+        claimed while as many are claimed as may be: `Caller.may_run`, the planner and
+        `decide_pending` would leave these as they are.
+        """
+
+    def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:
+        """Return the rows of these keys, archived ones too.
+
+        With *lock* SQL keeps other processes from changing the rows until the session ends.
+        """
+
+    def read_tasks_named(self, name: str, *, lock: bool = False) -> TaskSnapshot:
+        """Return the rows of a task in all partitions, archived ones too."""
+
+    def read_declared(self) -> list[TaskRow]:
+        """Return the rows that configurations declare, without archived ones."""
+
+    def read_states(self) -> list[TaskState]:
+        """Return the rows that are not archived, by name and partition."""
+
+    def read_task_names(self, limit: int) -> list[str]:
+        """Return names of tasks that are not archived."""
+
+    def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
+        """Return the pending runs of some tasks, which are given by partition."""
+
+    def read_orphans(self, holders: Sequence[str]) -> Orphans:
+        """Return the runs that *holders* have claimed, and those pending in their partitions."""
+
+    def read_runs(self, ids: Sequence[str]) -> Mapping[str, Run]:
+        """Return the runs of these ids that exist, by id."""
+
+    def newest_runs(self, *, task: str | None, limit: int) -> list[Run]:
+        """Return the newest runs, newest first."""
+
+    def apply(self, changes: ChangeSet) -> Applied:
+        """Apply a change set as one atomic step.
+
+        A change set of more than 500 rows and runs may be applied in several steps, each atomic; a
+        row and the runs of its task are in one step.
+        """
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Release rows that `read_due` reserved."""
+
+    def is_empty(self) -> bool:
+        """Return whether the storage has lost what this application kept in it."""
+
+    def set_paused(self, name: str, *, paused: bool) -> None:
+        """Record that rows of a task that are added later are paused, or not."""
+
+    def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
+        """Record that *member* lives and which manifest it holds."""
+
+    def add_manifest(self, manifest: Manifest, definitions: Mapping[str, TaskDefinition]) -> None:
+        """Keep a manifest; one that exists keeps its number."""
+
+    def read_manifests(self, keys: Iterable[str]) -> Mapping[str, tuple[int, bytes]]:
+        """Return number and content of the manifests of these keys that exist."""
+
+    def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
+        """Return the processes seen within three of their leases, by holder."""
+
+    def check_fleet(self, caller: Member, *, boot: Span) -> FleetState:
+        """Return who lives and which runs are lost, without a write.
+
+        A lease counts as over, and a silent process as gone, by what the backend has observed from
+        call to call: see `Backend.observe`.
+        """
+
+    def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
+        """Remove processes and the rows of their partitions; those in *keep* stay listed."""
+
+    def prune(self, before: Instant) -> None:
+        """Delete runs, archived rows and unused manifests that are older, a bounded number."""
+
+
+class Backend(Protocol):
+    """A storage that several processes share."""
+
+    name: str
+    notice: str
+
+    def identity(self) -> str:
+        """Return a text that is equal for two storages only if they are the same one."""
+
+    def open(self) -> None:
+        """Connect, and create or migrate what is kept.
+
+        Raises:
+            StoreSchemaError: the storage has a layout that this release cannot use.
+            StoreUnavailableError: the storage does not answer.
+
+        """
+
+    def close(self) -> None:
+        """Disconnect."""
+
+    def forked(self) -> None:
+        """Give up the connections, which belong to the parent process, without waiting."""
+
+    def sessions(self, how: Transaction) -> Iterator[AbstractContextManager[Session]]:
+        """Yield attempts at one session until one succeeds."""
+
+    def observe(self, member: Member, *, boot: Span) -> None:
+        """Start a new observation of the other processes, for *member*."""
+
+    def forget(self) -> None:
+        """Start the observation again: a call has failed, so others may have been silent too."""
+
+
+def too_busy(name: str) -> StoreUnavailableError:
+    """Return the error of a rule whose changes were refused too often."""
+    return StoreUnavailableError(
+        f"{name}: other processes have changed the rows {MAX_ROUNDS} times while they were read"
+    )

@@ -1,0 +1,209 @@
+"""Claims what a plan decided: one change set adds the runs and moves the cursors.
+
+The change set compares the version of each row, so that of several processes that planned the same
+row one wins. What another process won is absent from the result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.core.planner import NotRun, due_at, plan
+from pulse.core.run import Claim, Outcome, Run, run_id
+from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
+from pulse.store.base import Claimed
+from pulse.store.shared.changes import ChangeSet, RunChange, RunInsert, TaskChange
+from pulse.store.shared.rows import Skip, earliest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.store.shared.caller import Caller
+    from pulse.store.shared.changes import Applied
+    from pulse.store.shared.due import ClaimPlan, PlannedTask
+    from pulse.store.shared.rows import TaskRow
+
+
+class ClaimWrite(NamedTuple):
+    """The change set of a claim, and what it comes to where it is applied.
+
+    Attributes:
+        claimed: the pending runs as this process then holds them, in the order of *changes.runs*.
+        outcomes: what each planned row comes to, in the order of *changes.tasks*.
+
+    """
+
+    changes: ChangeSet
+    claimed: Sequence[Run]
+    outcomes: Sequence[TaskOutcome]
+
+
+class TaskOutcome(NamedTuple):
+    """What a planned row comes to: its change, its run, what does not run, when it is due next."""
+
+    change: TaskChange
+    claimed: Run | None
+    not_run: Sequence[Run]
+    next_due: Instant | None
+
+
+def write_of(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite:
+    """Return the change set that claims what *found* decided.
+
+    Args:
+        caller: the process that claims.
+        found: what is due and what the planner decided.
+        boot: the boot clock when the claim began.
+
+    """
+    now, pending = found.now, found.pending
+    outcomes = [_outcome_of(caller, planned, now) for planned in found.tasks]
+    claimed = [claim_run(one.run, caller.member.holder, now) for one in pending.selected]
+    added = [insert.run for one in outcomes for insert in one.change.runs if not insert.folds]
+    changes = ChangeSet(
+        now=now,
+        lease_us=caller.member.lease_us,
+        boot=boot,
+        closed=[RunChange(one.was, one.run, one.row) for one in pending.closed],
+        tasks=[one.change for one in outcomes],
+        runs=[
+            RunChange(one.run, run, one.row, max_concurrent=one.definition.max_concurrent)
+            for one, run in zip(pending.selected, claimed, strict=True)
+        ],
+        released=found.unused,
+        trimmed=tasks_to_trim(added, caller.keep_runs),
+        keep_runs=caller.keep_runs,
+        skip_locked=True,
+    )
+    return ClaimWrite(changes, claimed, outcomes)
+
+
+def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_until: Span) -> Claimed:
+    """Return what the claim won, of what was applied; its leases are good until *good_until*."""
+    kept = [one for one, done in zip(written.outcomes, applied.tasks, strict=True) if done]
+    claimed = [run for run, done in zip(written.claimed, applied.runs, strict=True) if done]
+    claimed += [
+        one.claimed
+        for one in kept
+        if one.claimed is not None and one.claimed.id not in applied.existing
+    ]
+    closed = [
+        one.run for one, done in zip(found.pending.closed, applied.closed, strict=True) if done
+    ]
+    missed = [run for run in closed if run.outcome is Outcome.MISSED]
+    next_wakeup = found.next_wakeup
+    for instant in (*(one.next_due for one in kept), *applied.due):
+        next_wakeup = earliest(next_wakeup, instant)
+    return Claimed(
+        _claims_of(found, claimed, good_until),
+        [*missed, *(run for one in kept for run in one.not_run)],
+        found.now,
+        next_wakeup,
+        found.failed_tasks,
+        [run for run in closed if run.outcome is not Outcome.MISSED],
+    )
+
+
+def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutcome:
+    row, cursor = planned.row, planned.plan.cursor
+    skip, inserts = _not_run_of(caller, planned)
+    not_run = [insert.run for insert in inserts]
+    run = _opened_run(caller, planned, now)
+    if run is not None:
+        skip = None
+        inserts.append(RunInsert(run))
+    moved = row.changed(
+        next_fire=cursor.next_fire,
+        due_at=due_at(cursor),
+        last_decided=cursor.last_decided,
+        resumed_at=None,
+        skip=skip,
+    )
+    claimed = run if run is not None and run.holder else None
+    change = TaskChange(moved, row, inserts, moves_only=True)
+    return TaskOutcome(change, claimed, not_run, _next_due(planned, now))
+
+
+def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, list[RunInsert]]:
+    """Return the skip into which a next one is folded, and the records of what does not run.
+
+    A skip that directly follows a skip of the same task is folded into its record: only the count
+    of the record grows.
+    """
+    row, decided = planned.row, planned.plan
+    skip, inserts = row.skip, list[RunInsert]()
+    if decided.missed is not None:
+        skip = None
+        inserts.append(RunInsert(_record_of(caller, row, decided.missed, Outcome.MISSED)))
+    if decided.skipped is None:
+        return skip, inserts
+    skipped = decided.skipped
+    if skip is not None:
+        skipped = NotRun(skip.oldest, skip.count + skipped.count, skip.reason)
+    record = _record_of(caller, row, skipped, Outcome.SKIPPED)
+    inserts.append(RunInsert(record, folds=skip is not None))
+    return Skip(skipped.oldest, skipped.count, skipped.reason), inserts
+
+
+def _record_of(caller: Caller, row: TaskRow, not_run: NotRun, outcome: Outcome) -> Run:
+    return not_run_record(
+        caller.space, row.task, partition=row.partition, passed=not_run, outcome=outcome
+    )
+
+
+def _opened_run(caller: Caller, planned: PlannedTask, now: Instant) -> Run | None:
+    opened, row = planned.plan.opened, planned.row
+    if opened is None:
+        return None
+    if opened.waits:
+        return waiting_run(caller.space, row.task, partition=row.partition, opened=opened, now=now)
+    return Run(
+        id=run_id(caller.space, row.task, row.partition, opened.scheduled_for),
+        task=row.task,
+        partition=row.partition,
+        fire_time=opened.scheduled_for,
+        scheduled_for=opened.scheduled_for,
+        trigger=opened.trigger,
+        holder=caller.member.holder,
+        claimed_at=now,
+    )
+
+
+def _next_due(planned: PlannedTask, now: Instant) -> Instant | None:
+    """Return when the row has work again; None while it waits for one of its runs to end."""
+    opened = planned.plan.opened
+    if opened is not None and opened.waits and planned.claimed < planned.definition.max_concurrent:
+        # The run before it is pending and not due, as after the clock was set back: the next claim
+        # may take the new one.
+        return now
+    moved = planned.plan.cursor
+    due = due_at(moved)
+    if due is None or due > now:
+        return due
+    unfinished = planned.unfinished + (planned.plan.opened is not None)
+    try:
+        waits = plan(planned.definition, moved, unfinished, now) is None
+    # The next claim reports it; this one keeps what it won.
+    except Exception:  # noqa: BLE001 - the reason is above
+        waits = False
+    return None if waits else due
+
+
+def tasks_to_trim(runs: Iterable[Run], keep: int) -> list[str]:
+    """Return the tasks whose history is trimmed with the write that adds *runs*.
+
+    The ids of runs, which are random, decide: each task is trimmed once in so many runs, whichever
+    processes add them, and nothing has to be counted.
+    """
+    every = max(1, min(64, keep // 16))
+    return sorted({run.task for run in runs if int(run.id[:4], 16) % every == 0})
+
+
+def _claims_of(found: ClaimPlan, runs: Iterable[Run], good_until: Span) -> list[Claim]:
+    """Return the claims on *runs*, in order of fire time."""
+    known = {one.definition.name: one.definition for one in found.tasks}
+    known.update((one.run.task, one.definition) for one in found.pending.selected)
+    claims = [Claim(run, known[run.task], good_until) for run in runs]
+    claims.sort(key=lambda claim: claim.run.fire_time)
+    return claims

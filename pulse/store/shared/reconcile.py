@@ -1,0 +1,166 @@
+"""Updates rows as other processes join and leave; `pulse.store.shared.manifests` has the rules."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pulse.core.policies import Scope
+from pulse.store.lease_watch import ExpiryWatch
+from pulse.store.rules import CONFIG
+from pulse.store.shared.changes import TaskChange
+from pulse.store.shared.manifests import Reconciled, reconcile
+from pulse.store.shared.members import SILENT_LEASES, read_active_definitions
+from pulse.store.shared.orphans import apply_with_pending
+from pulse.store.shared.rows import task_key
+from pulse.store.shared.sync import changed_row, hides
+from pulse.store.shared.tasks import change_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pulse.clock import Instant, Span
+    from pulse.core.run import Run
+    from pulse.core.task import TaskDefinition
+    from pulse.store.shared.backend import MemberRow, Session
+    from pulse.store.shared.caller import Caller
+    from pulse.store.shared.changes import Applied
+    from pulse.store.shared.rows import TaskRow
+
+
+class Reconciler:
+    """Takes rows over whose active definition this process declares, and archives unwanted rows.
+
+    It also archives a run-time row with the name of a task that this process declares in another
+    partition: the two rows are not compared in one write.
+
+    The rows are read only when the set of manifests that live processes hold has changed: between
+    deploys the cost does not depend on the number of tasks.
+    """
+
+    __slots__ = (
+        "_expired",
+        "_fleet",
+        "_hidden",
+        "_takeovers",
+        "_unwanted",
+        "_watch",
+        "superseded",
+    )
+
+    def __init__(self, lease_us: Span) -> None:
+        self._watch: ExpiryWatch[str] = ExpiryWatch(lease_us)
+        self._fleet: frozenset[tuple[str, str]] | None = None
+        self._takeovers: Sequence[tuple[TaskRow, TaskDefinition]] = ()
+        self._unwanted: dict[str, TaskRow] = {}
+        self._hidden: dict[str, TaskRow] = {}
+        self._expired: list[TaskRow] = []
+        self.superseded: tuple[str, ...] = ()
+
+    def synced(self, superseded: tuple[str, ...]) -> None:
+        """Judge the rows at the next heartbeat: this process has synced."""
+        self._fleet = None
+        self.superseded = superseded
+
+    def forget(self) -> None:
+        """Count again for how long rows have been unwanted: a call has failed."""
+        self._watch.forget()
+
+    def check(
+        self, session: Session, caller: Caller, live: Sequence[MemberRow], *, boot: Span
+    ) -> None:
+        """Find out what is to be changed, without a write."""
+        fleet = frozenset((one.manifest, one.member.host) for one in live)
+        if fleet != self._fleet:
+            self._judge(session, caller, live)
+            self._fleet = fleet
+        span = SILENT_LEASES * caller.member.lease_us
+        expired = self._watch.expired(dict.fromkeys(self._unwanted, (0, span)), boot)
+        self._expired = [self._unwanted[key] for key in sorted(expired)]
+
+    def _judge(self, session: Session, caller: Caller, live: Sequence[MemberRow]) -> None:
+        judged = reconcile(
+            session.read_declared(),
+            read_active_definitions(session, live),
+            member=caller.member,
+            definitions=caller.definitions,
+        )
+        self._hidden = _hidden_rows(session, caller)
+        self._unwanted = {row.task_key: row for row in judged.unwanted}
+        self._takeovers = judged.takeovers
+        self.superseded = judged.superseded
+
+    def has_work(self) -> bool:
+        """Return whether `apply` has anything to write."""
+        return bool(self._takeovers or self._expired or self._hidden)
+
+    def rules(self, caller: Caller) -> list[Callable[[Session], Reconciled]]:
+        """Return the rules that write what the last check found, each for a session of its own."""
+        rules: list[Callable[[Session], Reconciled]] = []
+        if self._takeovers:
+            rules.append(partial(self._take_over, caller=caller))
+        unwanted = self._hidden | {row.task_key: row for row in self._expired}
+        if unwanted:
+            rules.append(partial(_archive, unwanted=unwanted))
+        if rules:
+            self._fleet = None
+        return rules
+
+    def _take_over(self, session: Session, *, caller: Caller) -> Reconciled:
+        definitions = {row.task_key: definition for row, definition in self._takeovers}
+        missed: dict[str, Sequence[Run]] = {}
+        existing: set[str] = set()
+
+        def change(row: TaskRow, now: Instant) -> TaskChange | None:
+            definition = definitions[row.task_key]
+            stale = caller.definitions.get(row.task) is not definition
+            if (
+                stale
+                or row.archived_at is not None
+                or row.digest == definition.digest
+                or row.source != CONFIG
+            ):
+                return None
+            changed = changed_row(row, definition, space=caller.space, now=now)
+            missed[row.task_key] = changed.missed
+            return changed.change
+
+        def write(session: Session, changes: Sequence[TaskChange]) -> Applied:
+            applied = apply_with_pending(session, changes)
+            existing.update(applied.existing)
+            return applied
+
+        read = partial(session.read_tasks, sorted(definitions))
+        made = change_rows(session, read, change, write=write)
+        return Reconciled(
+            missed=[
+                run for one in made for run in missed[one.row.task_key] if run.id not in existing
+            ]
+        )
+
+
+def _hidden_rows(session: Session, caller: Caller) -> dict[str, TaskRow]:
+    """Return the run-time rows with names of tasks that this process declares elsewhere."""
+    keys = [
+        task_key(definition.name, "")
+        for definition in caller.definitions.values()
+        if definition.scope is not Scope.FLEET
+    ]
+    found = session.read_tasks(keys).rows if keys else {}
+    return {key: row for key, row in found.items() if hides(caller, row)}
+
+
+def _archive(session: Session, *, unwanted: dict[str, TaskRow]) -> Reconciled:
+    """Archive rows; their last decided fire times stay, and their pending runs end."""
+
+    def change(row: TaskRow, now: Instant) -> TaskChange | None:
+        known = unwanted[row.task_key]
+        changed = (row.digest, row.source) != (known.digest, known.source)
+        if changed or row.archived_at is not None:
+            return None
+        return TaskChange(row.changed(archived_at=now), row)
+
+    read = partial(session.read_tasks, sorted(unwanted))
+    made = change_rows(session, read, change, write=apply_with_pending)
+    archived = {one.row.task for one in made if one.row.source == CONFIG}
+    return Reconciled(tuple(sorted(archived)))

@@ -1,0 +1,180 @@
+"""The task row and the snapshots that a shared store reads.
+
+Both kinds of storage, SQL and Redis, decode what they keep into these values, so that each rule in
+this package is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping  # noqa: TC003 - msgspec reads the hints
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.core.planner import Cursor, due_at
+from pulse.core.policies import Misfire, OnAbandoned
+from pulse.store.reschedule import schedule_text
+from pulse.store.rules import CONFIG, RUNTIME
+
+if TYPE_CHECKING:
+    from pulse.core.run import Run
+    from pulse.core.task import TaskDefinition
+
+
+class Skip(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The record of skipped fire times into which the next skip of the task is folded."""
+
+    oldest: Instant
+    count: int
+    reason: str
+
+
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One task in one partition.
+
+    The order of the fields is the record format of Redis (`pulse.store.redis.codec`).
+
+    Attributes:
+        version: changes with every change of the row; a write compares it.
+        max_concurrent: how many runs may be claimed at once; kept on Redis alone, whose script
+            `read_due` filters by it.
+        parks: whether a due fire time without a free slot waits at the cursor; kept on Redis alone.
+        max_unfinished: how many runs may be unfinished, claimed or pending.
+        rerun: whether an abandoned run is dispatched again.
+        due_at: when `next_fire` is due: later by the jitter.
+        order: rises from row to row: of two rows that are due at once, the lower one comes first.
+        resumed_at: when the last pause ended, until the next claim.
+        skip: the record of the last skip, while no other fire time was decided after it.
+        task_json: the definition of a run-time task; None for a declared one.
+
+    """
+
+    version: int
+    digest: str
+    max_concurrent: int
+    parks: bool
+    source: str
+    task: str
+    partition: str
+    scope: str
+    schedule: str
+    max_unfinished: int
+    rerun: bool
+    anchor: Instant
+    next_fire: Instant | None
+    due_at: Instant | None
+    last_decided: Instant
+    order: int
+    paused: bool = False
+    resumed_at: Instant | None = None
+    skip: Skip | None = None
+    archived_at: Instant | None = None
+    task_json: str | None = None
+
+    @property
+    def task_key(self) -> str:
+        """The key of the row: its partition and its task."""
+        return task_key(self.task, self.partition)
+
+    def cursor(self) -> Cursor:
+        """Return the position of the task in its schedule."""
+        delay = 0 if self.next_fire is None or self.due_at is None else self.due_at - self.next_fire
+        return Cursor(self.anchor, self.next_fire, self.last_decided, delay)
+
+    def changed(self, **fields: object) -> TaskRow:
+        """Return the row with other values of *fields*, as its next version."""
+        return msgspec.structs.replace(self, version=self.version + 1, **fields)
+
+
+def task_key(task: str, partition: str) -> str:
+    """Return the key of a task in a partition; the name of a partition has no slash."""
+    return f"{partition}/{task}"
+
+
+def row_of_definition(
+    definition: TaskDefinition,
+    partition: str,
+    *,
+    version: int,
+    order: int,
+    cursor: Cursor,
+    task_json: str | None,
+) -> TaskRow:
+    """Return the row that holds *definition* at *cursor*; with *task_json* a run-time task's."""
+    return TaskRow(
+        version=version,
+        digest=definition.digest,
+        max_concurrent=definition.max_concurrent,
+        parks=definition.misfire is Misfire.ALL and definition.grace_us is None,
+        source=CONFIG if task_json is None else RUNTIME,
+        task=definition.name,
+        partition=partition,
+        scope=definition.scope.value,
+        schedule=schedule_text(definition.schedule),
+        max_unfinished=definition.max_unfinished,
+        rerun=definition.on_abandoned is OnAbandoned.RERUN,
+        anchor=cursor.anchor,
+        next_fire=cursor.next_fire,
+        due_at=due_at(cursor),
+        last_decided=cursor.last_decided,
+        order=order,
+        task_json=task_json,
+    )
+
+
+class DueRow(NamedTuple):
+    """A row that is due, and how many of its runs are unfinished and claimed."""
+
+    row: TaskRow
+    unfinished: int
+    claimed: int
+
+
+class PendingRow(NamedTuple):
+    """A pending run that is due, the row of its task, and how many runs of it are claimed."""
+
+    run: Run
+    row: TaskRow
+    claimed: int
+
+
+class DueSnapshot(NamedTuple):
+    """What one consistent read found to do.
+
+    Attributes:
+        now: the store's clock.
+        rows: rows in order of `due_at`, read as they are iterated; at least as many as the caller
+            asked for, where so many are due. A row that is not due yet ends them.
+        pending: pending runs in order of `retry_at`, read as they are iterated. A run that is not
+            due yet ends them.
+        next_wakeup: when there is more to do than *rows* and *pending* say; None for never.
+        more_at: when the first row is due that was found beyond the limit; None where all rows
+            fitted. A further read continues there.
+        reserved: the storage has reserved the rows for this process; those that the process does
+            not change are to be released.
+
+    """
+
+    now: Instant
+    rows: Iterable[DueRow]
+    pending: Iterable[PendingRow]
+    next_wakeup: Instant | None = None
+    more_at: Instant | None = None
+    reserved: bool = False
+
+
+class TaskSnapshot(NamedTuple):
+    """Rows by key, how many of their runs are unfinished, and which tasks are paused."""
+
+    now: Instant
+    rows: Mapping[str, TaskRow]
+    unfinished: Mapping[str, int]
+    paused: frozenset[str]
+
+
+def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
+    """Return the earlier of two instants; None stands for never."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -1,0 +1,77 @@
+"""Tasks that are added and removed at run time: rows that no configuration declares."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pulse.store.rules import REMOVED, check_addition, check_removal
+from pulse.store.shared.backend import MAX_ROUNDS, too_busy
+from pulse.store.shared.changes import TaskChange
+from pulse.store.shared.orphans import apply_with_pending
+from pulse.store.shared.rows import task_key
+from pulse.store.shared.sync import changed_row, new_row, returned_row
+from pulse.store.shared.tasks import apply_tasks, change_rows, read_task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pulse.clock import Instant
+    from pulse.core.run import Run
+    from pulse.core.runtime_task import RuntimeTask
+    from pulse.store.shared.backend import Session
+    from pulse.store.shared.caller import Caller
+    from pulse.store.shared.rows import TaskRow, TaskSnapshot
+
+
+def add_task(
+    session: Session, caller: Caller, runtime_task: RuntimeTask, *, replace: bool
+) -> Sequence[Run]:
+    """Add a run-time task, or replace one; return the records of the fire times that are missed."""
+    name = runtime_task.definition.name
+    for _ in range(MAX_ROUNDS):
+        found = session.read_tasks_named(name)
+        sources = {row.source for row in found.rows.values() if row.archived_at is None}
+        check_addition(name, min(sources, default=None), replace=replace)
+        row = found.rows.get(task_key(name, ""))
+        if row is None or row.archived_at is not None:
+            if all(apply_tasks(session, [_appearing(row, runtime_task, found)]).tasks):
+                return ()
+            continue
+        changed = changed_row(
+            row,
+            runtime_task.definition,
+            space=caller.space,
+            now=found.now,
+            task_json=runtime_task.task_json,
+        )
+        applied = apply_with_pending(session, [changed.change])
+        if all(applied.tasks):
+            return [run for run in changed.missed if run.id not in applied.existing]
+    raise too_busy(session.name)
+
+
+def _appearing(was: TaskRow | None, runtime_task: RuntimeTask, found: TaskSnapshot) -> TaskChange:
+    definition, task_json = runtime_task.definition, runtime_task.task_json
+    paused = definition.name in found.paused
+    if was is None:
+        return new_row(definition, "", now=found.now, paused=paused, task_json=task_json)
+    return returned_row(was, definition, now=found.now, paused=paused, task_json=task_json)
+
+
+def remove_task(session: Session, name: str) -> None:
+    """Archive a run-time task; its pause ends with it."""
+    for row in read_task(session, name).rows.values():
+        check_removal(name, row.source)
+    session.set_paused(name, paused=False)
+
+    def change(row: TaskRow, now: Instant) -> TaskChange:
+        check_removal(name, row.source)
+        return TaskChange(row.changed(archived_at=now, paused=False, resumed_at=None), row)
+
+    def read() -> TaskSnapshot:
+        found = session.read_tasks_named(name)
+        rows = {key: row for key, row in found.rows.items() if row.archived_at is None}
+        return found._replace(rows=rows)
+
+    change_rows(session, read, change, write=partial(apply_with_pending, reason=REMOVED))

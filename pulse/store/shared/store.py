@@ -1,0 +1,391 @@
+"""The store that several processes share: each call runs a rule in sessions of a backend.
+
+What is kept, and how, is the backend's: SQLite, PostgreSQL or Redis. The rules are in the modules
+beside this one. Leases and deploys compare no wall clocks of different machines: see
+`pulse.store.lease_watch` and `pulse.store.shared.manifests`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+from weakref import WeakValueDictionary
+
+from pulse.core.policies import Scope
+from pulse.core.runtime_task import cached_loader
+from pulse.errors import StoreInUseError, StoreUnavailableError
+from pulse.store.base import Claimed, HeartbeatResult
+from pulse.store.rules import partition_of
+from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
+from pulse.store.shared.caller import Caller
+from pulse.store.shared.claiming import result_of, write_of
+from pulse.store.shared.due import plan_due
+from pulse.store.shared.finishing import finish_runs, none_may_run_again, renew_runs
+from pulse.store.shared.manifests import UNKNOWN, manifest_of
+from pulse.store.shared.members import abandon_runs, drop_members, read_active_definitions
+from pulse.store.shared.reconcile import Reconciler
+from pulse.store.shared.recovery import RecoveryWindow
+from pulse.store.shared.runtime_tasks import add_task, remove_task
+from pulse.store.shared.sync import sync_rows
+from pulse.store.shared.tasks import pause_rows, trigger_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+
+    from pulse.clock import Clock, Span
+    from pulse.core.run import Claim, CompletedRun, RecordResult, Run
+    from pulse.core.runtime_task import RuntimeTask
+    from pulse.core.task import TaskDefinition
+    from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
+    from pulse.store.shared.backend import Backend, FleetState, LostRun, Session
+    from pulse.store.shared.due import ClaimPlan
+    from pulse.store.shared.manifests import Manifest
+
+    Opened = MutableMapping[tuple[int, str, str], "SharedStore"]
+
+T = TypeVar("T")
+
+
+class SharedStore:
+    """Lets processes agree through one storage.
+
+    Args:
+        backend: the storage.
+        clock: measures durations; the storage's clock decides what is due.
+        options: the name of the application, and how many finished runs are kept.
+        opened: the stores that this process has open; a test in which one process acts as several
+            passes one mapping for each.
+
+    """
+
+    reach: Scope
+    blocking: bool = True
+
+    # Which storages this process has open: the one fact that no single store can know. The key
+    # holds the pid, so that a forked child starts with none.
+    _all_opened: ClassVar[Opened] = WeakValueDictionary()
+
+    def __init__(
+        self, backend: Backend, clock: Clock, options: StoreOptions, *, opened: Opened | None = None
+    ) -> None:
+        self.name: str = backend.name
+        self._backend = backend
+        self._clock = clock
+        self._options = options
+        self._load_task = cached_loader()
+        self._opened = self._all_opened if opened is None else opened
+        self._key: tuple[int, str, str] | None = None
+        self._is_client = False
+        self._must_rejoin = False
+        self._unreported: StorageReplacedError | None = None
+        self._missed: list[Run] = []
+        self._abandoned: list[Run] = []
+        self._archived: list[str] = []
+
+    @property
+    def notice(self) -> str:
+        """What a person should know of the open storage; empty for nothing."""
+        return self._backend.notice
+
+    # Joining and leaving -----------------------------------------------------------------
+
+    def open(self, member: Member) -> None:
+        """Join as *member*; creates the storage if it does not exist."""
+        key = self._current_key()
+        if self._opened.setdefault(key, self) is not self or self._key == key:
+            space = self._options.name
+            name = f"under the name {space!r}" if space else "without a name"
+            raise StoreInUseError(
+                f"{self.name} is open in this process already {name}; give each pulse its own"
+                " pulse.config.name"
+            )
+        self._enter(key, member, is_client=False)
+
+    def open_as_client(self, member: Member) -> None:
+        """Connect without a row among the members."""
+        self._enter(self._current_key(), member, is_client=True)
+
+    def _current_key(self) -> tuple[int, str, str]:
+        return os.getpid(), self._backend.identity(), self._options.name
+
+    def _enter(self, key: tuple[int, str, str], member: Member, *, is_client: bool) -> None:
+        self._key, self._is_client, self._must_rejoin = key, is_client, False
+        try:
+            self._backend.open()
+            self._join(member)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _join(self, member: Member) -> None:
+        partitions = frozenset(partition_of(scope, member) for scope in Scope)
+        self._manifest = UNKNOWN
+        self._caller = Caller(
+            member,
+            self._options.name,
+            {},
+            self._load_task,
+            partitions if self._is_client else frozenset(),
+            UNKNOWN.key,
+            self._options.keep_runs,
+        )
+        boot = self._clock.boot()
+        self._saved_at = boot
+        self._backend.observe(member, boot=boot)
+        self._reconciler = Reconciler(member.lease_us)
+        self._recovery = RecoveryWindow()
+        if not self._is_client:
+            self._run(Transaction.EXCLUSIVE, self._save)
+
+    def _save(self, session: Session) -> None:
+        session.save_member(self._caller.member, self._manifest, boot=self._clock.boot())
+
+    def close(self) -> None:
+        """Leave; what cannot be written now is found by the other processes."""
+        if self._key is None:
+            return
+        if not self._is_client:
+            holder = self._caller.member.holder
+            with contextlib.suppress(StoreUnavailableError):
+                for attempt in self._backend.sessions(Transaction.EXCLUSIVE):
+                    with attempt as session:
+                        drop_members(session, [holder])
+        self._leave()
+
+    def forked(self) -> None:
+        """Give the storage up: this is a copy, in a forked child."""
+        self._key = None
+        self._backend.forked()
+
+    def _leave(self) -> None:
+        self._backend.close()
+        key, self._key = self._key, None
+        if key is not None and self._opened.get(key) is self:
+            del self._opened[key]
+
+    # Calls -------------------------------------------------------------------------------
+
+    def _run(self, how: Transaction, rule: Callable[[Session], T]) -> T:
+        """Run a rule in a session; keep account of whether the storage answers."""
+        self._refuse_closed()
+        try:
+            if self._must_rejoin:
+                self._rejoin()
+            for attempt in self._backend.sessions(how):
+                with attempt as session:
+                    result = rule(session)
+        except StoreUnavailableError as error:
+            self._backend.forget()
+            self._reconciler.forget()
+            self._recovery.failed()
+            if isinstance(error, StorageReplacedError):
+                self._rejoin()
+            raise
+        self._recovery.answered(self._clock.boot())
+        return result
+
+    def _run_for_app(self, how: Transaction, rule: Callable[[Session], T]) -> T:
+        """Run a rule for the application.
+
+        If the storage was replaced, the error is kept, so that the heartbeat reports it too.
+        """
+        try:
+            return self._run(how, rule)
+        except StorageReplacedError as error:
+            self._unreported = error
+            raise
+
+    def _refuse_closed(self) -> None:
+        if self._key is None:
+            raise StoreUnavailableError(f"{self.name}: the store is not open")
+
+    def _rejoin(self) -> None:
+        """Open the storage after it was replaced, and sync; each call tries it until it works."""
+        self._must_rejoin = False
+        try:
+            self._backend.open()
+            if not self._is_client:
+                self._missed += self.sync(self._caller.definitions).missed
+        except BaseException:
+            self._must_rejoin = True
+            raise
+
+    # Tasks -------------------------------------------------------------------------------
+
+    def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
+        """Add and change rows for the declared tasks; plan with *definitions* from now on."""
+        self._refuse_closed()
+        declared = dict(definitions)
+        manifest = manifest_of(declared)
+        caller = self._declaring(declared, manifest)
+        synced = self._run(
+            Transaction.EXCLUSIVE, partial(self._sync, caller=caller, manifest=manifest)
+        )
+        self._caller, self._manifest = caller, manifest
+        self._reconciler.synced(synced.superseded)
+        return synced
+
+    def _declaring(self, definitions: Mapping[str, TaskDefinition], manifest: Manifest) -> Caller:
+        member = self._caller.member
+        scopes = {Scope.FLEET, *(one.scope for one in definitions.values())}
+        return self._caller._replace(
+            definitions=definitions,
+            partitions=frozenset(partition_of(scope, member) for scope in scopes),
+            manifest=manifest.key,
+        )
+
+    def _sync(self, session: Session, *, caller: Caller, manifest: Manifest) -> SyncResult:
+        boot = self._clock.boot()
+        session.add_manifest(manifest, caller.definitions)
+        session.save_member(caller.member, manifest, boot=boot)
+        live = session.read_members(caller.member, boot=boot)
+        return sync_rows(session, caller, read_active_definitions(session, live))
+
+    def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
+        """Add a task that every process may run, until it is removed."""
+        self._refuse_closed()
+        rule = partial(add_task, caller=self._caller, runtime_task=runtime_task, replace=replace)
+        return self._run_for_app(Transaction.EXCLUSIVE, rule)
+
+    def remove(self, name: str) -> None:
+        """Archive a task that was added; its pending runs end, its claimed runs continue."""
+        self._run_for_app(Transaction.EXCLUSIVE, partial(remove_task, name=name))
+
+    def pause(self, name: str, *, paused: bool) -> None:
+        """Pause or resume a task in all partitions; fire times during the pause are missed."""
+        self._run_for_app(Transaction.EXCLUSIVE, partial(pause_rows, name=name, paused=paused))
+
+    def tasks(self) -> list[TaskState]:
+        """Return the rows, by name and partition."""
+        return self._run_for_app(Transaction.READ, lambda session: session.read_states())
+
+    # Runs --------------------------------------------------------------------------------
+
+    def claim_due(self, limit: int) -> Claimed:
+        """Decide what is due, and claim at most *limit* runs for this process."""
+        self._refuse_closed()
+        caller, boot = self._caller, self._clock.boot()
+        recovering = self._recovery.is_open(boot)
+        found = self._run(
+            Transaction.READ,
+            lambda session: plan_due(session, caller, limit, recovering=recovering),
+        )
+        if limit > 0 and found.is_work():
+            return self._claim(caller, found, boot)
+        if limit > 0 and found.unused:
+            self._run(Transaction.SINGLE, lambda session: session.release(found.unused))
+        return Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
+
+    def _claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
+        written = write_of(caller, found, boot=boot)
+        changes = written.changes
+        try:
+            applied = self._run(Transaction.WRITE, lambda session: session.apply(changes))
+        except DuplicateKeyError:
+            # A fire time has run although the cursor of its row is before it, as after a restore.
+            checked = changes._replace(check_existing=True)
+            applied = self._run(Transaction.WRITE, lambda session: session.apply(checked))
+        return result_of(found, written, applied, boot + caller.member.lease_us)
+
+    def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
+        """Record how runs ended; return what became of each."""
+        if not completed:
+            return []
+        how = Transaction.SINGLE if none_may_run_again(completed) else Transaction.WRITE
+        return self._run(how, partial(finish_runs, completed=completed))
+
+    def renew(self, claims: Sequence[Claim]) -> list[bool]:
+        """Renew the leases of claimed runs; False stands where the claim was lost."""
+        if not claims:
+            return []
+        self._refuse_closed()
+        lease_us, boot = self._caller.member.lease_us, self._clock.boot()
+        rule = partial(renew_runs, claims=claims, lease_us=lease_us, boot=boot)
+        return self._run(Transaction.SINGLE, rule)
+
+    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+        """Add a pending manual run, due now; None when overlap refuses it."""
+        self._refuse_closed()
+        rule = partial(trigger_run, caller=self._caller, name=name, body=body)
+        return self._run_for_app(Transaction.WRITE, rule)
+
+    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
+        """Return the newest runs, newest first."""
+        return self._run_for_app(
+            Transaction.READ, lambda session: session.newest_runs(task=task, limit=limit)
+        )
+
+    # Heartbeat ---------------------------------------------------------------------------
+
+    def heartbeat(self) -> HeartbeatResult:
+        """Record that this process lives, and abandon what other processes left behind."""
+        self._refuse_closed()
+        unreported, self._unreported = self._unreported, None
+        if unreported is not None:
+            raise unreported
+        caller, boot = self._caller, self._clock.boot()
+        found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
+        if self._was_dropped(found):
+            self._return()
+        save_is_due = boot - self._saved_at >= caller.member.lease_us // 3
+        if save_is_due or found.lost or found.gone or self._reconciler.has_work():
+            self._put_right(found)
+            self._saved_at = boot
+        return self._unreported_result(found.next_expiry)
+
+    def _unreported_result(self, next_expiry: Span | None) -> HeartbeatResult:
+        """Return what was written and not returned yet, also by a heartbeat that failed later."""
+        abandoned, self._abandoned = self._abandoned, []
+        archived, self._archived = tuple(self._archived), []
+        missed, self._missed = self._missed, []
+        superseded = self._reconciler.superseded
+        return HeartbeatResult(abandoned, archived, superseded, next_expiry, missed)
+
+    def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
+        found = session.check_fleet(caller.member, boot=boot)
+        self._reconciler.check(session, caller, found.live, boot=boot)
+        return found
+
+    def _was_dropped(self, found: FleetState) -> bool:
+        holder = self._caller.member.holder
+        return all(one.member.holder != holder for one in found.live)
+
+    def _return(self) -> None:
+        """Join again, after long silence or in a storage that was emptied."""
+        was_emptied = self._run(Transaction.READ, lambda session: session.is_empty())
+        self._missed += self.sync(self._caller.definitions).missed
+        if was_emptied:
+            raise StorageReplacedError(
+                f"{self.name}: it came back without what was kept in it: tasks are first seen"
+                " anew; history, pauses and tasks that were added at run time are lost"
+            )
+
+    def _put_right(self, found: FleetState) -> None:
+        """Write in steps; each result is kept as soon as its step is written."""
+        self._abandoned += self._run(
+            Transaction.EXCLUSIVE, partial(self._save_and_abandon, lost=found.lost)
+        )
+        if found.gone:
+            holders = [one.member.holder for one in found.gone]
+            self._run(Transaction.EXCLUSIVE, partial(drop_members, holders=holders))
+        for rule in self._reconciler.rules(self._caller):
+            reconciled = self._run(Transaction.EXCLUSIVE, rule)
+            self._archived += reconciled.archived
+            self._missed += reconciled.missed
+        keep_for = self._options.keep_for_us
+        self._run(Transaction.EXCLUSIVE, lambda session: session.prune(session.now() - keep_for))
+
+    def _save_and_abandon(self, session: Session, *, lost: Sequence[LostRun]) -> list[Run]:
+        self._save(session)
+        return abandon_runs(session, lost, session.now()) if lost else []
+
+    def members(self) -> list[Member]:
+        """Return the processes seen within three of their leases."""
+        self._refuse_closed()
+        caller, boot = self._caller.member, self._clock.boot()
+        live = self._run_for_app(
+            Transaction.READ, lambda session: session.read_members(caller, boot=boot)
+        )
+        return [one.member for one in live]

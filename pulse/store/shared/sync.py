@@ -1,0 +1,253 @@
+"""Syncs the rows of declared tasks: adds rows, changes them, brings archived ones back.
+
+`new_row`, `changed_row` and `returned_row` also serve tasks that are added at run time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from pulse.core.planner import first_cursor
+from pulse.core.policies import Scope
+from pulse.core.run import Outcome, Trigger
+from pulse.core.run_transitions import not_run_record, pending_run
+from pulse.store.base import SyncResult
+from pulse.store.reschedule import change_cursor
+from pulse.store.rules import RUNTIME, new_run_id, partition_of
+from pulse.store.shared.backend import MAX_ROUNDS, too_busy
+from pulse.store.shared.changes import RunInsert, TaskChange
+from pulse.store.shared.manifests import is_current, own_definition
+from pulse.store.shared.orphans import apply_with_pending
+from pulse.store.shared.rows import row_of_definition, task_key
+from pulse.store.shared.tasks import apply_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pulse.clock import Instant
+    from pulse.core.run import Run
+    from pulse.core.task import TaskDefinition
+    from pulse.store.shared.backend import Session
+    from pulse.store.shared.caller import Caller
+    from pulse.store.shared.manifests import ActiveDefinitions
+    from pulse.store.shared.rows import TaskRow, TaskSnapshot
+
+
+class ChangedRow(NamedTuple):
+    """The change of a row to another definition, and the records of the fire times it misses."""
+
+    change: TaskChange
+    missed: Sequence[Run]
+
+
+class _Step(NamedTuple):
+    """What becomes of the row of a definition: how it is reported, its change, what it misses."""
+
+    kind: str
+    definition: TaskDefinition
+    change: TaskChange | None = None
+    missed: Sequence[Run] = ()
+
+
+def new_row(
+    definition: TaskDefinition,
+    partition: str,
+    *,
+    now: Instant,
+    paused: bool,
+    task_json: str | None = None,
+) -> TaskChange:
+    """Return the change that adds the row of a new task, with its start-up run."""
+    cursor = first_cursor(definition, now)
+    row = row_of_definition(
+        definition, partition, version=1, order=0, cursor=cursor, task_json=task_json
+    )
+    row = msgspec.structs.replace(row, paused=paused)
+    return TaskChange(row, None, _startup_runs(definition, partition, now))
+
+
+def returned_row(
+    was: TaskRow,
+    definition: TaskDefinition,
+    *,
+    now: Instant,
+    paused: bool,
+    task_json: str | None = None,
+) -> TaskChange:
+    """Return the change that brings an archived task back as a new one.
+
+    The last decided fire time is kept, so that no fire time runs twice.
+    """
+    cursor = first_cursor(definition, now, last_decided=was.last_decided)
+    row = row_of_definition(
+        definition,
+        was.partition,
+        version=was.version + 1,
+        order=was.order,
+        cursor=cursor,
+        task_json=task_json,
+    )
+    row = msgspec.structs.replace(row, paused=paused)
+    return TaskChange(row, was, _startup_runs(definition, was.partition, now), returned=True)
+
+
+def changed_row(
+    was: TaskRow,
+    definition: TaskDefinition,
+    *,
+    space: str,
+    now: Instant,
+    task_json: str | None = None,
+) -> ChangedRow:
+    """Return the change of a row to *definition*; the cursor moves only with the schedule."""
+    changed = change_cursor(
+        definition, was.cursor(), before=was.schedule, paused=was.paused, now=now
+    )
+    row = row_of_definition(
+        definition,
+        was.partition,
+        version=was.version + 1,
+        order=was.order,
+        cursor=changed.cursor,
+        task_json=task_json,
+    )
+    skip = was.skip if changed.missed is None else None
+    row = msgspec.structs.replace(row, paused=was.paused, resumed_at=was.resumed_at, skip=skip)
+    if changed.missed is None:
+        return ChangedRow(TaskChange(row, was), ())
+    missed = not_run_record(
+        space, was.task, partition=was.partition, passed=changed.missed, outcome=Outcome.MISSED
+    )
+    return ChangedRow(TaskChange(row, was, [RunInsert(missed)]), [missed])
+
+
+def sync_rows(session: Session, caller: Caller, active: ActiveDefinitions) -> SyncResult:
+    """Add and change rows until they hold the active definitions that this process declares.
+
+    A run-time task makes way for a declared task of its name.
+    """
+    kinds: defaultdict[str, set[str]] = defaultdict(set)
+    overridden: set[str] = set()
+    missed: list[Run] = []
+    left: Sequence[TaskDefinition] = list(caller.definitions.values())
+    for _ in range(MAX_ROUNDS):
+        keys = sorted({key for definition in left for key in _keys_of(caller, definition)})
+        found = session.read_tasks(keys)
+        overridden |= {row.task for row in found.rows.values() if _is_runtime(row)}
+        steps = [*_steps(caller, left, active=active, found=found)]
+        done, left = _write(session, steps)
+        for step in done:
+            kinds[step.kind].add(step.definition.name)
+            missed += step.missed
+        if not left:
+            return SyncResult(
+                added=_in_order(caller, kinds["added"]),
+                changed=_in_order(caller, kinds["changed"]),
+                superseded=_in_order(caller, kinds["superseded"]),
+                overridden=_in_order(caller, overridden),
+                missed=missed,
+            )
+    raise too_busy(session.name)
+
+
+def hides(caller: Caller, row: TaskRow) -> bool:
+    """Return whether a run-time row has the name of a task that this process declares elsewhere."""
+    declared = row.task in caller.definitions
+    return (
+        _is_runtime(row)
+        and declared
+        and own_definition(row, caller.member, caller.definitions) is None
+    )
+
+
+def _keys_of(caller: Caller, definition: TaskDefinition) -> set[str]:
+    """Return the key of its row, and of the run-time row that may have its name."""
+    partition = partition_of(definition.scope, caller.member)
+    return {task_key(definition.name, partition), task_key(definition.name, "")}
+
+
+def _is_runtime(row: TaskRow) -> bool:
+    return row.source == RUNTIME and row.archived_at is None
+
+
+def _in_order(caller: Caller, names: set[str]) -> tuple[str, ...]:
+    return tuple(name for name in caller.definitions if name in names)
+
+
+def _steps(
+    caller: Caller,
+    left: Iterable[TaskDefinition],
+    *,
+    active: ActiveDefinitions,
+    found: TaskSnapshot,
+) -> Iterator[_Step]:
+    for definition in left:
+        partition = partition_of(definition.scope, caller.member)
+        row = found.rows.get(task_key(definition.name, partition))
+        if row is None:
+            paused = definition.name in found.paused
+            change = new_row(definition, partition, now=found.now, paused=paused)
+            yield _Step("added", definition, change)
+        else:
+            yield from _steps_of_row(row, caller, definition, active=active, found=found)
+        if definition.scope is not Scope.FLEET:
+            other = found.rows.get(task_key(definition.name, ""))
+            if other is not None and hides(caller, other):
+                archived = other.changed(archived_at=found.now)
+                yield _Step("archived", definition, TaskChange(archived, other))
+
+
+def _steps_of_row(
+    row: TaskRow,
+    caller: Caller,
+    definition: TaskDefinition,
+    *,
+    active: ActiveDefinitions,
+    found: TaskSnapshot,
+) -> Iterator[_Step]:
+    if row.archived_at is not None:
+        paused = definition.name in found.paused
+        yield _Step(
+            "added", definition, returned_row(row, definition, now=found.now, paused=paused)
+        )
+    elif row.digest == definition.digest and row.source != RUNTIME:
+        return
+    elif is_current(active, row, definition):
+        changed = changed_row(row, definition, space=caller.space, now=found.now)
+        yield _Step("changed", definition, changed.change, changed.missed)
+    else:
+        yield _Step("superseded", definition)
+
+
+def _write(session: Session, steps: Sequence[_Step]) -> tuple[list[_Step], list[TaskDefinition]]:
+    """Write the steps; return those that are done, and the definitions that were refused.
+
+    Rows that exist are changed first: what they miss is older than a new start-up run.
+    """
+    existing = [step for step in steps if step.change is not None and step.change.was is not None]
+    new = [step for step in steps if step.change is not None and step.change.was is None]
+    done = [step for step in steps if step.change is None]
+    refused: dict[str, TaskDefinition] = {}
+    for batch, write in ((existing, apply_with_pending), (new, apply_tasks)):
+        if not batch:
+            continue
+        applied = write(session, [step.change for step in batch if step.change is not None])
+        for step, was_applied in zip(batch, applied.tasks, strict=True):
+            if was_applied:
+                missed = [run for run in step.missed if run.id not in applied.existing]
+                done.append(step._replace(missed=missed))
+            else:
+                refused[step.definition.name] = step.definition
+    return done, list(refused.values())
+
+
+def _startup_runs(definition: TaskDefinition, partition: str, now: Instant) -> list[RunInsert]:
+    if not definition.run_at_start:
+        return []
+    run = pending_run(
+        new_run_id(), definition.name, partition=partition, trigger=Trigger.STARTUP, now=now
+    )
+    return [RunInsert(run)]

@@ -1,0 +1,110 @@
+"""Reads task rows and changes them: pause, resume, trigger.
+
+Each rule reads rows, decides, and writes where the rows are as they were read. What other processes
+have changed meanwhile is read and decided again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.core.run import Trigger
+from pulse.core.run_transitions import pending_run
+from pulse.errors import UnknownTaskError, did_you_mean
+from pulse.store.rules import MAX_NAMES_COMPARED, new_run_id
+from pulse.store.shared.backend import MAX_ROUNDS, too_busy
+from pulse.store.shared.changes import ChangeSet, RunInsert, TaskChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pulse.clock import Instant
+    from pulse.core.run import Run
+    from pulse.store.shared.backend import Session
+    from pulse.store.shared.caller import Caller
+    from pulse.store.shared.changes import Applied
+    from pulse.store.shared.rows import TaskRow, TaskSnapshot
+
+
+def read_task(session: Session, name: str, *, lock: bool = False) -> TaskSnapshot:
+    """Return the rows of a task in all partitions, without archived ones.
+
+    Raises:
+        UnknownTaskError: the task has no such row.
+
+    """
+    found = session.read_tasks_named(name, lock=lock)
+    rows = {key: row for key, row in found.rows.items() if row.archived_at is None}
+    if not rows:
+        hint = did_you_mean(name, session.read_task_names(MAX_NAMES_COMPARED))
+        raise UnknownTaskError(f"expected the name of a task, got {name!r}{hint}")
+    return found._replace(rows=rows)
+
+
+def apply_tasks(session: Session, changes: Sequence[TaskChange]) -> Applied:
+    """Change rows."""
+    return session.apply(ChangeSet(tasks=changes))
+
+
+def change_rows(
+    session: Session,
+    read: Callable[[], TaskSnapshot],
+    change: Callable[[TaskRow, Instant], TaskChange | None],
+    *,
+    write: Callable[[Session, Sequence[TaskChange]], Applied] = apply_tasks,
+) -> list[TaskChange]:
+    """Change the rows that *read* returns, each as *change* says, until no change is refused.
+
+    Returns:
+        The changes that were applied.
+
+    """
+    made: list[TaskChange] = []
+    for _ in range(MAX_ROUNDS):
+        found = read()
+        wanted = [change(row, found.now) for row in found.rows.values()]
+        changes = [one for one in wanted if one is not None]
+        if not changes:
+            return made
+        applied = write(session, changes).tasks
+        made += [one for one, done in zip(changes, applied, strict=True) if done]
+        if all(applied):
+            return made
+    raise too_busy(session.name)
+
+
+def pause_rows(session: Session, name: str, *, paused: bool) -> None:
+    """Pause or resume a task in all partitions, and in those where rows are added later."""
+    read_task(session, name)
+    session.set_paused(name, paused=paused)
+
+    def change(row: TaskRow, now: Instant) -> TaskChange | None:
+        if row.paused == paused:
+            return None
+        return TaskChange(row.changed(paused=paused, resumed_at=None if paused else now), row)
+
+    change_rows(session, lambda: read_task(session, name), change)
+
+
+def trigger_run(session: Session, caller: Caller, name: str, *, body: bytes | None) -> Run | None:
+    """Add a pending manual run, in a partition of this process where the task has a row there."""
+    for _ in range(MAX_ROUNDS):
+        found = read_task(session, name, lock=True)
+        row = min(
+            found.rows.values(),
+            key=lambda row: (row.partition not in caller.partitions, row.partition),
+        )
+        if found.unfinished[row.task_key] >= row.max_unfinished:
+            return None
+        run = pending_run(
+            new_run_id(),
+            name,
+            partition=row.partition,
+            trigger=Trigger.MANUAL,
+            now=found.now,
+            body=body,
+        )
+        change = TaskChange(row.changed(skip=None), row, [RunInsert(run)])
+        if all(apply_tasks(session, [change]).tasks):
+            return run
+    raise too_busy(session.name)
