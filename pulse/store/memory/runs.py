@@ -137,7 +137,7 @@ class RunTable:
         heapify(self._pending)
 
     def advance_retries(self, task: str, partition: str, *, before: Instant) -> None:
-        """Move retries of a task forward to *before*; the caller then calls `reconsider_set_aside`."""
+        """Move retries of a task forward to *before*; call `reconsider_set_aside` after."""
         for stored in self.open.values():
             run = stored.run
             if (run.task, run.partition) == (task, partition):

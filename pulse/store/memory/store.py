@@ -75,12 +75,10 @@ class MemoryStore:
         """Join as *member*; the lock is created here, in the process that uses it."""
         if self._member is not None:
             raise StoreInUseError(
-                "this memory store is open already; each middleware needs its own store"
+                "this memory store is open already; each middleware needs its own"
             )
         self._lock = threading.Lock()
-        self._leases: ExpiryWatch[str] = ExpiryWatch(
-            member.lease_us // 3
-        )  # holders renew this often
+        self._leases: ExpiryWatch[str] = ExpiryWatch(member.lease_us // 3)  # as often as renewed
         self._unwanted: ExpiryWatch[str] = ExpiryWatch(member.lease_us)
         self._member = member
 

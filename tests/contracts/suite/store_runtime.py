@@ -99,7 +99,9 @@ class RuntimeContract(ContractPart):
     def test_a_task_of_the_configuration_is_not_added(self, fleet: Fleet, *, replace: bool) -> None:
         """It is not replaced either: what is declared is changed where it is declared."""
         process = fleet.join({"work": make_task()})
-        with pytest.raises(ConfigTaskError, match="got 'work'; what it declares"):
+        with pytest.raises(
+            ConfigTaskError, match="got 'work'; change this task in the configuration"
+        ):
             process.add("work", make_task(), replace=replace)
 
     def test_a_task_of_the_configuration_is_not_removed(self, fleet: Fleet) -> None:
