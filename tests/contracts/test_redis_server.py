@@ -23,7 +23,7 @@ from pulse.errors import (
 from pulse.store.base import Reach
 from pulse.store.process_identity import this_member
 from pulse.store.redis.client import RedisClient, shown_url
-from pulse.store.redis.due import HOLD, DueReader, RedisCaller
+from pulse.store.redis.due import RESERVE_FOR, DueReader, RedisCaller
 from pulse.store.redis.store import RedisStore, prefix_of
 from pulse.store.shared.manifests import manifest_of
 from pulse.testing.clock import FakeClock
@@ -162,7 +162,7 @@ def test_scripts_that_the_server_forgot_are_sent_again(
 def test_rows_that_were_deleted_are_made_anew(server: RedisServer, store: RedisStore) -> None:
     """A server that has lost everything is a new one at the next beat, which tells of it once."""
     server.ask("FLUSHALL")
-    with pytest.raises(StoreUnavailableError, match="came back without what was kept in it"):
+    with pytest.raises(StoreUnavailableError, match="came back without its data"):
         store.heartbeat()
     store.heartbeat()
     assert [row.name for row in store.tasks()] == ["work"]
@@ -239,7 +239,7 @@ def test_what_a_stopped_process_reserved_is_free_after_half_a_second(
     clock.forward(EVERY)
     look_and_stop(server, member, clock)
     early = other.claim_due(10)
-    clock.forward((HOLD + 1) / SECOND)
+    clock.forward((RESERVE_FOR + 1) / SECOND)
     late = other.claim_due(10)
     one.close()
     other.close()
@@ -253,7 +253,7 @@ def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None
     link.open()
     key, places = manifest_of(TASKS).key, frozenset({""})
     here = RedisCaller(member, "", TASKS, load_runtime_task, places, key, 1_000)
-    assert DueReader(link, here, 10).read().is_work()
+    assert DueReader(link, here, 10).read().has_work()
     link.close()
 
 

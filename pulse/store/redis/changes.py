@@ -1,4 +1,4 @@
-"""What a write asks of the server: changes of rows and of runs, each with what it rests upon."""
+"""Change sets: changes of rows and runs, each with the precondition under which it is written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.store.redis.client import ServerCall
-from pulse.store.redis.codec import RedisTaskRow, open_beginning, row_record, run_record
+from pulse.store.redis.client import ScriptRequest
+from pulse.store.redis.codec import RedisTaskRow, row_record, run_record, unfinished_beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
     from pulse.store.redis.client import RedisClient
 
 CHUNK = 500
-"""How many changes one script makes at most: it keeps all others waiting."""
+"""How many changes one script call makes at most, since all other clients wait meanwhile."""
 
 
 class NewRunChange(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A run to open with the change of its row.
+    """A run to create together with the change of its row.
 
     Attributes:
-        state: held, unheld or ended.
-        at: when an unheld one may be taken.
-        folds: whether it may be there already, and is written anew.
+        id: the id of the run.
+        record: the record of the run.
+        state: claimed, pending or finished.
+        at: when a pending run may be claimed.
+        folds: whether an existing record of that id is overwritten (a folded skip).
 
     """
 
@@ -39,13 +41,18 @@ class NewRunChange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class RowChange(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A row to add or to change, and the runs that are opened with it.
+    """A row to add or to change, and the runs that are created with it.
 
     Attributes:
-        was: what its record begins with; empty where there is to be none.
-        due: when it is work; None while it is none.
-        archived: when it is put away.
-        returned: whether it comes back from there.
+        partition: the partition of the row.
+        task: the name of the task.
+        member: its member in the sorted set of due rows.
+        was: the text with which its record must begin; empty when no record may exist.
+        record: the new record.
+        runs: the runs to create.
+        due: when the row is due; None to remove it from the sorted set of due rows.
+        archived: when the row is archived; None for not at all.
+        returned: whether an archived row comes back into use.
 
     """
 
@@ -61,17 +68,20 @@ class RowChange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class RunChange(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An open run to change, from one state to another.
+    """An unfinished run to change, from one state to another.
 
     Attributes:
-        was: what its record begins with.
-        record: what it becomes; None where only its lease is renewed.
-        old: held or unheld.
-        new: held, unheld or ended.
-        at: when an unheld one may be taken.
-        max_unfinished: how many of its task may be held beside it.
-        lease: when its lease ends, where it is not to have been renewed.
-        row: what the record of its task's row begins with.
+        id: the id of the run.
+        partition: the partition of its task row.
+        task: the name of the task.
+        was: the text with which its record must begin.
+        record: the new record; None to renew only the lease.
+        old: the present state: claimed or pending.
+        new: the new state: claimed, pending or finished.
+        at: when a pending run may be claimed.
+        max_claimed: refuse the change while so many runs of the row are claimed.
+        lease: when its lease must end: a later end means that it was renewed.
+        row: the text with which the record of its task row must begin.
 
     """
 
@@ -83,13 +93,24 @@ class RunChange(msgspec.Struct, kw_only=True, omit_defaults=True):
     new: str
     record: str | None = None
     at: Instant | None = None
-    max_unfinished: int | None = None
+    max_claimed: int | None = None
     lease: Instant | None = None
     row: str | None = None
 
 
-class ChangeSet(ServerCall, kw_only=True):
-    """What `apply.lua` is asked to do."""
+class ChangeSet(ScriptRequest, kw_only=True):
+    """The request of `apply.lua`.
+
+    Attributes:
+        lease: the length of new and renewed leases.
+        keep: how many runs of each task of *trimmed* are kept.
+        closed: pending runs that end; applied first. Rows planned after them depend on them.
+        rows: rows to add or change, applied second.
+        runs: other changes of runs, applied last.
+        released: row keys whose reservation is removed.
+        trimmed: tasks whose history is trimmed.
+
+    """
 
     lease: Span
     keep: int = 0
@@ -101,11 +122,15 @@ class ChangeSet(ServerCall, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """What of it was done.
+    """The reply of `apply.lua`: for each change whether it was made.
 
     Attributes:
-        due: of the rows that were not as expected, when they are due; False for never.
-        existing: ids of runs that were there already.
+        now: the server's clock.
+        closed: whether each run of `ChangeSet.closed` was changed.
+        rows: whether each row was changed.
+        due: for each refused row, when it is due; False for never.
+        runs: whether each run of `ChangeSet.runs` was changed.
+        existing: ids of runs that were not created because they existed.
 
     """
 
@@ -117,20 +142,20 @@ class Applied(msgspec.Struct, frozen=True):
     existing: Sequence[str]
 
 
-_WRITTEN = msgspec.msgpack.Decoder(Applied)
+_APPLIED = msgspec.msgpack.Decoder(Applied)
 
 
-def apply(server: RedisClient, writing: ChangeSet) -> Applied:
-    """Write, and return what was done."""
-    return server.run("apply", writing, _WRITTEN)
+def apply(server: RedisClient, changes: ChangeSet) -> Applied:
+    """Write a change set in one step; return which changes were made."""
+    return server.run("apply", changes, _APPLIED)
 
 
 def apply_rows(
     server: RedisClient, changes: Sequence[RowChange], following: Iterable[RunChange] = ()
 ) -> list[bool]:
-    """Change rows, in bounded steps; return which were as expected.
+    """Change rows, in bounded steps; return for each whether it was changed.
 
-    What is *following* is done in the step of its row.
+    Each run change of *following* is made in the same step as the change of its row.
     """
     runs: dict[tuple[str, str], list[RunChange]] = {}
     for run in following:
@@ -146,7 +171,7 @@ def apply_rows(
 def apply_runs(
     server: RedisClient, changes: Sequence[RunChange], *, lease_us: Span = 0
 ) -> list[bool]:
-    """Change runs, in bounded steps; return which were as expected."""
+    """Change runs, in bounded steps; return for each whether it was changed."""
     done: list[bool] = []
     for start in range(0, len(changes), CHUNK):
         part = ChangeSet(lease=lease_us, runs=changes[start : start + CHUNK])
@@ -161,8 +186,8 @@ def row_change(
     runs: Iterable[NewRunChange] = (),
     returned: bool = False,
 ) -> RowChange:
-    """Return what makes *was*, or nothing, into *row*."""
-    stands = not row.paused and row.archived_at is None
+    """Return the change of *was* into *row*; None for *was* adds the row."""
+    in_use = not row.paused and row.archived_at is None
     return RowChange(
         partition=row.partition,
         task=row.task,
@@ -170,14 +195,14 @@ def row_change(
         was="" if was is None else was.beginning,
         record=row_record(row),
         runs=list(runs),
-        due=row.due_at if stands else None,
+        due=row.due_at if in_use else None,
         archived=row.archived_at,
         returned=returned,
     )
 
 
-def opened(run: Run, *, folds: bool = False) -> NewRunChange:
-    """Return what opens *run*, or records it."""
+def create_run(run: Run, *, folds: bool = False) -> NewRunChange:
+    """Return the change that creates *run*."""
     return NewRunChange(
         id=run.id, record=run_record(run), state=state_of(run), at=run.retry_at, folds=folds
     )
@@ -187,40 +212,40 @@ def run_change(
     was: Run,
     run: Run,
     *,
-    room: int | None = None,
+    max_claimed: int | None = None,
     lease: Instant | None = None,
     row: str | None = None,
 ) -> RunChange:
-    """Return what makes *was* into *run*, while it is open and nobody else has changed it."""
+    """Return the change of *was* into *run*, while *was* is unchanged and unfinished."""
     return RunChange(
         id=run.id,
         partition=run.partition,
         task=run.task,
-        was=open_beginning(was),
+        was=unfinished_beginning(was),
         record=run_record(run),
         old=state_of(was),
         new=state_of(run),
         at=run.retry_at,
-        max_unfinished=room,
+        max_claimed=max_claimed,
         lease=lease,
         row=row,
     )
 
 
 def renewal(run: Run) -> RunChange:
-    """Return what renews the lease of a run in progress."""
+    """Return the renewal of the lease of a claimed run."""
     return RunChange(
         id=run.id,
         partition=run.partition,
         task=run.task,
-        was=open_beginning(run),
-        old="held",
-        new="held",
+        was=unfinished_beginning(run),
+        old="claimed",
+        new="claimed",
     )
 
 
 def state_of(run: Run) -> str:
-    """Return the word for the state of a run."""
+    """Return the state of a run in the words of `apply.lua`."""
     if run.outcome is not None:
-        return "ended"
-    return "held" if run.holder else "unheld"
+        return "finished"
+    return "claimed" if run.holder else "pending"

@@ -1,4 +1,4 @@
-"""Reading what is due: looks that reserve rows, and the planner, which decides."""
+"""Reads due rows, which reserves them, and plans them; see `read_due.lua`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from pulse.clock import SECOND, Instant, Span
 from pulse.store.base import FailedTask
-from pulse.store.redis.client import ServerCall
+from pulse.store.redis.client import ScriptRequest
 from pulse.store.redis.codec import RedisTaskRow, row_of
 from pulse.store.redis.pending_runs import RedisPendingSelection, select_pending
 from pulse.store.rules import plan_resumed
@@ -24,30 +24,31 @@ if TYPE_CHECKING:
     from pulse.store.base import Member
     from pulse.store.redis.client import RedisClient
 
-HOLD: Span = SECOND // 2
+RESERVE_FOR: Span = SECOND // 2
 """How long rows are reserved for the process that plans them.
 
-A look that was sent before an outage may be done after it, for a process that waits for it no more:
-so long others wait then, and within a second ticks resume."""
+A request that was sent before an outage may be executed after it, for a process that no longer
+waits
+for the reply. Other processes then wait for this long, so ticks resume within a second."""
 
 PEEK = 100
-"""How many rows a look considers that only asks whether there is work."""
+"""How many rows are read when the caller can claim nothing and only asks for the next wake-up."""
 
 WAITING = 100
-"""How many runs that wait for others a look may find beside those that it can take."""
+"""How many pending runs that must wait are read in addition to those that can be claimed."""
 
 
 class RedisCaller(NamedTuple):
-    """Who calls, and what with.
+    """The calling process and what it declares.
 
     Attributes:
-        member: who it is.
-        space: `pulse.config.name`.
-        definitions: the tasks of its configuration.
-        load_task: makes the definition of a task that was added at run time of name and words.
-        partitions: the places in which it takes part.
-        manifest: the key of its configuration.
-        keep_runs: about how many ended runs of each task are kept.
+        member: the process.
+        space: the value of `pulse.config.name`, from which run ids are derived.
+        definitions: the configured tasks, by name.
+        load_task: builds the definition of a run-time task from its name and its settings as JSON.
+        partitions: the partitions in which the process claims.
+        manifest: the key of its manifest.
+        keep_runs: about how many finished runs of each task are kept.
 
     """
 
@@ -60,17 +61,17 @@ class RedisCaller(NamedTuple):
     keep_runs: int
 
     def may_run(self, row: RedisTaskRow) -> bool:
-        """Return whether a row is this process's to run, as far as can be told without looking."""
+        """Return whether this process may claim runs of a row; it parses no settings."""
         if row.task_json is not None:
             return True
-        held = self.definitions.get(row.task)
-        return held is not None and held.digest == row.digest
+        declared = self.definitions.get(row.task)
+        return declared is not None and declared.digest == row.digest
 
     def define(self, row: RedisTaskRow) -> TaskDefinition:
-        """Return what this process calls for a row that is its to run.
+        """Return the definition for a row that this process may run.
 
         Raises:
-            ConfigError: the row's words are beyond this release of pulse.
+            ConfigError: this release of pulse cannot read the settings of the run-time task.
 
         """
         return (
@@ -80,39 +81,52 @@ class RedisCaller(NamedTuple):
         )
 
 
-class DueRequest(ServerCall, kw_only=True):
-    """What `read_due.lua` is asked for."""
+class DueRequest(ScriptRequest, kw_only=True):
+    """The request of `read_due.lua`.
+
+    Attributes:
+        holder: the calling process.
+        poll: identifies the poll, so that its own reservations are known.
+        manifest: the key of the caller's manifest.
+        partitions: where to read.
+        limit: how many rows to reserve.
+        pending_limit: how many pending runs to return.
+        peek: whether nothing is reserved.
+        reserve_for: how long the reservations last.
+
+    """
 
     holder: str
-    look: str
-    config: str
+    poll: str
+    manifest: str
     partitions: Sequence[str]
     limit: int
-    most: int
+    pending_limit: int
     peek: bool
-    hold: Span = HOLD
+    reserve_for: Span = RESERVE_FOR
 
 
 class DueReply(msgspec.Struct, frozen=True):
-    """What one look found.
+    """The reply of `read_due.lua`.
 
     Attributes:
-        rows: records of rows that are due, each with the numbers of open and of held runs.
-        pending: records of runs that are due, each with its row and the number of held runs.
-        wake: when there is more to do; False for never.
-        more: when the first row is due that was found beyond the limit; False where all fitted.
+        now: the server's clock.
+        rows: records of due rows, each with the numbers of unfinished and of claimed runs.
+        pending: records of due pending runs, each with its row and the number of claimed runs.
+        next_wakeup: when there is more to do; False for never.
+        more: when the first row beyond the limit is due; False when all rows fitted.
 
     """
 
     now: Instant
     rows: Sequence[tuple[str, int, int]]
     pending: Sequence[tuple[str, str, int]]
-    wake: Instant | bool
+    next_wakeup: Instant | bool
     more: Instant | bool
 
 
 class PlannedRow(NamedTuple):
-    """A row that is due, as it was read, and what the planner says."""
+    """A due row as it was read, and its plan."""
 
     row: RedisTaskRow
     definition: TaskDefinition
@@ -121,16 +135,20 @@ class PlannedRow(NamedTuple):
     plan: Plan
 
     def opens_claimed_run(self) -> bool:
-        """Return whether a run begins with it."""
+        """Return whether the plan creates a run that is claimed at once."""
         return self.plan.opened is not None and not self.plan.opened.waits
 
 
 class RedisClaimPlan(NamedTuple):
-    """What was found to do, and when there is more.
+    """What one call of `claim_due` intends to write.
 
     Attributes:
-        now: the server's clock at the first look.
-        unused: rows that were reserved and are left as they are.
+        now: the server's clock at the first read.
+        tasks: the rows to change, with their plans.
+        pending: the pending runs to claim or to end.
+        next_wakeup: when there is more to do; None for never.
+        failed_tasks: tasks whose schedule raised.
+        unused: row keys that were reserved and will not be changed.
 
     """
 
@@ -141,19 +159,19 @@ class RedisClaimPlan(NamedTuple):
     failed_tasks: Sequence[FailedTask]
     unused: Sequence[str]
 
-    def is_work(self) -> bool:
-        """Return whether there is anything to write."""
+    def has_work(self) -> bool:
+        """Return whether the plan has anything to write."""
         return bool(self.tasks or self.pending.selected or self.pending.closed)
 
 
-_LOOKED = msgspec.msgpack.Decoder(DueReply)
-_looks = count(1)
+_DUE_REPLY = msgspec.msgpack.Decoder(DueReply)
+_polls = count(1)
 
 
 class DueReader:
-    """Collects what is due, look by look, until there is as much as there is room for.
+    """Reads and plans due rows, in several reads if needed, until *limit* runs are planned.
 
-    While it is *patient* no tick is skipped: see `pulse.store.shared.recovery`.
+    With *recovering*, no tick is skipped: see `pulse.store.shared.recovery`.
     """
 
     def __init__(
@@ -162,74 +180,75 @@ class DueReader:
         self._server = server
         self._caller = caller
         self._limit = limit
-        self._room = limit
-        self._patient = recovering
-        self._look = str(next(_looks))
+        self._remaining = limit
+        self._recovering = recovering
+        self._poll = str(next(_polls))
         self._pending = RedisPendingSelection((), (), {}, None)
-        self._intents: list[PlannedRow] = []
-        self._unplanned: list[FailedTask] = []
+        self._planned: list[PlannedRow] = []
+        self._failed_tasks: list[FailedTask] = []
         self._unused: list[str] = []
         self._next_wakeup: Instant | None = None
 
     def read(self) -> RedisClaimPlan:
-        """Return what is due and what the planner says, opening at most *limit* runs."""
-        first = self._ask(self._limit + WAITING)
+        """Return the plan of at most *limit* claims."""
+        first = self._request(self._limit + WAITING)
         now = first.now
         self._pending = select_pending(self._caller, first.pending, self._limit, now)
         self._next_wakeup = earliest(self._next_wakeup, self._pending.next_wakeup)
-        self._room -= len(self._pending.selected)
+        self._remaining -= len(self._pending.selected)
         reply = first
-        while self._plan(reply, now) and self._room > 0:
-            reply = self._ask(0)
+        while self._plan(reply, now) and self._remaining > 0:
+            reply = self._request(0)
         return RedisClaimPlan(
-            now, self._intents, self._pending, self._next_wakeup, self._unplanned, self._unused
+            now, self._planned, self._pending, self._next_wakeup, self._failed_tasks, self._unused
         )
 
-    def _ask(self, most: int) -> DueReply:
+    def _request(self, pending_limit: int) -> DueReply:
         caller = self._caller
-        looking = DueRequest(
+        request = DueRequest(
             holder=caller.member.holder,
-            look=self._look,
-            config=caller.manifest,
+            poll=self._poll,
+            manifest=caller.manifest,
             partitions=sorted(caller.partitions),
-            limit=max(self._room, 1) if self._limit > 0 else PEEK,
-            most=most,
+            limit=max(self._remaining, 1) if self._limit > 0 else PEEK,
+            pending_limit=pending_limit,
             peek=self._limit <= 0,
         )
-        reply = self._server.run("read_due", looking, _LOOKED)
-        self._next_wakeup = earliest(self._next_wakeup, instant_or_none(reply.wake))
+        reply = self._server.run("read_due", request, _DUE_REPLY)
+        self._next_wakeup = earliest(self._next_wakeup, instant_or_none(reply.next_wakeup))
         return reply
 
     def _plan(self, reply: DueReply, now: Instant) -> bool:
-        """Plan the rows of one look; return whether another one would find more."""
-        rows = [(row_of(record), unfinished, held) for record, unfinished, held in reply.rows]
+        """Plan the rows of one reply; return whether another read would find more."""
+        rows = [(row_of(record), unfinished, claimed) for record, unfinished, claimed in reply.rows]
         rows.sort(key=lambda found: (found[0].due_at or 0, found[0].order))
-        for row, unfinished, held in rows:
-            planned = self._plan_row(row, unfinished, held, now)
+        for row, unfinished, claimed in rows:
+            planned = self._plan_row(row, unfinished, claimed, now)
             if planned is None:
                 self._unused.append(row.task_key)
-            elif defer_skip(planned.definition, planned.plan, now=now, recovering=self._patient):
+            elif defer_skip(planned.definition, planned.plan, now=now, recovering=self._recovering):
                 self._unused.append(row.task_key)
                 self._next_wakeup = recheck_at(now, self._next_wakeup)
-            elif self._room <= 0:
+            elif self._remaining <= 0:
                 self._unused.append(row.task_key)
                 self._next_wakeup = earliest(self._next_wakeup, row.due_at)
             else:
-                self._intents.append(planned)
-                self._room -= planned.opens_claimed_run()
+                self._planned.append(planned)
+                self._remaining -= planned.opens_claimed_run()
         more = instant_or_none(reply.more)
-        if more is None or (self._room > 0 and reply.rows and self._limit > 0):
+        if more is None or (self._remaining > 0 and reply.rows and self._limit > 0):
             return more is not None
         self._next_wakeup = earliest(self._next_wakeup, more)
         return False
 
     def _plan_row(
-        self, row: RedisTaskRow, unfinished: int, held: int, now: Instant
+        self, row: RedisTaskRow, unfinished: int, claimed: int, now: Instant
     ) -> PlannedRow | None:
         if not self._caller.may_run(row):
             return None
+        # The write ends and claims pending runs before it changes the row.
         unfinished -= self._pending.count_closed(row.task_key)
-        held += self._pending.count_selected(row.task_key)
+        claimed += self._pending.count_selected(row.task_key)
         try:
             definition = self._caller.define(row)
             decided = plan_resumed(
@@ -237,18 +256,20 @@ class DueReader:
             )
         # One bad schedule, or one of a newer release, must keep no other task from being claimed.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._unplanned.append(FailedTask(row.task, error))
+            self._failed_tasks.append(FailedTask(row.task, error))
             return None
-        return None if decided is None else PlannedRow(row, definition, unfinished, held, decided)
+        return (
+            None if decided is None else PlannedRow(row, definition, unfinished, claimed, decided)
+        )
 
 
-def instant_or_none(found: Instant | bool) -> Instant | None:  # noqa: FBT001 - what Lua has for none
-    """Return an instant of a script's answer, in which False stands for none."""
+def instant_or_none(found: Instant | bool) -> Instant | None:  # noqa: FBT001 - as Lua encodes None
+    """Return an instant of a script's reply; False becomes None."""
     return None if found is False else found
 
 
 def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
-    """Return the earlier of two instants, each of which may be none."""
+    """Return the earlier of two instants, each of which may be None."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

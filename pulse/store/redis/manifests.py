@@ -1,4 +1,4 @@
-"""What the configs of a fleet leave on the server: their digests, and what is forgotten in time."""
+"""Stores the digests of a manifest for the scripts, and prunes old data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.store.redis.client import ServerCall
+from pulse.store.redis.client import ScriptRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,33 +18,35 @@ if TYPE_CHECKING:
     from pulse.store.redis.members import RedisFleet
     from pulse.store.shared.manifests import Manifest
 
-MOST_CONFIGS = 32
-"""How many configs are kept that no process holds any more."""
+MAX_UNUSED_MANIFESTS = 32
+"""How many of the newest manifests are kept although no process declares them any more."""
 
 _CHUNK = 1_000
-_ABOUT = "digests by task; a value as long as this one makes the hash one that is not searched"
+_FILLER = "digests by task; so long a value makes Redis use a hash table, see heartbeat.lua"
 _DONE = msgspec.msgpack.Decoder(bool)
 
 
-class _PruneRequest(ServerCall, kw_only=True):
+class _PruneRequest(ScriptRequest, kw_only=True):
     before: Instant
-    configs: Sequence[str]
+    manifests: Sequence[str]
 
 
-def keep_digests(server: RedisClient, config: Manifest, held: Mapping[str, TaskDefinition]) -> None:
-    """Make the digests of a config known to the scripts, which ask for each row that is due."""
-    key = server.key(f"config:{config.key}")
-    if not held or server.command("HLEN", key) == len(held) + 1:
+def save_digests(
+    server: RedisClient, manifest: Manifest, definitions: Mapping[str, TaskDefinition]
+) -> None:
+    """Store the digests of a manifest, which `read_due.lua` compares with each due row."""
+    key = server.key(f"config:{manifest.key}")
+    if not definitions or server.command("HLEN", key) == len(definitions) + 1:
         return
-    words = [word for name, one in held.items() for word in (name, one.digest)]
-    words += ["", _ABOUT]
-    for start in range(0, len(words), 2 * _CHUNK):
-        server.command("HSET", key, *words[start : start + 2 * _CHUNK])
+    pairs = [text for name, one in definitions.items() for text in (name, one.digest)]
+    pairs += ["", _FILLER]
+    for start in range(0, len(pairs), 2 * _CHUNK):
+        server.command("HSET", key, *pairs[start : start + 2 * _CHUNK])
 
 
 def prune(server: RedisClient, fleet: RedisFleet, *, keep_for_us: Span) -> None:
-    """Forget configs that nobody holds, and what is older than is kept."""
-    held = {one.config for one in fleet.seen}
-    born = sorted((number, key) for key, (number, _) in fleet.configs.items())
-    unused = [key for _, key in born[:-MOST_CONFIGS] if key not in held]
-    server.run("prune", _PruneRequest(before=fleet.now - keep_for_us, configs=unused), _DONE)
+    """Delete manifests that no process declares, and what is older than *keep_for_us*."""
+    declared = {row.manifest for row in fleet.seen}
+    numbered = sorted((number, key) for key, (number, _) in fleet.manifests.items())
+    unused = [key for _, key in numbered[:-MAX_UNUSED_MANIFESTS] if key not in declared]
+    server.run("prune", _PruneRequest(before=fleet.now - keep_for_us, manifests=unused), _DONE)

@@ -1,4 +1,4 @@
-"""Live processes: who is there, who is gone, and the runs that they leave behind."""
+"""The members of the fleet: which are live, which are gone, and abandoning their runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pulse.core.policies import Scope
 from pulse.core.run_transitions import abandon_run, requeue_run
 from pulse.store.process_identity import is_gone
 from pulse.store.redis.changes import apply_runs, run_change
-from pulse.store.redis.client import ServerCall
+from pulse.store.redis.client import ScriptRequest
 from pulse.store.redis.codec import (
     RedisMemberRow,
     RedisTaskRow,
@@ -36,56 +36,58 @@ if TYPE_CHECKING:
     from pulse.store.redis.lease_trust import ClockTrust
 
 SILENT_LEASES = 3
-"""A process that has not been seen for so many of its leases counts as gone."""
+"""A member that has not been seen for so many of its leases is gone."""
 
 LAYOUT = 1
-"""The version of the layout of all keys."""
+"""The version of the keys and records; see `pulse.store.redis.codec`."""
 
 
-class _Joining(ServerCall, kw_only=True):
+class _HeartbeatRequest(ScriptRequest, kw_only=True):
     holder: str
     member: str
-    config: dict[str, str] | None = None
+    manifest: dict[str, str] | None = None
     layout: int = LAYOUT
 
 
-class _Joined(msgspec.Struct, frozen=True):
+class _HeartbeatReply(msgspec.Struct, frozen=True):
     now: Instant
     members: Sequence[str]
-    configs: Sequence[str]
+    manifests: Sequence[str]
 
 
-class _Watching(ServerCall, kw_only=True):
-    longest: Span | None = None
+class _MembersRequest(ScriptRequest, kw_only=True):
+    longest_lease: Span | None = None
 
 
-class _Watched(msgspec.Struct, frozen=True):
+class _MembersReply(msgspec.Struct, frozen=True):
     now: Instant
     members: Sequence[str]
-    late: Sequence[tuple[str, Instant]]
-    next: Instant | bool
+    expired: Sequence[tuple[str, Instant]]
+    next_end: Instant | bool
 
 
-class _Dropping(ServerCall, kw_only=True):
+class _RemoveRequest(ScriptRequest, kw_only=True):
     holders: Sequence[str]
     keeping: Mapping[str, bool]
 
 
 class RedisFleet(NamedTuple):
-    """Who is there, what they hold, and when that was.
+    """The members of the fleet and their manifests.
 
     Attributes:
-        configs: number and manifest of each config, by its key.
+        now: the server's clock at the read.
+        seen: all recorded members, live or not, ordered by holder.
+        manifests: number and text of each manifest, by its key.
 
     """
 
     now: Instant
     seen: Sequence[RedisMemberRow]
-    configs: Mapping[str, tuple[int, str]]
+    manifests: Mapping[str, tuple[int, str]]
 
 
 class RedisLostRun(NamedTuple):
-    """A run to abandon, when its lease ends, and why."""
+    """A run to abandon, when its lease ends, and the reason."""
 
     run: Run
     lease: Instant
@@ -93,14 +95,14 @@ class RedisLostRun(NamedTuple):
 
 
 class RedisFleetState(NamedTuple):
-    """What a look at the fleet found.
+    """The result of one check of the fleet.
 
     Attributes:
         now: the server's clock.
-        live: who is there.
-        gone: who is there no more.
+        live: the live members.
+        gone: the members to remove.
         lost: the runs to abandon.
-        next_expiry: when the next lease is over on the boot clock, unless it is renewed.
+        next_expiry: when the next lease ends on the boot clock, unless it is renewed.
 
     """
 
@@ -111,110 +113,114 @@ class RedisFleetState(NamedTuple):
     next_expiry: Span | None
 
 
-_JOINED = msgspec.msgpack.Decoder(_Joined)
-_WATCHED = msgspec.msgpack.Decoder(_Watched)
+_HEARTBEAT_REPLY = msgspec.msgpack.Decoder(_HeartbeatReply)
+_MEMBERS_REPLY = msgspec.msgpack.Decoder(_MembersReply)
 _DONE = msgspec.msgpack.Decoder(bool)
-_CONFIG = msgspec.json.Decoder(tuple[int, str])
+_MANIFEST = msgspec.json.Decoder(tuple[int, str])
 
 
 def record_heartbeat(
-    server: RedisClient, member: Member, config: Manifest, *, adds: bool
+    server: RedisClient, member: Member, manifest: Manifest, *, save_manifest: bool
 ) -> RedisFleet:
-    """Record that *member* lives, and its config where *adds*; return who is there."""
-    text = msgspec.json.encode(config.manifest.decode()).decode() + "]"
-    joining = _Joining(
+    """Record that *member* lives, and its manifest if *save_manifest*; return the fleet."""
+    text = msgspec.json.encode(manifest.manifest.decode()).decode() + "]"
+    request = _HeartbeatRequest(
         holder=member.holder,
-        member=member_record(config.key, member),
-        config={"key": config.key, "text": text} if adds else None,
+        member=member_record(manifest.key, member),
+        manifest={"key": manifest.key, "text": text} if save_manifest else None,
     )
-    answer = server.run("heartbeat", joining, _JOINED)
-    pairs = zip(answer.configs[::2], answer.configs[1::2], strict=True)
-    configs = {key: _CONFIG.decode(record) for key, record in pairs}
-    return RedisFleet(answer.now, _by_holder(answer.members), configs)
+    reply = server.run("heartbeat", request, _HEARTBEAT_REPLY)
+    pairs = zip(reply.manifests[::2], reply.manifests[1::2], strict=True)
+    manifests = {key: _MANIFEST.decode(record) for key, record in pairs}
+    return RedisFleet(reply.now, _by_holder(reply.members), manifests)
 
 
 def _by_holder(records: Iterable[str]) -> list[RedisMemberRow]:
-    return sorted(map(member_of, records), key=lambda one: one.member.holder)
+    return sorted(map(member_of, records), key=lambda row: row.member.holder)
 
 
 def read_fleet(server: RedisClient) -> RedisFleet:
-    """Return who is there, without their configs."""
-    answer = server.run("read_members", _Watching(), _WATCHED)
-    return RedisFleet(answer.now, _by_holder(answer.members), {})
+    """Return the members of the fleet, without the manifests."""
+    reply = server.run("read_members", _MembersRequest(), _MEMBERS_REPLY)
+    return RedisFleet(reply.now, _by_holder(reply.members), {})
 
 
 def live_of(fleet: RedisFleet, caller: Member) -> list[RedisMemberRow]:
-    """Return the processes that were seen within three of their leases and are not gone."""
+    """Return the members that were seen within three of their leases and still exist."""
     return [
-        one
-        for one in fleet.seen
-        if fleet.now - one.at < SILENT_LEASES * one.member.lease_us
-        and not is_gone(one.member, machine=caller.machine)
+        row
+        for row in fleet.seen
+        if fleet.now - row.seen_at < SILENT_LEASES * row.member.lease_us
+        and not is_gone(row.member, machine=caller.machine)
     ]
 
 
 def read_active_definitions(
-    live: Iterable[RedisMemberRow], configs: Mapping[str, tuple[int, str]]
+    live: Iterable[RedisMemberRow], manifests: Mapping[str, tuple[int, str]]
 ) -> ActiveDefinitions:
-    """Return what stands while the processes *live* are alive."""
+    """Return the active definitions for the members *live*."""
     hosts_of: dict[str, set[str]] = {}
-    for one in live:
-        hosts_of.setdefault(one.config, set()).add(one.member.host)
+    for row in live:
+        hosts_of.setdefault(row.manifest, set()).add(row.member.host)
     return active_definitions(
-        (configs[key][0], configs[key][1].encode(), hosts)
+        (manifests[key][0], manifests[key][1].encode(), hosts)
         for key, hosts in hosts_of.items()
-        if key in configs
+        if key in manifests
     )
 
 
 def check_fleet(
-    server: RedisClient, caller: Member, trust: ClockTrust, *, boot: Span, longest: Span
+    server: RedisClient, caller: Member, trust: ClockTrust, *, boot: Span, longest_lease: Span
 ) -> RedisFleetState:
-    """Return who lives and which runs are lost, without writing."""
-    answer = server.run("read_members", _Watching(longest=longest), _WATCHED)
-    seen, now = _by_holder(answer.members), answer.now
+    """Return which members are live and which runs are lost, without writing."""
+    reply = server.run("read_members", _MembersRequest(longest_lease=longest_lease), _MEMBERS_REPLY)
+    seen, now = _by_holder(reply.members), reply.now
     trusted = trust.observe(now=now, boot=boot)
-    gone = [one for one in seen if _is_gone(one, caller, now=now, trusted=trusted)]
-    late = answer.late if trusted else ()
-    holders = {one.member.holder for one in gone}
-    lost = {run.id: RedisLostRun(run, lease, LEASE_OVER) for run, lease in _runs(late)}
+    gone = [row for row in seen if _is_gone(row, caller, now=now, trusted=trusted)]
+    expired = reply.expired if trusted else ()
+    holders = {row.member.holder for row in gone}
+    lost = {run.id: RedisLostRun(run, lease, LEASE_OVER) for run, lease in _runs(expired)}
     if gone:
-        left = read_orphans(server, holders=holders, partitions=())
+        orphans = read_orphans(server, holders=holders, partitions=())
         lost |= {
-            run.id: RedisLostRun(run, lease, HOLDER_GONE) for run, lease in _runs(left.claimed)
+            run.id: RedisLostRun(run, lease, HOLDER_GONE) for run, lease in _runs(orphans.claimed)
         }
-    live = [one for one in seen if one.member.holder not in holders]
-    end = now if answer.late and not trusted else answer.next or None
-    look_at = None if end is None else max(boot + end - now, trust.trusted_from(boot))
-    return RedisFleetState(now, live, gone, list(lost.values()), look_at)
+    live = [row for row in seen if row.member.holder not in holders]
+    # Expired leases on which this observer may not act yet are due as soon as it may.
+    end = now if reply.expired and not trusted else reply.next_end or None
+    next_expiry = None if end is None else max(boot + end - now, trust.trusted_from(boot))
+    return RedisFleetState(now, live, gone, list(lost.values()), next_expiry)
 
 
-def _is_gone(one: RedisMemberRow, caller: Member, *, now: Instant, trusted: bool) -> bool:
-    if one.member.holder == caller.holder:
+def _is_gone(row: RedisMemberRow, caller: Member, *, now: Instant, trusted: bool) -> bool:
+    if row.member.holder == caller.holder:
         return False
-    if is_gone(one.member, machine=caller.machine):
+    if is_gone(row.member, machine=caller.machine):
         return True
-    lease = one.member.lease_us
-    return trusted and not now - SILENT_LEASES * lease < one.at <= now + lease
+    lease = row.member.lease_us
+    # A time in the future was recorded before the server's clock was set back; a live member would
+    # have replaced it since.
+    return trusted and not now - SILENT_LEASES * lease < row.seen_at <= now + lease
 
 
 def _runs(found: Iterable[tuple[str, Instant]]) -> list[tuple[Run, Instant]]:
     return [(run_of(record), lease) for record, lease in found]
 
 
-def drop_members(server: RedisClient, holders: Sequence[str]) -> None:
-    """Take processes off the list, with the rows that were theirs alone.
+def remove_members(server: RedisClient, holders: Sequence[str]) -> None:
+    """Remove members, with the rows of scope `process` that belong to them.
 
-    One that still holds runs stays listed, so that others find it gone as soon as it is.
+    A member that still has claimed runs stays listed, so that other processes find that it is gone
+    and abandon the runs.
     """
-    left = read_orphans(server, holders=holders, partitions=holders)
-    end_runs(server, left.pending)
-    keeping = {run_of(record).holder: True for record, _ in left.claimed}
-    server.run("remove_members", _Dropping(holders=holders, keeping=keeping), _DONE)
+    orphans = read_orphans(server, holders=holders, partitions=holders)
+    end_runs(server, orphans.pending)
+    keeping = {run_of(record).holder: True for record, _ in orphans.claimed}
+    server.run("remove_members", _RemoveRequest(holders=holders, keeping=keeping), _DONE)
 
 
 def abandon_runs(server: RedisClient, lost: Sequence[RedisLostRun], now: Instant) -> list[Run]:
-    """Abandon runs, unless they were renewed or ended since; return them as they then stand."""
+    """Abandon runs that were not renewed or finished since the read; return the changed runs."""
     if not lost:
         return []
     rows = read_keys(
@@ -228,14 +234,14 @@ def abandon_runs(server: RedisClient, lost: Sequence[RedisLostRun], now: Instant
 
 def _abandoned(lost: RedisLostRun, rows: Mapping[str, RedisTaskRow], now: Instant) -> Run:
     row = rows.get(task_key(lost.run.task, lost.run.partition))
-    stands = row is not None and row.archived_at is None
-    if row is not None and stands and row.rerun and row.scope != Scope.PROCESS.value:
+    in_use = row is not None and row.archived_at is None
+    if row is not None and in_use and row.rerun and row.scope != Scope.PROCESS.value:
         return requeue_run(lost.run, lost.reason, now)
     return abandon_run(lost.run, lost.reason)
 
 
 def _abandoning(lost: RedisLostRun, run: Run, rows: Mapping[str, RedisTaskRow]) -> RunChange:
-    """Return the change; a run is only given to others while its row stands as it was read."""
+    """Return the change; a run is only requeued while its task row is as it was read."""
     row = rows.get(task_key(run.task, run.partition)) if run.outcome is None else None
     guard = None if row is None else row.beginning
     return run_change(lost.run, run, lease=lost.lease, row=guard)

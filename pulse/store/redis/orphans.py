@@ -1,4 +1,4 @@
-"""What is left behind: by processes that are gone, and by tasks that are put away."""
+"""Runs without an owner: those of removed members, and pending runs of archived tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.core.run_transitions import abandon_run, advance_retry
 from pulse.store.redis.changes import apply_rows, apply_runs, run_change
-from pulse.store.redis.client import ServerCall
+from pulse.store.redis.client import ScriptRequest
 from pulse.store.redis.codec import row_of, run_of, task_key
 from pulse.store.rules import NOT_DECLARED
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pulse.store.redis.codec import RedisTaskRow
 
 
-class _OrphansRequest(ServerCall, kw_only=True):
+class _OrphansRequest(ScriptRequest, kw_only=True):
     holders: Sequence[str] = ()
     partitions: Sequence[str] = ()
     tasks: Mapping[str, Sequence[str]] = {}
@@ -35,11 +35,11 @@ class _OrphansReply(msgspec.Struct, frozen=True):
     pending: Sequence[str]
 
 
-_LEFT = msgspec.msgpack.Decoder(_OrphansReply)
+_ORPHANS_REPLY = msgspec.msgpack.Decoder(_OrphansReply)
 
 
 class Orphans(NamedTuple):
-    """Records of held runs, each with the end of its lease, and unheld runs."""
+    """Records of claimed runs, each with the end of its lease, and pending runs."""
 
     claimed: Sequence[tuple[str, Instant]]
     pending: Sequence[Run]
@@ -48,41 +48,42 @@ class Orphans(NamedTuple):
 def read_orphans(
     server: RedisClient, *, holders: Iterable[str], partitions: Iterable[str]
 ) -> Orphans:
-    """Return the runs that *holders* hold, and the unheld runs of *places*."""
-    return _ask(server, _OrphansRequest(holders=sorted(holders), partitions=sorted(partitions)))
+    """Return the claimed runs of *holders*, and the pending runs of *partitions*."""
+    return _read(server, _OrphansRequest(holders=sorted(holders), partitions=sorted(partitions)))
 
 
-def _ask(server: RedisClient, leaving: _OrphansRequest) -> Orphans:
-    answer = server.run("read_orphans", leaving, _LEFT)
-    return Orphans(answer.claimed, [*map(run_of, answer.pending)])
+def _read(server: RedisClient, request: _OrphansRequest) -> Orphans:
+    reply = server.run("read_orphans", request, _ORPHANS_REPLY)
+    return Orphans(reply.claimed, [*map(run_of, reply.pending)])
 
 
 def end_runs(server: RedisClient, runs: Iterable[Run], reason: str = NOT_DECLARED) -> None:
-    """End runs that nobody will take."""
+    """Abandon pending runs that no process will claim."""
     apply_runs(server, [run_change(run, abandon_run(run, reason)) for run in runs])
 
 
-def change_with_waiting(
+def change_with_pending(
     server: RedisClient, changes: Sequence[RowChange], reason: str = NOT_DECLARED
 ) -> list[bool]:
-    """Change rows, and in the same step the runs of theirs that wait; return which rows stood.
+    """Change rows and their pending runs in one step; return for each row whether it was changed.
 
-    With a row that is put away they end, for *reason*. Of another one no retry waits beyond the
-    next tick, which may have come nearer.
+    The pending runs of an archived row end, for *reason*. Retries of another row are moved forward
+    to the next fire time, which may be earlier now.
     """
     rows = [row_of(change.record) for change in changes]
-    stood = apply_rows(server, changes, _following(server, rows, reason))
-    # A run that began to wait meanwhile; whatever begins to later sees the rows as they are.
-    changed = [row for row, as_expected in zip(rows, stood, strict=True) if as_expected]
+    done = apply_rows(server, changes, _following(server, rows, reason))
+    # A run may have become pending between the read and the write; runs that become pending later
+    # see the changed rows.
+    changed = [row for row, was_done in zip(rows, done, strict=True) if was_done]
     apply_runs(server, _following(server, changed, reason))
-    return stood
+    return done
 
 
 def _following(server: RedisClient, rows: Sequence[RedisTaskRow], reason: str) -> list[RunChange]:
-    by_spot = {row.task_key: row for row in rows}
-    pairs = [(run, by_spot[task_key(run.task, run.partition)]) for run in _pending(server, rows)]
-    became = [(run, _followed(run, row, reason), row) for run, row in pairs]
-    return [run_change(was, run, row=row.beginning) for was, run, row in became if run is not was]
+    by_key = {row.task_key: row for row in rows}
+    pairs = [(run, by_key[task_key(run.task, run.partition)]) for run in _pending(server, rows)]
+    changed = [(run, _followed(run, row, reason), row) for run, row in pairs]
+    return [run_change(was, run, row=row.beginning) for was, run, row in changed if run is not was]
 
 
 def _followed(run: Run, row: RedisTaskRow, reason: str) -> Run:
@@ -95,4 +96,4 @@ def _pending(server: RedisClient, rows: Iterable[RedisTaskRow]) -> Sequence[Run]
     tasks: dict[str, list[str]] = {}
     for row in rows:
         tasks.setdefault(row.partition, []).append(row.task)
-    return _ask(server, _OrphansRequest(tasks=tasks)).pending if tasks else ()
+    return _read(server, _OrphansRequest(tasks=tasks)).pending if tasks else ()

@@ -1,4 +1,4 @@
-"""Runs that nobody holds: which are work, which wait, which are given up."""
+"""Selects among the pending runs: which are claimed, which wait, which end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class RedisPendingSelection(NamedTuple):
-    """What a look found among the runs that nobody holds.
+    """The pending runs that one call of `claim_due` changes.
 
     Attributes:
-        selected: those to take, as they were read.
-        closed: those to end, as they were read and as they then are.
-        known: what those to take are to call, by task.
-        next_wakeup: when there is more to do.
+        selected: the runs to claim, as they were read.
+        closed: the runs to end, as they were read and as they will be.
+        known: the definitions of the selected runs, by task.
+        next_wakeup: when the next pending run is due; None for never.
 
     """
 
@@ -37,54 +37,58 @@ class RedisPendingSelection(NamedTuple):
     next_wakeup: Instant | None
 
     def count_closed(self, row_key: str) -> int:
-        """Return how many runs of a task are to be ended in a place."""
+        """Return how many runs of a row will be ended."""
         return sum(task_key(run.task, run.partition) == row_key for _, run in self.closed)
 
     def count_selected(self, row_key: str) -> int:
-        """Return how many runs of a task are to be taken in a place."""
+        """Return how many runs of a row will be claimed."""
         return sum(task_key(run.task, run.partition) == row_key for run in self.selected)
 
 
 def select_pending(
     caller: RedisCaller, pending: Iterable[tuple[str, str, int]], limit: int, now: Instant
 ) -> RedisPendingSelection:
-    """Return at most *limit* runs to take, and before them those to end."""
-    taken: list[Run] = []
+    """Return at most *limit* runs to claim, and the runs to end that come before them."""
+    selected: list[Run] = []
     closed: list[tuple[Run, Run]] = []
     known: dict[str, TaskDefinition] = {}
-    row_keys: Counter[str] = Counter()
-    for run, row, held in sorted(_own(caller, pending), key=_by_time):
+    newly_claimed: Counter[str] = Counter()
+    for run, row, claimed in sorted(_runnable(caller, pending), key=_by_time):
         try:
             definition = caller.define(row)
-        except ConfigError:  # of a newer release, to which it is left
+        except ConfigError:  # a newer release wrote the settings, and will claim the run
             continue
-        verdict = decide_pending(
-            definition, run, next_fire=row.next_fire, claimed=held + row_keys[row.task_key], now=now
+        decision = decide_pending(
+            definition,
+            run,
+            next_fire=row.next_fire,
+            claimed=claimed + newly_claimed[row.task_key],
+            now=now,
         )
-        if verdict is PendingDecision.WAIT:
+        if decision is PendingDecision.WAIT:
             continue
-        if len(taken) == limit:
-            return RedisPendingSelection(taken, closed, known, run.retry_at)
-        match verdict:
+        if len(selected) == limit:
+            return RedisPendingSelection(selected, closed, known, run.retry_at)
+        match decision:
             case PendingDecision.EXPIRE:
                 closed.append((run, expire_retry(run)))
             case PendingDecision.MISS:
                 closed.append((run, miss_run(run)))
             case _:
-                taken.append(run)
+                selected.append(run)
                 known[run.task] = definition
-                row_keys[row.task_key] += 1
-    return RedisPendingSelection(taken, closed, known, None)
+                newly_claimed[row.task_key] += 1
+    return RedisPendingSelection(selected, closed, known, None)
 
 
 def _by_time(found: tuple[Run, RedisTaskRow, int]) -> Instant:
     return found[0].retry_at or 0
 
 
-def _own(
+def _runnable(
     caller: RedisCaller, pending: Iterable[tuple[str, str, int]]
 ) -> Iterator[tuple[Run, RedisTaskRow, int]]:
-    for run_record, row_record, held in pending:
+    for run_record, row_record, claimed in pending:
         row = row_of(row_record)
         if caller.may_run(row):
-            yield run_of(run_record), row, held
+            yield run_of(run_record), row, claimed

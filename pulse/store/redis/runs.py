@@ -1,4 +1,4 @@
-"""Runs in progress and past ones: ended, tried again, renewed, shown."""
+"""Finishes, retries and renews claimed runs; reads the history."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class _Change(NamedTuple):
-    """What an ending comes to, and what is told of it."""
+    """The change that records a result, and the value that `finish` returns for it."""
 
     change: RunChange
-    became: RecordResult
+    recorded: RecordResult
 
 
 def finish_runs(server: RedisClient, completed: Sequence[CompletedRun]) -> list[RecordResult]:
-    """End the runs that are still held by their claims, or let them be tried again."""
+    """Record the results of runs whose claims are still valid: finish or retry the runs."""
     finished = [CLAIM_LOST] * len(completed)
     left = list(range(len(completed)))
     for _ in range(TRIES):
@@ -38,10 +38,10 @@ def finish_runs(server: RedisClient, completed: Sequence[CompletedRun]) -> list[
         again: list[int] = []
         for number, one, taken in zip(left, changes, done, strict=True):
             if taken:
-                finished[number] = one.became
+                finished[number] = one.recorded
             elif one.change.row is not None:
-                again.append(number)  # its row may have moved: the next tick is another one
-        left = _still_held(server, completed, again) if again else []
+                again.append(number)  # the row may have changed, and with it the next fire time
+        left = _still_claimed(server, completed, again) if again else []
         if not left:
             break
     return finished
@@ -64,9 +64,9 @@ def _change(completed_run: CompletedRun, found: TaskSnapshot | None) -> _Change:
         return _Change(run_change(run, finish_run(run, result)), RECORDED)
     row_key = task_key(run.task, run.partition)
     row = found.rows.get(row_key)
-    stands = row is not None and row.archived_at is None
+    in_use = row is not None and row.archived_at is None
     tick = (
-        NextTick(row.next_fire, found.unfinished[row_key]) if row is not None and stands else None
+        NextTick(row.next_fire, found.unfinished[row_key]) if row is not None and in_use else None
     )
     at = next_attempt_at(claim, result, row=tick, now=found.now)
     guard = None if row is None else row.beginning
@@ -76,7 +76,7 @@ def _change(completed_run: CompletedRun, found: TaskSnapshot | None) -> _Change:
     return _Change(change, RecordResult(recorded=True, retry_at=at))
 
 
-def _still_held(
+def _still_claimed(
     server: RedisClient, completed: Sequence[CompletedRun], numbers: Sequence[int]
 ) -> list[int]:
     records = server.command(
@@ -85,17 +85,17 @@ def _still_held(
     return [
         number
         for number, record in zip(numbers, records, strict=True)
-        if record is not None and _is_held(run_of(record), completed[number].claim.run)
+        if record is not None and _is_claimed(run_of(record), completed[number].claim.run)
     ]
 
 
-def _is_held(kept: Run, run: Run) -> bool:
-    same = (kept.holder, kept.attempt) == (run.holder, run.attempt)
-    return same and kept.outcome is None
+def _is_claimed(stored: Run, run: Run) -> bool:
+    same = (stored.holder, stored.attempt) == (run.holder, run.attempt)
+    return same and stored.outcome is None
 
 
 def renew_runs(server: RedisClient, claims: Sequence[Claim], lease_us: Span) -> list[bool]:
-    """Move the ends of leases; False stands where the claim was lost."""
+    """Extend leases; return False for each claim that was lost."""
     return apply_runs(server, [renewal(claim.run) for claim in claims], lease_us=lease_us)
 
 

@@ -1,4 +1,4 @@
-"""Tasks that are added and removed at run time: the rows that no configuration declares."""
+"""Adds, replaces and removes run-time tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulse.store.redis.changes import apply_rows, row_change
 from pulse.store.redis.codec import task_key
-from pulse.store.redis.orphans import change_with_waiting
+from pulse.store.redis.orphans import change_with_pending
 from pulse.store.redis.sync import changed_row, new_row, returned_row
 from pulse.store.redis.tasks import (
     TRIES,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def add_task(
     server: RedisClient, caller: RedisCaller, runtime_task: RuntimeTask, *, replace: bool
 ) -> Sequence[Run]:
-    """Add a task at run time, or replace one; return the fire times that this misses."""
+    """Add or replace a run-time task; return the records of the fire times that this misses."""
     name = runtime_task.definition.name
     for _ in range(TRIES):
         found = read_named(server, name)
@@ -43,37 +43,39 @@ def add_task(
         check_addition(name, min(sources, default=None), replace=replace)
         row = found.rows.get(task_key(name, ""))
         if row is None or row.archived_at is not None:
-            if all(apply_rows(server, [_appearing(server, row, runtime_task, found)])):
+            if all(apply_rows(server, [_added_row(server, row, runtime_task, found)])):
                 return ()
             continue
-        one, words = runtime_task.definition, runtime_task.task_json
-        changed = changed_row(row, one, space=caller.space, now=found.now, words=words)
-        if all(change_with_waiting(server, [changed.change])):
+        definition, task_json = runtime_task.definition, runtime_task.task_json
+        changed = changed_row(
+            row, definition, space=caller.space, now=found.now, task_json=task_json
+        )
+        if all(change_with_pending(server, [changed.change])):
             return changed.missed
     raise too_busy(server)
 
 
-def _appearing(
+def _added_row(
     server: RedisClient, was: RedisTaskRow | None, runtime_task: RuntimeTask, found: TaskSnapshot
 ) -> RowChange:
-    one, words = runtime_task.definition, runtime_task.task_json
-    paused = one.name in found.paused
+    definition, task_json = runtime_task.definition, runtime_task.task_json
+    paused = definition.name in found.paused
     if was is not None:
-        return returned_row(was, one, now=found.now, paused=paused, words=words)
+        return returned_row(was, definition, now=found.now, paused=paused, task_json=task_json)
     (order,) = new_orders(server, 1)
-    return new_row(one, "", order=order, now=found.now, paused=paused, words=words)
+    return new_row(definition, "", order=order, now=found.now, paused=paused, task_json=task_json)
 
 
 def remove_task(server: RedisClient, name: str) -> None:
-    """Put a task away that was added at run time; its pause goes with it."""
+    """Archive a run-time task, and end its pause."""
     for row in read_task(server, name).rows.values():
         check_removal(name, row.source)
     server.command("SREM", server.key("paused"), name)
 
     def change(row: RedisTaskRow, now: Instant) -> RowChange:
         check_removal(name, row.source)
-        away = row.changed(archived_at=now, paused=False, resumed_at=None)
-        return row_change(away, was=row)
+        archived = row.changed(archived_at=now, paused=False, resumed_at=None)
+        return row_change(archived, was=row)
 
-    write = partial(change_with_waiting, reason=REMOVED)
+    write = partial(change_with_pending, reason=REMOVED)
     change_rows(server, lambda: read_task(server, name), change, write=write)

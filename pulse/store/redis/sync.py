@@ -1,4 +1,4 @@
-"""Syncs the rows of declared tasks: adds them, changes them, brings archived ones back.
+"""Syncs the rows of configured tasks: adds and changes rows, and restores archived ones.
 
 `new_row`, `changed_row` and `returned_row` also serve tasks that are added at run time.
 """
@@ -14,9 +14,9 @@ from pulse.core.policies import Misfire, OnAbandoned, Scope
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import not_run_record, pending_run
 from pulse.store.base import SyncResult
-from pulse.store.redis.changes import apply_rows, opened, row_change
+from pulse.store.redis.changes import apply_rows, create_run, row_change
 from pulse.store.redis.codec import RedisTaskRow, task_key
-from pulse.store.redis.orphans import change_with_waiting
+from pulse.store.redis.orphans import change_with_pending
 from pulse.store.redis.tasks import TRIES, new_orders, read_keys, too_busy
 from pulse.store.reschedule import change_cursor, schedule_text
 from pulse.store.rules import CONFIG, RUNTIME, new_run_id, partition_of
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class ChangedRow(NamedTuple):
-    """A row with another definition, what makes it so, and the fire times that it misses."""
+    """A row with another definition, the change, and the records of fire times that it misses."""
 
     row: RedisTaskRow
     change: RowChange
@@ -45,7 +45,13 @@ class ChangedRow(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What becomes of a row, the change for it, and what is then to be told."""
+    """One step of a sync: what happens to a task, the change of its row, and what that misses.
+
+    Attributes:
+        kind: added, changed, superseded, or displaced (the row of a run-time task is archived).
+        change: None when nothing is written.
+
+    """
 
     kind: str
     definition: TaskDefinition
@@ -60,33 +66,48 @@ def new_row(
     order: int,
     now: Instant,
     paused: bool,
-    words: str | None = None,
+    task_json: str | None = None,
 ) -> RowChange:
-    """Return what adds a row for a task that is seen for the first time, with its start-up run."""
-    row = _row(one, partition, order=order, cursor=first_cursor(one, now), version=1, words=words)
+    """Return the change that adds the row of a new task, with its start-up run."""
+    row = _row(
+        one, partition, order=order, cursor=first_cursor(one, now), version=1, task_json=task_json
+    )
     row = msgspec.structs.replace(row, paused=paused)
-    return row_change(row, was=None, runs=map(opened, _startup(one, partition, now)))
+    return row_change(row, was=None, runs=map(create_run, _startup(one, partition, now)))
 
 
 def returned_row(
-    was: RedisTaskRow, one: TaskDefinition, *, now: Instant, paused: bool, words: str | None = None
+    was: RedisTaskRow,
+    one: TaskDefinition,
+    *,
+    now: Instant,
+    paused: bool,
+    task_json: str | None = None,
 ) -> RowChange:
-    """Return what brings a task back as a new one, but for the floor: no tick runs twice."""
+    """Return the change that restores an archived row like a new one.
+
+    Only the last decided fire time is kept, so that no tick runs twice.
+    """
     cursor = first_cursor(one, now, last_decided=was.last_decided)
-    row = _changed(was, one, cursor, words)
+    row = _changed(was, one, cursor, task_json)
     row = msgspec.structs.replace(row, paused=paused)
-    startup = map(opened, _startup(one, was.partition, now))
+    startup = map(create_run, _startup(one, was.partition, now))
     return row_change(row, was=was, runs=startup, returned=True)
 
 
 def changed_row(
-    was: RedisTaskRow, one: TaskDefinition, *, space: str, now: Instant, words: str | None = None
+    was: RedisTaskRow,
+    one: TaskDefinition,
+    *,
+    space: str,
+    now: Instant,
+    task_json: str | None = None,
 ) -> ChangedRow:
-    """Return a row with another definition; its cursor moves only with its schedule."""
+    """Return the change of a row to another definition; the cursor moves only with the schedule."""
     cursor, missed = change_cursor(
         one, was.cursor(), before=was.schedule, paused=was.paused, now=now
     )
-    row = _changed(was, one, cursor, words)
+    row = _changed(was, one, cursor, task_json)
     row = msgspec.structs.replace(row, paused=was.paused, resumed_at=was.resumed_at, skip=was.skip)
     if missed is None:
         return ChangedRow(row, row_change(row, was=was), ())
@@ -94,42 +115,45 @@ def changed_row(
     run = not_run_record(
         space, was.task, partition=was.partition, passed=missed, outcome=Outcome.MISSED
     )
-    return ChangedRow(row, row_change(row, was=was, runs=[opened(run)]), [run])
+    return ChangedRow(row, row_change(row, was=was, runs=[create_run(run)]), [run])
 
 
 def sync_rows(server: RedisClient, caller: RedisCaller, active: ActiveDefinitions) -> SyncResult:
-    """Make and change rows so that they say what stands, where this process holds it.
+    """Add and change the rows for which this process's definition is active.
 
-    A row that was added at run time makes way for what is declared under its name.
+    A configured task replaces a run-time task of the same name.
     """
-    told: dict[str, set[str]] = {"added": set(), "changed": set(), "superseded": set()}
-    taken: set[str] = set()
-    passed: list[Run] = []
+    names: dict[str, set[str]] = {"added": set(), "changed": set(), "superseded": set()}
+    overridden: set[str] = set()
+    missed: list[Run] = []
     left: Sequence[TaskDefinition] = list(caller.definitions.values())
     for _ in range(TRIES):
         found = read_keys(
-            server, sorted({row_key for one in left for row_key in _spots(caller, one)})
+            server, sorted({row_key for one in left for row_key in _row_keys(caller, one)})
         )
-        taken |= {row.task for row in found.rows.values() if _is_added(row)}
+        overridden |= {row.task for row in found.rows.values() if _is_added(row)}
         steps = [*_sync_steps(server, caller, left, active=active, found=found)]
-        steps.sort(key=lambda step: step.kind != "changed")  # what was missed comes first
+        steps.sort(key=lambda step: step.kind != "changed")  # missed fire times are recorded first
         done, left = _write_steps(server, steps)
         for step in done:
-            told.setdefault(step.kind, set()).add(step.definition.name)
-            passed += step.missed
+            names.setdefault(step.kind, set()).add(step.definition.name)
+            missed += step.missed
         if not left:
             return SyncResult(
-                added=_in_order(caller, told["added"]),
-                changed=_in_order(caller, told["changed"]),
-                superseded=_in_order(caller, told["superseded"]),
-                overridden=_in_order(caller, taken),
-                missed=passed,
+                added=_in_order(caller, names["added"]),
+                changed=_in_order(caller, names["changed"]),
+                superseded=_in_order(caller, names["superseded"]),
+                overridden=_in_order(caller, overridden),
+                missed=missed,
             )
     raise too_busy(server)
 
 
 def hides(caller: RedisCaller, row: RedisTaskRow) -> bool:
-    """Return whether a row was added under the name of a task that is declared elsewhere here."""
+    """Return whether a run-time task has the name of a task that this process declares elsewhere.
+
+    Elsewhere means in another partition: the configured task is not one of the fleet.
+    """
     declared = row.task in caller.definitions
     return (
         _is_added(row)
@@ -138,8 +162,8 @@ def hides(caller: RedisCaller, row: RedisTaskRow) -> bool:
     )
 
 
-def _spots(caller: RedisCaller, one: TaskDefinition) -> set[str]:
-    """Return the keys of its row, and of the one that may have been added under its name."""
+def _row_keys(caller: RedisCaller, one: TaskDefinition) -> set[str]:
+    """Return the key of the task's row, and of a run-time task with the same name."""
     return {task_key(one.name, partition_of(one.scope, caller.member)), task_key(one.name, "")}
 
 
@@ -167,7 +191,9 @@ def _sync_steps(
         else:
             yield from _row_steps(row, caller, one, active=active, found=found)
         if one.scope is not Scope.FLEET:
-            yield from _way_steps(found.rows.get(task_key(one.name, "")), caller, one, found=found)
+            yield from _displacing_steps(
+                found.rows.get(task_key(one.name, "")), caller, one, found=found
+            )
     for one, order in zip(added, new_orders(server, len(added)), strict=True):
         partition, paused = partition_of(one.scope, caller.member), one.name in found.paused
         change = new_row(one, partition, order=order, now=found.now, paused=paused)
@@ -194,22 +220,22 @@ def _row_steps(
         yield _Step("superseded", one)
 
 
-def _way_steps(
+def _displacing_steps(
     row: RedisTaskRow | None, caller: RedisCaller, one: TaskDefinition, *, found: TaskSnapshot
 ) -> Iterator[_Step]:
-    """Put a row away that was added under the name of a task that is no task of the fleet."""
+    """Archive a run-time task whose name is declared here with scope `host` or `process`."""
     if row is not None and hides(caller, row):
-        away = row.changed(archived_at=found.now)
-        yield _Step("away", one, row_change(away, was=row))
+        archived = row.changed(archived_at=found.now)
+        yield _Step("displaced", one, row_change(archived, was=row))
 
 
 def _write_steps(
     server: RedisClient, steps: Sequence[_Step]
 ) -> tuple[list[_Step], list[TaskDefinition]]:
-    """Write; return the steps that are done, and what others have changed meanwhile."""
+    """Write the steps; return those that were made, and the tasks of refused changes."""
     new = [step.change for step in steps if step.change is not None and not step.change.was]
     known = [step.change for step in steps if step.change is not None and step.change.was]
-    wrote = iter([*change_with_waiting(server, known), *apply_rows(server, new)])
+    wrote = iter([*change_with_pending(server, known), *apply_rows(server, new)])
     done: list[_Step] = []
     refused: dict[str, TaskDefinition] = {}
     for step in steps:
@@ -229,10 +255,12 @@ def _startup(one: TaskDefinition, partition: str, now: Instant) -> list[Run]:
 
 
 def _changed(
-    was: RedisTaskRow, one: TaskDefinition, cursor: Cursor, words: str | None
+    was: RedisTaskRow, one: TaskDefinition, cursor: Cursor, task_json: str | None
 ) -> RedisTaskRow:
     version = was.version + 1
-    return _row(one, was.partition, order=was.order, cursor=cursor, version=version, words=words)
+    return _row(
+        one, was.partition, order=was.order, cursor=cursor, version=version, task_json=task_json
+    )
 
 
 def _row(
@@ -242,14 +270,14 @@ def _row(
     order: int,
     cursor: Cursor,
     version: int,
-    words: str | None,
+    task_json: str | None,
 ) -> RedisTaskRow:
     return RedisTaskRow(
         version=version,
         digest=one.digest,
         max_concurrent=one.max_concurrent,
         parks=one.misfire is Misfire.ALL and one.grace_us is None,
-        source=CONFIG if words is None else RUNTIME,
+        source=CONFIG if task_json is None else RUNTIME,
         task=one.name,
         partition=partition,
         scope=one.scope.value,
@@ -261,5 +289,5 @@ def _row(
         due_at=due_at(cursor),
         last_decided=cursor.last_decided,
         order=order,
-        task_json=words,
+        task_json=task_json,
     )

@@ -1,7 +1,7 @@
-"""Rows of tasks: read, changed, paused, triggered.
+"""Reads, changes, pauses and triggers task rows.
 
-Each verb reads rows, decides, and writes where the rows are as they were; what others have changed
-meanwhile is read and decided anew.
+Each operation reads rows, decides, and writes the rows that are unchanged since the read. It
+repeats this for rows that other processes changed in between.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pulse.core.run import Trigger
 from pulse.core.run_transitions import pending_run
 from pulse.errors import StoreUnavailableError, UnknownTaskError, did_you_mean
 from pulse.store.base import TaskState
-from pulse.store.redis.changes import CHUNK, apply_rows, opened, row_change
-from pulse.store.redis.client import ServerCall
+from pulse.store.redis.changes import CHUNK, apply_rows, create_run, row_change
+from pulse.store.redis.client import ScriptRequest
 from pulse.store.redis.codec import RedisTaskRow, row_of
 from pulse.store.rules import MAX_NAMES_COMPARED, new_run_id
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from pulse.store.redis.due import RedisCaller
 
 TRIES = 100
-"""How often a verb begins anew because others were faster."""
+"""How often an operation is repeated because other processes changed its rows."""
 
 
-class _TasksRequest(ServerCall, kw_only=True):
+class _TasksRequest(ScriptRequest, kw_only=True):
     row_keys: Sequence[str] = ()
     task: str | None = None
 
@@ -45,11 +45,19 @@ class _TasksReply(msgspec.Struct, frozen=True):
     paused: Sequence[str]
 
 
-_ROWS = msgspec.msgpack.Decoder(_TasksReply)
+_TASKS_REPLY = msgspec.msgpack.Decoder(_TasksReply)
 
 
 class TaskSnapshot(NamedTuple):
-    """Rows by spot, how many of their runs are open, which tasks are paused, and when that was."""
+    """Task rows as they were read.
+
+    Attributes:
+        now: the server's clock at the read.
+        rows: the rows, by row key.
+        unfinished: the number of unfinished runs, by row key.
+        paused: the names of all paused tasks.
+
+    """
 
     now: Instant
     rows: dict[str, RedisTaskRow]
@@ -58,25 +66,25 @@ class TaskSnapshot(NamedTuple):
 
 
 def read_keys(server: RedisClient, row_keys: Sequence[str]) -> TaskSnapshot:
-    """Return the rows of some spots."""
+    """Return the rows with the given keys."""
     found = TaskSnapshot(0, {}, {}, frozenset())
     for start in range(0, max(1, len(row_keys)), CHUNK):
         found = _joined(
-            found, _ask(server, _TasksRequest(row_keys=row_keys[start : start + CHUNK]))
+            found, _read(server, _TasksRequest(row_keys=row_keys[start : start + CHUNK]))
         )
     return found
 
 
 def read_named(server: RedisClient, task: str) -> TaskSnapshot:
-    """Return the rows of a task, in all places, those put away too."""
-    return _ask(server, _TasksRequest(task=task))
+    """Return the rows of a task in all partitions, including archived rows."""
+    return _read(server, _TasksRequest(task=task))
 
 
 def read_task(server: RedisClient, task: str) -> TaskSnapshot:
-    """Return the rows of a task, in all places; those put away are left out.
+    """Return the rows of a task in all partitions, without archived rows.
 
     Raises:
-        UnknownTaskError: there are none.
+        UnknownTaskError: there is no such row.
 
     """
     found = read_named(server, task)
@@ -88,14 +96,14 @@ def read_task(server: RedisClient, task: str) -> TaskSnapshot:
     return found._replace(rows=rows)
 
 
-def _ask(server: RedisClient, asking: _TasksRequest) -> TaskSnapshot:
-    answer = server.run("read_tasks", asking, _ROWS)
-    rows = [(row_of(record), unfinished) for record, unfinished in answer.rows]
+def _read(server: RedisClient, request: _TasksRequest) -> TaskSnapshot:
+    reply = server.run("read_tasks", request, _TASKS_REPLY)
+    rows = [(row_of(record), unfinished) for record, unfinished in reply.rows]
     return TaskSnapshot(
-        answer.now,
+        reply.now,
         {row.task_key: row for row, _ in rows},
         {row.task_key: unfinished for row, unfinished in rows},
-        frozenset(answer.paused),
+        frozenset(reply.paused),
     )
 
 
@@ -106,12 +114,12 @@ def _joined(one: TaskSnapshot, other: TaskSnapshot) -> TaskSnapshot:
 
 
 def read_all(server: RedisClient) -> list[RedisTaskRow]:
-    """Return every row."""
+    """Return all rows, including archived ones."""
     return [row_of(record) for record in server.command("HVALS", server.key("rows"))]
 
 
 def new_orders(server: RedisClient, number: int) -> range:
-    """Return the orders of so many new rows."""
+    """Return the order numbers of *number* new rows."""
     if not number:
         return range(0)
     newest = int(server.command("INCRBY", server.key("orders"), number))
@@ -125,7 +133,13 @@ def change_rows(
     *,
     write: Callable[[RedisClient, Sequence[RowChange]], list[bool]] = apply_rows,
 ) -> list[RowChange]:
-    """Change the rows that *read* finds, each as *change* says, until none was refused.
+    """Read rows and write their changes, until none is refused.
+
+    Args:
+        server: the server.
+        read: reads the rows.
+        change: returns the change of a row, or None to leave it.
+        write: writes the changes, and returns for each whether it was made.
 
     Returns:
         The changes that were made.
@@ -136,23 +150,23 @@ def change_rows(
         found = read()
         wanted = [change(row, found.now) for row in found.rows.values()]
         changes = [one for one in wanted if one is not None]
-        stood = write(server, changes)
-        made += [one for one, as_expected in zip(changes, stood, strict=True) if as_expected]
-        if all(stood):
+        done = write(server, changes)
+        made += [one for one, was_done in zip(changes, done, strict=True) if was_done]
+        if all(done):
             return made
     raise too_busy(server)
 
 
 def pause_rows(server: RedisClient, name: str, *, paused: bool) -> None:
-    """Pause or resume a task in all places, and in those that are yet to come."""
+    """Pause or resume a task in all partitions, including future ones."""
     read_task(server, name)
     server.command("SADD" if paused else "SREM", server.key("paused"), name)
 
     def change(row: RedisTaskRow, now: Instant) -> RowChange | None:
         if row.paused == paused:
             return None
-        turned = row.changed(paused=paused, resumed_at=None if paused else now)
-        return row_change(turned, was=row)
+        changed = row.changed(paused=paused, resumed_at=None if paused else now)
+        return row_change(changed, was=row)
 
     change_rows(server, lambda: read_task(server, name), change)
 
@@ -160,7 +174,7 @@ def pause_rows(server: RedisClient, name: str, *, paused: bool) -> None:
 def trigger_run(
     server: RedisClient, caller: RedisCaller, name: str, *, body: bytes | None
 ) -> Run | None:
-    """Open an unheld manual run, in a place of this process where there is one."""
+    """Create a pending manual run, if possible in a partition of this process."""
     for _ in range(TRIES):
         found = read_task(server, name)
         row = min(
@@ -178,19 +192,23 @@ def trigger_run(
             body=body,
         )
         if all(
-            apply_rows(server, [row_change(row.changed(skip=None), was=row, runs=[opened(run)])])
+            apply_rows(
+                server, [row_change(row.changed(skip=None), was=row, runs=[create_run(run)])]
+            )
         ):
             return run
     raise too_busy(server)
 
 
 def too_busy(server: RedisClient) -> StoreUnavailableError:
-    """Return the error of a verb that has been overtaken too often."""
-    return StoreUnavailableError(f"{server.name}: others have changed the rows {TRIES} times over")
+    """Return the error of an operation whose rows other processes changed too often."""
+    return StoreUnavailableError(
+        f"{server.name}: other processes changed the rows {TRIES} times in a row"
+    )
 
 
 def read_states(server: RedisClient) -> list[TaskState]:
-    """Return the rows as people are shown them."""
+    """Return the rows as `tasks()` returns them."""
     records, counts = server.commands(
         ("HVALS", server.key("rows")), ("HGETALL", server.key("open"))
     )
