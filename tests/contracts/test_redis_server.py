@@ -257,7 +257,7 @@ def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None
     link.close()
 
 
-def test_processes_that_race_claim_each_tick_once(server: RedisServer, run_child: RunChild) -> None:
+def test_racing_processes_claim_each_tick_once(server: RedisServer, run_child: RunChild) -> None:
     """Four real processes, two hundred ticks, no tick twice and none left."""
     children = [run_child(OPEN + RACE, server.url) for _ in range(4)]
     for child in children:

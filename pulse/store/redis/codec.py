@@ -27,7 +27,7 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 | `unheld` | hash | row key -> number of pending runs |
 | `reserved` | hash | row key -> `<until> <poll> <holder>`, see `read_due.lua` |
 | `due:<partition>` | sorted set | `<order, 10 digits><task>`, score `due_at`; unpaused rows only |
-| `unheld:<partition>` | sorted set | `<history number, 16 digits><run id, 32><task>`, score `retry_at` |
+| `unheld:<partition>` | sorted set | `<number, 16 digits><run id><task>`, score `retry_at` |
 | `leases` | sorted set | id of a claimed run, score: end of the lease on the server's clock |
 | `history` | sorted set | run id, score: history number, which orders all runs |
 | `history:<task>` | sorted set | the same, of one task |
