@@ -1,72 +1,77 @@
-"""The port of stores: where processes agree on who runs a tick, and history is kept.
+"""The interface of stores: where processes agree on who runs a tick, and where history is kept.
 
 Theory of operation
 -------------------
-A store holds one *row* per task and place: its cursor (anchor, next fire time, floor), whether
-it is paused, the digest of the definition that stands, its source, and a version. It holds one
-*run* per execution, and one *member* per live process. It is the one truth: a process holds no
-schedule state that the store lacks. There is no leader: every member may claim.
+A store holds one *row* per task and partition: its cursor (anchor, next fire time, last decided
+fire time), whether the task is paused, the digest of the active definition, the source, and a
+version. The store holds one *run* per execution, and one *member* per live process. The store is
+the only truth: a process holds no schedule state that the store lacks. There is no leader: every
+member may claim.
 
 A row and its runs move through these states:
 
-    row:  due --claim_due--> cursor moved, run opened
-    run:  (none) --claim_due--> held --finish--> ended
-                                held --lease over, or holder gone--> abandoned (ended)
-                                held --same, on_abandoned = rerun--> unheld, attempt as it was
-                                held --finish, to be retried--> unheld, attempt as it was
-          (none) --trigger, run_at_start--> unheld --claim_due--> held, attempt + 1
-          (none) --claim_due, another is going (wait)--> unheld, attempt 0
-                                            unheld, retry too late--> ended as its last attempt
-                                            unheld, waited past its grace--> missed
+    row:  due --claim_due--> cursor moved, run created
+    run:  (none) --claim_due--> claimed --finish--> finished
+                                claimed --lease over, or holder gone--> finished (abandoned)
+                                claimed --same, on_abandoned = rerun--> pending, same attempt
+                                claimed --finish, to be retried--> pending, same attempt
+          (none) --trigger, run_at_start--> pending --claim_due--> claimed, attempt + 1
+          (none) --claim_due, overlap = wait, another run is unfinished--> pending, attempt 0
+                                            pending, retry too late--> finished as its last attempt
+                                            pending, waited past its grace--> missed
 
-A run is *open* until it has an outcome; an open run counts as running for overlap, held or not.
-An unheld run has `retry_at`, the instant from which `claim_due` may take it, and lives in the
-store alone, so that no death loses one. It is taken while fewer than `max_concurrent` runs of its
-task are claimed in its partition; else it waits until one of them ends. `Run.attempts` names the
-attempts that others followed. A retry that nobody has taken when the next tick of its task is due
-is given up
-before that tick is planned (`pulse.core.retry.retry_expires_at`).
+A run is *unfinished* until it has an outcome. Overlap counts all unfinished runs, claimed and
+pending ones. A pending run has `retry_at`, the instant from which `claim_due` may claim it. Pending
+runs are in the store alone, so no death of a process loses one. A pending run is claimed while
+fewer than `max_concurrent` runs of its task are claimed in its partition; otherwise it waits until
+one of them finishes. `Run.attempts` lists the earlier attempts of the run. A retry that is not
+claimed before the next tick of its task is due expires before that tick is planned
+(`pulse.core.retry.retry_expires_at`).
 
-What every keeper promises:
+What every implementation promises:
 
-1. `claim_due` opens each (task, place, slot) at most once, ever, whatever calls run at the same
-   time: the cursor moves by compare-and-set on the row's version, the floor never falls, and a
-   second run of a slot is refused by uniqueness. A claim that another process won is absent from
-   the answer; that is no error.
-2. The planner decides (`pulse.core.planner.plan`), on what one consistent read has seen, outside
-   the write. Whatever opens a run moves the row's version. A row whose schedule raises is set aside
-   and told of; it keeps no other row from being claimed.
-3. A claim is good for one lease from the *start* of the claim attempt on the boot clock
-   (`Claim.good_until`); the store's record of it ends one lease after the claim on the store's
-   clock, which is later: a holder stops trusting its claim before others take it away. A store
-   without a clock of its own asks no wall clock, which may be set: an observer calls a lease over
-   when its mark has stood still for a lease under the observer's eyes (`pulse.store.lease_watch`).
-4. `finish` and `renew` touch a run only while holder and attempt match and it is open. A refusal
-   is an answer, not an exception. Whether the attempt is followed by another one is decided as it
-   is recorded (`pulse.core.retry`), and the answer says so.
-5. A run is abandoned by `heartbeat` when its lease has ended, and at once when its holder was on
-   this host and is gone (boot id, pid namespace, pid and start time say so). A member abandons by
-   lease only after its own calls have succeeded for a whole lease: after an outage the holders
-   get their chance first.
-6. Missed and skipped fire times are rows, which say why: also those that were due as their
-   schedule was changed. A skip that directly follows a skip of
-   the same task is folded into it: its count grows.
-7. A member claims only rows of the configuration whose digest is the one it holds itself. A row
-   that was added at run time holds the words that define its task, complete, and no process holds
-   it: whoever has synced may claim it, and makes the definition when the row is due. So its cost
-   does not grow with their number. One that a process does not understand, because a newer
-   release wrote it, is left alone and told of as unplanned. Where a configuration declares the
-   name of such a row, the configuration stands.
-8. A call that cannot reach its storage within its time limit raises `StoreUnavailableError` and
-   has changed nothing, or has changed everything it would have: a claim whose answer was lost is
-   an open run of this holder that nobody dispatches, and it ends as abandoned.
+1. `claim_due` creates at most one run for each (task, partition, fire time), ever, whatever calls
+   run at the same time. Three rules ensure this: the cursor moves by compare-and-set on the row's
+   version, the last decided fire time never moves back, and a uniqueness constraint refuses a
+   second run of a fire time. A claim that another process won is absent from the result; this is no
+   error.
+2. The planner decides (`pulse.core.planner.plan`), from one consistent read, outside the write.
+   Every change that creates a run raises the row's version. A row whose schedule raises is set
+   aside and reported in `Claimed.failed_tasks`; all other rows can still be claimed.
+3. A claim is valid for one lease, counted on the holder's boot clock from the *start* of the claim
+   call (`Claim.good_until`). The store's record of the lease ends one lease after the claim on the
+   store's clock, which is later: a holder stops trusting its claim before other processes take the
+   run. A store without a clock of its own does not use the wall clock, which may be set: an
+   observer ends a lease when its renewal mark has not changed for a whole lease under observation
+   (`pulse.store.lease_watch`).
+4. `finish` and `renew` change a run only while its holder and attempt match the claim and the run
+   is unfinished. A refusal is a return value, not an exception. The store decides whether another
+   attempt follows when it records the result (`pulse.core.retry`), and returns that decision.
+5. `heartbeat` abandons a run when its lease has ended. It abandons a run at once when the holder
+   was on this host and no longer exists (compared by boot id, pid namespace, pid and start time).
+   A member abandons by lease only after its own calls have succeeded for a whole lease, so that
+   after an outage the holders can renew or record first.
+6. Missed and skipped fire times are recorded as rows with a reason. This includes the fire times
+   that were due when their schedule changed. A skip that directly follows a skip of the same task
+   is folded into that row: its count rises.
+7. A member claims a configured task only while the digest of the row equals the digest of its own
+   definition. The row of a run-time task holds the complete settings of the task as JSON, so every
+   process that has synced may claim it. The process builds the definition when the row is due; the
+   cost of a poll therefore does not grow with the number of run-time tasks. Settings that a newer
+   release wrote and this release cannot read leave the row unclaimed, and the task is reported in
+   `Claimed.failed_tasks`. When a configuration declares the name of a run-time task, the
+   configuration replaces it.
+8. A call that cannot reach its storage within its time limit raises `StoreUnavailableError`. It has
+   then changed nothing, or everything. A claim whose result was lost is an unfinished run of this
+   holder that nobody dispatches; it ends as abandoned.
 9. `forked` is called in a forked child, where the store is a copy (`pulse.forks`), at any time,
-   also in the middle of another call. From then on the copy changes nothing, sends and reads
-   nothing, closes nothing that is the parent's, and is not open.
+   also in the middle of another call. From then on the copy is not open, changes nothing, sends and
+   reads nothing, and closes nothing that belongs to the parent.
 
-Calls come from one loop per process and, for reads and the verbs of the handle, from request
-threads; a keeper is safe for that. Nothing is opened before `open`, which is called after fork.
-A store's clock decides what is due and what has expired; `Claimed` tells what it said.
+The loop of each process calls the store; request threads call it for reads and for the methods of
+the handle. An implementation is safe for these concurrent calls. Nothing is opened before `open`,
+which is called after the fork. The store's clock decides what is due and what has expired;
+`Claimed.now` reports its reading.
 """
 
 from __future__ import annotations
@@ -107,16 +112,17 @@ DEFAULT_OPTIONS = StoreOptions()
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One live process that takes part.
+    """One live process of the fleet.
 
     Attributes:
         holder: host:pid:nonce, made after fork.
-        host: the host's name, the place of tasks with `scope = host`.
-        machine: boot id and pid namespace; pids compare only between equal machines.
-        pid_started: the start time of the process in clock ticks since boot; 0 where unknown.
+        host: the host's name, the partition of tasks with `scope = host`.
+        machine: boot id and pid namespace; pids are comparable only within one machine.
+        pid: the process id.
+        pid_started: the start time of the process in clock ticks since boot; 0 when unknown.
         mode: the engine's name.
-        digest: the digest of all config tasks together.
-        lease_us: the lease that this process asks for.
+        digest: the digest of all configured tasks together.
+        lease_us: the length of the leases of this process, in microseconds.
 
     """
 
@@ -131,24 +137,25 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailedTask(NamedTuple):
-    """A task whose schedule raised, and what: it is set aside, the others go on."""
+    """A task that was set aside because its schedule raised, and the exception."""
 
     task: str
     error: Exception
 
 
 class Claimed(NamedTuple):
-    """What `claim_due` won and decided.
+    """The result of `claim_due`.
 
     Attributes:
-        claims: the runs that this process now holds, in order of fire time.
-        not_run: the rows of missed and skipped fire times that this call wrote, one for each skip;
-            a skip that was folded comes as its row now stands.
+        claims: the claims that this call won, in order of fire time.
+        not_run: the records of missed and skipped fire times that this call wrote. A skip that was
+            folded into an earlier record is represented by the updated record.
         now: the store's clock at the call.
-        next_wakeup: the store's next known instant of work; None when there is none. Not later than
-            *now* when the limit was reached and more is due.
+        next_wakeup: the next instant at which the store has work, as far as it is known; None when
+            there is no work. Not later than *now* when the limit was reached and more is due.
         failed_tasks: tasks that were set aside because their schedule raised.
-        expired_retries: runs that nobody retried in time; each has ended as its last attempt did.
+        expired_retries: runs whose retry nobody claimed in time, with the outcome of their last
+            attempt.
 
     """
 
@@ -161,14 +168,14 @@ class Claimed(NamedTuple):
 
 
 class SyncResult(NamedTuple):
-    """What `sync` did, by name.
+    """The result of `sync`.
 
     Attributes:
-        added: tasks that are new to the store, or come back to it.
-        changed: tasks whose rows have another definition now.
-        superseded: tasks whose newer definition stands instead.
-        overridden: those of the changed that had been added at run time.
-        not_run: the rows of fire times that were due as their schedule was changed.
+        added: names of tasks that are new to the store, or were archived until now.
+        changed: names of tasks whose rows have another definition now.
+        superseded: names of tasks that keep the newer definition of another process.
+        overridden: names of run-time tasks that a configured task replaced.
+        missed: the records of fire times that were due when their schedule changed.
 
     """
 
@@ -180,16 +187,17 @@ class SyncResult(NamedTuple):
 
 
 class HeartbeatResult(NamedTuple):
-    """What a heartbeat found.
+    """The result of `heartbeat`.
 
     Attributes:
-        abandoned: runs taken from their holders; one that will be run again has no outcome.
-        archived: names of rows put away because no live process wants them.
-        superseded: names of this process's tasks whose newer definition stands instead, as long
-            as it does.
-        next_expiry: the instant of the boot clock at which a lease is over unless it is renewed: a
-            beat that comes then abandons what a dead holder left no later than it may.
-        not_run: the rows of fire times that were due as their schedule was changed.
+        abandoned: runs that were taken from their holders; a run that will be rerun has no outcome.
+        archived: names of tasks whose rows were archived because no live process declares them.
+        superseded: names of this process's tasks for which a newer definition is active; reported
+            by every heartbeat while this lasts.
+        next_expiry: the instant of the boot clock at which the next lease ends unless it is
+            renewed. A heartbeat at that instant abandons the runs of a dead holder as early as
+            allowed.
+        missed: the records of fire times that were due when their schedule changed.
 
     """
 
@@ -201,9 +209,21 @@ class HeartbeatResult(NamedTuple):
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's row, as people are shown it; *source* is `config` or `runtime`.
+    """A task row as `tasks()` returns it.
 
     Instants are whole microseconds since the Unix epoch, UTC.
+
+    Attributes:
+        name: the task's name.
+        partition: the part of the fleet that the row belongs to.
+        source: `config` or `runtime`.
+        digest: identifies the definition of the row.
+        paused: whether the task is paused.
+        anchor: the instant from which intervals are counted.
+        next_fire: the oldest fire time that is not decided yet; None for none.
+        last_decided: the newest fire time that was ever decided; None for none.
+        unfinished: the number of claimed and pending runs.
+
     """
 
     name: str
@@ -218,94 +238,102 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """Agrees between processes who runs a tick, and keeps what happened."""
+    """Decides which process runs a tick, and keeps the history. See the module's docstring."""
 
     name: str
-    """What people are told it is, such as `memory:`."""
+    """The store in log lines and errors, such as `memory:`; without a password."""
     reach: Scope
     blocking: bool
-    """Whether calls wait where gevent does not see it; such a store is called by `offload`."""
-    notice: str
-    """What a person should know of it once it is open; empty for nothing."""
+    """Whether calls block without yielding to gevent; such a store is called through `offload`."""
+
+    @property
+    def notice(self) -> str:
+        """A warning for operators, available once the store is open; empty for none."""
 
     def open(self, member: Member) -> None:
-        """Take part as *member*; makes the storage where it is not there yet.
+        """Join the fleet as *member*; create the storage if it does not exist.
 
         Raises:
             StoreInUseError: this process has the same storage open under the same name.
             StoreSchemaError: the storage has a layout that this version cannot use.
-            StoreUnavailableError: it does not answer.
+            StoreUnavailableError: the storage does not answer.
 
         """
 
     def open_as_client(self, member: Member) -> None:
-        """Reach what is kept, from a child process of *member*: to read, pause and trigger alone.
+        """Open the store in a child process of *member*, only to read, pause and trigger.
 
-        Nobody is told of the visit. It wants no tasks and holds no runs, so it never claims,
-        syncs or beats, and its end leaves *member* as it is. Any number may go on at once.
+        A client is not recorded as a member. It declares no tasks and holds no runs, so it never
+        claims, syncs or sends heartbeats, and closing it does not affect *member*. Any number of
+        clients may be open at once.
 
         Raises:
             NotServingError: the storage cannot be reached from another process.
             StoreSchemaError: the storage has a layout that this version cannot use.
-            StoreUnavailableError: it does not answer.
+            StoreUnavailableError: the storage does not answer.
 
         """
 
     def close(self) -> None:
-        """Take part no more, or end the visit; harmless when the store is not open."""
+        """Leave the fleet, or close the client; without effect when the store is not open."""
 
     def forked(self) -> None:
-        """Leave everything to the parent: this is a copy, in a forked child; see promise 9."""
+        """Disable this copy of the store in a forked child; see promise 9."""
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
-        """Make rows for this process's config tasks, and keep *definitions* to plan with.
+        """Create and update the rows of this process's configured tasks.
 
-        Adds and updates, never deletes. A row whose schedule is unchanged keeps its cursor; a
-        changed one moves to the next instant of the new grid and fires nothing by itself; what
-        was due of the old one is missed; a retry that was to come later than that instant is
-        given up then, for the tick to run. A definition that has been replaced stays replaced
-        while a live member holds the newer one. A row made for a task with `run_at_start` gets
-        one unheld start-up run.
+        *definitions* are also kept to plan with. `sync` adds and updates rows; it never deletes
+        one. A row whose schedule is unchanged keeps its cursor. When the schedule changed, the
+        cursor moves to the next fire time of the new schedule, and the fire times of the old
+        schedule that were due are recorded as missed. A pending retry that was planned later than
+        the new fire time is moved forward to it, where it expires in favour of the tick. A
+        superseded definition is not restored while a live member declares the newer one. A new row
+        of a task with `run_at_start` gets one pending start-up run.
         """
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
-        """Keep a task of the fleet that every process may run, until it is removed.
+        """Add a task that every process of the fleet may run, until it is removed.
 
-        With *replace* it takes the place of one that was added before: the cursor stays where the
-        schedule is the same, and otherwise moves as `sync` moves it; the answer is what it missed.
+        With *replace*, the task replaces a run-time task of the same name. The cursor stays when
+        the schedule is the same, and otherwise moves as in `sync`.
+
+        Returns:
+            The records of fire times that were due when the schedule changed.
 
         Raises:
             TaskExistsError: a task of that name was added before.
-            ConfigTaskError: the row of that name is one of the configuration's.
+            ConfigTaskError: the configuration declares a task of that name.
 
         """
 
     def remove(self, name: str) -> None:
-        """Put a task away that was added; what waits ends, what is held goes on.
+        """Archive a run-time task; its pending runs end, its claimed runs continue.
 
         Raises:
-            ConfigTaskError: the row of that name is one of the configuration's.
+            ConfigTaskError: the configuration declares the task.
             UnknownTaskError: no such task.
 
         """
 
     def claim_due(self, limit: int) -> Claimed:
-        """Decide what is due, and open at most *limit* runs for this process.
+        """Decide what is due, and claim at most *limit* runs for this process.
 
-        With a limit of 0 nothing is claimed or decided; `now` and `next_wakeup` are still told.
+        With a limit of 0 nothing is claimed or decided; the result has only `now` and
+        `next_wakeup`.
         """
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
-        """Record how runs ended, and tell what became of each: ended, to be retried, or refused."""
+        """Record results of runs; return for each whether it is final, retried, or refused."""
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
-        """Extend the leases of runs in progress; False stands where the claim was lost."""
+        """Extend the leases of claimed runs; return False for each claim that was lost."""
 
     def heartbeat(self) -> HeartbeatResult:
-        """Record that this member lives, and abandon the runs of those that do not."""
+        """Record that this member lives, and abandon the runs of dead members."""
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
-        """Open an unheld manual run of a task, due now; None when overlap refuses it.
+        """Create a pending manual run of a task, due now; return None when overlap refuses it.
 
         Raises:
             UnknownTaskError: no such task.
@@ -313,7 +341,7 @@ class Store(Protocol):
         """
 
     def pause(self, name: str, *, paused: bool) -> None:
-        """Pause or resume a task, in all its places; what passed while paused is missed.
+        """Pause or resume a task in all partitions; fire times during a pause are missed.
 
         Raises:
             UnknownTaskError: no such task.
@@ -321,10 +349,10 @@ class Store(Protocol):
         """
 
     def tasks(self) -> list[TaskState]:
-        """Return the rows, by name and place."""
+        """Return the task rows, ordered by name and partition."""
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
-        """Return the newest runs, newest first: open and ended ones, missed and skipped rows."""
+        """Return the newest runs, newest first, including missed and skipped records."""
 
     def members(self) -> list[Member]:
-        """Return the processes seen within three of their leases."""
+        """Return the members that were seen within three of their leases."""

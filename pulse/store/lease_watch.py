@@ -1,11 +1,12 @@
-"""What stood still for too long, as one observer saw it on its own boot clock.
+"""Lease expiry as one observer measures it on its own boot clock.
 
-Every lease carries a mark that its holder moves when it renews. An observer does not compare the
-mark with any clock: it remembers when it first saw that mark, and calls the lease over when the
-mark has stood for the lease's whole length while the observer itself was looking. So a wall clock
-that is set, and clocks that disagree, end nobody's lease early. Time in which the observer did not
-look does not count: a store that kept it waiting, or a suspend, kept the holder from renewing too.
-After a call that failed counting starts anew. Both give holders their chance first.
+Every lease carries a renewal mark, which its holder changes with each renewal. An observer does not
+compare the mark with any clock: it remembers when it first saw the mark, and regards the lease as
+expired when the mark has not changed for the lease's whole duration under observation. A wall clock
+that is set, or clocks that disagree, therefore never end a lease early. Time between two distant
+checks does not count as observation: a slow store or a suspended machine may have kept the holder
+from renewing as well. After a failed call the observation starts again. Both rules let holders
+renew first after an outage.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ K = TypeVar("K", bound="Hashable")
 
 
 class ExpiryWatch(Generic[K]):
-    """Tells which marks have stood for their span; looks over *gap_us* apart leave a gap in it."""
+    """Reports leases whose renewal mark has not changed for the lease's duration.
+
+    Args:
+        gap_us: time between two checks that are further apart than this does not count.
+
+    """
 
     __slots__ = ("_gap", "_looked_at", "_seen")
 
@@ -31,7 +37,13 @@ class ExpiryWatch(Generic[K]):
         self._seen: dict[K, tuple[int, Span]] = {}
 
     def expired(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> set[K]:
-        """Return the keys whose mark has stood for its span; *marks* maps each to both."""
+        """Return the keys of the expired leases.
+
+        Args:
+            marks: for each key, the renewal mark and the duration of the lease.
+            boot: the boot clock now.
+
+        """
         self._exclude_gap(0 if self._looked_at is None else boot - self._looked_at)
         self._looked_at = boot
         seen = self._seen
@@ -39,15 +51,15 @@ class ExpiryWatch(Generic[K]):
         return {key for key, (_, span) in marks.items() if boot - self._seen[key][1] >= span}
 
     def next_expiry(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> Span | None:
-        """Return when the next of *marks*, just looked at, is over unless it moves; None for none.
+        """Return when the next lease of *marks* expires unless it is renewed; None for none.
 
-        Those that are over already do not count.
+        *marks* are those of the last call of `expired`; leases that expired in it do not count.
         """
         ends = (self._seen[key][1] + span for key, (_, span) in marks.items())
         return min((end for end in ends if end > boot), default=None)
 
     def forget(self) -> None:
-        """Start counting anew, as after a call that failed."""
+        """Restart all observations, as after a failed call."""
         self._seen = {}
 
     def _exclude_gap(self, unseen: Span) -> None:

@@ -1,8 +1,8 @@
-"""Who this process is, and whether another process of the same machine still lives.
+"""The identity of this process, and whether another process of the same machine still lives.
 
-A holder's name is host:pid:nonce, made after fork, so that no two processes ever share one. Pids
-compare only where boot id and pid namespace are the same; a pid that was given to another process
-since is told by its start time.
+A holder's name is host:pid:nonce, made after the fork, so that no two processes ever share one.
+Pids are comparable only when boot id and pid namespace are equal. The start time of a process shows
+whether its pid was reused.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _STATE, _THREADS, _STARTED = 0, 17, 19
-"""Fields of /proc/<pid>/stat, counted from the one after the command's name."""
+"""Indexes of fields in /proc/<pid>/stat, counted after the command's name; see proc_pid_stat(5)."""
 
 
 def this_member(mode: str, digest: str, lease_us: Span) -> Member:
-    """Return this process as a member; call it after fork, once for each time it takes part."""
+    """Return this process as a new member; call it after the fork, once for each `Store.open`."""
     host, pid = os.uname().nodename, os.getpid()
     return Member(
         holder=f"{host}:{pid}:{os.urandom(4).hex()}",
@@ -37,7 +37,7 @@ def this_member(mode: str, digest: str, lease_us: Span) -> Member:
 
 
 def this_machine(proc: Path = _PROC) -> str:
-    """Return boot id and pid namespace; empty where the system tells neither."""
+    """Return boot id and pid namespace; empty when the system does not provide both."""
     try:
         boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}:{(proc / 'self/ns/pid').stat().st_ino}"
@@ -46,14 +46,19 @@ def this_machine(proc: Path = _PROC) -> str:
 
 
 def boot_of(machine: str) -> str:
-    """Return the boot id of a member's machine; equal ones share a boot clock."""
+    """Return the boot id of a member's machine; equal boot ids share a boot clock."""
     return machine.partition(":")[0]
 
 
 def is_gone(other: Member, *, machine: str) -> bool:
-    """Return whether *other* was a process of *machine*, which is this one, and is no more.
+    """Return whether *other* was a process of this machine and no longer exists.
 
-    False means that it lives or that nobody can tell from here.
+    False means that the process lives, or that its state is unknown here.
+
+    Args:
+        other: the process.
+        machine: this machine, as `this_machine` returns it.
+
     """
     if not machine or other.machine != machine:
         return False
@@ -62,7 +67,7 @@ def is_gone(other: Member, *, machine: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # somebody else's process: it exists
+        pass  # the process of another user: it exists
     started = start_time_of(other.pid)
     if started == 0:
         return False
@@ -72,13 +77,13 @@ def is_gone(other: Member, *, machine: str) -> bool:
 
 
 def start_time_of(pid: int, *, proc: Path = _PROC) -> int:
-    """Return when a process started, in clock ticks since boot; 0 where unknown."""
+    """Return when a process started, in clock ticks since boot; 0 when unknown."""
     fields = _stat(pid, proc)
     return int(fields[_STARTED]) if fields else 0
 
 
 def _is_zombie(pid: int) -> bool:
-    # A process whose first thread alone has ended looks like a zombie too, but has more threads.
+    # A process of which only the main thread has ended has the state Z too, but has more threads.
     fields = _stat(pid, _PROC)
     return bool(fields) and fields[_STATE] in "ZX" and int(fields[_THREADS]) <= 1
 

@@ -1,4 +1,4 @@
-"""What another definition makes of a row: where its cursor then stands, and what it passes over."""
+"""The cursor of a task row after its definition changed, and the fire times that are missed."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
     from pulse.schedule.base import Schedule
 
 CHANGED = "passed before the schedule was changed"
-"""Why fire times were missed that only the old schedule had."""
+"""The recorded reason of due fire times that only the old schedule had."""
 
 
 class ScheduleChange(NamedTuple):
-    """A cursor, and the fire times that nobody will run any more."""
+    """The new cursor, and the due fire times of the old schedule, which are missed."""
 
     cursor: Cursor
     missed: NotRun | None = None
 
 
 def schedule_text(schedule: Schedule) -> str:
-    """Return a schedule as a row keeps it: equal texts are equal schedules."""
+    """Return the stored form of a schedule: equal texts are equal schedules."""
     return msgspec.json.encode(sorted(schedule.to_text().items())).decode()
 
 
 def change_cursor(
     definition: TaskDefinition, cursor: Cursor, *, before: str, paused: bool, now: Instant
 ) -> ScheduleChange:
-    """Return what a row's change to *definition* does to its place in time.
+    """Return the cursor of a row that gets another definition, and what it misses.
 
-    A cursor moves only where the schedule is another. What was due of the old one fires no more:
-    it is missed, and said to be.
+    The cursor moves only when the schedule changes. Fire times of the old schedule that were due
+    do not run any more; they are recorded as missed.
 
     Args:
-        definition: what the row says from now on.
-        cursor: where it stands.
-        before: the text of its schedule up to now.
-        paused: whether it is paused.
+        definition: the new definition of the row.
+        cursor: the cursor of the row.
+        before: the text of the old schedule.
+        paused: whether the task is paused.
         now: the store's clock.
 
     """
@@ -62,7 +62,8 @@ def change_cursor(
     if kept is None or kept > due.newest:
         moved = msgspec.structs.replace(moved, last_decided=due.newest)
     elif kept >= first and schedule.next_after(kept - 1, anchor=anchor) == kept:
-        # A date that has passed, and that the new definition runs all the same.
+        # The moved cursor stays at a past fire time that both schedules have (a single date, for
+        # example): the new definition still runs it, so it does not count as missed.
         following = schedule.next_after(first, anchor=anchor) if kept == first else first
         oldest, count = following or first, count - 1
     missed = NotRun(oldest, count, PAUSED if paused else CHANGED) if count else None
@@ -70,7 +71,7 @@ def change_cursor(
 
 
 def _schedule_of(text: str, first: Instant) -> Schedule:
-    """Return the schedule of a text; in words of another release no more is known than *first*."""
+    """Parse a stored schedule; if this release cannot, fall back to one fire time at *first*."""
     try:
         return build_definition(
             "before", Task(action="/", **dict(msgspec.json.decode(text)))

@@ -1,4 +1,4 @@
-"""What every keeper decides alike: plans of rows that were paused, unheld runs, places."""
+"""Rules that all stores share: resumed tasks, pending runs, retries, partitions, name checks."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 LEASE_OVER = "its holder did not renew the lease"
 HOLDER_GONE = "its holder is gone"
-NOT_DECLARED = "no process wants the task any more"
+NOT_DECLARED = "no process declares the task any more"
 REMOVED = "the task was removed"
-"""Why a run was abandoned, in the words of its row."""
+"""The recorded reasons of abandoned runs."""
 
 CONFIG, RUNTIME = "config", "runtime"
-"""Where a row comes from."""
+"""The sources of task rows."""
 
 PAUSED = "passed while the task was paused"
-"""Why fire times were missed that the planner has not seen."""
+"""The recorded reason of fire times that were due during a pause."""
 
 
 MAX_NAMES_COMPARED = 1_000
-"""Among how many names the one is looked for that was probably meant."""
+"""How many task names are compared to suggest a correct spelling."""
 
 
 def partition_of(scope: Scope, member: Member) -> str:
-    """Return the place in which *member* takes part in tasks of that scope."""
+    """Return the partition in which *member* runs tasks of *scope*."""
     if scope is Scope.FLEET:
         return ""
     return member.host if scope is Scope.HOST else member.holder
@@ -52,7 +52,10 @@ def plan_resumed(
     unfinished: int,
     now: Instant,
 ) -> Plan | None:
-    """Return the plan of a row; what was due up to *resumed_at* passed in a pause and is missed."""
+    """Return the plan of a row; fire times that were due up to *resumed_at* are missed.
+
+    *resumed_at* is when a pause ended; None for no pause since the last plan.
+    """
     first = cursor.next_fire
     until = None if resumed_at is None else min(resumed_at, now)
     if (
@@ -69,12 +72,12 @@ def plan_resumed(
 
 
 def new_run_id() -> str:
-    """Return the id of a manual or a start-up run, which has no fire time to make one from."""
+    """Return a random id for a manual or a start-up run, which has no fire time."""
     return os.urandom(16).hex()
 
 
 class PendingDecision(Enum):
-    """What becomes of an unheld run whose time has come."""
+    """What happens to a pending run that is due."""
 
     TAKE = "take"
     WAIT = "wait"
@@ -85,13 +88,13 @@ class PendingDecision(Enum):
 def decide_pending(
     definition: TaskDefinition, run: Run, *, next_fire: Instant | None, claimed: int, now: Instant
 ) -> PendingDecision:
-    """Return what becomes of an unheld run.
+    """Return what happens to a pending run.
 
     Args:
-        definition: its task.
-        run: the run, whose `retry_at` is not later than *now*.
+        definition: the definition of its task.
+        run: the run; its `retry_at` is not later than *now*.
         next_fire: the next fire time of the task.
-        claimed: how many runs of the task are held in the place.
+        claimed: how many runs of the task are claimed in the partition.
         now: the store's clock.
 
     """
@@ -105,16 +108,16 @@ def decide_pending(
 
 
 def is_retry(run: Run) -> bool:
-    """Return whether an unheld run waits because its last attempt failed."""
+    """Return whether a pending run waits because its last attempt failed."""
     return bool(run.attempts) and run.attempts[-1].outcome is not Outcome.ABANDONED
 
 
 class NextTick(NamedTuple):
-    """What a task's row says of the ticks that follow a run.
+    """The part of a task row that decides whether a run is retried.
 
     Attributes:
-        next_fire: the next fire time.
-        unfinished: how many runs are open in the row's place, that run among them.
+        next_fire: the next fire time of the task.
+        unfinished: how many runs of the row are unfinished, including the run itself.
 
     """
 
@@ -123,7 +126,7 @@ class NextTick(NamedTuple):
 
 
 def may_run_again(claim: Claim, result: Result) -> bool:
-    """Return whether the run may get another attempt, so that `next_attempt_at` decides."""
+    """Return whether another attempt is possible at all; if so, `next_attempt_at` decides."""
     again = is_rerun(result.outcome, claim.definition)
     return again or may_retry(claim.definition, claim.run, result)
 
@@ -131,10 +134,10 @@ def may_run_again(claim: Claim, result: Result) -> bool:
 def next_attempt_at(
     claim: Claim, result: Result, *, row: NextTick | None, now: Instant
 ) -> Instant | None:
-    """Return when a run that ended so is dispatched again; None when it is not.
+    """Return when the run of *claim* is dispatched again after *result*; None for never.
 
-    Without a *row* there is no process left that would retry it. A run that waits for this one is
-    a tick that has come: it takes the place of a retry.
+    Without a *row*, no process declares the task and the run is not retried. With overlap = wait,
+    another unfinished run is a tick that is already due: it replaces the retry.
     """
     definition, run = claim.definition, claim.run
     if row is None:
@@ -147,39 +150,39 @@ def next_attempt_at(
 
 
 def is_rerun(outcome: Outcome, definition: TaskDefinition) -> bool:
-    """Return whether a run that its own holder gave up is dispatched again."""
+    """Return whether a run that its own holder abandoned is dispatched again."""
     return outcome is Outcome.ABANDONED and definition.on_abandoned is OnAbandoned.RERUN
 
 
 def check_addition(name: str, source: str | None, *, replace: bool) -> None:
-    """Refuse to add a task where a row of that name is there, which comes from *source*.
+    """Check that a run-time task may be added; *source* is that of the row of that name, or None.
 
     Raises:
-        TaskExistsError: it was added before, and *replace* does not say that it may go.
-        ConfigTaskError: the configuration declares it.
+        TaskExistsError: a run-time task of that name exists, and *replace* is false.
+        ConfigTaskError: the configuration declares a task of that name.
 
     """
     if source == CONFIG:
         raise ConfigTaskError(
-            f"name: expected one that the configuration does not declare, got {name!r}; what it"
-            " declares is changed there"
+            f"name: expected a name that the configuration does not declare, got {name!r}; change"
+            " this task in the configuration"
         )
     if source is not None and not replace:
         raise TaskExistsError(
-            f"name: expected one that is not taken, got {name!r}; replace=True puts this task in"
-            " the place of the other"
+            f"name: expected a name that no task has yet, got {name!r}; replace=True replaces the"
+            " existing task"
         )
 
 
 def check_removal(name: str, source: str) -> None:
-    """Refuse to remove a task of the configuration.
+    """Check that a task may be removed.
 
     Raises:
-        ConfigTaskError: the configuration declares it.
+        ConfigTaskError: the configuration declares the task.
 
     """
     if source == CONFIG:
         raise ConfigTaskError(
             f"expected the name of a task that was added at run time, got {name!r}, which the"
-            " configuration declares: remove it there, or pause it"
+            " configuration declares: remove the task there, or pause it"
         )

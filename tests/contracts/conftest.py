@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def run_child() -> Iterator[RunChild]:
-    """Return what starts a Python process that reads from and writes to this one."""
+    """Return a function that starts a Python process connected by pipes."""
     children = []
 
     def run(program: str, *words: object) -> subprocess.Popen[str]:
@@ -50,7 +50,7 @@ def run_child() -> Iterator[RunChild]:
 
 @pytest.fixture(params=KINDS)
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
-    """Return an empty fleet, on each kind of store or on those that a test names."""
+    """Return an empty fleet on each kind of store, or on the kinds that a test names."""
     made = open_fleet(request, tmp_path)
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""A process in which an engine runs ends without delay and without a word."""
+"""A process with an engine exits without delay and without output."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ PATCH = "from gevent import monkey; monkey.patch_all()"
     ],
     ids=["threads", "threads patched", "greenlets"],
 )
-def test_the_interpreter_exits_quietly(
+def test_process_with_an_engine_exits_without_delay_or_output(
     module: str, engine: str, first: str, kind: str, last: str
 ) -> None:
-    """An engine, idle or at work, stopped or not, neither holds the exit up nor prints at it."""
+    """The engine is idle or busy, stopped or not."""
     program = PROGRAM.format(module=module, engine=engine, first=first, kind=kind, last=last)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False

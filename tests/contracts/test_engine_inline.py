@@ -1,4 +1,4 @@
-"""The inline engine keeps what an engine promises that performs in its caller."""
+"""The inline engine keeps the contract of engines that run claims in their caller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TestInlineEngine(StepContract):
-    """Runs happen in the call of `submit`."""
+    """Runs are executed in the call of `submit`."""
 
     def make(self, clock: Clock) -> InlineEngine:
         """Return the engine under test, not started."""

@@ -1,4 +1,4 @@
-"""The engine of processes keeps every promise of an engine."""
+"""The process engine keeps the contract of engines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TestProcessEngine(EngineContract):
-    """Runs happen in child processes that load the application of the contract."""
+    """Runs are executed in child processes that load the application of the contract."""
 
     concurrency = 2
 
@@ -23,5 +23,5 @@ class TestProcessEngine(EngineContract):
         return ProcessEngine(clock, child=ChildSetup(application="pulse.testing.sample_runs:app"))
 
     def brief_claims(self) -> list[Claim]:
-        """Return none: each would cost a child that has just loaded."""
+        """Return no claims: each would cost a child that has just loaded."""
         return []

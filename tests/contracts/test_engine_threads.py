@@ -1,4 +1,4 @@
-"""The engine of threads keeps every promise of an engine."""
+"""The thread engine keeps the contract of engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TestThreadEngine(EngineContract):
-    """Runs happen in native threads."""
+    """Runs are executed in native threads."""
 
     many = 10_000
 

@@ -1,4 +1,4 @@
-"""The engine of a trip keeps what an engine promises that performs in its caller."""
+"""The engine of time travel keeps the contract of engines that run claims in their caller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TestVirtualEngine(StepContract):
-    """Runs happen in the call of `submit`, and take no time unless they are told to."""
+    """Runs are executed in the call of `submit`, and take no time unless a test sets one."""
 
     def make(self, clock: Clock) -> VirtualEngine:
         """Return the engine under test, not started."""

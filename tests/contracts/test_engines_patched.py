@@ -1,4 +1,4 @@
-"""Engines keep their promises in an interpreter that gevent has patched."""
+"""Engines keep their contract in an interpreter that gevent has patched."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(300)
     ("file", "at_least"),
     [("contract_greenlets.py", PROMISES), ("contract_threads.py", PROMISES), ("greenlets.py", 15)],
 )
-def test_engines_keep_their_promises_under_gevent(tmp_path: Path, file: str, at_least: int) -> None:
-    """Every test of the file passes in a patched process, and none is left out."""
+def test_engines_keep_their_contract_under_gevent(tmp_path: Path, file: str, at_least: int) -> None:
+    """Every test of the file passes in a patched process, and none is skipped."""
     tally = run_patched(file, tmp_path / "report.xml")
     assert tally.others == 0, tally.output
     assert tally.passed >= at_least, tally.output

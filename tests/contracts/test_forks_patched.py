@@ -1,4 +1,4 @@
-"""A forked child of a process that gevent has patched is a copy without any effect."""
+"""In a process that gevent has patched, greenlets that a fork copied have no effect."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.server
-def test_copies_of_greenlets_have_no_effect(tmp_path: Path) -> None:
-    """Every test of the file passes in a patched process, and none is left out."""
+def test_copied_greenlets_have_no_effect(tmp_path: Path) -> None:
+    """Every test of the file passes in a patched process, and none is skipped."""
     find_binary("postgres")
     tally = run_patched("forks.py", tmp_path / "report.xml")
     assert tally.others == 0, tally.output
     assert tally.passed >= 19, tally.output
 
 
-def test_the_main_greenlet_ends_the_child_when_nothing_is_left() -> None:
-    """Where it stays, and no other greenlet has anything to do, the process would never end."""
+def test_main_greenlet_ends_a_child_without_other_work() -> None:
+    """A child that waits in a copied greenlet would never end otherwise."""
     done = subprocess.run(
         [sys.executable, "-c", STAY], capture_output=True, timeout=30, check=False
     )

@@ -1,4 +1,4 @@
-"""Jitter of tasks whose ticks run on each host or in each process."""
+"""Jitter of tasks with the scopes fleet, host and process."""
 
 from __future__ import annotations
 
@@ -101,18 +101,14 @@ def due_at(process: Process) -> Instant:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_processes_of_a_fleet_agree_when_a_jittered_tick_is_due(
-    fleet: Fleet, schedule: str
-) -> None:
-    """Whoever is first runs it, so there is one delay for all."""
+def test_processes_of_a_fleet_share_the_jitter_of_a_tick(fleet: Fleet, schedule: str) -> None:
+    """Any process may run the tick, so there is one delay for all."""
     assert len({due_at(process) for process in join(fleet, scope="fleet", schedule=schedule)}) == 1
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_processes_of_a_host_agree_when_its_jittered_tick_is_due(
-    fleet: Fleet, schedule: str
-) -> None:
-    """Under `scope = host` one of them runs it."""
+def test_processes_of_a_host_share_the_jitter_of_a_tick(fleet: Fleet, schedule: str) -> None:
+    """With `scope = host` one of them runs it."""
     one, other, _ = join(fleet, scope="host", schedule=schedule)
 
     assert due_at(one) == due_at(other)
@@ -120,8 +116,8 @@ def test_the_processes_of_a_host_agree_when_its_jittered_tick_is_due(
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_jitter_under_scope_host_spreads_the_hosts(fleet: Fleet, schedule: str) -> None:
-    """Each host has a delay of its own, so that they do not all begin at one instant."""
+def test_jitter_differs_between_hosts_under_scope_host(fleet: Fleet, schedule: str) -> None:
+    """The hosts do not all start the run at one instant."""
     one, _, elsewhere = join(fleet, scope="host", schedule=schedule)
 
     assert due_at(one) != due_at(elsewhere)
@@ -129,8 +125,8 @@ def test_jitter_under_scope_host_spreads_the_hosts(fleet: Fleet, schedule: str) 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_jitter_under_scope_process_spreads_the_processes(fleet: Fleet, schedule: str) -> None:
-    """Each process has a delay of its own, on one host and on several."""
+def test_jitter_differs_between_processes_under_scope_process(fleet: Fleet, schedule: str) -> None:
+    """This holds for processes of one host and of several."""
     processes = join(fleet, scope="process", schedule=schedule)
 
     assert len({due_at(process) for process in processes}) == len(processes)

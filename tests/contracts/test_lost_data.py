@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pulse.store.redis.store import prefix_of
+from pulse.store.redis.backend import prefix_of
 from pulse.store.sqlite.schema import prefix_of as tables_of
 from pulse.store.sqlite.store import SqliteStore
 from tests.contracts.suite.store_harness import EVERY, make_task

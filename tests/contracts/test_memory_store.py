@@ -1,4 +1,4 @@
-"""The memory store keeps the contract."""
+"""The memory store keeps the contract of stores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class TestMemoryStore(StoreContract):
-    """One process, its own storage."""
+    """One process with its own storage."""
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> MemoryStore:
-        """Return a store of its own."""
+        """Return a new store."""
         return MemoryStore(clock, StoreOptions(name=name, keep_runs=keep_runs))
 
 
-def test_once_goes_as_far_as_the_process() -> None:
-    """The store says that other processes tick by themselves."""
+def test_memory_store_runs_ticks_once_per_process() -> None:
+    """The store declares that other processes run the tick as well."""
     assert MemoryStore.reach is Scope.PROCESS

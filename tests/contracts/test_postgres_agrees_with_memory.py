@@ -1,4 +1,4 @@
-"""Whatever one process does, PostgreSQL and memory answer alike."""
+"""PostgreSQL and memory return the same results, whatever one process does."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.server
-def test_postgres_and_memory_agree(postgres_cluster: PostgresCluster) -> None:
-    """The same calls get the same answers, and leave the same rows and runs."""
+def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) -> None:
+    """The same calls return the same, and leave the same rows and runs."""
 
     class PostgresTwins(Twins):
-        """PostgreSQL beside memory."""
+        """PostgreSQL compared with memory."""
 
         def make(self, clock: FakeClock) -> PostgresStore:
             postgres_cluster.empty_applications()

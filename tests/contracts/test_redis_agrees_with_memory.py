@@ -1,4 +1,4 @@
-"""Whatever one process does, Redis and memory answer alike."""
+"""Redis and memory return the same results, whatever one process does."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class RedisTwins(Twins):
-    """Redis, held against memory.
+    """Redis compared with memory.
 
-    A lease ends there on the server's clock, in memory on that of who looks: so here the holder
-    lives, and renews. That leases end is held against the contract.
+    In Redis a lease ends on the server's clock, in memory on the clock of the observer. So here the
+    holder renews its leases; the contract tests the end of leases.
     """
 
     def make(self, clock: FakeClock) -> RedisStore:
@@ -28,7 +28,7 @@ class RedisTwins(Twins):
         return RedisStore(empty_redis().url, clock, StoreOptions(name="twins"), stand_in=clock)
 
     def time_has_passed(self) -> None:
-        """Renew what is held."""
+        """Renew the claims."""
         self.renew()
 
 

@@ -1,4 +1,4 @@
-"""Outages of the Redis server: nothing is dispatched meanwhile, and all goes on afterwards."""
+"""Outages of the Redis server: nothing is dispatched meanwhile, and afterwards all tasks run."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ TASKS = {"work": build_definition("work", make_task(run_at_start=True))}
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """Return a server of the test's own, which keeps all that it acknowledged."""
+    """Return a server of the test's own, which loses nothing that it acknowledged."""
     with RedisServer(tmp_path) as made:
         yield made
 
 
 def open_store(url: str, *, syncs: bool = True) -> RedisStore:
-    """Return an open store that waits a second at most."""
+    """Return an open store whose calls take a second at most."""
     store = RedisStore(url, SystemClock(), patience_us=PATIENCE, opened={})
     store.open(this_member("inline", "digest", 30 * SECOND))
     if syncs:
@@ -57,8 +57,8 @@ def elapsed(call: object) -> int:
     return SystemClock().boot() - began
 
 
-def test_a_server_that_is_down_at_start_is_told_with_its_name(server: RedisServer) -> None:
-    """The store can be opened as soon as the server is there."""
+def test_error_of_an_unreachable_server_states_its_address(server: RedisServer) -> None:
+    """The store can be opened as soon as the server runs."""
     server.kill()
     with pytest.raises(StoreUnavailableError, match=server.url):
         open_store(server.url)
@@ -68,15 +68,15 @@ def test_a_server_that_is_down_at_start_is_told_with_its_name(server: RedisServe
     store.close()
 
 
-def test_a_server_that_accepts_and_never_answers_ends_a_call_in_time() -> None:
-    """A black hole holds nobody longer than a call may take."""
+def test_call_to_a_silent_server_ends_within_the_time_limit() -> None:
+    """The server accepts the connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as hole:
         url = f"redis://127.0.0.1:{hole.getsockname()[1]}/0"
         assert elapsed(lambda: open_store(url)) < 2 * PATIENCE
 
 
-def test_a_paused_server_ends_a_call_in_time_and_is_used_again(server: RedisServer) -> None:
-    """What came of the call is what the server says when it goes on."""
+def test_call_to_a_paused_server_ends_in_time_and_later_calls_succeed(server: RedisServer) -> None:
+    """The server executes the call when it continues."""
     store = open_store(server.url)
     server.pause()
     assert elapsed(lambda: store.claim_due(10)) < 2 * PATIENCE
@@ -85,8 +85,8 @@ def test_a_paused_server_ends_a_call_in_time_and_is_used_again(server: RedisServ
     store.close()
 
 
-def test_a_server_that_was_silent_is_asked_for_a_moment(server: RedisServer) -> None:
-    """The call after one that failed gives up soon, however long it may last, and tries anew."""
+def test_call_after_a_failure_probes_the_server_first(server: RedisServer) -> None:
+    """It ends after the short time limit of the probe, and the next call tries again."""
     store = open_store(f"{server.url}?socket_timeout=2")
     server.pause()
     assert elapsed(store.tasks) >= 2 * SECOND
@@ -96,8 +96,8 @@ def test_a_server_that_was_silent_is_asked_for_a_moment(server: RedisServer) -> 
     store.close()
 
 
-def test_a_claim_whose_answer_was_lost_is_dispatched_by_nobody(server: RedisServer) -> None:
-    """It stays open in this holder's name until its lease ends; it is not claimed again."""
+def test_claim_whose_reply_was_lost_is_dispatched_by_no_process(server: RedisServer) -> None:
+    """The run stays unfinished until its lease ends; it is not claimed again."""
     store = open_store(server.url)
     (claim,) = store.claim_due(10).claims
     (run,) = store.runs()
@@ -106,8 +106,8 @@ def test_a_claim_whose_answer_was_lost_is_dispatched_by_nobody(server: RedisServ
     store.close()
 
 
-def test_what_was_acknowledged_outlives_a_crash(server: RedisServer) -> None:
-    """Claims, ends and cursors are there after a kill -9, and leases go on."""
+def test_acknowledged_writes_outlive_a_crash(server: RedisServer) -> None:
+    """Claims, results and cursors are kept after a kill -9, and leases continue."""
     store = open_store(server.url)
     (claim,) = store.claim_due(10).claims
     rows = store.tasks()
@@ -121,8 +121,8 @@ def test_what_was_acknowledged_outlives_a_crash(server: RedisServer) -> None:
     store.close()
 
 
-def test_an_end_that_came_during_an_outage_is_recorded_afterwards(server: RedisServer) -> None:
-    """While the lease holds, nothing of it is lost."""
+def test_result_during_an_outage_is_recorded_afterwards(server: RedisServer) -> None:
+    """Nothing is lost while the lease is valid."""
     store = open_store(server.url)
     (claim,) = store.claim_due(10).claims
     server.stop()
@@ -134,8 +134,8 @@ def test_an_end_that_came_during_an_outage_is_recorded_afterwards(server: RedisS
     store.close()
 
 
-def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(server: RedisServer) -> None:
-    """Whoever looks first waits until the holder has told its end, or a second is over."""
+def test_no_tick_is_skipped_for_a_run_that_finished_in_the_outage(server: RedisServer) -> None:
+    """The tick waits until the holder has recorded its result, or a second has passed."""
     clock = FakeClock()
     holder, other = (
         RedisStore(server.url, clock, patience_us=PATIENCE, stand_in=clock, opened={})
@@ -158,8 +158,8 @@ def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(server: RedisServ
         store.close()
 
 
-def test_a_store_can_be_closed_while_the_server_is_down(server: RedisServer) -> None:
-    """The others find that this process is gone."""
+def test_store_can_be_closed_while_the_server_is_down(server: RedisServer) -> None:
+    """Other processes find that this process is gone."""
     store = open_store(server.url)
     server.kill()
     store.close()
@@ -167,8 +167,8 @@ def test_a_store_can_be_closed_while_the_server_is_down(server: RedisServer) -> 
         store.tasks()
 
 
-def test_the_loop_tells_of_an_outage_once_and_goes_on_after_it(server: RedisServer) -> None:
-    """Runs begin again by themselves; one line says that it is lost, one that it is back."""
+def test_loop_logs_an_outage_once_and_continues_after_it(server: RedisServer) -> None:
+    """One line reports the outage, one its end, and tasks run again."""
     ran = threading.Semaphore(0)
     bus = events.EventBus()
     told: list[type] = []
@@ -188,14 +188,14 @@ def test_the_loop_tells_of_an_outage_once_and_goes_on_after_it(server: RedisServ
 
 
 def wait_until_lost(told: list[type]) -> None:
-    """Wait until the loop has noticed."""
+    """Wait until the loop has noticed the outage."""
     pause, end = threading.Event(), SystemClock().boot() + round(READY_S * SECOND)
     while not told and SystemClock().boot() < end:
         pause.wait(0.01)
 
 
 def make_scheduler(url: str, bus: events.EventBus, ran: threading.Semaphore) -> Scheduler:
-    """Return a scheduler whose one task is due ten times a second."""
+    """Return a scheduler with one task that is due ten times a second."""
     clock = SystemClock()
 
     def perform(claim: Claim) -> Result:

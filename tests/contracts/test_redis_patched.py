@@ -1,4 +1,4 @@
-"""The Redis store keeps its promises in an interpreter that gevent has patched."""
+"""The Redis store keeps its contract in an interpreter that gevent has patched."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.server
-def test_the_store_keeps_its_promises_under_gevent(tmp_path: Path) -> None:
-    """Every test of the file passes in a patched process, and none is left out."""
+def test_store_keeps_its_contract_under_gevent(tmp_path: Path) -> None:
+    """Every test of the file passes in a patched process, and none is skipped."""
     tally = run_patched("contract_redis.py", tmp_path / "report.xml")
     assert tally.others == 0, tally.output
     assert tally.passed >= PROMISES, tally.output

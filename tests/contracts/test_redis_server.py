@@ -1,4 +1,4 @@
-"""The Redis server itself: layouts, clocks, scripts, other processes, their death."""
+"""The Redis server: layouts, clocks, scripts, and the death of other processes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ from pulse.errors import (
 from pulse.store.base import StoreOptions
 from pulse.store.naming import shown_url
 from pulse.store.process_identity import this_member
+from pulse.store.redis.backend import RedisBackend, prefix_of
 from pulse.store.redis.client import RedisClient
-from pulse.store.redis.due import HOLD, DueReader, RedisCaller
-from pulse.store.redis.store import RedisStore, prefix_of
+from pulse.store.redis.session import RESERVE_FOR
+from pulse.store.redis.store import RedisStore
+from pulse.store.shared.backend import Transaction
+from pulse.store.shared.caller import Caller
+from pulse.store.shared.due import plan_due
 from pulse.store.shared.manifests import manifest_of
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
@@ -48,7 +52,11 @@ import sys
 from pulse.clock import SystemClock
 from pulse.core.task import build_definition
 from pulse.store.process_identity import this_member
+from pulse.store.redis.session import RESERVE_FOR
 from pulse.store.redis.store import RedisStore
+from pulse.store.shared.backend import Transaction
+from pulse.store.shared.caller import Caller
+from pulse.store.shared.due import plan_due
 from tests.contracts.suite.store_harness import make_task
 
 store = RedisStore(sys.argv[1], SystemClock())
@@ -59,7 +67,7 @@ store.open(this_member("inline", "digest", 30_000_000))
 
 @pytest.fixture
 def server() -> RedisServer:
-    """Return the shared server with nothing in it."""
+    """Return the shared server, empty."""
     return empty_redis()
 
 
@@ -71,7 +79,7 @@ def member() -> Member:
 
 @pytest.fixture
 def store(server: RedisServer, member: Member) -> Iterator[RedisStore]:
-    """Return an open store that holds one task, on the server's own clock."""
+    """Return an open store with one task, on the server's own clock."""
     made = RedisStore(server.url, SystemClock())
     made.open(member)
     made.sync(TASKS)
@@ -79,32 +87,32 @@ def store(server: RedisServer, member: Member) -> Iterator[RedisStore]:
     made.close()
 
 
-def test_once_goes_as_far_as_the_fleet() -> None:
-    """Processes of all hosts agree."""
+def test_redis_store_runs_ticks_once_per_fleet() -> None:
+    """Processes of all hosts share the store."""
     assert RedisStore.reach is Scope.FLEET
 
 
-def test_building_a_store_opens_nothing() -> None:
-    """Where nothing listens, that is no error yet."""
+def test_building_a_sqlite_store_creates_no_file() -> None:
+    """An unreachable server is no error yet."""
     assert RedisStore("redis://127.0.0.1:1/0", SystemClock()).name == "redis://127.0.0.1:1/0"
 
 
-def test_a_password_is_not_shown() -> None:
-    """A URL is told without it, in the log and in errors."""
+def test_password_of_a_redis_url_is_not_shown() -> None:
+    """Log lines and errors contain the URL without it."""
     assert shown_url("redis://user:s3cret@db:6379/0") == "redis://user:***@db:6379/0"
 
 
-def test_the_extra_is_named_where_it_is_missing(
+def test_error_names_the_missing_extra_of_redis(
     monkeypatch: pytest.MonkeyPatch, member: Member
 ) -> None:
-    """The error says what to install."""
+    """The error states what to install."""
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MissingExtraError, match=r"pulse\[redis\]"):
         RedisStore("redis://127.0.0.1:1/0", SystemClock()).open(member)
 
 
-def test_the_driver_is_imported_when_the_store_is_opened() -> None:
-    """It is imported after any fork and any patching, and only where it is used."""
+def test_redis_driver_is_imported_when_the_store_is_opened() -> None:
+    """The import comes after any fork and any patching."""
     program = (
         "import sys; from pulse.clock import SystemClock;"
         " from pulse.store.redis.store import RedisStore;"
@@ -115,15 +123,17 @@ def test_the_driver_is_imported_when_the_store_is_opened() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_one_process_opens_a_database_and_name_once(server: RedisServer, member: Member) -> None:
-    """A second pulse there is told to take another name."""
+def test_second_store_with_the_same_name_is_refused_in_one_process(
+    server: RedisServer, member: Member
+) -> None:
+    """The error asks for another name."""
     with pytest.raises(StoreInUseError, match=r"already without a name; .* pulse\.config\.name"):
         RedisStore(server.url, SystemClock()).open(member)
 
 
 @pytest.mark.usefixtures("store")
-def test_all_keys_of_an_application_carry_one_tag(server: RedisServer) -> None:
-    """So they live on one node of a cluster, and are nobody else's."""
+def test_all_keys_of_an_application_have_one_hash_tag(server: RedisServer) -> None:
+    """They are on one node of a cluster."""
     told = server.ask("KEYS", "*").decode().split("\r\n")
     keys = [word for word in told if word and word[0] not in "*$"]
     assert keys
@@ -131,10 +141,10 @@ def test_all_keys_of_an_application_carry_one_tag(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize(("version", "age"), [("99", "newer"), ("0", "older")])
-def test_another_layout_is_refused(
+def test_another_sqlite_layout_is_refused(
     server: RedisServer, member: Member, version: str, age: str
 ) -> None:
-    """The error says which versions met, and what to do."""
+    """The error states both versions, and what to do."""
     server.ask("SET", prefix_of("") + "layout", version)
     with pytest.raises(
         StoreSchemaError, match=f"expected layout version 1, got {version}.*{age} release"
@@ -142,7 +152,7 @@ def test_another_layout_is_refused(
         RedisStore(server.url, SystemClock()).open(member)
 
 
-def test_the_servers_clock_decides_what_is_due(server: RedisServer, member: Member) -> None:
+def test_redis_server_clock_decides_what_is_due(server: RedisServer, member: Member) -> None:
     """A process whose own clock is months off plans and claims like any other."""
     store = RedisStore(server.url, FakeClock())
     store.open(member)
@@ -152,19 +162,21 @@ def test_the_servers_clock_decides_what_is_due(server: RedisServer, member: Memb
     assert abs((claim.run.claimed_at or 0) - SystemClock().wall()) < 60 * SECOND
 
 
-def test_scripts_that_the_server_forgot_are_sent_again(
+def test_scripts_are_sent_again_after_a_script_flush(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """A restart empties its memory of scripts."""
+    """A restarted server has no scripts."""
     server.ask("SCRIPT", "FLUSH")
     assert [row.name for row in store.tasks()] == ["work"]
     assert store.claim_due(1).next_wakeup is not None
 
 
-def test_rows_that_were_deleted_are_made_anew(server: RedisServer, store: RedisStore) -> None:
-    """A server that has lost everything is a new one at the next beat, which tells of it once."""
+def test_deleted_rows_are_created_again_and_reported_once(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """The next heartbeat treats a server that lost its data as new."""
     server.ask("FLUSHALL")
-    with pytest.raises(StoreUnavailableError, match="came back without what was kept in it"):
+    with pytest.raises(StoreUnavailableError, match="came back without its data"):
         store.heartbeat()
     store.heartbeat()
     assert [row.name for row in store.tasks()] == ["work"]
@@ -189,7 +201,7 @@ def dying() -> Iterator[None]:
 
 @pytest.fixture
 def dated(server: RedisServer, member: Member) -> Iterator[tuple[RedisStore, FakeClock]]:
-    """Return an open store on a clock that is set, with an added task whose run waits for long."""
+    """Return an open store on a fake clock, with a run-time task whose run is pending for long."""
     clock = FakeClock()
     made = RedisStore(server.url, clock, stand_in=clock)
     made.open(member)
@@ -202,10 +214,10 @@ def dated(server: RedisServer, member: Member) -> Iterator[tuple[RedisStore, Fak
     made.close()
 
 
-def test_a_death_after_a_replacement_leaves_no_retry_behind_the_next_tick(
+def test_replacement_moves_row_and_retry_in_one_step(
     dated: tuple[RedisStore, FakeClock],
 ) -> None:
-    """The row and the retry that waits change in one step."""
+    """A process that dies right after the write leaves no retry later than the next tick."""
     store, clock = dated
     with dying():
         store.add(
@@ -217,10 +229,10 @@ def test_a_death_after_a_replacement_leaves_no_retry_behind_the_next_tick(
     assert run.retry_at == row.next_fire
 
 
-def test_a_death_after_a_removal_leaves_no_waiting_run(
+def test_removal_archives_row_and_pending_runs_in_one_step(
     dated: tuple[RedisStore, FakeClock],
 ) -> None:
-    """The row and what waits of it are put away in one step."""
+    """A process that dies right after the write leaves no pending run."""
     store, _ = dated
     with dying():
         store.remove("slow")
@@ -228,10 +240,10 @@ def test_a_death_after_a_removal_leaves_no_waiting_run(
     assert [run.outcome for run in store.runs()] == [Outcome.ABANDONED]
 
 
-def test_what_a_stopped_process_reserved_is_free_after_half_a_second(
+def test_reservation_of_a_stopped_process_ends_after_half_a_second(
     server: RedisServer, member: Member
 ) -> None:
-    """Until then others leave it alone; then they plan it themselves."""
+    """Until then other processes leave the row alone; then they plan it."""
     clock = FakeClock()
     one, other = (RedisStore(server.url, clock, stand_in=clock, opened={}) for _ in range(2))
     one.open(member)
@@ -241,7 +253,7 @@ def test_what_a_stopped_process_reserved_is_free_after_half_a_second(
     clock.forward(EVERY)
     look_and_stop(server, member, clock)
     early = other.claim_due(10)
-    clock.forward((HOLD + 1) / SECOND)
+    clock.forward((RESERVE_FOR + 1) / SECOND)
     late = other.claim_due(10)
     one.close()
     other.close()
@@ -250,16 +262,19 @@ def test_what_a_stopped_process_reserved_is_free_after_half_a_second(
 
 
 def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None:
-    """Reserve what is due, as a process does that is stopped before it writes."""
-    link = RedisClient(server.url, prefix=prefix_of(""), patience_us=SECOND, stand_in=clock)
-    link.open()
-    key, places = manifest_of(TASKS).key, frozenset({""})
-    here = RedisCaller(member, "", TASKS, load_runtime_task, places, key, 1_000)
-    assert DueReader(link, here, 10).read().is_work()
-    link.close()
+    """Reserve due rows, as a process does that is stopped before it writes."""
+    backend = RedisBackend(server.url, space="", patience_us=SECOND, stand_in=clock)
+    backend.open()
+    key, partitions = manifest_of(TASKS).key, frozenset({""})
+    caller = Caller(member, "", TASKS, load_runtime_task, partitions, key, 1_000)
+    for attempt in backend.sessions(Transaction.READ):
+        with attempt as session:
+            plan = plan_due(session, caller, 10, recovering=False)
+    assert plan.is_work()
+    backend.close()
 
 
-def test_processes_that_race_claim_each_tick_once(server: RedisServer, run_child: RunChild) -> None:
+def test_racing_processes_claim_each_tick_once(server: RedisServer, run_child: RunChild) -> None:
     """Four real processes, two hundred ticks, no tick twice and none left."""
     children = [run_child(OPEN + RACE, server.url) for _ in range(4)]
     for child in children:
@@ -276,14 +291,14 @@ def test_processes_that_race_claim_each_tick_once(server: RedisServer, run_child
 @pytest.mark.parametrize(
     ("word", "outcome"), [("record", Outcome.ABANDONED), ("rerun", None)], ids=str
 )
-def test_a_dead_holder_of_this_host_is_found_at_once(
+def test_dead_holder_of_this_host_is_found_at_once(
     server: RedisServer,
     member: Member,
     run_child: RunChild,
     word: str,
     outcome: Outcome | None,
 ) -> None:
-    """Nobody waits for its lease: the pid says that it is gone."""
+    """Its pid shows that it is gone, so no process waits for the lease."""
     child = run_child(OPEN + HOLD_ONE, server.url, word)
     say_go(child)
     run_id = hear(child)
@@ -301,8 +316,8 @@ def test_a_dead_holder_of_this_host_is_found_at_once(
     assert members == [member]
 
 
-def test_history_older_than_is_kept_is_forgotten(server: RedisServer, member: Member) -> None:
-    """Whatever its number, with the rows that were put away before."""
+def test_history_older_than_keep_for_is_deleted(server: RedisServer, member: Member) -> None:
+    """Archived rows are deleted as well."""
     clock = FakeClock()
     store = RedisStore(server.url, clock, StoreOptions(keep_for_us=3_600 * SECOND), stand_in=clock)
     store.open(member)
@@ -332,10 +347,10 @@ def test_history_older_than_is_kept_is_forgotten(server: RedisServer, member: Me
     ],
     ids=str,
 )
-def test_a_server_that_may_lose_claims_is_told_of(
+def test_server_that_may_lose_claims_causes_a_notice(
     tmp_path: Path, member: Member, settings: dict[str, str], words: str
 ) -> None:
-    """As soon as the store is open, with what to set; silent where nobody may ask."""
+    """The notice states what to set; it is empty if the settings are hidden."""
     with RedisServer(tmp_path, **settings) as server:
         store = RedisStore(server.url, SystemClock())
         store.open(member)

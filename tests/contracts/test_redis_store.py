@@ -1,4 +1,4 @@
-"""The Redis store keeps the contract, among processes of a fleet."""
+"""The Redis store keeps the contract of shared stores, for a fleet."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 
 from pulse.clock import SECOND
 from pulse.store.base import StoreOptions
+from pulse.store.redis.backend import prefix_of
 from pulse.store.redis.client import RedisClient
-from pulse.store.redis.store import RedisStore, prefix_of
+from pulse.store.redis.store import RedisStore
 from tests.contracts.suite.store import SharedStoreContract
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.redis_servers import empty_redis
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 
 @pytest.mark.server
 class TestRedisStore(SharedStoreContract):
-    """Many processes, one server, whose clock the test's own stands in for."""
+    """Many processes and one server, whose clock the test replaces."""
 
     @pytest.fixture(autouse=True)
     def _server(self) -> None:
         self.url = empty_redis().url
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> RedisStore:
-        """Return a store of the test's server, which may be open in this process already."""
+        """Return a store of the test's server; others may be open in this process."""
         return RedisStore(
             self.url, clock, StoreOptions(name=name, keep_runs=keep_runs), stand_in=clock, opened={}
         )
 
-    def test_a_beat_tells_when_a_lease_is_over(self, fleet: Fleet) -> None:
-        """It ends on the server's clock, whoever looks at it."""
+    def test_heartbeat_returns_when_the_next_lease_ends(self, fleet: Fleet) -> None:
+        """The lease ends on the server's clock, whichever process reads it."""
         holder = fleet.join({"work": make_task()})
         other = fleet.join({"work": make_task()})
         fleet.wait(LEASE_S, other)
@@ -50,8 +51,8 @@ class TestRedisStore(SharedStoreContract):
             over_at + 5 * SECOND,
         ]
 
-    def test_a_beat_at_that_instant_abandons_the_run(self, fleet: Fleet) -> None:
-        """So it is abandoned after a lease, however far apart the beats are otherwise."""
+    def test_heartbeat_at_the_end_of_a_lease_abandons_the_run(self, fleet: Fleet) -> None:
+        """The run is abandoned after one lease, however far apart other heartbeats are."""
         holder = fleet.join({"work": make_task()})
         other = fleet.join({"work": make_task()})
         fleet.wait(LEASE_S, other)
@@ -62,8 +63,8 @@ class TestRedisStore(SharedStoreContract):
         assert [run.id for run in other.store.heartbeat().abandoned] == [claim.run.id]
         assert fleet.clock.wall() == (claim.run.claimed_at or 0) + LEASE_S * SECOND
 
-    def test_a_process_that_has_just_come_looks_when_it_may_act(self, fleet: Fleet) -> None:
-        """A lease that was over before is judged after a lease of its own looks."""
+    def test_new_process_acts_on_expired_leases_after_a_lease_of_checks(self, fleet: Fleet) -> None:
+        """The expired lease of another process is abandoned then."""
         holder = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         claim = holder.claim_one()
@@ -74,8 +75,10 @@ class TestRedisStore(SharedStoreContract):
         beats = fleet.wait(LEASE_S, other)
         assert [run.id for beat in beats for run in beat.abandoned] == [claim.run.id]
 
-    def test_what_was_added_while_its_name_was_declared_makes_way(self, fleet: Fleet) -> None:
-        """Whoever declares it puts the other row away at its next beat, and says nothing of it."""
+    def test_runtime_task_with_the_name_of_a_configured_task_is_archived(
+        self, fleet: Fleet
+    ) -> None:
+        """The declaring process archives the row at its next heartbeat, without a report."""
         process = fleet.join({})
         process.add("work", make_task())
         link = RedisClient(self.url, prefix=prefix_of(""), patience_us=SECOND)

@@ -1,7 +1,7 @@
-"""Rows that a failed beat has written are reported by a later beat.
+"""Rows that a failed heartbeat has written are reported by a later heartbeat.
 
-A beat makes several calls to the storage, and any of them can fail. Each missed tick and each
-abandoned run that is in the store is returned by a beat that succeeds.
+A heartbeat makes several calls to the storage, and any of them can fail. Each missed tick and each
+abandoned run that is in the store is returned by a heartbeat that succeeds.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Faults:
 
 
 def return_after_silence(fleet: Fleet, space: str) -> Process:
-    """Return a process that was dropped, and whose next beat replaces the schedule of its task."""
+    """Return a removed process whose next heartbeat replaces the schedule of its task."""
     silent = fleet.join({"work": make_task(interval=20)}, space=space)
     other = fleet.join({"work": make_task()}, space=space)
     fleet.wait(3 * LEASE_S + 10, other)
@@ -72,7 +72,7 @@ def return_after_silence(fleet: Fleet, space: str) -> Process:
 
 
 def take_over(fleet: Fleet, space: str) -> Process:
-    """Return a process whose next beat takes its task over from a newer process that has ended."""
+    """Return a process whose next heartbeat takes over the task of an ended newer process."""
     old = fleet.join({"work": make_task(interval=20)}, space=space)
     new = fleet.join({"work": make_task()}, space=space)
     new.store.close()
@@ -81,7 +81,7 @@ def take_over(fleet: Fleet, space: str) -> Process:
 
 
 def find_abandoned(fleet: Fleet, space: str) -> Process:
-    """Return a process whose next beat abandons a run of a silent process."""
+    """Return a process whose next heartbeat abandons a run of a silent process."""
     silent, other = (fleet.join({"work": make_task()}, space=space) for _ in range(2))
     fleet.clock.forward(EVERY)
     silent.claim_one()
@@ -94,19 +94,19 @@ SCENES = [return_after_silence, take_over, find_abandoned]
 
 
 def reported_by(beats: list[HeartbeatResult]) -> set[str]:
-    """Return the ids of the runs that the beats returned."""
+    """Return the ids of the runs that the heartbeats returned."""
     return {run.id for beat in beats for run in (*beat.missed, *beat.abandoned)}
 
 
 def beat_on(fleet: Fleet, process: Process) -> list[HeartbeatResult]:
-    """Return the results of the beats of the next three leases."""
+    """Return the heartbeats of the next three leases."""
     return [process.store.heartbeat(), *fleet.wait(3 * LEASE_S, process)]
 
 
 def unreported(fleet: Fleet, process: Process, faults: Faults, number: int) -> set[str] | None:
-    """Make call *number* of a beat fail; return the ids of rows that no beat returns.
+    """Make call *number* of a heartbeat fail; return the ids of rows that no heartbeat returns.
 
-    None means that the beat makes fewer calls.
+    None means that the heartbeat makes fewer calls.
     """
     faults.fail_at(number)
     beats = []
@@ -138,10 +138,10 @@ def unreported(fleet: Fleet, process: Process, faults: Faults, number: int) -> s
     ],
     indirect=True,
 )
-def test_row_that_a_failed_beat_has_written_is_reported(
+def test_row_that_a_failed_heartbeat_wrote_is_reported_later(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, scene: Scene
 ) -> None:
-    """The test makes each call of the beat fail in turn."""
+    """The test makes each call of the heartbeat fail in turn."""
     lost = {}
     for number in range(1, MOST_CALLS):
         process = scene(fleet, f"call {number}")

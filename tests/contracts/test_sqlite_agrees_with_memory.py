@@ -1,4 +1,4 @@
-"""Whatever one process does, SQLite and memory answer alike."""
+"""SQLite and memory return the same results, whatever one process does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SqliteTwins(Twins):
-    """SQLite beside memory."""
+    """SQLite compared with memory."""
 
     def make(self, clock: FakeClock) -> SqliteStore:
         """Return a store on a file of its own."""
@@ -26,7 +26,7 @@ class SqliteTwins(Twins):
         return SqliteStore(self.folder / "pulse.db", clock, StoreOptions(name="twins"))
 
     def teardown(self) -> None:
-        """Close both and forget the file."""
+        """Close both stores and delete the file."""
         super().teardown()
         shutil.rmtree(self.folder)
 

@@ -39,7 +39,7 @@ MEMBER = this_member("inline", "digest", 30 * SECOND)
 
 
 class Opening:
-    """A store, and the errors of its verbs before and after `open` reaches the storage."""
+    """A store, and the errors of its methods before and after `open` reaches the storage."""
 
     def __init__(self, fleet: Fleet) -> None:
         make: MakeStore = fleet._make
@@ -56,7 +56,7 @@ class Opening:
         self.after = {name: error_of(verb, self.store) for name, verb in VERBS.items()}
 
     def run(self, enter: str = "open") -> Opening:
-        """Open the store, or visit it as a child process does, and close it."""
+        """Open the store, or open it as a client, and close it."""
         getattr(self.store, enter)(MEMBER)
         self.store.close()
         require(self.before, "calls during the start")
@@ -72,7 +72,7 @@ def test_call_before_the_storage_is_reached_is_unavailable(fleet: Fleet, verb: s
 
 @issue_10
 def test_call_in_a_child_before_the_storage_is_reached_is_unavailable(fleet: Fleet) -> None:
-    """The same holds for a child process that visits the store of its parent."""
+    """The same holds for a child process that opens the store as a client."""
     errors = Opening(fleet).run("open_as_client").before
     assert {name for name, one in errors.items() if not isinstance(one, StoreUnavailableError)} == (
         set()

@@ -1,8 +1,8 @@
-"""Data that commit 418fe14 has stored works with the code of today, in each store.
+"""Data that commit 418fe14 stored works with the present code, in each store.
 
-The data and the program that made it are in `stored/418fe14`, with what that commit itself
-answered: the clock, tasks, runs and processes. From that instant on the processes of then do
-nothing more, and a process of today joins.
+`stored/418fe14` contains the data, the program that made it, and what that commit itself returned:
+the clock, tasks, runs and processes. From that instant on the recorded processes do nothing more,
+and a process with the present code joins.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ RESTORE = {"sqlite": restore_sqlite, "postgres": restore_postgres, "redis": rest
 
 
 class Stored:
-    """One store with the data in it, and the processes that join at the instant of its end."""
+    """One store with the stored data, and the processes that join at the end of the recording."""
 
     def __init__(self, kind: str, make: Make) -> None:
         self._recording = json.loads((DATA / f"{kind}.json").read_text())
@@ -168,7 +168,7 @@ class Stored:
         self.fleet.clock.set_wall(datetime.fromtimestamp(self._recording["now"] / 1e6, UTC))
 
     def until(self, end: int) -> None:
-        """Let time pass until an instant."""
+        """Advance the clock to an instant."""
         self.fleet.clock.forward(timedelta(microseconds=end - self.fleet.clock.wall()))
 
     def join(self, *parts: str, space: str = SPACE, host: str = "alpha") -> Process:
@@ -197,14 +197,14 @@ class Stored:
     ]
 )
 def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
-    """Return a store with the data in it."""
+    """Return a store with the stored data."""
     found = Stored(request.param, RESTORE[request.param](request))
     yield found
     found.fleet.close()
 
 
 def tasks(process: Process) -> list[Record]:
-    """Return the rows, but for that of a process of today alone."""
+    """Return the rows, without those of present processes."""
     rows = as_recorded(process.store.tasks())
     return [row for row in rows if row["place"] != process.member.holder]
 
@@ -221,24 +221,24 @@ def runs(process: Process) -> list[Record]:
 
 
 def run_with(process: Process, found: Record) -> Record:
-    """Return a run as it is now."""
+    """Return a run in its present state."""
     return next(run for run in runs(process) if run["id"] == found["id"])
 
 
 def claim_all(process: Process) -> dict[str, Claim]:
-    """Claim what is due; return the claims by task."""
+    """Claim due runs; return the claims by task."""
     return {claim.run.task: claim for claim in process.claim().claims}
 
 
 def finish_claimed(process: Process) -> list[Record]:
-    """Claim what is due, and finish it; return the runs as they were claimed."""
+    """Claim and finish due runs; return the runs as they were claimed."""
     claims = process.claim().claims
     assert all(process.finish(claim) for claim in claims)
     return as_recorded([claim.run for claim in claims])
 
 
 def finish_all(process: Process) -> list[Record]:
-    """Run what is due, until nothing is; return the runs as they were claimed."""
+    """Claim and finish until nothing is due; return the runs as they were claimed."""
     found: list[Record] = []
     while claimed := finish_claimed(process):
         found += claimed
@@ -246,7 +246,7 @@ def finish_all(process: Process) -> list[Record]:
 
 
 def wait_a_lease(stored: Stored, process: Process) -> None:
-    """Let as much time pass as a process that fell silent has to renew its claims."""
+    """Advance the clock by one lease, so that a silent process loses its claims."""
     stored.fleet.wait(LEASE_S + 10, process)
 
 
@@ -254,8 +254,8 @@ def wait_a_lease(stored: Stored, process: Process) -> None:
 
 
 @pytest.mark.parametrize("space", [SPACE, NAMELESS], ids=["named", "nameless"])
-def test_tasks_runs_and_processes_read_as_they_were_recorded(stored: Stored, space: str) -> None:
-    """Each application finds its own, and all of it."""
+def test_stored_tasks_runs_and_processes_are_read_unchanged(stored: Stored, space: str) -> None:
+    """Each application finds all its data, and only its own."""
     process = stored.join(space=space)
     assert tasks(process) == stored.recorded("tasks", space=space)
     assert runs(process) == stored.recorded("runs", space=space)
@@ -264,7 +264,7 @@ def test_tasks_runs_and_processes_read_as_they_were_recorded(stored: Stored, spa
 
 
 def test_sync_of_the_same_tasks_changes_nothing(stored: Stored) -> None:
-    """No cursor moves and nothing is missed; the task of each process gets a row of this one."""
+    """No cursor moves and nothing is missed; this process gets a row of scope `process`."""
     process = stored.join()
     declared = tasks_of("before", "now")
     added, *others = process.sync(declared)
@@ -273,8 +273,8 @@ def test_sync_of_the_same_tasks_changes_nothing(stored: Stored) -> None:
     assert runs(process) == stored.recorded("runs")
 
 
-def test_a_heartbeat_after_sync_changes_nothing(stored: Stored) -> None:
-    """The rows hold the definitions of the newest manifest."""
+def test_heartbeat_after_sync_changes_nothing(stored: Stored) -> None:
+    """The rows have the definitions of the newest manifest."""
     process = stored.join("before", "now")
     stored.fleet.wait(5, process)
     assert tasks(process) == stored.recorded("tasks")
@@ -282,15 +282,15 @@ def test_a_heartbeat_after_sync_changes_nothing(stored: Stored) -> None:
 
 
 def test_older_definitions_are_superseded(stored: Stored) -> None:
-    """The manifests say which definition of a task is the newer one."""
+    """The stored manifests decide which definition of a task is newer."""
     process = stored.join()
     synced = process.sync(tasks_of("before"))
     assert (synced.changed, synced.superseded) == ((), ("changed",))
     assert tasks(process) == stored.recorded("tasks")
 
 
-def test_added_tasks_define_what_they_defined(stored: Stored) -> None:
-    """To replace each task by itself changes no row: the definitions are equal."""
+def test_stored_runtime_tasks_have_equal_definitions(stored: Stored) -> None:
+    """Replacing each task by itself changes no row."""
     process = stored.join("before", "now")
     added = tasks_of("added")
     del added["added, removed"]
@@ -299,8 +299,8 @@ def test_added_tasks_define_what_they_defined(stored: Stored) -> None:
     assert tasks(process) == stored.recorded("tasks")
 
 
-def test_planned_runs_have_the_ids_that_they_had(stored: Stored, tmp_path: Path) -> None:
-    """So no fire time runs twice where processes of both commits share the store."""
+def test_planned_runs_have_unchanged_ids(stored: Stored, tmp_path: Path) -> None:
+    """No fire time runs twice when processes of both commits share the store."""
     fleet = Fleet(
         lambda clock, **options: SqliteStore(tmp_path / "new.db", clock, StoreOptions(**options))
     )
@@ -319,10 +319,10 @@ def test_planned_runs_have_the_ids_that_they_had(stored: Stored, tmp_path: Path)
     [("/usr", None, "usr-06be74d2.db"), ("/", "Läden, 1", "l-den-1-0f5065fe.db")],
     ids=["by folder", "by name"],
 )
-def test_the_default_store_is_the_file_that_it_was(
+def test_default_store_is_the_same_file(
     run_child: RunChild, tmp_path: Path, folder: str, name: str | None, file: str
 ) -> None:
-    """An application without a configured store finds what it has kept."""
+    """An application without a configured store finds its data."""
     child = run_child(DEFAULT_STORE, tmp_path, folder, name or "")
     assert child.stdout is not None
     assert child.stdout.read().split("\n")[0] == str(tmp_path / "pulse" / file)
@@ -331,8 +331,8 @@ def test_the_default_store_is_the_file_that_it_was(
 # What is to be run -------------------------------------------------------------------------
 
 
-def test_what_waits_is_claimed_and_finished(stored: Stored) -> None:
-    """A waiting run whose turn has come, a manual run with its body, a run at the start."""
+def test_stored_pending_runs_are_claimed_and_finished(stored: Stored) -> None:
+    """These are a waiting run, a manual run with a body, and a start-up run."""
     process = stored.join("before", "now")
     claimed = finish_all(process)
     assert {(run["task"], run["trigger"], run["attempt"]) for run in claimed} == {
@@ -351,22 +351,22 @@ def test_what_waits_is_claimed_and_finished(stored: Stored) -> None:
         assert run_with(process, run)["outcome"] == "succeeded"
 
 
-def test_the_body_of_a_trigger_is_what_was_given(stored: Stored) -> None:
-    """Byte by byte."""
+def test_stored_body_of_a_manual_run_is_unchanged(stored: Stored) -> None:
+    """The bodies are compared byte by byte."""
     claim = claim_all(stored.join("before", "now"))["manual"]
     assert claim.run.body == b"\xff\0 of the trigger"
 
 
-def test_a_manual_run_of_the_nameless_application_is_run(stored: Stored) -> None:
-    """By a process of that application."""
+def test_stored_manual_run_of_an_application_without_a_name_runs(stored: Stored) -> None:
+    """A process of that application claims it."""
     process = stored.join("nameless", space=NAMELESS)
     assert [run["id"] for run in finish_all(process)] == [
         run["id"] for run in stored.recorded("runs", space=NAMELESS)
     ]
 
 
-def test_a_retry_is_claimed_with_the_attempts_before_it(stored: Stored) -> None:
-    """At the instant for which it was recorded, and no earlier."""
+def test_stored_retry_is_claimed_with_its_earlier_attempts(stored: Stored) -> None:
+    """It is claimed at the recorded instant, and no earlier."""
     process = stored.join("before", "now")
     then = stored.recorded_run("retried", outcome=None)
     stored.until(then["retry_at"] - 1)
@@ -380,8 +380,8 @@ def test_a_retry_is_claimed_with_the_attempts_before_it(stored: Stored) -> None:
     assert (now["outcome"], now["attempt"], now["tries"]) == ("succeeded", 3, then["tries"])
 
 
-def test_a_retry_that_nobody_takes_makes_way_for_the_next_tick(stored: Stored) -> None:
-    """It ends as its last attempt did."""
+def test_stored_retry_expires_before_the_next_tick(stored: Stored) -> None:
+    """The run finishes as its last attempt did."""
     process = stored.join("before", "now")
     then = stored.recorded_run("retried", outcome=None)
     stored.until(instant("14:00:00"))
@@ -390,8 +390,8 @@ def test_a_retry_that_nobody_takes_makes_way_for_the_next_tick(stored: Stored) -
     assert (now["outcome"], now["status"], now["message"]) == ("failed", 503, "busy: ü")
 
 
-def test_a_skip_is_counted_in_the_row_of_the_skip_before(stored: Stored) -> None:
-    """As long as nothing else has followed it."""
+def test_skip_is_folded_into_the_stored_skip(stored: Stored) -> None:
+    """This holds while nothing else has followed it."""
     process = stored.join("before", "now")
     then = {task: stored.recorded_run(task, outcome="skipped") for task in ("skipped", "waiting")}
     stored.until(instant("13:30:00"))
@@ -400,8 +400,8 @@ def test_a_skip_is_counted_in_the_row_of_the_skip_before(stored: Stored) -> None
     assert counts == {task: run["count"] + 1 for task, run in then.items()}
 
 
-def test_what_a_silent_process_held_is_abandoned(stored: Stored) -> None:
-    """After a lease, with the reason; what was waiting for it goes on."""
+def test_stored_run_of_a_silent_process_is_abandoned(stored: Stored) -> None:
+    """This happens after a lease; the run that waited for it is claimed."""
     process = stored.join("before", "now")
     held = [run for run in stored.recorded("runs") if run["holder"] and not run["outcome"]]
     assert {run["task"] for run in held} == HELD
@@ -418,8 +418,8 @@ def test_what_a_silent_process_held_is_abandoned(stored: Stored) -> None:
     assert claimed["rerun", 2] == stored.recorded_run("rerun", outcome=None)["id"]
 
 
-def test_silent_processes_are_dropped(stored: Stored) -> None:
-    """After three leases, with the rows that were theirs alone."""
+def test_stored_silent_processes_are_removed(stored: Stored) -> None:
+    """They are removed after three leases, with their rows of scope `process`."""
     process = stored.join("before", "now")
     stored.fleet.wait(3 * LEASE_S + 20, process)
     assert process.store.members() == [process.member]
@@ -427,8 +427,8 @@ def test_silent_processes_are_dropped(stored: Stored) -> None:
     assert not gone & {row["place"] for row in tasks(process)}
 
 
-def test_every_task_runs_at_its_recorded_fire_time(stored: Stored) -> None:
-    """Whatever its schedule, whether it is declared or was added."""
+def test_stored_tasks_run_at_their_recorded_fire_times(stored: Stored) -> None:
+    """This holds for every schedule, for configured and run-time tasks."""
     process = stored.join("before", "now")
     finish_all(process)
     wait_a_lease(stored, process)
@@ -447,8 +447,8 @@ def test_every_task_runs_at_its_recorded_fire_time(stored: Stored) -> None:
     assert due - ran == set()
 
 
-def test_a_task_whose_date_has_passed_stays_at_its_end(stored: Stored) -> None:
-    """It has run, and does not run again."""
+def test_stored_task_with_a_past_date_does_not_run_again(stored: Stored) -> None:
+    """Its only run is in the history."""
     process = stored.join("before", "now")
     stored.until(instant("20:00:00"))
     assert "at-past" not in claim_all(process)
@@ -457,8 +457,8 @@ def test_a_task_whose_date_has_passed_stays_at_its_end(stored: Stored) -> None:
 # What is asked for -------------------------------------------------------------------------
 
 
-def test_what_passed_in_a_pause_that_ended_is_missed(stored: Stored) -> None:
-    """The pause ended before the data was recorded, and nobody has claimed since."""
+def test_ticks_of_a_stored_pause_that_has_ended_are_missed(stored: Stored) -> None:
+    """The pause ended before the recording, and no process has claimed since."""
     process = stored.join("before", "now")
     process.claim()
     (run,) = [run for run in runs(process) if run["task"] == "resuming"]
@@ -467,8 +467,8 @@ def test_what_passed_in_a_pause_that_ended_is_missed(stored: Stored) -> None:
 
 
 @pytest.mark.parametrize("name", ["paused", "added, paused"])
-def test_a_paused_task_is_resumed(stored: Stored, name: str) -> None:
-    """What passed meanwhile is missed, and the next fire time runs."""
+def test_stored_paused_task_can_be_resumed(stored: Stored, name: str) -> None:
+    """Fire times of the pause are missed, and the next one runs."""
     process = stored.join("before", "now")
     process.store.pause(name, paused=False)
     assert name not in claim_all(process)
@@ -479,8 +479,8 @@ def test_a_paused_task_is_resumed(stored: Stored, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["interval", "added interval"])
-def test_a_task_is_paused(stored: Stored, name: str) -> None:
-    """Its row says so, and its fire times pass."""
+def test_stored_task_can_be_paused(stored: Stored, name: str) -> None:
+    """Its row is marked, and its fire times do not run."""
     process = stored.join("before", "now")
     process.store.pause(name, paused=True)
     assert row_of(process, name)["paused"]
@@ -489,8 +489,8 @@ def test_a_task_is_paused(stored: Stored, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["called", "added interval, all"])
-def test_a_task_is_triggered(stored: Stored, name: str) -> None:
-    """The run is claimed with the definition that was declared or added."""
+def test_stored_task_can_be_triggered(stored: Stored, name: str) -> None:
+    """The run is claimed with the definition of the task."""
     process = stored.join("before", "now")
     run = process.store.trigger(name)
     claim = claim_all(process)[name]
@@ -502,8 +502,8 @@ def test_a_task_is_triggered(stored: Stored, name: str) -> None:
     assert process.finish(claim)
 
 
-def test_an_added_task_is_removed(stored: Stored) -> None:
-    """It has no row any more, and fires no more."""
+def test_stored_runtime_task_can_be_removed(stored: Stored) -> None:
+    """It has no row any more, and does not fire."""
     process = stored.join("before", "now")
     process.store.remove("added interval")
     assert "added interval" not in {row["name"] for row in tasks(process)}
@@ -511,16 +511,16 @@ def test_an_added_task_is_removed(stored: Stored) -> None:
     assert "added interval" not in claim_all(process)
 
 
-def test_a_removed_task_that_is_added_again_repeats_no_fire_time(stored: Stored) -> None:
-    """The row of the removed task still knows what has run."""
+def test_stored_removed_task_that_is_added_again_repeats_no_fire_time(stored: Stored) -> None:
+    """The archived row keeps the last decided fire time."""
     process = stored.join("before", "now")
     process.add("added, removed", tasks_of("added")["added, removed"])
     assert "added, removed" not in claim_all(process)
     assert row_of(process, "added, removed")["next_fire"] is None
 
 
-def test_an_archived_task_that_is_declared_again_comes_back(stored: Stored) -> None:
-    """It has a row again, and fires."""
+def test_stored_archived_task_that_is_declared_again_runs(stored: Stored) -> None:
+    """It has a row again."""
     process = stored.join()
     synced = process.sync(tasks_of("before", "now", "first"))
     assert sorted(synced.added) == ["archived", "per-process"]

@@ -14,7 +14,7 @@ from pulse.store.base import StoreOptions
 from pulse.store.postgres.schema import schema_of
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
-from pulse.store.redis.store import prefix_of
+from pulse.store.redis.backend import prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

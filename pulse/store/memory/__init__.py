@@ -1,1 +1,1 @@
-"""The memory store: one process, and the oracle of the differential tests."""
+"""The memory store: for one process, and the reference of the differential tests."""

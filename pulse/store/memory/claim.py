@@ -1,6 +1,6 @@
-"""Claiming on a memory store: which pending run is next, and what one call of `claim_due` wins.
+"""Claims of the memory store: which pending run is next, and what one call of `claim_due` wins.
 
-`PendingRuns` also decides whether a run that has ended is dispatched again.
+`PendingRuns` also decides whether a finished run is retried.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class PendingRuns:
-    """Looks at runs that nobody holds, beside the rows of their tasks; its owner holds the lock."""
+    """Selects pending runs by the rows of their tasks; the caller holds the lock."""
 
     __slots__ = ("_rows", "_runs")
 
@@ -41,7 +41,10 @@ class PendingRuns:
         self._runs = runs
 
     def first(self, now: Instant) -> StoredRun | None:
-        """Return the run that is work first; those that wait for another one are set aside."""
+        """Return the first pending run that can be decided or is not due yet.
+
+        Due runs that wait for another run are set aside on the way.
+        """
         runs = self._runs
         runs.offer_retries()
         while (stored := runs.next_pending(self._is_wanted)) is not None:
@@ -58,29 +61,29 @@ class PendingRuns:
         return row is not None and not row.withdrawn and row.partition == run.partition
 
     def decide(self, run: Run, now: Instant) -> PendingDecision:
-        """Return what becomes of a run that is due."""
+        """Return what happens to a pending run that is due."""
         row = self._rows[run.task]
-        # Where no more are open than may be held, this one may be: they need not be counted.
+        # Counting takes time; it is needless while fewer runs are unfinished than may be claimed.
         full = row.unfinished > row.definition.max_concurrent
-        held = self._runs.count_claimed(run.task, run.partition) if full else 0
+        claimed = self._runs.count_claimed(run.task, run.partition) if full else 0
         return decide_pending(
-            row.definition, run, next_fire=row.cursor.next_fire, claimed=held, now=now
+            row.definition, run, next_fire=row.cursor.next_fire, claimed=claimed, now=now
         )
 
     def next_attempt_at(self, claim: Claim, result: Result, now: Instant) -> Instant | None:
-        """Return when a run that ended so is dispatched again; None when it is not."""
+        """Return when the run of *claim* is dispatched again after *result*; None for never."""
         if not may_run_again(claim, result):
             return None
         row = self._rows.get(claim.run.task)
-        stands = row is not None and row.partition == claim.run.partition
+        exists = row is not None and row.partition == claim.run.partition
         tick = (
-            NextTick(row.cursor.next_fire, row.unfinished) if row is not None and stands else None
+            NextTick(row.cursor.next_fire, row.unfinished) if row is not None and exists else None
         )
         return next_attempt_at(claim, result, row=tick, now=now)
 
 
 class ClaimCall:
-    """Collects the claims and passed rows of one call, and writes them into the ledger."""
+    """One call of `claim_due`: records what was decided, and collects the result."""
 
     __slots__ = (
         "_runs",
@@ -92,8 +95,8 @@ class ClaimCall:
         "good_until",
         "holder",
         "limit",
+        "not_run",
         "now",
-        "passed",
     )
 
     def __init__(
@@ -114,21 +117,21 @@ class ClaimCall:
         self.good_until: Span = boot + member.lease_us
         self.limit: int = limit
         self.claims: list[Claim] = []
-        self.passed: list[Run] = []
+        self.not_run: list[Run] = []
         self.expired_retries: list[Run] = []
         self.failed_tasks: list[FailedTask] = []
 
     def take(self, definition: TaskDefinition) -> None:
-        """Claim the run that the ledger has told as the next that nobody holds."""
+        """Claim the run that `RunTable.next_pending` returned last."""
         run = self._runs.claim_pending(holder=self.holder, now=self.now, mark=self.boot).run
         self.claims.append(Claim(run, definition, self.good_until))
 
     def record(self, row: MemoryTaskRow, decided: Plan) -> None:
-        """Write down what the planner decided for a row."""
+        """Record the plan of a row."""
         if decided.missed is not None:
-            self.passed.append(self._miss(row, decided.missed))
+            self.not_run.append(self._miss(row, decided.missed))
         if decided.skipped is not None:
-            self.passed.append(self._skip(row, decided.skipped))
+            self.not_run.append(self._skip(row, decided.skipped))
         opened = decided.opened
         if opened is not None:
             if opened.waits:
@@ -137,13 +140,13 @@ class ClaimCall:
                 self.claims.append(self._open_claimed(row, opened))
 
     def _open_claimed(self, row: MemoryTaskRow, opened: NewRun) -> Claim:
-        task, slot = row.definition.name, opened.scheduled_for
+        task, fire_time = row.definition.name, opened.scheduled_for
         run = Run(
-            id=run_id(self._space, task, row.partition, slot),
+            id=run_id(self._space, task, row.partition, fire_time),
             task=task,
             partition=row.partition,
-            fire_time=slot,
-            scheduled_for=slot,
+            fire_time=fire_time,
+            scheduled_for=fire_time,
             trigger=opened.trigger,
             holder=self.holder,
             claimed_at=self.now,
@@ -172,13 +175,13 @@ class ClaimCall:
             row.skip.run = msgspec.structs.replace(run, count=run.count + skipped.count)
         return row.skip.run
 
-    def _record_not_run(self, row: MemoryTaskRow, passed: NotRun, outcome: Outcome) -> Run:
+    def _record_not_run(self, row: MemoryTaskRow, not_run: NotRun, outcome: Outcome) -> Run:
         name = row.definition.name
         return not_run_record(
-            self._space, name, partition=row.partition, passed=passed, outcome=outcome
+            self._space, name, partition=row.partition, passed=not_run, outcome=outcome
         )
 
 
 def is_due(run: Run, now: Instant) -> bool:
-    """Return whether an unheld run may be taken by now."""
+    """Return whether a pending run may be claimed at *now*."""
     return run.retry_at is not None and run.retry_at <= now

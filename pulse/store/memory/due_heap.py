@@ -1,4 +1,4 @@
-"""The rows of a memory store, and the heap that gives the next one that is due."""
+"""The task rows of the memory store, and the heap that orders them by when they are due."""
 
 from __future__ import annotations
 
@@ -25,11 +25,22 @@ if TYPE_CHECKING:
 
 ORDER_BITS = 32
 ORDER_MASK = (1 << ORDER_BITS) - 1
-"""How a heap's entry holds the order of its row, below the instant at which it is due."""
+"""The low bits of a heap entry are the row's order; the bits above are when the row is due."""
 
 
 class MemoryTaskRow(msgspec.Struct, gc=False):
-    """A task's row; *parked* while it is due but waits for one of its runs to end."""
+    """A task row.
+
+    Attributes:
+        order: rises from row to row: of two rows that are due at once, the older one comes first.
+        unfinished: the number of claimed and pending runs.
+        parked: whether the row is out of the heap: it is due, but waits for one of its runs.
+        withdrawn: whether the configuration no longer declares the task.
+        resumed_at: when the last pause ended, until the next plan.
+        skip: the record into which a next skip is folded; None after anything else.
+        source: `config` or `runtime`.
+
+    """
 
     definition: TaskDefinition
     partition: str
@@ -45,10 +56,12 @@ class MemoryTaskRow(msgspec.Struct, gc=False):
 
 
 class DueHeap:
-    """Rows by when they are due; an entry that its row has left behind is stale and is dropped.
+    """A heap of rows by when they are due.
 
-    An entry is one whole number, the instant above the row's order: comparing tuples touches
-    four objects for each of the dozen levels of a large heap, and most are in no cache.
+    When a row moves, its old entry stays in the heap as a stale entry until it comes first.
+
+    An entry is one integer (see `ORDER_BITS`), because comparing tuples reads four objects on each
+    of the dozen levels of a large heap, and most of these objects are in no CPU cache.
     """
 
     __slots__ = ("entries", "rows")
@@ -58,22 +71,22 @@ class DueHeap:
         self.rows: dict[int, MemoryTaskRow] = {}
 
     def add(self, row: MemoryTaskRow) -> None:
-        """Consider a row that is not known yet."""
+        """Add a new row."""
         self.rows[row.order] = row
         self.push(row)
 
     def has_stale_entries(self, known: int) -> bool:
-        """Return whether more rows are gone than the *known* ones that take part."""
+        """Return whether the heap holds more removed rows than the *known* current ones."""
         return len(self.rows) > 2 * known
 
     def push(self, row: MemoryTaskRow) -> None:
-        """Consider a row that is known already from its next fire time on."""
+        """Add an entry for the next fire time of a row."""
         row.parked = False
         if row.cursor.next_fire is not None:
             heappush(self.entries, _entry(row.cursor.next_fire, row))
 
     def rebuild(self, rows: Iterable[MemoryTaskRow]) -> None:
-        """Consider all of *rows*, and nothing else."""
+        """Replace the content of the heap by *rows*."""
         self.rows = {row.order: row for row in rows}
         self.entries = []
         for row in self.rows.values():
@@ -83,7 +96,7 @@ class DueHeap:
         heapify(self.entries)
 
     def first(self, now: Instant) -> Instant | None:
-        """Return when the next row is due that can be decided; what waits for room is set aside."""
+        """Return when the first row is due that can be decided; park due rows that have to wait."""
         entries = self.entries
         while entries:
             due_at, row = entries[0] >> ORDER_BITS, self.rows[entries[0] & ORDER_MASK]
@@ -100,7 +113,7 @@ def _entry(next_fire: Instant, row: MemoryTaskRow) -> int:
 
 
 def is_stale(row: MemoryTaskRow, due_at: Instant) -> bool:
-    """Return whether the row is not due then, or no longer, or takes no part now."""
+    """Return whether the row is not due at *due_at* any more, or is paused or withdrawn."""
     cursor = row.cursor
     moved = cursor.next_fire is None or cursor.next_fire + cursor.delay_us != due_at
     return moved or row.paused or row.withdrawn
@@ -109,13 +122,13 @@ def is_stale(row: MemoryTaskRow, due_at: Instant) -> bool:
 def _has_work(row: MemoryTaskRow, now: Instant) -> bool:
     try:
         return decide_row(row, now) is not None
-    # The next claim tells of it, and sets the row aside.
+    # The next claim reports the error, and sets the row aside.
     except Exception:  # noqa: BLE001 - the reason is above
         return True
 
 
 def decide_row(row: MemoryTaskRow, now: Instant) -> Plan | None:
-    """Return the planner's answer for a row; what passed in a pause is missed."""
+    """Return the plan of a row; fire times during a pause are missed."""
     if row.resumed_at is None:
         return plan(row.definition, row.cursor, row.unfinished, now)
     return plan_resumed(
@@ -124,7 +137,7 @@ def decide_row(row: MemoryTaskRow, now: Instant) -> Plan | None:
 
 
 def row_of(rows: Mapping[str, MemoryTaskRow], name: str) -> MemoryTaskRow:
-    """Return the row of that name; UnknownTaskError says what was probably meant."""
+    """Return the row of a task; UnknownTaskError suggests a similar name."""
     row = rows.get(name)
     if row is None:
         near = did_you_mean(name, islice(rows, MAX_NAMES_COMPARED))
@@ -135,7 +148,7 @@ def row_of(rows: Mapping[str, MemoryTaskRow], name: str) -> MemoryTaskRow:
 def change_row(
     row: MemoryTaskRow, definition: TaskDefinition, now: Instant, *, source: str
 ) -> NotRun | None:
-    """Give a row another definition; return the fire times that it misses by that."""
+    """Give a row another definition; return the due fire times of the old schedule."""
     before = schedule_text(row.definition.schedule)
     changed = change_cursor(definition, row.cursor, before=before, paused=row.paused, now=now)
     row.cursor = changed.cursor
@@ -145,7 +158,7 @@ def change_row(
 
 
 def state_of(row: MemoryTaskRow) -> TaskState:
-    """Return a row as people are shown it."""
+    """Return a row as `tasks()` returns it."""
     return TaskState(
         name=row.definition.name,
         partition=row.partition,

@@ -1,4 +1,4 @@
-"""The runs of a memory store: open ones by id, unheld ones by instant, a bounded history of all."""
+"""The runs of the memory store: unfinished runs by id, pending runs by due time, and a history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StoredRun(msgspec.Struct, gc=False):
-    """A run in the history, and its result once it has one; *mark* moves when it is renewed."""
+    """A run in the history; its result, if it has one; and the renewal mark of its lease."""
 
     seq: int
     run: Run
@@ -29,33 +29,33 @@ class StoredRun(msgspec.Struct, gc=False):
 
 
 class RunTable:
-    """Keeps runs in the order in which they were decided; its owner holds the lock.
+    """Keeps runs in the order in which they were decided; the caller holds the lock.
 
     Attributes:
-        open: the runs without an outcome, by id.
-        aside: unheld runs that wait until another run of their task has ended, by task.
+        open: the unfinished runs, by id.
+        aside: pending runs that wait for another run of their task to finish, by task.
 
     """
 
-    __slots__ = ("_history", "_impatient", "_pending", "_seq", "aside", "open")
+    __slots__ = ("_history", "_pending", "_seq", "_tasks_with_retry_aside", "aside", "open")
 
     def __init__(self, keep_runs: int) -> None:
         self.open: dict[str, StoredRun] = {}
         self._history: deque[StoredRun] = deque(maxlen=keep_runs)
         self._pending: list[tuple[Instant, int, StoredRun]] = []
         self.aside: dict[str, list[StoredRun]] = {}
-        self._impatient: set[str] = set()
+        self._tasks_with_retry_aside: set[str] = set()
         self._seq = 0
 
     def add(self, run: Run) -> StoredRun:
-        """Add a row that is ended already: missed or skipped."""
+        """Add the record of a missed or skipped fire time."""
         self._seq += 1
         stored = StoredRun(self._seq, run)
         self._history.append(stored)
         return stored
 
     def add_claimed(self, run: Run, mark: Span) -> None:
-        """Add an open run that its holder has now, or one that waits for a holder."""
+        """Add an unfinished run, claimed or pending."""
         self._seq += 1
         stored = StoredRun(self._seq, run, mark)
         self._history.append(stored)
@@ -67,7 +67,7 @@ class RunTable:
             heappush(self._pending, (stored.run.retry_at, stored.seq, stored))
 
     def claimed(self, claim: Claim) -> StoredRun | None:
-        """Return the open run while holder and attempt are still those of *claim*."""
+        """Return the unfinished run of *claim* while its holder and attempt match; else None."""
         run = claim.run
         stored = self.open.get(run.id)
         if stored is None or stored.run is run:
@@ -76,58 +76,59 @@ class RunTable:
         return stored if same else None
 
     def end(self, stored: StoredRun, run: Run) -> None:
-        """Close an open run, which now reads *run*."""
+        """Replace an unfinished run by *run*, which is finished."""
         stored.run = run
         del self.open[run.id]
 
     def release(self, stored: StoredRun, run: Run) -> None:
-        """Take a run, which now reads *run*, from its holder, and offer it again."""
+        """Replace a claimed run by *run*, which is pending."""
         stored.run = run
         self._offer(stored)
         self.offer_again(run.task)
 
     def set_aside(self, stored: StoredRun) -> None:
-        """Offer the run that `next_pending` told no more until another run of its task has ended.
+        """Set the first pending run aside until another run of its task finishes.
 
-        A retry is offered all the same: it may have to be given up.
+        The run is the one that `next_pending` returned last. A retry is considered again in each
+        claim (`offer_retries`), since it may have to expire.
         """
         heappop(self._pending)
         self.aside.setdefault(stored.run.task, []).append(stored)
         if is_retry(stored.run):
-            self._impatient.add(stored.run.task)
+            self._tasks_with_retry_aside.add(stored.run.task)
 
     def offer_again(self, task: str) -> None:
-        """Offer the runs of a task that were set aside."""
-        self._impatient.discard(task)
+        """Put the set-aside runs of a task back."""
+        self._tasks_with_retry_aside.discard(task)
         for stored in self.aside.pop(task, ()):
             self._offer(stored)
 
     def offer_retries(self) -> None:
-        """Offer what was set aside of those tasks of which a retry is among it."""
-        for task in [*self._impatient]:
+        """Put set-aside runs back for tasks that have a retry among them."""
+        for task in [*self._tasks_with_retry_aside]:
             self.offer_again(task)
 
     def next_pending(self, claimable: Callable[[Run], bool]) -> StoredRun | None:
-        """Return the unheld run that is first in time; those not *claimable* are set aside."""
-        waiting = self._pending
-        while waiting:
-            at, _, stored = waiting[0]
+        """Return the first pending run by `retry_at`; drop runs that are not *claimable*."""
+        pending = self._pending
+        while pending:
+            at, _, stored = pending[0]
             if stored.run.retry_at == at and stored.run.id in self.open and claimable(stored.run):
                 return stored
-            heappop(waiting)
+            heappop(pending)
         return None
 
     def claim_pending(self, *, holder: str, now: Instant, mark: Span) -> StoredRun:
-        """Give the run that `next_pending` told to *holder*, as its next attempt."""
+        """Claim the run that `next_pending` returned last for *holder*, as its next attempt."""
         stored = heappop(self._pending)[2]
         stored.run = claim_run(stored.run, holder, now)
         stored.mark = mark
         return stored
 
     def reconsider_set_aside(self) -> None:
-        """Consider all unheld runs anew, those set aside too."""
+        """Rebuild the heap from all pending runs, including set-aside and dropped ones."""
         self.aside.clear()
-        self._impatient.clear()
+        self._tasks_with_retry_aside.clear()
         self._pending = [
             (stored.run.retry_at, stored.seq, stored)
             for stored in self.open.values()
@@ -136,21 +137,21 @@ class RunTable:
         heapify(self._pending)
 
     def advance_retries(self, task: str, partition: str, *, before: Instant) -> None:
-        """Let no retry of a task wait longer; a call of `reconsider_set_aside` has to follow."""
+        """Move retries of a task forward to *before*; call `reconsider_set_aside` after."""
         for stored in self.open.values():
             run = stored.run
             if (run.task, run.partition) == (task, partition):
                 stored.run = advance_retry(run, before)
 
     def count_unfinished(self, task: str, partition: str) -> int:
-        """Return how many runs of a task are open in a place."""
+        """Return how many runs of a task are unfinished in a partition."""
         return sum(
             stored.run.task == task and stored.run.partition == partition
             for stored in self.open.values()
         )
 
     def count_claimed(self, task: str, partition: str) -> int:
-        """Return how many runs of a task are held in a place."""
+        """Return how many runs of a task are claimed in a partition."""
         runs = [stored.run for stored in self.open.values() if stored.run.holder]
         return sum(run.task == task and run.partition == partition for run in runs)
 

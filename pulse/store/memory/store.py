@@ -1,7 +1,7 @@
-"""The store of one process: rows in a heap by fire time, gone when the process ends.
+"""The store of one process: task rows in a heap by fire time, lost when the process ends.
 
-Every promise of `pulse.store.base` holds among the threads of this process; a fleet of such
-stores ticks once in each process. One lock makes every call one consistent step.
+Every promise of `pulse.store.base` holds among the threads of this process. With this store each
+process of a fleet runs every tick. One lock makes every call one consistent step.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _DEFAULT_OPTIONS = StoreOptions(keep_runs=10_000)
 
 
 class MemoryStore:
-    """Keeps rows and history in this process.
+    """Keeps task rows and history in the memory of this process.
 
     Args:
-        clock: tells when rows are due and leases end.
+        clock: decides when rows are due and when leases end.
         options: `name` is the space of the run ids; `keep_runs` counts the finished runs of all
             tasks together; `keep_for_us` is not used.
 
@@ -70,30 +70,32 @@ class MemoryStore:
         self._due = self._tasks.due
         self._pending = PendingRuns(self._rows, self._runs)
 
-    # Taking part -------------------------------------------------------------------------
+    # Lifecycle ---------------------------------------------------------------------------
 
     def open(self, member: Member) -> None:
-        """Take part as *member*; the lock is made here, in the process that uses it."""
+        """Join as *member*; the lock is created here, in the process that uses it."""
         if self._member is not None:
-            raise StoreInUseError("this memory store is open already; each pulse has its own")
+            raise StoreInUseError(
+                "this memory store is open already; each middleware needs its own"
+            )
         self._lock = threading.Lock()
-        self._leases: ExpiryWatch[str] = ExpiryWatch(member.lease_us // 3)  # within which it renews
+        self._leases: ExpiryWatch[str] = ExpiryWatch(member.lease_us // 3)  # as often as renewed
         self._unwanted: ExpiryWatch[str] = ExpiryWatch(member.lease_us)
         self._member = member
 
     def open_as_client(self, member: Member) -> None:
-        """Refuse: no other process can reach what this one keeps."""
+        """Refuse: the memory of this process cannot be reached from another one."""
         raise NotServingError(
-            f"expected a store that processes share, got memory:, which {member.holder} keeps to"
-            " itself: leave pulse.config.store out, or set it to sqlite:/// and a path"
+            f"expected a store that processes share, got memory:, which only {member.holder} can"
+            " use: leave pulse.config.store out, or set it to sqlite:/// and a path"
         )
 
     def close(self) -> None:
-        """Take part no more; what was recorded stays until the process ends."""
+        """Leave; rows and history stay until the process ends."""
         self._member = None
 
     def forked(self) -> None:
-        """Leave what is kept to the parent: this is a copy, in a forked child."""
+        """Disable this copy of the store in a forked child."""
         self._member = None
 
     def _caller(self) -> Member:
@@ -104,31 +106,31 @@ class MemoryStore:
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
-        """Make rows for the tasks, and plan with their definitions from now on."""
+        """Create and update the rows of the configured tasks."""
         member, now = self._caller(), self._clock.wall()
         with self._lock:
             return self._tasks.sync(definitions, member, now)
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
-        """Keep a task until it is removed, or until the process ends."""
+        """Add a run-time task until it is removed, or until the process ends."""
         self._caller()
         with self._lock:
             return self._tasks.add(runtime_task.definition, self._clock.wall(), replace=replace)
 
     def remove(self, name: str) -> None:
-        """Put a task away that was added; what waits ends, what is held goes on."""
+        """Archive a run-time task; its pending runs end, its claimed runs continue."""
         self._caller()
         with self._lock:
             self._tasks.remove(name)
 
     def pause(self, name: str, *, paused: bool) -> None:
-        """Pause or resume a task; what passed while paused is missed."""
+        """Pause or resume a task; fire times during a pause are missed."""
         self._caller()
         with self._lock:
             self._tasks.pause(name, self._clock.wall(), paused=paused)
 
     def tasks(self) -> list[TaskState]:
-        """Return the rows, by name."""
+        """Return the task rows, ordered by name."""
         self._caller()
         with self._lock:
             return self._tasks.states()
@@ -136,41 +138,41 @@ class MemoryStore:
     # Claiming ----------------------------------------------------------------------------
 
     def claim_due(self, limit: int) -> Claimed:
-        """Decide what is due, and open at most *limit* runs."""
+        """Decide what is due, and claim at most *limit* runs."""
         member = self._caller()
         now, boot = self._clock.wall(), self._clock.boot()
-        turn = ClaimCall(self._space, member, self._runs, now=now, boot=boot, limit=limit)
+        call = ClaimCall(self._space, member, self._runs, now=now, boot=boot, limit=limit)
         with self._lock:
             if limit > 0:
-                self._claim_unheld(turn)
-                self._claim_rows(turn)
+                self._claim_pending(call)
+                self._claim_rows(call)
             next_wakeup = self._next_work(now)
-        if len(turn.claims) > 1:
-            turn.claims.sort(key=attrgetter("run.fire_time"))
+        if len(call.claims) > 1:
+            call.claims.sort(key=attrgetter("run.fire_time"))
         return Claimed(
-            turn.claims, turn.passed, now, next_wakeup, turn.failed_tasks, turn.expired_retries
+            call.claims, call.not_run, now, next_wakeup, call.failed_tasks, call.expired_retries
         )
 
-    def _claim_unheld(self, turn: ClaimCall) -> None:
-        while len(turn.claims) < turn.limit:
-            first = self._pending.first(turn.now)
-            if first is None or not is_due(first.run, turn.now):
+    def _claim_pending(self, call: ClaimCall) -> None:
+        while len(call.claims) < call.limit:
+            first = self._pending.first(call.now)
+            if first is None or not is_due(first.run, call.now):
                 return
-            match self._pending.decide(first.run, turn.now):
+            match self._pending.decide(first.run, call.now):
                 case PendingDecision.EXPIRE:
                     self._tasks.end(first, expire_retry(first.run))
-                    turn.expired_retries.append(first.run)
+                    call.expired_retries.append(first.run)
                 case PendingDecision.MISS:
                     self._tasks.end(first, miss_run(first.run))
-                    turn.passed.append(first.run)
+                    call.not_run.append(first.run)
                 case _:
-                    turn.take(self._rows[first.run.task].definition)
+                    call.take(self._rows[first.run.task].definition)
 
-    def _claim_rows(self, turn: ClaimCall) -> None:
-        due, rows, now, claims = self._due.entries, self._due.rows, turn.now, turn.claims
+    def _claim_rows(self, call: ClaimCall) -> None:
+        due, rows, now, claims = self._due.entries, self._due.rows, call.now, call.claims
         until = (now + 1) << ORDER_BITS
         again: list[MemoryTaskRow] = []
-        while due and due[0] < until and len(claims) < turn.limit:
+        while due and due[0] < until and len(claims) < call.limit:
             entry = due[0]
             row = rows[entry & ORDER_MASK]
             if is_stale(row, entry >> ORDER_BITS):
@@ -180,7 +182,7 @@ class MemoryStore:
                 decided = decide_row(row, now)
             # One bad schedule must not keep the other tasks from being claimed.
             except Exception as error:  # noqa: BLE001 - the reason is above
-                turn.failed_tasks.append(FailedTask(row.definition.name, error))
+                call.failed_tasks.append(FailedTask(row.definition.name, error))
                 decided = None
             if decided is None:
                 row.parked = True
@@ -194,7 +196,7 @@ class MemoryStore:
             else:
                 heappop(due)
                 again.append(row)
-            turn.record(row, decided)
+            call.record(row, decided)
         for row in again:
             self._due.push(row)
 
@@ -208,7 +210,7 @@ class MemoryStore:
     # Runs --------------------------------------------------------------------------------
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
-        """Record how runs ended, and tell what became of each."""
+        """Record results of runs; return for each whether it is final, retried, or refused."""
         self._caller()
         with self._lock:
             return [self._finish(claim, result) for claim, result in completed]
@@ -227,7 +229,7 @@ class MemoryStore:
         return RECORDED
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
-        """Extend the leases of runs in progress; False stands where the claim was lost."""
+        """Extend the leases of claimed runs; return False for each claim that was lost."""
         self._caller()
         boot = self._clock.boot()
         with self._lock:
@@ -241,7 +243,7 @@ class MemoryStore:
         return True
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
-        """Open an unheld manual run of a task, due now; None when overlap refuses it."""
+        """Create a pending manual run of a task, due now; return None when overlap refuses it."""
         self._caller()
         with self._lock:
             row = row_of(self._rows, name)
@@ -265,19 +267,19 @@ class MemoryStore:
         with self._lock:
             return self._runs.newest(task=task, limit=limit)
 
-    # Staying alive -----------------------------------------------------------------------
+    # Heartbeat ---------------------------------------------------------------------------
 
     def heartbeat(self) -> HeartbeatResult:
-        """Abandon the runs whose leases have ended, and archive what nobody wants any more."""
+        """Abandon runs whose lease has ended, and archive tasks that are no longer declared."""
         member = self._caller()
         boot = self._clock.boot()
         with self._lock:
-            held = {
+            claimed = {
                 stored.run.id: (stored.mark, member.lease_us)
                 for stored in self._runs.open.values()
                 if stored.run.holder
             }
-            lost = self._leases.expired(held, boot)
+            lost = self._leases.expired(claimed, boot)
             abandoned = [self._abandon(self._runs.open[run_id]) for run_id in sorted(lost)]
             archived = self._archive(3 * member.lease_us, boot)
         return HeartbeatResult(abandoned, archived, ())

@@ -1,4 +1,4 @@
-"""The tasks of a memory store: made, changed, paused, put away; its owner holds the lock."""
+"""The tasks of the memory store: created, changed, paused, archived; the caller holds the lock."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 
 
 class TaskTable:
-    """Holds the rows by name, and by when they are due.
+    """The task rows, by name and by when they are due.
 
     Args:
-        space: the space that run ids are made in.
-        ledger: where their runs are.
-        keep_floors: of how many tasks that are gone the floor is remembered.
+        space: the value of `pulse.config.name`, from which run ids are derived.
+        runs: the runs of the tasks.
+        keep_archived: for how many archived tasks the last decided fire time is kept.
 
     Attributes:
-        rows: the rows of this process's tasks, and of those that were added at run time.
-        due: the same by when they are due.
-        withdrawn: tasks of the configuration that it declares no more.
+        rows: the rows of the configured tasks and of the run-time tasks, by name.
+        due: the same rows by when they are due.
+        withdrawn: names of configured tasks that the configuration no longer declares.
 
     """
 
     __slots__ = (
-        "_gone",
-        "_keep_floors",
+        "_archived",
+        "_keep_archived",
         "_order",
         "_paused",
         "_runs",
@@ -58,53 +58,53 @@ class TaskTable:
         "withdrawn",
     )
 
-    def __init__(self, space: str, runs: RunTable, keep_floors: int) -> None:
+    def __init__(self, space: str, runs: RunTable, keep_archived: int) -> None:
         self.rows: dict[str, MemoryTaskRow] = {}
         self.due: DueHeap = DueHeap()
         self.withdrawn: set[str] = set()
         self._space = space
         self._runs = runs
-        self._keep_floors = keep_floors
-        self._gone: dict[str, tuple[Instant, int]] = {}  # floor and order
+        self._keep_archived = keep_archived
+        self._archived: dict[str, tuple[Instant, int]] = {}  # last_decided, order
         self._paused: set[str] = set()
         self._order = 0
 
     def sync(
         self, definitions: Mapping[str, TaskDefinition], member: Member, now: Instant
     ) -> SyncResult:
-        """Make and change rows so that they say what the configuration declares."""
+        """Create and update the rows of the configured tasks."""
         added: list[tuple[TaskDefinition, str]] = []
         changed: list[str] = []
-        taken: list[str] = []
-        passed: list[Run] = []
+        overridden: list[str] = []
+        missed: list[Run] = []
         for name, definition in definitions.items():
             row = self.rows.get(name)
             partition = partition_of(definition.scope, member)
             if row is not None and row.source == RUNTIME:
-                taken.append(name)
+                overridden.append(name)
             if row is None or row.partition != partition:
                 added.append((definition, partition))
             elif row.definition.digest != definition.digest or row.source == RUNTIME:
                 changed.append(name)
-                passed += self._change(row, definition, now, CONFIG)
+                missed += self._change(row, definition, now, CONFIG)
         for definition, partition in sorted(added, key=self._is_new):
             self._make(definition, partition, now, CONFIG)
         self._withdraw(definitions)
         self.due.rebuild(self.rows.values())
         self._runs.reconsider_set_aside()
         names = tuple(definition.name for definition, _ in added)
-        return SyncResult(names, tuple(changed), (), tuple(taken), passed)
+        return SyncResult(names, tuple(changed), (), tuple(overridden), missed)
 
     def _is_new(self, added: tuple[TaskDefinition, str]) -> bool:
-        """Return whether the store knows nothing of a task: what comes back goes first."""
-        return added[0].name not in self._gone
+        """Return whether a task was never stored: archived tasks are created first."""
+        return added[0].name not in self._archived
 
     def _make(
         self, definition: TaskDefinition, partition: str, now: Instant, source: str
     ) -> MemoryTaskRow:
         name = definition.name
         self._order += 1
-        last_decided, order = self._gone.pop(name, (BEFORE_TIME, self._order))
+        last_decided, order = self._archived.pop(name, (BEFORE_TIME, self._order))
         cursor = first_cursor(definition, now, last_decided=last_decided)
         row = MemoryTaskRow(definition, partition, cursor, order, source=source)
         row.paused = name in self._paused
@@ -142,7 +142,7 @@ class TaskTable:
             row.withdrawn = name in self.withdrawn
 
     def add(self, definition: TaskDefinition, now: Instant, *, replace: bool) -> list[Run]:
-        """Add a task at run time, or replace one; return the fire times that this misses."""
+        """Add or replace a run-time task; return the records of the fire times that this misses."""
         name = definition.name
         row = self.rows.get(name)
         check_addition(name, None if row is None else row.source, replace=replace)
@@ -155,7 +155,7 @@ class TaskTable:
         return missed
 
     def remove(self, name: str) -> None:
-        """Put a task away that was added at run time."""
+        """Archive a run-time task."""
         row = row_of(self.rows, name)
         check_removal(name, row.source)
         self._archive(name, REMOVED)
@@ -165,16 +165,16 @@ class TaskTable:
             self.due.rebuild(self.rows.values())
 
     def archive(self, names: Iterable[str]) -> None:
-        """Put tasks of the configuration away that it has not declared for long."""
+        """Archive configured tasks that have not been declared for three leases."""
         for name in names:
             self.withdrawn.discard(name)
             self._archive(name, NOT_DECLARED)
 
     def _archive(self, name: str, reason: str) -> None:
         row = self.rows.pop(name)
-        self._gone[name] = row.cursor.last_decided, row.order
-        if len(self._gone) > self._keep_floors:
-            del self._gone[next(iter(self._gone))]
+        self._archived[name] = row.cursor.last_decided, row.order
+        if len(self._archived) > self._keep_archived:
+            del self._archived[next(iter(self._archived))]
         for stored in [*self._runs.open.values()]:
             if stored.run.task == name and not stored.run.holder:
                 self.end(stored, abandon_run(stored.run, reason))
@@ -193,17 +193,17 @@ class TaskTable:
             self.due.push(row)
 
     def states(self) -> list[TaskState]:
-        """Return the rows as people are shown them, by name."""
+        """Return the rows as `tasks()` returns them, ordered by name."""
         return sorted(map(state_of, self.rows.values()), key=attrgetter("name"))
 
     def open_pending(self, row: MemoryTaskRow, run: Run) -> None:
-        """Open a run that nobody holds yet."""
+        """Add a pending run."""
         row.unfinished += 1
         row.skip = None
         self._runs.add_claimed(run, 0)
 
     def end(self, stored: StoredRun, run: Run) -> None:
-        """Close an open run, which now reads *run*; what waited for its end is looked at again."""
+        """Replace an unfinished run by *run*, which is finished; reconsider what waited for it."""
         self._runs.end(stored, run)
         row = self.rows.get(run.task)
         if row is not None and row.partition == run.partition:

@@ -1,138 +1,150 @@
--- Write what was decided, each part where that on which it was decided still stands.
+-- Apply a change set: write each change whose precondition still holds.
 --
--- First runs that nobody holds are ended, then rows are changed and their runs opened, then other
--- runs are changed: taken, renewed, ended, released. All of it is one step to everybody else. What
--- it rests upon is read at once, and what it comes to is written at the end, in few commands.
+-- The order is: pending runs that end (`closed`), then rows with the runs that they create, then
+-- other runs (claimed, renewed, finished, requeued). For all other clients the script is one step.
+-- The script reads all records first and writes most results at the end, in few commands; counters
+-- and the indexes of pending runs change on the way, since later preconditions read them.
 
-local answer = { now = now, closed = {}, rows = {}, due = {}, runs = {}, existing = {} }
-local lost, refused, numbers = {}, {}, {}
-local last
+local reply = { now = now, closed = {}, rows = {}, due = {}, runs = {}, existing = {} }
+-- By row key: rows for which a closing failed, rows whose change was refused. By run id: the
+-- history numbers of the runs that this script created, which are not in the history yet.
+local failed_closings, refused, new_numbers = {}, {}, {}
+local last_number
 local rows, runs = {}, {}
 local writes = { rows = {}, runs = {}, history = {}, leases = {}, due = {} }
 
 local function read_all()
-    local spots, ids = {}, {}
-    for _, row in ipairs(work.rows) do
-        row.spot = row.partition .. '/' .. row.task
-        spots[#spots + 1] = row.spot
+    local row_keys, ids = {}, {}
+    for _, row in ipairs(request.rows) do
+        row.key = row.partition .. '/' .. row.task
+        row_keys[#row_keys + 1] = row.key
         for _, run in ipairs(row.runs) do ids[#ids + 1] = run.id end
     end
-    for _, changes in ipairs({ work.closed, work.runs }) do
+    for _, changes in ipairs({ request.closed, request.runs }) do
         for _, change in ipairs(changes) do
-            change.spot = change.partition .. '/' .. change.task
+            change.key = change.partition .. '/' .. change.task
             ids[#ids + 1] = change.id
-            if change.row then spots[#spots + 1] = change.spot end
+            if change.row then row_keys[#row_keys + 1] = change.key end
         end
     end
-    fetch(ROWS, spots, rows)
+    fetch(ROWS, row_keys, rows)
     fetch(RUNS, ids, runs)
-    with_all('HDEL', RESERVED, spots)
+    call_in_parts('HDEL', RESERVED, row_keys)
 end
 
-local function add(list, ...)
-    for _, word in ipairs({ ... }) do list[#list + 1] = word end
+local function append(list, ...)
+    for _, value in ipairs({ ... }) do list[#list + 1] = value end
 end
 
 local function set_run(id, record)
     runs[id] = record
-    add(writes.runs, id, record)
+    append(writes.runs, id, record)
 end
 
--- The order of runs: instants of the clock, but never the same twice and never falling.
+-- History numbers order the runs. They are instants of the clock, but they never repeat or fall,
+-- also when the clock is set back.
 local function next_number()
-    last = math.max(now, (last or tonumber(redis.call('GET', p .. 'last') or 0)) + 1)
-    return last
+    last_number = math.max(now, (last_number or tonumber(redis.call('GET', p .. 'last') or 0)) + 1)
+    return last_number
 end
 
-local function waiting_member(id, task)
-    local number = numbers[id] or redis.call('ZSCORE', HISTORY, id)
-    return string.format('%016.0f', number) .. id .. task
+local function member_of(id, task)
+    return pending_member(new_numbers[id] or redis.call('ZSCORE', HISTORY, id), id, task)
 end
 
--- Counts in places that come and go are never zero, so that nothing is left of them.
-local function lower(key, place, spot)
-    local left = redis.call('HINCRBY', key, spot, -1)
-    if left <= 0 and place ~= '' then redis.call('HDEL', key, spot) end
+-- Partitions of hosts and processes come and go: a counter that reaches zero there is deleted, so
+-- that nothing remains of them.
+local function decrement(key, partition, row_key)
+    local left = redis.call('HINCRBY', key, row_key, -1)
+    if left <= 0 and partition ~= '' then redis.call('HDEL', key, row_key) end
 end
 
-local function leave(state, place, task, id)
-    if state == 'held' then
+local function leave_state(state, partition, task, id)
+    if state == 'claimed' then
         writes.leases[id] = false
-    elseif state == 'unheld' then
-        redis.call('ZREM', p .. 'unheld:' .. place, waiting_member(id, task))
-        lower(UNHELD, place, place .. '/' .. task)
+    elseif state == 'pending' then
+        redis.call('ZREM', p .. 'unheld:' .. partition, member_of(id, task))
+        decrement(PENDING, partition, partition .. '/' .. task)
     end
 end
 
-local function enter(state, place, task, id, at)
-    if state == 'held' then
-        writes.leases[id] = now + work.lease
-    elseif state == 'unheld' then
-        redis.call('ZADD', p .. 'unheld:' .. place, at, waiting_member(id, task))
-        redis.call('HINCRBY', UNHELD, place .. '/' .. task, 1)
+local function enter_state(state, partition, task, id, at)
+    if state == 'claimed' then
+        writes.leases[id] = now + request.lease
+    elseif state == 'pending' then
+        redis.call('ZADD', p .. 'unheld:' .. partition, at, member_of(id, task))
+        redis.call('HINCRBY', PENDING, partition .. '/' .. task, 1)
     end
 end
 
-local function open_run(place, task, run)
+-- Create a run with its row. A run that exists already (its id is derived from the fire time) is
+-- not created twice, only reported; the record of a skip is overwritten when the new one folds it
+-- in.
+local function create_run(partition, task, run)
     local known = runs[run.id]
     if known and run.folds then return set_run(run.id, run.record) end
     if known then
-        answer.existing[#answer.existing + 1] = run.id
+        reply.existing[#reply.existing + 1] = run.id
         return
     end
     local number = next_number()
-    numbers[run.id] = number
+    new_numbers[run.id] = number
     set_run(run.id, run.record)
-    add(writes.history, number, run.id)
+    append(writes.history, number, run.id)
     redis.call('ZADD', p .. 'history:' .. task, number, run.id)
-    if run.state ~= 'ended' then redis.call('HINCRBY', OPEN, place .. '/' .. task, 1) end
-    enter(run.state, place, task, run.id, run.at)
+    if run.state ~= 'finished' then
+        redis.call('HINCRBY', UNFINISHED, partition .. '/' .. task, 1)
+    end
+    enter_state(run.state, partition, task, run.id, run.at)
 end
 
-local function stands(change)
+-- A run or row is unchanged while its record begins with the text `was`, which ends in a comma: a
+-- version 1 does not match a version 12. See codec.py.
+local function is_run_unchanged(change)
     local record = runs[change.id]
     if not record or not begins_with(record, change.was) then return false end
     if change.lease and tonumber(redis.call('ZSCORE', LEASES, change.id)) ~= change.lease then
         return false
     end
-    if change.max_unfinished and count_held(change.spot) >= change.max_unfinished then return false end
+    if change.max_claimed and count_claimed(change.key) >= change.max_claimed then return false end
     if not change.row then return true end
-    return not refused[change.spot] and begins_with(rows[change.spot] or '', change.row)
+    return not refused[change.key] and begins_with(rows[change.key] or '', change.row)
 end
 
 local function change_run(change)
-    local place, task, id = change.partition, change.task, change.id
-    if not stands(change) then return false end
+    local partition, task, id = change.partition, change.task, change.id
+    if not is_run_unchanged(change) then return false end
     if not change.record then
-        writes.leases[id] = now + work.lease
+        writes.leases[id] = now + request.lease
         return true
     end
-    leave(change.old, place, task, id)
+    leave_state(change.old, partition, task, id)
     set_run(id, change.record)
-    if change.new == 'ended' then
-        lower(OPEN, place, change.spot)
+    if change.new == 'finished' then
+        decrement(UNFINISHED, partition, change.key)
     else
-        enter(change.new, place, task, id, change.at)
+        enter_state(change.new, partition, task, id, change.at)
     end
     return true
 end
 
-local function row_stands(row)
-    local record = rows[row.spot]
+-- A row was planned as if its closings succeed, so it is refused when one of them failed.
+local function is_row_unchanged(row)
+    local record = rows[row.key]
     if row.was == '' then return not record end
-    return record and not lost[row.spot] and begins_with(record, row.was)
+    return record and not failed_closings[row.key] and begins_with(record, row.was)
 end
 
 local function index_row(row)
     local key = p .. 'due:' .. row.partition
     if row.due then
         writes.due[key] = writes.due[key] or {}
-        add(writes.due[key], row.due, row.member)
+        append(writes.due[key], row.due, row.member)
     else
         redis.call('ZREM', key, row.member)
     end
-    if row.archived then redis.call('ZADD', p .. 'archived', row.archived, row.spot) end
-    if row.returned then redis.call('ZREM', p .. 'archived', row.spot) end
+    if row.archived then redis.call('ZADD', p .. 'archived', row.archived, row.key) end
+    if row.returned then redis.call('ZREM', p .. 'archived', row.key) end
     if row.was == '' then
         redis.call('SADD', p .. 'places', row.partition)
         if row.partition ~= '' then redis.call('SADD', p .. 'rows:' .. row.partition, row.task) end
@@ -140,56 +152,58 @@ local function index_row(row)
 end
 
 local function change_row(row)
-    if not row_stands(row) then
-        refused[row.spot] = true
+    if not is_row_unchanged(row) then
+        refused[row.key] = true
         local due = redis.call('ZSCORE', p .. 'due:' .. row.partition, row.member)
-        answer.due[#answer.due + 1] = due and tonumber(due)
+        -- A missing score is false, which the reply keeps: nil would shorten the array.
+        reply.due[#reply.due + 1] = due and tonumber(due)
         return false
     end
-    rows[row.spot] = row.record
-    add(writes.rows, row.spot, row.record)
+    rows[row.key] = row.record
+    append(writes.rows, row.key, row.record)
     index_row(row)
-    for _, run in ipairs(row.runs) do open_run(row.partition, row.task, run) end
+    for _, run in ipairs(row.runs) do create_run(row.partition, row.task, run) end
     return true
 end
 
 local function write_all()
     local kept, gone = {}, {}
     for id, till in pairs(writes.leases) do
-        if till then add(kept, till, id) else add(gone, id) end
+        if till then append(kept, till, id) else append(gone, id) end
     end
-    with_all('HSET', ROWS, writes.rows)
-    with_all('HSET', RUNS, writes.runs)
-    with_all('ZADD', HISTORY, writes.history)
-    with_all('ZADD', LEASES, kept)
-    with_all('ZREM', LEASES, gone)
-    for key, words in pairs(writes.due) do with_all('ZADD', key, words) end
-    if last then redis.call('SET', p .. 'last', string.format('%.0f', last)) end
-    with_all('HDEL', RESERVED, work.released)
+    call_in_parts('HSET', ROWS, writes.rows)
+    call_in_parts('HSET', RUNS, writes.runs)
+    call_in_parts('ZADD', HISTORY, writes.history)
+    call_in_parts('ZADD', LEASES, kept)
+    call_in_parts('ZREM', LEASES, gone)
+    for key, scores in pairs(writes.due) do call_in_parts('ZADD', key, scores) end
+    if last_number then redis.call('SET', p .. 'last', string.format('%.0f', last_number)) end
+    call_in_parts('HDEL', RESERVED, request.released)
 end
 
+-- Delete the oldest finished runs of a task beyond the number to keep, at most 1000 in one step.
 local function trim(task)
     local key = p .. 'history:' .. task
-    local excess = math.min(redis.call('ZCARD', key) - work.keep, 1000)
+    local excess = math.min(redis.call('ZCARD', key) - request.keep, 1000)
     if excess <= 0 then return end
-    local ids, ended = redis.call('ZRANGE', key, 0, excess - 1), {}
+    local ids, finished = redis.call('ZRANGE', key, 0, excess - 1), {}
     local records = fetch(RUNS, ids)
     for _, id in ipairs(ids) do
-        if not records[id] or not is_open(records[id]) then ended[#ended + 1] = id end
+        if not records[id] or not is_unfinished(records[id]) then finished[#finished + 1] = id end
     end
-    with_all('HDEL', RUNS, ended)
-    with_all('ZREM', HISTORY, ended)
-    with_all('ZREM', key, ended)
+    call_in_parts('HDEL', RUNS, finished)
+    call_in_parts('ZREM', HISTORY, finished)
+    call_in_parts('ZREM', key, finished)
 end
 
 read_all()
-for _, change in ipairs(work.closed) do
+for _, change in ipairs(request.closed) do
     local done = change_run(change)
-    answer.closed[#answer.closed + 1] = done
-    if not done then lost[change.spot] = true end
+    reply.closed[#reply.closed + 1] = done
+    if not done then failed_closings[change.key] = true end
 end
-for _, row in ipairs(work.rows) do answer.rows[#answer.rows + 1] = change_row(row) end
-for _, change in ipairs(work.runs) do answer.runs[#answer.runs + 1] = change_run(change) end
+for _, row in ipairs(request.rows) do reply.rows[#reply.rows + 1] = change_row(row) end
+for _, change in ipairs(request.runs) do reply.runs[#reply.runs + 1] = change_run(change) end
 write_all()
-for _, task in ipairs(work.trimmed) do trim(task) end
-return cmsgpack.pack(answer)
+for _, task in ipairs(request.trimmed) do trim(task) end
+return cmsgpack.pack(reply)

@@ -1,8 +1,7 @@
-"""The server: how it is reached, for how long a call waits, and how scripts are run there.
+"""The client of the Redis server: connections, timeouts, and calls of commands and scripts.
 
-A call takes a connection that is free, or makes another, and gives it back; so calls may come from
-threads and greenlets alike. Nothing is sent twice: a call whose answer was lost may have done all
-that it was to do.
+A call takes a free connection from a pool, or opens one, and returns it; so calls may come from
+threads and from greenlets. No call is repeated: a call whose reply was lost may have been executed.
 """
 
 from __future__ import annotations
@@ -45,37 +44,37 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Pool(Protocol):
-    def disconnect(self, inuse_connections: bool = ...) -> None: ...  # noqa: FBT001 - as it is there
+    def disconnect(self, inuse_connections: bool = ...) -> None: ...  # noqa: FBT001 - the signature of redis-py
 
 
 class _Pipeline(Protocol):
-    def execute_command(self, *words: str | int | bytes) -> object: ...
+    def execute_command(self, *arguments: str | int | bytes) -> object: ...
     def execute(self) -> Sequence[Any]: ...
 
 
 class _Client(Protocol):
-    """What is used of redis-py's client, whose own types are few."""
+    """The part of redis-py's client that is used here; redis-py declares few types."""
 
     connection_pool: _Pool
 
-    def execute_command(self, *words: str | int | bytes) -> Any: ...  # noqa: ANN401 - see `RedisClient.command`
+    def execute_command(self, *arguments: str | int | bytes) -> Any: ...  # noqa: ANN401 - see `RedisClient.command`
     def pipeline(self) -> AbstractContextManager[_Pipeline]: ...
 
 
-class ServerCall(msgspec.Struct, kw_only=True):
-    """What a script is asked to do; `clock` stands in for the server's own, in tests."""
+class ScriptRequest(msgspec.Struct, kw_only=True):
+    """The base of the requests of scripts; tests set `clock` to replace the server's clock."""
 
     clock: Instant | None = None
 
 
 class RedisClient:
-    """A Redis server, of which one application's keys are used.
+    """Calls a Redis server for the keys of one application.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
-        prefix: what the names of the keys begin with.
-        patience_us: how long a call waits in all, for a connection and for an answer.
-        stand_in: a clock that is asked instead of the server's, for tests.
+        prefix: the beginning of the names of all keys.
+        patience_us: the time limit of a call, for connection and reply together.
+        stand_in: a clock that replaces the server's, for tests.
 
     """
 
@@ -85,21 +84,21 @@ class RedisClient:
         self.name: str = shown_url(url)
         self._url = url
         self._prefix = prefix
-        self._timeout_s = patience_us / 2 / SECOND  # half to connect, half to be answered
+        self._timeout_s = patience_us / 2 / SECOND  # half for the connection, half for the reply
         self._stand_in = stand_in
         self._reconnect_probe = ReconnectProbe(chance)
         self._client: _Client | None = None
-        self._known: WeakSet[Severable] = WeakSet()
+        self._connections: WeakSet[Severable] = WeakSet()
 
     def open(self) -> None:
-        """Read the scripts and try a first connection."""
+        """Read the scripts and open a first connection."""
         driver = _driver()
         self._unreachable: tuple[type[Exception], ...] = (driver.exceptions.RedisError, OSError)
         self._unknown_script: type[Exception] = driver.exceptions.NoScriptError
         self._scripts = {name: _script(name) for name in SCRIPTS}
         self._client = self._make_client(driver)
-        knock_s = min(self._timeout_s, PROBE_TIMEOUT / SECOND)
-        self._knocking = self._make_client(driver, **dict.fromkeys(_TIMEOUTS, knock_s))
+        probe_s = min(self._timeout_s, PROBE_TIMEOUT / SECOND)
+        self._probe_client = self._make_client(driver, **dict.fromkeys(_TIMEOUTS, probe_s))
         self.command("PING")
 
     def _make_client(self, driver: ModuleType, **limits: float) -> _Client:
@@ -107,21 +106,21 @@ class RedisClient:
         from redis.connection import parse_url
         from redis.retry import Retry
 
-        from pulse.store.redis.connections import kind_of
+        from pulse.store.redis.connections import severable_class
 
-        told = parse_url(self._url)  # type: ignore[no-untyped-call] # redis-py has none here
-        words: dict[str, Any] = {
+        options = parse_url(self._url)  # type: ignore[no-untyped-call] # untyped in redis-py
+        arguments: dict[str, Any] = {
             **dict.fromkeys(_TIMEOUTS, self._timeout_s),
-            **told,
+            **options,
             **limits,
-            "connection_class": kind_of(told.get("connection_class")),
-            "known": self._known,
+            "connection_class": severable_class(options.get("connection_class")),
+            "known": self._connections,
             "decode_responses": False,
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_timeout": False,
         }
-        client: _Client = driver.Redis(connection_pool=driver.ConnectionPool(**words))
+        client: _Client = driver.Redis(connection_pool=driver.ConnectionPool(**arguments))
         return client
 
     def close(self) -> None:
@@ -131,9 +130,9 @@ class RedisClient:
             client.connection_pool.disconnect()
 
     def forked(self) -> None:
-        """Leave the connections to the parent: this is a copy, in a forked child."""
+        """Sever this copy of the connections in a forked child."""
         self._client = None
-        for connection in list(self._known):
+        for connection in list(self._connections):
             connection.forked()
 
     def is_open(self) -> bool:
@@ -141,37 +140,37 @@ class RedisClient:
         return self._client is not None
 
     def key(self, name: str) -> str:
-        """Return the real name of a key of this application."""
+        """Return the full name of a key of this application."""
         return self._prefix + name
 
-    def command(self, *words: str | int | bytes) -> Any:  # noqa: ANN401 - what the command answers
-        """Return what one command answers."""
-        with self._asking() as client:
-            return client.execute_command(*words)
+    def command(self, *arguments: str | int | bytes) -> Any:  # noqa: ANN401 - each command has its own type
+        """Run one command, and return its reply."""
+        with self._calling() as client:
+            return client.execute_command(*arguments)
 
     def commands(self, *commands: tuple[str | int | bytes, ...]) -> list[Any]:
-        """Return what several commands answer, as one step to everybody else."""
-        with self._asking() as client, client.pipeline() as pipe:
-            for words in commands:
-                pipe.execute_command(*words)
+        """Run several commands as one transaction, and return their replies."""
+        with self._calling() as client, client.pipeline() as pipe:
+            for arguments in commands:
+                pipe.execute_command(*arguments)
             return list(pipe.execute())
 
-    def run(self, name: str, work: ServerCall, decoder: msgspec.msgpack.Decoder[A]) -> A:
-        """Return what a script answers to *work*."""
+    def run(self, name: str, request: ScriptRequest, decoder: msgspec.msgpack.Decoder[A]) -> A:
+        """Run a script with *request*, and return its decoded reply."""
         if self._stand_in is not None:
-            work.clock = self._stand_in.wall()
+            request.clock = self._stand_in.wall()
         text, digest = self._scripts[name] if self.is_open() else ("", "")
-        words = (1, self._prefix, _encode(work))
-        with self._asking() as client:
+        arguments = (1, self._prefix, _encode(request))
+        with self._calling() as client:
             try:
-                answer = client.execute_command("EVALSHA", digest, *words)
+                reply = client.execute_command("EVALSHA", digest, *arguments)
             except self._unknown_script:
-                answer = client.execute_command("EVAL", text, *words)
-        return decoder.decode(answer)
+                reply = client.execute_command("EVAL", text, *arguments)
+        return decoder.decode(reply)
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[_Client]:
-        """Give what asks the server; one that has failed is knocked at first."""
+    def _calling(self) -> Iterator[_Client]:
+        """Yield the client for one call; after failures the server is probed first."""
         client = self._client
         if client is None:
             raise StoreUnavailableError(f"{self.name}: the store is not open")
@@ -186,9 +185,9 @@ class RedisClient:
 
     def _probe(self) -> None:
         try:
-            self._knocking.execute_command("PING")
+            self._probe_client.execute_command("PING")
         finally:
-            self._knocking.connection_pool.disconnect(inuse_connections=False)
+            self._probe_client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _driver() -> ModuleType:
@@ -196,13 +195,13 @@ def _driver() -> ModuleType:
         import redis
     except ImportError as error:
         raise MissingExtraError(
-            f"Redis comes with the extra pulse[redis], which is not installed: {error}"
+            f"the Redis store needs the extra pulse[redis], which is not installed: {error}"
         ) from error
     return redis
 
 
 def _script(name: str) -> tuple[str, str]:
-    """Return a script and the digest by which the server knows it."""
+    """Return the text of a script and its SHA-1 digest, by which EVALSHA names it."""
     folder = files("pulse.store.redis")
     text = "\n".join((folder / f"{part}.lua").read_text() for part in ("common", name))
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,8 +1,48 @@
-"""Rows and runs as the text that Redis keeps, and the beginnings by which they are compared.
+"""The keys of the Redis store, and the records that they hold.
 
-A record is a JSON array. It begins with what a write compares: a row with its version, a run with
-outcome, holder and attempt. So "is it as it was read" is whether it begins as it did, and whoever
-looks with `redis-cli` can read it.
+A record is a JSON array, which `redis-cli` shows as text. It begins with the fields that a write
+compares: the version of a row; outcome, holder and attempt of a run. "Is the record unchanged since
+it was read?" is then one comparison: does it still begin with the same text, up to and including
+the comma after these fields? (`row_beginning`, `unfinished_beginning`.)
+
+The order of the fields of `RedisTaskRow` and `_RunRecord` is part of the stored format, and the
+scripts rely on it. A new field has a default and goes to the end. Where the scripts depend on the
+order:
+
+* `read_due.lua` matches version, digest, max_concurrent, parks and source at the start of a row;
+* `common.lua` and `read_due.lua` compare the beginning of a run, `[null,"holder",attempt,`;
+* `read_orphans.lua` reads the holder of a run as element 2, `prune.lua` the task as element 5.
+
+All keys of an application begin with `{pulse:<slug>-<hash>}:`
+(`pulse.store.redis.backend.prefix_of`). A *row key* is `<partition>/<task>`; for the partition of
+the whole fleet it begins with the slash. In key names and records, `unheld` means pending, `open`
+unfinished, `config` manifest, `places` partitions: the stored names are older than the glossary.
+
+| key | type | content |
+|---|---|---|
+| `layout` | string | version of this format (`pulse.store.redis.members.LAYOUT`) |
+| `rows` | hash | row key -> row record |
+| `runs` | hash | run id -> run record |
+| `open` | hash | row key -> number of unfinished runs |
+| `unheld` | hash | row key -> number of pending runs |
+| `reserved` | hash | row key -> `<until> <poll> <holder>`, see `read_due.lua` |
+| `due:<partition>` | sorted set | `<order, 10 digits><task>`, score `due_at`; unpaused rows only |
+| `unheld:<partition>` | sorted set | `<number, 16 digits><run id><task>`, score `retry_at` |
+| `leases` | sorted set | id of a claimed run, score: end of the lease on the server's clock |
+| `history` | sorted set | run id, score: history number, which orders all runs |
+| `history:<task>` | sorted set | the same, of one task |
+| `last` | string | the history number that was given last |
+| `orders` | string | the order that was given to a row last |
+| `archived` | sorted set | row key, score `archived_at` |
+| `paused` | set | names of paused tasks |
+| `places` | set | partitions that have rows |
+| `rows:<partition>` | set | tasks with a row in that partition; of hosts and processes only |
+| `members` | hash | holder -> `[seen at, manifest key, member]` |
+| `configs` | hash | manifest key -> `[number, manifest]` |
+| `born` | string | the number that was given to a manifest last |
+| `config:<manifest key>` | hash | task -> digest |
+
+Some hashes have a field with an empty name and a long value, which makes Redis use a hash table.
 """
 
 from __future__ import annotations
@@ -22,10 +62,10 @@ class RedisTaskRow(TaskRow, frozen=True, array_like=True, kw_only=True, gc=False
 
 
 class RedisMemberRow(NamedTuple):
-    """A process's row: when it was last seen, on the server's clock, and what it holds."""
+    """A member; when it was last seen, on the server's clock; and the key of its manifest."""
 
-    at: Instant
-    config: str
+    seen_at: Instant
+    manifest: str
     member: Member
 
 
@@ -55,33 +95,33 @@ _ROW_FIELDS = TaskRow.__struct_fields__
 _as_bytes = msgspec.json.Encoder().encode
 _run = msgspec.json.Decoder(_RunRecord)
 _row = msgspec.json.Decoder(RedisTaskRow)
-_seen = msgspec.json.Decoder(tuple[Instant, str, dict[str, Any]])
+_member = msgspec.json.Decoder(tuple[Instant, str, dict[str, Any]])
 
 
 def _encode(value: object) -> str:
-    # Text, not bytes: Lua's MessagePack does not know them apart, and refuses these.
+    # Text, since the MessagePack of Redis's Lua cannot decode the binary type.
     return _as_bytes(value).decode()
 
 
 def run_record(run: Run) -> str:
-    """Return a run as it is kept."""
+    """Return the record of a run."""
     return _encode([getattr(run, name) for name in _FIELDS])
 
 
 def run_of(record: str | bytes) -> Run:
     """Return the run of a record."""
-    kept = _run.decode(record)
-    return Run(**{name: getattr(kept, name) for name in _FIELDS})
+    stored = _run.decode(record)
+    return Run(**{name: getattr(stored, name) for name in _FIELDS})
 
 
-def open_beginning(run: Run) -> str:
-    """Return what the record of a run begins with while *run* is what it was, and open."""
+def unfinished_beginning(run: Run) -> str:
+    """Return the text with which the record begins while *run* is unchanged and unfinished."""
     parts: list[Any] = [None, run.holder, run.attempt]
     return _encode(parts)[:-1] + ","
 
 
 def row_record(row: TaskRow) -> str:
-    """Return a row as it is kept."""
+    """Return the record of a row."""
     return _encode([getattr(row, name) for name in _ROW_FIELDS])
 
 
@@ -91,21 +131,21 @@ def row_of(record: str | bytes) -> TaskRow:
 
 
 def row_beginning(row: TaskRow) -> str:
-    """Return what the record of a row begins with while the row is as it was read."""
+    """Return the text with which the record of a row begins while its version is current."""
     return f"[{row.version},"
 
 
 def due_member(row: TaskRow) -> str:
-    """Return the name of a row in the sorted set of what is due."""
+    """Return the member of a row in the sorted set `due:<partition>`."""
     return f"{row.order:010d}{row.task}"
 
 
-def member_record(config: str, member: Member) -> str:
-    """Return a process's record but for its beginning, the instant at which it was seen."""
-    return _encode([config, member])[1:]
+def member_record(manifest: str, member: Member) -> str:
+    """Return the record of a member without its beginning, which `heartbeat.lua` adds."""
+    return _encode([manifest, member])[1:]
 
 
 def member_of(record: str | bytes) -> RedisMemberRow:
-    """Return the process of a record."""
-    at, config, words = _seen.decode(record)
-    return RedisMemberRow(at, config, Member(**words))
+    """Return the member of a record."""
+    seen_at, manifest, fields = _member.decode(record)
+    return RedisMemberRow(seen_at, manifest, Member(**fields))

@@ -1,18 +1,20 @@
--- What all scripts share; it stands before each of them.
+-- Shared by all scripts: the client sends this file in front of each of them.
 --
--- KEYS[1] is what the names of this application's keys begin with. It holds their hash tag, so that
--- all of them live on one node, and the names made from it here do too. ARGV[1] is MessagePack.
+-- The keys and the record format are described in codec.py. KEYS[1] is the prefix of this
+-- application's keys. The prefix holds the hash tag, so all keys are on one node, including the
+-- keys whose names the scripts compose. ARGV[1] is the request, as MessagePack.
 --
--- Numbers are instants in microseconds, which a double holds exactly; `..` would round them.
+-- Instants are microseconds, which a double holds exactly. `..` and tostring() would round them to
+-- 14 digits; string.format('%.0f') does not.
 
 local p = KEYS[1]
-local work = cmsgpack.unpack(ARGV[1])
+local request = cmsgpack.unpack(ARGV[1])
 local ROWS, RUNS = p .. 'rows', p .. 'runs'
-local OPEN, UNHELD = p .. 'open', p .. 'unheld'
+local UNFINISHED, PENDING = p .. 'open', p .. 'unheld'
 local LEASES, HISTORY, RESERVED = p .. 'leases', p .. 'history', p .. 'reserved'
 
 local function server_time()
-    if work.clock then return work.clock end
+    if request.clock then return request.clock end
     local time = redis.call('TIME')
     return time[1] * 1000000 + time[2]
 end
@@ -23,19 +25,21 @@ local function begins_with(text, start)
     return string.sub(text, 1, #start) == start
 end
 
--- A run's record begins with its outcome, which is null while it is open.
-local function is_open(record)
+-- A run record begins with the outcome, which is null while the run is unfinished.
+local function is_unfinished(record)
     return begins_with(record, '[null,')
 end
 
--- Call a command with a list of words, in bounded parts; a call costs more than what it does.
-local function with_all(command, key, words)
-    for first = 1, #words, 2000 do
-        redis.call(command, key, unpack(words, first, math.min(first + 1999, #words)))
+-- Call a command with many arguments in few calls: a call costs more than the work it does. The
+-- parts are bounded because unpack() is limited by the Lua stack; 2000 is even, so no pair is
+-- divided.
+local function call_in_parts(command, key, arguments)
+    for first = 1, #arguments, 2000 do
+        redis.call(command, key, unpack(arguments, first, math.min(first + 1999, #arguments)))
     end
 end
 
--- Read fields of a hash into a table, in which those that are not there are false.
+-- Read fields of a hash into a table; a field that does not exist becomes false.
 local function fetch(key, fields, into)
     local found = into or {}
     for first = 1, #fields, 2000 do
@@ -46,10 +50,20 @@ local function fetch(key, fields, into)
     return found
 end
 
-local function count(key, spot)
-    return tonumber(redis.call('HGET', key, spot) or 0)
+local function count(key, row_key)
+    return tonumber(redis.call('HGET', key, row_key) or 0)
 end
 
-local function count_held(spot)
-    return count(OPEN, spot) - count(UNHELD, spot)
+local function count_claimed(row_key)
+    return count(UNFINISHED, row_key) - count(PENDING, row_key)
 end
+
+-- A member of the index of pending runs is 16 digits of history number, 32 of run id, then the
+-- task.
+local function pending_member(number, id, task)
+    return string.format('%016.0f', number) .. id .. task
+end
+
+local function run_id_of_pending(member) return string.sub(member, 17, 48) end
+
+local function task_of_pending(member) return string.sub(member, 49) end

@@ -1,8 +1,8 @@
-"""Connections of redis-py that a fork can sever; imported when the store is opened.
+"""Connections of redis-py that can be severed after a fork; imported when the store is opened.
 
-redis-py itself sees to it that a forked child opens connections of its own. But in a process that
-gevent has patched a greenlet may be in the middle of a call as another one forks, and its copy goes
-on in the child: there it must neither take the answer nor go on with the handshake.
+redis-py itself opens new connections in a forked child. But in a process that gevent has patched, a
+greenlet may be in the middle of a call while another greenlet forks, and its copy continues in the
+child: there it must neither read the reply nor continue the handshake.
 """
 
 from __future__ import annotations
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
 
 
 class Severable:
-    """What the three kinds of connections have in common.
+    """The common part of the three connection classes.
 
     Args:
-        known: takes the connection in, to be severed after a fork.
+        known: the set of connections that are severed after a fork; this one is added.
 
     """
 
     pid: int
-    _sock: Any  # a socket, or None; the driver has no types for it
+    _sock: Any  # a socket or None; untyped in redis-py
     _descriptor = -1
 
-    def __init__(self, *, known: WeakSet[Severable], **words: Any) -> None:  # noqa: ANN401 - the driver's own
-        super().__init__(**words)
+    def __init__(self, *, known: WeakSet[Severable], **options: Any) -> None:  # noqa: ANN401 - those of redis-py
+        super().__init__(**options)
         known.add(self)
 
     def forked(self) -> None:
-        """Leave the connection to the parent: this is a copy, in a forked child."""
+        """Sever this copy of the connection in a forked child."""
         sever(self._descriptor if self._sock is None else self._sock.fileno())
 
     def _connect(self) -> socket.socket:
-        sock: socket.socket = super()._connect()  # type: ignore[misc] # the driver's
-        self._leave_to_parent()
+        sock: socket.socket = super()._connect()  # type: ignore[misc] # a mixin: the base is redis-py's
+        self._stop_in_child()
         return sock
 
-    def _leave_to_parent(self) -> None:
-        """Send nothing in a forked child: what waited for the server as the fork came is a copy."""
+    def _stop_in_child(self) -> None:
+        """Raise in a forked child: the greenlet that waited for the server is a copy there."""
         if os.getpid() != self.pid:
             stay()
             raise LostError("this process was forked while it waited for the server")
 
 
-class Plain(Severable, connection.Connection):
-    """A connection by TCP."""
+class TcpConnection(Severable, connection.Connection):
+    """A TCP connection."""
 
 
-class Local(Severable, connection.UnixDomainSocketConnection):
-    """A connection by a socket of the file system."""
+class UnixConnection(Severable, connection.UnixDomainSocketConnection):
+    """A connection through a Unix socket."""
 
 
-class Encrypted(Severable, connection.SSLConnection):
-    """A connection by TLS, whose handshake waits for the server before there is a socket."""
+class TlsConnection(Severable, connection.SSLConnection):
+    """A TLS connection: its handshake waits for the server before `_sock` is set."""
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> socket.socket:
-        self._leave_to_parent()
+        self._stop_in_child()
         self._descriptor = sock.fileno()
         try:
             wrapped: socket.socket = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
@@ -73,13 +73,13 @@ class Encrypted(Severable, connection.SSLConnection):
         return wrapped
 
 
-_KINDS: dict[type | None, type[Severable]] = {
-    None: Plain,
-    connection.UnixDomainSocketConnection: Local,
-    connection.SSLConnection: Encrypted,
+_CLASSES: dict[type | None, type[Severable]] = {
+    None: TcpConnection,
+    connection.UnixDomainSocketConnection: UnixConnection,
+    connection.SSLConnection: TlsConnection,
 }
 
 
-def kind_of(told: type | None) -> type[Severable]:
-    """Return the class of connections for the one that redis-py reads from a URL, if any."""
-    return _KINDS[told]
+def severable_class(original: type | None) -> type[Severable]:
+    """Return the severable class for the one that redis-py chose by the URL; None is TCP."""
+    return _CLASSES[original]

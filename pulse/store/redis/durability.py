@@ -1,4 +1,4 @@
-"""Whether the server may lose what it has acknowledged, in words for whoever starts pulse."""
+"""Warnings about settings of the Redis server with which it may lose acknowledged writes."""
 
 from __future__ import annotations
 
@@ -13,48 +13,45 @@ _WANTED = ("appendonly", "appendfsync", "maxmemory-policy")
 
 
 def durability_problems(server: RedisClient) -> str:
-    """Return what may be lost and how; empty where nothing is, or where nobody may ask."""
+    """Return a warning for operators; empty if nothing can be lost or the settings are hidden."""
     settings = _settings(server)
     found = [_persistence(settings), _eviction(settings)]
-    words = "; ".join(one for one in found if one)
-    return f"the store {server.name} can lose claims: {words}" if words else ""
+    problems = "; ".join(problem for problem in found if problem)
+    return f"the store {server.name} can lose claims: {problems}" if problems else ""
 
 
 def _settings(server: RedisClient) -> dict[str, str]:
-    """Return the settings that matter, as far as this user may read them."""
+    """Return the relevant settings, as far as this user may read them."""
     try:
         return {name: _setting(server, name) for name in _WANTED}
     except StoreUnavailableError:
-        return _told_by_info(server)
+        return _settings_from_info(server)
 
 
 def _setting(server: RedisClient, name: str) -> str:
-    answer = server.command("CONFIG", "GET", name)
-    return answer[1].decode() if answer else ""
+    reply = server.command("CONFIG", "GET", name)
+    return reply[1].decode() if reply else ""
 
 
-def _told_by_info(server: RedisClient) -> dict[str, str]:
-    """Return what a server says of itself that hides its settings."""
+def _settings_from_info(server: RedisClient) -> dict[str, str]:
+    """Return the settings that INFO shows, for a server that refuses CONFIG."""
     try:
-        said = server.command("INFO")
+        info = server.command("INFO")
     except StoreUnavailableError:
         return {}
-    kept = {0: "no", 1: "yes"}.get(said.get("aof_enabled"), "")
-    return {"appendonly": kept, "maxmemory-policy": said.get("maxmemory_policy", "")}
+    append_only = {0: "no", 1: "yes"}.get(info.get("aof_enabled"), "")
+    return {"appendonly": append_only, "maxmemory-policy": info.get("maxmemory_policy", "")}
 
 
 def _persistence(settings: dict[str, str]) -> str:
-    kept, written = settings.get("appendonly", ""), settings.get("appendfsync", "")
-    if kept == "no":
+    append_only, fsync = settings.get("appendonly", ""), settings.get("appendfsync", "")
+    if append_only == "no":
         return (
-            "it keeps no append-only file, so a restart forgets ticks that have run"
+            "it keeps no append-only file, so a restart loses the record of ticks that have run"
             " (set appendonly yes and appendfsync always)"
         )
-    if kept == "yes" and written not in {"", "always"}:
-        return (
-            f"with appendfsync {written} a crash forgets what was written last"
-            " (set appendfsync always)"
-        )
+    if append_only == "yes" and fsync not in {"", "always"}:
+        return f"with appendfsync {fsync} a crash loses the last writes (set appendfsync always)"
     return ""
 
 

@@ -1,24 +1,26 @@
--- Record that a process lives and what it holds; tell who else is there, and all that they hold.
+-- Record that a process lives and which manifest it declares; return all members and manifests.
 
-local function seen_now(holder, text)
+local function save_member(holder, text)
     redis.call('HSET', p .. 'members', holder, string.format('[%.0f,', now) .. text)
 end
 
-local function know(config)
-    if redis.call('HEXISTS', p .. 'configs', config.key) == 1 then return end
-    local born = redis.call('INCR', p .. 'born')
-    redis.call('HSET', p .. 'configs', config.key, string.format('[%.0f,', born) .. config.text)
+local function save_manifest(manifest)
+    if redis.call('HEXISTS', p .. 'configs', manifest.key) == 1 then return end
+    local number = redis.call('INCR', p .. 'born')
+    local record = string.format('[%.0f,', number) .. manifest.text
+    redis.call('HSET', p .. 'configs', manifest.key, record)
 end
 
--- A small hash is searched from end to end unless it holds a value as long as this.
-local ABOUT = 'numbers and marks by place and task; this value makes the hash one that is not searched'
-for _, key in ipairs({ OPEN, UNHELD, RESERVED }) do redis.call('HSETNX', key, '', ABOUT) end
+-- Redis searches a small hash from end to end, unless it holds a value that is longer than
+-- hash-max-listpack-value (64 bytes by default): then the hash is a hash table.
+local FILLER = 'counters and marks by row; so long a value makes Redis use a hash table'
+for _, key in ipairs({ UNFINISHED, PENDING, RESERVED }) do redis.call('HSETNX', key, '', FILLER) end
 
-redis.call('SETNX', p .. 'layout', work.layout)
-seen_now(work.holder, work.member)
-if work.config then know(work.config) end
+redis.call('SETNX', p .. 'layout', request.layout)
+save_member(request.holder, request.member)
+if request.manifest then save_manifest(request.manifest) end
 return cmsgpack.pack({
     now = now,
     members = redis.call('HVALS', p .. 'members'),
-    configs = redis.call('HGETALL', p .. 'configs'),
+    manifests = redis.call('HGETALL', p .. 'configs'),
 })

@@ -1,10 +1,10 @@
-"""When the silence of others may be taken for their end.
+"""When an observer may act on a lease that has ended on the server's clock.
 
-A lease ends on the server's clock. Whoever sees that must not act on it at once: after an outage
-holders get their chance first, and the server's clock may have been set. So an observer acts only
-after its own looks have succeeded for a whole lease, none later than a lease after the one before,
-while the server's clock and its own boot clock went at one pace. By then every holder that lives
-has renewed its lease, which it does each third of one.
+An observer must not act at once: after an outage the holders must be able to renew first, and the
+server's clock may have been set. So an observer acts only after its own checks have succeeded for a
+whole lease, with no more than one lease between two of them, while the server's clock and its own
+boot clock ran at one pace. By then every live holder has renewed its lease, since holders renew
+each third of a lease.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 
 class ClockTrust:
-    """Tells whether an observer has looked for long enough; it begins to count at *boot*."""
+    """Decides whether an observer has checked for long enough; counting starts at *boot*."""
 
-    __slots__ = ("_ahead", "_lease", "_looked_at", "_since")
+    __slots__ = ("_ahead", "_checked_at", "_lease", "_since")
 
     def __init__(self, lease_us: Span, boot: Span) -> None:
         self._lease = lease_us
         self._since: Span | None = boot
-        self._looked_at = boot
+        self._checked_at = boot
         self._ahead: Span | None = None
 
     def forget(self) -> None:
-        """Count anew, as after a call that failed."""
+        """Restart counting, as after a failed call."""
         self._since = None
 
     def trusted_from(self, boot: Span) -> Span:
-        """Return when a look is trusted if all go well until then; the last one was at *boot*."""
+        """Return when checks are trusted if all succeed until then; the last one was at *boot*."""
         return (boot if self._since is None else self._since) + self._lease
 
     def observe(self, *, now: Instant, boot: Span) -> bool:
-        """Return whether what *now* says is over is over."""
+        """Record a check; return whether leases that ended before *now* may be acted on."""
         ahead = now - boot
         steady = self._ahead is None or abs(ahead - self._ahead) <= self._lease // 3
-        if self._since is None or not steady or boot - self._looked_at > self._lease:
+        if self._since is None or not steady or boot - self._checked_at > self._lease:
             self._since = boot
-        self._looked_at, self._ahead = boot, ahead
+        self._checked_at, self._ahead = boot, ahead
         return boot - self._since >= self._lease

@@ -1,241 +1,182 @@
-"""Live processes: who is there, who is gone, and the runs that they leave behind."""
+"""Members and leases on Redis: who lives, and which claimed runs have lost their holder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 - msgspec reads the hints of its structs
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.core.policies import Scope
-from pulse.core.run_transitions import abandon_run, requeue_run
 from pulse.store.process_identity import is_gone
-from pulse.store.redis.changes import apply_runs, run_change
-from pulse.store.redis.client import ServerCall
-from pulse.store.redis.codec import (
-    RedisMemberRow,
-    RedisTaskRow,
-    member_of,
-    member_record,
-    run_of,
-    task_key,
-)
-from pulse.store.redis.orphans import end_runs, read_orphans
-from pulse.store.redis.tasks import read_keys
+from pulse.store.redis.client import ScriptRequest
+from pulse.store.redis.codec import member_of, member_record, run_of
+from pulse.store.redis.lease_trust import ClockTrust
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
-from pulse.store.shared.manifests import ActiveDefinitions, Manifest, active_definitions
+from pulse.store.shared.backend import FleetState, LostRun, MemberRow
+from pulse.store.shared.members import SILENT_LEASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pulse.core.run import Run
     from pulse.store.base import Member
-    from pulse.store.redis.changes import RunChange
     from pulse.store.redis.client import RedisClient
-    from pulse.store.redis.lease_trust import ClockTrust
-
-SILENT_LEASES = 3
-"""A process that has not been seen for so many of its leases counts as gone."""
+    from pulse.store.redis.codec import RedisMemberRow
+    from pulse.store.shared.manifests import Manifest
 
 LAYOUT = 1
-"""The version of the layout of all keys."""
+"""The version of the keys and records; see `pulse.store.redis.codec`."""
+
+MAX_UNUSED_MANIFESTS = 32
+"""How many of the newest manifests are kept although no process declares them any more."""
 
 
-class _Joining(ServerCall, kw_only=True):
+class _HeartbeatRequest(ScriptRequest, kw_only=True):
     holder: str
     member: str
-    config: dict[str, str] | None = None
+    manifest: dict[str, str] | None = None
     layout: int = LAYOUT
 
 
-class _Joined(msgspec.Struct, frozen=True):
+class HeartbeatReply(msgspec.Struct, frozen=True):
+    """The reply of `heartbeat.lua`: all members, and key and record of each manifest in turn."""
+
     now: Instant
     members: Sequence[str]
-    configs: Sequence[str]
+    manifests: Sequence[str]
+
+    def unused_manifests(self) -> list[str]:
+        """Return the keys of manifests that no member holds, without the newest ones."""
+        held = {member_of(record).manifest for record in self.members}
+        pairs = zip(self.manifests[::2], self.manifests[1::2], strict=True)
+        numbered = sorted((MANIFEST.decode(record)[0], key) for key, record in pairs)
+        return [key for _, key in numbered[:-MAX_UNUSED_MANIFESTS] if key not in held]
 
 
-class _Watching(ServerCall, kw_only=True):
-    longest: Span | None = None
+class _MembersRequest(ScriptRequest, kw_only=True):
+    longest_lease: Span | None = None
 
 
-class _Watched(msgspec.Struct, frozen=True):
+class _MembersReply(msgspec.Struct, frozen=True):
     now: Instant
     members: Sequence[str]
-    late: Sequence[tuple[str, Instant]]
-    next: Instant | bool
+    expired: Sequence[tuple[str, Instant]]
+    next_end: Instant | bool
 
 
-class _Dropping(ServerCall, kw_only=True):
+class _RemoveRequest(ScriptRequest, kw_only=True):
     holders: Sequence[str]
     keeping: Mapping[str, bool]
 
 
-class RedisFleet(NamedTuple):
-    """Who is there, what they hold, and when that was.
+class OrphansRequest(ScriptRequest, kw_only=True):
+    """The request of `read_orphans.lua`: whose claimed runs, and where pending runs are read."""
 
-    Attributes:
-        configs: number and manifest of each config, by its key.
-
-    """
-
-    now: Instant
-    seen: Sequence[RedisMemberRow]
-    configs: Mapping[str, tuple[int, str]]
+    holders: Sequence[str] = ()
+    partitions: Sequence[str] = ()
+    tasks: Mapping[str, Sequence[str]] = {}
 
 
-class RedisLostRun(NamedTuple):
-    """A run to abandon, when its lease ends, and why."""
-
-    run: Run
-    lease: Instant
-    reason: str
-
-
-class RedisFleetState(NamedTuple):
-    """What a look at the fleet found.
-
-    Attributes:
-        now: the server's clock.
-        live: who is there.
-        gone: who is there no more.
-        lost: the runs to abandon.
-        next_expiry: when the next lease is over on the boot clock, unless it is renewed.
-
-    """
+class OrphansReply(msgspec.Struct, frozen=True):
+    """Records of claimed runs, each with the end of its lease, and records of pending runs."""
 
     now: Instant
-    live: Sequence[RedisMemberRow]
-    gone: Sequence[RedisMemberRow]
-    lost: Sequence[RedisLostRun]
-    next_expiry: Span | None
+    claimed: Sequence[tuple[str, Instant]]
+    pending: Sequence[str]
 
 
-_JOINED = msgspec.msgpack.Decoder(_Joined)
-_WATCHED = msgspec.msgpack.Decoder(_Watched)
+MANIFEST = msgspec.json.Decoder(tuple[int, str])
+_HEARTBEAT_REPLY = msgspec.msgpack.Decoder(HeartbeatReply)
+_MEMBERS_REPLY = msgspec.msgpack.Decoder(_MembersReply)
+_ORPHANS_REPLY = msgspec.msgpack.Decoder(OrphansReply)
 _DONE = msgspec.msgpack.Decoder(bool)
-_CONFIG = msgspec.json.Decoder(tuple[int, str])
 
 
 def record_heartbeat(
-    server: RedisClient, member: Member, config: Manifest, *, adds: bool
-) -> RedisFleet:
-    """Record that *member* lives, and its config where *adds*; return who is there."""
-    text = msgspec.json.encode(config.manifest.decode()).decode() + "]"
-    joining = _Joining(
+    server: RedisClient, member: Member, manifest: Manifest, *, save_manifest: bool
+) -> HeartbeatReply:
+    """Record that *member* lives, and its manifest if *save_manifest*."""
+    text = msgspec.json.encode(manifest.manifest.decode()).decode() + "]"
+    request = _HeartbeatRequest(
         holder=member.holder,
-        member=member_record(config.key, member),
-        config={"key": config.key, "text": text} if adds else None,
+        member=member_record(manifest.key, member),
+        manifest={"key": manifest.key, "text": text} if save_manifest else None,
     )
-    answer = server.run("heartbeat", joining, _JOINED)
-    pairs = zip(answer.configs[::2], answer.configs[1::2], strict=True)
-    configs = {key: _CONFIG.decode(record) for key, record in pairs}
-    return RedisFleet(answer.now, _by_holder(answer.members), configs)
+    return server.run("heartbeat", request, _HEARTBEAT_REPLY)
 
 
 def _by_holder(records: Iterable[str]) -> list[RedisMemberRow]:
-    return sorted(map(member_of, records), key=lambda one: one.member.holder)
+    return sorted(map(member_of, records), key=lambda row: row.member.holder)
 
 
-def read_fleet(server: RedisClient) -> RedisFleet:
-    """Return who is there, without their configs."""
-    answer = server.run("read_members", _Watching(), _WATCHED)
-    return RedisFleet(answer.now, _by_holder(answer.members), {})
-
-
-def live_of(fleet: RedisFleet, caller: Member) -> list[RedisMemberRow]:
-    """Return the processes that were seen within three of their leases and are not gone."""
+def read_live(server: RedisClient, caller: Member) -> list[MemberRow]:
+    """Return the processes seen within three of their leases that are not gone, by holder."""
+    reply = server.run("read_members", _MembersRequest(), _MEMBERS_REPLY)
     return [
-        one
-        for one in fleet.seen
-        if fleet.now - one.at < SILENT_LEASES * one.member.lease_us
-        and not is_gone(one.member, machine=caller.machine)
+        MemberRow(row.member, row.manifest)
+        for row in _by_holder(reply.members)
+        if reply.now - row.seen_at < SILENT_LEASES * row.member.lease_us
+        and not is_gone(row.member, machine=caller.machine)
     ]
 
 
-def read_active_definitions(
-    live: Iterable[RedisMemberRow], configs: Mapping[str, tuple[int, str]]
-) -> ActiveDefinitions:
-    """Return what stands while the processes *live* are alive."""
-    hosts_of: dict[str, set[str]] = {}
-    for one in live:
-        hosts_of.setdefault(one.config, set()).add(one.member.host)
-    return active_definitions(
-        (configs[key][0], configs[key][1].encode(), hosts)
-        for key, hosts in hosts_of.items()
-        if key in configs
-    )
+def read_orphans(server: RedisClient, request: OrphansRequest) -> OrphansReply:
+    """Return claimed runs of some processes, and pending runs of some partitions."""
+    return server.run("read_orphans", request, _ORPHANS_REPLY)
 
 
-def check_fleet(
-    server: RedisClient, caller: Member, trust: ClockTrust, *, boot: Span, longest: Span
-) -> RedisFleetState:
-    """Return who lives and which runs are lost, without writing."""
-    answer = server.run("read_members", _Watching(longest=longest), _WATCHED)
-    seen, now = _by_holder(answer.members), answer.now
-    trusted = trust.observe(now=now, boot=boot)
-    gone = [one for one in seen if _is_gone(one, caller, now=now, trusted=trusted)]
-    late = answer.late if trusted else ()
-    holders = {one.member.holder for one in gone}
-    lost = {run.id: RedisLostRun(run, lease, LEASE_OVER) for run, lease in _runs(late)}
-    if gone:
-        left = read_orphans(server, holders=holders, partitions=())
-        lost |= {
-            run.id: RedisLostRun(run, lease, HOLDER_GONE) for run, lease in _runs(left.claimed)
-        }
-    live = [one for one in seen if one.member.holder not in holders]
-    end = now if answer.late and not trusted else answer.next or None
-    look_at = None if end is None else max(boot + end - now, trust.trusted_from(boot))
-    return RedisFleetState(now, live, gone, list(lost.values()), look_at)
+def remove_members(server: RedisClient, holders: Sequence[str], *, keep: frozenset[str]) -> None:
+    """Remove processes and the rows of their partitions; those in *keep* stay listed."""
+    request = _RemoveRequest(holders=holders, keeping=dict.fromkeys(sorted(keep), True))
+    server.run("remove_members", request, _DONE)
 
 
-def _is_gone(one: RedisMemberRow, caller: Member, *, now: Instant, trusted: bool) -> bool:
-    if one.member.holder == caller.holder:
+class RedisFleetWatch:
+    """What one process has observed of the others, from heartbeat to heartbeat."""
+
+    __slots__ = ("_longest_lease", "_trust")
+
+    def __init__(self, lease_us: Span, boot: Span) -> None:
+        self._trust = ClockTrust(lease_us, boot)
+        self._longest_lease = lease_us
+
+    def forget(self) -> None:
+        """Start the observation again: a call has failed, so others may have been silent too."""
+        self._trust.forget()
+
+    def check(self, server: RedisClient, caller: Member, *, boot: Span) -> FleetState:
+        """Return who lives and which runs are lost, without a write."""
+        request = _MembersRequest(longest_lease=self._longest_lease)
+        reply = server.run("read_members", request, _MEMBERS_REPLY)
+        seen, now = _by_holder(reply.members), reply.now
+        self._longest_lease = max((row.member.lease_us for row in seen), default=caller.lease_us)
+        trusted = self._trust.observe(now=now, boot=boot)
+        gone = [row for row in seen if _is_gone(row, caller, now=now, trusted=trusted)]
+        holders = {row.member.holder for row in gone}
+        expired = reply.expired if trusted else ()
+        lost = {run.id: LostRun(run, end, LEASE_OVER) for run, end in _runs(expired)}
+        if gone:
+            orphans = read_orphans(server, OrphansRequest(holders=sorted(holders)))
+            lost |= {run.id: LostRun(run, end, HOLDER_GONE) for run, end in _runs(orphans.claimed)}
+        live = [row for row in seen if row.member.holder not in holders]
+        end = now if reply.expired and not trusted else reply.next_end or None
+        next_expiry = None if end is None else max(boot + end - now, self._trust.trusted_from(boot))
+        return FleetState(_rows(live), _rows(gone), list(lost.values()), next_expiry)
+
+
+def _rows(seen: Iterable[RedisMemberRow]) -> list[MemberRow]:
+    return [MemberRow(row.member, row.manifest) for row in seen]
+
+
+def _is_gone(row: RedisMemberRow, caller: Member, *, now: Instant, trusted: bool) -> bool:
+    if row.member.holder == caller.holder:
         return False
-    if is_gone(one.member, machine=caller.machine):
+    if is_gone(row.member, machine=caller.machine):
         return True
-    lease = one.member.lease_us
-    return trusted and not now - SILENT_LEASES * lease < one.at <= now + lease
+    lease = row.member.lease_us
+    return trusted and not now - SILENT_LEASES * lease < row.seen_at <= now + lease
 
 
 def _runs(found: Iterable[tuple[str, Instant]]) -> list[tuple[Run, Instant]]:
     return [(run_of(record), lease) for record, lease in found]
-
-
-def drop_members(server: RedisClient, holders: Sequence[str]) -> None:
-    """Take processes off the list, with the rows that were theirs alone.
-
-    One that still holds runs stays listed, so that others find it gone as soon as it is.
-    """
-    left = read_orphans(server, holders=holders, partitions=holders)
-    end_runs(server, left.pending)
-    keeping = {run_of(record).holder: True for record, _ in left.claimed}
-    server.run("remove_members", _Dropping(holders=holders, keeping=keeping), _DONE)
-
-
-def abandon_runs(server: RedisClient, lost: Sequence[RedisLostRun], now: Instant) -> list[Run]:
-    """Abandon runs, unless they were renewed or ended since; return them as they then stand."""
-    if not lost:
-        return []
-    rows = read_keys(
-        server, sorted({task_key(one.run.task, one.run.partition) for one in lost})
-    ).rows
-    changed = [_abandoned(one, rows, now) for one in lost]
-    changes = [_abandoning(one, run, rows) for one, run in zip(lost, changed, strict=True)]
-    done = apply_runs(server, changes)
-    return [run for run, was_done in zip(changed, done, strict=True) if was_done]
-
-
-def _abandoned(lost: RedisLostRun, rows: Mapping[str, RedisTaskRow], now: Instant) -> Run:
-    row = rows.get(task_key(lost.run.task, lost.run.partition))
-    stands = row is not None and row.archived_at is None
-    if row is not None and stands and row.rerun and row.scope != Scope.PROCESS.value:
-        return requeue_run(lost.run, lost.reason, now)
-    return abandon_run(lost.run, lost.reason)
-
-
-def _abandoning(lost: RedisLostRun, run: Run, rows: Mapping[str, RedisTaskRow]) -> RunChange:
-    """Return the change; a run is only given to others while its row stands as it was read."""
-    row = rows.get(task_key(run.task, run.partition)) if run.outcome is None else None
-    guard = None if row is None else row.beginning
-    return run_change(lost.run, run, lease=lost.lease, row=guard)

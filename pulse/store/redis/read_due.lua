@@ -1,119 +1,128 @@
--- Find what is due, and reserve the rows for one look of one process.
+-- Read due rows and due pending runs, and reserve the rows for one poll of one process.
 --
--- A reservation keeps others from planning the same rows for nothing. It ends by itself; what is
--- written is decided by the versions of the rows.
+-- A reservation only saves other processes needless planning. It expires by itself; which process
+-- wins a tick is decided by the versions of the rows, in apply.lua.
 
-local answer = { now = now, rows = {}, pending = {}, wake = false, more = false }
+local reply = { now = now, rows = {}, pending = {}, next_wakeup = false, more = false }
 local reserved = {}
-local mark = string.format('%.0f %s %s', now + work.hold, work.look, work.holder)
+local mark = string.format('%.0f %s %s', now + request.reserve_for, request.poll, request.holder)
 
-local function earlier(name, at)
-    if not answer[name] or at < answer[name] then answer[name] = at end
+local function set_earliest(name, at)
+    if not reply[name] or at < reply[name] then reply[name] = at end
 end
 
-local function owner_of(hold)
-    if not hold then return 'nobody' end
-    local till, look, holder = string.match(hold, '^(%d+) (%d+) (.*)$')
+-- Who reserved a row: 'nobody', 'another' process, or 'this poll'. An earlier poll of this process
+-- counts as nobody: it was given up. An end too far in the future was written before the clock was
+-- set back.
+local function owner_of(reservation)
+    if not reservation then return 'nobody' end
+    local till, poll, holder = string.match(reservation, '^(%d+) (%d+) (.*)$')
     till = tonumber(till)
-    if till <= now or till > now + work.hold then return 'nobody' end
-    if holder ~= work.holder then return 'another' end
-    return look == work.look and 'this look' or 'nobody'
+    if till <= now or till > now + request.reserve_for then return 'nobody' end
+    if holder ~= request.holder then return 'another' end
+    return poll == request.poll and 'this poll' or 'nobody'
 end
 
--- Return the tasks of one page and when they are due, but for rows that are reserved.
-local function free_ones(page, place, task_of, heeds)
-    local found, spots = {}, {}
+-- Return the entries of one page of an index; with `skip_reserved` without due rows that are
+-- reserved.
+local function unreserved(page, partition, task_of, skip_reserved)
+    local entries, row_keys = {}, {}
     for i = 1, #page, 2 do
-        local task = task_of(page[i])
-        local spot = place .. '/' .. task
-        spots[#spots + 1] = spot
-        found[#found + 1] = { member = page[i], at = tonumber(page[i + 1]), task = task, spot = spot }
+        local member, at, task = page[i], tonumber(page[i + 1]), task_of(page[i])
+        local key = partition .. '/' .. task
+        row_keys[#row_keys + 1] = key
+        entries[#entries + 1] = { member = member, at = at, task = task, key = key }
     end
-    if not heeds then return found end
-    local free, holds = {}, fetch(RESERVED, spots)
-    for _, one in ipairs(found) do
-        local owner = one.at > now and 'nobody' or owner_of(holds[one.spot])
-        if owner == 'another' then earlier('wake', one.at) end
-        if owner == 'nobody' then free[#free + 1] = one end
+    if not skip_reserved then return entries end
+    local free, reservations = {}, fetch(RESERVED, row_keys)
+    for _, entry in ipairs(entries) do
+        local owner = entry.at > now and 'nobody' or owner_of(reservations[entry.key])
+        if owner == 'another' then set_earliest('next_wakeup', entry.at) end
+        if owner == 'nobody' then free[#free + 1] = entry end
     end
     return free
 end
 
--- Fill in what stands, and leave out the rows whose definition this process does not hold.
-local function own_ones(found)
-    local tasks, spots, own = {}, {}, {}
-    for i, one in ipairs(found) do tasks[i], spots[i] = one.task, one.spot end
-    local digests = fetch(p .. 'config:' .. work.config, tasks)
-    local rows, open, unheld = fetch(ROWS, spots), fetch(OPEN, spots), fetch(UNHELD, spots)
-    for _, one in ipairs(found) do
-        one.row = rows[one.spot]
-        if one.row then
-            local digest, at_once, parks, source =
-                string.match(one.row, '^%[%d+,"([^"]*)",(%d+),(%l+),"(%l+)",')
-            one.at_once, one.parks = tonumber(at_once), parks == 'true'
-            one.open = tonumber(open[one.spot] or 0)
-            one.held = one.open - tonumber(unheld[one.spot] or 0)
-            -- What was added at run time is for everybody.
-            if source == 'runtime' or digests[one.task] == digest then own[#own + 1] = one end
+-- Add the row and the counts to each entry; leave out rows with another definition than this
+-- process's.
+local function runnable(entries)
+    local tasks, row_keys, own = {}, {}, {}
+    for i, entry in ipairs(entries) do tasks[i], row_keys[i] = entry.task, entry.key end
+    local digests = fetch(p .. 'config:' .. request.manifest, tasks)
+    local rows = fetch(ROWS, row_keys)
+    local unfinished, pending = fetch(UNFINISHED, row_keys), fetch(PENDING, row_keys)
+    for _, entry in ipairs(entries) do
+        entry.row = rows[entry.key]
+        if entry.row then
+            -- Matching the first five fields of the record is much cheaper than decoding the JSON.
+            -- It is safe, since none of them can hold a quotation mark or a comma: version, digest
+            -- (hex digits), max_concurrent, parks (true or false), source (lower-case letters).
+            local digest, max_concurrent, parks, source =
+                string.match(entry.row, '^%[%d+,"([^"]*)",(%d+),(%l+),"(%l+)",')
+            entry.max_concurrent, entry.parks = tonumber(max_concurrent), parks == 'true'
+            entry.unfinished = tonumber(unfinished[entry.key] or 0)
+            entry.claimed = entry.unfinished - tonumber(pending[entry.key] or 0)
+            -- Every process may run a run-time task.
+            if source == 'runtime' or digests[entry.task] == digest then own[#own + 1] = entry end
         end
     end
     return own
 end
 
--- Call `visit` with what each member of a sorted set leads to, in the order of their scores, until
--- it says that it is enough.
-local function each_own(key, place, task_of, heeds, visit)
-    local from, size = 0, math.min(work.limit + 1, 200)
+-- Call `visit` with each runnable entry of an index, in the order of the scores, until it returns
+-- true.
+local function each_runnable(key, partition, task_of, skip_reserved, visit)
+    local from, size = 0, math.min(request.limit + 1, 200)
     while true do
         local page = redis.call('ZRANGE', key, from, from + size - 1, 'WITHSCORES')
-        for _, found in ipairs(own_ones(free_ones(page, place, task_of, heeds))) do
-            if visit(found) then return end
+        for _, entry in ipairs(runnable(unreserved(page, partition, task_of, skip_reserved))) do
+            if visit(entry) then return end
         end
         if #page < 2 * size then return end
         from, size = from + size, 200
     end
 end
 
-local function unheld_task(member) return string.sub(member, 49) end
-
-local function find_unheld(place)
-    each_own(p .. 'unheld:' .. place, place, unheld_task, false, function(found)
-        if found.at > now or #answer.pending >= work.most then
-            earlier('wake', found.at)
+local function find_pending(partition)
+    each_runnable(p .. 'unheld:' .. partition, partition, task_of_pending, false, function(entry)
+        if entry.at > now or #reply.pending >= request.pending_limit then
+            set_earliest('next_wakeup', entry.at)
             return true
         end
-        local run = redis.call('HGET', RUNS, string.sub(found.member, 17, 48))
-        -- One that was never claimed can only wait while as many are held as may be.
-        if run and (found.held < found.at_once or not begins_with(run, '[null,"",0,')) then
-            answer.pending[#answer.pending + 1] = { run, found.row, found.held }
+        local run = redis.call('HGET', RUNS, run_id_of_pending(entry.member))
+        -- A run without outcome, holder and attempts was never claimed: while the task has
+        -- max_concurrent claimed runs it can only wait. A retry is returned anyway: it may expire.
+        if run and (entry.claimed < entry.max_concurrent or not begins_with(run, '[null,"",0,')) then
+            reply.pending[#reply.pending + 1] = { run, entry.row, entry.claimed }
         end
     end)
 end
 
-local function due_task(member) return string.sub(member, 11) end
+-- A member of the index of due rows is 10 digits of order, then the task.
+local function task_of_due(member) return string.sub(member, 11) end
 
-local function find_rows(place)
+local function find_rows(partition)
     local taken = 0
-    each_own(p .. 'due:' .. place, place, due_task, true, function(found)
-        if found.at > now then
-            earlier('wake', found.at)
+    each_runnable(p .. 'due:' .. partition, partition, task_of_due, true, function(entry)
+        if entry.at > now then
+            set_earliest('next_wakeup', entry.at)
             return true
         end
-        if found.parks and found.held >= found.at_once then return false end
-        if taken >= work.limit then
-            earlier('more', found.at)
+        if entry.parks and entry.claimed >= entry.max_concurrent then return false end
+        if taken >= request.limit then
+            set_earliest('more', entry.at)
             return true
         end
         taken = taken + 1
-        answer.rows[#answer.rows + 1] = { found.row, found.open, found.held }
-        reserved[#reserved + 1] = found.spot
+        reply.rows[#reply.rows + 1] = { entry.row, entry.unfinished, entry.claimed }
+        reserved[#reserved + 1] = entry.key
         reserved[#reserved + 1] = mark
     end)
 end
 
-for _, place in ipairs(work.partitions) do
-    if work.most > 0 then find_unheld(place) end
-    find_rows(place)
+for _, partition in ipairs(request.partitions) do
+    if request.pending_limit > 0 then find_pending(partition) end
+    find_rows(partition)
 end
-if not work.peek then with_all('HSET', RESERVED, reserved) end
-return cmsgpack.pack(answer)
+if not request.peek then call_in_parts('HSET', RESERVED, reserved) end
+return cmsgpack.pack(reply)

@@ -1,20 +1,24 @@
--- Tell who is there, which leases are over (ended, or longer than any lease can be), and when the
--- next one ends.
+-- Return the members, the runs whose lease has ended, and when the next lease ends.
+--
+-- A lease that ends later than the longest lease of the fleet allows has ended as well: it was
+-- written before the server's clock was set back.
 
-local answer = { now = now, members = redis.call('HVALS', p .. 'members'), late = {}, next = false }
+local members = redis.call('HVALS', p .. 'members')
+local reply = { now = now, members = members, expired = {}, next_end = false }
 
 local function collect(from, to)
-    local late = redis.call('ZRANGEBYSCORE', LEASES, from, to, 'WITHSCORES')
-    for i = 1, #late, 2 do
-        local record = redis.call('HGET', RUNS, late[i])
-        if record then answer.late[#answer.late + 1] = { record, tonumber(late[i + 1]) } end
+    local leases = redis.call('ZRANGEBYSCORE', LEASES, from, to, 'WITHSCORES')
+    for i = 1, #leases, 2 do
+        local record = redis.call('HGET', RUNS, leases[i])
+        if record then reply.expired[#reply.expired + 1] = { record, tonumber(leases[i + 1]) } end
     end
 end
 
-if work.longest then
+if request.longest_lease then
     collect('-inf', now)
-    collect(now + work.longest + 1, '+inf')
-    local following = redis.call('ZRANGEBYSCORE', LEASES, now + 1, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    answer.next = following[2] and tonumber(following[2]) or false
+    collect(now + request.longest_lease + 1, '+inf')
+    local after = { now + 1, '+inf', 'WITHSCORES', 'LIMIT', 0, 1 }
+    local following = redis.call('ZRANGEBYSCORE', LEASES, unpack(after))
+    reply.next_end = following[2] and tonumber(following[2]) or false
 end
-return cmsgpack.pack(answer)
+return cmsgpack.pack(reply)

@@ -1,38 +1,37 @@
--- Find what is left behind: runs that processes held, and those that wait in certain places, of all
--- tasks or of some.
+-- Return the claimed runs of some holders, and the pending runs of some partitions or tasks.
 
-local gone, answer = {}, { now = now, claimed = {}, pending = {} }
-for _, holder in ipairs(work.holders) do gone[holder] = true end
+local wanted_holders, reply = {}, { now = now, claimed = {}, pending = {} }
+for _, holder in ipairs(request.holders) do wanted_holders[holder] = true end
 
-local function collect_held()
+local function collect_claimed()
     local leases = redis.call('ZRANGE', LEASES, 0, -1, 'WITHSCORES')
     for i = 1, #leases, 2 do
         local record = redis.call('HGET', RUNS, leases[i])
-        if record and gone[cjson.decode(record)[2]] then
-            answer.claimed[#answer.claimed + 1] = { record, tonumber(leases[i + 1]) }
+        if record and wanted_holders[cjson.decode(record)[2]] then -- [2]: holder
+            reply.claimed[#reply.claimed + 1] = { record, tonumber(leases[i + 1]) }
         end
     end
 end
 
-local function collect_place(place, wanted)
-    for _, member in ipairs(redis.call('ZRANGE', p .. 'unheld:' .. place, 0, -1)) do
-        if not wanted or wanted[string.sub(member, 49)] then
-            local record = redis.call('HGET', RUNS, string.sub(member, 17, 48))
-            if record then answer.pending[#answer.pending + 1] = record end
+local function collect_partition(partition, wanted)
+    for _, member in ipairs(redis.call('ZRANGE', p .. 'unheld:' .. partition, 0, -1)) do
+        if not wanted or wanted[task_of_pending(member)] then
+            local record = redis.call('HGET', RUNS, run_id_of_pending(member))
+            if record then reply.pending[#reply.pending + 1] = record end
         end
     end
 end
 
--- Most tasks have no run that waits: they are not looked for.
-local function collect_tasks(place, tasks)
+-- Most tasks have no pending run; the counter avoids reading the index for them.
+local function collect_tasks(partition, tasks)
     local wanted = {}
     for _, task in ipairs(tasks) do
-        if count(UNHELD, place .. '/' .. task) > 0 then wanted[task] = true end
+        if count(PENDING, partition .. '/' .. task) > 0 then wanted[task] = true end
     end
-    if next(wanted) then collect_place(place, wanted) end
+    if next(wanted) then collect_partition(partition, wanted) end
 end
 
-if #work.holders > 0 then collect_held() end
-for _, place in ipairs(work.partitions) do collect_place(place) end
-for place, tasks in pairs(work.tasks) do collect_tasks(place, tasks) end
-return cmsgpack.pack(answer)
+if #request.holders > 0 then collect_claimed() end
+for _, partition in ipairs(request.partitions) do collect_partition(partition) end
+for partition, tasks in pairs(request.tasks) do collect_tasks(partition, tasks) end
+return cmsgpack.pack(reply)

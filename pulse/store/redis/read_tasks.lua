@@ -1,14 +1,15 @@
--- Read rows by spot, or those of one task in all places, with the numbers of their open runs.
+-- Read rows by key, or the rows of one task in all partitions, each with the number of unfinished
+-- runs.
 
-local spots = work.row_keys
-if work.task then
-    for _, place in ipairs(redis.call('SMEMBERS', p .. 'places')) do
-        spots[#spots + 1] = place .. '/' .. work.task
+local row_keys = request.row_keys
+if request.task then
+    for _, partition in ipairs(redis.call('SMEMBERS', p .. 'places')) do
+        row_keys[#row_keys + 1] = partition .. '/' .. request.task
     end
 end
-local answer = { now = now, rows = {}, paused = redis.call('SMEMBERS', p .. 'paused') }
-for _, spot in ipairs(spots) do
-    local record = redis.call('HGET', ROWS, spot)
-    if record then answer.rows[#answer.rows + 1] = { record, count(OPEN, spot) } end
+local reply = { now = now, rows = {}, paused = redis.call('SMEMBERS', p .. 'paused') }
+for _, row_key in ipairs(row_keys) do
+    local record = redis.call('HGET', ROWS, row_key)
+    if record then reply.rows[#reply.rows + 1] = { record, count(UNFINISHED, row_key) } end
 end
-return cmsgpack.pack(answer)
+return cmsgpack.pack(reply)

@@ -1,12 +1,13 @@
--- Take processes off the list, with the rows that were theirs alone.
+-- Remove members, with the rows of scope `process` that belong to them. A holder in `keeping` stays
+-- listed as a member.
 
-for _, holder in ipairs(work.holders) do
+for _, holder in ipairs(request.holders) do
     for _, task in ipairs(redis.call('SMEMBERS', p .. 'rows:' .. holder)) do
         redis.call('HDEL', ROWS, holder .. '/' .. task)
         redis.call('HDEL', RESERVED, holder .. '/' .. task)
     end
     redis.call('DEL', p .. 'rows:' .. holder, p .. 'due:' .. holder)
     redis.call('SREM', p .. 'places', holder)
-    if not work.keeping[holder] then redis.call('HDEL', p .. 'members', holder) end
+    if not request.keeping[holder] then redis.call('HDEL', p .. 'members', holder) end
 end
 return cmsgpack.pack(true)

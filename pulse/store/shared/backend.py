@@ -235,5 +235,5 @@ class Backend(Protocol):
 def too_busy(name: str) -> StoreUnavailableError:
     """Return the error of a rule whose changes were refused too often."""
     return StoreUnavailableError(
-        f"{name}: other processes have changed the rows {MAX_ROUNDS} times while they were read"
+        f"{name}: other processes changed the rows {MAX_ROUNDS} times in a row"
     )

@@ -58,7 +58,7 @@ class RunChange(NamedTuple):
         run: the run as it is to be; None to renew its lease.
         row: the row of its task, where it was read.
         guarded: the change is refused as well where *row* has changed since.
-        max_concurrent: refused as well where so many runs of the row are claimed.
+        max_claimed: refused as well where so many runs of the row are claimed.
         mark: refused as well where the lease was renewed, which moves its mark.
 
     """
@@ -67,7 +67,7 @@ class RunChange(NamedTuple):
     run: Run | None
     row: TaskRow | None = None
     guarded: bool = False
-    max_concurrent: int | None = None
+    max_claimed: int | None = None
     mark: int | None = None
 
 

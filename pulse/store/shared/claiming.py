@@ -68,7 +68,7 @@ def write_of(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite:
         closed=[RunChange(one.was, one.run, one.row) for one in pending.closed],
         tasks=[one.change for one in outcomes],
         runs=[
-            RunChange(one.run, run, one.row, max_concurrent=one.definition.max_concurrent)
+            RunChange(one.run, run, one.row, max_claimed=one.definition.max_concurrent)
             for one, run in zip(pending.selected, claimed, strict=True)
         ],
         released=found.unused,

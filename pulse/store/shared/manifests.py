@@ -1,12 +1,12 @@
-"""Which definition of a task stands, when live processes hold different ones.
+"""Which definition of a task is active when live processes declare different ones.
 
-Each set of config tasks is written once, as a manifest with a number that rises. The definition
-of a task that stands is the one in the newest manifest that some live process holds. So a rolling
-deploy moves forward, an old worker that is recycled puts nothing back, and a roll-back is taken
-over as soon as no live process holds the newer manifest: all of it follows from who lives.
+Each set of configured tasks is stored once, as a manifest with a rising number. The active
+definition of a task is the one in the newest manifest that a live process declares. A rolling
+deploy therefore moves forward, an old worker that is recycled restores nothing, and a roll-back
+takes effect as soon as no live process declares the newer manifest.
 
-`judge` returns which rows a process changes or archives by that rule, as other processes come and
-go.
+`reconcile` returns which rows a process changes or archives by that rule, as other processes join
+and leave.
 """
 
 from __future__ import annotations
@@ -34,26 +34,32 @@ _MANIFEST = msgspec.json.Decoder(list[tuple[str, str, str]])
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The tasks of one process: name, digest and scope of each, and what they are known by."""
+    """The configured tasks of one process.
+
+    Attributes:
+        key: identifies the manifest: a hash of its text.
+        manifest: JSON array of (name, digest, scope), ordered by name.
+
+    """
 
     key: str
     manifest: bytes
 
 
 UNKNOWN = Manifest("", b"")
-"""The config of a process that has not said yet what it holds: it wants nothing."""
+"""The manifest of a process before its first sync: it declares no tasks."""
 
 
 class ActiveDefinitions(msgspec.Struct, frozen=True):
-    """The digests that stand: of fleet tasks by name, of host tasks by host and name."""
+    """The digests of the active definitions: fleet tasks by name, host tasks by host and name."""
 
     fleet: dict[str, str]
     hosts: dict[str, dict[str, str]]
 
     def of(self, task: str, scope: str, partition: str) -> str | None:
-        """Return the digest that stands, or None when no live process wants the row.
+        """Return the active digest of a row, or None when no live process declares the row.
 
-        Rows of a process belong to it alone, and go with it: they are not judged here.
+        Rows of scope `process` belong to one process and are removed with it; they have no entry.
         """
         if scope == Scope.FLEET.value:
             return self.fleet.get(task)
@@ -61,7 +67,7 @@ class ActiveDefinitions(msgspec.Struct, frozen=True):
 
 
 class ComparableRow(Protocol):
-    """A task's row, as far as deploys concern it."""
+    """The fields of a task row that `reconcile` reads."""
 
     @property
     def task(self) -> str:
@@ -69,31 +75,32 @@ class ComparableRow(Protocol):
 
     @property
     def partition(self) -> str:
-        """Where it belongs."""
+        """The partition of the row."""
 
     @property
     def scope(self) -> str:
-        """How far "once" reaches for it."""
+        """The scope of the row's definition."""
 
     @property
     def digest(self) -> str:
-        """The definition that it says."""
+        """The digest of the row's definition."""
 
     @property
     def archived_at(self) -> Instant | None:
-        """When it was put away."""
+        """When the row was archived; None while it is in use."""
 
 
 R = TypeVar("R", bound=ComparableRow)
 
 
 class Reconciliation(NamedTuple, Generic[R]):
-    """What is to be put right.
+    """The result of `reconcile`.
 
     Attributes:
-        takeovers: rows that ought to say what this process holds.
-        unwanted: rows that no live process wants.
-        superseded: names of this process's tasks whose newer definition stands instead.
+        takeovers: rows that must get this process's definition, which is active, and the
+            definition.
+        unwanted: rows that no live process declares.
+        superseded: names of this process's tasks for which a newer definition is active.
 
     """
 
@@ -103,24 +110,35 @@ class Reconciliation(NamedTuple, Generic[R]):
 
 
 class Reconciled(NamedTuple):
-    """What was put right: names of archived tasks, and the fire times that changed ones missed."""
+    """The corrections that were written.
+
+    Attributes:
+        archived: names of tasks whose rows were archived.
+        missed: the records of fire times that were due when their schedule changed.
+
+    """
 
     archived: tuple[str, ...] = ()
     missed: Sequence[Run] = ()
 
 
 def manifest_of(definitions: Mapping[str, TaskDefinition]) -> Manifest:
-    """Return the config of a process that holds *definitions*."""
+    """Return the manifest of a process that declares *definitions*."""
     rows = sorted((name, one.digest, one.scope.value) for name, one in definitions.items())
     manifest = msgspec.json.encode(rows)
     return Manifest(hashlib.blake2b(manifest, digest_size=16).hexdigest(), manifest)
 
 
 def active_definitions(known: Iterable[tuple[int, bytes, Iterable[str]]]) -> ActiveDefinitions:
-    """Return what stands, of the number, the manifest and the hosts of each config that lives."""
+    """Return the active definitions.
+
+    Args:
+        known: number, text and hosts of each manifest that a live process declares.
+
+    """
     active = ActiveDefinitions({}, {})
     for _, manifest, hosts in sorted(known, key=itemgetter(0)):
-        _lay_over(active, _MANIFEST.decode(manifest), hosts)
+        _overlay(active, _MANIFEST.decode(manifest), hosts)
     return active
 
 
@@ -131,7 +149,7 @@ def reconcile(
     member: Member,
     definitions: Mapping[str, TaskDefinition],
 ) -> Reconciliation[R]:
-    """Return what *member*, which holds *definitions*, puts right while *standing* holds."""
+    """Return the corrections that *member*, which declares *definitions*, has to write."""
     present = [row for row in rows if row.archived_at is None]
     differing = [
         (row, definition)
@@ -148,7 +166,7 @@ def reconcile(
 
 
 def is_current(active: ActiveDefinitions, row: ComparableRow, definition: TaskDefinition) -> bool:
-    """Return whether the row ought to say what *definition* says."""
+    """Return whether *definition* is the active one for the row."""
     if row.scope == Scope.PROCESS.value:
         return True
     return active.of(row.task, definition.scope.value, row.partition) == definition.digest
@@ -157,14 +175,14 @@ def is_current(active: ActiveDefinitions, row: ComparableRow, definition: TaskDe
 def own_definition(
     row: ComparableRow, member: Member, definitions: Mapping[str, TaskDefinition]
 ) -> TaskDefinition | None:
-    """Return what *member*, which holds *definitions*, declares for a row; None for no such row."""
+    """Return the definition that *member*, which declares *definitions*, has for a row, or None."""
     definition = definitions.get(row.task)
     if definition is None or partition_of(definition.scope, member) != row.partition:
         return None
     return definition
 
 
-def _lay_over(active: ActiveDefinitions, manifest: ManifestRows, hosts: Iterable[str]) -> None:
+def _overlay(active: ActiveDefinitions, manifest: ManifestRows, hosts: Iterable[str]) -> None:
     active.fleet.update(
         (name, digest) for name, digest, scope in manifest if scope == Scope.FLEET.value
     )

@@ -1,10 +1,11 @@
-"""Whether a store has just come back: who holds runs may not have told yet what ended meanwhile.
+"""The recovery window after a store outage, in which no tick is skipped.
 
-Whatever looks first after an outage finds runs open that have ended in it. A tick that is skipped
-for one of those would be lost for no reason. So for as long as every process needs to look again
-no tick is skipped: it waits, undecided, until there is room for it or that time is over. It waits
-no longer than its grace, and it is decided before the next one comes: so it keeps its reason, and a
-store that comes and goes puts nothing off for long.
+Runs may have finished while the store was down and not be recorded yet. The first process that
+claims after the outage sees these runs as unfinished, and a tick that it skipped for one of them
+would be lost for no reason. So until every process had time to record its results, such a tick
+stays undecided: it waits until it may run, or until the window ends. It waits no longer than its
+grace, and it is decided before the next fire time: so its recorded reason stays correct, and a
+store that fails repeatedly does not defer ticks for long.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
 
 RECOVERY_WINDOW: Span = SECOND
-"""Ends of runs are on record so soon after the store's return: each process tries as often."""
+"""How long the window lasts: each process retries to record its results at least this often."""
 
 RECHECK_AFTER: Span = 100_000
-"""A tick that waits for an end to be told is looked at again after so long."""
+"""When a deferred tick is planned again."""
 
 MARGIN: Span = 400_000
-"""A process that wins nothing may look so much later; what ends sooner than that is not awaited."""
+"""How much later the next poll may come; a tick that must be decided sooner is not deferred."""
 
 
 class RecoveryWindow:
-    """Tells for how long no tick is to be skipped; who has just joined was away as well."""
+    """Tracks the recovery window.
+
+    The window is also open right after joining, since this process could not see the store before.
+    """
 
     __slots__ = ("_away", "_until")
 
@@ -38,23 +42,23 @@ class RecoveryWindow:
         self._until: Span = 0
 
     def failed(self) -> None:
-        """Take note that a call was not answered."""
+        """Record that a call failed."""
         self._away = True
 
     def answered(self, boot: Span) -> None:
-        """Take note that one was, at that instant of the boot clock."""
+        """Record that a call succeeded at the instant *boot* of the boot clock."""
         if self._away:
             self._away, self._until = False, boot + RECOVERY_WINDOW
 
     def is_open(self, boot: Span) -> bool:
-        """Return whether ends that belong before a decision may still be on their way."""
+        """Return whether results of runs may still be unrecorded."""
         return self._away or boot < self._until
 
 
 def defer_skip(
     definition: TaskDefinition, decided: Plan, *, now: Instant, recovering: bool
 ) -> bool:
-    """Return whether what was decided is not to be written yet."""
+    """Return whether a plan with a skip is to be discarded and made again later."""
     if not recovering or decided.skipped is None:
         return False
     following, grace = decided.cursor.next_fire, definition.grace_us
@@ -64,6 +68,6 @@ def defer_skip(
 
 
 def recheck_at(now: Instant, next_wakeup: Instant | None) -> Instant:
-    """Return when to look again where something was put off, and *wake_at* was the next work."""
+    """Return when to poll again after a tick was deferred; *next_wakeup* is the next other work."""
     again = now + RECHECK_AFTER
     return again if next_wakeup is None else min(again, next_wakeup)

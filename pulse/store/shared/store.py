@@ -98,7 +98,7 @@ class SharedStore:
             space = self._options.name
             name = f"under the name {space!r}" if space else "without a name"
             raise StoreInUseError(
-                f"{self.name} is open in this process already {name}; give each pulse its own"
+                f"{self.name} is open in this process already {name}; give each middleware its own"
                 " pulse.config.name"
             )
         self._enter(key, member, is_client=False)
@@ -358,8 +358,8 @@ class SharedStore:
         self._missed += self.sync(self._caller.definitions).missed
         if was_emptied:
             raise StorageReplacedError(
-                f"{self.name}: it came back without what was kept in it: tasks are first seen"
-                " anew; history, pauses and tasks that were added at run time are lost"
+                f"{self.name}: it came back without its data: tasks are stored again as new ones;"
+                " history, pauses and tasks that were added at run time are lost"
             )
 
     def _put_right(self, found: FleetState) -> None:

@@ -99,7 +99,7 @@ def apply(connection: Connection, changes: ChangeSet, *, space: str) -> Applied:
 
 
 def _needs_lock(change: RunChange) -> bool:
-    return change.guarded or change.max_concurrent is not None or change.mark is not None
+    return change.guarded or change.max_claimed is not None or change.mark is not None
 
 
 def _change_unlocked(connection: Connection, changes: ChangeSet) -> Sequence[bool]:
@@ -223,8 +223,8 @@ class _Applying:
         key = (was.task, was.partition)
         if row is not None and not self._row_allows(row, change):
             return False
-        if change.max_concurrent is not None:
-            if found.claimed + self._claimed[key] >= change.max_concurrent:
+        if change.max_claimed is not None:
+            if found.claimed + self._claimed[key] >= change.max_claimed:
                 return False
             self._claimed[key] += 1
         return True

@@ -1,12 +1,11 @@
-"""The contract of stores as pytest classes: subclass one, and every promise is tested.
+"""The contract of stores as pytest classes: a subclass runs every test of the contract.
 
     class TestMemoryStore(StoreContract):
         def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
             return MemoryStore(clock, StoreOptions(name=name, keep_runs=keep_runs))
 
-`StoreContract` holds what one process can see. A keeper whose stores share their storage, which
-is all that `make` has to see to, takes `SharedStoreContract`: the same and the promises among
-processes.
+`StoreContract` contains the promises to one process. `SharedStoreContract` adds the promises among
+processes; its `make` returns stores that share their storage.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ class StoreContract(
     RuntimeContract,
     HistoryContract,
 ):
-    """What every keeper promises to one process."""
+    """What every store promises to one process."""
 
 
 class SharedStoreContract(
     StoreContract, FleetContract, DeployContract, FleetWaitContract, FleetRuntimeContract
 ):
-    """What a keeper promises to several processes besides."""
+    """What a shared store promises to several processes in addition."""

@@ -1,4 +1,4 @@
-"""The contract of stores: what is due is claimed once, and what does not run is a row."""
+"""The contract of stores: a due tick is claimed once, and a tick that does not run is recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class BrokenSchedule:
-    """A schedule that knows its first fire time and breaks at the next."""
+    """A schedule with a first fire time that raises when asked for the next one."""
 
     def first(self, seen: Instant) -> Instant:
         """Return the only fire time."""
@@ -43,12 +43,12 @@ class BrokenSchedule:
         raise ArithmeticError(f"no more after {after}")
 
     def to_text(self) -> dict[str, str]:
-        """Return words that no other schedule has."""
+        """Return a text that no other schedule has."""
         return {"interval": "broken"}
 
 
 def drain(process: Process) -> list[Claim]:
-    """Claim and end what is due until nothing is left; return the claims."""
+    """Claim and finish due runs until none is left; return the claims."""
     claims: list[Claim] = []
     while found := process.claim().claims:
         for claim in found:
@@ -58,17 +58,17 @@ def drain(process: Process) -> list[Claim]:
 
 
 class ClaimContract(ContractPart):
-    """Ticks: claimed once, by the planner's rules, whatever the clock does."""
+    """Ticks are claimed once, by the planner's rules, whatever the clock does."""
 
-    def test_a_task_is_first_due_one_interval_after_it_was_seen(self, fleet: Fleet) -> None:
-        """Nothing is due at once, and the store tells when something will be."""
+    def test_new_interval_task_is_due_one_interval_later(self, fleet: Fleet) -> None:
+        """A new task is not due at once, and the store returns when it will be."""
         process = fleet.join({"work": make_task()})
         claimed = process.claim()
         assert not claimed.claims
         assert claimed.next_wakeup == claimed.now + EVERY * SECOND
 
-    def test_a_due_tick_is_claimed_with_its_slot_and_a_lease(self, fleet: Fleet) -> None:
-        """The claim names tick, holder and attempt, and is good for one lease."""
+    def test_claim_names_the_fire_time_and_a_lease(self, fleet: Fleet) -> None:
+        """The claim has tick, holder and attempt, and is valid for one lease."""
         process = fleet.join({"work": make_task()}, space="shop")
         seen = fleet.clock.wall()
         fleet.clock.forward(EVERY)
@@ -79,8 +79,8 @@ class ClaimContract(ContractPart):
         assert (claim.run.holder, claim.run.trigger) == (process.member.holder, Trigger.SCHEDULE)
         assert claim.good_until == fleet.clock.boot() + LEASE_S * SECOND
 
-    def test_an_interval_of_a_minute_fires_on_its_grid(self, fleet: Fleet) -> None:
-        """A late claim does not shift the ticks that follow."""
+    def test_late_claim_does_not_shift_the_following_ticks(self, fleet: Fleet) -> None:
+        """Fire times of an interval are counted from the anchor, not from the last claim."""
         process = fleet.join({"work": make_task()})
         seen = fleet.clock.wall()
         slots = []
@@ -91,16 +91,16 @@ class ClaimContract(ContractPart):
             slots.append(claim.run.fire_time - seen)
         assert slots == [10 * SECOND, 20 * SECOND, 30 * SECOND]
 
-    def test_a_limit_of_zero_claims_nothing(self, fleet: Fleet) -> None:
-        """With no free slot nothing is decided, and what is due stays so."""
+    def test_limit_of_zero_claims_and_decides_nothing(self, fleet: Fleet) -> None:
+        """A tick that is due stays due."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         claimed = process.claim(0)
         assert (list(claimed.claims), claimed.next_wakeup) == ([], claimed.now)
         assert process.claim_one().run.task == "work"
 
-    def test_no_more_than_the_limit_is_claimed(self, fleet: Fleet) -> None:
-        """What is left over is due at once for the next call."""
+    def test_claims_beyond_the_limit_are_left_for_the_next_call(self, fleet: Fleet) -> None:
+        """The next wake-up is at once."""
         process = fleet.join({name: make_task() for name in "abc"})
         fleet.clock.forward(EVERY)
         claimed = process.claim(2)
@@ -109,8 +109,8 @@ class ClaimContract(ContractPart):
         assert claimed.next_wakeup <= claimed.now
         assert len(process.claim(2).claims) == 1
 
-    def test_a_schedule_that_raises_keeps_no_other_task_from_running(self, fleet: Fleet) -> None:
-        """Its task is set aside and told of; what else is due is claimed, and nothing is lost."""
+    def test_schedule_that_raises_does_not_stop_other_tasks(self, fleet: Fleet) -> None:
+        """The task is set aside and reported; all other due tasks are claimed."""
         process = fleet.join(None)
         broken = msgspec.structs.replace(
             build_definition("bad", make_task()), schedule=BrokenSchedule()
@@ -124,21 +124,21 @@ class ClaimContract(ContractPart):
         ]
         assert claimed.next_wakeup == claimed.now + EVERY * SECOND
 
-    def test_claims_come_in_order_of_fire_time(self, fleet: Fleet) -> None:
-        """The tick that has waited longest comes first."""
+    def test_claims_are_ordered_by_fire_time(self, fleet: Fleet) -> None:
+        """The tick that has been due for longest comes first."""
         process = fleet.join({"slow": make_task(interval=9), "quick": make_task(interval=6)})
         fleet.clock.forward(10)
         assert [claim.run.task for claim in process.claim().claims] == ["quick", "slow"]
 
-    def test_a_tick_is_claimed_once(self, fleet: Fleet) -> None:
-        """The same instant has nothing left for a second call."""
+    def test_second_call_at_one_instant_claims_nothing(self, fleet: Fleet) -> None:
+        """A claimed tick is not due any more."""
         process = fleet.join({"work": make_task(overlap="allow")})
         fleet.clock.forward(EVERY)
         process.claim_one()
         assert not process.claim().claims
 
-    def test_a_clock_set_back_runs_no_tick_twice(self, fleet: Fleet) -> None:
-        """What was decided stays below the floor, however far the clock goes back."""
+    def test_clock_set_back_runs_no_tick_twice(self, fleet: Fleet) -> None:
+        """A decided fire time is not decided again, however far the clock is set back."""
         process = fleet.join({"work": make_task(overlap="allow")})
         fleet.clock.forward(EVERY)
         first = process.claim_one()
@@ -150,8 +150,10 @@ class ClaimContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert process.claim_one().run.fire_time > first.run.fire_time
 
-    def test_a_changed_interval_cannot_go_below_the_floor(self, fleet: Fleet) -> None:
-        """A clock set back and a new grid together repeat no fire time."""
+    def test_changed_interval_after_a_clock_set_back_repeats_no_fire_time(
+        self, fleet: Fleet
+    ) -> None:
+        """The last decided fire time never moves back."""
         process = fleet.join({"work": make_task(overlap="allow")})
         fleet.clock.forward(EVERY)
         first = process.claim_one()
@@ -162,8 +164,8 @@ class ClaimContract(ContractPart):
         fleet.clock.forward(5)
         assert process.claim_one().run.fire_time == first.run.fire_time + 5 * SECOND
 
-    def test_ten_years_are_one_catch_up_and_one_row(self, fleet: Fleet) -> None:
-        """What passed in between is one missed row with its count."""
+    def test_ten_years_of_downtime_give_one_catch_up_and_one_record(self, fleet: Fleet) -> None:
+        """One missed record counts all other fire times."""
         process = fleet.join({"work": make_task(interval=1)})
         fleet.clock.forward("3652d")
         claimed = process.claim()
@@ -182,10 +184,10 @@ class ClaimContract(ContractPart):
         ],
         ids=str,
     )
-    def test_a_clock_ten_years_ahead_gives_one_catch_up(
+    def test_clock_ten_years_ahead_gives_one_catch_up_under_each_policy(
         self, fleet: Fleet, words: dict[str, object], missed: int
     ) -> None:
-        """Under every policy: one run, one row that counts the others, and the grid goes on."""
+        """One tick runs, one record counts the others, and later ticks run on schedule."""
         process = fleet.join({"work": make_task(**words)})
         fleet.clock.set_wall(NOON + timedelta(days=3652))
         claimed = process.claim()
@@ -198,10 +200,10 @@ class ClaimContract(ContractPart):
 
     @pytest.mark.parametrize("overlap", ["skip", "wait", "allow"])
     @pytest.mark.parametrize("misfire", ["latest", "skip", "all"])
-    def test_a_clock_set_back_decides_nothing_anew(
+    def test_clock_set_back_decides_no_fire_time_again(
         self, fleet: Fleet, overlap: str, misfire: str
     ) -> None:
-        """Under every policy: what was run, missed or skipped stays so."""
+        """This holds under each policy, for runs and for missed and skipped ticks."""
         process = fleet.join({"work": make_task(overlap=overlap, misfire=misfire, grace=15)})
         fleet.clock.forward(3 * EVERY)
         claimed = process.claim()
@@ -214,16 +216,16 @@ class ClaimContract(ContractPart):
         fleet.clock.set_wall(NOON + timedelta(seconds=4 * EVERY))
         assert fleet.clock.wall() in [one.run.scheduled_for for one in drain(process)]
 
-    def test_a_tick_later_than_its_grace_is_missed(self, fleet: Fleet) -> None:
-        """Under `misfire = skip` a late tick does not run, and leaves a row."""
+    def test_tick_later_than_its_grace_is_missed(self, fleet: Fleet) -> None:
+        """With `misfire = skip` a late tick does not run, and is recorded."""
         process = fleet.join({"work": make_task(misfire="skip", grace=2)})
         fleet.clock.forward(EVERY + 3)
         claimed = process.claim()
         assert not claimed.claims
         assert [(run.outcome, run.count) for run in process.store.runs()] == [(Outcome.MISSED, 1)]
 
-    def test_all_runs_each_fire_time_oldest_first(self, fleet: Fleet) -> None:
-        """Under `misfire = all` the next opens when the one before has ended."""
+    def test_misfire_all_runs_each_fire_time_oldest_first(self, fleet: Fleet) -> None:
+        """The next run starts when the one before has finished."""
         process = fleet.join({"work": make_task(misfire="all")})
         seen = fleet.clock.wall()
         fleet.clock.forward(3 * EVERY)
@@ -234,8 +236,8 @@ class ClaimContract(ContractPart):
             process.finish(claim)
         assert offsets == [10 * SECOND, 20 * SECOND, 30 * SECOND]
 
-    def test_a_tick_that_waits_for_room_does_not_keep_the_loop_awake(self, fleet: Fleet) -> None:
-        """While a run of the task goes on, the next of its fire times is no work."""
+    def test_tick_that_waits_at_the_cursor_is_no_work(self, fleet: Fleet) -> None:
+        """While a run of the task continues, its next due fire time causes no wake-up."""
         process = fleet.join({"work": make_task(misfire="all"), "other": make_task(interval=60)})
         fleet.clock.forward(3 * EVERY)
         claim = process.claim_one()
@@ -247,8 +249,8 @@ class ClaimContract(ContractPart):
         process.finish(claim)
         assert process.claim(0).next_wakeup == fleet.clock.wall() - EVERY * SECOND
 
-    def test_a_tick_without_room_is_skipped(self, fleet: Fleet) -> None:
-        """Under `overlap = skip` a second run does not begin, and the tick leaves a row."""
+    def test_tick_during_a_run_is_skipped_under_overlap_skip(self, fleet: Fleet) -> None:
+        """The second run does not start, and the tick is recorded."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         process.claim_one()
@@ -257,8 +259,8 @@ class ClaimContract(ContractPart):
         assert not claimed.claims
         assert [run.outcome for run in claimed.not_run] == [Outcome.SKIPPED]
 
-    def test_skips_that_follow_each_other_are_one_row(self, fleet: Fleet) -> None:
-        """The row of the oldest counts those that follow."""
+    def test_consecutive_skips_share_one_record(self, fleet: Fleet) -> None:
+        """The record of the oldest skip counts the following ones."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         running = process.claim_one()
@@ -269,8 +271,8 @@ class ClaimContract(ContractPart):
         assert row.fire_time == running.run.fire_time + EVERY * SECOND
         assert [run.count for run in process.store.runs()] == [3, 1]
 
-    def test_a_skip_after_another_run_begins_a_new_row(self, fleet: Fleet) -> None:
-        """Only skips in direct sequence are folded."""
+    def test_skip_after_another_run_gets_a_record_of_its_own(self, fleet: Fleet) -> None:
+        """Only consecutive skips share a record."""
         process = fleet.join({"work": make_task()})
         for _ in range(2):
             fleet.clock.forward(EVERY)
@@ -281,8 +283,8 @@ class ClaimContract(ContractPart):
         outcomes = [(run.outcome, run.count) for run in process.store.runs()]
         assert outcomes == [(Outcome.SKIPPED, 1), (Outcome.SUCCEEDED, 1)] * 2
 
-    def test_overlap_is_allowed_up_to_its_limit(self, fleet: Fleet) -> None:
-        """Under `overlap = allow` runs go side by side until `max_running` is reached."""
+    def test_overlap_allow_runs_up_to_max_running_at_once(self, fleet: Fleet) -> None:
+        """With `overlap = allow` further ticks do not run beside them."""
         process = fleet.join({"work": make_task(overlap="allow", max_running=2)})
         opened = []
         for _ in range(3):
@@ -290,8 +292,8 @@ class ClaimContract(ContractPart):
             opened.append(len(process.claim().claims))
         assert opened == [1, 1, 0]
 
-    def test_names_of_applications_make_different_runs(self, fleet: Fleet) -> None:
-        """The same tick of two applications has two run ids."""
+    def test_applications_have_different_run_ids_for_one_tick(self, fleet: Fleet) -> None:
+        """The name of the application is part of the run id."""
         ids = set()
         processes = [fleet.join({"work": make_task()}, space=space) for space in ("shop", "blog")]
         fleet.clock.forward(EVERY)
@@ -299,8 +301,8 @@ class ClaimContract(ContractPart):
             ids.add(process.claim_one().run.id)
         assert len(ids) == 2
 
-    def test_a_finish_is_refused_unless_the_attempt_matches(self, fleet: Fleet) -> None:
-        """A claim of another attempt, or of another holder, cannot end the run."""
+    def test_finish_with_another_attempt_or_holder_is_refused(self, fleet: Fleet) -> None:
+        """Only the current claim can finish a run."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         claim = process.claim_one()

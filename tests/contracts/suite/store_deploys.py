@@ -1,4 +1,4 @@
-"""The contract of shared stores: while a deploy rolls on, neither side waits for the other."""
+"""The contract of shared stores: during a rolling deploy neither side waits for the other."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ NEW = {
 
 
 class DeployContract(ContractPart):
-    """Processes with two configurations, side by side and one after the other."""
+    """Processes with two configurations, at the same time and one after the other."""
 
-    def test_a_rolling_deploy_doubles_and_loses_no_tick(self, fleet: Fleet) -> None:
-        """Three old processes are replaced one by one, and each tick of what all hold runs once."""
+    def test_rolling_deploy_runs_each_tick_once(self, fleet: Fleet) -> None:
+        """Three old processes are replaced one by one; all of them declare the observed task."""
         live = [fleet.join(OLD) for _ in range(3)]
         ran: Counter[Tick] = Counter()
         seen = fleet.clock.wall()
@@ -51,8 +51,8 @@ class DeployContract(ContractPart):
         assert [slot for slot in grid[4:] if ("pace", slot) not in ran] == []
         assert [slot for slot in grid[:7] if ("gone", slot) not in ran] == []
 
-    def test_a_roll_back_doubles_and_loses_no_tick(self, fleet: Fleet) -> None:
-        """New processes come, and go again before the last old one has ended."""
+    def test_roll_back_runs_each_tick_once(self, fleet: Fleet) -> None:
+        """New processes start and end again before the last old process has ended."""
         live = [fleet.join(OLD), fleet.join(OLD)]
         ran: Counter[Tick] = Counter()
         seen = fleet.clock.wall()
@@ -69,8 +69,8 @@ class DeployContract(ContractPart):
         # Between the end of the new process and the next beat of an old one a tick may be late.
         assert [slot for slot in grid if ("body", slot) not in ran] in ([], [grid[5]])
 
-    def test_a_run_of_the_old_counts_for_the_new(self, fleet: Fleet) -> None:
-        """Overlap is judged across configurations."""
+    def test_overlap_counts_runs_of_another_configuration(self, fleet: Fleet) -> None:
+        """A run of an old process counts for the tasks of a new one."""
         old = fleet.join(OLD)
         fleet.clock.forward(EVERY)
         old.claim()
@@ -78,8 +78,8 @@ class DeployContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert "body" not in {claim.run.task for claim in new.claim().claims}
 
-    def test_what_the_old_has_left_open_is_taken_by_the_new(self, fleet: Fleet) -> None:
-        """A retry and a manual run go on as the new definition says."""
+    def test_new_process_claims_pending_runs_of_an_old_one(self, fleet: Fleet) -> None:
+        """A retry and a manual run are executed as the new definition says."""
         tasks = {"work": make_task(interval=60, retries=2, body="old"), "hand": make_task()}
         old = fleet.join(tasks)
         fleet.clock.forward(60)
@@ -100,8 +100,8 @@ class DeployContract(ContractPart):
         assert taken["work"].run.attempt == 2
         assert {claim.definition.body for claim in taken.values()} == {b"new"}
 
-    def test_what_was_due_when_a_side_takes_over_is_missed(self, fleet: Fleet) -> None:
-        """A roll-back tells of the ticks that only the withdrawn schedule had."""
+    def test_due_ticks_of_a_withdrawn_schedule_are_missed(self, fleet: Fleet) -> None:
+        """A roll-back reports the ticks that only the withdrawn schedule had."""
         old, new = fleet.join({"pace": make_task(interval=20)}), fleet.join({"pace": make_task()})
         new.store.close()
         fleet.clock.forward(2 * EVERY)
@@ -110,8 +110,8 @@ class DeployContract(ContractPart):
         assert (missed.outcome, missed.count) == (Outcome.MISSED, 2)
         assert old.store.runs() == [missed]
 
-    def test_an_added_task_is_run_by_both_sides(self, fleet: Fleet) -> None:
-        """It belongs to no configuration."""
+    def test_runtime_task_is_run_by_both_sides_of_a_deploy(self, fleet: Fleet) -> None:
+        """A run-time task belongs to no configuration."""
         old, new = fleet.join(OLD), fleet.join(NEW)
         old.add("added", make_task())
         ran = []
@@ -121,8 +121,8 @@ class DeployContract(ContractPart):
             ran += [process.finish(claim) for claim in claims]
         assert ran == [True, True]
 
-    def test_a_dead_side_does_not_hold_the_other_up(self, fleet: Fleet) -> None:
-        """A new process that was killed right after its start leaves the old ones to go on."""
+    def test_killed_new_process_does_not_block_the_old_ones(self, fleet: Fleet) -> None:
+        """A new process is killed right after its start."""
         old, _ = fleet.join(OLD), fleet.join(NEW)
         fleet.wait(3 * LEASE_S + 10, old)
         claimed = {claim.run.task for claim in old.claim().claims}
@@ -130,7 +130,7 @@ class DeployContract(ContractPart):
 
 
 def turn(live: list[Process]) -> Counter[Tick]:
-    """Let every process do a turn of its loop; return what was run."""
+    """Let every process run one turn of its loop; return the runs."""
     ran: Counter[Tick] = Counter()
     for process in live:
         process.store.heartbeat()

@@ -1,4 +1,4 @@
-"""The contract of stores that are shared: once among processes, deploys, places, members."""
+"""The contract of shared stores: claims among processes, deploys, partitions, members."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ SEVEN = 7_000_000
 
 
 class FleetContract(ContractPart):
-    """Several processes on one storage agree on who runs what, and on what is to be run."""
+    """Several processes on one storage agree on who runs a tick, and on the definitions."""
 
-    def test_a_tick_is_claimed_by_one_process(self, fleet: Fleet) -> None:
-        """What the first has won is absent from the other's answer."""
+    def test_tick_is_claimed_by_one_process(self, fleet: Fleet) -> None:
+        """A tick that the first process claimed is absent from the other's result."""
         one, other = fleet.join(OLD), fleet.join(OLD)
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (one, other)] == [1, 0]
 
-    def test_processes_that_race_claim_each_tick_once(self, fleet: Fleet) -> None:
-        """Whatever calls run at the same time, no tick is opened twice and none is lost."""
+    def test_racing_processes_claim_each_tick_once(self, fleet: Fleet) -> None:
+        """No tick is claimed twice and none is lost, whatever calls run at the same time."""
         tasks = {f"t{number}": make_task() for number in range(60)}
         processes = [fleet.join(tasks) for _ in range(4)]
         fleet.clock.forward(EVERY)
         claimed = race(processes)
         assert sorted(claimed) == sorted(tasks)
 
-    def test_a_run_elsewhere_counts_for_overlap(self, fleet: Fleet) -> None:
-        """Overlap is judged across the fleet."""
+    def test_overlap_counts_runs_of_other_processes(self, fleet: Fleet) -> None:
+        """The limit holds in the whole fleet."""
         one, other = fleet.join(OLD), fleet.join(OLD)
         fleet.clock.forward(EVERY)
         one.claim_one()
         fleet.clock.forward(EVERY)
         assert [run.outcome for run in other.claim().not_run] == [Outcome.SKIPPED]
 
-    def test_who_has_just_joined_waits_with_a_skip_for_an_end(self, fleet: Fleet) -> None:
-        """The store may have been away: the end of the earlier run may be on its way to it."""
+    def test_process_that_has_just_joined_defers_a_skip(self, fleet: Fleet) -> None:
+        """The store may have been down, so the earlier run may have finished unrecorded."""
         one = fleet.join(OLD)
         fleet.clock.forward(EVERY)
         claim = one.claim_one()
@@ -54,8 +54,8 @@ class FleetContract(ContractPart):
         one.finish(claim)
         assert other.claim_one().run.fire_time == claim.run.fire_time + EVERY * SECOND
 
-    def test_who_has_joined_a_second_ago_skips(self, fleet: Fleet) -> None:
-        """By then a process that lives has told its ends."""
+    def test_process_that_joined_a_second_ago_skips(self, fleet: Fleet) -> None:
+        """By then each live process has recorded its results."""
         one = fleet.join(OLD)
         fleet.clock.forward(EVERY)
         one.claim_one()
@@ -64,7 +64,7 @@ class FleetContract(ContractPart):
         fleet.clock.forward(1)
         assert [run.outcome for run in other.claim().not_run] == [Outcome.SKIPPED]
 
-    def test_a_restart_does_not_start_the_count_anew(self, fleet: Fleet) -> None:
+    def test_restart_keeps_the_anchor(self, fleet: Fleet) -> None:
         """The anchor is the instant at which the store first saw the task."""
         first = fleet.join(OLD)
         fleet.clock.forward(EVERY - 1)
@@ -73,14 +73,14 @@ class FleetContract(ContractPart):
         fleet.clock.forward(1)
         assert second.claim_one().run.task == "work"
 
-    def test_a_start_up_run_happens_once_in_the_fleet(self, fleet: Fleet) -> None:
-        """The second process finds the row made, and its run claimed."""
+    def test_start_up_run_happens_once_in_the_fleet(self, fleet: Fleet) -> None:
+        """The second process finds the row and its claimed run."""
         tasks = {"work": make_task(run_at_start=True)}
         one, other = fleet.join(tasks), fleet.join(tasks)
         assert [len(process.claim().claims) for process in (one, other)] == [1, 0]
 
-    def test_others_abandon_what_a_silent_process_held(self, fleet: Fleet) -> None:
-        """They do so after a lease; the holder's late answer is refused."""
+    def test_run_of_a_silent_process_is_abandoned_after_a_lease(self, fleet: Fleet) -> None:
+        """A late result of the holder is refused."""
         silent, other = fleet.join(OLD), fleet.join(OLD)
         fleet.clock.forward(EVERY)
         claim = silent.claim_one()
@@ -88,8 +88,8 @@ class FleetContract(ContractPart):
         assert [run.id for beat in beats for run in beat.abandoned] == [claim.run.id]
         assert not silent.finish(claim)
 
-    def test_others_rerun_what_a_silent_process_held(self, fleet: Fleet) -> None:
-        """With `on_abandoned = rerun` the next attempt goes to whoever is free."""
+    def test_run_of_a_silent_process_is_rerun_by_another(self, fleet: Fleet) -> None:
+        """With `on_abandoned = rerun` another process claims the next attempt."""
         tasks = {"work": make_task(on_abandoned="rerun")}
         silent, other = fleet.join(tasks), fleet.join(tasks)
         fleet.clock.forward(EVERY)
@@ -99,29 +99,29 @@ class FleetContract(ContractPart):
         assert (again.run.id, again.run.attempt) == (claim.run.id, 2)
         assert (silent.finish(claim), other.finish(again)) == (False, True)
 
-    def test_the_newest_definition_stands(self, fleet: Fleet) -> None:
-        """In a rolling deploy only processes that hold the new definition claim the task."""
+    def test_only_the_newest_definition_claims_the_task(self, fleet: Fleet) -> None:
+        """In a rolling deploy only processes with the new definition claim the task."""
         old, new = fleet.join(OLD), fleet.join(NEW)
         fleet.clock.forward(EVERY)
         assert not old.claim().claims
         assert old.claim().next_wakeup is None
         assert new.claim_one().definition.timeout_us == SEVEN
 
-    def test_a_process_that_has_not_synced_wants_nothing(self, fleet: Fleet) -> None:
-        """One that is just starting stands in nobody's way."""
+    def test_process_that_has_not_synced_changes_no_definition(self, fleet: Fleet) -> None:
+        """A process that is just starting declares no tasks."""
         starting = fleet.join(None)
         other = fleet.join(OLD)
         assert starting.store.members() == [starting.member, other.member]
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (starting, other)] == [0, 1]
 
-    def test_an_old_process_learns_that_it_is_superseded(self, fleet: Fleet) -> None:
-        """Its beats name the tasks whose newer definition stands instead."""
+    def test_heartbeat_of_an_old_process_names_superseded_tasks(self, fleet: Fleet) -> None:
+        """Each heartbeat names the tasks for which a newer definition is active."""
         old, _ = fleet.join(OLD), fleet.join(NEW)
         assert old.store.heartbeat().superseded == ("work",)
 
-    def test_a_recycled_old_process_puts_nothing_back(self, fleet: Fleet) -> None:
-        """While a process with the newer definition lives, an old one changes no row."""
+    def test_restarted_old_process_restores_no_old_definition(self, fleet: Fleet) -> None:
+        """While a process with the newer definition lives, an old process changes no row."""
         old, new = fleet.join(OLD), fleet.join(NEW)
         old.store.close()
         synced = fleet.join({}).store.sync({"work": build_definition("work", OLD["work"])})
@@ -129,8 +129,8 @@ class FleetContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert new.claim_one().definition.timeout_us == SEVEN
 
-    def test_a_recycled_new_process_stands_again(self, fleet: Fleet) -> None:
-        """The newest definition comes back with the first process that holds it."""
+    def test_restarted_new_process_makes_its_definition_active_again(self, fleet: Fleet) -> None:
+        """The newest definition is active as soon as a process declares it."""
         old, new = fleet.join(OLD), fleet.join(NEW)
         new.store.close()
         old.store.heartbeat()
@@ -139,16 +139,16 @@ class FleetContract(ContractPart):
         assert not old.claim().claims
         assert again.claim_one().definition.timeout_us == SEVEN
 
-    def test_a_roll_back_is_taken_over(self, fleet: Fleet) -> None:
-        """Once no live process holds the newer definition, the older one stands again."""
+    def test_roll_back_makes_the_older_definition_active(self, fleet: Fleet) -> None:
+        """This happens when no live process declares the newer definition any more."""
         old, new = fleet.join(OLD), fleet.join(NEW)
         new.store.close()
         assert old.store.heartbeat().superseded == ()
         fleet.clock.forward(EVERY)
         assert old.claim_one().definition.timeout_us != SEVEN
 
-    def test_a_new_interval_keeps_the_anchor(self, fleet: Fleet) -> None:
-        """A deploy moves the row to the new grid, and fires nothing by itself."""
+    def test_changed_interval_keeps_the_anchor(self, fleet: Fleet) -> None:
+        """A deploy moves the row to the new fire times, and fires nothing by itself."""
         old = fleet.join(OLD)
         fleet.clock.forward(EVERY + 1)
         new = fleet.join({"work": make_task(interval=7)})
@@ -157,66 +157,66 @@ class FleetContract(ContractPart):
         fleet.clock.forward(3)
         assert len(new.claim().claims) == 1
 
-    def test_a_task_that_only_old_processes_hold_goes_on(self, fleet: Fleet) -> None:
-        """A row is wanted as long as a live process wants it."""
+    def test_task_that_only_old_processes_declare_still_runs(self, fleet: Fleet) -> None:
+        """A row is in use as long as one live process declares the task."""
         old, new = fleet.join(OLD | {"gone": make_task()}), fleet.join(OLD)
         fleet.wait(4 * LEASE_S, old, new)
         assert "gone" in {claim.run.task for claim in old.claim().claims}
 
-    def test_a_task_that_only_dead_processes_held_is_archived(self, fleet: Fleet) -> None:
-        """Three leases after the last of them, its row is put away."""
+    def test_task_of_dead_processes_is_archived_after_three_leases(self, fleet: Fleet) -> None:
+        """The row is archived three leases after the last process that declared the task."""
         old, new = fleet.join(OLD | {"gone": make_task()}), fleet.join(OLD)
         old.store.close()
         beats = fleet.wait(3 * LEASE_S + 10, new)
         assert [beat.archived for beat in beats if beat.archived] == [("gone",)]
         assert [row.name for row in new.store.tasks()] == ["work"]
 
-    def test_a_host_runs_its_own_tick_once(self, fleet: Fleet) -> None:
-        """With `scope = host` each host has one run a tick, whichever process is first."""
+    def test_scope_host_runs_a_tick_once_per_host(self, fleet: Fleet) -> None:
+        """The first process of each host claims it."""
         tasks = {"work": make_task(scope="host")}
         processes = [fleet.join(tasks, host=host) for host in ("alpha", "alpha", "beta")]
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in processes] == [1, 0, 1]
 
-    def test_each_process_runs_its_own_tick(self, fleet: Fleet) -> None:
-        """With `scope = process` every process has a run a tick."""
+    def test_scope_process_runs_a_tick_in_each_process(self, fleet: Fleet) -> None:
+        """Every process has a run of each tick."""
         tasks = {"work": make_task(scope="process")}
         processes = [fleet.join(tasks) for _ in range(3)]
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in processes] == [1, 1, 1]
 
-    def test_the_newest_definition_stands_on_each_host(self, fleet: Fleet) -> None:
-        """A host whose processes are all old goes on with what they hold."""
+    def test_active_definition_is_decided_per_host_under_scope_host(self, fleet: Fleet) -> None:
+        """A host with only old processes continues with their definition."""
         old, new = {"work": make_task(scope="host")}, {"work": make_task(scope="host", timeout=7)}
         processes = [fleet.join(old), fleet.join(old, host="beta"), fleet.join(new, host="beta")]
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in processes] == [1, 0, 1]
 
-    def test_a_process_changes_its_own_row(self, fleet: Fleet) -> None:
-        """What others hold has no say in it."""
+    def test_process_changes_its_own_row_under_scope_process(self, fleet: Fleet) -> None:
+        """The definitions of other processes have no effect."""
         process = fleet.join({"work": make_task(scope="process")})
         fleet.join({"work": make_task(scope="process")})
         process.sync({"work": make_task(scope="process", timeout=7)})
         fleet.clock.forward(EVERY)
         assert process.claim_one().definition.timeout_us == SEVEN
 
-    def test_the_rows_of_a_process_go_with_it(self, fleet: Fleet) -> None:
-        """A process that takes part no more leaves no rows of its own."""
+    def test_closed_process_leaves_no_rows_of_its_own(self, fleet: Fleet) -> None:
+        """The rows of scope `process` are removed with the process."""
         tasks = {"work": make_task(scope="process")}
         one, other = fleet.join(tasks), fleet.join(tasks)
         one.store.close()
         assert [row.partition for row in other.store.tasks()] == [other.member.holder]
 
-    def test_the_rows_of_a_silent_process_are_archived(self, fleet: Fleet) -> None:
-        """After three leases of silence a process is no member, and its rows are gone."""
+    def test_silent_process_is_removed_with_its_rows(self, fleet: Fleet) -> None:
+        """After three leases of silence a process is no member any more."""
         tasks = {"work": make_task(scope="process")}
         _, other = fleet.join(tasks), fleet.join(tasks)
         fleet.wait(3 * LEASE_S + 10, other)
         assert [row.partition for row in other.store.tasks()] == [other.member.holder]
         assert other.store.members() == [other.member]
 
-    def test_a_process_that_was_given_up_takes_part_again(self, fleet: Fleet) -> None:
-        """One that was only stopped for a while makes its rows anew at its next beat."""
+    def test_removed_process_joins_again_at_its_next_heartbeat(self, fleet: Fleet) -> None:
+        """A process that was only stopped for a while creates its rows again."""
         tasks = {"work": make_task(scope="process")}
         stopped, other = fleet.join(tasks), fleet.join(tasks)
         fleet.wait(3 * LEASE_S + 10, other)
@@ -224,16 +224,16 @@ class FleetContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert stopped.claim_one().run.partition == stopped.member.holder
 
-    def test_a_waiting_run_of_a_gone_process_ends(self, fleet: Fleet) -> None:
-        """A manual run in a process's own place cannot be taken by others."""
+    def test_pending_run_of_a_removed_process_ends(self, fleet: Fleet) -> None:
+        """Other processes cannot claim a manual run in the partition of a process."""
         tasks = {"work": make_task(scope="process")}
         one, other = fleet.join(tasks), fleet.join(tasks)
         one.store.trigger("work")
         one.store.close()
         assert [run.outcome for run in other.store.runs()] == [Outcome.ABANDONED]
 
-    def test_a_pause_holds_for_all_and_for_those_to_come(self, fleet: Fleet) -> None:
-        """Also in places that do not exist yet when the task is paused."""
+    def test_pause_holds_in_all_partitions_including_future_ones(self, fleet: Fleet) -> None:
+        """A partition that is created while the task is paused is paused too."""
         tasks = {"work": make_task(scope="process")}
         one, other = fleet.join(tasks), fleet.join(tasks)
         one.store.pause("work", paused=True)
@@ -241,67 +241,67 @@ class FleetContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (one, other, later)] == [0, 0, 0]
 
-    def test_a_manual_run_may_be_claimed_elsewhere(self, fleet: Fleet) -> None:
-        """Whoever is free takes it."""
+    def test_manual_run_may_be_claimed_by_another_process(self, fleet: Fleet) -> None:
+        """Any process with the definition may claim it."""
         one, other = fleet.join(OLD), fleet.join(OLD)
         opened = one.store.trigger("work")
         assert opened is not None
         assert other.claim_one().run.id == opened.id
         assert not one.claim().claims
 
-    def test_a_process_without_the_task_can_trigger_it(self, fleet: Fleet) -> None:
-        """The row says enough; the run waits for a process that holds the definition."""
+    def test_process_without_the_task_can_trigger_it(self, fleet: Fleet) -> None:
+        """The run is pending until a process with the definition claims it."""
         _, other = fleet.join(OLD), fleet.join({})
         assert other.store.trigger("work") is not None
         assert other.store.trigger("work") is None
         assert not other.claim().claims
 
-    def test_members_are_those_who_live(self, fleet: Fleet) -> None:
-        """A closed process is gone at once, a silent one after three leases."""
+    def test_members_are_the_live_processes(self, fleet: Fleet) -> None:
+        """A closed process is removed at once, a silent one after three leases."""
         closed, silent, other = fleet.join(OLD), fleet.join(OLD), fleet.join(OLD)
         closed.store.close()
         assert other.store.members() == [silent.member, other.member]
         fleet.wait(3 * LEASE_S, other)
         assert other.store.members() == [other.member]
 
-    def test_a_copy_in_a_forked_child_leaves_the_member_as_it_is(self, fleet: Fleet) -> None:
-        """Its `close` takes nobody from the members: the parent takes part."""
+    def test_close_of_a_forked_copy_keeps_the_member(self, fleet: Fleet) -> None:
+        """The parent is still a member."""
         parent, other = fleet.join({"work": make_task()}), fleet.join({})
         parent.store.forked()
         parent.store.close()
         assert parent.member in other.store.members()
 
-    def test_applications_of_other_names_are_not_seen(self, fleet: Fleet) -> None:
-        """One storage, two names: neither's tasks, runs nor processes are the other's."""
+    def test_applications_with_different_names_are_separate(self, fleet: Fleet) -> None:
+        """Two applications on one storage do not see each other's tasks, runs or processes."""
         shop, blog = fleet.join(OLD, space="shop"), fleet.join({}, space="blog")
         shop.store.trigger("work")
         assert (blog.store.tasks(), blog.store.runs()) == ([], [])
         assert blog.store.members() == [blog.member]
 
-    def test_a_visitor_triggers_a_run_that_a_process_takes(self, fleet: Fleet) -> None:
-        """A child process speaks for its parent, and the run is the fleet's."""
+    def test_client_triggers_a_run_that_a_process_claims(self, fleet: Fleet) -> None:
+        """The run belongs to the fleet."""
         one = fleet.join(OLD)
         run = fleet.visit(one).trigger("work", body=b"now")
         claim = one.claim_one()
         assert run is not None
         assert (claim.run.id, claim.run.body) == (run.id, b"now")
 
-    def test_a_visitor_triggers_in_the_place_of_its_parent(self, fleet: Fleet) -> None:
-        """A task of each process is run by the visitor's own parent."""
+    def test_client_triggers_in_the_partition_of_its_parent(self, fleet: Fleet) -> None:
+        """The parent process of the client runs a task of scope `process`."""
         tasks = {"work": make_task(scope="process")}
         processes = [fleet.join(tasks) for _ in range(3)]
         runs = [fleet.visit(process).trigger("work") for process in processes]
         assert [run.partition for run in runs if run] == [one.member.holder for one in processes]
 
-    def test_a_visitor_pauses_for_the_fleet(self, fleet: Fleet) -> None:
-        """What it decides is decided for all."""
+    def test_pause_by_a_client_holds_for_the_fleet(self, fleet: Fleet) -> None:
+        """All processes see the pause."""
         one = fleet.join(OLD)
         fleet.visit(one).pause("work", paused=True)
         fleet.clock.forward(EVERY)
         assert not one.claim().claims
 
-    def test_a_visitor_sees_what_its_parent_sees(self, fleet: Fleet) -> None:
-        """Tasks, runs and members are the same, and the visitor is none of the members."""
+    def test_client_reads_the_same_as_its_parent(self, fleet: Fleet) -> None:
+        """Tasks, runs and members are equal, and the client is not a member."""
         one = fleet.join(OLD)
         fleet.clock.forward(EVERY)
         one.claim_one()
@@ -309,8 +309,8 @@ class FleetContract(ContractPart):
         seen = (client.tasks(), client.runs(), client.members())
         assert seen == (store.tasks(), store.runs(), [one.member])
 
-    def test_a_visitor_that_ends_leaves_its_parent_as_it_is(self, fleet: Fleet) -> None:
-        """The parent stays a member, and goes on with what it holds."""
+    def test_closed_client_does_not_affect_its_parent(self, fleet: Fleet) -> None:
+        """The parent is still a member, and its claims are valid."""
         one = fleet.join({"work": make_task(scope="process")})
         fleet.clock.forward(EVERY)
         claim = one.claim_one()
@@ -318,8 +318,8 @@ class FleetContract(ContractPart):
         assert one.store.members() == [one.member]
         assert one.finish(claim)
 
-    def test_a_visitor_does_not_keep_its_parent_alive(self, fleet: Fleet) -> None:
-        """It wants no tasks: what its parent held is given up when the parent is silent."""
+    def test_client_does_not_keep_its_parent_alive(self, fleet: Fleet) -> None:
+        """A silent parent is removed from the members while its client is open."""
         silent, other = fleet.join(OLD), fleet.join(NEW)
         client = fleet.visit(silent)
         fleet.wait(5 * LEASE_S, other)
@@ -327,7 +327,7 @@ class FleetContract(ContractPart):
 
 
 def race(processes: list[Process]) -> list[str]:
-    """Let all claim in batches of seven until nothing is left; return what they won."""
+    """Let all processes claim in batches of seven until nothing is left; return the claims."""
     claimed: list[str] = []
     gate = threading.Barrier(len(processes))
 

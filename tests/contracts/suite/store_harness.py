@@ -1,4 +1,4 @@
-"""Processes that take part in a store, made by hand: the contract of stores is written so."""
+"""Processes that share a store, stepped by hand, for the contract of stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERY = 10
 
 
 class MakeStore(Protocol):
-    """Makes a store; those that one test makes share their storage where the keeper can."""
+    """Creates stores; those of one test share their storage if the implementation can."""
 
     def __call__(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
         """Return a store that is not open yet."""
@@ -36,27 +36,27 @@ def make_task(**keywords: object) -> Task:
 
 
 def fail(claim: Claim, **parts: object) -> CompletedRun:
-    """Return the ending of a claim whose call took 5 ms, to be answered by 503."""
+    """Return the result of a claim whose call took 5 ms and was answered with 503."""
     started = claim.run.claimed_at or claim.run.fire_time
     words = {"outcome": Outcome.FAILED, "status": 503, "message": "busy"} | parts
     return CompletedRun(claim, Result(started_at=started, took_us=5_000, **words))  # type: ignore[arg-type] # any part
 
 
 def succeed(claim: Claim, *, outcome: Outcome = Outcome.SUCCEEDED) -> CompletedRun:
-    """Return the ending of a claim whose call took 5 ms."""
+    """Return the result of a claim whose call took 5 ms and succeeded."""
     started = claim.run.claimed_at or claim.run.fire_time
     return CompletedRun(claim, Result(outcome, started, 5_000, 200, "done"))
 
 
 class Process:
-    """One process that takes part: its store, and who it is there."""
+    """One process of the fleet: its store and its member."""
 
     def __init__(self, store: Store, member: Member) -> None:
         self.store = store
         self.member = member
 
     def sync(self, tasks: Mapping[str, Task]) -> SyncResult:
-        """Hold these tasks from now on."""
+        """Declare these tasks from now on."""
         return self.store.sync({name: build_definition(name, task) for name, task in tasks.items()})
 
     def add(self, name: str, task: Task, *, replace: bool = False) -> Sequence[Run]:
@@ -64,16 +64,16 @@ class Process:
         return self.store.add(make_runtime_task(name, task, TaskDefaults()), replace=replace)
 
     def claim(self, limit: int = 100) -> Claimed:
-        """Claim what is due."""
+        """Claim due runs."""
         return self.store.claim_due(limit)
 
     def claim_one(self) -> Claim:
-        """Claim what is due, which is one run."""
+        """Claim the only due run."""
         (claim,) = self.claim().claims
         return claim
 
     def finish(self, claim: Claim, *, outcome: Outcome = Outcome.SUCCEEDED) -> bool:
-        """Record that a run ended; return whether the store took it."""
+        """Record that a run succeeded; return whether the store accepted the result."""
         (became,) = self.store.finish([succeed(claim, outcome=outcome)])
         return became.recorded
 
@@ -84,7 +84,7 @@ class Process:
 
 
 class Fleet:
-    """Makes processes on one settable clock, and closes them in the end."""
+    """Creates processes on one settable clock, and closes them at the end."""
 
     def __init__(self, make: MakeStore) -> None:
         self.clock: FakeClock = FakeClock()
@@ -133,7 +133,7 @@ class Fleet:
     def wait(
         self, seconds: int, *beating: Process, renewing: Iterable[tuple[Process, Claim]] = ()
     ) -> list[HeartbeatResult]:
-        """Let time pass in steps of five seconds; return what the beats of *beating* found."""
+        """Advance the clock in steps of five seconds; return the heartbeats of *beating*."""
         beats = []
         for _ in range(seconds // 5):
             self.clock.forward(5)

@@ -1,4 +1,4 @@
-"""The contract of stores: history, and taking part."""
+"""The contract of stores: history, opening and closing."""
 
 from __future__ import annotations
 
@@ -28,55 +28,55 @@ CALLS: dict[str, Callable[[Process], object]] = {
 
 
 class HistoryContract(ContractPart):
-    """What happened is kept, within bounds; a store that is not open answers nothing."""
+    """The history is kept within bounds; a store that is not open answers no call."""
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_a_copy_in_a_forked_child_answers_nothing(
+    def test_forked_copy_answers_no_call(
         self, fleet: Fleet, call: Callable[[Process], object]
     ) -> None:
-        """Every call that reaches for the storage raises, as if the store were not open."""
+        """Every call that needs the storage raises, as if the store were not open."""
         process = fleet.join({"work": make_task()})
         process.store.forked()
         with pytest.raises(StoreUnavailableError):
             call(process)
 
     def test_forked_may_be_called_at_any_time(self) -> None:
-        """Before `open`, and in a fork of a fork once more."""
+        """`forked` works before `open`, and again in the fork of a fork."""
         store = self.make(FakeClock())
         store.forked()
         store.forked()
         store.close()
 
-    def test_the_newest_runs_come_first(self, fleet: Fleet) -> None:
-        """At most as many as were asked for, in falling order."""
+    def test_newest_runs_come_first(self, fleet: Fleet) -> None:
+        """At most `limit` runs are returned, newest first."""
         process = fleet.join({"work": make_task()})
         ids = run_times(fleet, process, 5)
         found = [run.id for run in process.store.runs(limit=3)]
         assert found == ids[:-4:-1]
 
-    def test_runs_of_one_task_can_be_asked_for(self, fleet: Fleet) -> None:
-        """The others are left out."""
+    def test_runs_can_be_limited_to_one_task(self, fleet: Fleet) -> None:
+        """Runs of other tasks are left out."""
         process = fleet.join({"work": make_task(), "other": make_task()})
         run_times(fleet, process, 2)
         assert {run.task for run in process.store.runs(task="other")} == {"other"}
 
-    def test_an_open_run_is_part_of_the_history(self, fleet: Fleet) -> None:
-        """It has no outcome yet."""
+    def test_history_contains_unfinished_runs(self, fleet: Fleet) -> None:
+        """An unfinished run has no outcome yet."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         process.claim_one()
         assert [run.outcome for run in process.store.runs()] == [None]
 
     def test_history_is_bounded(self, fleet: Fleet) -> None:
-        """Old runs are forgotten, about as many as were asked for are kept."""
+        """Old runs are deleted; about `keep_runs` are kept."""
         process = fleet.join({"work": make_task()}, keep_runs=10)
         ids = run_times(fleet, process, 60)
         found = [run.id for run in process.store.runs(limit=1_000)]
         assert 10 <= len(found) <= 20
         assert found == ids[: -len(found) - 1 : -1]
 
-    def test_an_open_run_is_never_forgotten(self, fleet: Fleet) -> None:
-        """However many others end meanwhile."""
+    def test_unfinished_run_is_never_deleted(self, fleet: Fleet) -> None:
+        """It stays however many other runs finish meanwhile."""
         process = fleet.join({"work": make_task(overlap="allow", max_running=2)}, keep_runs=10)
         fleet.clock.forward(EVERY)
         claim = process.claim_one()
@@ -84,28 +84,28 @@ class HistoryContract(ContractPart):
         assert process.store.runs(limit=1_000)[-1].id == claim.run.id
         assert process.finish(claim)
 
-    def test_a_process_is_a_member(self, fleet: Fleet) -> None:
-        """Who takes part is told as it was given."""
+    def test_open_process_is_a_member(self, fleet: Fleet) -> None:
+        """The store returns the member that was passed to `open`."""
         process = fleet.join({})
         assert process.store.members() == [process.member]
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_a_closed_store_answers_nothing(self, fleet: Fleet, call: object) -> None:
-        """Every call says that the store is not open; closing it again is harmless."""
+    def test_closed_store_answers_no_call(self, fleet: Fleet, call: object) -> None:
+        """Every call raises that the store is not open; a second `close` has no effect."""
         process = fleet.join({"work": make_task()})
         process.store.close()
         process.store.close()
         with pytest.raises(StoreUnavailableError, match="not open"):
             call(process)  # type: ignore[operator] # one of CALLS
 
-    def test_a_store_is_opened_once(self, fleet: Fleet) -> None:
-        """Opening it again while it is open is an error."""
+    def test_second_open_is_refused(self, fleet: Fleet) -> None:
+        """Opening a store that is open is an error."""
         process = fleet.join({})
         with pytest.raises(StoreInUseError):
             process.store.open(process.member)
 
-    def test_a_closed_store_can_be_opened_again(self, fleet: Fleet) -> None:
-        """It goes on where it was: the anchor is the first one."""
+    def test_closed_store_can_be_opened_again(self, fleet: Fleet) -> None:
+        """The anchor of a task is still the first one."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY - 1)
         process.store.close()
@@ -116,7 +116,7 @@ class HistoryContract(ContractPart):
 
 
 def run_times(fleet: Fleet, process: Process, times: int) -> list[str]:
-    """Run whatever is due that often; return the ids, oldest first."""
+    """Run due ticks that many times; return the run ids, oldest first."""
     ids = []
     for _ in range(times):
         fleet.clock.forward(EVERY)

@@ -1,4 +1,4 @@
-"""The contract of stores: leases end, runs are abandoned or run again, and fencing holds."""
+"""The contract of stores: leases end, runs are abandoned or rerun, and old claims are refused."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def begin(fleet: Fleet, **keywords: object) -> tuple[Process, Claim]:
 
 
 class LeaseContract(ContractPart):
-    """Runs in progress: renewed, ended by their holder alone, abandoned after a lease."""
+    """Claimed runs are renewed and finished by their holder alone, and abandoned after a lease."""
 
-    def test_a_finished_run_is_on_record(self, fleet: Fleet) -> None:
+    def test_result_of_a_finished_run_is_recorded(self, fleet: Fleet) -> None:
         """Outcome, status, duration and message are kept with the run."""
         process, claim = begin(fleet)
         process.finish(claim, outcome=Outcome.FAILED)
@@ -32,34 +32,34 @@ class LeaseContract(ContractPart):
         assert (run.id, run.outcome, run.status) == (claim.run.id, Outcome.FAILED, 200)
         assert (run.took_us, run.message) == (5_000, "done")
 
-    def test_a_run_ends_once(self, fleet: Fleet) -> None:
-        """A second end of the same claim is refused, also within one batch."""
+    def test_run_finishes_once(self, fleet: Fleet) -> None:
+        """A second result of the same claim is refused, also within one batch."""
         process, claim = begin(fleet)
         became = process.store.finish([succeed(claim), succeed(claim)])
         assert became == [RECORDED, CLAIM_LOST]
         assert not process.finish(claim)
 
-    def test_no_endings_and_no_claims_are_no_work(self, fleet: Fleet) -> None:
-        """Empty batches are answered by empty lists."""
+    def test_empty_batches_return_empty_lists(self, fleet: Fleet) -> None:
+        """`finish` and `renew` accept an empty batch."""
         process = fleet.join({})
         assert (process.store.finish([]), process.store.renew([])) == ([], [])
 
-    def test_a_renewed_run_is_not_abandoned(self, fleet: Fleet) -> None:
+    def test_renewed_run_is_not_abandoned(self, fleet: Fleet) -> None:
         """Renewal each third of a lease keeps the claim for as long as the run takes."""
         process, claim = begin(fleet)
         beats = fleet.wait(4 * LEASE_S, process, renewing=[(process, claim)])
         assert not any(beat.abandoned for beat in beats)
         assert process.finish(claim)
 
-    def test_a_run_is_not_abandoned_within_its_lease(self, fleet: Fleet) -> None:
-        """A holder has a whole lease before others may act."""
+    def test_run_is_not_abandoned_within_its_lease(self, fleet: Fleet) -> None:
+        """A holder has a whole lease before other processes may act."""
         process, claim = begin(fleet)
         beats = fleet.wait(LEASE_S - 5, process)
         assert not any(beat.abandoned for beat in beats)
         assert process.finish(claim)
 
-    def test_a_run_that_is_not_renewed_is_abandoned(self, fleet: Fleet) -> None:
-        """Its row says so, and its task runs again at its next fire time."""
+    def test_run_that_is_not_renewed_is_abandoned(self, fleet: Fleet) -> None:
+        """The run gets this outcome, and its task runs again at its next fire time."""
         process, claim = begin(fleet)
         beats = fleet.wait(LEASE_S + 10, process)
         assert [run.id for beat in beats for run in beat.abandoned] == [claim.run.id]
@@ -67,31 +67,31 @@ class LeaseContract(ContractPart):
         assert (row.outcome, row.attempt) == (Outcome.ABANDONED, 1)
         assert process.claim_one().run.fire_time > claim.run.fire_time
 
-    def test_an_abandoned_run_cannot_be_finished(self, fleet: Fleet) -> None:
-        """The answer of a holder that comes too late is refused, and so is its renewal."""
+    def test_abandoned_run_cannot_be_finished(self, fleet: Fleet) -> None:
+        """A late result of the holder is refused, and so is its renewal."""
         process, claim = begin(fleet)
         fleet.wait(LEASE_S + 10, process)
         assert process.store.renew([claim]) == [False]
         assert not process.finish(claim)
 
-    def test_a_clock_set_ahead_ends_no_lease(self, fleet: Fleet) -> None:
-        """The wall clock has no say in how long a lease lasts."""
+    def test_clock_set_ahead_ends_no_lease(self, fleet: Fleet) -> None:
+        """The wall clock does not decide how long a lease lasts."""
         process, claim = begin(fleet)
         process.store.heartbeat()
         fleet.clock.set_wall(NOON + timedelta(days=1))
         assert not process.store.heartbeat().abandoned
         assert process.finish(claim)
 
-    def test_after_a_silence_holders_get_a_lease_first(self, fleet: Fleet) -> None:
-        """A process whose own calls did not go through begins to count anew."""
+    def test_observer_waits_a_lease_after_its_own_failures(self, fleet: Fleet) -> None:
+        """A process whose own calls failed restarts its observation of leases."""
         process, claim = begin(fleet)
         process.store.heartbeat()
         fleet.clock.forward(10 * LEASE_S)
         assert not process.store.heartbeat().abandoned
         assert process.finish(claim)
 
-    def test_a_run_that_will_be_rerun_is_told_as_open(self, fleet: Fleet) -> None:
-        """The beat names it, without an outcome, held by nobody."""
+    def test_heartbeat_returns_a_run_to_be_rerun_as_unfinished(self, fleet: Fleet) -> None:
+        """The run has no outcome and no holder."""
         process, claim = begin(fleet, on_abandoned="rerun")
         beats = fleet.wait(LEASE_S + 10, process)
         abandoned = [run for beat in beats for run in beat.abandoned]
@@ -99,8 +99,8 @@ class LeaseContract(ContractPart):
             (claim.run.id, None, "")
         ]
 
-    def test_the_beat_tells_why_a_run_was_abandoned(self, fleet: Fleet) -> None:
-        """In words: of one that will be rerun, with the attempt that ended so."""
+    def test_heartbeat_returns_the_reason_of_an_abandoned_run(self, fleet: Fleet) -> None:
+        """A run that will be rerun has the reason in its last attempt."""
         tasks = {"work": make_task(), "again": make_task(on_abandoned="rerun")}
         process = fleet.join(tasks)
         fleet.clock.forward(EVERY)
@@ -110,8 +110,8 @@ class LeaseContract(ContractPart):
         assert found["work"].message
         assert found["again"].attempts[-1].message == found["work"].message
 
-    def test_a_rerun_is_the_next_attempt_of_the_same_run(self, fleet: Fleet) -> None:
-        """The id stays, the attempt counts, and only the new claim can end it."""
+    def test_rerun_is_the_next_attempt_of_the_same_run(self, fleet: Fleet) -> None:
+        """The id stays, the attempt number rises, and only the new claim can finish the run."""
         process, claim = begin(fleet, on_abandoned="rerun")
         fleet.wait(LEASE_S + 10, process)
         again = next(one for one in process.claim().claims if one.run.id == claim.run.id)
@@ -119,14 +119,14 @@ class LeaseContract(ContractPart):
         assert not process.finish(claim)
         assert process.finish(again)
 
-    def test_a_claim_given_back_is_run_again(self, fleet: Fleet) -> None:
-        """A holder that finds its lease over before the call leaves the run to the next."""
+    def test_claim_that_its_holder_returns_is_rerun(self, fleet: Fleet) -> None:
+        """A holder whose lease ended before the call leaves the run to another process."""
         process, claim = begin(fleet, on_abandoned="rerun")
         assert process.finish(claim, outcome=Outcome.ABANDONED)
         assert process.claim_one().run.attempt == 2
 
-    def test_a_claim_given_up_is_on_record(self, fleet: Fleet) -> None:
-        """With `on_abandoned = record` it is not dispatched again."""
+    def test_claim_that_its_holder_abandons_is_recorded(self, fleet: Fleet) -> None:
+        """With `on_abandoned = record` the run is not dispatched again."""
         process, claim = begin(fleet)
         process.finish(claim, outcome=Outcome.ABANDONED)
         assert not process.claim().claims

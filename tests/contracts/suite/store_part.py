@@ -1,4 +1,4 @@
-"""What all parts of the contract of stores begin with."""
+"""The base of all parts of the contract of stores."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class ContractPart:
-    """Gives each test a fleet whose stores `make` makes."""
+    """Provides a fleet whose stores `make` creates."""
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
-        """Return a store that is not open yet; the keeper's test class says how."""
+        """Return a store that is not open; a subclass defines which."""
         raise NotImplementedError
 
     @pytest.fixture
     def fleet(self) -> Iterator[Fleet]:
-        """Return a fleet without processes, all of which are closed after the test."""
+        """Return a fleet without processes; all its processes are closed after the test."""
         made = Fleet(self.make)
         yield made
         made.close()

@@ -16,9 +16,9 @@ from tests.contracts.suite.store_part import ContractPart
 
 
 class RuntimeContract(ContractPart):
-    """Added tasks: kept, run, replaced and removed as those of the configuration are declared."""
+    """Run-time tasks are kept, run, replaced and removed."""
 
-    def test_an_added_task_fires_on_its_grid(self, fleet: Fleet) -> None:
+    def test_runtime_task_fires_on_schedule(self, fleet: Fleet) -> None:
         """Its first fire time is one interval after it was added."""
         process = fleet.join({})
         process.add("work", make_task())
@@ -32,8 +32,8 @@ class RuntimeContract(ContractPart):
         )
         assert process.finish(claim)
 
-    def test_an_added_task_is_called_as_it_says(self, fleet: Fleet) -> None:
-        """The definition is that of the task, made from the words that are kept."""
+    def test_runtime_task_is_called_with_its_settings(self, fleet: Fleet) -> None:
+        """The definition is built from the stored settings."""
         process = fleet.join({})
         words = {"method": "POST", "body": b"\xff\0", "headers": {"X-User": "5"}, "timeout": 7}
         runtime_task = make_runtime_task(
@@ -42,15 +42,15 @@ class RuntimeContract(ContractPart):
         process.store.add(runtime_task)
         assert process.claim_one().definition == runtime_task.definition
 
-    def test_a_row_says_that_it_was_added(self, fleet: Fleet) -> None:
-        """People can tell it from those of the configuration."""
+    def test_row_of_a_runtime_task_has_the_source_runtime(self, fleet: Fleet) -> None:
+        """Users can distinguish it from a configured task."""
         process = fleet.join({"declared": make_task()})
         process.add("added", make_task())
         sources = {row.name: (row.source, row.partition) for row in process.store.tasks()}
         assert sources == {"added": ("runtime", ""), "declared": ("config", "")}
 
-    def test_a_name_is_added_once(self, fleet: Fleet) -> None:
-        """A second task of that name is refused, and the first stays as it is."""
+    def test_second_task_of_one_name_is_refused(self, fleet: Fleet) -> None:
+        """The first task is unchanged."""
         process = fleet.join({})
         process.add("work", make_task())
         (before,) = process.store.tasks()
@@ -58,10 +58,8 @@ class RuntimeContract(ContractPart):
             process.add("work", make_task(interval=7))
         assert process.store.tasks() == [before]
 
-    def test_a_replaced_task_keeps_its_count_where_its_schedule_is_the_same(
-        self, fleet: Fleet
-    ) -> None:
-        """What is called changes at once, and when it is called does not."""
+    def test_replaced_task_with_the_same_schedule_keeps_its_cursor(self, fleet: Fleet) -> None:
+        """Only the call changes."""
         process = fleet.join({})
         process.add("work", make_task())
         fleet.clock.forward(EVERY - 1)
@@ -69,7 +67,7 @@ class RuntimeContract(ContractPart):
         fleet.clock.forward(1)
         assert process.claim_one().definition.timeout_us == 7 * SECOND
 
-    def test_a_replaced_task_moves_to_the_grid_of_another_schedule(self, fleet: Fleet) -> None:
+    def test_replaced_task_with_another_schedule_moves_its_cursor(self, fleet: Fleet) -> None:
         """Nothing fires by itself, and the anchor stays."""
         process = fleet.join({})
         process.add("work", make_task())
@@ -80,8 +78,8 @@ class RuntimeContract(ContractPart):
         fleet.clock.forward(2)
         assert process.claim_one().run.fire_time == seen + 14 * SECOND
 
-    def test_what_was_due_of_a_replaced_task_is_missed(self, fleet: Fleet) -> None:
-        """Where the schedule is another; it is on record, and told to who replaces it."""
+    def test_due_ticks_of_a_replaced_schedule_are_missed(self, fleet: Fleet) -> None:
+        """They are recorded, and `add` returns them."""
         process = fleet.join({})
         process.add("work", make_task())
         fleet.clock.forward(EVERY)
@@ -89,34 +87,38 @@ class RuntimeContract(ContractPart):
         assert (missed.outcome, missed.count) == (Outcome.MISSED, 1)
         assert process.store.runs() == [missed]
 
-    def test_what_is_not_there_can_be_replaced(self, fleet: Fleet) -> None:
-        """`replace` allows it and does not ask for it."""
+    def test_replace_also_adds_a_new_task(self, fleet: Fleet) -> None:
+        """`replace` allows an existing task and does not require one."""
         process = fleet.join({})
         process.add("work", make_task(), replace=True)
         assert [row.name for row in process.store.tasks()] == ["work"]
 
     @pytest.mark.parametrize("replace", [False, True])
-    def test_a_task_of_the_configuration_is_not_added(self, fleet: Fleet, *, replace: bool) -> None:
-        """It is not replaced either: what is declared is changed where it is declared."""
+    def test_configured_task_cannot_be_added_or_replaced(
+        self, fleet: Fleet, *, replace: bool
+    ) -> None:
+        """Its definition can only be changed in the configuration."""
         process = fleet.join({"work": make_task()})
-        with pytest.raises(ConfigTaskError, match="got 'work'; what it declares"):
+        with pytest.raises(
+            ConfigTaskError, match="got 'work'; change this task in the configuration"
+        ):
             process.add("work", make_task(), replace=replace)
 
-    def test_a_task_of_the_configuration_is_not_removed(self, fleet: Fleet) -> None:
-        """The error says what to do instead."""
+    def test_configured_task_cannot_be_removed(self, fleet: Fleet) -> None:
+        """The error states what to do instead."""
         process = fleet.join({"work": make_task()})
         with pytest.raises(ConfigTaskError, match=r"got 'work', which .* or pause it"):
             process.store.remove("work")
 
-    def test_an_unknown_task_is_not_removed(self, fleet: Fleet) -> None:
-        """A misspelt name is an error that says what was probably meant."""
+    def test_removal_of_an_unknown_task_suggests_a_name(self, fleet: Fleet) -> None:
+        """A misspelt name is an error."""
         process = fleet.join({})
         process.add("cleanup", make_task())
         with pytest.raises(UnknownTaskError, match=r"got 'clenup'; did you mean 'cleanup'\?"):
             process.store.remove("clenup")
 
-    def test_a_removed_task_fires_no_more(self, fleet: Fleet) -> None:
-        """It has no row, and is no work."""
+    def test_removed_task_fires_no_more(self, fleet: Fleet) -> None:
+        """It has no row, and causes no wake-up."""
         process = fleet.join({})
         process.add("work", make_task())
         fleet.clock.forward(EVERY)
@@ -125,16 +127,16 @@ class RuntimeContract(ContractPart):
         assert (list(claimed.claims), claimed.next_wakeup) == ([], None)
         assert process.store.tasks() == []
 
-    def test_a_removed_task_is_not_removed_twice(self, fleet: Fleet) -> None:
-        """It is unknown from then on."""
+    def test_removed_task_cannot_be_removed_again(self, fleet: Fleet) -> None:
+        """The name is unknown from then on."""
         process = fleet.join({})
         process.add("work", make_task())
         process.store.remove("work")
         with pytest.raises(UnknownTaskError):
             process.store.remove("work")
 
-    def test_a_waiting_run_ends_with_its_task(self, fleet: Fleet) -> None:
-        """A manual run that nobody has taken is on record as abandoned, with the reason."""
+    def test_pending_run_of_a_removed_task_is_abandoned(self, fleet: Fleet) -> None:
+        """The record of a manual run that was not claimed states the reason."""
         process = fleet.join({})
         process.add("work", make_task())
         process.store.trigger("work")
@@ -142,8 +144,8 @@ class RuntimeContract(ContractPart):
         ended = [(run.outcome, run.message) for run in process.store.runs()]
         assert ended == [(Outcome.ABANDONED, "the task was removed")]
 
-    def test_a_run_that_goes_on_outlives_its_task(self, fleet: Fleet) -> None:
-        """It is renewed, and its end is recorded."""
+    def test_claimed_run_of_a_removed_task_continues(self, fleet: Fleet) -> None:
+        """It is renewed, and its result is recorded."""
         process = fleet.join({})
         process.add("work", make_task())
         fleet.clock.forward(EVERY)
@@ -152,8 +154,8 @@ class RuntimeContract(ContractPart):
         assert (process.store.renew([claim]), process.finish(claim)) == ([True], True)
         assert [run.outcome for run in process.store.runs()] == [Outcome.SUCCEEDED]
 
-    def test_a_run_of_a_removed_task_is_not_retried(self, fleet: Fleet) -> None:
-        """Its failure is the end of it."""
+    def test_run_of_a_removed_task_is_not_retried(self, fleet: Fleet) -> None:
+        """Its failure is final."""
         process = fleet.join({})
         process.add("work", make_task(retries=3))
         fleet.clock.forward(EVERY)
@@ -162,8 +164,8 @@ class RuntimeContract(ContractPart):
         assert process.fail(claim) is None
         assert [run.outcome for run in process.store.runs()] == [Outcome.FAILED]
 
-    def test_an_abandoned_run_of_a_removed_task_is_not_rerun(self, fleet: Fleet) -> None:
-        """Nobody would take it."""
+    def test_abandoned_run_of_a_removed_task_is_not_rerun(self, fleet: Fleet) -> None:
+        """No process would claim it."""
         process = fleet.join({})
         process.add("work", make_task(on_abandoned="rerun"))
         fleet.clock.forward(EVERY)
@@ -172,8 +174,8 @@ class RuntimeContract(ContractPart):
         fleet.wait(LEASE_S + 10, process)
         assert [run.outcome for run in process.store.runs()] == [Outcome.ABANDONED]
 
-    def test_a_claim_given_up_after_its_task_was_removed_is_not_rerun(self, fleet: Fleet) -> None:
-        """A holder that comes too late to its own claim says so, and that is the end of it."""
+    def test_claim_that_its_holder_abandons_after_removal_is_not_rerun(self, fleet: Fleet) -> None:
+        """The holder was too late for its own claim."""
         process = fleet.join({})
         process.add("work", make_task(on_abandoned="rerun"))
         fleet.clock.forward(EVERY)
@@ -182,8 +184,8 @@ class RuntimeContract(ContractPart):
         assert process.finish(claim, outcome=Outcome.ABANDONED)
         assert [run.outcome for run in process.store.runs()] == [Outcome.ABANDONED]
 
-    def test_a_task_that_is_added_again_repeats_no_tick(self, fleet: Fleet) -> None:
-        """It begins anew, but for the floor."""
+    def test_task_that_is_added_again_repeats_no_tick(self, fleet: Fleet) -> None:
+        """It starts like a new task, but keeps its last decided fire time."""
         task = make_task(interval=None, at=NOON + timedelta(seconds=EVERY))
         process = fleet.join({})
         process.add("work", task)
@@ -193,8 +195,8 @@ class RuntimeContract(ContractPart):
         process.add("work", task)
         assert not process.claim().claims
 
-    def test_a_task_that_is_added_again_is_not_paused(self, fleet: Fleet) -> None:
-        """Whoever adds it wants it to run."""
+    def test_task_that_is_added_again_is_not_paused(self, fleet: Fleet) -> None:
+        """The pause ended with the removal."""
         process = fleet.join({})
         process.add("work", make_task())
         process.store.pause("work", paused=True)
@@ -203,8 +205,8 @@ class RuntimeContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert process.claim_one().run.task == "work"
 
-    def test_a_replaced_task_stays_paused(self, fleet: Fleet) -> None:
-        """A pause is the person's, whatever the task becomes."""
+    def test_replaced_task_stays_paused(self, fleet: Fleet) -> None:
+        """Only `resume` ends a pause."""
         process = fleet.join({})
         process.add("work", make_task())
         process.store.pause("work", paused=True)
@@ -213,21 +215,21 @@ class RuntimeContract(ContractPart):
         assert not process.claim().claims
         assert [row.paused for row in process.store.tasks()] == [True]
 
-    def test_an_added_task_is_run_by_hand(self, fleet: Fleet) -> None:
-        """Triggering works as for any other."""
+    def test_runtime_task_can_be_triggered(self, fleet: Fleet) -> None:
+        """A manual run works as for a configured task."""
         process = fleet.join({})
         process.add("work", make_task())
         process.store.trigger("work", body=b"now")
         assert process.claim_one().run.body == b"now"
 
-    def test_an_added_task_runs_once_at_its_start(self, fleet: Fleet) -> None:
+    def test_runtime_task_with_run_at_start_runs_once(self, fleet: Fleet) -> None:
         """The start-up run is due at once."""
         process = fleet.join({})
         process.add("work", make_task(run_at_start=True))
         assert process.claim_one().run.trigger is Trigger.STARTUP
 
-    def test_an_added_task_is_retried(self, fleet: Fleet) -> None:
-        """A failed run is tried again as one of the configuration is."""
+    def test_runtime_task_is_retried(self, fleet: Fleet) -> None:
+        """A failed run is retried as for a configured task."""
         process = fleet.join({})
         process.add("work", make_task(interval=60, retries=1))
         fleet.clock.forward(60)
@@ -236,8 +238,8 @@ class RuntimeContract(ContractPart):
         fleet.clock.forward((at - fleet.clock.wall()) / SECOND)
         assert process.claim_one().run.attempt == 2
 
-    def test_syncing_leaves_added_tasks_alone(self, fleet: Fleet) -> None:
-        """A configuration says nothing of tasks that it does not name."""
+    def test_sync_does_not_change_runtime_tasks(self, fleet: Fleet) -> None:
+        """A configuration does not affect tasks that it does not name."""
         process = fleet.join({"declared": make_task()})
         process.add("work", make_task())
         process.sync({})
@@ -246,8 +248,8 @@ class RuntimeContract(ContractPart):
         assert [claim.run.task for claim in process.claim().claims] == ["work"]
 
     @pytest.mark.parametrize("scope", ["fleet", "process"])
-    def test_the_configuration_takes_a_name_that_was_added(self, fleet: Fleet, scope: str) -> None:
-        """It stands from then on, and `sync` tells whose name it was."""
+    def test_configured_task_overrides_a_runtime_task(self, fleet: Fleet, scope: str) -> None:
+        """`sync` returns the name of the overridden task."""
         process = fleet.join({})
         process.add("work", make_task())
         runtime_task = make_runtime_task("work", make_task(scope=scope, timeout=7), TaskDefaults())
@@ -257,23 +259,23 @@ class RuntimeContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert process.claim_one().definition.timeout_us == 7 * SECOND
 
-    def test_a_declared_task_that_is_the_same_takes_the_name(self, fleet: Fleet) -> None:
-        """Whoever declares it owns it: it goes when the configuration declares it no more."""
+    def test_equal_configured_task_overrides_a_runtime_task(self, fleet: Fleet) -> None:
+        """The task is archived when the configuration no longer declares it."""
         process = fleet.join({})
         process.add("work", make_task())
         process.sync({"work": make_task()})
         assert [row.source for row in process.store.tasks()] == ["config"]
 
-    def test_a_name_that_is_declared_no_more_can_be_added(self, fleet: Fleet) -> None:
-        """Once its row has been put away, it is free."""
+    def test_name_of_an_archived_configured_task_can_be_added(self, fleet: Fleet) -> None:
+        """The name is free once the row is archived."""
         process = fleet.join({"work": make_task()})
         process.sync({})
         fleet.wait(3 * LEASE_S + 10, process)
         process.add("work", make_task())
         assert [row.source for row in process.store.tasks()] == ["runtime"]
 
-    def test_many_tasks_come_and_go(self, fleet: Fleet) -> None:
-        """Those that are left fire, and only they."""
+    def test_only_the_remaining_of_many_runtime_tasks_fire(self, fleet: Fleet) -> None:
+        """Many tasks are added and some are removed."""
         process = fleet.join({})
         for number in range(20):
             process.add(f"t{number}", make_task())

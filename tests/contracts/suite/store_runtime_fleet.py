@@ -1,4 +1,4 @@
-"""The contract of shared stores: what one process adds, all run, and any of them removes."""
+"""The contract of shared stores: every process runs a run-time task, and any process removes it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tests.contracts.suite.store_part import ContractPart
 
 
 class FleetRuntimeContract(ContractPart):
-    """Added tasks among processes: whoever is there runs them."""
+    """Run-time tasks among several processes."""
 
-    def test_any_process_runs_an_added_task(self, fleet: Fleet) -> None:
-        """Whatever its own configuration is, and once in the fleet."""
+    def test_any_process_runs_a_runtime_task(self, fleet: Fleet) -> None:
+        """It runs once in the fleet, whatever the configuration of the process is."""
         one, other = fleet.join({"a": make_task(interval=60)}), fleet.join({})
         one.add("work", make_task())
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (other, one)] == [1, 0]
 
-    def test_a_process_that_has_not_synced_runs_no_added_task(self, fleet: Fleet) -> None:
-        """One that is just starting stands in nobody's way."""
+    def test_process_that_has_not_synced_runs_no_runtime_task(self, fleet: Fleet) -> None:
+        """A process that is just starting claims nothing."""
         starting, other = fleet.join(None), fleet.join({})
         other.add("work", make_task())
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (starting, other)] == [0, 1]
 
-    def test_an_added_task_outlives_every_process(self, fleet: Fleet) -> None:
-        """After all have ended, the next one finds it, and its count has gone on."""
+    def test_runtime_task_outlives_every_process(self, fleet: Fleet) -> None:
+        """The next process finds the task with its cursor."""
         first = fleet.join({})
         first.add("work", make_task())
         fleet.clock.forward(EVERY - 1)
@@ -37,8 +37,8 @@ class FleetRuntimeContract(ContractPart):
         fleet.clock.forward(1)
         assert fleet.join({}).claim_one().run.task == "work"
 
-    def test_an_added_task_outlives_long_silence(self, fleet: Fleet) -> None:
-        """No process has to want it for it to stay."""
+    def test_runtime_task_is_not_archived_without_processes(self, fleet: Fleet) -> None:
+        """No process has to declare it."""
         first = fleet.join({})
         first.add("work", make_task(interval=3_600))
         first.store.close()
@@ -47,16 +47,16 @@ class FleetRuntimeContract(ContractPart):
         fleet.wait(4 * LEASE_S, second)
         assert [row.source for row in second.store.tasks()] == ["runtime"]
 
-    def test_another_process_removes_what_one_has_added(self, fleet: Fleet) -> None:
-        """The store is what they share."""
+    def test_runtime_task_is_removed_by_another_process(self, fleet: Fleet) -> None:
+        """The task is in the shared store."""
         one, other = fleet.join({}), fleet.join({})
         one.add("work", make_task())
         other.store.remove("work")
         fleet.clock.forward(EVERY)
         assert not one.claim().claims
 
-    def test_a_visitor_adds_and_removes(self, fleet: Fleet) -> None:
-        """A child process speaks for its parent."""
+    def test_client_adds_and_removes_runtime_tasks(self, fleet: Fleet) -> None:
+        """A child process acts for its parent."""
         one = fleet.join({})
         client = fleet.visit(one)
         for name in ("kept", "gone"):
@@ -65,8 +65,8 @@ class FleetRuntimeContract(ContractPart):
         fleet.clock.forward(EVERY)
         assert one.claim_one().run.task == "kept"
 
-    def test_applications_do_not_see_each_others_additions(self, fleet: Fleet) -> None:
-        """One storage, two names, two tasks of one name."""
+    def test_applications_have_separate_runtime_tasks(self, fleet: Fleet) -> None:
+        """Two applications on one storage have two tasks of one name."""
         shop, blog = fleet.join({}, space="shop"), fleet.join({}, space="blog")
         shop.add("work", make_task())
         blog.add("work", make_task(timeout=7))
@@ -74,8 +74,8 @@ class FleetRuntimeContract(ContractPart):
         claims = [process.claim_one() for process in (shop, blog)]
         assert claims[0].definition.timeout_us != claims[1].definition.timeout_us
 
-    def test_words_of_a_newer_release_are_left_to_it(self, fleet: Fleet) -> None:
-        """The task is told of and set aside; what else is due is claimed."""
+    def test_task_with_settings_of_a_newer_release_is_set_aside(self, fleet: Fleet) -> None:
+        """The task is reported; all other due tasks are claimed."""
         process = fleet.join({})
         runtime_task = make_runtime_task("new", make_task(), TaskDefaults())
         words = runtime_task.task_json.replace('{"', '{"moon_phase": "full", "', 1)
@@ -89,16 +89,18 @@ class FleetRuntimeContract(ContractPart):
         assert (name, type(error)) == ("new", ConfigError)
         assert "moon_phase" in str(error)
 
-    def test_a_configuration_takes_a_name_for_all(self, fleet: Fleet) -> None:
-        """Processes of the old configuration leave the task alone from then on."""
+    def test_configured_task_overrides_a_runtime_task_for_all_processes(self, fleet: Fleet) -> None:
+        """Processes of the old configuration do not claim the task any more."""
         old = fleet.join({})
         old.add("work", make_task())
         new = fleet.join({"work": make_task(timeout=7)})
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (old, new)] == [0, 1]
 
-    def test_a_task_replaced_elsewhere_is_called_as_the_newest_says(self, fleet: Fleet) -> None:
-        """Also by a process that has called it before."""
+    def test_task_that_another_process_replaced_is_called_with_the_new_settings(
+        self, fleet: Fleet
+    ) -> None:
+        """This holds for a process that has run the old task, too."""
         one, other = fleet.join({}), fleet.join({})
         one.add("work", make_task())
         fleet.clock.forward(EVERY)

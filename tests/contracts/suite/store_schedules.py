@@ -1,4 +1,4 @@
-"""The contract of stores: single dates, cron expressions and jitter, as keepers must know them."""
+"""The contract of stores: single dates, cron expressions and jitter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class ScheduleContract(ContractPart):
-    """Ticks of every kind of schedule: due when they say, by their delay, and once."""
+    """A tick of every kind of schedule is due on time, after its jitter, and once."""
 
-    def test_a_one_off_task_fires_once(self, fleet: Fleet) -> None:
-        """Its schedule ends with it, and no restart brings it back."""
+    def test_one_off_task_fires_once(self, fleet: Fleet) -> None:
+        """No restart brings it back."""
         process = fleet.join({"work": make_task(interval=None, at=NOON + timedelta(hours=1))})
         fleet.clock.forward(3_600)
         claim = process.claim_one()
@@ -29,8 +29,8 @@ class ScheduleContract(ContractPart):
         assert (len(claimed.claims), claimed.next_wakeup) == (0, None)
         assert [state.next_fire for state in process.store.tasks()] == [None]
 
-    def test_a_one_off_task_that_is_seen_too_late_runs_at_once(self, fleet: Fleet) -> None:
-        """As any tick that nobody was there to run; `grace` says how late it may be."""
+    def test_one_off_task_with_a_past_date_runs_at_once(self, fleet: Fleet) -> None:
+        """Like any missed tick, `grace` limits how late it may run."""
         at = NOON - timedelta(hours=1)
         late = make_task(interval=None, at=at)
         process = fleet.join({"work": late, "strict": make_task(interval=None, at=at, grace=60)})
@@ -38,16 +38,16 @@ class ScheduleContract(ContractPart):
         assert [claim.run.task for claim in claimed.claims] == ["work"]
         assert [(run.task, run.outcome) for run in claimed.not_run] == [("strict", Outcome.MISSED)]
 
-    def test_a_cron_task_fires_where_its_expression_says(self, fleet: Fleet) -> None:
-        """In its zone, whatever the anchor."""
+    def test_cron_task_fires_at_the_times_of_its_expression(self, fleet: Fleet) -> None:
+        """The expression is evaluated in its time zone, whatever the anchor is."""
         process = fleet.join({"work": make_task(interval=None, cron="30 13 * * *")})
         claimed = process.claim()
         assert claimed.next_wakeup == claimed.now + 5_400 * SECOND
         fleet.clock.forward(5_400)
         assert process.claim_one().run.fire_time == claimed.next_wakeup
 
-    def test_a_jittered_tick_is_due_later_than_it_says(self, fleet: Fleet) -> None:
-        """The wake-up knows the delay, nothing is claimed before, and the fire time stays."""
+    def test_jittered_tick_is_due_after_its_delay(self, fleet: Fleet) -> None:
+        """The wake-up includes the delay, nothing is claimed before, and the fire time stays."""
         process = fleet.join({"work": make_task(interval=600, jitter=600)})
         seen, woken = fleet.clock.wall(), process.claim().next_wakeup or 0
         assert woken > seen + 600 * SECOND
@@ -58,8 +58,8 @@ class ScheduleContract(ContractPart):
         claim = process.claim_one()
         assert (claim.run.fire_time, claim.run.trigger) == (seen + 600 * SECOND, Trigger.SCHEDULE)
 
-    def test_a_jittered_tick_that_is_due_after_a_pause_runs(self, fleet: Fleet) -> None:
-        """A pause between its fire time and its delay costs nothing: it was not due in it."""
+    def test_jittered_tick_that_is_due_after_a_pause_runs(self, fleet: Fleet) -> None:
+        """A pause between the fire time and the end of the delay has no effect."""
         process = fleet.join({"work": make_task(interval=600, jitter=600)})
         seen, woken = fleet.clock.wall(), process.claim().next_wakeup or 0
         fleet.clock.forward((woken - seen) / SECOND - 1)
@@ -70,8 +70,8 @@ class ScheduleContract(ContractPart):
         assert [one.run.fire_time for one in claimed.claims] == [seen + 600 * SECOND]
         assert not claimed.not_run
 
-    def test_a_jittered_tick_that_was_due_in_a_pause_is_missed(self, fleet: Fleet) -> None:
-        """The next one, whose delay is not over when the task is resumed, is none of those."""
+    def test_jittered_tick_that_was_due_during_a_pause_is_missed(self, fleet: Fleet) -> None:
+        """The next tick, whose delay has not passed when the task is resumed, runs."""
         process = fleet.join({"work": make_task(interval=600, jitter=600)})
         seen = fleet.clock.wall()
         process.store.pause("work", paused=True)
@@ -82,8 +82,8 @@ class ScheduleContract(ContractPart):
         fleet.clock.forward(600)
         assert process.claim_one().run.fire_time == seen + 1_800 * SECOND
 
-    def test_a_changed_jitter_moves_the_wake_up_alone(self, fleet: Fleet) -> None:
-        """The cursor stays where it was."""
+    def test_changed_jitter_moves_only_the_wakeup(self, fleet: Fleet) -> None:
+        """The cursor stays."""
         process = fleet.join({"work": make_task(interval=600, jitter=600)})
         (before,) = process.store.tasks()
         process.sync({"work": make_task(interval=600)})

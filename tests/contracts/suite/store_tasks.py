@@ -1,4 +1,4 @@
-"""The contract of stores: rows of tasks, start-up and manual runs, pauses, archives."""
+"""The contract of stores: task rows, start-up and manual runs, pauses, archived tasks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.contracts.suite.store_part import ContractPart
 
 
 class TaskContract(ContractPart):
-    """Rows: made once, changed in place, paused, triggered, archived."""
+    """Task rows are created once, changed, paused, triggered and archived."""
 
-    def test_a_row_shows_its_place_in_time(self, fleet: Fleet) -> None:
-        """Anchor, next fire time, floor and the number of open runs are told."""
+    def test_row_shows_its_cursor_and_unfinished_runs(self, fleet: Fleet) -> None:
+        """Anchor, next and last decided fire time and the number of runs are returned."""
         process = fleet.join({"work": make_task()})
         seen = fleet.clock.wall()
         fleet.clock.forward(EVERY)
@@ -27,13 +27,13 @@ class TaskContract(ContractPart):
         assert (row.last_decided, row.next_fire) == (seen + 10 * SECOND, seen + 20 * SECOND)
         assert row.digest == build_definition("work", make_task()).digest
 
-    def test_a_new_row_has_no_floor(self, fleet: Fleet) -> None:
-        """Before the first decision there is none to show."""
+    def test_new_row_has_no_last_decided_fire_time(self, fleet: Fleet) -> None:
+        """There is none before the first decision."""
         process = fleet.join({"work": make_task()})
         assert [row.last_decided for row in process.store.tasks()] == [None]
 
-    def test_sync_tells_what_it_added_and_changed(self, fleet: Fleet) -> None:
-        """Names of new and of changed tasks are told apart; the unchanged are not named."""
+    def test_sync_returns_added_and_changed_tasks(self, fleet: Fleet) -> None:
+        """Unchanged tasks are not named."""
         process = fleet.join({"same": make_task(), "other": make_task()})
         tasks = {"same": make_task(), "other": make_task(timeout=5), "new": make_task()}
         synced = process.store.sync(
@@ -42,15 +42,15 @@ class TaskContract(ContractPart):
         assert (synced.added, synced.changed, synced.superseded) == (("new",), ("other",), ())
 
     def test_sync_keeps_the_cursor_of_an_unchanged_schedule(self, fleet: Fleet) -> None:
-        """A restart or another timeout does not start the count anew."""
+        """A restart or another timeout does not move the cursor."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY - 1)
         process.sync({"work": make_task(timeout=5)})
         fleet.clock.forward(1)
         assert process.claim_one().definition.timeout_us == 5 * SECOND
 
-    def test_a_changed_interval_moves_to_its_new_grid(self, fleet: Fleet) -> None:
-        """Nothing fires by itself; the next instant of the new grid is the next tick."""
+    def test_changed_interval_moves_to_its_next_fire_time(self, fleet: Fleet) -> None:
+        """Nothing fires by itself."""
         process = fleet.join({"work": make_task()})
         seen = fleet.clock.wall()
         fleet.clock.forward(EVERY + 2)
@@ -59,8 +59,8 @@ class TaskContract(ContractPart):
         fleet.clock.forward(2)
         assert process.claim_one().run.fire_time == seen + 14 * SECOND
 
-    def test_what_was_due_of_a_changed_schedule_is_missed(self, fleet: Fleet) -> None:
-        """It runs no more, and is on record and told of as one row with its number."""
+    def test_due_ticks_of_a_changed_schedule_are_missed(self, fleet: Fleet) -> None:
+        """They are recorded and returned as one record with their number."""
         process = fleet.join({"work": make_task()})
         seen = fleet.clock.wall()
         fleet.clock.forward(3 * EVERY + 2)
@@ -72,23 +72,25 @@ class TaskContract(ContractPart):
         (row,) = process.store.tasks()
         assert (row.last_decided, row.next_fire) == (seen + 30 * SECOND, seen + 35 * SECOND)
 
-    def test_what_passed_in_a_pause_is_missed_for_that(self, fleet: Fleet) -> None:
-        """A schedule that changes while its task is paused does not hide why nothing ran."""
+    def test_ticks_missed_in_a_pause_keep_that_reason_when_the_schedule_changes(
+        self, fleet: Fleet
+    ) -> None:
+        """A changed schedule does not hide why nothing ran."""
         process = fleet.join({"work": make_task()})
         process.store.pause("work", paused=True)
         fleet.clock.forward(EVERY)
         (missed,) = process.sync({"work": make_task(interval=7)}).missed
         assert missed.message == "passed while the task was paused"
 
-    def test_what_is_not_due_of_a_changed_schedule_is_not_missed(self, fleet: Fleet) -> None:
-        """A fire time that is yet to come was promised by nobody."""
+    def test_future_ticks_of_a_changed_schedule_are_not_missed(self, fleet: Fleet) -> None:
+        """Only due fire times are recorded."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY - 1)
         assert list(process.sync({"work": make_task(interval=7)}).missed) == []
         assert process.store.runs() == []
 
-    def test_a_skip_is_not_folded_over_what_was_missed(self, fleet: Fleet) -> None:
-        """Rows keep the order of what happened."""
+    def test_skip_after_a_missed_tick_gets_a_record_of_its_own(self, fleet: Fleet) -> None:
+        """Records keep the order of events."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         process.claim_one()
@@ -100,8 +102,8 @@ class TaskContract(ContractPart):
         outcomes = [run.outcome for run in process.store.runs()]
         assert outcomes.count(Outcome.SKIPPED) == 2
 
-    def test_a_date_that_is_spelt_otherwise_runs_all_the_same(self, fleet: Fleet) -> None:
-        """It is due, it has not run, and the new definition wants it."""
+    def test_due_date_that_is_respelled_still_runs(self, fleet: Fleet) -> None:
+        """The new definition has the same date, which has not run."""
         at = moment_of(fleet.clock.wall() + EVERY * SECOND)
         process = fleet.join({"work": make_task(interval=None, at=at)})
         fleet.clock.forward(2 * EVERY)
@@ -109,8 +111,8 @@ class TaskContract(ContractPart):
         assert list(process.sync({"work": bounded}).missed) == []
         assert process.claim_one().run.fire_time == instant_of(at)
 
-    def test_a_removed_task_is_not_claimed(self, fleet: Fleet) -> None:
-        """A task that this process no longer declares is not its to run, and no work."""
+    def test_task_that_is_no_longer_declared_is_not_claimed(self, fleet: Fleet) -> None:
+        """It causes no wake-up either."""
         process = fleet.join({"work": make_task()})
         process.store.trigger("work")
         process.sync({})
@@ -118,8 +120,8 @@ class TaskContract(ContractPart):
         claimed = process.claim()
         assert (list(claimed.claims), claimed.next_wakeup) == ([], None)
 
-    def test_a_removed_task_is_archived_after_three_leases(self, fleet: Fleet) -> None:
-        """Its row goes when nobody has wanted it for so long; not before."""
+    def test_undeclared_task_is_archived_after_three_leases(self, fleet: Fleet) -> None:
+        """It is not archived before."""
         process = fleet.join({"work": make_task(), "kept": make_task()})
         process.sync({"kept": make_task()})
         beats = fleet.wait(3 * LEASE_S - 5, process)
@@ -128,16 +130,16 @@ class TaskContract(ContractPart):
         assert [beat.archived for beat in beats if beat.archived] == [("work",)]
         assert [row.name for row in process.store.tasks()] == ["kept"]
 
-    def test_a_waiting_run_of_an_archived_task_ends(self, fleet: Fleet) -> None:
-        """A manual run that nobody will take is abandoned with its task."""
+    def test_pending_run_of_an_archived_task_is_abandoned(self, fleet: Fleet) -> None:
+        """No process would claim the manual run."""
         process = fleet.join({"work": make_task()})
         process.store.trigger("work")
         process.sync({})
         fleet.wait(3 * LEASE_S + 10, process)
         assert [run.outcome for run in process.store.runs()] == [Outcome.ABANDONED]
 
-    def test_a_task_that_returns_in_time_goes_on(self, fleet: Fleet) -> None:
-        """Removed and put back within three leases, it keeps its row and its count."""
+    def test_task_declared_again_before_archival_keeps_its_cursor(self, fleet: Fleet) -> None:
+        """It is removed and declared again within three leases."""
         process = fleet.join({"work": make_task(interval=60)})
         seen = fleet.clock.wall()
         process.sync({})
@@ -147,8 +149,8 @@ class TaskContract(ContractPart):
         fleet.clock.forward(30)
         assert process.claim_one().run.fire_time == seen + 60 * SECOND
 
-    def test_a_task_that_returns_from_the_archive_begins_anew(self, fleet: Fleet) -> None:
-        """It is first seen again, but no fire time below its floor is run."""
+    def test_archived_task_that_is_declared_again_is_new(self, fleet: Fleet) -> None:
+        """It gets a new anchor, but no decided fire time runs again."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         process.claim_one()
@@ -160,7 +162,7 @@ class TaskContract(ContractPart):
         assert (after.anchor, after.last_decided) == (fleet.clock.wall(), before.last_decided)
 
     def test_run_at_start_runs_once_when_first_seen(self, fleet: Fleet) -> None:
-        """The start-up run is due at once, and leaves the cursor alone."""
+        """The start-up run is due at once, and does not move the cursor."""
         process = fleet.join({"work": make_task(run_at_start=True)})
         claim = process.claim_one()
         assert (claim.run.trigger, claim.run.scheduled_for, claim.run.attempt) == (
@@ -172,8 +174,8 @@ class TaskContract(ContractPart):
         process.sync({"work": make_task(run_at_start=True)})
         assert not process.claim().claims
 
-    def test_a_manual_run_is_claimed_at_once(self, fleet: Fleet) -> None:
-        """It carries its own body and does not move the schedule."""
+    def test_manual_run_is_claimed_at_once(self, fleet: Fleet) -> None:
+        """It has its own body and does not move the cursor."""
         process = fleet.join({"work": make_task()})
         opened = process.store.trigger("work", body=b"now")
         assert opened is not None
@@ -182,21 +184,21 @@ class TaskContract(ContractPart):
         assert (claim.run.id, claim.run.body, claim.run.attempt) == (opened.id, b"now", 1)
         assert [row.last_decided for row in process.store.tasks()] == [None]
 
-    def test_manual_runs_are_told_as_work(self, fleet: Fleet) -> None:
-        """`next_wakeup` is the instant from which the manual run may be claimed."""
+    def test_next_wakeup_is_the_time_of_a_manual_run(self, fleet: Fleet) -> None:
+        """The loop wakes up when the run may be claimed."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(1)
         process.store.trigger("work")
         assert process.claim(0).next_wakeup == fleet.clock.wall()
 
-    def test_overlap_refuses_a_manual_run(self, fleet: Fleet) -> None:
-        """While a run is open there is no room for another, held or not."""
+    def test_manual_run_is_refused_while_a_run_is_unfinished(self, fleet: Fleet) -> None:
+        """The unfinished run may be claimed or pending."""
         process = fleet.join({"work": make_task()})
         process.store.trigger("work")
         assert process.store.trigger("work") is None
 
-    def test_waiting_manual_runs_respect_the_limit(self, fleet: Fleet) -> None:
-        """What is left over is due at once for the next call."""
+    def test_pending_manual_runs_respect_the_claim_limit(self, fleet: Fleet) -> None:
+        """The others are due at once for the next call."""
         process = fleet.join({"work": make_task(overlap="allow")})
         for _ in range(3):
             process.store.trigger("work")
@@ -204,8 +206,8 @@ class TaskContract(ContractPart):
         assert (len(first.claims), first.next_wakeup) == (2, first.now)
         assert len(process.claim(2).claims) == 1
 
-    def test_a_manual_run_parts_two_skips(self, fleet: Fleet) -> None:
-        """Skips on both sides of another run are two rows."""
+    def test_manual_run_between_skips_separates_their_records(self, fleet: Fleet) -> None:
+        """Only consecutive skips share a record."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         running = process.claim_one()
@@ -219,14 +221,14 @@ class TaskContract(ContractPart):
         assert outcomes.count(Outcome.SKIPPED) == 2
 
     @pytest.mark.parametrize("verb", ["trigger", "pause"])
-    def test_an_unknown_task_is_named_with_the_nearest(self, fleet: Fleet, verb: str) -> None:
-        """A misspelt name is an error that says what was probably meant."""
+    def test_unknown_task_error_suggests_the_nearest_name(self, fleet: Fleet, verb: str) -> None:
+        """A misspelt name is an error."""
         process = fleet.join({"cleanup": make_task()})
         with pytest.raises(UnknownTaskError, match=r"got 'clenup'; did you mean 'cleanup'\?"):
             call(process, verb, "clenup")
 
-    def test_a_paused_task_is_not_claimed(self, fleet: Fleet) -> None:
-        """It is no work either; its row says that it is paused."""
+    def test_paused_task_is_not_claimed(self, fleet: Fleet) -> None:
+        """It causes no wake-up either, and its row is marked as paused."""
         process = fleet.join({"work": make_task()})
         process.store.pause("work", paused=True)
         fleet.clock.forward(EVERY)
@@ -234,8 +236,8 @@ class TaskContract(ContractPart):
         assert (list(claimed.claims), claimed.next_wakeup) == ([], None)
         assert [row.paused for row in process.store.tasks()] == [True]
 
-    def test_what_passed_in_a_pause_is_missed(self, fleet: Fleet) -> None:
-        """After a pause one row counts what did not run, and the grid goes on."""
+    def test_ticks_during_a_pause_are_missed(self, fleet: Fleet) -> None:
+        """After a pause one record counts them, and later ticks run on schedule."""
         process = fleet.join({"work": make_task()})
         process.store.pause("work", paused=True)
         fleet.clock.forward(3 * EVERY + 1)
@@ -246,8 +248,8 @@ class TaskContract(ContractPart):
         fleet.clock.forward(EVERY - 1)
         assert process.claim_one().run.trigger is Trigger.SCHEDULE
 
-    def test_resuming_a_task_that_runs_changes_nothing(self, fleet: Fleet) -> None:
-        """What is due stays due."""
+    def test_resuming_a_task_that_is_not_paused_changes_nothing(self, fleet: Fleet) -> None:
+        """A due tick stays due."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         process.store.pause("work", paused=False)
@@ -262,26 +264,26 @@ class TaskContract(ContractPart):
         process.sync({"work": make_task()})
         assert [row.paused for row in process.store.tasks()] == [True]
 
-    def test_a_paused_task_can_be_run_by_hand(self, fleet: Fleet) -> None:
-        """A pause concerns the schedule, not the person."""
+    def test_paused_task_can_be_triggered(self, fleet: Fleet) -> None:
+        """A pause affects the schedule only."""
         process = fleet.join({"work": make_task()})
         process.store.pause("work", paused=True)
         process.store.trigger("work")
         assert process.claim_one().run.trigger is Trigger.MANUAL
 
     @pytest.mark.parametrize(("scope", "part"), [("host", "host"), ("process", "holder")])
-    def test_the_scope_is_the_place_of_row_and_run(
+    def test_scope_decides_the_partition_of_row_and_run(
         self, fleet: Fleet, scope: str, part: str
     ) -> None:
-        """A host's or a process's tick is claimed in its own place."""
+        """A tick of a host or a process is claimed in its own partition."""
         process = fleet.join({"work": make_task(scope=scope)})
         partition = getattr(process.member, part)
         fleet.clock.forward(EVERY)
         assert process.claim_one().run.partition == partition
         assert [row.partition for row in process.store.tasks()] == [partition]
 
-    def test_a_task_of_another_scope_begins_anew(self, fleet: Fleet) -> None:
-        """With its place its row changes, and the new one is first seen now."""
+    def test_task_with_another_scope_is_new(self, fleet: Fleet) -> None:
+        """The new partition has a new row, which is first seen now."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY - 1)
         process.sync({"work": make_task(scope="host")})

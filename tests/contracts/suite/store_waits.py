@@ -1,4 +1,4 @@
-"""The contract of stores: under `overlap = wait` one run waits, whoever is first when it may go."""
+"""The contract of stores: under `overlap = wait` one run waits until it may start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def begin(fleet: Fleet, **keywords: object) -> tuple[Process, Claim]:
-    """Return a process with a run of a task that waits, and the next fire time due."""
+    """Return a process with a claimed run of a waiting task, and its next fire time due."""
     process = fleet.join({"work": make_task(**{"overlap": "wait"} | keywords)})
     fleet.clock.forward(EVERY)
     claim = process.claim_one()
@@ -35,10 +35,10 @@ def begin(fleet: Fleet, **keywords: object) -> tuple[Process, Claim]:
 
 
 class WaitContract(ContractPart):
-    """Waiting runs: one a task, in the store; taken, missed or skipped, never lost."""
+    """At most one run of a task waits; it is claimed, missed or skipped, never lost."""
 
-    def test_a_tick_that_finds_a_run_going_waits(self, fleet: Fleet) -> None:
-        """It is a run that nobody holds and nobody may claim, and no work."""
+    def test_tick_during_a_run_waits_under_overlap_wait(self, fleet: Fleet) -> None:
+        """The waiting run is pending, and causes no wake-up."""
         process, _ = begin(fleet)
         claimed = process.claim()
         assert (list(claimed.claims), list(claimed.not_run)) == ([], [])
@@ -47,8 +47,8 @@ class WaitContract(ContractPart):
         assert (run.scheduled_for, run.holder, run.attempt) == (claimed.now, "", 0)
         assert [row.unfinished for row in process.store.tasks()] == [2]
 
-    def test_a_waiting_run_goes_as_soon_as_the_other_has_ended(self, fleet: Fleet) -> None:
-        """With its own fire time and trigger, as its first attempt."""
+    def test_waiting_run_is_claimed_when_the_other_has_finished(self, fleet: Fleet) -> None:
+        """It has its own fire time and trigger, and is a first attempt."""
         process, claim = begin(fleet)
         process.claim()
         due = fleet.clock.wall()
@@ -59,14 +59,14 @@ class WaitContract(ContractPart):
         assert (waited.scheduled_for, waited.fire_time, waited.attempt) == (due, due, 1)
         assert (waited.trigger, waited.holder) == (Trigger.SCHEDULE, process.member.holder)
 
-    def test_the_end_of_the_other_in_the_same_call_lets_the_tick_go(self, fleet: Fleet) -> None:
-        """Nothing waits where nothing is going any more."""
+    def test_tick_is_claimed_at_once_when_the_earlier_run_has_finished(self, fleet: Fleet) -> None:
+        """No run of the task is unfinished, so the tick does not wait."""
         process, claim = begin(fleet)
         process.finish(claim)
         assert process.claim_one().run.attempt == 1
 
-    def test_only_one_waits(self, fleet: Fleet) -> None:
-        """The ticks that find one waiting are skipped, and counted in one row."""
+    def test_second_waiting_tick_is_skipped(self, fleet: Fleet) -> None:
+        """Further ticks are counted in one record."""
         process, claim = begin(fleet)
         process.claim()
         for count in (1, 2):
@@ -76,8 +76,8 @@ class WaitContract(ContractPart):
         process.finish(claim)
         assert process.claim_one().run.fire_time == claim.run.fire_time + EVERY * SECOND
 
-    def test_while_a_waiting_run_goes_the_next_one_waits(self, fleet: Fleet) -> None:
-        """One at a time, in order."""
+    def test_next_tick_waits_while_a_waiting_run_is_executed(self, fleet: Fleet) -> None:
+        """Runs are executed one at a time, in order."""
         process, claim = begin(fleet)
         process.claim()
         process.finish(claim)
@@ -87,8 +87,10 @@ class WaitContract(ContractPart):
         process.finish(waited)
         assert process.claim_one().run.fire_time == fleet.clock.wall()
 
-    def test_a_run_that_waits_for_one_that_is_not_due_is_taken_at_once(self, fleet: Fleet) -> None:
-        """A manual run asked for before the clock was set back holds nobody up."""
+    def test_run_that_waits_for_a_run_that_is_not_due_is_claimed_at_once(
+        self, fleet: Fleet
+    ) -> None:
+        """A manual run that was created before the clock was set back blocks nothing."""
         process = fleet.join({"work": make_task(overlap="wait")})
         process.store.trigger("work")
         fleet.clock.set_wall(NOON - timedelta(hours=1))
@@ -99,8 +101,8 @@ class WaitContract(ContractPart):
         assert (len(opened.claims), opened.next_wakeup) == (0, opened.now)
         assert process.claim_one().run.trigger is Trigger.SCHEDULE
 
-    def test_a_waiting_run_that_is_later_than_its_grace_is_missed(self, fleet: Fleet) -> None:
-        """When its turn comes, it leaves a row that says so."""
+    def test_waiting_run_later_than_its_grace_is_missed(self, fleet: Fleet) -> None:
+        """The record states the reason."""
         process, claim = begin(fleet, grace=4)
         process.claim()
         fleet.clock.forward(5)
@@ -112,16 +114,16 @@ class WaitContract(ContractPart):
         assert process.store.runs()[0] == row
         assert [state.unfinished for state in process.store.tasks()] == [0]
 
-    def test_a_waiting_run_is_in_time_to_the_last_microsecond(self, fleet: Fleet) -> None:
-        """As late as its grace is not later."""
+    def test_waiting_run_as_late_as_its_grace_is_claimed(self, fleet: Fleet) -> None:
+        """Only a microsecond more is too late."""
         process, claim = begin(fleet, grace=4)
         process.claim()
         fleet.clock.forward(4)
         process.finish(claim)
         assert process.claim_one().run.attempt == 1
 
-    def test_a_manual_run_waits_too(self, fleet: Fleet) -> None:
-        """It is refused only while another one waits, and no grace makes it miss."""
+    def test_manual_run_waits_without_grace(self, fleet: Fleet) -> None:
+        """It is refused only while another run waits, and never missed."""
         process, claim = begin(fleet, grace=4, interval=EVERY)
         opened = process.store.trigger("work")
         assert opened is not None
@@ -131,8 +133,8 @@ class WaitContract(ContractPart):
         process.finish(claim)
         assert process.claim_one().run.id == opened.id
 
-    def test_a_waiting_run_follows_an_abandoned_one(self, fleet: Fleet) -> None:
-        """The death of a holder lets it go, as an end does."""
+    def test_waiting_run_is_claimed_when_the_other_is_abandoned(self, fleet: Fleet) -> None:
+        """The death of a holder ends the wait, as a result does."""
         process, claim = begin(fleet, interval=EVERY)
         process.claim()
         beats = fleet.wait(LEASE_S + 10, process)
@@ -140,15 +142,15 @@ class WaitContract(ContractPart):
         waited = process.claim_one().run
         assert waited.fire_time == claim.run.fire_time + EVERY * SECOND
 
-    def test_a_run_that_a_tick_waits_for_is_not_retried(self, fleet: Fleet) -> None:
-        """The tick has come: it takes the place of the retry."""
+    def test_run_that_a_tick_waits_for_is_not_retried(self, fleet: Fleet) -> None:
+        """The due tick replaces the retry."""
         process, claim = begin(fleet, retries=3, retry_min_backoff=1)
         process.claim()
         assert process.fail(claim) is None
         assert process.claim_one().run.attempt == 1
 
-    def test_a_waiting_run_is_retried_like_any_other(self, fleet: Fleet) -> None:
-        """Once it has had its turn."""
+    def test_waiting_run_is_retried_like_any_other(self, fleet: Fleet) -> None:
+        """It is retried once it was executed."""
         process, claim = begin(fleet, retries=3, retry_min_backoff=1)
         process.claim()
         process.finish(claim)
@@ -157,8 +159,8 @@ class WaitContract(ContractPart):
         fleet.clock.forward(2)
         assert process.claim_one().run.attempt == 2
 
-    def test_a_retry_waits_for_a_manual_run_and_is_given_up_in_time(self, fleet: Fleet) -> None:
-        """Neither of them runs beside the other, nor the retry past the next tick."""
+    def test_retry_waits_for_a_manual_run_and_expires_in_time(self, fleet: Fleet) -> None:
+        """The two never overlap, and the retry is not made past the next tick."""
         process, claim = begin(fleet, retries=3, retry_min_backoff=1)
         process.finish(claim)
         claim = process.claim_one()
@@ -176,8 +178,8 @@ class WaitContract(ContractPart):
         process.finish(manual)
         assert process.claim_one().run.fire_time == fleet.clock.wall()
 
-    def test_under_all_the_ticks_wait_at_the_cursor(self, fleet: Fleet) -> None:
-        """None is skipped: the next opens when the one before has ended."""
+    def test_ticks_wait_at_the_cursor_under_misfire_all(self, fleet: Fleet) -> None:
+        """None is skipped: the next run is created when the one before has finished."""
         process, claim = begin(fleet, misfire="all")
         fleet.clock.forward(EVERY)
         claimed = process.claim()
@@ -189,7 +191,7 @@ class WaitContract(ContractPart):
             offsets.append(claim.run.fire_time - fleet.clock.wall())
         assert offsets == [-EVERY * SECOND, 0]
 
-    def test_a_waiting_run_outlives_a_restart(self, fleet: Fleet) -> None:
+    def test_waiting_run_outlives_a_restart(self, fleet: Fleet) -> None:
         """It is in the store, not in a process."""
         process, claim = begin(fleet)
         process.claim()
@@ -198,8 +200,8 @@ class WaitContract(ContractPart):
         process.finish(claim)
         assert process.claim_one().run.attempt == 1
 
-    def test_a_clock_set_back_lets_nothing_wait_twice(self, fleet: Fleet) -> None:
-        """Its tick is below the floor; the run goes when the clock says its instant again."""
+    def test_clock_set_back_creates_no_second_waiting_run(self, fleet: Fleet) -> None:
+        """The run is claimed when the clock reaches its instant again."""
         process, claim = begin(fleet)
         process.claim()
         fleet.clock.set_wall(NOON - timedelta(hours=1))
@@ -209,8 +211,8 @@ class WaitContract(ContractPart):
         assert process.claim_one().run.attempt == 1
         assert len(process.store.runs()) == 2
 
-    def test_ten_years_ahead_one_tick_waits(self, fleet: Fleet) -> None:
-        """The newest; the others are one missed row."""
+    def test_one_tick_waits_when_the_clock_is_ten_years_ahead(self, fleet: Fleet) -> None:
+        """The newest tick waits; one missed record counts the others."""
         process, _ = begin(fleet)
         fleet.clock.set_wall(NOON + timedelta(days=3652))
         claimed = process.claim()
@@ -222,8 +224,8 @@ class WaitContract(ContractPart):
             Trigger.CATCH_UP
         ]
 
-    def test_what_does_not_run_says_why(self, fleet: Fleet) -> None:
-        """Each row of a missed or skipped tick has its reason, and counts."""
+    def test_missed_and_skipped_ticks_record_a_reason(self, fleet: Fleet) -> None:
+        """Each record has a reason and a count."""
         tasks = {
             "over": make_task(),
             "late": make_task(misfire="skip", grace=2),
@@ -256,10 +258,10 @@ class WaitContract(ContractPart):
 
 
 class FleetWaitContract(ContractPart):
-    """What a fleet decides together: overlap, waiting, retries and misfires."""
+    """The fleet decides overlap, waiting, retries and misfires together."""
 
-    def test_a_tick_waits_for_a_run_of_another_process(self, fleet: Fleet) -> None:
-        """Whichever process is first takes it when its turn has come."""
+    def test_tick_waits_for_a_run_of_another_process(self, fleet: Fleet) -> None:
+        """The first process that polls after the run has finished claims it."""
         one, other = (fleet.join({"work": make_task(overlap="wait")}) for _ in range(2))
         fleet.clock.forward(EVERY)
         claim = one.claim_one()
@@ -270,8 +272,8 @@ class FleetWaitContract(ContractPart):
         waited = other.claim_one()
         assert (waited.run.attempt, list(one.claim().claims)) == (1, [])
 
-    def test_a_skip_is_told_by_one_process(self, fleet: Fleet) -> None:
-        """Once in the fleet, and counted once."""
+    def test_skip_is_reported_by_one_process(self, fleet: Fleet) -> None:
+        """It is recorded and counted once in the fleet."""
         one, other = (fleet.join({"work": make_task(overlap="wait")}) for _ in range(2))
         fleet.clock.forward(EVERY)
         one.claim_one()
@@ -281,16 +283,16 @@ class FleetWaitContract(ContractPart):
         assert passed == [1, 0]
         assert [run.count for run in one.store.runs() if run.outcome is Outcome.SKIPPED] == [1]
 
-    def test_processes_that_race_for_waiting_runs_hold_one_at_a_time(self, fleet: Fleet) -> None:
-        """A look that is out of date takes nothing beside a run that began since."""
+    def test_racing_processes_claim_one_waiting_run_at_a_time(self, fleet: Fleet) -> None:
+        """A process with an outdated read claims nothing beside a run that was claimed since."""
         tasks = {f"t{number}": make_task(overlap="wait", interval=3_600) for number in range(40)}
         processes = [fleet.join(tasks) for _ in range(4)]
         for name in (*tasks, *tasks):
             assert processes[0].store.trigger(name) is not None
         assert sorted(race(processes)) == sorted(tasks)
 
-    def test_side_by_side_counts_in_the_fleet(self, fleet: Fleet) -> None:
-        """Under `allow` so many runs go, in whichever processes."""
+    def test_overlap_allow_limits_runs_in_the_whole_fleet(self, fleet: Fleet) -> None:
+        """The processes share the limit."""
         tasks = {"work": make_task(overlap="allow", max_running=2)}
         processes = [fleet.join(tasks) for _ in range(3)]
         opened = []
@@ -299,8 +301,8 @@ class FleetWaitContract(ContractPart):
             opened.append([run.outcome for run in process.claim().not_run])
         assert opened == [[], [], [Outcome.SKIPPED]]
 
-    def test_a_retry_is_taken_by_whoever_is_free(self, fleet: Fleet) -> None:
-        """The process that saw it fail may be gone."""
+    def test_retry_may_be_claimed_by_another_process(self, fleet: Fleet) -> None:
+        """The process of the failed attempt may have ended."""
         tasks = {"work": make_task(retries=1, retry_min_backoff=2)}
         one, other = fleet.join(tasks), fleet.join(tasks)
         fleet.clock.forward(EVERY)
@@ -312,8 +314,8 @@ class FleetWaitContract(ContractPart):
         assert (again.run.id, again.run.attempt) == (claim.run.id, 2)
         assert [run.message for run in other.store.runs()] == [""]
 
-    def test_a_retry_is_given_up_by_one_process(self, fleet: Fleet) -> None:
-        """Once in the fleet: the other finds it ended, and the tick claimed."""
+    def test_expired_retry_is_reported_by_one_process(self, fleet: Fleet) -> None:
+        """The other process finds the run finished and the tick claimed."""
         tasks = {"work": make_task(retries=1, retry_min_backoff=2)}
         one, other = fleet.join(tasks), fleet.join(tasks)
         fleet.clock.forward(EVERY)
@@ -322,8 +324,8 @@ class FleetWaitContract(ContractPart):
         expired_retries = [len(process.claim().expired_retries) for process in (one, other)]
         assert expired_retries == [1, 0]
 
-    def test_a_retry_is_for_processes_with_the_newest_definition(self, fleet: Fleet) -> None:
-        """In a rolling deploy the next attempt is made by the new code."""
+    def test_retry_is_claimed_with_the_newest_definition(self, fleet: Fleet) -> None:
+        """In a rolling deploy the new code makes the next attempt."""
         old = fleet.join({"work": make_task(retries=1, retry_min_backoff=2)})
         fleet.clock.forward(EVERY)
         old.fail(old.claim_one())
@@ -332,7 +334,7 @@ class FleetWaitContract(ContractPart):
         assert [len(process.claim().claims) for process in (old, new)] == [0, 1]
 
     def test_missed_fire_times_are_counted_once_in_the_fleet(self, fleet: Fleet) -> None:
-        """Whatever the misfire policy, one process decides and the others find it decided."""
+        """One process decides, under each misfire policy, and the others find it decided."""
         tasks = {
             "latest": make_task(),
             "late": make_task(misfire="skip", grace=2),

@@ -7,7 +7,7 @@ import pytest
 from pulse.errors import StoreSchemaError
 from pulse.store.naming import refuse_other_version, shown_url
 from pulse.store.postgres.schema import schema_of
-from pulse.store.redis.store import prefix_of as key_prefix_of
+from pulse.store.redis.backend import prefix_of as key_prefix_of
 from pulse.store.sqlite.location import file_name
 from pulse.store.sqlite.schema import prefix_of as table_prefix_of
 
