@@ -14,7 +14,7 @@ from pulse.core.run import Outcome
 from pulse.errors import StoreUnavailableError
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.setups import require
-from tests.support.stores import POSTGRES
+from tests.support.stores import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,12 @@ class Faults:
     def __init__(self, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
         self._left: int | None = None
         store: Any = process.store
-        if hasattr(store, "_server"):
-            monkeypatch.setattr(store._server, "_asking", self._before(store._server._asking))
+        backend = store._backend
+        if hasattr(backend, "server"):
+            monkeypatch.setattr(backend.server, "_calling", self._before(backend.server._calling))
         else:
-            monkeypatch.setattr(store._database, "attempts", self._before(store._database.attempts))
+            database = backend.database
+            monkeypatch.setattr(database, "attempts", self._before(database.attempts))
 
     def fail_at(self, number: int) -> None:
         """Make the call of that number fail, counted from 1."""
@@ -123,21 +125,7 @@ def unreported(fleet: Fleet, process: Process, faults: Faults, number: int) -> s
 
 
 @pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize(
-    "fleet",
-    [
-        "sqlite",
-        POSTGRES,
-        pytest.param(
-            "redis",
-            marks=[
-                pytest.mark.server,
-                pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10"),
-            ],
-        ),
-    ],
-    indirect=True,
-)
+@pytest.mark.parametrize("fleet", SHARED, indirect=True)
 def test_row_that_a_failed_heartbeat_wrote_is_reported_later(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, scene: Scene
 ) -> None:

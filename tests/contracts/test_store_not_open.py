@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Verb = Callable[[Store], object]
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 pytestmark = pytest.mark.parametrize("fleet", SHARED, indirect=True)
 
 VERBS: Final[dict[str, Verb]] = {
@@ -46,9 +45,9 @@ class Opening:
         self.store: Any = make(fleet.clock)
         self.before: dict[str, Exception | None] = {}
         self.after: dict[str, Exception | None] = {}
-        storage = getattr(self.store, "_server", None) or self.store._database
-        self._reach = storage.open
-        storage.open = self._open
+        backend = self.store._backend
+        self._reach = backend.open
+        backend.open = self._open
 
     def _open(self) -> None:
         self.before = {name: error_of(verb, self.store) for name, verb in VERBS.items()}
@@ -63,14 +62,12 @@ class Opening:
         return self
 
 
-@issue_10
 @pytest.mark.parametrize("verb", VERBS)
 def test_call_before_the_storage_is_reached_is_unavailable(fleet: Fleet, verb: str) -> None:
     """A slow server delays the start, and a view can answer 503 meanwhile."""
     assert isinstance(Opening(fleet).run().before[verb], StoreUnavailableError)
 
 
-@issue_10
 def test_call_in_a_child_before_the_storage_is_reached_is_unavailable(fleet: Fleet) -> None:
     """The same holds for a child process that opens the store as a client."""
     errors = Opening(fleet).run("open_as_client").before
@@ -79,7 +76,6 @@ def test_call_in_a_child_before_the_storage_is_reached_is_unavailable(fleet: Fle
     )
 
 
-@issue_10
 @pytest.mark.parametrize("enter", ["open", "open_as_client"])
 def test_call_before_the_process_has_joined_raises_only_errors_of_pulse(
     fleet: Fleet, enter: str

@@ -26,6 +26,8 @@ class RedisBackend:
 
     """
 
+    rolls_back = False
+
     def __init__(self, url: str, *, space: str, patience_us: Span, stand_in: Clock | None) -> None:
         self.server: RedisClient = RedisClient(
             url, prefix=prefix_of(space), patience_us=patience_us, stand_in=stand_in

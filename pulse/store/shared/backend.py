@@ -105,6 +105,38 @@ class Orphans(NamedTuple):
     pending: Sequence[Run]
 
 
+class Written(NamedTuple):
+    """What a rule has written and a heartbeat is to report.
+
+    Attributes:
+        missed: records of fire times that were due when their schedule changed.
+        abandoned: runs that were taken from their holders, as they then are.
+        archived: names of tasks whose rows were archived.
+
+    """
+
+    missed: list[Run]
+    abandoned: list[Run]
+    archived: list[str]
+
+    def add(self, other: Written) -> None:
+        """Append what *other* has."""
+        self.missed.extend(other.missed)
+        self.abandoned.extend(other.abandoned)
+        self.archived.extend(other.archived)
+
+    def clear(self) -> None:
+        """Forget everything: the session was rolled back."""
+        self.missed.clear()
+        self.abandoned.clear()
+        self.archived.clear()
+
+
+def nothing_written() -> Written:
+    """Return an empty collection."""
+    return Written([], [], [])
+
+
 class Session(Protocol):
     """One transaction of a storage, for one application's data."""
 
@@ -203,6 +235,8 @@ class Backend(Protocol):
 
     name: str
     notice: str
+    rolls_back: bool
+    """Whether an error within a session undoes what the session has written."""
 
     def identity(self) -> str:
         """Return a text that is equal for two storages only if they are the same one."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pulse.clock import Instant
-    from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
 
@@ -107,19 +106,6 @@ class Reconciliation(NamedTuple, Generic[R]):
     takeovers: Sequence[tuple[R, TaskDefinition]]
     unwanted: Sequence[R]
     superseded: tuple[str, ...]
-
-
-class Reconciled(NamedTuple):
-    """The corrections that were written.
-
-    Attributes:
-        archived: names of tasks whose rows were archived.
-        missed: the records of fire times that were due when their schedule changed.
-
-    """
-
-    archived: tuple[str, ...] = ()
-    missed: Sequence[Run] = ()
 
 
 def manifest_of(definitions: Mapping[str, TaskDefinition]) -> Manifest:

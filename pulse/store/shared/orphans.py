@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pulse.core.run import Outcome
 from pulse.core.run_transitions import abandon_run, advance_retry
 from pulse.store.rules import NOT_DECLARED
 from pulse.store.shared.changes import ChangeSet, RunChange
@@ -26,10 +27,14 @@ def end_pending(session: Session, runs: Iterable[Run], reason: str = NOT_DECLARE
 
 
 def apply_with_pending(
-    session: Session, changes: Sequence[TaskChange], reason: str = NOT_DECLARED
+    session: Session,
+    changes: Sequence[TaskChange],
+    reason: str = NOT_DECLARED,
+    missed: list[Run] | None = None,
 ) -> Applied:
     """Change rows, and their pending runs in the same step.
 
+    Records of missed fire times that are added are appended to *missed* once they are written.
     The pending runs of an archived row end, for *reason*. A retry of another row waits no longer
     than until the next tick of the row, which may have come nearer.
     """
@@ -37,6 +42,8 @@ def apply_with_pending(
     applied = session.apply(
         ChangeSet(tasks=changes, runs=_changes_of_pending(session, rows, reason))
     )
+    if missed is not None:
+        missed += _missed_of(changes, applied)
     # A run may have become pending between the read and the change. Whatever becomes pending later
     # is made from the changed row.
     changed = [row for row, done in zip(rows, applied.tasks, strict=True) if done]
@@ -44,6 +51,15 @@ def apply_with_pending(
     if late:
         session.apply(ChangeSet(runs=late))
     return applied
+
+
+def _missed_of(changes: Sequence[TaskChange], applied: Applied) -> list[Run]:
+    return [
+        insert.run
+        for change, done in zip(changes, applied.tasks, strict=True)
+        for insert in change.runs
+        if done and insert.run.outcome is Outcome.MISSED and insert.run.id not in applied.existing
+    ]
 
 
 def _changes_of_pending(session: Session, rows: Sequence[TaskRow], reason: str) -> list[RunChange]:

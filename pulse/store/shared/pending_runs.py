@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.run_transitions import expire_retry, miss_run
@@ -58,26 +57,19 @@ def select_pending(caller: Caller, snapshot: DueSnapshot, limit: int) -> Pending
     """Return at most *limit* runs to claim, and the runs to end that come before them."""
     selected: list[SelectedRun] = []
     closed: list[ClosedRun] = []
-    taken: Counter[str] = Counter()
     for found in snapshot.pending:
         due = found.run.retry_at or 0
+        if not caller.may_run(found.row):
+            continue
         if due > snapshot.now:
             return PendingSelection(selected, closed, due)
         definition = _definition_of(caller, found)
-        if definition is None:
-            continue
-        row, run = found.row, found.run
-        decision = decide_pending(
-            definition,
-            run,
-            next_fire=row.next_fire,
-            claimed=found.claimed + taken[row.task_key],
-            now=snapshot.now,
-        )
-        if decision is PendingDecision.WAIT:
+        decision = _decide(found, definition, selected, snapshot.now)
+        if definition is None or decision is PendingDecision.WAIT:
             continue
         if len(selected) == limit:
             return PendingSelection(selected, closed, due)
+        run, row = found.run, found.row
         match decision:
             case PendingDecision.EXPIRE:
                 closed.append(ClosedRun(run, expire_retry(run), row))
@@ -85,13 +77,28 @@ def select_pending(caller: Caller, snapshot: DueSnapshot, limit: int) -> Pending
                 closed.append(ClosedRun(run, miss_run(run), row))
             case _:
                 selected.append(SelectedRun(run, row, definition))
-                taken[row.task_key] += 1
     return PendingSelection(selected, closed, None)
 
 
+def _decide(
+    found: PendingRow,
+    definition: TaskDefinition | None,
+    selected: Sequence[SelectedRun],
+    now: Instant,
+) -> PendingDecision:
+    if definition is None:
+        return PendingDecision.WAIT
+    taken = sum(one.row.task_key == found.row.task_key for one in selected)
+    return decide_pending(
+        definition,
+        found.run,
+        next_fire=found.row.next_fire,
+        claimed=found.claimed + taken,
+        now=now,
+    )
+
+
 def _definition_of(caller: Caller, found: PendingRow) -> TaskDefinition | None:
-    if not caller.may_run(found.row):
-        return None
     try:
         return caller.define(found.row)
     except ConfigError:  # a newer release wrote the task; its processes take the run

@@ -9,7 +9,7 @@ from pulse.core.policies import Scope
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.rules import CONFIG
 from pulse.store.shared.changes import TaskChange
-from pulse.store.shared.manifests import Reconciled, reconcile
+from pulse.store.shared.manifests import reconcile
 from pulse.store.shared.members import SILENT_LEASES, read_active_definitions
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.rows import task_key
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
-    from pulse.store.shared.backend import MemberRow, Session
+    from pulse.store.shared.backend import MemberRow, Session, Written
     from pulse.store.shared.caller import Caller
     from pulse.store.shared.changes import Applied
     from pulse.store.shared.rows import TaskRow
@@ -94,9 +93,9 @@ class Reconciler:
         """Return whether `apply` has anything to write."""
         return bool(self._takeovers or self._expired or self._hidden)
 
-    def rules(self, caller: Caller) -> list[Callable[[Session], Reconciled]]:
+    def rules(self, caller: Caller) -> list[Callable[[Session, Written], None]]:
         """Return the rules that write what the last check found, each for a session of its own."""
-        rules: list[Callable[[Session], Reconciled]] = []
+        rules: list[Callable[[Session, Written], None]] = []
         if self._takeovers:
             rules.append(partial(self._take_over, caller=caller))
         unwanted = self._hidden | {row.task_key: row for row in self._expired}
@@ -106,10 +105,8 @@ class Reconciler:
             self._fleet = None
         return rules
 
-    def _take_over(self, session: Session, *, caller: Caller) -> Reconciled:
+    def _take_over(self, session: Session, written: Written, *, caller: Caller) -> None:
         definitions = {row.task_key: definition for row, definition in self._takeovers}
-        missed: dict[str, Sequence[Run]] = {}
-        existing: set[str] = set()
 
         def change(row: TaskRow, now: Instant) -> TaskChange | None:
             definition = definitions[row.task_key]
@@ -121,22 +118,10 @@ class Reconciler:
                 or row.source != CONFIG
             ):
                 return None
-            changed = changed_row(row, definition, space=caller.space, now=now)
-            missed[row.task_key] = changed.missed
-            return changed.change
-
-        def write(session: Session, changes: Sequence[TaskChange]) -> Applied:
-            applied = apply_with_pending(session, changes)
-            existing.update(applied.existing)
-            return applied
+            return changed_row(row, definition, space=caller.space, now=now)
 
         read = partial(session.read_tasks, sorted(definitions))
-        made = change_rows(session, read, change, write=write)
-        return Reconciled(
-            missed=[
-                run for one in made for run in missed[one.row.task_key] if run.id not in existing
-            ]
-        )
+        change_rows(session, read, change, write=partial(apply_with_pending, missed=written.missed))
 
 
 def _hidden_rows(session: Session, caller: Caller) -> dict[str, TaskRow]:
@@ -150,7 +135,7 @@ def _hidden_rows(session: Session, caller: Caller) -> dict[str, TaskRow]:
     return {key: row for key, row in found.items() if hides(caller, row)}
 
 
-def _archive(session: Session, *, unwanted: dict[str, TaskRow]) -> Reconciled:
+def _archive(session: Session, written: Written, *, unwanted: dict[str, TaskRow]) -> None:
     """Archive rows; their last decided fire times stay, and their pending runs end."""
 
     def change(row: TaskRow, now: Instant) -> TaskChange | None:
@@ -160,7 +145,11 @@ def _archive(session: Session, *, unwanted: dict[str, TaskRow]) -> Reconciled:
             return None
         return TaskChange(row.changed(archived_at=now), row)
 
-    read = partial(session.read_tasks, sorted(unwanted))
-    made = change_rows(session, read, change, write=apply_with_pending)
-    archived = {one.row.task for one in made if one.row.source == CONFIG}
-    return Reconciled(tuple(sorted(archived)))
+    def write(session: Session, changes: Sequence[TaskChange]) -> Applied:
+        applied = apply_with_pending(session, changes)
+        for one, done in zip(changes, applied.tasks, strict=True):
+            if done and one.row.source == CONFIG:
+                written.archived.append(one.row.task)
+        return applied
+
+    change_rows(session, partial(session.read_tasks, sorted(unwanted)), change, write=write)

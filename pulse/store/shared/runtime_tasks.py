@@ -14,8 +14,6 @@ from pulse.store.shared.sync import changed_row, new_row, returned_row
 from pulse.store.shared.tasks import apply_tasks, change_rows, read_task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pulse.clock import Instant
     from pulse.core.run import Run
     from pulse.core.runtime_task import RuntimeTask
@@ -25,9 +23,17 @@ if TYPE_CHECKING:
 
 
 def add_task(
-    session: Session, caller: Caller, runtime_task: RuntimeTask, *, replace: bool
-) -> Sequence[Run]:
-    """Add a run-time task, or replace one; return the records of the fire times that are missed."""
+    session: Session,
+    caller: Caller,
+    runtime_task: RuntimeTask,
+    *,
+    replace: bool,
+    missed: list[Run],
+) -> None:
+    """Add a run-time task, or replace one.
+
+    The records of the fire times that are missed are appended to *missed* once they are written.
+    """
     name = runtime_task.definition.name
     for _ in range(MAX_ROUNDS):
         found = session.read_tasks_named(name)
@@ -36,18 +42,17 @@ def add_task(
         row = found.rows.get(task_key(name, ""))
         if row is None or row.archived_at is not None:
             if all(apply_tasks(session, [_appearing(row, runtime_task, found)]).tasks):
-                return ()
+                return
             continue
-        changed = changed_row(
+        change = changed_row(
             row,
             runtime_task.definition,
             space=caller.space,
             now=found.now,
             task_json=runtime_task.task_json,
         )
-        applied = apply_with_pending(session, [changed.change])
-        if all(applied.tasks):
-            return [run for run in changed.missed if run.id not in applied.existing]
+        if all(apply_with_pending(session, [change], missed=missed).tasks):
+            return
     raise too_busy(session.name)
 
 

@@ -18,7 +18,12 @@ from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, HeartbeatResult
 from pulse.store.rules import partition_of
-from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
+from pulse.store.shared.backend import (
+    DuplicateKeyError,
+    StorageReplacedError,
+    Transaction,
+    nothing_written,
+)
 from pulse.store.shared.caller import Caller
 from pulse.store.shared.claiming import result_of, write_of
 from pulse.store.shared.due import plan_due
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
-    from pulse.store.shared.backend import Backend, FleetState, LostRun, Session
+    from pulse.store.shared.backend import Backend, FleetState, LostRun, Session, Written
     from pulse.store.shared.due import ClaimPlan
     from pulse.store.shared.manifests import Manifest
 
@@ -77,12 +82,11 @@ class SharedStore:
         self._load_task = cached_loader()
         self._opened = self._all_opened if opened is None else opened
         self._key: tuple[int, str, str] | None = None
+        self._is_open = False
         self._is_client = False
         self._must_rejoin = False
         self._unreported: StorageReplacedError | None = None
-        self._missed: list[Run] = []
-        self._abandoned: list[Run] = []
-        self._archived: list[str] = []
+        self._written = nothing_written()  # and not reported yet
 
     @property
     def notice(self) -> str:
@@ -136,6 +140,7 @@ class SharedStore:
         self._backend.observe(member, boot=boot)
         self._reconciler = Reconciler(member.lease_us)
         self._recovery = RecoveryWindow()
+        self._is_open = True
         if not self._is_client:
             self._run(Transaction.EXCLUSIVE, self._save)
 
@@ -156,10 +161,11 @@ class SharedStore:
 
     def forked(self) -> None:
         """Give the storage up: this is a copy, in a forked child."""
-        self._key = None
+        self._key, self._is_open = None, False
         self._backend.forked()
 
     def _leave(self) -> None:
+        self._is_open = False
         self._backend.close()
         key, self._key = self._key, None
         if key is not None and self._opened.get(key) is self:
@@ -186,6 +192,26 @@ class SharedStore:
         self._recovery.answered(self._clock.boot())
         return result
 
+    def _run_writing(
+        self, how: Transaction, rule: Callable[[Session, Written], T]
+    ) -> tuple[T, Written]:
+        """Run a rule and return its result and what it has written.
+
+        What was written before an error, and is not undone by it, is left to the next heartbeat.
+        """
+        written = nothing_written()
+
+        def run(session: Session) -> T:
+            written.clear()
+            return rule(session, written)
+
+        try:
+            return self._run(how, run), written
+        except BaseException:
+            if not self._backend.rolls_back:
+                self._written.add(written)
+            raise
+
     def _run_for_app(self, how: Transaction, rule: Callable[[Session], T]) -> T:
         """Run a rule for the application.
 
@@ -198,7 +224,7 @@ class SharedStore:
             raise
 
     def _refuse_closed(self) -> None:
-        if self._key is None:
+        if not self._is_open:
             raise StoreUnavailableError(f"{self.name}: the store is not open")
 
     def _rejoin(self) -> None:
@@ -207,10 +233,13 @@ class SharedStore:
         try:
             self._backend.open()
             if not self._is_client:
-                self._missed += self.sync(self._caller.definitions).missed
+                self._sync_again()
         except BaseException:
             self._must_rejoin = True
             raise
+
+    def _sync_again(self) -> None:
+        self._written.missed.extend(self.sync(self._caller.definitions).missed)
 
     # Tasks -------------------------------------------------------------------------------
 
@@ -220,9 +249,8 @@ class SharedStore:
         declared = dict(definitions)
         manifest = manifest_of(declared)
         caller = self._declaring(declared, manifest)
-        synced = self._run(
-            Transaction.EXCLUSIVE, partial(self._sync, caller=caller, manifest=manifest)
-        )
+        rule = partial(self._sync, caller=caller, manifest=manifest)
+        synced, _ = self._run_writing(Transaction.EXCLUSIVE, rule)
         self._caller, self._manifest = caller, manifest
         self._reconciler.synced(synced.superseded)
         return synced
@@ -236,18 +264,29 @@ class SharedStore:
             manifest=manifest.key,
         )
 
-    def _sync(self, session: Session, *, caller: Caller, manifest: Manifest) -> SyncResult:
+    def _sync(
+        self, session: Session, written: Written, *, caller: Caller, manifest: Manifest
+    ) -> SyncResult:
         boot = self._clock.boot()
         session.add_manifest(manifest, caller.definitions)
         session.save_member(caller.member, manifest, boot=boot)
         live = session.read_members(caller.member, boot=boot)
-        return sync_rows(session, caller, read_active_definitions(session, live))
+        active = read_active_definitions(session, live)
+        return sync_rows(session, caller, active, written.missed)
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a task that every process may run, until it is removed."""
         self._refuse_closed()
-        rule = partial(add_task, caller=self._caller, runtime_task=runtime_task, replace=replace)
-        return self._run_for_app(Transaction.EXCLUSIVE, rule)
+        caller = self._caller
+
+        def rule(session: Session, written: Written) -> None:
+            add_task(session, caller, runtime_task, replace=replace, missed=written.missed)
+
+        try:
+            return self._run_writing(Transaction.EXCLUSIVE, rule)[1].missed
+        except StorageReplacedError as error:
+            self._unreported = error
+            raise
 
     def remove(self, name: str) -> None:
         """Archive a task that was added; its pending runs end, its claimed runs continue."""
@@ -333,15 +372,18 @@ class SharedStore:
         if save_is_due or found.lost or found.gone or self._reconciler.has_work():
             self._put_right(found)
             self._saved_at = boot
-        return self._unreported_result(found.next_expiry)
+        return self._report(found.next_expiry)
 
-    def _unreported_result(self, next_expiry: Span | None) -> HeartbeatResult:
-        """Return what was written and not returned yet, also by a heartbeat that failed later."""
-        abandoned, self._abandoned = self._abandoned, []
-        archived, self._archived = tuple(self._archived), []
-        missed, self._missed = self._missed, []
-        superseded = self._reconciler.superseded
-        return HeartbeatResult(abandoned, archived, superseded, next_expiry, missed)
+    def _report(self, next_expiry: Span | None) -> HeartbeatResult:
+        """Return what was written and not reported yet, also by a heartbeat that failed later."""
+        found, self._written = self._written, nothing_written()
+        return HeartbeatResult(
+            found.abandoned,
+            tuple(sorted(set(found.archived))),
+            self._reconciler.superseded,
+            next_expiry,
+            found.missed,
+        )
 
     def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
         found = session.check_fleet(caller.member, boot=boot)
@@ -355,7 +397,7 @@ class SharedStore:
     def _return(self) -> None:
         """Join again, after long silence or in a storage that was emptied."""
         was_emptied = self._run(Transaction.READ, lambda session: session.is_empty())
-        self._missed += self.sync(self._caller.definitions).missed
+        self._sync_again()
         if was_emptied:
             raise StorageReplacedError(
                 f"{self.name}: it came back without its data: tasks are stored again as new ones;"
@@ -363,23 +405,26 @@ class SharedStore:
             )
 
     def _put_right(self, found: FleetState) -> None:
-        """Write in steps; each result is kept as soon as its step is written."""
-        self._abandoned += self._run(
-            Transaction.EXCLUSIVE, partial(self._save_and_abandon, lost=found.lost)
-        )
+        """Write what the check found, in steps: what a step has written is reported in any case."""
+        rules: list[Callable[[Session, Written], None]] = [
+            partial(self._save_and_abandon, lost=found.lost)
+        ]
         if found.gone:
-            holders = [one.member.holder for one in found.gone]
-            self._run(Transaction.EXCLUSIVE, partial(drop_members, holders=holders))
-        for rule in self._reconciler.rules(self._caller):
-            reconciled = self._run(Transaction.EXCLUSIVE, rule)
-            self._archived += reconciled.archived
-            self._missed += reconciled.missed
+            rules.append(partial(self._drop, gone=[one.member.holder for one in found.gone]))
+        for rule in (*rules, *self._reconciler.rules(self._caller)):
+            self._written.add(self._run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
         self._run(Transaction.EXCLUSIVE, lambda session: session.prune(session.now() - keep_for))
 
-    def _save_and_abandon(self, session: Session, *, lost: Sequence[LostRun]) -> list[Run]:
+    def _save_and_abandon(
+        self, session: Session, written: Written, *, lost: Sequence[LostRun]
+    ) -> None:
         self._save(session)
-        return abandon_runs(session, lost, session.now()) if lost else []
+        if lost:
+            written.abandoned.extend(abandon_runs(session, lost, session.now()))
+
+    def _drop(self, session: Session, _: Written, *, gone: Sequence[str]) -> None:
+        drop_members(session, gone)
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""

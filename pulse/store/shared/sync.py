@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -36,20 +37,12 @@ if TYPE_CHECKING:
     from pulse.store.shared.rows import TaskRow, TaskSnapshot
 
 
-class ChangedRow(NamedTuple):
-    """The change of a row to another definition, and the records of the fire times it misses."""
-
-    change: TaskChange
-    missed: Sequence[Run]
-
-
 class _Step(NamedTuple):
-    """What becomes of the row of a definition: how it is reported, its change, what it misses."""
+    """What becomes of the row of a definition: how it is reported, and its change."""
 
     kind: str
     definition: TaskDefinition
     change: TaskChange | None = None
-    missed: Sequence[Run] = ()
 
 
 def new_row(
@@ -101,8 +94,11 @@ def changed_row(
     space: str,
     now: Instant,
     task_json: str | None = None,
-) -> ChangedRow:
-    """Return the change of a row to *definition*; the cursor moves only with the schedule."""
+) -> TaskChange:
+    """Return the change of a row to *definition*; the cursor moves only with the schedule.
+
+    What was due of the old schedule is missed: its record is added with the change.
+    """
     changed = change_cursor(
         definition, was.cursor(), before=was.schedule, paused=was.paused, now=now
     )
@@ -117,38 +113,39 @@ def changed_row(
     skip = was.skip if changed.missed is None else None
     row = msgspec.structs.replace(row, paused=was.paused, resumed_at=was.resumed_at, skip=skip)
     if changed.missed is None:
-        return ChangedRow(TaskChange(row, was), ())
+        return TaskChange(row, was)
     missed = not_run_record(
         space, was.task, partition=was.partition, passed=changed.missed, outcome=Outcome.MISSED
     )
-    return ChangedRow(TaskChange(row, was, [RunInsert(missed)]), [missed])
+    return TaskChange(row, was, [RunInsert(missed)])
 
 
-def sync_rows(session: Session, caller: Caller, active: ActiveDefinitions) -> SyncResult:
+def sync_rows(
+    session: Session, caller: Caller, active: ActiveDefinitions, missed: list[Run]
+) -> SyncResult:
     """Add and change rows until they hold the active definitions that this process declares.
 
-    A run-time task makes way for a declared task of its name.
+    A run-time task makes way for a declared task of its name. The records of the fire times that
+    are missed are appended to *missed* as soon as they are written.
     """
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     overridden: set[str] = set()
-    missed: list[Run] = []
     left: Sequence[TaskDefinition] = list(caller.definitions.values())
     for _ in range(MAX_ROUNDS):
         keys = sorted({key for definition in left for key in _keys_of(caller, definition)})
         found = session.read_tasks(keys)
         overridden |= {row.task for row in found.rows.values() if _is_runtime(row)}
         steps = [*_steps(caller, left, active=active, found=found)]
-        done, left = _write(session, steps)
+        done, left = _write(session, steps, missed)
         for step in done:
             kinds[step.kind].add(step.definition.name)
-            missed += step.missed
         if not left:
             return SyncResult(
                 added=_in_order(caller, kinds["added"]),
                 changed=_in_order(caller, kinds["changed"]),
                 superseded=_in_order(caller, kinds["superseded"]),
                 overridden=_in_order(caller, overridden),
-                missed=missed,
+                missed=list(missed),
             )
     raise too_busy(session.name)
 
@@ -216,29 +213,34 @@ def _steps_of_row(
     elif row.digest == definition.digest and row.source != RUNTIME:
         return
     elif is_current(active, row, definition):
-        changed = changed_row(row, definition, space=caller.space, now=found.now)
-        yield _Step("changed", definition, changed.change, changed.missed)
+        change = changed_row(row, definition, space=caller.space, now=found.now)
+        yield _Step("changed", definition, change)
     else:
         yield _Step("superseded", definition)
 
 
-def _write(session: Session, steps: Sequence[_Step]) -> tuple[list[_Step], list[TaskDefinition]]:
+def _write(
+    session: Session, steps: Sequence[_Step], missed: list[Run]
+) -> tuple[list[_Step], list[TaskDefinition]]:
     """Write the steps; return those that are done, and the definitions that were refused.
 
     Rows that exist are changed first: what they miss is older than a new start-up run.
     """
     existing = [step for step in steps if step.change is not None and step.change.was is not None]
+    existing.sort(key=lambda step: step.kind != "changed")  # before the start-up runs of the others
     new = [step for step in steps if step.change is not None and step.change.was is None]
     done = [step for step in steps if step.change is None]
     refused: dict[str, TaskDefinition] = {}
-    for batch, write in ((existing, apply_with_pending), (new, apply_tasks)):
+    for batch, write in (
+        (existing, partial(apply_with_pending, missed=missed)),
+        (new, apply_tasks),
+    ):
         if not batch:
             continue
         applied = write(session, [step.change for step in batch if step.change is not None])
         for step, was_applied in zip(batch, applied.tasks, strict=True):
             if was_applied:
-                missed = [run for run in step.missed if run.id not in applied.existing]
-                done.append(step._replace(missed=missed))
+                done.append(step)
             else:
                 refused[step.definition.name] = step.definition
     return done, list(refused.values())

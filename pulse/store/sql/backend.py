@@ -30,6 +30,7 @@ class SqlBackend:
     """
 
     notice = ""
+    rolls_back = True
 
     def __init__(self, database: Database, *, space: str) -> None:
         self.database: Database = database
