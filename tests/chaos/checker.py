@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos.artifacts import LEAVES, SECOND, clock_of, ticks
 from tests.chaos.capacity import NEVER, Capacity
-from tests.chaos.run_log import Book
-from tests.chaos.window_matching import Window, sweep
+from tests.chaos.run_log import RunLog
+from tests.chaos.window_matching import Window, match_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +52,7 @@ class Judge:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.book = Book(case)
+        self.run_log = RunLog(case)
         self.capacity = Capacity(case)
         self._last = max([case.ended, *(line.wall for line in case.lines)])
         self.windows = {spec.name: list(self._windows_of(spec)) for spec in case.specs}
@@ -85,7 +85,7 @@ class Judge:
         """Return when a tick's run must at the latest begin; `NEVER` where nobody is able to."""
         due = tick
         if spec.overlap != "allow":
-            before = [run for run in self.book.of(spec.name) if run.fire_time < tick]
+            before = [run for run in self.run_log.of(spec.name) if run.fire_time < tick]
             if before:
                 due = max(due, before[-1].closed(self.capacity))
         latest = self.capacity.ready(due) + PROMPT
@@ -93,15 +93,15 @@ class Judge:
 
     def _windows_of(self, spec: Spec) -> Iterator[Window]:
         """Give the windows of ticks that ran or should have: all but those on record as not."""
-        begun = {run.fire_time for run in self.book.of(spec.name) if run.begins}
-        unbegun = {run.fire_time for run in self.book.of(spec.name) if not run.begins}
+        begun = {run.fire_time for run in self.run_log.of(spec.name) if run.begins}
+        unbegun = {run.fire_time for run in self.run_log.of(spec.name) if not run.begins}
         for tick in ticks(spec, self._last):
-            on_record = tick in unbegun or (spec.name, tick) in self.book.covered
+            on_record = tick in unbegun or (spec.name, tick) in self.run_log.covered
             if tick in begun or not on_record:
                 yield Window(spec.name, tick, self._closes(spec, tick))
 
     def _closes(self, spec: Spec, tick: int) -> int:
-        run = next((one for one in self.book.of(spec.name) if one.fire_time == tick), None)
+        run = next((one for one in self.run_log.of(spec.name) if one.fire_time == tick), None)
         if run is not None and run.begins and run.begins[0].attempt > 1 and spec.rerun:
             return self._after_victim(run, tick)
         return self.deadline(spec, tick)
@@ -114,17 +114,17 @@ class Judge:
     def unaccounted(self) -> Iterator[str]:
         """Give for each tick whether it neither ran nor is on record, though it could have."""
         for spec in self.case.specs:
-            known = {run.fire_time for run in self.book.of(spec.name)}
+            known = {run.fire_time for run in self.run_log.of(spec.name)}
             for tick in ticks(spec, self.case.ended):
-                is_known = tick in known or (spec.name, tick) in self.book.covered
+                is_known = tick in known or (spec.name, tick) in self.run_log.covered
                 late = self.deadline(spec, tick) == NEVER
                 yield "" if is_known or late else f"{_named(spec.name, tick)} is nowhere"
 
     def unmatched(self) -> Iterator[str]:
         """Give for each run and each window whether it found no partner."""
         for spec in self.case.specs:
-            begins = sorted(run.begins[0].wall for run in self.book.of(spec.name) if run.begins)
-            extras, misses = sweep(begins, self.windows[spec.name])
+            begins = sorted(run.begins[0].wall for run in self.run_log.of(spec.name) if run.begins)
+            extras, misses = match_windows(begins, self.windows[spec.name])
             yield from [""] * (len(begins) - len(extras))
             for begin in extras:
                 yield f"{spec.name}: the run that began {clock_of(begin)} fits no window: an extra"
@@ -139,23 +139,23 @@ class Judge:
 
     def strangers(self) -> Iterator[str]:
         """Give for each run whether it is no tick, too early, or on record as not run."""
-        for run in self.book.runs.values():
-            spec = self.book.specs.get(run.task)
+        for run in self.run_log.runs.values():
+            spec = self.run_log.specs.get(run.task)
             if spec is None:
                 yield f"{run.task} is no task"
             elif run.fire_time < spec.start or (run.fire_time - spec.start) % spec.every:
                 yield f"{_named(run.task, run.fire_time)} is not on the grid"
             elif run.begins and run.begins[0].wall < run.fire_time:
                 yield f"{_named(run.task, run.fire_time)} ran early"
-            elif run.begins and (run.task, run.fire_time) in self.book.covered:
+            elif run.begins and (run.task, run.fire_time) in self.run_log.covered:
                 yield f"{_named(run.task, run.fire_time)} ran, and is on record as not run"
             else:
                 yield ""
 
     def twice(self) -> Iterator[str]:
         """Give for each run whether a dispatch of it is one too many."""
-        for name in self.book.specs:
-            for run, after in pairwise([*self.book.of(name), None]):
+        for name in self.run_log.specs:
+            for run, after in pairwise([*self.run_log.of(name), None]):
                 if after is not None and run.fire_time == after.fire_time:
                     yield f"{_named(name, run.fire_time)} has two runs"
                 else:
@@ -165,7 +165,7 @@ class Judge:
         numbers = [line.attempt for line in run.begins]
         if len(set(numbers)) < len(numbers):
             return f"{_named(run.task, run.fire_time)} was dispatched twice as one attempt"
-        spec = self.book.specs[run.task]
+        spec = self.run_log.specs[run.task]
         if spec.rerun:
             return ""
         for before, after in pairwise(run.begins):
@@ -180,7 +180,7 @@ class Judge:
 
     def falling(self) -> Iterator[str]:
         """Give for each run whether its attempts do not rise, or an end belongs to none."""
-        for run in self.book.runs.values():
+        for run in self.run_log.runs.values():
             numbers = [line.attempt for line in run.begins]
             rises = all(one < other for one, other in pairwise(numbers))
             same = {(line.task, line.fire_time) for line in (*run.begins, *run.ends.values())}
@@ -195,7 +195,7 @@ class Judge:
             if spec.overlap == "allow":
                 continue
             begins = sorted(
-                (line for run in self.book.of(spec.name) for line in run.begins),
+                (line for run in self.run_log.of(spec.name) for line in run.begins),
                 key=lambda line: line.wall,
             )
             for before, after in pairwise(begins):
@@ -203,7 +203,7 @@ class Judge:
 
     def _overlap(self, before: Line, after: Line) -> str:
         """Say so when *after* began before the other had ended, or was known to be lost."""
-        end = self.book.runs[before.run].ends.get(before.attempt)
+        end = self.run_log.runs[before.run].ends.get(before.attempt)
         hit = self.capacity.hit(before.pid, before.wall, after.wall)
         if hit is not None:
             return ""
@@ -215,12 +215,12 @@ class Judge:
 
     def causeless(self) -> Iterator[str]:
         """Give for each tick that did not run whether nothing accounts for it."""
-        for (task, tick), row in self.book.covered.items():
-            spec = self.book.specs[task]
+        for (task, tick), row in self.run_log.covered.items():
+            spec = self.run_log.specs[task]
             skipped = row.outcome == "skipped"
             known = self._was_busy(spec, tick) if skipped else self._was_dark(spec, tick)
             yield "" if known else f"{_named(task, tick)} is on record as {row.outcome}"
-        for run in self.book.runs.values():
+        for run in self.run_log.runs.values():
             if run.outcome == "abandoned":
                 yield self._causeless_loss(run)
             elif run.outcome == "interrupted" and self._arrived_too_late(run):
@@ -240,7 +240,7 @@ class Judge:
             run.fire_time < tick
             and (run.fire_time if spec.overlap == "wait" else run.opened) <= decided
             and run.closed(self.capacity) + _recorded_within(run) >= tick
-            for run in self.book.of(spec.name)
+            for run in self.run_log.of(spec.name)
         )
         return going >= (2 if spec.overlap == "wait" else 1)
 
@@ -264,7 +264,7 @@ class Judge:
 
     def disagreeing(self) -> Iterator[str]:
         """Give for each run whether its row says another thing than the app."""
-        for run in self.book.runs.values():
+        for run in self.run_log.runs.values():
             yield self._disagreement(run)
 
     def _disagreement(self, run: Run) -> str:
@@ -287,8 +287,8 @@ class Judge:
 
     def unretried(self) -> Iterator[str]:
         """Give for each failed run whether it was given up too early, with nothing in its way."""
-        for run in self.book.runs.values():
-            spec = self.book.specs.get(run.task)
+        for run in self.run_log.runs.values():
+            spec = self.run_log.specs.get(run.task)
             if run.row is None or spec is None or run.outcome != "failed":
                 continue
             until = run.fire_time + spec.every
@@ -306,7 +306,7 @@ class Judge:
         """Give for each claim whose holder was stopped for too long whether it was dispatched."""
         for line in self.case.lines:
             if line.what == "victim" and line.point.endswith("after-claim"):
-                begins = self.book.runs[line.run].begins if line.run in self.book.runs else []
+                begins = self.run_log.runs[line.run].begins if line.run in self.run_log.runs else []
                 sent = [one for one in begins if one.attempt == line.attempt]
                 yield (
                     f"{_named(line.task, line.fire_time)} was dispatched after all" if sent else ""

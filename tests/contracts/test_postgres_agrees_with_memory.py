@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from pulse.store.postgres.store import PostgresStore
-from tests.support.differential import Twins
+from tests.support.differential import StorePair
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) -> None:
     """The same calls return the same, and leave the same rows and runs."""
 
-    class PostgresTwins(Twins):
+    class PostgresPair(StorePair):
         """PostgreSQL compared with memory."""
 
         def make(self, clock: FakeClock) -> PostgresStore:
@@ -30,6 +30,6 @@ def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) 
             )
 
     run_state_machine_as_test(
-        PostgresTwins,
+        PostgresPair,
         settings=settings(max_examples=25, stateful_step_count=30),
     )

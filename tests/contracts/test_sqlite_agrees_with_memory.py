@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from hypothesis import settings
 
 from pulse.store.sqlite.store import SqliteStore
-from tests.support.differential import Twins
+from tests.support.differential import StorePair
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
 
 
-class SqliteTwins(Twins):
+class SqlitePair(StorePair):
     """SQLite compared with memory."""
 
     def make(self, clock: FakeClock) -> SqliteStore:
@@ -30,5 +30,5 @@ class SqliteTwins(Twins):
         shutil.rmtree(self.folder)
 
 
-TestTwins = SqliteTwins.TestCase
-TestTwins.settings = settings(max_examples=60, stateful_step_count=40)
+TestAgreement = SqlitePair.TestCase
+TestAgreement.settings = settings(max_examples=60, stateful_step_count=40)

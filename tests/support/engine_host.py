@@ -58,7 +58,7 @@ class Ticker:
 
 
 def leave_a_fork() -> None:
-    """Fork a process that holds whatever this one has open."""
+    """Fork a process that holds all files that this process has open."""
     pid = os.fork()
     if not pid:
         time.sleep(20)
@@ -67,7 +67,7 @@ def leave_a_fork() -> None:
 
 
 def host(kind: str, application: str, paths: list[str]) -> None:
-    """Perform the paths one after the other, and tell what came of each."""
+    """Execute the paths one after the other, and write each result."""
     ticker = Ticker()
     completed: SimpleQueue[CompletedRun] = SimpleQueue()
     engine = ProcessEngine(

@@ -1,4 +1,4 @@
-"""Stands in for one middleware's arrangement, and writes down what it is told."""
+"""A recording substitute for the lifecycle of one middleware."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ _dice = random.SystemRandom()  # the seeded one gives every xdist worker the sam
 
 
 class Answer(NamedTuple):
-    """What a server answered."""
+    """The response of a server."""
 
     status: int
     text: str

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from tests.support.postgres import PostgresCluster
 
 
-class Ground(Protocol):
-    """A store that a fleet agrees in, from outside."""
+class OutageStore(Protocol):
+    """A store of a fleet that a test can take away and restore."""
 
     word: str
     """What `pulse.config.store` says."""
 
     def leave(self) -> None:
-        """Take it away."""
+        """Take the store away."""
 
     def come_back(self) -> float:
-        """Give it back; return the instant since which it answers."""
+        """Restore the store; return the instant since which it answers."""
 
 
 class Stopped:
-    """A server that is ended at once, and started again from its log."""
+    """A server that is stopped at once, and started again from its log."""
 
     def __init__(self, server: PostgresCluster | RedisServer, word: str) -> None:
         self.word = word
@@ -56,7 +56,7 @@ class Stopped:
 
 
 class Silent:
-    """A server behind a black hole: it accepts, and never answers."""
+    """A server behind a black hole: it accepts connections, and never answers."""
 
     def __init__(self, hole: BlackHole, word: str) -> None:
         self.word = word
@@ -107,7 +107,7 @@ class Moved:
 @contextmanager
 def open_ground(
     kind: str, folder: Path, cluster: Callable[[], PostgresCluster]
-) -> Iterator[Ground]:
+) -> Iterator[OutageStore]:
     """Give the store of a kind: `postgres`, `redis` or `sqlite`, a dash, and how it goes away.
 
     Args:
@@ -133,7 +133,7 @@ def open_ground(
 
 def _leaving(
     way: str, server: PostgresCluster | RedisServer, url: Callable[[int], str]
-) -> Iterator[Ground]:
+) -> Iterator[OutageStore]:
     if way == "stopped":
         yield Stopped(server, url(server.port))
         return
@@ -142,7 +142,7 @@ def _leaving(
 
 
 def read_history(word: str) -> list[Run]:
-    """Return what the store that a word names has on record, newest first."""
+    """Return the history of the store at an address, newest first."""
     clock, month = SystemClock(), 30 * 86_400 * SECOND
     store, _ = choose_store(
         word, clock=clock, name=None, origin="/", keep_runs=1_000, keep_for_us=month
