@@ -35,7 +35,7 @@ class Faults:
         self._left: int | None = None
         store: Any = process.store
         if hasattr(store, "_server"):
-            monkeypatch.setattr(store._server, "_asking", self._before(store._server._asking))
+            monkeypatch.setattr(store._server, "_calling", self._before(store._server._calling))
         else:
             monkeypatch.setattr(store._storage, "call", self._before(store._storage.call))
 
