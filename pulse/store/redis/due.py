@@ -28,8 +28,7 @@ RESERVE_FOR: Span = SECOND // 2
 """How long rows are reserved for the process that plans them.
 
 A request that was sent before an outage may be executed after it, for a process that no longer
-waits
-for the reply. Other processes then wait for this long, so ticks resume within a second."""
+waits for the reply. Other processes then wait for this long, so ticks resume within a second."""
 
 PEEK = 100
 """How many rows are read when the caller can claim nothing and only asks for the next wake-up."""
