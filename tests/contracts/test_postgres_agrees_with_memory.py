@@ -1,4 +1,4 @@
-"""PostgreSQL and memory return the same results, whatever one process does."""
+"""Whatever one process does, PostgreSQL and memory answer alike."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.server
-def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) -> None:
-    """The same calls return the same, and leave the same rows and runs."""
+def test_postgres_and_memory_agree(postgres_cluster: PostgresCluster) -> None:
+    """The same calls get the same answers, and leave the same rows and runs."""
 
     class PostgresPair(StorePair):
-        """PostgreSQL compared with memory."""
+        """PostgreSQL beside memory."""
 
         def make(self, clock: FakeClock) -> PostgresStore:
             postgres_cluster.empty_applications()

@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps the contract of shared stores, for a fleet."""
+"""The PostgreSQL store keeps the contract, among processes of many hosts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.server
 class TestPostgresStore(SharedStoreContract):
-    """Many processes and one database, which is empty before each test."""
+    """Many processes, one database, which each test finds empty."""
 
     @pytest.fixture(autouse=True)
     def _database(self, postgres_cluster: PostgresCluster) -> None:
@@ -25,12 +25,12 @@ class TestPostgresStore(SharedStoreContract):
         self.url = postgres_cluster.url()
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
-        """Return a store in the test's database; others may be open in this process."""
+        """Return a store in the test's database, which may be open in this process already."""
         return PostgresStore(
             self.url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
         )
 
 
-def test_redis_store_runs_ticks_once_per_fleet() -> None:
-    """The store declares that all processes share it."""
+def test_once_goes_as_far_as_the_fleet() -> None:
+    """The store says that all who share it agree."""
     assert PostgresStore.reach is Reach.FLEET

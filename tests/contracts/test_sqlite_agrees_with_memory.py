@@ -1,4 +1,4 @@
-"""SQLite and memory return the same results, whatever one process does."""
+"""Whatever one process does, SQLite and memory answer alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SqlitePair(StorePair):
-    """SQLite compared with memory."""
+    """SQLite beside memory."""
 
     def make(self, clock: FakeClock) -> SqliteStore:
         """Return a store on a file of its own."""
@@ -25,7 +25,7 @@ class SqlitePair(StorePair):
         return SqliteStore(self.folder / "pulse.db", clock, name="twins")
 
     def teardown(self) -> None:
-        """Close both stores and delete the file."""
+        """Close both and forget the file."""
         super().teardown()
         shutil.rmtree(self.folder)
 

@@ -1,4 +1,4 @@
-"""A proxy that forwards bytes, delays them, or discards them like a silent server."""
+"""A proxy that passes bytes on, late or never: where it swallows them it accepts and is silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recording substitute for the lifecycle of one middleware."""
+"""Stands in for one middleware's arrangement, and writes down what it is told."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _ACCOUNT = "postgres"
 
 
 def find_binary(name: str) -> str:
-    """Return the path of a program that Debian does not put on the search path."""
+    """Return where a program is that Debian does not put into the path."""
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     found = shutil.which(name, path=os.pathsep.join(map(str, places)))
     found = found or shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
@@ -34,12 +34,12 @@ def find_binary(name: str) -> str:
 
 
 def as_account() -> dict[str, object]:
-    """Return the command prefix for a program that refuses to run as root."""
+    """Return how a program runs that refuses to run as root."""
     return {"user": _ACCOUNT, "group": _ACCOUNT, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def own(folder: Path) -> None:
-    """Give a folder to the account of the servers."""
+    """Give a folder to the account that servers run as."""
     if os.geteuid() == 0:
         shutil.chown(folder, _ACCOUNT, _ACCOUNT)
 
@@ -74,7 +74,7 @@ class PostgresCluster:
         return f"postgresql://{self.user}@127.0.0.1:{port or self.port}/{database}"
 
     def start(self) -> None:
-        """Start the server, and wait until it accepts connections."""
+        """Start it, and wait until it answers."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -97,7 +97,7 @@ class PostgresCluster:
         self.until_it_answers()
 
     def until_it_answers(self) -> None:
-        """Wait until the server accepts connections."""
+        """Wait until the server takes connections."""
         end = time.monotonic() + BOUND_S
         while True:
             try:
@@ -110,14 +110,14 @@ class PostgresCluster:
                 return
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """Stop the server at once, as `pg_ctl stop -m immediate` does."""
+        """End it at once, as `pg_ctl stop -m immediate` does."""
         if self._server is not None:
             self._server.send_signal(how)
             self._server.wait(BOUND_S)
             self._server = None
 
     def ready_at(self) -> float:
-        """Return the instant since which the server accepts connections, by its own log."""
+        """Return the instant since which it takes connections, by its own log."""
         lines = (self.folder / "log").read_text().splitlines()
         ready = [line for line in lines if "database system is ready" in line]
         return float(ready[-1].split()[0])
@@ -129,7 +129,7 @@ class PostgresCluster:
     def run(
         self, text: str, *values: object, database: str = "postgres"
     ) -> list[tuple[object, ...]]:
-        """Execute a statement of the test; return its rows."""
+        """Execute a statement of the test's own; return what it found."""
         with psycopg.connect(self.url(database), autocommit=True) as raw:
             cursor = raw.execute(text.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
@@ -139,12 +139,12 @@ class PostgresCluster:
         self.run(text.replace("@", f"{schema_of('')}."), *values)
 
     def forget_applications(self) -> None:
-        """Drop the schema of every application, so that the next test finds none."""
+        """Drop the schema of every application: the next test finds none."""
         for (schema,) in self.run(_SCHEMAS):
             self.run(f"DROP SCHEMA {schema} CASCADE")
 
     def empty_applications(self) -> None:
-        """Delete the data of every application, which is faster than dropping its schema."""
+        """Delete what every application has kept, which is quicker than to drop its schema."""
         schemas = [schema for (schema,) in self.run(_SCHEMAS)]
         if schemas:
             self.run(
@@ -158,7 +158,7 @@ class PostgresCluster:
 
 
 class Bouncer:
-    """A PgBouncer in front of a cluster, which gives each transaction another session."""
+    """A PgBouncer before a cluster, which gives each transaction another session."""
 
     def __init__(self, cluster: PostgresCluster, *, sessions: int = 2) -> None:
         self.port = free_port()

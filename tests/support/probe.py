@@ -34,7 +34,7 @@ def write_event(event: str, *rest: object) -> None:
 
 
 class Witness:
-    """Records its calls."""
+    """Writes down what it is told."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -45,14 +45,14 @@ class Witness:
         self.serving = serving
 
     def start(self) -> Witness:
-        """Record the call, and start to ask if configured."""
+        """Write it down, and begin to ask if the probe is to."""
         write_event("begin", self.name, threading.current_thread() is threading.main_thread())
         if os.environ.get("PROBE_ASK"):
             threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def stop_claiming(self) -> None:
-        """Record the call."""
+        """Write it down."""
         write_event("quiet", self.name)
 
     def shutdown(self, limit_s: float | None) -> None:
@@ -63,7 +63,7 @@ class Witness:
         write_event("ended", self.name)
 
     def forked(self) -> None:
-        """Record nothing: every forked child calls this."""
+        """Leave no trace: it comes in each forked child."""
 
     def _watch(self) -> None:
         before = None
@@ -76,7 +76,7 @@ class Witness:
 
 
 class Probe:
-    """Middleware that uses its lifecycle as the middleware of pulse does."""
+    """Middleware that does with its arrangement what pulse's does."""
 
     def __init__(self, app: WSGIApplication, name: str = "probe") -> None:
         self.app = app
@@ -85,14 +85,14 @@ class Probe:
         write_event("built", name)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Report the first request to the lifecycle, and pass all requests on."""
+        """Show the first request to the arrangement, and pass all on."""
         if self.lifecycle.pending:
             self.lifecycle.first_request(environ)
         return self.app(environ, start_response)
 
 
 def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the process id, after `?nap=` seconds, or once the file of `?until=` exists."""
+    """Answer with the process id, after `?nap=` seconds, or once the file of `?until=` is there."""
     kind, _, value = environ.get("QUERY_STRING", "").partition("=")
     if kind:
         write_event("requested", "app")

@@ -1,4 +1,4 @@
-"""Servers that serve the probe, and the log of the probe."""
+"""Servers that serve the probe, and what the probe wrote."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Witnessed(Server):
         super().__init__(command, port=port, folder=folder, environ=told)
 
     def events(self, name: str | None = None) -> list[Event]:
-        """Return the events of the probe in order: all, or those of one name."""
+        """Return what the probe wrote, in order: all, or the events of one name."""
         return [e for e in read_events(self.events_path) if name is None or e.name == name]
 
     def pids(self, name: str) -> list[int]:
@@ -47,7 +47,7 @@ class Witnessed(Server):
         return [event.pid for event in self.events(name)]
 
     def wait_begun(self, count: int) -> list[int]:
-        """Return the processes that have begun, once there are so many."""
+        """Return the processes that began, once they are so many."""
         self.wait_for(lambda: len(self.pids("begin")) >= count, what=f"{count} begun")
         return self.pids("begin")
 
@@ -64,14 +64,14 @@ class Witnessed(Server):
         return seen
 
     def wait_events(self, name: str, count: int = 1, timeout: float = 10.0) -> list[Event]:
-        """Return the events of one name, once there are so many."""
+        """Return the events of one name, once they are so many."""
         self.wait_for(
             lambda: len(self.events(name)) >= count, timeout, what=f"{count} times {name}"
         )
         return self.events(name)
 
     def wait_workers(self, count: int, *, gone: Sequence[int] = ()) -> list[int]:
-        """Return the workers once there are so many and none of *gone* is left."""
+        """Return the workers once they are so many and none of *gone* is left."""
         self.wait_for(
             lambda: len(self.workers()) == count and not set(gone) & set(self.workers()),
             what=f"{count} workers",
@@ -80,14 +80,14 @@ class Witnessed(Server):
 
 
 def read_events(path: Path) -> list[Event]:
-    """Return the lines of the probe."""
+    """Return the probe's lines."""
     lines = path.read_text().splitlines() if path.exists() else []
     fields = (line.split() for line in lines)
     return [Event(f[0], int(f[1]), int(f[2]), f[3], tuple(f[4:])) for f in fields]
 
 
 def twice(pids: Sequence[int]) -> list[int]:
-    """Return the lines that occur more than once."""
+    """Return those that occur more than once."""
     return [pid for pid, count in Counter(pids).items() if count > 1]
 
 

@@ -1,4 +1,4 @@
-"""What SQLite must not carry over a fork: connections and unfinished calls."""
+"""What SQLite must not carry over a fork: connections, and calls that are under way."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ del store
 
 
 def link(origin: tuple[int, int] = FILE) -> SqliteConnection:
-    """Return a connection that is registered for that file."""
+    """Return a connection that is said to lead to that file."""
     raw = sqlite3.connect(":memory:")
     return SqliteConnection(raw, SqliteTexts(""), SystemClock(), origin=origin)
 
@@ -55,14 +55,14 @@ def is_closed(one: SqliteConnection) -> bool:
 
 
 def locks_of(pid: int, path: Path) -> int:
-    """Return how many locks of that file a process holds, according to the kernel."""
+    """Return how many locks of that file the kernel says a process holds."""
     inode = str(path.stat().st_ino)
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     return sum(lock[4] == str(pid) and lock[5].rpartition(":")[2] == inode for lock in locks)
 
 
-def test_inherited_connection_stays_open_until_its_file_is_opened() -> None:
-    """SQLite forbids closing it before the child has a connection of its own."""
+def test_what_was_inherited_stays_open_until_its_file_is_opened() -> None:
+    """SQLite forbids to close it; only a connection of the child's own makes that right."""
     safety, inherited, other = ForkSafety(), link(), link(OTHER)
     safety.inherit([inherited], FILE)
     safety.inherit([other], OTHER)
@@ -71,8 +71,8 @@ def test_inherited_connection_stays_open_until_its_file_is_opened() -> None:
     assert (before, is_closed(inherited), is_closed(other)) == (False, True, False)
 
 
-def test_inherited_connection_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter would close it, at the end of the child at the latest."""
+def test_what_was_inherited_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter would close it, at the child's end at the latest."""
     kept: list[sqlite3.Connection] = []
     monkeypatch.setattr(fork_safety, "never_free", kept.append)
     inherited = link()
@@ -80,8 +80,8 @@ def test_inherited_connection_is_never_freed(monkeypatch: pytest.MonkeyPatch) ->
     assert kept == [inherited.raw]
 
 
-def test_file_that_was_in_use_during_the_fork_is_refused_in_the_child() -> None:
-    """The error states the reason, and what to do."""
+def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
+    """The error says so, and what to do."""
     safety = ForkSafety()
     safety.begin(FILE)
     safety.inherit([], FILE)
@@ -92,7 +92,7 @@ def test_file_that_was_in_use_during_the_fork_is_refused_in_the_child() -> None:
         safety.release(Path("pulse.db"), FILE)
 
 
-def test_call_that_ended_before_the_fork_has_no_effect() -> None:
+def test_a_call_that_ended_before_the_fork_is_forgotten() -> None:
     """The child may use the file."""
     safety = ForkSafety()
     safety.end(safety.begin(FILE))
@@ -100,8 +100,8 @@ def test_call_that_ended_before_the_fork_has_no_effect() -> None:
     safety.release(Path("pulse.db"), FILE)
 
 
-def test_fork_waits_for_an_unfinished_call() -> None:
-    """It continues when the call has ended."""
+def test_a_fork_waits_for_a_call_that_is_under_way() -> None:
+    """It goes on when the call has ended."""
     safety = ForkSafety()
     call = safety.begin(FILE)
     completed_run = threading.Timer(0.02, safety.end, [call])
@@ -112,8 +112,8 @@ def test_fork_waits_for_an_unfinished_call() -> None:
     assert ended
 
 
-def test_fork_waits_only_briefly_for_a_long_call() -> None:
-    """A call that waits for a lock does not keep the process from forking."""
+def test_a_fork_waits_for_a_moment_only() -> None:
+    """A call that lasts, because others hold the file, does not keep the process from forking."""
     safety, clock = ForkSafety(), SystemClock()
     safety.begin(FILE)
     before = clock.boot()
@@ -121,8 +121,8 @@ def test_fork_waits_only_briefly_for_a_long_call() -> None:
     assert LONGEST_WAIT <= clock.boot() - before < LONGEST_WAIT + SECOND
 
 
-def test_fork_of_a_fork_does_not_wait_for_calls_of_its_ancestors() -> None:
-    """These calls never end in the child."""
+def test_a_fork_of_a_fork_does_not_wait_for_the_calls_of_its_ancestors() -> None:
+    """They will never end in the child."""
     safety, clock = ForkSafety(), SystemClock()
     safety.begin(FILE)
     safety.inherit([], FILE)
@@ -131,8 +131,8 @@ def test_fork_of_a_fork_does_not_wait_for_calls_of_its_ancestors() -> None:
     assert clock.boot() - before < LONGEST_WAIT
 
 
-def test_child_that_opens_the_file_of_its_parent_has_its_own_locks(tmp_path: Path) -> None:
-    """Otherwise SQLite would mistake the parent's locks for the child's, and lose its writes."""
+def test_a_child_that_opens_its_parents_file_holds_locks_of_its_own(tmp_path: Path) -> None:
+    """Else SQLite would take the parent's for the child's, and lose what the child writes."""
     path = tmp_path / "pulse.db"
     store = SqliteStore(path, SystemClock(), opened={})
     store.open(this_member("inline", "parent", 30 * SECOND))
@@ -147,8 +147,8 @@ def test_child_that_opens_the_file_of_its_parent_has_its_own_locks(tmp_path: Pat
     store.close()
 
 
-def test_child_that_ends_closes_no_connection_of_its_parent(tmp_path: Path) -> None:
-    """This holds in development mode too, which would report it."""
+def test_a_child_that_ends_closes_no_connection_of_its_parents(tmp_path: Path) -> None:
+    """Not even where the interpreter cleans up: development mode would tell of it."""
     command = [sys.executable, "-X", "dev", "-c", EXIT_IN_CHILD, str(tmp_path / "pulse.db")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1", "")
