@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.evidence_site import EACH_SECOND, Site, fire_time_of
 from tests.support.postgres import PostgresCluster
-from tests.support.store_outages import Moved, OutageStore, open_ground, read_history
+from tests.support.store_outages import Moved, OutageStore, open_outage_store, read_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,26 +51,26 @@ def private_cluster() -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture
-def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutageStore]:
+def outage_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutageStore]:
     """Return the store that the parameter names."""
 
     def cluster() -> PostgresCluster:
         found: PostgresCluster = request.getfixturevalue("private_cluster")
         return found
 
-    with open_ground(request.param, tmp_path, cluster) as made:
+    with open_outage_store(request.param, tmp_path, cluster) as made:
         yield made
 
 
 @pytest.fixture
-def site(request: pytest.FixtureRequest, tmp_path: Path, ground: OutageStore) -> Site:
+def site(request: pytest.FixtureRequest, tmp_path: Path, outage_store: OutageStore) -> Site:
     """Return a site of two masters, whose task lets its runs overlap.
 
     A claim whose answer is lost with the store counts as running for a lease.
     """
-    store = request.node.callspec.params["ground"].partition("-")[0]
+    store = request.node.callspec.params["outage_store"].partition("-")[0]
     tasks = {"now": EACH_SECOND | {"overlap": "allow", "max_running": "9"}}
-    return Site(tmp_path, BOTH[store], store=ground.word, tasks=tasks)
+    return Site(tmp_path, BOTH[store], store=outage_store.word, tasks=tasks)
 
 
 def by_pid(notes: list[Note]) -> Counter[int]:
@@ -94,54 +94,61 @@ def assert_served(visits: Visits) -> None:
     assert visits.longest_s <= PAGE_S
 
 
-@pytest.mark.parametrize("ground", STORES, indirect=True)
-def test_site_without_a_store_at_the_start_joins_it_later(site: Site, ground: OutageStore) -> None:
+@pytest.mark.parametrize("outage_store", STORES, indirect=True)
+def test_site_without_a_store_at_the_start_joins_it_later(
+    site: Site, outage_store: OutageStore
+) -> None:
     """The site serves meanwhile, each worker logs it once, and ticks start within a second."""
-    ground.leave()
+    outage_store.leave()
     with site.serving():
         site.await_all("lost")
         with site.visited() as visits:
-            returned = ground.come_back()
+            returned = outage_store.come_back()
             site.await_all("start")
             site.await_all("back")
         assert_over(site, returned)
         assert_served(visits)
 
 
-@pytest.mark.parametrize("ground", WAYS, indirect=True)
-def test_outage_of_the_store_costs_only_ticks(site: Site, ground: OutageStore) -> None:
+@pytest.mark.parametrize("outage_store", WAYS, indirect=True)
+def test_outage_of_the_store_costs_only_ticks(site: Site, outage_store: OutageStore) -> None:
     """The site serves meanwhile, and within a second of the return each tick runs once again."""
     with site.serving():
         site.await_all("start")
         site.await_run()
         with site.visited() as visits:
-            ground.leave()
+            outage_store.leave()
             site.await_all("lost")
             site.await_due()
-            returned = ground.come_back()
+            returned = outage_store.come_back()
             site.await_all("back")
         assert_over(site, returned)
         assert_served(visits)
     assert site.twice() == []
 
 
-@pytest.mark.parametrize("ground", STORES, indirect=True)
+@pytest.mark.parametrize("outage_store", STORES, indirect=True)
 def test_run_that_finishes_during_an_outage_is_recorded_afterwards(
-    tmp_path: Path, ground: OutageStore
+    tmp_path: Path, outage_store: OutageStore
 ) -> None:
     """While its lease is valid, it is recorded as succeeded, with its real end."""
     nap = {"action": "nap", "interval": "1h", "run_at_start": "true"}
     site = Site(
-        tmp_path, ["gevent"], store=ground.word, workers=1, tasks={"nap": nap}, environ={"NAP": "1"}
+        tmp_path,
+        ["gevent"],
+        store=outage_store.word,
+        workers=1,
+        tasks={"nap": nap},
+        environ={"NAP": "1"},
     )
     with site.serving():
         site.await_notes("begin", of=1)
-        ground.leave()
+        outage_store.leave()
         (end,) = site.await_notes("end", of=1)
         site.await_notes("lost", of=1)
-        returned = ground.come_back()
+        returned = outage_store.come_back()
         site.await_notes("back", of=1)
-        (run,) = read_history(ground.word)
+        (run,) = read_history(outage_store.word)
     assert run.outcome == "succeeded"
     assert run.started_at is not None
     assert run.took_us is not None

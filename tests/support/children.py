@@ -1,6 +1,6 @@
-"""Python processes that take part in a store, and wait for a word of the test.
+"""Python processes that use a store and wait for a word of the test.
 
-A program begins with what opens its store, as `store`; what stands here goes on from there.
+A program consists of code that opens its store as `store`, followed by a part from this module.
 """
 
 from __future__ import annotations

@@ -222,11 +222,11 @@ class StorePair(RuleBasedStateMachine):
         return msgspec.structs.replace(run, id=self.ids.get(run.id, run.id))
 
     def shown(self, claimed: Claimed, limit: int) -> tuple[object, ...]:
-        """Return an answer so that it can be compared.
+        """Return a result in a form that can be compared.
 
-        With a full hand, due is due. What waits for room is no work in memory until a run ends;
-        others see that it is not due after the clock was set back, and say when it will be: both
-        keep the promise.
+        Two differences are allowed. When the limit is reached, a wake-up in the past equals now.
+        After the clock was set back, a waiting tick has no wake-up in memory until a run finishes,
+        while other stores return when the tick is due again.
         """
         next_wakeup = claimed.next_wakeup
         if limit == len(claimed.claims) and next_wakeup is not None:

@@ -1,6 +1,6 @@
-"""One WSGI app that holds many: each framework's own way of routing a path to the guarded view.
+"""One WSGI app that contains many: each framework routes a path to the guarded view in its way.
 
-The header `X-App` picks one; with `X-Guard: off` it is asked without the guard before it.
+The header `X-App` selects an app; with `X-Guard: off` it is called without the guard.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Stores that a test takes away and gives back: stopped, moved away, or behind a black hole.
 
-with open_ground("redis-silent", tmp_path, find) as ground:
-    ground.leave()
-    returned = ground.come_back()
+with open_outage_store("redis-silent", tmp_path, find) as outage_store:
+    outage_store.leave()
+    returned = outage_store.come_back()
 """
 
 from __future__ import annotations
@@ -105,15 +105,15 @@ class Moved:
 
 
 @contextmanager
-def open_ground(
+def open_outage_store(
     kind: str, folder: Path, cluster: Callable[[], PostgresCluster]
 ) -> Iterator[OutageStore]:
-    """Give the store of a kind: `postgres`, `redis` or `sqlite`, a dash, and how it goes away.
+    """Yield the store of a kind: `postgres`, `redis` or `sqlite`, a dash, and the kind of outage.
 
     Args:
         kind: such as `redis-silent`.
-        folder: where it may keep its data.
-        cluster: gives a PostgreSQL server that nobody else uses now, running.
+        folder: the folder for its data.
+        cluster: returns a running PostgreSQL server that no other test uses.
 
     """
     store, _, way = kind.partition("-")
