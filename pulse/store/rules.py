@@ -81,7 +81,7 @@ class PendingDecision(Enum):
 
     TAKE = "take"
     WAIT = "wait"
-    EXPIRE = "give up"
+    EXPIRE = "expire"
     MISS = "miss"
 
 

@@ -1,8 +1,8 @@
-"""When somebody could run a tick: who took part, and was neither stopped, nor gone, nor shut out.
+"""When a process could run a tick: it had started, and was not stopped, dead or without a store.
 
-A process takes part from its line `start` until its line `stop`, its death, or the instant at
-which it was told to go. It can do nothing while it is stopped or held by user code; nobody can
-while the store is away or the machine stands still.
+A process has capacity from its line `start` until its line `stop`, its death, or the instant at
+which it was signalled to end. It has none while it is stopped or blocked by user code, and no
+process has any while the store is down or the machine stalls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEVER = 1 << 62
 
 
 class Capacity:
-    """Answers from when on somebody could run a tick, and when a victim was hit."""
+    """Computes when a process could run a tick, and when a process was hit by a fault."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -53,7 +53,7 @@ class Capacity:
         return min(fits, default=NEVER)
 
     def is_dark(self, instant: int, need: int = SECOND) -> bool:
-        """Return whether nobody could run what was due at *instant* for all of *need*."""
+        """Return whether no process could run a tick of *instant* for all of *need*."""
         return self.ready(instant, need) > instant
 
     def hit(self, pid: int, since: int, until: int) -> Stretch | None:
@@ -65,7 +65,7 @@ class Capacity:
         return None
 
     def was_unanswered(self, claimed_at: int, span: int) -> bool:
-        """Return whether a claim of that instant may have been kept waiting for so long.
+        """Return whether a claim of that instant may have waited for so long.
 
         A store with a clock of its own gives it the instant at which it went on.
         """
@@ -75,7 +75,7 @@ class Capacity:
         )
 
     def found_out(self, since: int, until: int) -> int:
-        """Return when all that was lost between two instants must be known to be; 0 for nothing."""
+        """Return when all losses between two instants must be known; 0 for no loss."""
         hits = [
             one
             for kind in (self._deaths, self._pauses)
@@ -106,11 +106,11 @@ class Capacity:
         return min(recorded, self._found_out(hit)) if is_long else recorded
 
     def _found_out(self, hit: Stretch) -> int:
-        """Return when others have watched a lease stand still for its whole length."""
+        """Return when other processes have observed an unrenewed lease for its whole duration."""
         return min(self.ready(hit[0], self._case.lease + SECOND) + self._case.lease, NEVER)
 
     def _undisturbed(self, pid: int, instant: int) -> int:
-        """Return the first instant from then on at which that process was free to record."""
+        """Return the first instant from then on at which that process could record."""
         disturbances = sorted([*self._shared, *self._pauses.get(pid, ())])
         for began, ended in disturbances:
             if began <= instant < ended:
@@ -119,7 +119,7 @@ class Capacity:
 
 
 def _exactly(case: Case) -> Iterable[Fault]:
-    """Give the faults; one that a process did to itself begins where it says so."""
+    """Yield the faults; a fault of a process on itself starts when its line says."""
     said = [line for line in case.lines if line.what == "victim" and line.point in PAUSES]
     for fault in case.faults:
         own = [line.wall for line in said if line.pid in fault.pids and fault.began <= line.wall]
@@ -128,7 +128,7 @@ def _exactly(case: Case) -> Iterable[Fault]:
 
 
 def _own_faults(case: Case) -> Iterable[Fault]:
-    """Give the faults that the processes wrote down themselves: their own deaths, their blocks."""
+    """Yield the faults that the processes recorded themselves: their deaths and blocks."""
     from tests.chaos.artifacts import Fault
 
     blocked: dict[int, int] = {}
@@ -155,7 +155,7 @@ def _by_pid(faults: Iterable[Fault], kinds: frozenset[str]) -> dict[int, list[St
 def _lives(
     case: Case, deaths: dict[int, list[Stretch]], leaves: dict[int, list[Stretch]]
 ) -> list[tuple[int, Stretch]]:
-    """Return for each process how long it took part and would take new work."""
+    """Return for each process how long it accepted new work."""
     stops = {line.pid: line.wall for line in case.lines if line.what == "stop"}
     lives: list[tuple[int, Stretch]] = []
     for line in case.lines:
@@ -168,7 +168,7 @@ def _lives(
 
 
 def _without(stretch: Stretch, holes: Sequence[Stretch]) -> list[Stretch]:
-    """Return what is left of a stretch outside the holes."""
+    """Return the parts of a stretch outside the holes."""
     left: list[Stretch] = []
     began, until = stretch
     for hole_began, hole_ended in sorted(holes):

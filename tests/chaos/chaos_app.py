@@ -48,7 +48,7 @@ def note(what: str, **more: object) -> None:
 
 
 def strike(point: str, number: signal.Signals, **more: object) -> None:
-    """Kill or stop this process if it is told to at this point."""
+    """Kill or stop this process if a command for this point exists."""
     try:
         (ARMS / point).unlink()
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def strike(point: str, number: signal.Signals, **more: object) -> None:
 
 
 class Body:
-    """An answer whose `close` comes after its end, and before pulse records it."""
+    """A response body whose `close` comes after its end, and before pulse records the result."""
 
     def __init__(self, text: bytes, *, scheduled: bool) -> None:
         self._text = text
@@ -69,7 +69,7 @@ class Body:
         yield self._text
 
     def close(self) -> None:
-        """Strike where a run has ended and nobody knows."""
+        """Strike when a run has finished and is not recorded."""
         if self._scheduled:
             strike("kill-before-finish", signal.SIGKILL)
 
@@ -88,7 +88,7 @@ def view(environ: WSGIEnvironment, start_response: StartResponse) -> Body:
 
 
 def perform(environ: WSGIEnvironment, query: dict[str, str]) -> int:
-    """Do what a scheduled view does here: begin, nap, fail as often as it is told, end."""
+    """Execute a scheduled view: start, nap, fail as often as configured, end."""
     moment = datetime.fromisoformat(environ["HTTP_X_PULSE_FIRE_TIME"])
     fire_time = (moment - _EPOCH) // timedelta(microseconds=1)
     attempt = int(environ["HTTP_X_PULSE_ATTEMPT"])
@@ -108,7 +108,7 @@ def perform(environ: WSGIEnvironment, query: dict[str, str]) -> int:
 
 
 def block(seconds: float) -> None:
-    """Hold this process, the hub of a gevent worker too."""
+    """Block this process, including the hub of a gevent worker."""
     sleep = time.sleep
     if "gevent.monkey" in sys.modules:
         from gevent.monkey import get_original

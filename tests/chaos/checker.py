@@ -1,21 +1,22 @@
-"""Judges a chaos run by what the app wrote, without a line of pulse.
+"""Checks a chaos run by the log of the app, without code of pulse.
 
 Theory of operation
 -------------------
-A task's ticks are walked one by one, from its first to the end of the run. What may become of one:
+The checker walks the ticks of each task one by one, from the first to the end of the run. A tick is
+in one of these classes:
 
-    MUST run        somebody was able to run it (`capacity`): it has a window, from its fire time to
-                    a second after the instant from which on somebody was able to and, where a task
-                    may not overlap itself, the run before it was known to be over
-    MAY be missing  it was in the hands of a victim, or due while nobody could run it, or it found
-                    an earlier run still going: then it is on record as abandoned, missed or
-                    skipped, and the record has that cause
-    FORBIDDEN       anything that is no tick, is too early, comes a second time, or is on record as
-                    not run
+    MUST run        A process was able to run it (`capacity`). The tick has a window: from its fire
+                    time to a second after the instant since which a process was able to run it and,
+                    if runs of the task may not overlap, the run before it was known to be over.
+    MAY be missing  A victim had claimed it, or no process could run it when it was due, or an
+                    earlier run was unfinished. Then it is recorded as abandoned, missed or skipped,
+                    and the record has that cause.
+    FORBIDDEN       A run that is no tick, is too early, is a second run of a tick, or is recorded
+                    as not run.
 
-Runs are matched to windows by time alone, not by what their headers say: in the order in which
-they began, each gets the window that ends first of those that are open. A window left over is a
-miss, a run left over is an extra, and both fail. Then the headers are held against the grid, the
+Runs are matched to windows by time alone, not by their headers: in the order in which the runs
+started, each gets the open window that ends first. A window without a run is a miss, a run without
+a window is an extra, and both are failures. Then the headers are compared with the fire times, the
 attempts and the history.
 """
 
@@ -26,8 +27,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos.artifacts import LEAVES, SECOND, clock_of, ticks
 from tests.chaos.capacity import NEVER, Capacity
-from tests.chaos.run_log import Book
-from tests.chaos.window_matching import Window, sweep
+from tests.chaos.run_log import RunLog
+from tests.chaos.window_matching import Window, match_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
     from tests.chaos.run_log import Run
 
 PROMPT = SECOND
-"""How soon a tick runs that somebody is able to run."""
+"""How soon a tick must run once a process is able to run it."""
 
 
 class Verdict(NamedTuple):
-    """A rule, how much was held against it, and what breaks it."""
+    """A rule, how many subjects were checked, and the violations."""
 
     rule: str
     looked_at: int
@@ -48,11 +49,11 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """One case and all that is read out of it."""
+    """Checks one case."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.book = Book(case)
+        self.run_log = RunLog(case)
         self.capacity = Capacity(case)
         self._last = max([case.ended, *(line.wall for line in case.lines)])
         self.windows = {spec.name: list(self._windows_of(spec)) for spec in case.specs}
@@ -75,56 +76,56 @@ class Judge:
 
     @staticmethod
     def _counted(answers: Iterable[str]) -> tuple[int, tuple[str, ...]]:
-        """Return how many answers there are, and those that are no praise."""
+        """Return how many results there are, and those that are violations."""
         every = list(answers)
         return len(every), tuple(answer for answer in every if answer)
 
     # Windows -----------------------------------------------------------------------------
 
     def deadline(self, spec: Spec, tick: int) -> int:
-        """Return when a tick's run must at the latest begin; `NEVER` where nobody is able to."""
+        """Return when a tick's run must start at the latest; `NEVER` without any capacity."""
         due = tick
         if spec.overlap != "allow":
-            before = [run for run in self.book.of(spec.name) if run.fire_time < tick]
+            before = [run for run in self.run_log.of(spec.name) if run.fire_time < tick]
             if before:
                 due = max(due, before[-1].closed(self.capacity))
         latest = self.capacity.ready(due) + PROMPT
         return latest if latest <= self.case.ended else NEVER
 
     def _windows_of(self, spec: Spec) -> Iterator[Window]:
-        """Give the windows of ticks that ran or should have: all but those on record as not."""
-        begun = {run.fire_time for run in self.book.of(spec.name) if run.begins}
-        unbegun = {run.fire_time for run in self.book.of(spec.name) if not run.begins}
+        """Yield the windows of all ticks that are not recorded as not run."""
+        begun = {run.fire_time for run in self.run_log.of(spec.name) if run.begins}
+        unbegun = {run.fire_time for run in self.run_log.of(spec.name) if not run.begins}
         for tick in ticks(spec, self._last):
-            on_record = tick in unbegun or (spec.name, tick) in self.book.covered
+            on_record = tick in unbegun or (spec.name, tick) in self.run_log.covered
             if tick in begun or not on_record:
                 yield Window(spec.name, tick, self._closes(spec, tick))
 
     def _closes(self, spec: Spec, tick: int) -> int:
-        run = next((one for one in self.book.of(spec.name) if one.fire_time == tick), None)
+        run = next((one for one in self.run_log.of(spec.name) if one.fire_time == tick), None)
         if run is not None and run.begins and run.begins[0].attempt > 1 and spec.rerun:
             return self._after_victim(run, tick)
         return self.deadline(spec, tick)
 
     def _after_victim(self, run: Run, tick: int) -> int:
-        """Return when a run must begin whose first claim was lost before it was dispatched."""
+        """Return when a run must start whose first claim was lost before its dispatch."""
         found_out = self.capacity.found_out(tick, run.begins[0].wall)
         return self.capacity.ready(max(tick, found_out)) + PROMPT
 
     def unaccounted(self) -> Iterator[str]:
-        """Give for each tick whether it neither ran nor is on record, though it could have."""
+        """Yield for each tick whether it neither ran nor is recorded, although it could run."""
         for spec in self.case.specs:
-            known = {run.fire_time for run in self.book.of(spec.name)}
+            known = {run.fire_time for run in self.run_log.of(spec.name)}
             for tick in ticks(spec, self.case.ended):
-                is_known = tick in known or (spec.name, tick) in self.book.covered
+                is_known = tick in known or (spec.name, tick) in self.run_log.covered
                 late = self.deadline(spec, tick) == NEVER
                 yield "" if is_known or late else f"{_named(spec.name, tick)} is nowhere"
 
     def unmatched(self) -> Iterator[str]:
-        """Give for each run and each window whether it found no partner."""
+        """Yield for each run and each window whether it has no partner."""
         for spec in self.case.specs:
-            begins = sorted(run.begins[0].wall for run in self.book.of(spec.name) if run.begins)
-            extras, misses = sweep(begins, self.windows[spec.name])
+            begins = sorted(run.begins[0].wall for run in self.run_log.of(spec.name) if run.begins)
+            extras, misses = match_windows(begins, self.windows[spec.name])
             yield from [""] * (len(begins) - len(extras))
             for begin in extras:
                 yield f"{spec.name}: the run that began {clock_of(begin)} fits no window: an extra"
@@ -138,24 +139,24 @@ class Judge:
     # Identity ----------------------------------------------------------------------------
 
     def strangers(self) -> Iterator[str]:
-        """Give for each run whether it is no tick, too early, or on record as not run."""
-        for run in self.book.runs.values():
-            spec = self.book.specs.get(run.task)
+        """Yield for each run whether it is no tick, too early, or recorded as not run."""
+        for run in self.run_log.runs.values():
+            spec = self.run_log.specs.get(run.task)
             if spec is None:
                 yield f"{run.task} is no task"
             elif run.fire_time < spec.start or (run.fire_time - spec.start) % spec.every:
                 yield f"{_named(run.task, run.fire_time)} is not on the grid"
             elif run.begins and run.begins[0].wall < run.fire_time:
                 yield f"{_named(run.task, run.fire_time)} ran early"
-            elif run.begins and (run.task, run.fire_time) in self.book.covered:
+            elif run.begins and (run.task, run.fire_time) in self.run_log.covered:
                 yield f"{_named(run.task, run.fire_time)} ran, and is on record as not run"
             else:
                 yield ""
 
     def twice(self) -> Iterator[str]:
-        """Give for each run whether a dispatch of it is one too many."""
-        for name in self.book.specs:
-            for run, after in pairwise([*self.book.of(name), None]):
+        """Yield for each run whether it was dispatched once too often."""
+        for name in self.run_log.specs:
+            for run, after in pairwise([*self.run_log.of(name), None]):
                 if after is not None and run.fire_time == after.fire_time:
                     yield f"{_named(name, run.fire_time)} has two runs"
                 else:
@@ -165,7 +166,7 @@ class Judge:
         numbers = [line.attempt for line in run.begins]
         if len(set(numbers)) < len(numbers):
             return f"{_named(run.task, run.fire_time)} was dispatched twice as one attempt"
-        spec = self.book.specs[run.task]
+        spec = self.run_log.specs[run.task]
         if spec.rerun:
             return ""
         for before, after in pairwise(run.begins):
@@ -179,8 +180,8 @@ class Judge:
         return ""
 
     def falling(self) -> Iterator[str]:
-        """Give for each run whether its attempts do not rise, or an end belongs to none."""
-        for run in self.book.runs.values():
+        """Yield for each run whether its attempts do not rise, or an end belongs to no attempt."""
+        for run in self.run_log.runs.values():
             numbers = [line.attempt for line in run.begins]
             rises = all(one < other for one, other in pairwise(numbers))
             same = {(line.task, line.fire_time) for line in (*run.begins, *run.ends.values())}
@@ -190,20 +191,20 @@ class Judge:
                 yield ""
 
     def overlapping(self) -> Iterator[str]:
-        """Give for each run of tasks that may not overlap whether it began in another one."""
+        """Yield for each run that may not overlap whether it started during another one."""
         for spec in self.case.specs:
             if spec.overlap == "allow":
                 continue
             begins = sorted(
-                (line for run in self.book.of(spec.name) for line in run.begins),
+                (line for run in self.run_log.of(spec.name) for line in run.begins),
                 key=lambda line: line.wall,
             )
             for before, after in pairwise(begins):
                 yield self._overlap(before, after)
 
     def _overlap(self, before: Line, after: Line) -> str:
-        """Say so when *after* began before the other had ended, or was known to be lost."""
-        end = self.book.runs[before.run].ends.get(before.attempt)
+        """Return a violation if *after* started before the other ended or was known to be lost."""
+        end = self.run_log.runs[before.run].ends.get(before.attempt)
         hit = self.capacity.hit(before.pid, before.wall, after.wall)
         if hit is not None:
             return ""
@@ -214,13 +215,13 @@ class Judge:
     # Records -----------------------------------------------------------------------------
 
     def causeless(self) -> Iterator[str]:
-        """Give for each tick that did not run whether nothing accounts for it."""
-        for (task, tick), row in self.book.covered.items():
-            spec = self.book.specs[task]
+        """Yield for each tick that did not run whether it has no cause."""
+        for (task, tick), row in self.run_log.covered.items():
+            spec = self.run_log.specs[task]
             skipped = row.outcome == "skipped"
             known = self._was_busy(spec, tick) if skipped else self._was_dark(spec, tick)
             yield "" if known else f"{_named(task, tick)} is on record as {row.outcome}"
-        for run in self.book.runs.values():
+        for run in self.run_log.runs.values():
             if run.outcome == "abandoned":
                 yield self._causeless_loss(run)
             elif run.outcome == "interrupted" and self._arrived_too_late(run):
@@ -232,7 +233,7 @@ class Judge:
         return spec.misfire == "latest" and self.capacity.is_dark(tick)
 
     def _was_busy(self, spec: Spec, tick: int) -> bool:
-        """Return whether as many runs as may be open were, when the tick was decided."""
+        """Return whether the limit of unfinished runs was reached when the tick was decided."""
         if spec.overlap == "allow" or spec.misfire == "all":
             return False
         decided = self.capacity.ready(tick) + PROMPT
@@ -240,12 +241,12 @@ class Judge:
             run.fire_time < tick
             and (run.fire_time if spec.overlap == "wait" else run.opened) <= decided
             and run.closed(self.capacity) + _recorded_within(run) >= tick
-            for run in self.book.of(spec.name)
+            for run in self.run_log.of(spec.name)
         )
         return going >= (2 if spec.overlap == "wait" else 1)
 
     def _arrived_too_late(self, run: Run) -> bool:
-        """Return whether its process had ended its work when the store gave the claim out."""
+        """Return whether the process had stopped its work when the store granted the claim."""
         row = run.row
         left = any(line.what == "stop" and line.pid == row.holder for line in self.case.lines)
         return left and not run.begins and self.capacity.was_unanswered(row.claimed_at, SECOND)
@@ -263,8 +264,8 @@ class Judge:
         return ""
 
     def disagreeing(self) -> Iterator[str]:
-        """Give for each run whether its row says another thing than the app."""
-        for run in self.book.runs.values():
+        """Yield for each run whether its record differs from the log of the app."""
+        for run in self.run_log.runs.values():
             yield self._disagreement(run)
 
     def _disagreement(self, run: Run) -> str:
@@ -286,9 +287,9 @@ class Judge:
         return ""
 
     def unretried(self) -> Iterator[str]:
-        """Give for each failed run whether it was given up too early, with nothing in its way."""
-        for run in self.book.runs.values():
-            spec = self.book.specs.get(run.task)
+        """Yield for each failed run whether retries were left and nothing prevented them."""
+        for run in self.run_log.runs.values():
+            spec = self.run_log.specs.get(run.task)
             if run.row is None or spec is None or run.outcome != "failed":
                 continue
             until = run.fire_time + spec.every
@@ -303,10 +304,10 @@ class Judge:
         )
 
     def resumed(self) -> Iterator[str]:
-        """Give for each claim whose holder was stopped for too long whether it was dispatched."""
+        """Yield for each claim whose holder was stopped for too long whether it was dispatched."""
         for line in self.case.lines:
             if line.what == "victim" and line.point.endswith("after-claim"):
-                begins = self.book.runs[line.run].begins if line.run in self.book.runs else []
+                begins = self.run_log.runs[line.run].begins if line.run in self.run_log.runs else []
                 sent = [one for one in begins if one.attempt == line.attempt]
                 yield (
                     f"{_named(line.task, line.fire_time)} was dispatched after all" if sent else ""
@@ -319,7 +320,7 @@ def judge(case: Case) -> list[Verdict]:
 
 
 def _recorded_within(run: Run) -> int:
-    """Return how long after it was over a run may still count as going."""
+    """Return how long after its end a run may still count as unfinished."""
     return PROMPT if run.outcome == "abandoned" else PROMPT // 2
 
 

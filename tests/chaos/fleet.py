@@ -1,4 +1,4 @@
-"""Two gunicorn masters that share a store, the users who ask them, and a watch on the machine."""
+"""Two gunicorn masters that share a store, users who send requests, and a stall detector."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Host:
         self._evidence = evidence
 
     def settle(self) -> None:
-        """Wait until every worker takes part: gunicorn loses a signal to one that still boots."""
+        """Wait until every worker has joined: gunicorn loses a signal to a starting worker."""
 
         def all_started() -> bool:
             started = {line.pid for line in lines_of(self._evidence) if line.what == "start"}
@@ -56,19 +56,19 @@ class Host:
         self.server.wait_for(all_started, 30, "every worker takes part")
 
     def reload(self) -> tuple[int, ...]:
-        """Send HUP; return the workers that were told to go."""
+        """Send HUP; return the workers that will end."""
         self.settle()
         workers = tuple(self.server.workers())
         self.server.signal(SIGHUP)
         return workers
 
     def restart(self) -> None:
-        """End the master in good order and start it again."""
+        """Stop the master gracefully and start it again."""
         self.server.stop(SIGTERM, timeout=30)
         self._start()
 
     def kill(self) -> None:
-        """Kill the master, wait until its orphans have left, and start it again."""
+        """Kill the master, wait until its orphans have ended, and start it again."""
         self.server.signal(SIGKILL)
         self.server.wait_ended()
         wait_until(lambda: not self.server.family(), 30, "orphans leave")
@@ -80,7 +80,7 @@ class Host:
 
 
 class Users:
-    """Ask the hosts at a steady rate, and count what they got."""
+    """Send requests to the hosts at a steady rate, and count the responses."""
 
     def __init__(self, ports: Iterable[int]) -> None:
         self._ports = list(ports)
@@ -123,8 +123,8 @@ class Users:
         )
 
 
-class Metronome:
-    """A process that notes when the machine lets it stand still."""
+class StallDetector:
+    """A process that records when the machine stalls."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -139,27 +139,27 @@ class Metronome:
         return [Fault("stall", int(began), int(ended)) for began, ended in pairs]
 
 
-class Ground(NamedTuple):
+class RunFolder(NamedTuple):
     """The folder of a run, and the files in it."""
 
     folder: Path
 
     @property
     def evidence(self) -> Path:
-        """What the app appends to."""
+        """The file that the app appends to."""
         return self.folder / "evidence.jsonl"
 
     @property
     def arms(self) -> Path:
-        """Where commands to the app are laid."""
+        """The folder of commands to the app."""
         return self.folder / "arms"
 
 
 class Fleet:
-    """The hosts of one world; they run while it is entered."""
+    """The hosts of one combination; they run inside a `with` block."""
 
     def __init__(self, world: World, storage: Storage, folder: Path, *, start: int) -> None:
-        self.ground = Ground(folder)
+        self.ground = RunFolder(folder)
         self.storage = storage
         self.ground.arms.mkdir(parents=True)
         self.ground.evidence.touch()
@@ -208,7 +208,7 @@ class Fleet:
         return lines_of(self.ground.evidence)
 
     def workers(self) -> list[int]:
-        """Return the workers of all hosts that live."""
+        """Return the live workers of all hosts."""
         return [pid for host in self.hosts for pid in host.server.workers() if is_alive(pid)]
 
 

@@ -1,4 +1,4 @@
-"""A made-up run that breaks no rule, to be spoilt by the tests of the checker."""
+"""A made-up run that breaks no rule, which the tests of the checker modify."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTH_S = 24
 
 
 class Script:
-    """Writes the lines and rows of a run."""
+    """Writes the log lines and records of a run."""
 
     def __init__(self) -> None:
         self.lines = [Line("start", START - SECOND, 0, pid) for pid in (VICTIM, OTHER)]
@@ -28,7 +28,7 @@ class Script:
     def call(
         self, spec: Spec, tick: int, *, attempt: int = 1, at: int = 0, status: int = 200
     ) -> int:
-        """Write an attempt that ends; return when."""
+        """Write an attempt that finishes; return when it did."""
         began = at or tick + 3_000
         ended = began + NAPS.get(spec.name, 1_000)
         told = (spec.name, tick, run_of(spec, tick), attempt)
@@ -48,7 +48,7 @@ def run_of(spec: Spec, tick: int) -> str:
 
 
 def good_run() -> Case:
-    """Return a run in which one process is killed in the middle of three runs."""
+    """Return a run in which one process is killed during three runs."""
     script = Script()
     ended = START + LENGTH_S * SECOND
     for spec in SPECS:
@@ -75,7 +75,7 @@ def _tick(script: Script, spec: Spec, tick: int) -> int:
 
 
 def _lose(script: Script, spec: Spec, tick: int) -> int:
-    """Let a run begin in the victim; return when it is known to be lost."""
+    """Let a run start in the victim; return when it is known to be lost."""
     told = (spec.name, tick, run_of(spec, tick), 1)
     script.lines.append(Line("begin", tick + 3_000, tick + 3_000, VICTIM, *told))
     if spec.rerun:

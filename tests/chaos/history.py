@@ -1,4 +1,4 @@
-"""Reads the history of a store when the fleet has gone."""
+"""Reads the history of a store after the fleet has ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALL = 10_000_000
 
 
 def read_history(word: str, name: str) -> tuple[Row, ...]:
-    """Return all rows of the application *name* in the store that *word* names."""
+    """Return all runs of the application *name* in the store at *word*."""
     store = choose_store(
         word,
         StoreOptions(name=name, keep_runs=_ALL, keep_for_us=DAY),

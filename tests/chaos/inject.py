@@ -1,4 +1,4 @@
-"""Does to a fleet what the list of faults says, and writes down what was done."""
+"""Injects the planned faults into a fleet, and records them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ARMED_S = 6.0
 
 
 class Injector:
-    """Performs planned faults in their time; those that last go on beside the next ones."""
+    """Performs planned faults on time; long faults continue during the next ones."""
 
     def __init__(self, fleet: Fleet, say: Callable[[str], None]) -> None:
         self.done: list[Fault] = []
@@ -47,7 +47,7 @@ class Injector:
         }
 
     def perform(self, planned: Sequence[Planned]) -> None:
-        """Do all of it, and return when the last one is over."""
+        """Perform all faults, and return when the last one is over."""
         began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
             going = []
@@ -79,7 +79,7 @@ class Injector:
             self._note("kill", began, (pid,))
 
     def _die_itself(self, one: Planned) -> None:
-        """Lay the command, and take it back when nobody has obeyed in time."""
+        """Lay the command, and remove it if no process obeyed in time."""
         if one.kind not in KILLS:
             raise AssertionError(f"no way to do {one.kind}")
         self._arm(one.kind)
@@ -137,7 +137,7 @@ class Injector:
         self._note_held(began, held_s)
 
     def _block(self, one: Planned) -> None:
-        """Ask some worker to hold its process; the app itself says which, and for how long."""
+        """Ask some worker to block its process; the app itself reports which, and for how long."""
         probe = Thread(target=self._probe, args=(now(),))
         probe.start()
         self._ask(self._host(one), f"/block?s={BLOCKED_S}")

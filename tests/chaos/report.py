@@ -1,4 +1,4 @@
-"""The verdicts of a run as a table, and the run itself as a few figures."""
+"""The report of a run: the verdicts as a table, and the run in a few figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _figures(judged: Judge) -> list[str]:
     stalls = [one for one in case.faults if one.kind in MACHINE]
     stood = sum(one.ended - one.began for one in stalls)
     ends = Counter(row.outcome or "open" for row in case.history)
-    passed = sum(row.count for row in judged.book.passed)
+    passed = sum(row.count for row in judged.run_log.passed)
     pids = {line.pid for line in case.lines if line.what == "start"}
     begins = sum(line.what == "begin" for line in case.lines)
     return [

@@ -5,7 +5,7 @@
 Without STORE and WORKER the seed chooses combinations in which each is there at least once, and
 they run at the same time. The same seed gives the same tasks and the same list of faults. What
 each world leaves is in a folder of its own below `.chaos/`: the app's lines, the faults, the
-verdicts, the logs of the servers, and the lanes as a drawing. The exit status says whether any
+verdicts, the logs of the servers, and the timeline as a drawing. The exit status says whether any
 rule is broken.
 """
 
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.chaos.artifacts import SECOND, Case, keep_case, read_case
-from tests.chaos.fleet import Fleet, Metronome, Users, now
+from tests.chaos.fleet import Fleet, StallDetector, Users, now
 from tests.chaos.history import read_history
 from tests.chaos.inject import Injector
 from tests.chaos.report import is_good, report
@@ -79,7 +79,7 @@ def run(world: World, seconds: float, root: Path) -> bool:
 def _judge(folder: Path, title: str, case: Case, said: str) -> bool:
     text = report(title, case, said)
     (folder / "verdicts.txt").write_text(text)
-    (folder / "lanes.svg").write_text(draw(case))
+    (folder / "timeline.svg").write_text(draw(case))
     print(f"\n{text}\n{folder}", flush=True)  # noqa: T201 - the result
     return is_good(text)
 
@@ -92,7 +92,7 @@ def _live(world: World, seconds: float, folder: Path, storage: Storage) -> tuple
     start = (now() // SECOND + HEAD_S) * SECOND
     planned = faults(world.seed, seconds, kinds=_kinds(storage))
     (folder / "plan.txt").write_text("".join(f"{one}\n" for one in planned))
-    metronome = Metronome(folder / "stalls.txt")
+    stall_detector = StallDetector(folder / "stalls.txt")
     try:
         with Fleet(world, storage, folder, start=start) as fleet:
             users = Users([host.server.port or 0 for host in fleet.hosts])
@@ -106,7 +106,7 @@ def _live(world: World, seconds: float, folder: Path, storage: Storage) -> tuple
                 host.server.stop(timeout=40)
             lines = fleet.lines()
     finally:
-        stalls = metronome.stop()
+        stalls = stall_detector.stop()
     done = (*injector.done, *stalls)
     history = read_history(storage.word, "chaos")
     return Case(specs(start), lines, done, history, ended, LEASE_S * SECOND), said

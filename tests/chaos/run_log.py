@@ -1,4 +1,4 @@
-"""The evidence and the history, put together run by run and tick by tick."""
+"""The app's log and the store's history, joined by run and by tick."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PASSED = frozenset({"missed", "skipped"})
 
 
 class Run:
-    """One run: what the app saw of it, and its row in the history."""
+    """One run: what the app saw of it, and its record in the history."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -31,12 +31,12 @@ class Run:
 
     @property
     def fire_time(self) -> int:
-        """The fire time, as the app was told it."""
+        """The fire time, as the app received it."""
         return self.begins[0].fire_time if self.begins else self._row.fire_time
 
     @property
     def opened(self) -> int:
-        """When it was open at the latest: its first begin, or a claim that never began."""
+        """When the run existed at the latest: at its first start, or at an unstarted claim."""
         if not self.begins:
             return self._row.claimed_at or self._row.fire_time
         first = self.begins[0]
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def outcome(self) -> str:
-        """How the history says that it ended."""
+        """The outcome in the history."""
         return "" if self.row is None else self.row.outcome
 
     @property
@@ -54,7 +54,7 @@ class Run:
         return self.row
 
     def closed(self, capacity: Capacity) -> int:
-        """Return when the store must at the latest have known that it was over."""
+        """Return when the store must at the latest have known that the run was over."""
         if not self.begins:
             return capacity.closed(self._row.holder, self.opened, None)
         last = self.begins[-1]
@@ -66,8 +66,8 @@ class Run:
         return closed
 
 
-class Book:
-    """All runs by id, and what became of each tick."""
+class RunLog:
+    """All runs by id, and what happened to each tick."""
 
     def __init__(self, case: Case) -> None:
         self.runs: dict[str, Run] = {}
@@ -101,7 +101,7 @@ class Book:
         return self._of.get(task, [])
 
     def _cover(self) -> dict[tuple[str, int], Row]:
-        """Return the row that says of a tick that it did not run."""
+        """Return the record that a tick did not run."""
         covered: dict[tuple[str, int], Row] = {}
         for row in self.passed:
             spec = self.specs.get(row.task)

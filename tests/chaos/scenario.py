@@ -1,4 +1,4 @@
-"""What follows from a seed: the worlds, the tasks, and the list of faults."""
+"""The scenario that follows from a seed: combinations, tasks, and the list of faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = (
 
 
 class Planned(NamedTuple):
-    """A fault to come: when, what, on which host, and the dice that choose the victim."""
+    """A planned fault: its time, kind and host, and the random number that chooses the victim."""
 
     at_s: float
     kind: str
@@ -39,7 +39,7 @@ class Planned(NamedTuple):
 
 
 class World(NamedTuple):
-    """One combination to run: a class of workers and a store."""
+    """One combination to run: a worker class and a store."""
 
     worker: str
     store: str
@@ -47,7 +47,7 @@ class World(NamedTuple):
 
 
 def worlds(seed: int, stores: tuple[str, ...]) -> list[World]:
-    """Return combinations in which each class of workers and each store is there at least once."""
+    """Return combinations in which each worker class and each store occurs at least once."""
     dice = Random(f"worlds {seed}")  # noqa: S311 - to be repeated, not to be guessed
     count = max(len(WORKERS), len(stores))
     workers = _dealt(dice, WORKERS, count)
@@ -66,7 +66,7 @@ def _dealt(dice: Random, words: tuple[str, ...], count: int) -> list[str]:
 
 
 def faults(seed: int, seconds: float, *, kinds: tuple[str, ...]) -> list[Planned]:
-    """Return the faults in order: every kind comes before any comes again."""
+    """Return the faults in order: each kind comes before any is repeated."""
     dice = Random(f"faults {seed}")  # noqa: S311 - to be repeated, not to be guessed
     planned: list[Planned] = []
     bag: list[str] = []

@@ -20,7 +20,7 @@ FLUSH_EVERY_S = 0.1
 
 
 def note(step: Callable[[], None], file: int, limit_us: int) -> None:
-    """Do *step* for ever, and note when it took longer than the limit."""
+    """Repeat *step*, and record when it took longer than the limit."""
     while True:
         began = time.time_ns() // 1000
         step()
@@ -30,7 +30,7 @@ def note(step: Callable[[], None], file: int, limit_us: int) -> None:
 
 
 def main(path: Path, limit_us: int) -> None:
-    """Go on until this process is ended."""
+    """Continue until this process is ended."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     probe = os.open(path.with_suffix(".probe"), os.O_WRONLY | os.O_CREAT)
 

@@ -1,4 +1,4 @@
-"""The stores that a chaos run is held against, and what can be done to each."""
+"""The stores of chaos runs, and the faults that each supports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOR_EVER = 1e6
 
 
 class Storage(Protocol):
-    """Where a fleet agrees, from outside."""
+    """The storage of a fleet, seen from outside."""
 
     word: str
     """What `pulse.config.store` says."""
@@ -44,7 +44,7 @@ class Storage(Protocol):
 
 
 class SqliteStorage:
-    """A file on this machine; it has no server that could be restarted."""
+    """A file on this machine, without a server that could be restarted."""
 
     kinds = ("store-pause",)
 
@@ -78,7 +78,7 @@ class SqliteStorage:
 
 
 class RedisStorage:
-    """A Redis server that loses nothing it has acknowledged."""
+    """A Redis server that loses nothing that it acknowledged."""
 
     kinds = ("store-pause", "store-restart")
 

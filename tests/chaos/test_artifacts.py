@@ -1,4 +1,4 @@
-"""What a run leaves behind."""
+"""The artifacts of a chaos run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_run_can_be_judged_again(tmp_path: Path) -> None:
-    """What is kept in the folder is the whole run."""
+def test_stored_run_can_be_checked_again(tmp_path: Path) -> None:
+    """The folder contains the whole run."""
     case = good_run()
     lines = "".join(json.dumps(line._asdict()) + "\n" for line in case.lines)
     (tmp_path / "evidence.jsonl").write_text(lines)
@@ -23,21 +23,21 @@ def test_a_run_can_be_judged_again(tmp_path: Path) -> None:
     assert read_case(tmp_path) == case
 
 
-def test_instants_are_read_as_they_are_written() -> None:
-    """To the microsecond."""
+def test_instants_are_read_back_unchanged() -> None:
+    """They are exact to the microsecond."""
     assert micros("2026-11-23T07:00:00.000250Z") == START + 250
     assert clock_of(START + 250_000) == "07:00:00.250"
 
 
-def test_somebody_is_ready_while_anybody_lives() -> None:
-    """The death of one of two processes leaves no gap; the end of the run ends all."""
+def test_capacity_exists_while_one_process_lives() -> None:
+    """The death of one of two processes leaves no gap; the end of the run ends all capacity."""
     capacity = Capacity(good_run())
     assert capacity.ready(KILLED) == KILLED
     assert capacity.ready(START + 60 * SECOND) == NEVER
 
 
-def test_nobody_is_ready_while_the_last_one_is_stopped() -> None:
-    """From its return on somebody is."""
+def test_no_capacity_exists_while_the_last_process_is_stopped() -> None:
+    """Capacity exists again once it continues."""
     from tests.chaos.artifacts import Fault
 
     case = good_run()
@@ -46,13 +46,13 @@ def test_nobody_is_ready_while_the_last_one_is_stopped() -> None:
     assert capacity.ready(KILLED + SECOND) == stop.ended
 
 
-def test_a_lost_run_is_known_to_be_lost_after_a_lease() -> None:
-    """Counted from the death of its holder."""
+def test_lost_run_is_known_to_be_lost_after_a_lease() -> None:
+    """The lease is counted from the death of its holder."""
     assert Capacity(good_run()).closed(VICTIM, KILLED - 1, None) == KILLED + 3 * SECOND
 
 
-def test_a_report_says_what_is_broken() -> None:
-    """A rule that is broken is told with what breaks it."""
+def test_report_names_broken_rules() -> None:
+    """Each broken rule is listed with its violations."""
     case = good_run()
     text = report("made up", case._replace(history=case.history[1:]), "")
     assert (is_good(report("made up", case, "")), is_good(text)) == (True, False)

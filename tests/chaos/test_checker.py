@@ -1,4 +1,4 @@
-"""The checker lets a good run pass, and fails each one that is spoilt."""
+"""The checker accepts a good run, and rejects each run with one change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.chaos.artifacts import SECOND, Case, Line, Row
 from tests.chaos.checker import judge
 from tests.chaos.good_run import KILLED, LENGTH_S, OTHER, START, VICTIM, good_run
-from tests.chaos.window_matching import Window, sweep
+from tests.chaos.window_matching import Window, match_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,20 +38,20 @@ def broken(case: Case) -> set[str]:
 
 
 def runs_of(task: str) -> list[str]:
-    """Return the ids of the task's runs that nothing happened to."""
+    """Return the ids of the task's runs that no fault affected."""
     began = [line for line in GOOD.lines if line.what == "begin" and line.attempt == 1]
     return [line.run for line in began if line.task == task and line.fire_time in CALM]
 
 
 def change(case: Case, run: str, edit: Callable[[Line], Line | None]) -> Case:
-    """Return the case with an edit of each line of a run; None takes the line away."""
+    """Return the case with each line of a run edited; None removes the line."""
     edited = [edit(line) if line.run == run else line for line in case.lines]
     kept = [line for line in edited if line is not None]
     return case._replace(lines=tuple(sorted(kept, key=lambda line: line.wall)))
 
 
 def forge(case: Case, run: str, edit: Callable[[Row], Row | None]) -> Case:
-    """Return the case with an edit of a run's row."""
+    """Return the case with the record of a run edited."""
     edited = [edit(row) if row.run == run else row for row in case.history]
     return case._replace(history=tuple(row for row in edited if row is not None))
 
@@ -66,39 +66,39 @@ any_run = st.sampled_from(
 )
 
 
-def test_a_good_run_breaks_no_rule() -> None:
-    """Kills, skips and reruns that have their causes are none of the checker's business."""
+def test_good_run_breaks_no_rule() -> None:
+    """Kills, skips and reruns with causes are accepted."""
     assert broken(GOOD) == set()
 
 
-def test_every_rule_has_something_to_look_at() -> None:
-    """A rule that is held against nothing would prove nothing."""
+def test_good_run_has_subjects_for_every_rule() -> None:
+    """A rule without subjects would prove nothing."""
     idle = {verdict.rule for verdict in judge(GOOD) if not verdict.looked_at}
     assert idle <= {RETRIED, RESUMED}
 
 
 @given(any_run)
-def test_a_run_that_vanishes_is_a_miss(run: str) -> None:
-    """Without evidence and row a tick is nowhere, and its window is left over."""
+def test_run_without_any_trace_is_a_miss(run: str) -> None:
+    """The tick has neither log lines nor a record, and its window has no run."""
     spoilt = forge(change(GOOD, run, lambda _: None), run, lambda _: None)
     assert {ACCOUNTED, WINDOWS} <= broken(spoilt)
 
 
 @given(any_run)
-def test_a_run_without_evidence_is_no_run(run: str) -> None:
-    """A history that claims a success which the app has not seen is found out."""
+def test_recorded_success_without_log_lines_is_rejected(run: str) -> None:
+    """The app has not seen the run."""
     assert HISTORY in broken(change(GOOD, run, lambda _: None))
 
 
 @given(any_run)
-def test_a_run_without_a_row_is_found(run: str) -> None:
-    """What the app saw has to be in the history."""
+def test_run_without_a_record_is_rejected(run: str) -> None:
+    """Each run that the app saw must be in the history."""
     assert HISTORY in broken(forge(GOOD, run, lambda _: None))
 
 
 @given(any_run, st.integers(1, SECOND))
-def test_a_run_that_is_doubled_is_an_extra(run: str, later: int) -> None:
-    """A second dispatch under another id fits no window, and no tick has two runs."""
+def test_second_run_of_a_tick_is_an_extra(run: str, later: int) -> None:
+    """It fits no window, and no tick has two runs."""
     copies = [
         line._replace(run="copy", wall=line.wall + later)
         for line in GOOD.lines
@@ -109,8 +109,8 @@ def test_a_run_that_is_doubled_is_an_extra(run: str, later: int) -> None:
 
 
 @given(any_run)
-def test_an_attempt_that_is_doubled_is_found(run: str) -> None:
-    """The same attempt may not begin twice."""
+def test_second_start_of_an_attempt_is_rejected(run: str) -> None:
+    """An attempt may start only once."""
     copies = [
         line._replace(wall=line.wall + 1)
         for line in GOOD.lines
@@ -121,29 +121,29 @@ def test_an_attempt_that_is_doubled_is_found(run: str) -> None:
 
 
 @given(any_run, st.integers(1_100_000, 5 * SECOND))
-def test_a_run_out_of_its_window_is_found(run: str, late: int) -> None:
-    """More than a second late is a miss and an extra where nothing was in the way."""
+def test_run_outside_its_window_is_rejected(run: str, late: int) -> None:
+    """More than a second of delay without a cause is a miss and an extra."""
     assert WINDOWS in broken(change(GOOD, run, lambda line: line._replace(wall=line.wall + late)))
 
 
 @given(any_run, st.integers(4_000, SECOND))
-def test_a_run_before_its_fire_time_is_found(run: str, early: int) -> None:
-    """Nothing may be early, not by a millisecond."""
+def test_run_before_its_fire_time_is_rejected(run: str, early: int) -> None:
+    """A millisecond is too early."""
     assert STRANGERS in broken(
         change(GOOD, run, lambda line: line._replace(wall=line.wall - early))
     )
 
 
 @given(any_run, st.integers(1, SECOND - 1))
-def test_a_fire_time_off_the_grid_is_found(run: str, off: int) -> None:
-    """Only ticks run."""
+def test_run_without_a_tick_is_rejected(run: str, off: int) -> None:
+    """Only fire times of the schedule may run."""
     spoilt = change(GOOD, run, lambda line: line._replace(fire_time=line.fire_time + off))
     assert {STRANGERS, HISTORY} <= broken(spoilt)
 
 
 @given(some("nap"), st.integers(1_500_000, 3 * SECOND))
-def test_runs_that_overlap_are_found(run: str, longer: int) -> None:
-    """A run that goes on while the next one begins breaks `skip`."""
+def test_overlapping_runs_are_rejected(run: str, longer: int) -> None:
+    """A run that starts during another one breaks `overlap = skip`."""
     spoilt = change(
         GOOD, run, lambda line: line._replace(wall=line.wall + longer * (line.what == "end"))
     )
@@ -151,15 +151,15 @@ def test_runs_that_overlap_are_found(run: str, longer: int) -> None:
 
 
 @given(any_run, st.sampled_from(["missed", "skipped", "abandoned", "interrupted", "timed_out"]))
-def test_a_row_that_says_that_a_run_did_not_happen_is_found(run: str, outcome: str) -> None:
-    """What ran cannot be on record as not run, nor as lost while its process lived."""
+def test_run_with_a_record_of_not_running_is_rejected(run: str, outcome: str) -> None:
+    """It may not be recorded as missed or skipped, nor as abandoned while its process lived."""
     spoilt = forge(GOOD, run, lambda row: row._replace(outcome=outcome))
     assert broken(spoilt) & {CAUSE, STRANGERS}
 
 
 @given(some("plain"), st.sampled_from(["missed", "skipped"]))
-def test_a_tick_that_is_on_record_without_a_cause_is_found(run: str, outcome: str) -> None:
-    """A process was there, and nothing was going: the tick had to run."""
+def test_skipped_tick_without_a_cause_is_rejected(run: str, outcome: str) -> None:
+    """A process was available and no run was unfinished, so the tick had to run."""
     spoilt = forge(
         change(GOOD, run, lambda _: None), run, lambda row: row._replace(outcome=outcome)
     )
@@ -167,8 +167,10 @@ def test_a_tick_that_is_on_record_without_a_cause_is_found(run: str, outcome: st
 
 
 @given(some("crowd"), st.sampled_from(["missed", "skipped"]))
-def test_no_tick_passes_where_all_of_them_run(run: str, outcome: str) -> None:
-    """Under `misfire = all` and `overlap = allow` nothing is a cause."""
+def test_missed_tick_under_misfire_all_and_overlap_allow_is_rejected(
+    run: str, outcome: str
+) -> None:
+    """Under these policies every tick runs."""
     spoilt = forge(
         change(GOOD, run, lambda _: None), run, lambda row: row._replace(outcome=outcome)
     )
@@ -176,30 +178,30 @@ def test_no_tick_passes_where_all_of_them_run(run: str, outcome: str) -> None:
 
 
 @given(any_run)
-def test_an_abandoned_run_needs_a_victim(run: str) -> None:
-    """A claim that vanished in a process that lived is nobody's fault but the store's."""
+def test_abandoned_run_of_a_living_process_is_rejected(run: str) -> None:
+    """Only the store can have lost its claim."""
     spoilt = change(GOOD, run, lambda line: None if line.what == "end" else line)
     assert CAUSE in broken(forge(spoilt, run, lambda row: row._replace(outcome="abandoned")))
 
 
-def test_a_victim_excuses_nothing_that_came_later() -> None:
-    """A run claimed after the death of its holder was not lost by that death."""
+def test_run_claimed_after_the_death_of_its_holder_is_rejected() -> None:
+    """That death did not lose the run."""
     run = next(run for run in runs_of("crowd") if int(run.partition("-")[2]) > KILLED + SECOND)
     spoilt = forge(GOOD, run, lambda row: row._replace(outcome="abandoned", holder=VICTIM))
     assert CAUSE in broken(spoilt)
 
 
 @given(some("flaky"))
-def test_an_attempt_needs_a_failure_before_it(run: str) -> None:
-    """With `on_abandoned = record` a run that succeeded is not tried again."""
+def test_second_attempt_after_a_success_is_rejected(run: str) -> None:
+    """With `on_abandoned = record` a successful run is not repeated."""
     spoilt = change(
         GOOD, run, lambda line: line._replace(status=200) if line.status == 503 else line
     )
     assert TWICE in broken(spoilt)
 
 
-def test_a_lost_run_is_not_dispatched_again() -> None:
-    """With `on_abandoned = record` a second attempt at a victim's run is one too many."""
+def test_second_attempt_of_a_lost_run_is_rejected_under_record() -> None:
+    """With `on_abandoned = record` a lost run is not dispatched again."""
     run = f"crowd-{START + 10 * SECOND}"
     again = Line("begin", KILLED + SECOND, 0, OTHER, "crowd", START + 10 * SECOND, run, 2)
     lines = sorted([*GOOD.lines, again], key=lambda line: line.wall)
@@ -207,37 +209,37 @@ def test_a_lost_run_is_not_dispatched_again() -> None:
 
 
 @given(some("flaky"))
-def test_attempts_that_fall_are_found(run: str) -> None:
+def test_attempts_out_of_order_are_rejected(run: str) -> None:
     """The second attempt may not come before the first."""
     spoilt = change(GOOD, run, lambda line: line._replace(attempt=3 - line.attempt))
     assert ATTEMPTS in broken(spoilt)
 
 
 @given(some("flaky"))
-def test_a_failure_that_is_given_up_early_is_found(run: str) -> None:
-    """As long as there are retries left a failure is tried again."""
+def test_failure_with_unused_retries_is_rejected(run: str) -> None:
+    """A failure is retried while retries are left."""
     spoilt = change(GOOD, run, lambda line: line if line.attempt == 1 else None)
     spoilt = forge(spoilt, run, lambda row: row._replace(outcome="failed", attempt=1))
     assert broken(spoilt) == {RETRIED}
 
 
 @given(any_run, st.sampled_from(["", "failed"]))
-def test_a_row_with_another_outcome_is_found(run: str, outcome: str) -> None:
-    """The row says how the app answered."""
+def test_record_with_another_outcome_is_rejected(run: str, outcome: str) -> None:
+    """The record must agree with the response of the app."""
     assert HISTORY in broken(forge(GOOD, run, lambda row: row._replace(outcome=outcome)))
 
 
 @given(some("plain"))
-def test_a_claim_that_was_stopped_before_its_dispatch_stays_undispatched(run: str) -> None:
-    """A process that comes back after its lease has ended may not go on with it."""
+def test_dispatch_after_the_end_of_the_lease_is_rejected(run: str) -> None:
+    """A process that continues after its lease has ended may not dispatch the claim."""
     line = next(line for line in GOOD.lines if line.run == run)
     stopped = line._replace(what="victim", point="stop-after-claim", wall=line.wall - 1)
     lines = sorted([*GOOD.lines, stopped], key=lambda one: one.wall)
     assert RESUMED in broken(GOOD._replace(lines=tuple(lines)))
 
 
-def test_a_task_held_by_a_victim_goes_on_within_a_lease_and_a_second() -> None:
-    """The skips that a killed process causes end then."""
+def test_skips_after_a_kill_end_within_a_lease_and_a_second() -> None:
+    """Later skips have no cause."""
     after = KILLED + 3 * SECOND + SECOND
     skipped = [
         Row("plain", tick, f"plain-{tick}", "skipped")
@@ -261,20 +263,18 @@ def test_a_task_held_by_a_victim_goes_on_within_a_lease_and_a_second() -> None:
         pytest.param([6, 11], 1, 1, id="too late for the first"),
     ],
 )
-def test_the_sweep_gives_each_run_the_window_that_ends_first(
+def test_each_run_is_matched_to_the_window_that_ends_first(
     begins: list[int], extras: int, misses: int
 ) -> None:
-    """Runs and windows that find no partner are left over."""
+    """Runs and windows without a partner are returned."""
     windows = [Window("a", 0, 5), Window("a", 10, 15)]
-    left = sweep(begins, windows)
+    left = match_windows(begins, windows)
     assert (len(left[0]), len(left[1])) == (extras, misses)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=6), st.data())
-def test_the_sweep_finds_partners_wherever_there_are_some(
-    spans: list[tuple[int, int]], data: st.DataObject
-) -> None:
-    """Runs that were drawn from windows one by one match them all, overlap as they may."""
+def test_matching_finds_all_partners(spans: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Runs that were drawn from overlapping windows one by one are all matched."""
     windows = sorted(Window("a", opens, opens + length) for opens, length in spans)
     begins = sorted(data.draw(st.integers(one.opens, one.closes)) for one in windows)
-    assert sweep(begins, windows) == ([], [])
+    assert match_windows(begins, windows) == ([], [])

@@ -1,4 +1,4 @@
-"""Draws a run: a lane for each task, with windows, runs and faults."""
+"""Draws the timeline of a run: a lane for each task, with windows, runs and faults."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Drawing:
         return ended >= self._since and began <= self._until
 
     def parts(self) -> Iterator[str]:
-        """Give the elements in the order in which they cover each other."""
+        """Yield the elements in the order in which they cover each other."""
         width, height = self._width, self._height
         size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
         yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">'
@@ -63,9 +63,9 @@ class Drawing:
             yield f'<text x="4" y="{top + 16}" font-size="12">{escape(spec.name)}</text>'
             for window in self._judge.windows[spec.name]:
                 yield from self._window(window, top)
-            for run in self._judge.book.of(spec.name):
+            for run in self._judge.run_log.of(spec.name):
                 yield from self._run(run, top)
-            for (task, tick), row in self._judge.book.covered.items():
+            for (task, tick), row in self._judge.run_log.covered.items():
                 if task == spec.name:
                     yield from self._sign(tick, row.outcome, top)
         yield from self._axis()
@@ -92,7 +92,7 @@ class Drawing:
         )
 
     def _captions(self, faults: Iterable[Fault]) -> Iterator[str]:
-        """Give the names of faults, on the lowest line on which each finds room."""
+        """Yield the labels of faults, each on the lowest line with space for it."""
         taken = [0.0] * 4
         for fault in faults:
             who = f" {fault.pids[0]}" if len(fault.pids) == 1 else ""

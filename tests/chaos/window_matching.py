@@ -1,4 +1,4 @@
-"""Matches runs to the windows in which they must begin, by time alone."""
+"""Matches runs to the windows in which they must start, by time alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ if TYPE_CHECKING:
 
 
 class Window(NamedTuple):
-    """A tick that must run, and when its run must begin."""
+    """A tick that must run, and when its run must start."""
 
     task: str
     opens: int
     closes: int
 
 
-def sweep(begins: Sequence[int], windows: Sequence[Window]) -> tuple[list[int], list[Window]]:
+def match_windows(
+    begins: Sequence[int], windows: Sequence[Window]
+) -> tuple[list[int], list[Window]]:
     """Match runs to windows by time; return the runs and the windows that are left over.
 
     Args:

@@ -1,4 +1,4 @@
-"""Every tick once across gunicorn's workers, judged by what the app itself wrote down."""
+"""Each tick runs once across the workers of gunicorn, by the log that the app itself writes."""
 
 import json
 import os
@@ -67,7 +67,7 @@ class Fleet:
         )
 
     def begins(self, task: str) -> list:
-        """Return the runs of a task that began so far."""
+        """Return the runs of a task that have started."""
         return [note for note in begins(read_notes(self.evidence)) if note.task == task]
 
     def abandoned(self) -> dict[str, int]:
@@ -76,7 +76,7 @@ class Fleet:
         return {row["id"]: row["fire_time"] for row in rows if row["outcome"] == "abandoned"}
 
     def settle(self, server: Server) -> None:
-        """Wait until every worker takes part: gunicorn loses a signal to one that still boots."""
+        """Wait until every worker has joined: gunicorn loses a signal to a starting worker."""
 
         def all_started() -> bool:
             started = {note.pid for note in read_notes(self.evidence) if note.what == "start"}
@@ -86,7 +86,7 @@ class Fleet:
         server.wait_for(all_started, 30, "every worker takes part")
 
     def reload(self, server: Server) -> None:
-        """Send HUP, and wait until as many new workers take part; old ones may still have work."""
+        """Send HUP, and wait until as many new workers have joined; old ones may still be busy."""
         old = set(server.workers())
         server.signal(SIGHUP)
 
@@ -98,13 +98,13 @@ class Fleet:
         server.wait_for(renewed, 30, "as many new workers take part")
 
     def await_another(self, server: Server, task: str) -> list:
-        """Return the runs of *task* that begin from now on, once there is one."""
+        """Return the runs of *task* that start from now on, once there is one."""
         self.settle(server)
         known = len(self.begins(task))
         return server.wait_for(lambda: self.begins(task)[known:], 15, f"a run of {task}")
 
     def kill_holder(self, server: Server, task: str) -> str:
-        """Kill -9 a worker in the middle of a run of *task*; return the run's id."""
+        """Kill a worker with SIGKILL during a run of *task*; return the run's id."""
         victim = self.await_another(server, task)[0]
         server.signal(SIGKILL, victim.pid)
         self.killed.add(victim.pid)
@@ -133,7 +133,7 @@ def micros(fire_time: str) -> int:
 
 
 def unexplained(fleet: Fleet, task: str, every_s: float) -> list[str]:
-    """Return the ticks of the grid that neither ran nor have a row that says abandoned."""
+    """Return the ticks of the schedule that neither ran nor are recorded as abandoned."""
     seen = {note.fire_time for note in fleet.begins(task)}
     excused = set(fleet.abandoned().values())
     grid = grid_between(min(seen, key=micros), max(seen, key=micros), every_s)
@@ -142,10 +142,10 @@ def unexplained(fleet: Fleet, task: str, every_s: float) -> list[str]:
 
 @pytest.mark.parametrize("preload", PRELOAD)
 @pytest.mark.parametrize("worker_class", CLASSES)
-def test_every_tick_is_dispatched_once_across_a_kill_and_a_reload(
+def test_each_tick_is_dispatched_once_across_a_kill_and_a_reload(
     tmp_path: Path, worker_class: str, *, preload: bool
 ) -> None:
-    """In twenty seconds with a worker killed in mid-run and a HUP no tick is twice or lost."""
+    """In twenty seconds with a worker killed during a run and a HUP no tick is doubled or lost."""
     fleet = Fleet(tmp_path, worker_class, preload=preload, nap=1.0)
     tick = {"action": "now", "interval": "1s", "misfire": "all"}
     slow = {"action": "nap", "interval": "4s", "misfire": "all"}
@@ -171,8 +171,8 @@ def test_every_tick_is_dispatched_once_across_a_kill_and_a_reload(
 
 
 @pytest.mark.parametrize("worker_class", CLASSES)
-def test_runs_in_hand_end_in_good_order_over_reloads(tmp_path: Path, worker_class: str) -> None:
-    """With HUPs in the middle of naps each run has its end, none overlap, nothing is left over."""
+def test_runs_in_progress_finish_across_reloads(tmp_path: Path, worker_class: str) -> None:
+    """HUPs arrive during runs: each run finishes, none overlap, none is abandoned."""
     fleet = Fleet(tmp_path, worker_class, preload=False, nap=1.5)
     with fleet.server(nap={"action": "nap", "interval": "1s"}) as server:
         for _ in range(3):
@@ -186,8 +186,8 @@ def test_runs_in_hand_end_in_good_order_over_reloads(tmp_path: Path, worker_clas
     assert processes_holding(fleet.evidence) == []
 
 
-def test_an_interval_outlives_the_workers_that_serve_it(tmp_path: Path) -> None:
-    """A task of five seconds fires each five, though no worker lives longer than three."""
+def test_interval_longer_than_the_life_of_a_worker_fires(tmp_path: Path) -> None:
+    """A task with an interval of five seconds fires although no worker lives longer than three."""
     fleet = Fleet(tmp_path, "sync", preload=False, nap=0, workers=2)
     with fleet.server(five={"action": "now", "interval": "5s"}) as server:
         deadline = time.monotonic() + 40

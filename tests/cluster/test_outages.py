@@ -1,4 +1,4 @@
-"""Sites under gunicorn while their store is away, silent or corrupt, and tasks added meanwhile."""
+"""Sites under gunicorn while their store is down, silent or corrupt, and run-time tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.evidence_site import EACH_SECOND, Site, fire_time_of
 from tests.support.postgres import PostgresCluster
-from tests.support.store_outages import Ground, Moved, open_ground, read_history
+from tests.support.store_outages import Moved, OutageStore, open_outage_store, read_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,33 +44,33 @@ PAGE_S = 1.0
 
 @pytest.fixture(scope="module")
 def private_cluster() -> Iterator[PostgresCluster]:
-    """Return a PostgreSQL server that these tests alone may stop."""
+    """Return a PostgreSQL server that only these tests may stop."""
     cluster = PostgresCluster()
     yield cluster
     cluster.close()
 
 
 @pytest.fixture
-def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
+def outage_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutageStore]:
     """Return the store that the parameter names."""
 
     def cluster() -> PostgresCluster:
         found: PostgresCluster = request.getfixturevalue("private_cluster")
         return found
 
-    with open_ground(request.param, tmp_path, cluster) as made:
+    with open_outage_store(request.param, tmp_path, cluster) as made:
         yield made
 
 
 @pytest.fixture
-def site(request: pytest.FixtureRequest, tmp_path: Path, ground: Ground) -> Site:
+def site(request: pytest.FixtureRequest, tmp_path: Path, outage_store: OutageStore) -> Site:
     """Return a site of two masters, whose task lets its runs overlap.
 
     A claim whose answer is lost with the store counts as running for a lease.
     """
-    store = request.node.callspec.params["ground"].partition("-")[0]
+    store = request.node.callspec.params["outage_store"].partition("-")[0]
     tasks = {"now": EACH_SECOND | {"overlap": "allow", "max_running": "9"}}
-    return Site(tmp_path, BOTH[store], store=ground.word, tasks=tasks)
+    return Site(tmp_path, BOTH[store], store=outage_store.word, tasks=tasks)
 
 
 def by_pid(notes: list[Note]) -> Counter[int]:
@@ -79,7 +79,7 @@ def by_pid(notes: list[Note]) -> Counter[int]:
 
 
 def assert_over(site: Site, returned: float) -> None:
-    """Assert that each worker is back soon, told of the outage once, and runs what is due."""
+    """Assert that each worker has recovered soon, logged the outage once, and runs due tasks."""
     back = site.notes("back")
     assert by_pid(site.notes("lost")) == by_pid(back)
     assert sorted(by_pid(back).values()) == [1] * site.workers
@@ -89,61 +89,66 @@ def assert_over(site: Site, returned: float) -> None:
 
 
 def assert_served(visits: Visits) -> None:
-    """Assert that every page was answered, and promptly."""
+    """Assert that every page was answered quickly."""
     assert visits.statuses == {200}
     assert visits.longest_s <= PAGE_S
 
 
-@pytest.mark.parametrize("ground", STORES, indirect=True)
-def test_a_store_that_is_away_at_the_start_is_joined_when_it_comes(
-    site: Site, ground: Ground
+@pytest.mark.parametrize("outage_store", STORES, indirect=True)
+def test_site_without_a_store_at_the_start_joins_it_later(
+    site: Site, outage_store: OutageStore
 ) -> None:
-    """The site serves meanwhile, each worker says so once, and within a second ticks begin."""
-    ground.leave()
+    """The site serves meanwhile, each worker logs it once, and ticks start within a second."""
+    outage_store.leave()
     with site.serving():
         site.await_all("lost")
         with site.visited() as visits:
-            returned = ground.come_back()
+            returned = outage_store.come_back()
             site.await_all("start")
             site.await_all("back")
         assert_over(site, returned)
         assert_served(visits)
 
 
-@pytest.mark.parametrize("ground", WAYS, indirect=True)
-def test_a_store_that_is_lost_and_back_costs_ticks_alone(site: Site, ground: Ground) -> None:
-    """The site serves throughout, and within a second of the return ticks go on, each once."""
+@pytest.mark.parametrize("outage_store", WAYS, indirect=True)
+def test_outage_of_the_store_costs_only_ticks(site: Site, outage_store: OutageStore) -> None:
+    """The site serves meanwhile, and within a second of the return each tick runs once again."""
     with site.serving():
         site.await_all("start")
         site.await_run()
         with site.visited() as visits:
-            ground.leave()
+            outage_store.leave()
             site.await_all("lost")
             site.await_due()
-            returned = ground.come_back()
+            returned = outage_store.come_back()
             site.await_all("back")
         assert_over(site, returned)
         assert_served(visits)
     assert site.twice() == []
 
 
-@pytest.mark.parametrize("ground", STORES, indirect=True)
-def test_a_run_that_ends_while_the_store_is_away_is_recorded_afterwards(
-    tmp_path: Path, ground: Ground
+@pytest.mark.parametrize("outage_store", STORES, indirect=True)
+def test_run_that_finishes_during_an_outage_is_recorded_afterwards(
+    tmp_path: Path, outage_store: OutageStore
 ) -> None:
-    """While its lease holds the history gets it as it was: succeeded, with its real end."""
+    """While its lease is valid, it is recorded as succeeded, with its real end."""
     nap = {"action": "nap", "interval": "1h", "run_at_start": "true"}
     site = Site(
-        tmp_path, ["gevent"], store=ground.word, workers=1, tasks={"nap": nap}, environ={"NAP": "1"}
+        tmp_path,
+        ["gevent"],
+        store=outage_store.word,
+        workers=1,
+        tasks={"nap": nap},
+        environ={"NAP": "1"},
     )
     with site.serving():
         site.await_notes("begin", of=1)
-        ground.leave()
+        outage_store.leave()
         (end,) = site.await_notes("end", of=1)
         site.await_notes("lost", of=1)
-        returned = ground.come_back()
+        returned = outage_store.come_back()
         site.await_notes("back", of=1)
-        (run,) = read_history(ground.word)
+        (run,) = read_history(outage_store.word)
     assert run.outcome == "succeeded"
     assert run.started_at is not None
     assert run.took_us is not None
@@ -152,8 +157,8 @@ def test_a_run_that_ends_while_the_store_is_away_is_recorded_afterwards(
 
 
 @pytest.mark.parametrize("worker_class", CLASSES)
-def test_a_corrupt_store_is_started_anew(tmp_path: Path, worker_class: str) -> None:
-    """One worker moves it aside and says where; all go on with the new one, each tick once."""
+def test_corrupt_store_is_replaced(tmp_path: Path, worker_class: str) -> None:
+    """One worker moves it aside and logs the path; all use the new one, each tick once."""
     file = Moved(tmp_path)
     site = Site(tmp_path, [worker_class], store=file.word, workers=3)
     with site.serving():
@@ -171,8 +176,8 @@ def test_a_corrupt_store_is_started_anew(tmp_path: Path, worker_class: str) -> N
     assert site.twice() == []
 
 
-def test_a_task_that_one_worker_adds_runs_until_one_removes_it(tmp_path: Path) -> None:
-    """It is run within a second of its first fire time, and survives the restart of all."""
+def test_runtime_task_of_one_worker_runs_until_another_removes_it(tmp_path: Path) -> None:
+    """It runs within a second of its first fire time, and survives the restart of all."""
     site = Site(tmp_path, ["gthread"], store=Moved(tmp_path).word, workers=3)
     with site.serving():
         site.await_run()

@@ -1,4 +1,4 @@
-"""A worker that is suspended for two leases with runs in hand, and what another process does."""
+"""A worker is suspended for two leases during runs, and another process takes them over."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TASKS = {
 
 
 class Story(NamedTuple):
-    """What was seen of a worker that was suspended, and of one that took over."""
+    """What was observed of the suspended worker, and of the process that took over."""
 
     first: int
     second: int
@@ -44,14 +44,14 @@ class Story(NamedTuple):
     log: str
 
     def told(self, what: str, task: str) -> list[Note]:
-        """Return the notes under a word on the run that the first worker had of a task."""
+        """Return the notes with a word about the run that the first worker had of a task."""
         run = self.runs[task]
         return [note for note in self.notes if note.run == run and note.what == what]
 
 
 @pytest.fixture
 def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
-    """Return what came of it on a store, under the worker class that the parameter names."""
+    """Return the observations on a store, under the worker class that the parameter names."""
     store, worker_class = request.param
     if store == "sqlite":
         word = Moved(tmp_path).word
@@ -65,7 +65,7 @@ def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
 
 
 def suspend(folder: Path, word: str, worker_class: str) -> Story:
-    """Suspend a worker between claim and dispatch, with a call under way; resume it later."""
+    """Suspend a worker between claim and dispatch, during a call; resume it later."""
 
     def site(**environ: str) -> Site:
         return Site(
@@ -107,7 +107,7 @@ def suspend(folder: Path, word: str, worker_class: str) -> Story:
 
 
 def is_over(word: str, notes: list[Note]) -> bool:
-    """Return whether all the runs that the notes are about have an end on record."""
+    """Return whether all the runs of the notes have an outcome."""
     ended = {run.id for run in read_history(word) if run.outcome is not None}
     return ended.issuperset(note.run for note in notes)
 
@@ -118,8 +118,8 @@ def is_over(word: str, notes: list[Note]) -> bool:
     ids=["sqlite-sync", "postgres-gevent", "redis-gthread"],
     indirect=True,
 )
-def test_a_suspended_worker_loses_its_runs_and_dispatches_none_of_them(story: Story) -> None:
-    """Before the check of its lease nothing is dispatched, after it the end is refused."""
+def test_suspended_worker_loses_its_runs_and_dispatches_none(story: Story) -> None:
+    """Before its lease check it dispatches nothing, and after it its results are refused."""
     for task in ("held", "nap"):
         assert story.before[story.runs[task]].outcome == "abandoned"
         assert story.after[story.runs[task]] == story.before[story.runs[task]]

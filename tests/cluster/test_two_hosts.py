@@ -79,16 +79,16 @@ class Host:
         self.server.__exit__(*told)  # type: ignore[arg-type] # passed on as they came
 
     def vanish(self) -> None:
-        """Take the whole host away at once, as a power cut does."""
+        """Kill the whole host at once, like a power cut."""
         self.server.signal(SIGKILL)
         self.server.wait_ended()
 
     def begins(self, task: str) -> list[Note]:
-        """Return the runs of a task that began here."""
+        """Return the runs of a task that started here."""
         return [note for note in begins(read_notes(self.evidence)) if note.task == task]
 
     def is_napping(self) -> bool:
-        """Return whether a run of `nap` has just begun here and is going."""
+        """Return whether a run of `nap` has just started here and is not finished."""
         notes = [note for note in read_notes(self.evidence) if note.task == "nap"]
         return bool(notes) and notes[-1].what == "begin"
 
@@ -97,7 +97,7 @@ class Host:
 def hosts(
     request: pytest.FixtureRequest, tmp_path: Path, postgres_cluster: PostgresCluster
 ) -> Iterator[tuple[Host, Host]]:
-    """Return two hosts that share a store of either kind."""
+    """Return two hosts that share a store."""
     probe = subprocess.run([*NAMESPACES, "true"], check=False, capture_output=True, text=True)
     if probe.returncode:
         missing(f"no namespaces of its own can be had here: {probe.stderr.strip()}")
@@ -114,8 +114,8 @@ def hosts(
         yield alpha, beta
 
 
-def test_every_tick_runs_once_across_hosts(hosts: tuple[Host, Host]) -> None:
-    """A task of the fleet in one of them, one of `scope = host` in each."""
+def test_each_tick_runs_once_across_hosts(hosts: tuple[Host, Host]) -> None:
+    """A task of the fleet runs on one host, a task with `scope = host` on each."""
     alpha, beta = hosts
 
     def ran(task: str) -> list[str]:
@@ -131,10 +131,10 @@ def test_every_tick_runs_once_across_hosts(hosts: tuple[Host, Host]) -> None:
         assert [time for time in own if time <= last] == grid_between(own[0], last, 1)
 
 
-def test_the_tasks_of_a_host_that_vanished_go_on_after_its_lease(
+def test_tasks_of_a_vanished_host_continue_after_its_lease(
     hosts: tuple[Host, Host],
 ) -> None:
-    """Not before, for nobody can tell it from a slow one, and within a second after."""
+    """They continue within a second after the lease, and not before."""
     victim = wait_until(lambda: next((host for host in hosts if host.is_napping()), None), 15)
     (survivor,) = (host for host in hosts if host is not victim)
     held = victim.begins("nap")[-1]

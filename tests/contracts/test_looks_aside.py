@@ -1,4 +1,4 @@
-"""Reading due rows from SQL with an offset, so that several processes read different rows first."""
+"""A look at a storage with SQL that begins further on, because others want the same rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEMBER = this_member("inline", "digest", 30_000_000)
 
 
 class Storages:
-    """A store that fills a storage, and the storage itself, on one clock."""
+    """A store that fills a storage, and the storage by itself, on one clock."""
 
     def __init__(self, store: Store, storage: Database, clock: FakeClock) -> None:
         self.store = store
@@ -40,7 +40,7 @@ class Storages:
         self.clock = clock
 
     def fill(self) -> None:
-        """Create rows with different due times, of which the first are due."""
+        """Make rows of which the first are due, at instants of their own."""
         soon = {f"soon {n}": make_task(interval=EVERY + n) for n in range(DUE)}
         late = {f"late {n}": make_task(interval=EVERY * 100) for n in range(LATER)}
         self.store.open(MEMBER)
@@ -62,7 +62,7 @@ class Storages:
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[Storages]:
-    """Return a storage in a file."""
+    """Return a file."""
     clock, path = FakeClock(), tmp_path / "pulse.db"
     file = SqliteDatabase(path, clock, space="", patience_us=5_000_000)
     yield Storages(SqliteStore(path, clock, opened={}), file, clock)
@@ -71,7 +71,7 @@ def sqlite(tmp_path: Path) -> Iterator[Storages]:
 
 @pytest.fixture
 def postgres(request: pytest.FixtureRequest) -> Iterator[Storages]:
-    """Return a storage in a database."""
+    """Return a database."""
     cluster = request.getfixturevalue("postgres_cluster")
     cluster.empty_applications()
     clock, url = FakeClock(), cluster.url()
@@ -82,7 +82,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Storages]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.server)])
 def storages(request: pytest.FixtureRequest) -> Iterator[Storages]:
-    """Return a filled storage of each kind."""
+    """Return each of them, filled."""
     found: Storages = request.getfixturevalue(request.param)
     found.fill()
     yield found
@@ -90,8 +90,8 @@ def storages(request: pytest.FixtureRequest) -> Iterator[Storages]:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 11, 50])
-def test_read_with_an_offset_returns_every_row_once(storages: Storages, limit: int) -> None:
-    """The rows before the offset are read too, and due rows come first."""
+def test_every_row_is_read_once(storages: Storages, limit: int) -> None:
+    """What lies before the beginning is not forgotten, and what is due comes first."""
     looks = [storages.look(limit) for _ in range(8)]
     assert [
         (
@@ -104,7 +104,7 @@ def test_read_with_an_offset_returns_every_row_once(storages: Storages, limit: i
 
 
 @pytest.mark.server
-def test_reads_of_postgres_start_at_different_rows(postgres: Storages) -> None:
+def test_looks_at_postgres_begin_in_different_places(postgres: Storages) -> None:
     """Processes that want the same rows do not all plan the first of them."""
     postgres.fill()
     begins = {postgres.look(2)[0][0] for _ in range(40)}

@@ -1,4 +1,4 @@
-"""PostgreSQL and memory return the same results, whatever one process does."""
+"""Whatever one process does, PostgreSQL and memory answer alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from pulse.store.base import StoreOptions
 from pulse.store.postgres.store import PostgresStore
-from tests.support.differential import Twins
+from tests.support.differential import StorePair
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.server
-def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) -> None:
-    """The same calls return the same, and leave the same rows and runs."""
+def test_postgres_and_memory_agree(postgres_cluster: PostgresCluster) -> None:
+    """The same calls get the same answers, and leave the same rows and runs."""
 
-    class PostgresTwins(Twins):
-        """PostgreSQL compared with memory."""
+    class PostgresPair(StorePair):
+        """PostgreSQL beside memory."""
 
         def make(self, clock: FakeClock) -> PostgresStore:
             postgres_cluster.empty_applications()
@@ -35,6 +35,6 @@ def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) 
             )
 
     run_state_machine_as_test(
-        PostgresTwins,
+        PostgresPair,
         settings=settings(max_examples=25, stateful_step_count=30),
     )

@@ -1,4 +1,4 @@
-"""The PostgreSQL server: schemas, versions, clock, poolers, outages, stopped processes."""
+"""PostgreSQL itself: schemas, versions, its clock, poolers, outages, processes that stop."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def _empty(postgres_cluster: PostgresCluster) -> None:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Return a clock that does not advance by itself."""
+    """Return a clock that stands still."""
     return FakeClock()
 
 
 def open_store(
     url: str, clock: FakeClock | None = None, *, name: str = "", ladder: Migrations = MIGRATIONS
 ) -> PostgresStore:
-    """Return an open store; a fake clock also replaces the server's clock."""
+    """Return an open store; on a fake clock the server's is the same, else it is its own."""
     store = PostgresStore(
         url,
         clock or SystemClock(),
@@ -93,12 +93,12 @@ def open_store(
 
 
 def claim_one(store: PostgresStore) -> Claim:
-    """Claim the only due run."""
+    """Claim what is due, which is one run."""
     (claim,) = store.claim_due(9).claims
     return claim
 
 
-def test_applications_in_one_database_are_separate(
+def test_applications_share_a_database_unseen(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
     """Each name has a schema of its own."""
@@ -111,15 +111,15 @@ def test_applications_in_one_database_are_separate(
         store.close()
 
 
-def test_newer_layout_is_refused(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
-    """The error states which release wrote it, and what to do."""
+def test_a_newer_layout_is_refused(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """The error says which release wrote it, and what to do."""
     open_store(postgres_cluster.url(), clock).close()
     postgres_cluster.change("UPDATE @layout SET version = 99")
     with pytest.raises(StoreSchemaError, match="got 99, which a newer release"):
         open_store(postgres_cluster.url(), clock)
 
 
-def test_older_layout_without_a_migration_is_refused(
+def test_an_older_layout_without_a_step_is_refused(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
     """Nothing is changed in it."""
@@ -129,8 +129,8 @@ def test_older_layout_without_a_migration_is_refused(
         open_store(postgres_cluster.url(), clock)
 
 
-def test_older_layout_is_migrated_once(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
-    """The stored data is kept."""
+def test_an_older_layout_is_migrated(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """The ladder's steps are climbed, once, and what was kept stays."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     store.close()
@@ -143,10 +143,10 @@ def test_older_layout_is_migrated_once(postgres_cluster: PostgresCluster, clock:
         store.close()
 
 
-def test_processes_that_start_together_create_the_tables_once(
+def test_processes_that_start_together_make_the_tables_once(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """The second process finds the tables."""
+    """Whoever comes second finds them made."""
     opened: list[PostgresStore] = []
 
     def start() -> None:
@@ -162,10 +162,10 @@ def test_processes_that_start_together_create_the_tables_once(
         store.close()
 
 
-def test_dropped_schema_is_created_again(
+def test_a_schema_that_was_dropped_is_made_anew(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """The call that finds it missing raises, and the process continues with the new schema."""
+    """The call that finds it gone is refused, and the process goes on in the new one."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     postgres_cluster.forget_applications()
@@ -175,10 +175,10 @@ def test_dropped_schema_is_created_again(
     store.close()
 
 
-def test_recorded_tick_does_not_run_again(
+def test_a_tick_on_record_is_not_run_again(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """A row in an older state, as after a restore, does not repeat what has run."""
+    """A row put back to an older state, as by a restore, does not repeat what has run."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     clock.forward(EVERY)
@@ -202,10 +202,10 @@ def test_recorded_tick_does_not_run_again(
         ),
     ],
 )
-def test_own_tasks_are_found_behind_many_tasks_of_others(
+def test_own_tasks_are_found_behind_any_number_of_others(
     postgres_cluster: PostgresCluster, clock: FakeClock, beside: dict[str, TaskDefinition]
 ) -> None:
-    """Due rows are read page by page until some belong to this process."""
+    """What is due is read page by page where the first one holds nothing of this process."""
     other, mine = (open_store(postgres_cluster.url(), clock) for _ in range(2))
     other.sync({f"t{number}": build_definition(f"t{number}", make_task()) for number in range(120)})
     clock.forward(1)
@@ -216,8 +216,10 @@ def test_own_tasks_are_found_behind_many_tasks_of_others(
         store.close()
 
 
-def test_deadlocked_write_is_repeated(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
-    """The server cancels one of the writes; it is repeated, and nothing is reported."""
+def test_writes_that_wait_for_each_other_are_repeated(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """The server ends one of them; it is done again, and nobody is told of it."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync({name: build_definition(name, make_task()) for name in ("a", "b")})
     both = threading.Barrier(2)
@@ -250,8 +252,8 @@ def test_deadlocked_write_is_repeated(postgres_cluster: PostgresCluster, clock: 
     store.close()
 
 
-def test_server_clock_decides_what_is_due(postgres_cluster: PostgresCluster) -> None:
-    """Hosts whose clocks are an hour apart agree."""
+def test_the_server_says_what_time_it_is(postgres_cluster: PostgresCluster) -> None:
+    """Hosts whose clocks are an hour apart agree on what is due."""
     ahead = FakeClock()
     ahead.set_wall(NOON + timedelta(days=3_650))
     stores = []
@@ -267,7 +269,7 @@ def test_server_clock_decides_what_is_due(postgres_cluster: PostgresCluster) -> 
         store.close()
 
 
-def test_forked_child_does_not_use_the_connections_of_its_parent(
+def test_a_forked_child_does_not_use_its_parents_connections(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
     """A call in a process that did not open the store is refused."""
@@ -283,10 +285,10 @@ def test_forked_child_does_not_use_the_connections_of_its_parent(
     store.close()
 
 
-def test_text_that_postgres_cannot_store_is_replaced(
+def test_words_that_no_text_can_hold_are_kept_as_near_as_can_be(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """A NUL or half of a surrogate pair in a response loses no outcome."""
+    """A NUL or half a character in a reply loses no outcome."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     clock.forward(EVERY)
@@ -297,8 +299,8 @@ def test_text_that_postgres_cannot_store_is_replaced(
     store.close()
 
 
-def test_array_literals_are_read_back_unchanged(postgres_cluster: PostgresCluster) -> None:
-    """This holds for every value that a column can have."""
+def test_array_literals_say_what_they_were_made_of(postgres_cluster: PostgresCluster) -> None:
+    """Whatever a column holds, the server reads the same."""
 
     @given(st.lists(st.none() | st.text()), st.lists(st.none() | st.binary()))
     def holds(texts: list[str | None], parts: list[bytes | None]) -> None:
@@ -312,10 +314,10 @@ def test_array_literals_are_read_back_unchanged(postgres_cluster: PostgresCluste
         holds()
 
 
-def test_store_works_behind_a_transaction_pooler(
+def test_a_transaction_pooler_is_enough(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """Behind PgBouncer each transaction may get another session."""
+    """Behind PgBouncer, where each transaction may find another session, nothing is missing."""
     bouncer = Bouncer(postgres_cluster)
     url = postgres_cluster.url(port=bouncer.port)
     stores = [open_store(url, clock) for _ in range(3)]
@@ -340,10 +342,10 @@ def test_store_works_behind_a_transaction_pooler(
 
 
 @pytest.mark.parametrize("how", [Transaction.EXCLUSIVE, Transaction.WRITE])
-def test_process_stopped_in_a_write_blocks_no_other(
+def test_a_process_that_stops_in_a_write_holds_nobody_up(
     postgres_cluster: PostgresCluster, clock: FakeClock, how: Transaction
 ) -> None:
-    """Other processes skip its rows, and after two seconds the server ends its transaction."""
+    """Others pass its rows over, and after two seconds the server ends its transaction."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(AT_START)
     child = subprocess.Popen(
@@ -368,10 +370,10 @@ def test_process_stopped_in_a_write_blocks_no_other(
     store.close()
 
 
-def test_silent_server_is_unavailable_within_the_time_limit(
+def test_a_server_that_never_answers_is_unavailable_in_time(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """The first call waits for the limit, later calls for the probe; afterwards the store works."""
+    """A call waits up to the limit, those after it for a moment; afterwards all is well."""
     with BlackHole(postgres_cluster.port) as hole:
         store = open_store(postgres_cluster.url(port=hole.port), clock)
         store.sync(TASKS)
@@ -387,10 +389,10 @@ def test_silent_server_is_unavailable_within_the_time_limit(
         store.close()
 
 
-def test_slow_server_is_reached_again_after_a_failure(
+def test_a_server_that_is_slow_to_answer_is_reached_again(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """A login may take longer than the probe waits."""
+    """A login may take longer than the moment that is waited for a sign of life."""
     open_store(postgres_cluster.url(), clock).close()
     with BlackHole(postgres_cluster.port, delay_s=0.12) as hole:
         server = PostgresDatabase(
@@ -409,10 +411,10 @@ def test_slow_server_is_reached_again_after_a_failure(
 
 
 @pytest.mark.parametrize("looks", [True, False], ids=["at an answer", "at the end"])
-def test_interrupted_write_reports_only_its_reason(
+def test_a_write_that_is_cut_short_says_why_and_nothing_else(
     postgres_cluster: PostgresCluster, caplog: pytest.LogCaptureFixture, *, looks: bool
 ) -> None:
-    """The driver logs nothing about the pipeline that it could not leave."""
+    """The driver tells nobody that it could not leave its pipeline."""
     with BlackHole(postgres_cluster.port) as hole:
 
         def work(link: Connection) -> None:
@@ -432,8 +434,8 @@ def test_interrupted_write_reports_only_its_reason(
         server.close()
 
 
-def test_server_that_comes_back_is_used_at_once(clock: FakeClock) -> None:
-    """It is down at the start, killed later, and started again; a due tick runs then."""
+def test_a_server_that_comes_back_is_used_at_once(clock: FakeClock) -> None:
+    """Down at the start, killed in the middle, started again: what is due waits for it."""
     cluster = PostgresCluster()
     try:
         cluster.stop()

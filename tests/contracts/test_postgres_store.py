@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps the contract of shared stores, for a fleet."""
+"""The PostgreSQL store keeps the contract, among processes of many hosts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.server
 class TestPostgresStore(SharedStoreContract):
-    """Many processes and one database, which is empty before each test."""
+    """Many processes, one database, which each test finds empty."""
 
     @pytest.fixture(autouse=True)
     def _database(self, postgres_cluster: PostgresCluster) -> None:
@@ -26,7 +26,7 @@ class TestPostgresStore(SharedStoreContract):
         self.url = postgres_cluster.url()
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
-        """Return a store in the test's database; others may be open in this process."""
+        """Return a store in the test's database, which may be open in this process already."""
         return PostgresStore(
             self.url,
             clock,

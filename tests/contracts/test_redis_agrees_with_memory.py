@@ -9,14 +9,14 @@ from hypothesis import settings
 
 from pulse.store.base import StoreOptions
 from pulse.store.redis.store import RedisStore
-from tests.support.differential import Twins
+from tests.support.differential import StorePair
 from tests.support.redis_servers import empty_redis
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
 
 
-class RedisTwins(Twins):
+class RedisPair(StorePair):
     """Redis compared with memory.
 
     In Redis a lease ends on the server's clock, in memory on the clock of the observer. So here the
@@ -32,6 +32,6 @@ class RedisTwins(Twins):
         self.renew()
 
 
-TestTwins = RedisTwins.TestCase
-TestTwins.settings = settings(max_examples=60, stateful_step_count=40)
+TestAgreement = RedisPair.TestCase
+TestAgreement.settings = settings(max_examples=60, stateful_step_count=40)
 pytestmark = pytest.mark.server

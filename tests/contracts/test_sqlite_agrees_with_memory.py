@@ -1,4 +1,4 @@
-"""SQLite and memory return the same results, whatever one process does."""
+"""Whatever one process does, SQLite and memory answer alike."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import settings
 
 from pulse.store.base import StoreOptions
 from pulse.store.sqlite.store import SqliteStore
-from tests.support.differential import Twins
+from tests.support.differential import StorePair
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
 
 
-class SqliteTwins(Twins):
-    """SQLite compared with memory."""
+class SqlitePair(StorePair):
+    """SQLite beside memory."""
 
     def make(self, clock: FakeClock) -> SqliteStore:
         """Return a store on a file of its own."""
@@ -26,10 +26,10 @@ class SqliteTwins(Twins):
         return SqliteStore(self.folder / "pulse.db", clock, StoreOptions(name="twins"))
 
     def teardown(self) -> None:
-        """Close both stores and delete the file."""
+        """Close both and forget the file."""
         super().teardown()
         shutil.rmtree(self.folder)
 
 
-TestTwins = SqliteTwins.TestCase
-TestTwins.settings = settings(max_examples=60, stateful_step_count=40)
+TestAgreement = SqlitePair.TestCase
+TestAgreement.settings = settings(max_examples=60, stateful_step_count=40)

@@ -1,4 +1,4 @@
-"""The SQLite file: modes, versions, locks, and the death of other processes."""
+"""The SQLite file itself: modes, versions, locks, other processes, their death."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ print(len(store.claim_due(1).claims) if joined else "away", flush=True)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of the file, in a folder that does not exist yet."""
+    """Return where the file will be, in a folder that is not there yet."""
     return tmp_path / "state" / "pulse.db"
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Return a clock that does not advance by itself."""
+    """Return a clock that stands still."""
     return FakeClock()
 
 
 @pytest.fixture
 def store(path: Path, clock: FakeClock) -> Iterator[SqliteStore]:
-    """Return an open store with one task."""
+    """Return an open store that holds one task."""
     made = SqliteStore(path, clock, patience_us=SECOND // 3)
     made.open(this_member("inline", "digest", 30 * SECOND))
     made.sync(TASKS)
@@ -106,25 +106,23 @@ def test_sqlite_store_runs_ticks_once_per_host() -> None:
     assert SqliteStore.reach is Scope.HOST
 
 
-def test_building_a_sqlite_store_creates_no_file(path: Path, clock: FakeClock) -> None:
-    """Neither file nor folder is created before `open`."""
+def test_building_a_store_opens_nothing(path: Path, clock: FakeClock) -> None:
+    """Neither file nor folder is made before `open`."""
     SqliteStore(path, clock)
     assert not path.parent.exists()
 
 
 @pytest.mark.usefixtures("store")
-def test_only_this_user_can_read_the_file(path: Path) -> None:
-    """Folder, file and write-ahead log are closed to other users."""
+def test_only_this_user_reads_the_file(path: Path) -> None:
+    """Folder and files are closed to others, the write-ahead log too."""
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert modes == {"pulse.db": 0o600, "pulse.db-wal": 0o600, "pulse.db-shm": 0o600}
 
 
 @pytest.mark.usefixtures("store")
-def test_second_store_on_one_file_and_name_is_refused_in_one_process(
-    path: Path, clock: FakeClock
-) -> None:
-    """The error asks for another name, also for another path to the same file."""
+def test_one_process_opens_a_file_and_name_once(path: Path, clock: FakeClock) -> None:
+    """A second pulse there is told to take another name, by whatever path it came."""
     link = path.parent / "link.db"
     link.symlink_to(path)
     second = SqliteStore(link, clock)
@@ -143,7 +141,7 @@ def test_error_of_a_second_store_states_the_name(path: Path, clock: FakeClock) -
 
 
 @pytest.mark.usefixtures("store")
-def test_stores_with_different_names_share_a_file(path: Path, clock: FakeClock) -> None:
+def test_another_name_opens_the_same_file(path: Path, clock: FakeClock) -> None:
     """Two applications may share a file in one process."""
     second = SqliteStore(path, clock, StoreOptions(name="blog"))
     second.open(this_member("inline", "digest", 30 * SECOND))
@@ -151,10 +149,10 @@ def test_stores_with_different_names_share_a_file(path: Path, clock: FakeClock) 
     second.close()
 
 
-def test_closed_file_can_be_opened_by_another_store(
+def test_a_closed_file_can_be_opened_by_another(
     store: SqliteStore, path: Path, clock: FakeClock
 ) -> None:
-    """`close` releases the name."""
+    """Closing gives the name free."""
     store.close()
     second = SqliteStore(path, clock)
     second.open(this_member("inline", "digest", 30 * SECOND))
@@ -163,10 +161,8 @@ def test_closed_file_can_be_opened_by_another_store(
 
 
 @pytest.mark.parametrize(("version", "age"), [(0, "older release"), (99, "newer release")])
-def test_another_sqlite_layout_is_refused(
-    store: SqliteStore, path: Path, version: int, age: str
-) -> None:
-    """The error states which release wrote it, and what to do; nothing stays open."""
+def test_another_layout_is_refused(store: SqliteStore, path: Path, version: int, age: str) -> None:
+    """The error says which release wrote it, and what to do; nothing stays open."""
     store.close()
     change(path, "UPDATE pulse_schema SET version = ?", version)
     with pytest.raises(StoreSchemaError, match=age):
@@ -175,8 +171,10 @@ def test_another_sqlite_layout_is_refused(
     store.open(this_member("inline", "digest", 30 * SECOND))
 
 
-def test_older_sqlite_layout_is_migrated(store: SqliteStore, path: Path, clock: FakeClock) -> None:
-    """Its data is kept, and run-time tasks can be added."""
+def test_an_older_layout_is_brought_up_to_date(
+    store: SqliteStore, path: Path, clock: FakeClock
+) -> None:
+    """What it holds stays, and goes on; run-time tasks can be added to it."""
     store.close()
     for text in ("DROP INDEX @declared", "DROP INDEX @own", "ALTER TABLE @tasks DROP COLUMN words"):
         change(path, text)
@@ -188,26 +186,26 @@ def test_older_sqlite_layout_is_migrated(store: SqliteStore, path: Path, clock: 
     assert sorted(claim.run.task for claim in store.claim_due(9).claims) == ["added", "work"]
 
 
-def test_error_names_a_file_that_is_no_database(path: Path, clock: FakeClock) -> None:
-    """The file is left unchanged."""
+def test_a_file_that_is_no_database_is_named(path: Path, clock: FakeClock) -> None:
+    """Something else at that path is left alone, and the error names it."""
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to look like a file" * 40)
     with pytest.raises(StoreUnavailableError, match=str(path)):
         SqliteStore(path, clock).open(this_member("inline", "digest", 30 * SECOND))
 
 
-def test_error_names_a_folder_that_cannot_be_created(tmp_path: Path, clock: FakeClock) -> None:
-    """A file has the path of the folder."""
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, clock: FakeClock) -> None:
+    """A file where the folder ought to be is an error that names the path."""
     (tmp_path / "state").touch()
     path = tmp_path / "state" / "pulse.db"
     with pytest.raises(StoreUnavailableError, match=str(path)):
         SqliteStore(path, clock).open(this_member("inline", "digest", 30 * SECOND))
 
 
-def test_locked_file_is_unavailable_and_unchanged(
+def test_a_locked_file_is_unavailable_and_unchanged(
     store: SqliteStore, path: Path, clock: FakeClock
 ) -> None:
-    """A call that gets no lock in time raises; it can be repeated afterwards."""
+    """A call that gets no lock in time raises; afterwards it can be repeated as if nothing was."""
     clock.forward(EVERY)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -219,8 +217,8 @@ def test_locked_file_is_unavailable_and_unchanged(
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_locked_file_can_be_read(store: SqliteStore, path: Path) -> None:
-    """A process that reads due work does not wait for a writer."""
+def test_a_locked_file_is_read_all_the_same(store: SqliteStore, path: Path) -> None:
+    """While another writes, looking for work waits for nobody."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     claimed = store.claim_due(1)
@@ -230,10 +228,10 @@ def test_locked_file_can_be_read(store: SqliteStore, path: Path) -> None:
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-def test_process_of_a_deleted_file_joins_the_new_file(
+def test_a_file_that_was_deleted_is_not_gone_on_with(
     path: Path, clock: FakeClock, *, replaced: bool
 ) -> None:
-    """No run is claimed in the deleted file."""
+    """Nothing is claimed in it; its process joins those that started with the new file."""
     stores = [SqliteStore(path, clock, opened={}) for _ in range(2)]
     old, new = stores
     old.open(this_member("inline", "digest", 30 * SECOND))
@@ -317,8 +315,8 @@ def test_tick_runs_once_in_two_processes_with_an_intact_log(
     assert {hear(other), str(len(store.claim_due(1).claims))} == {"0", "1"}
 
 
-def test_recreated_file_is_closed_to_other_users(store: SqliteStore, path: Path) -> None:
-    """No call creates a file that other users can read."""
+def test_a_file_that_is_made_again_is_this_user_s_alone(store: SqliteStore, path: Path) -> None:
+    """No call makes a file that others may read."""
     path.unlink()
     with pytest.raises(StoreUnavailableError):
         store.tasks()
@@ -326,10 +324,10 @@ def test_recreated_file_is_closed_to_other_users(store: SqliteStore, path: Path)
     assert [state.name for state in store.tasks()] == ["work"]
 
 
-def test_change_of_the_working_directory_keeps_the_file(
+def test_an_application_that_changes_its_folder_keeps_its_file(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A relative path is resolved when the store is built."""
+    """A path that is relative means what it meant when the store was built."""
     path.parent.mkdir()
     monkeypatch.chdir(path.parent)
     store = SqliteStore(path.name, clock)
@@ -341,8 +339,10 @@ def test_change_of_the_working_directory_keeps_the_file(
     store.close()
 
 
-def test_close_after_the_file_was_deleted_creates_no_file(path: Path, clock: FakeClock) -> None:
-    """A process that ends does not reopen the storage."""
+def test_a_store_that_is_closed_after_its_file_was_deleted_makes_no_other(
+    path: Path, clock: FakeClock
+) -> None:
+    """A process that ends takes nothing over any more."""
     store = SqliteStore(path, clock)
     store.open(this_member("inline", "digest", 30 * SECOND))
     path.unlink()
@@ -350,10 +350,10 @@ def test_close_after_the_file_was_deleted_creates_no_file(path: Path, clock: Fak
     assert not path.exists()
 
 
-def test_outage_restarts_the_observation_of_leases(
+def test_an_outage_gives_holders_their_chance(
     store: SqliteStore, path: Path, clock: FakeClock
 ) -> None:
-    """Holders can renew before their runs are abandoned."""
+    """After a call that failed, leases are counted anew."""
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
     for _ in range(6):
@@ -369,8 +369,10 @@ def test_outage_restarts_the_observation_of_leases(
     assert store.finish([succeed(claim)]) == [RECORDED]
 
 
-def test_recorded_tick_does_not_run_again(store: SqliteStore, path: Path, clock: FakeClock) -> None:
-    """A row in an older state, as after a restore, does not repeat what has run."""
+def test_a_tick_on_record_is_not_run_again(
+    store: SqliteStore, path: Path, clock: FakeClock
+) -> None:
+    """A row put back to an older state, as by a restore, does not repeat what has run."""
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
     store.finish([succeed(claim)])
@@ -380,10 +382,10 @@ def test_recorded_tick_does_not_run_again(store: SqliteStore, path: Path, clock:
     assert [row.last_decided for row in store.tasks()] == [slot]
 
 
-def test_row_that_changed_between_read_and_write_is_not_claimed(
+def test_a_row_moved_between_reading_and_writing_is_not_claimed(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
-    """The write compares the version of the row with the planned one."""
+    """The write compares the row's version with the one that was planned on."""
     clock.forward(EVERY)
     rival = SqliteStore(path, clock, opened={})
     rival.open(this_member("inline", "rival", 30 * SECOND))
@@ -401,7 +403,7 @@ def test_row_that_changed_between_read_and_write_is_not_claimed(
 
 
 class Overtaken(SqliteStore):
-    """A store in which something happens between reading due rows and writing claims."""
+    """A store that something happens to between reading what is due and writing its claims."""
 
     def __init__(self, path: Path, clock: FakeClock, meanwhile: Callable[[], object]) -> None:
         super().__init__(path, clock, opened={})
@@ -412,10 +414,10 @@ class Overtaken(SqliteStore):
         return super()._claim(*words, **more)  # type: ignore[arg-type]
 
 
-def test_retry_claimed_between_read_and_write_does_not_expire(
+def test_a_retry_taken_between_reading_and_writing_is_not_given_up(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
-    """The tick that was planned instead waits for the next poll, so nothing overlaps."""
+    """The tick that was planned in its place waits for the next look: nothing overlaps."""
     tasks = {"work": build_definition("work", make_task(retries=1, retry_min_backoff=2, timeout=1))}
     store.sync(tasks)
     clock.forward(EVERY)
@@ -436,10 +438,10 @@ def test_retry_claimed_between_read_and_write_does_not_expire(
         one.close()
 
 
-def test_run_claimed_between_read_and_write_counts_for_the_limit(
+def test_a_run_that_began_between_reading_and_writing_keeps_others_waiting(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
-    """The write counts the claimed runs of the task again."""
+    """How many runs of a task are held is looked at again inside the write."""
     tasks = {"work": build_definition("work", make_task(overlap="wait", interval=3_600))}
     store.sync(tasks)
     behind = FakeClock()
@@ -461,7 +463,7 @@ def test_run_claimed_between_read_and_write_counts_for_the_limit(
         one.close()
 
 
-def test_forked_child_does_not_use_the_connections_of_its_parent(store: SqliteStore) -> None:
+def test_a_forked_child_does_not_use_its_parents_connections(store: SqliteStore) -> None:
     """A call in a process that did not open the store is refused."""
     pid = os.fork()
     if pid == 0:
@@ -487,7 +489,7 @@ def test_heartbeat_deletes_old_runs(path: Path, clock: FakeClock) -> None:
 
 
 def test_processes_that_start_together_share_a_new_file(path: Path, run_child: RunChild) -> None:
-    """Any of them may create it."""
+    """Each of them may be the one that makes it."""
     children = [run_child(OPEN, path) for _ in range(4)]
     for child in children:
         say_go(child)
@@ -495,8 +497,8 @@ def test_processes_that_start_together_share_a_new_file(path: Path, run_child: R
     assert codes == [0, 0, 0, 0]
 
 
-def test_racing_processes_run_each_tick_once(path: Path, run_child: RunChild) -> None:
-    """Four processes claim 200 tasks; exactly one wins each tick."""
+def test_processes_that_race_run_each_tick_once(path: Path, run_child: RunChild) -> None:
+    """Four processes claim 200 tasks: every tick has one of them as its winner."""
     children = [run_child(OPEN + RACE, path) for _ in range(4)]
     for child in children:
         say_go(child)
@@ -515,8 +517,8 @@ def wait_until_due(path: Path) -> None:
     threading.Event().wait(max(0, last - SystemClock().wall()) / SECOND + 0.001)
 
 
-def test_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> None:
-    """The next heartbeat of a process of this host abandons its run."""
+def test_a_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> None:
+    """Its run is abandoned by the next heartbeat of a process of this host."""
     child = run_child(OPEN + HOLD_ONE, path, "record")
     say_go(child)
     held = hear(child)
@@ -529,8 +531,8 @@ def test_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> Non
     watcher.close()
 
 
-def test_killed_process_is_found_before_it_is_reaped(path: Path, run_child: RunChild) -> None:
-    """A zombie executes nothing, so its run is abandoned before its parent has waited for it."""
+def test_a_killed_process_is_found_before_it_is_reaped(path: Path, run_child: RunChild) -> None:
+    """A zombie runs nothing: its run is abandoned while its parent has not waited for it."""
     child = run_child(OPEN + HOLD_ONE, path, "record")
     say_go(child)
     hear(child)
@@ -541,7 +543,7 @@ def test_killed_process_is_found_before_it_is_reaped(path: Path, run_child: RunC
     watcher.close()
 
 
-def test_run_of_a_killed_process_is_rerun_by_another(path: Path, run_child: RunChild) -> None:
+def test_a_killed_process_s_run_is_taken_by_another(path: Path, run_child: RunChild) -> None:
     """With `on_abandoned = rerun` it is the next attempt of the same run."""
     child = run_child(OPEN + HOLD_ONE, path, "rerun")
     say_go(child)
@@ -555,7 +557,7 @@ def test_run_of_a_killed_process_is_rerun_by_another(path: Path, run_child: RunC
 
 
 def join(path: Path, **keywords: object) -> SqliteStore:
-    """Return an open store of this process on that file."""
+    """Return a store of this process, open on that file."""
     store = SqliteStore(path, SystemClock())
     store.open(this_member("inline", "digest", 30 * SECOND))
     store.sync({"work": build_definition("work", make_task(**keywords))})
@@ -563,13 +565,13 @@ def join(path: Path, **keywords: object) -> SqliteStore:
 
 
 def kill(child: subprocess.Popen[str]) -> None:
-    """Kill a child with SIGKILL, and wait for its end."""
+    """End a child as nothing can prepare for, and wait until it is gone."""
     child.kill()
     child.wait()
 
 
 def change(path: Path, text: str, *values: object) -> None:
-    """Execute one statement beside the store; `@` is the prefix of its tables."""
+    """Execute one statement behind the store's back, `@` standing for its tables' prefix."""
     with sqlite3.connect(path) as raw:
         (prefix,) = raw.execute("SELECT prefix FROM pulse_schema").fetchone()
         raw.execute(text.replace("@", prefix), values)
@@ -577,7 +579,7 @@ def change(path: Path, text: str, *values: object) -> None:
 
 
 def read(path: Path, text: str) -> tuple[int, ...]:
-    """Return one row of the file; `@` is the prefix of the tables."""
+    """Return one row of the file, `@` standing for the tables' prefix."""
     raw = sqlite3.connect(path)
     (prefix,) = raw.execute("SELECT prefix FROM pulse_schema").fetchone()
     row: tuple[int, ...] = raw.execute(text.replace("@", prefix)).fetchone()

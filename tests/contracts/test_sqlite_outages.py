@@ -1,4 +1,4 @@
-"""The SQLite store when its file is corrupt, its disk is full, or its folder is missing."""
+"""What becomes of the SQLite store when its file is corrupt, its disk full, its folder gone."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ LEASE = 30 * SECOND
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of the file, in a folder that does not exist yet."""
+    """Return where the file will be, in a folder that is not there yet."""
     return tmp_path / "state" / "pulse.db"
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Return a clock that does not advance by itself."""
+    """Return a clock that stands still."""
     return FakeClock()
 
 
 @pytest.fixture
 def join(path: Path, clock: FakeClock) -> Iterator[Join]:
-    """Return a function that opens a store with one task, as a process of its own."""
+    """Return what makes an open store that holds one task, as a process of its own would."""
     made: list[SqliteStore] = []
 
     def enter() -> SqliteStore:
@@ -60,12 +60,12 @@ def join(path: Path, clock: FakeClock) -> Iterator[Join]:
 
 
 def asides(path: Path) -> list[str]:
-    """Return the names of the files that were moved aside, without their logs."""
+    """Return the names of the files that were moved aside, but for their logs."""
     return [each.name for each in path.parent.glob("*.corrupt-*Z")]
 
 
 def spoil(path: Path, *, header: bool = False) -> None:
-    """Overwrite pages of the file, or its header as well."""
+    """Overwrite what is in the file: its pages, or its beginning too."""
     with sqlite3.connect(path) as raw:
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     raw.close()
@@ -76,10 +76,10 @@ def spoil(path: Path, *, header: bool = False) -> None:
 
 
 @pytest.mark.parametrize("header", [False, True])
-def test_corrupt_file_is_moved_aside_and_replaced(
+def test_a_corrupt_file_is_moved_aside_and_a_new_one_started(
     join: Join, path: Path, clock: FakeClock, *, header: bool
 ) -> None:
-    """The error states the new path; the next call works, and tasks run."""
+    """The error says where it is; the next call works, and ticks go on."""
     store = join()
     spoil(path, header=header)
     with pytest.raises(StoreUnavailableError, match=r"corrupt and was moved to .*\.corrupt-"):
@@ -89,10 +89,10 @@ def test_corrupt_file_is_moved_aside_and_replaced(
     assert store.claim_due(1).claims[0].run.task == "work"
 
 
-def test_each_process_notices_that_its_file_was_replaced(
+def test_each_process_notices_that_its_file_is_another(
     join: Join, path: Path, clock: FakeClock
 ) -> None:
-    """The file is moved once; all processes use the new one and claim each tick once."""
+    """It is moved once; all go on with the new one and claim each tick once."""
     stores = [join() for _ in range(3)]
     spoil(path)
     for store in stores:
@@ -104,8 +104,8 @@ def test_each_process_notices_that_its_file_was_replaced(
     assert len(asides(path)) == 1
 
 
-def test_file_that_is_corrupt_at_the_start_is_moved_aside(join: Join, path: Path) -> None:
-    """The first call of `open` raises, the next one creates a new file."""
+def test_a_file_that_is_corrupt_at_the_start_is_moved_aside(join: Join, path: Path) -> None:
+    """The first try to open it tells, and the next one finds a new file."""
     join().close()
     spoil(path)
     with pytest.raises(StoreUnavailableError, match="was moved to"):
@@ -113,8 +113,8 @@ def test_file_that_is_corrupt_at_the_start_is_moved_aside(join: Join, path: Path
     assert [row.name for row in join().tasks()] == ["work"]
 
 
-def test_corrupt_file_is_moved_with_its_log(join: Join, path: Path) -> None:
-    """The moved file can be examined, and the new file starts empty."""
+def test_its_log_goes_with_a_corrupt_file(join: Join, path: Path) -> None:
+    """What is moved aside can be looked into, and the new file begins without a past."""
     store, _ = join(), join()
     store.trigger("work")
     spoil(path)
@@ -125,8 +125,8 @@ def test_corrupt_file_is_moved_with_its_log(join: Join, path: Path) -> None:
     assert store.runs() == []
 
 
-def test_heartbeat_repeats_the_error_of_a_request_once(join: Join, path: Path) -> None:
-    """The loop then logs where the file is."""
+def test_a_request_that_finds_it_leaves_the_telling_to_the_loop(join: Join, path: Path) -> None:
+    """The next beat raises the same once, so that the log says where the file is."""
     store = join()
     spoil(path)
     with pytest.raises(StoreUnavailableError, match="was moved to") as raised:
@@ -137,8 +137,8 @@ def test_heartbeat_repeats_the_error_of_a_request_once(join: Join, path: Path) -
     assert not store.heartbeat().abandoned
 
 
-def test_file_that_was_never_a_store_is_not_moved(join: Join, path: Path) -> None:
-    """Its path was configured by mistake."""
+def test_a_file_that_was_never_a_store_is_left(join: Join, path: Path) -> None:
+    """Somebody has named it by mistake."""
     path.parent.mkdir()
     path.write_bytes(b"the only copy of a novel" * 99)
     with pytest.raises(StoreUnavailableError, match="not a database; it is left as it is"):
@@ -146,7 +146,7 @@ def test_file_that_was_never_a_store_is_not_moved(join: Join, path: Path) -> Non
     assert asides(path) == []
 
 
-def test_file_that_another_process_moves_is_not_touched(join: Join, path: Path) -> None:
+def test_a_file_that_another_process_is_moving_is_left_to_it(join: Join, path: Path) -> None:
     """The call fails as in any outage, and a later one finds the new file."""
     store = join()
     spoil(path)
@@ -159,8 +159,8 @@ def test_file_that_another_process_moves_is_not_touched(join: Join, path: Path) 
         store.claim_due(1)
 
 
-def test_no_file_is_created_while_another_is_moved(join: Join, path: Path) -> None:
-    """The old log could be taken for the log of the new file."""
+def test_no_file_is_made_while_one_is_moved(join: Join, path: Path) -> None:
+    """Its log might be taken for the new one's."""
     path.parent.mkdir()
     mover = os.open(path.parent, os.O_RDONLY)
     fcntl.flock(mover, fcntl.LOCK_EX)
@@ -170,10 +170,10 @@ def test_no_file_is_created_while_another_is_moved(join: Join, path: Path) -> No
     assert not path.exists()
 
 
-def test_corrupt_file_that_cannot_be_moved_stays(
+def test_a_corrupt_file_that_cannot_be_moved_stays(
     join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error states this, and the next call tries again."""
+    """The error says so, and the next call tries again."""
     store = join()
     spoil(path)
 
@@ -188,8 +188,8 @@ def test_corrupt_file_that_cannot_be_moved_stays(
         store.claim_due(1)
 
 
-def test_emptied_file_gets_its_tables_again(join: Join, path: Path, clock: FakeClock) -> None:
-    """The store continues with new tables."""
+def test_a_file_that_was_emptied_is_made_anew(join: Join, path: Path, clock: FakeClock) -> None:
+    """Without a table of its own the store makes them, and goes on."""
     store = join()
     with sqlite3.connect(path) as raw:
         for (name,) in raw.execute(
@@ -203,10 +203,10 @@ def test_emptied_file_gets_its_tables_again(join: Join, path: Path, clock: FakeC
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_store_continues_when_its_folder_comes_back(
+def test_a_folder_that_is_lost_and_back_is_gone_on_with(
     join: Join, path: Path, clock: FakeClock
 ) -> None:
-    """Nothing is claimed while the folder is missing; then the rows are created again."""
+    """Nothing is claimed while it is away; afterwards the rows are made again."""
     store = join()
     shutil.rmtree(path.parent)
     path.parent.write_text("in the way")
@@ -220,10 +220,10 @@ def test_store_continues_when_its_folder_comes_back(
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_no_tick_is_skipped_for_a_run_that_finished_in_the_outage(
+def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(
     join: Join, path: Path, clock: FakeClock, tmp_path: Path
 ) -> None:
-    """The tick waits until the holder has recorded its result."""
+    """Whoever looks first waits until the holder has told its end."""
     holder, other = join(), join()
     clock.forward(EVERY)
     (claim,) = holder.claim_due(1).claims
@@ -239,10 +239,8 @@ def test_no_tick_is_skipped_for_a_run_that_finished_in_the_outage(
     assert [one.run.fire_time for one in other.claim_due(1).claims] == [clock.wall()]
 
 
-def test_store_continues_with_a_file_that_was_put_back(
-    join: Join, path: Path, clock: FakeClock
-) -> None:
-    """Its rows, runs and claims are unchanged."""
+def test_a_file_that_is_put_back_is_gone_on_with(join: Join, path: Path, clock: FakeClock) -> None:
+    """Its rows, its runs and what holds them are as they were."""
     store = join()
     store.add(make_runtime_task("added", make_task(interval=60), TaskDefaults()))
     clock.forward(EVERY)
@@ -259,7 +257,7 @@ def test_store_continues_with_a_file_that_was_put_back(
 
 
 class Disk:
-    """Limits the size of the file of every connection, until there is space again."""
+    """Lets the file of every connection grow no more, until there is room again."""
 
     def __init__(self, connect: Callable[..., sqlite3.Connection]) -> None:
         self._connect = connect
@@ -267,14 +265,14 @@ class Disk:
         self._full = False
 
     def connect(self, *words: object, **more: object) -> sqlite3.Connection:
-        """Connect as usual, to a disk that may be full."""
+        """Connect as ever, to a disk that may be full."""
         raw = self._connect(*words, **more)
         self._made.append(raw)
         self._limit(raw)
         return raw
 
     def fill(self, *, full: bool) -> None:
-        """Set whether the disk is full."""
+        """Say whether there is room."""
         self._full = full
         for raw in self._made:
             self._limit(raw)
@@ -288,14 +286,16 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """Return the disk of the stores of the test."""
+    """Return the disk that the stores of the test are on."""
     made = Disk(sqlite3.connect)
     monkeypatch.setattr(sqlite3, "connect", made.connect)
     return made
 
 
-def test_full_disk_is_an_outage_without_loss(disk: Disk, join: Join, clock: FakeClock) -> None:
-    """Nothing is claimed meanwhile; afterwards claims and results are recorded."""
+def test_a_full_disk_is_an_outage_and_nothing_is_lost(
+    disk: Disk, join: Join, clock: FakeClock
+) -> None:
+    """What cannot be written is not claimed; with room again it is, and what ended is recorded."""
     store = join()
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
@@ -312,10 +312,10 @@ def test_full_disk_is_an_outage_without_loss(disk: Disk, join: Join, clock: Fake
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_store_on_a_full_disk_is_opened_when_there_is_space(
+def test_a_disk_that_is_full_at_the_start_is_joined_later(
     disk: Disk, join: Join, clock: FakeClock
 ) -> None:
-    """The tables are created then."""
+    """The tables are made when there is room."""
     disk.fill(full=True)
     with pytest.raises(StoreUnavailableError, match="full"):
         join()

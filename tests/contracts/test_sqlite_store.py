@@ -1,4 +1,4 @@
-"""The SQLite store keeps the contract of shared stores, for processes of one host."""
+"""The SQLite store keeps the contract, among processes of one host."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class TestSqliteStore(SharedStoreContract):
-    """Many processes and one file."""
+    """Many processes, one file."""
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> SqliteStore:
-        """Return a store on the test's file; others may be open in this process."""
+        """Return a store on the test's file, which may be open in this process already."""
         path = self.folder / "pulse.db"
         return SqliteStore(path, clock, StoreOptions(name=name, keep_runs=keep_runs), opened={})
 
-    def test_heartbeat_returns_when_the_next_lease_ends(self, fleet: Fleet) -> None:
-        """The lease is counted from the first check that saw its present mark."""
+    def test_a_beat_tells_when_a_lease_is_over(self, fleet: Fleet) -> None:
+        """It counts from the first look at the lease as it stands."""
         holder = fleet.join({"work": make_task()})
         other = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
@@ -46,8 +46,8 @@ class TestSqliteStore(SharedStoreContract):
             over_at + 5 * SECOND,
         ]
 
-    def test_time_of_a_slow_call_does_not_count_for_leases(self, fleet: Fleet) -> None:
-        """No process could renew while the call of the observer waited."""
+    def test_a_holder_may_renew_after_the_store_kept_all_waiting(self, fleet: Fleet) -> None:
+        """Nobody could renew while a call of the observer waited, so that time does not count."""
         holder = fleet.join({"work": make_task()})
         other = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def site(environ: WSGIEnvironment, start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Answer the process id; a run asks or answers, and notes it."""
+    """Answer with the process id; a run triggers or answers, and records it."""
     if "pulse.run" in environ:
         word = _ask(environ) if environ["PATH_INFO"] == "/ask" else _answer(environ)
         with Path(os.environ["RUNS"]).open("a") as runs:

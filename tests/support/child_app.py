@@ -69,7 +69,7 @@ def _nap(_: Environ) -> str:
 
 
 def _native(_: Environ) -> str:
-    """Hold the interpreter's lock: no other thread and no signal handler of Python runs."""
+    """Hold the interpreter's lock: no other thread and no Python signal handler runs."""
     note("busy", os.getpid())
     return str(sum(range(10**11)))
 
@@ -82,7 +82,7 @@ def _stubborn(_: Environ) -> str:
 
 
 def _family(_: Environ) -> str:
-    """Leave a process behind, and be busy."""
+    """Leave a child process behind, and be busy."""
     note("offspring", subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid)
     return _nap(_)
 
@@ -152,14 +152,14 @@ VIEWS: dict[str, Callable[[Environ], str]] = {
 
 
 def app(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Behave as the path says, and answer with what came of it."""
+    """Behave as the path says, and respond with the result."""
     body = VIEWS[str(environ["PATH_INFO"])](environ).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
 
 class Wrapping:
-    """What a `PulseMiddleware` does when it is built, and no more: it announces itself."""
+    """The part of a `PulseMiddleware` that child processes need: it registers itself."""
 
     def __init__(
         self, wrapped: Callable[..., Iterable[bytes]], digest: str, name: str | None = None
@@ -170,7 +170,7 @@ class Wrapping:
         register(self)
 
     def __call__(self, _: Environ, __: object) -> Iterable[bytes]:
-        """Refuse: no run may come this way."""
+        """Refuse: no run may reach this wrapper."""
         raise AssertionError("a run came in through the outermost application")
 
 
@@ -178,7 +178,7 @@ outermost = Wrapping(Wrapping(app, "inner"), "outer")
 
 
 def make_fresh() -> Wrapping:
-    """Return a wrapped application of its own, alike to the module's inner one."""
+    """Return a new wrapped application, equal to the module's inner one."""
     return Wrapping(app, "inner")
 
 

@@ -1,6 +1,6 @@
-"""Python processes that take part in a store, and wait for a word of the test.
+"""Python processes that use a store and wait for a word of the test.
 
-A program begins with what opens its store, as `store`; what stands here goes on from there.
+A program consists of code that opens its store as `store`, followed by a part from this module.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ sys.stdin.readline()
 
 
 def say_go(child: subprocess.Popen[str]) -> None:
-    """Let a child go on."""
+    """Send the word that a child waits for."""
     assert child.stdin is not None
     child.stdin.write("go\n")
     child.stdin.flush()
 
 
 def hear(child: subprocess.Popen[str]) -> str:
-    """Return the next line of a child."""
+    """Return the next line that a child writes."""
     assert child.stdout is not None
     return child.stdout.readline().strip()

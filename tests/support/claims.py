@@ -1,4 +1,4 @@
-"""Claims to call and to perform, made by hand."""
+"""Claims made by hand, for tests that call or execute them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_claim(
     good_until: int = FOR_EVER,
     **keywords: object,
 ) -> Claim:
-    """Return a claim on a tick of a task with these keywords."""
+    """Return a claim on a tick of a task with these settings."""
     task = Task(**{"action": "/sessions/cleanup", "interval": 300} | keywords)
     run = Run(
         id="0123456789abcdef" * 2,

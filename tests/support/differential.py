@@ -1,4 +1,4 @@
-"""One process with two stores, to which the same happens: whatever it does, they answer alike."""
+"""One process with two stores that get the same calls and must return the same."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ OUTCOMES = st.sampled_from(
 )
 
 
-class Twins(RuleBasedStateMachine):
-    """One process with two stores, to which the same happens."""
+class StorePair(RuleBasedStateMachine):
+    """One process with two stores that get the same calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,14 +88,14 @@ class Twins(RuleBasedStateMachine):
         self.clock.forward(1)  # memory has no outage after which a skip would have to wait
 
     def make(self, clock: FakeClock) -> Store:
-        """Return the store that is held against memory, empty; its name is `twins`."""
+        """Return the store to compare with memory, empty; its name is `twins`."""
         raise NotImplementedError
 
     def time_has_passed(self) -> None:
-        """Do what has to be done whenever a clock has moved."""
+        """Do what is needed whenever the clock has moved."""
 
     def teardown(self) -> None:
-        """Close both."""
+        """Close both stores."""
         self.shared.close()
         self.memory.close()
 
@@ -108,7 +108,7 @@ class Twins(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), task=TASKS, replace=st.booleans())
     def add(self, name: str, task: Task, replace: bool) -> None:  # noqa: FBT001 - drawn
-        """Add a task at run time, where it may be."""
+        """Add a run-time task, if it may be added."""
         addition = make_runtime_task(name, task, TaskDefaults())
         self.waits = self.waits or may_wait(task)
         said = [told(store.add, addition, replace=replace) for store in (self.shared, self.memory)]
@@ -116,12 +116,12 @@ class Twins(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def remove(self, name: str) -> None:
-        """Remove a task, where it may be."""
+        """Remove a run-time task, if it may be removed."""
         self.agree(*[told(store.remove, name) for store in (self.shared, self.memory)])
 
     @rule(seconds=st.integers(0, 25))
     def forward(self, seconds: int) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.clock.forward(seconds)
         self.time_has_passed()
 
@@ -134,7 +134,7 @@ class Twins(RuleBasedStateMachine):
 
     @rule(limit=st.integers(0, 4))
     def claim(self, limit: int) -> None:
-        """Claim what is due."""
+        """Claim due runs."""
         ours, theirs = self.shared.claim_due(limit), self.memory.claim_due(limit)
         self.learn(ours.claims, theirs.claims)
         self.held += zip(ours.claims, theirs.claims, strict=True)
@@ -149,7 +149,7 @@ class Twins(RuleBasedStateMachine):
         asked: int | None,
         keep: bool,  # noqa: FBT001 - drawn
     ) -> None:
-        """End a run, perhaps one whose claim is lost or that has ended before."""
+        """Finish a run, perhaps one whose claim is lost or that has finished before."""
         pair = data.draw(st.sampled_from(self.held))
         if not keep:
             self.held.remove(pair)
@@ -162,13 +162,13 @@ class Twins(RuleBasedStateMachine):
 
     @rule()
     def renew(self) -> None:
-        """Renew all claims, lost ones too."""
+        """Renew all claims, including lost ones."""
         ours, theirs = [a for a, _ in self.held], [b for _, b in self.held]
         self.agree(self.shared.renew(ours), self.memory.renew(theirs))
 
     @rule()
     def beat(self) -> None:
-        """Look for runs to abandon and rows to archive."""
+        """Send a heartbeat: abandon runs and archive rows."""
         ours, theirs = self.shared.heartbeat(), self.memory.heartbeat()
         self.agree(
             (sorted(map(self.known, ours.abandoned), key=repr), ours.archived),
@@ -177,7 +177,7 @@ class Twins(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def trigger(self, name: str) -> None:
-        """Run a task by hand."""
+        """Trigger a task."""
         if name in self.names():
             ours, theirs = self.shared.trigger(name), self.memory.trigger(name)
             if ours is not None and theirs is not None:
@@ -204,7 +204,7 @@ class Twins(RuleBasedStateMachine):
         return {row.name for row in self.memory.tasks()}
 
     def agree(self, ours: object, theirs: object) -> None:
-        """Compare what the shared store answered with what memory did."""
+        """Compare the result of the shared store with that of memory."""
         assert ours == theirs
 
     def learn(self, ours: list[Claim], theirs: list[Claim]) -> None:
@@ -218,15 +218,15 @@ class Twins(RuleBasedStateMachine):
                 self.ids.setdefault(one.id, other.id)
 
     def known(self, run: Run) -> Run:
-        """Return a run with the id that memory gave it."""
+        """Return a run with the id that memory gave to it."""
         return msgspec.structs.replace(run, id=self.ids.get(run.id, run.id))
 
     def shown(self, claimed: Claimed, limit: int) -> tuple[object, ...]:
-        """Return an answer so that it can be compared.
+        """Return a result in a form that can be compared.
 
-        With a full hand, due is due. What waits for room is no work in memory until a run ends;
-        others see that it is not due after the clock was set back, and say when it will be: both
-        keep the promise.
+        Two differences are allowed. When the limit is reached, a wake-up in the past equals now.
+        After the clock was set back, a waiting tick has no wake-up in memory until a run finishes,
+        while other stores return when the tick is due again.
         """
         next_wakeup = claimed.next_wakeup
         if limit == len(claimed.claims) and next_wakeup is not None:
@@ -239,12 +239,12 @@ class Twins(RuleBasedStateMachine):
 
 
 def may_wait(task: Task) -> bool:
-    """Return whether a fire time of a task, or a run of it, may wait for room."""
+    """Return whether a tick or a run of a task may wait for another run."""
     return task.misfire == "all" or task.overlap == "wait"
 
 
 def told(call: Callable[..., None], *words: object, **more: object) -> str:
-    """Return what a call is refused with; empty where it is not."""
+    """Return the error with which a call is refused; empty if it is not."""
     try:
         call(*words, **more)
     except PulseError as error:

@@ -1,4 +1,4 @@
-"""A Django project in one module: settings are made once a process, as Django wants it."""
+"""A Django project in one module: Django allows its settings to be made once per process."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def make_django_app(database: Path) -> WSGIApplication:
 
 
 def count(_request: HttpRequest) -> HttpResponse:
-    """Ask the database."""
+    """Query the database."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         return HttpResponse(str(cursor.fetchone()[0]))
 
 
 def stream(_request: HttpRequest) -> StreamingHttpResponse:
-    """Ask the database while the body is sent."""
+    """Query the database while the body is sent."""
 
     def rows() -> Iterator[str]:
         with connection.cursor() as cursor:
@@ -61,7 +61,7 @@ def stream(_request: HttpRequest) -> StreamingHttpResponse:
 
 
 def broken(_request: HttpRequest) -> HttpResponse:
-    """Ask for a table that is not there."""
+    """Query a table that does not exist."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM nowhere")
     return HttpResponse("never")
@@ -69,12 +69,12 @@ def broken(_request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def echo(request: HttpRequest) -> JsonResponse:
-    """Tell what was sent."""
+    """Return what was sent."""
     return JsonResponse({"body": request.body.decode(), "kind": request.content_type})
 
 
 def where(request: HttpRequest) -> HttpResponse:
-    """Tell the address that was asked for."""
+    """Return the address that was requested."""
     return HttpResponse(request.build_absolute_uri())
 
 

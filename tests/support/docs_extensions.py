@@ -1,4 +1,4 @@
-"""Loads the modules of `docs/_ext`, which only Sphinx has on its path."""
+"""Loads the modules of `docs/_ext`, which only Sphinx has on its import path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def load_extension(name: str) -> ModuleType:
-    """Return a module of `docs/_ext`, loaded anew and not entered into `sys.modules`."""
+    """Return a new module of `docs/_ext`, which is not added to `sys.modules`."""
     spec = spec_from_file_location(name, ROOT / "docs" / "_ext" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

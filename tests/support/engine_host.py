@@ -1,10 +1,11 @@
-"""A process with an engine of children: it performs the paths of its arguments, one line each.
+"""A process with a process engine: it executes the paths of its arguments, one line each.
 
     python -m tests.support.engine_host <patched|plain|forked> <module:name> /path ...
 
-Each ending is a line of JSON on standard output. It ends, stopping the engine, when its standard
-input does. `patched` is a process patched by gevent, whose last line tells how long its hub was
-blocked at most; `forked` leaves a fork of itself, which holds all its files, after the first path.
+Each result is a line of JSON on standard output. The process stops the engine and exits when its
+standard input ends. `patched` is a process patched by gevent, whose last line states how long its
+hub was blocked at most. `forked` leaves a fork of itself, with all its files open, after the first
+path.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Ticker:
 
 
 def leave_a_fork() -> None:
-    """Fork a process that holds whatever this one has open."""
+    """Fork a process that holds all files that this process has open."""
     pid = os.fork()
     if not pid:
         time.sleep(20)
@@ -67,7 +68,7 @@ def leave_a_fork() -> None:
 
 
 def host(kind: str, application: str, paths: list[str]) -> None:
-    """Perform the paths one after the other, and tell what came of each."""
+    """Execute the paths one after the other, and write each result."""
     ticker = Ticker()
     completed: SimpleQueue[CompletedRun] = SimpleQueue()
     engine = ProcessEngine(

@@ -42,7 +42,7 @@ def note(what: str, environ: dict) -> None:
 
 
 def view(environ: dict, start_response: Callable) -> list[bytes]:
-    """Answer pid; leave evidence of scheduled paths, add and remove a task at run time."""
+    """Return the pid; log scheduled paths, and add or remove a task at run time."""
     if environ["PATH_INFO"].startswith("/tick"):
         note("begin", environ)
         if environ["PATH_INFO"].startswith("/tick/nap"):
@@ -58,7 +58,7 @@ def view(environ: dict, start_response: Callable) -> list[bytes]:
 
 
 def note_run(what: str, run: Run) -> None:
-    """Leave evidence of what pulse itself tells of a run."""
+    """Log what pulse itself reports about a run."""
     note(what, {"HTTP_X_PULSE_TASK": run.task, "HTTP_X_PULSE_RUN_ID": run.id})
 
 
@@ -69,7 +69,7 @@ class Stop:
         self.done = False
 
     def __call__(self, event: events.RunClaimed) -> None:
-        """Note the claim; the loop, which tells of it, has no call to the store under way."""
+        """Record the claim; the loop emits the event while it makes no call to the store."""
         note_run("claimed", event.claim.run)
         if event.claim.run.task in STOPS and not self.done:
             self.done = True

@@ -72,7 +72,7 @@ class Site:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Serve for the length of a `with`."""
+        """Serve during a `with` block."""
         with ExitStack() as stack:
             self.servers = [stack.enter_context(self._server(one)) for one in self._classes]
             yield
@@ -98,7 +98,7 @@ class Site:
 
     @contextmanager
     def visited(self) -> Iterator[Visits]:
-        """Ask every master for pages, for the length of a `with`."""
+        """Send requests to every master during a `with` block."""
         visits = Visits(self.servers)
         with visits.going_on():
             yield visits
@@ -112,36 +112,36 @@ class Site:
         return "".join(server.log_text() for server in self.servers)
 
     def wait_for(self, predicate: Callable[[], T], within: float, what: str) -> T:
-        """Return the first true answer of *predicate*."""
+        """Return the first true result of *predicate*."""
         return wait_until(predicate, within, what, log=self.log_text)
 
     # Evidence ----------------------------------------------------------------------------
 
     def notes(self, what: str) -> list[Note]:
-        """Return what the app has written under that word."""
+        """Return the notes of the app with that word."""
         return [note for note in read_notes(self.evidence) if note.what == what]
 
     def await_notes(self, what: str, *, of: int, within: float = 15) -> list[Note]:
-        """Return the notes under that word once there are so many."""
+        """Return the notes with that word once there are so many."""
         self.wait_for(lambda: len(self.notes(what)) >= of, within, f"{of} times {what}")
         return self.notes(what)
 
     def await_all(self, what: str) -> list[Note]:
-        """Return the notes under that word once each worker has written one."""
+        """Return the notes with that word once each worker has written one."""
         return self.await_notes(what, of=self.workers)
 
     def runs_since(self, instant: float, task: str = "now") -> list[Note]:
-        """Return the runs of a task that began after that instant."""
+        """Return the runs of a task that started after that instant."""
         notes = begins(read_notes(self.evidence))
         return [note for note in notes if note.task == task and note.at > instant]
 
     def await_run(self, task: str = "now", *, since: float | None = None) -> Note:
-        """Return the first run of a task that begins after an instant; without one, from now on."""
+        """Return the first run of a task that starts after an instant, by default from now on."""
         start = time.time() if since is None else since
         return self.wait_for(lambda: self.runs_since(start, task), 15, f"a run of {task}")[0]
 
     def await_due(self, task: str = "now") -> None:
-        """Wait until the next fire time after the last run of a task that goes each second."""
+        """Wait until the next fire time after the last run of a task that runs each second."""
         due = fire_time_of(self.runs_since(0, task)[-1]) + 1
         self.wait_for(lambda: time.time() > due, 15, f"{task} is due")
 
@@ -173,7 +173,7 @@ class Visits:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Ask for the length of a `with`."""
+        """Send requests during a `with` block."""
         for thread in self._threads:
             thread.start()
         try:

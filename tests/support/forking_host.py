@@ -27,7 +27,7 @@ KINDS = (events.RunEnded, events.SchedulerStopped, events.SchedulerError, events
 
 
 def watch_bus() -> None:
-    """Note who emits what."""
+    """Record which process emits which event."""
     for kind in KINDS:
         application.bus.subscribe(kind, lambda event: note("event", type(event).__name__))
 

@@ -34,7 +34,7 @@ def note(*words: object) -> None:
 
 
 def wait_in_child() -> None:
-    """Do what a forked child does: ask pulse something, and wait, so that the hub runs."""
+    """Do what a forked child does: call pulse, and wait, so that the hub runs."""
     try:
         application.scheduler.tasks()
     except NotServingError as error:
@@ -47,7 +47,7 @@ def wait_in_child() -> None:
 
 
 def fork_plainly() -> None:
-    """Fork a child that waits and ends."""
+    """Fork a child that waits and exits."""
     pid = os.fork()
     if not pid:
         wait_in_child()
@@ -65,7 +65,7 @@ def fork_and_return() -> None:
 
 
 def fork_and_exit() -> None:
-    """Fork a child that waits, and then ends by an exception, as scripts do."""
+    """Fork a child that waits, and then exits by an exception, as scripts do."""
     pid = os.fork()
     if not pid:
         wait_in_child()
@@ -90,7 +90,7 @@ WAYS: dict[str, Callable[[], None]] = {
 
 
 def site(environ: WSGIEnvironment, start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Note a run; the one of `/fork` forks."""
+    """Record a run; the run of `/fork` forks."""
     run = environ.get("pulse.run")
     if run is not None:
         note("run", run.task, run.fire_time)

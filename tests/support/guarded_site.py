@@ -1,6 +1,6 @@
-"""One WSGI app that holds many: each framework's own way of routing a path to the guarded view.
+"""One WSGI app that contains many: each framework routes a path to the guarded view in its way.
 
-The header `X-App` picks one; with `X-Guard: off` it is asked without the guard before it.
+The header `X-App` selects an app; with `X-Guard: off` it is called without the guard.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OTHER = "another view"
 
 
 def flask_site(path: str = "/sessions/cleanup") -> WSGIApplication:
-    """Flask with a rule that takes a trailing slash or none, and a rule for all the rest."""
+    """Flask with a rule that allows a trailing slash, and a rule for all other paths."""
     app = flask.Flask(__name__)
     app.add_url_rule(path, "cleanup", lambda: REACHED, strict_slashes=False)
     app.add_url_rule("/", "home", lambda: OTHER)
@@ -121,7 +121,7 @@ _loosely = re.compile(r"/+sessions/+cleanup(\.\w*)?(;.*)?[/\s\0]*", re.IGNORECAS
 
 
 def loose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """A regex that forgives nearly everything."""
+    """A regex that accepts nearly everything."""
     path = environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace")
     return webob.Response(text=REACHED if _loosely(path) else OTHER)(environ, start_response)
 
@@ -140,7 +140,7 @@ SITES: dict[str, Callable[[], WSGIApplication]] = {
 
 
 def make_application() -> WSGIApplication:
-    """Return the app of all apps."""
+    """Return the app that contains all apps."""
     from pulse import PulseMiddleware, Task
 
     plain = {name: make() for name, make in SITES.items()}

@@ -19,7 +19,7 @@ _MARK = re.compile(r"<!-- not run: (?P<reason>.+) -->")
 
 
 class Block(NamedTuple):
-    """A fenced block; *reason* says why nothing runs it, and is empty where something does."""
+    """A fenced block; *reason* states why it is not run, and is empty if it is run."""
 
     file: Path
     line: int
@@ -29,7 +29,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(file: Path) -> Iterator[Block]:
-    """Give the fenced blocks of a Markdown file, in their order."""
+    """Yield the fenced blocks of a Markdown file, in order."""
     lines = enumerate(file.read_text().splitlines(), start=1)
     before = ""
     for number, line in lines:

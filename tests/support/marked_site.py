@@ -1,4 +1,4 @@
-"""Apps that note each scheduled call under a mark of their own, and servers that serve them."""
+"""Apps that record each scheduled call under a mark of their own, and servers for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Call(NamedTuple):
-    """A scheduled call, as the app noted it."""
+    """A scheduled call, as the app recorded it."""
 
     mark: str
     task: str
@@ -26,13 +26,13 @@ class Call(NamedTuple):
 
 
 class Leaf:
-    """An app that notes scheduled calls."""
+    """An app that records scheduled calls."""
 
     def __init__(self, mark: str) -> None:
         self.mark = mark
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Note a scheduled call in one write; answer the mark."""
+        """Record a scheduled call in one write; respond with the mark."""
         if "pulse.run" in environ:
             task, fire_time = environ["HTTP_X_PULSE_TASK"], environ["HTTP_X_PULSE_FIRE_TIME"]
             line = f"{self.mark} {task} {fire_time} {os.getpid()}\n"
@@ -49,7 +49,7 @@ def make_leaf(_global_conf: dict[str, str], mark: str) -> Leaf:
 
 
 def make_composite(loader: Any, global_conf: dict[str, str], **apps: str) -> Any:
-    """Return what calls the application that a key of the section names; a composite."""
+    """Return the application that a key of the section names; a composite."""
     mounts = {path: loader.get_app(name, global_conf=global_conf) for path, name in apps.items()}
     return DispatcherMiddleware(Leaf("nowhere"), mounts)
 
@@ -65,13 +65,13 @@ class Marked(Server):
         return [Call(mark, task, fire_time, int(pid)) for mark, task, fire_time, pid in fields]
 
     def wait_calls(self, count: int, timeout: float = 15.0) -> list[Call]:
-        """Return the calls, once they are so many."""
+        """Return the calls, once there are so many."""
         self.wait_for(lambda: len(self.calls()) >= count, timeout, f"{count} calls")
         return self.calls()
 
 
 def write(folder: Path, name: str, text: str) -> Path:
-    """Return the path of a file with *text*, its indentation taken away."""
+    """Return the path of a new file with the dedented *text*."""
     path = folder / name
     path.write_text(textwrap.dedent(text))
     return path
@@ -102,7 +102,7 @@ def uwsgi(*options: str) -> Callable[[Path, Sequence[str]], Marked]:
 
 
 def waitress(folder: Path, what: Sequence[str]) -> Marked:
-    """Return a waitress by its own program, which calls a factory that is named as such."""
+    """Return a waitress, started by its own program with the name of a factory."""
     port = free_port()
     target = what[0].removesuffix("()")
     call = ["--call"] if target != what[0] else []
@@ -111,7 +111,7 @@ def waitress(folder: Path, what: Sequence[str]) -> Marked:
 
 
 def pserve(folder: Path, *words: str) -> Marked:
-    """Return a pserve of an ini file that says `listen = 127.0.0.1:%(port)s`."""
+    """Return a pserve of an ini file with `listen = 127.0.0.1:%(port)s`."""
     port = free_port()
     return _marked([program("pserve"), *words, f"port={port}"], port, folder)
 

@@ -1,4 +1,4 @@
-"""Runs test files in an interpreter of their own that gevent has patched before anything else."""
+"""Runs test files in an interpreter that gevent patches before anything else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT_S = 280
 
 
 class Tally(NamedTuple):
-    """How many tests passed, how many did not, and what pytest printed."""
+    """How many tests passed, how many did not, and the output of pytest."""
 
     passed: int
     others: int
@@ -27,7 +27,7 @@ class Tally(NamedTuple):
 
 
 def run_patched(file: str, report: Path) -> Tally:
-    """Run one file of `tests/patched` and return what came of it."""
+    """Run one file of `tests/patched` and return its tally."""
     command = [
         sys.executable,
         "-m",
@@ -50,7 +50,7 @@ def run_patched(file: str, report: Path) -> Tally:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment without what this pytest says to its own."""
+    """Return the environment without the variables of this pytest."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     return measured_by_greenlet(kept)
 

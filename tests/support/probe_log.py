@@ -1,4 +1,4 @@
-"""Reads what the evidence app wrote, and what the store says, and judges it."""
+"""Reads the log of the evidence app and the history of the store, and checks them."""
 
 import json
 import sqlite3
@@ -28,12 +28,12 @@ def read_notes(path: Path) -> list[Note]:
 
 
 def begins(notes: list[Note]) -> list[Note]:
-    """Return the beginnings of runs."""
+    """Return the starts of runs."""
     return [note for note in notes if note.what == "begin"]
 
 
 def unfinished(notes: list[Note], *, killed: set[int]) -> list[Note]:
-    """Return the runs that began in a process that was not killed and have no end."""
+    """Return the runs that started in a process that was not killed and have no end."""
     ended = {note.run for note in notes if note.what == "end"}
     return [note for note in begins(notes) if note.run not in ended and note.pid not in killed]
 
@@ -49,7 +49,7 @@ def overlapping(notes: list[Note]) -> list[tuple[Note, Note]]:
 
 
 def grid_between(first: str, last: str, every_s: float) -> list[str]:
-    """Return all instants of a grid, as text, by walking it; independent of pulse."""
+    """Return all fire times of an interval as text, computed without pulse."""
     moment, stop = datetime.fromisoformat(first), datetime.fromisoformat(last)
     found = []
     while moment <= stop:
@@ -59,7 +59,7 @@ def grid_between(first: str, last: str, every_s: float) -> list[str]:
 
 
 def text_of(moment: datetime) -> str:
-    """Return RFC 3339 in UTC as the headers have it."""
+    """Return RFC 3339 in UTC, as in the headers."""
     return moment.isoformat().replace("+00:00", "Z")
 
 

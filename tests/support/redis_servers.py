@@ -50,7 +50,7 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         words = [
             word for name, value in self._settings.items() for word in (f"--{name}", *value.split())
         ]
@@ -64,37 +64,37 @@ class RedisServer:
         self._await_answer()
 
     def kill(self) -> None:
-        """End it without a warning; harmless when it has ended."""
+        """Kill the server; without effect when it has ended."""
         self._end(SIGKILL)
 
     def stop(self) -> None:
-        """End it as an administrator does."""
+        """Stop the server as an administrator does."""
         self._end(SIGTERM)
 
     def pause(self) -> None:
-        """Let it accept and never answer."""
+        """Stop the process: it accepts connections and never answers."""
         self._signal(SIGSTOP)
 
     def resume(self) -> None:
-        """Let it answer what has come meanwhile."""
+        """Continue the process: it answers what has arrived meanwhile."""
         self._signal(SIGCONT)
 
     def ready_at(self) -> float:
-        """Return the instant since which it answers, by its own log."""
+        """Return the instant since which the server answers, by its own log."""
         lines = (self.folder / "redis.log").read_text().splitlines()
         ready = [line.split() for line in lines if "Ready to accept connections" in line]
         local = datetime.strptime(" ".join(ready[-1][1:5]), "%d %b %Y %H:%M:%S.%f").astimezone()
         return local.timestamp()
 
     def ask(self, *words: str) -> bytes:
-        """Return what the server answers to one command, as it is on the wire."""
+        """Return the reply to one command, in the wire format."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=READY_S) as link:
             parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
             link.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
             return link.recv(65536)
 
     def unread(self) -> int:
-        """Return how many bytes have come to it that it has not read, as the kernel counts them."""
+        """Return how many received bytes the server has not read, according to the kernel."""
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         here = f"0100007F:{self.port:04X}"
         queues = [row[4] for row in rows if (row[1], row[3]) == (here, _ESTABLISHED)]

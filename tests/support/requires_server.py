@@ -1,4 +1,4 @@
-"""What becomes of a run on a machine that lacks a server: a test's, or a benchmark's."""
+"""What happens to tests and benchmarks on a machine that lacks a server program."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
         server.get("/")
         server.signal(SIGHUP)
 
-Each program leads a session of its own, so that whatever it forks is found by the session's id
-even after its parent has died. Everything that fails says what the server had written.
+Each program leads a session of its own, so that each process that it forks is found by the session
+id even after its parent has died. Each failure reports what the server had written.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _dice = random.SystemRandom()  # the seeded one gives every xdist worker the sam
 
 
 class Answer(NamedTuple):
-    """What a server answered."""
+    """The response of a server."""
 
     status: int
     text: str

@@ -1,8 +1,8 @@
 """Stores that a test takes away and gives back: stopped, moved away, or behind a black hole.
 
-with open_ground("redis-silent", tmp_path, find) as ground:
-    ground.leave()
-    returned = ground.come_back()
+with open_outage_store("redis-silent", tmp_path, find) as outage_store:
+    outage_store.leave()
+    returned = outage_store.come_back()
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from tests.support.postgres import PostgresCluster
 
 
-class Ground(Protocol):
-    """A store that a fleet agrees in, from outside."""
+class OutageStore(Protocol):
+    """A store of a fleet that a test can take away and restore."""
 
     word: str
     """What `pulse.config.store` says."""
 
     def leave(self) -> None:
-        """Take it away."""
+        """Take the store away."""
 
     def come_back(self) -> float:
-        """Give it back; return the instant since which it answers."""
+        """Restore the store; return the instant since which it answers."""
 
 
 class Stopped:
-    """A server that is ended at once, and started again from its log."""
+    """A server that is stopped at once, and started again from its log."""
 
     def __init__(self, server: PostgresCluster | RedisServer, word: str) -> None:
         self.word = word
@@ -57,7 +57,7 @@ class Stopped:
 
 
 class Silent:
-    """A server behind a black hole: it accepts, and never answers."""
+    """A server behind a black hole: it accepts connections, and never answers."""
 
     def __init__(self, hole: BlackHole, word: str) -> None:
         self.word = word
@@ -106,15 +106,15 @@ class Moved:
 
 
 @contextmanager
-def open_ground(
+def open_outage_store(
     kind: str, folder: Path, cluster: Callable[[], PostgresCluster]
-) -> Iterator[Ground]:
-    """Give the store of a kind: `postgres`, `redis` or `sqlite`, a dash, and how it goes away.
+) -> Iterator[OutageStore]:
+    """Yield the store of a kind: `postgres`, `redis` or `sqlite`, a dash, and the kind of outage.
 
     Args:
         kind: such as `redis-silent`.
-        folder: where it may keep its data.
-        cluster: gives a PostgreSQL server that nobody else uses now, running.
+        folder: the folder for its data.
+        cluster: returns a running PostgreSQL server that no other test uses.
 
     """
     store, _, way = kind.partition("-")
@@ -134,7 +134,7 @@ def open_ground(
 
 def _leaving(
     way: str, server: PostgresCluster | RedisServer, url: Callable[[int], str]
-) -> Iterator[Ground]:
+) -> Iterator[OutageStore]:
     if way == "stopped":
         yield Stopped(server, url(server.port))
         return
@@ -143,7 +143,7 @@ def _leaving(
 
 
 def read_history(word: str) -> list[Run]:
-    """Return what the store that a word names has on record, newest first."""
+    """Return the history of the store at an address, newest first."""
     store, _ = choose_store(word, StoreOptions(), clock=SystemClock(), origin="/")
     store.open_as_client(this_member("inline", "", 30 * SECOND))
     try:

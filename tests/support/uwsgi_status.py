@@ -1,4 +1,4 @@
-"""What uWSGI itself says of its workers."""
+"""The state of the workers of uWSGI, as uWSGI reports it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPTION = "--stats"
 
 
 class Worker(NamedTuple):
-    """A worker as its master sees it."""
+    """A worker, as its master sees it."""
 
     pid: int
     accepting: bool
@@ -25,7 +25,7 @@ class Worker(NamedTuple):
 
 
 def status_options() -> list[str]:
-    """Return the arguments with which uWSGI tells its state on a port of its own."""
+    """Return the arguments with which uWSGI reports its state on a port."""
     return [OPTION, f"127.0.0.1:{free_port()}"]
 
 

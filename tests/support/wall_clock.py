@@ -23,7 +23,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Field(NamedTuple):
-    """A field as it is written, and the numbers that it means."""
+    """The text of a field, and the numbers that it means."""
 
     text: str
     numbers: frozenset[int]
@@ -69,7 +69,7 @@ class Fields(NamedTuple):
 
 
 def field(low: int, high: int, *, last: int | None = None) -> st.SearchStrategy[Field]:
-    """Draw a field of numbers from *low* to *high*; those above *last* count from *low* again."""
+    """Draw a field of numbers from *low* to *high*; numbers above *last* start at *low* again."""
     top = high if last is None else last
     number = st.integers(low, high)
 
@@ -96,7 +96,7 @@ def sorted_span(span: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def joined(fields: list[Field]) -> Field:
-    """Return a list of fields as one."""
+    """Return a list of fields as one field."""
     numbers = frozenset[int]().union(*(one.numbers for one in fields))
     return Field(",".join(one.text for one in fields), numbers)
 
@@ -127,12 +127,12 @@ every_second_fields = st.builds(
 
 
 def wall_at(second: int, zone: ZoneInfo) -> datetime:
-    """Return what the clock of a zone shows, without its zone."""
+    """Return what the clock of a zone shows, as a naive datetime."""
     return (EPOCH + timedelta(seconds=second)).astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 class Shown(NamedTuple):
-    """What a clock shows at an instant, and what it shows for the first time or has left out."""
+    """What a clock shows at an instant, and what it shows for the first time or has skipped."""
 
     second: int
     now: list[datetime]
@@ -169,7 +169,7 @@ def fired(fields: Fields, shown: Iterable[Shown]) -> list[int]:
 
 @cache
 def changes(name: str, year: int) -> tuple[int, ...]:
-    """Return the seconds at which a zone's offset changes in a year, by looking twice a day."""
+    """Return the seconds at which a zone's offset changes in a year."""
     zone = ZoneInfo(name)
     first = calendar.timegm((year, 1, 1, 0, 0, 0))
     found = []

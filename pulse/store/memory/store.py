@@ -170,7 +170,7 @@ class MemoryStore:
 
     def _claim_rows(self, call: ClaimCall) -> None:
         due, rows, now, claims = self._due.entries, self._due.rows, call.now, call.claims
-        until = (now + 1) << ORDER_BITS
+        until = (now + 1) << ORDER_BITS  # greater than the entry of any row that is due
         again: list[MemoryTaskRow] = []
         while due and due[0] < until and len(claims) < call.limit:
             entry = due[0]
@@ -194,6 +194,8 @@ class MemoryStore:
             if following is not None and following > now:
                 heapreplace(due, following + decided.cursor.delay_us << ORDER_BITS | row.order)
             else:
+                # The next fire time is due as well. It is pushed after the loop, so that a row is
+                # decided once in a call.
                 heappop(due)
                 again.append(row)
             call.record(row, decided)

@@ -11,9 +11,9 @@ local function set_earliest(name, at)
     if not reply[name] or at < reply[name] then reply[name] = at end
 end
 
--- Who reserved a row: 'nobody', 'another' process, or 'this poll'. An earlier poll of this process
--- counts as nobody: it was given up. An end too far in the future was written before the clock was
--- set back.
+-- Who reserved a row: 'nobody', 'another' process, or 'this poll'. A reservation of an earlier poll
+-- of this process counts as nobody's, since that poll was abandoned. An end too far in the future
+-- was written before the clock was set back.
 local function owner_of(reservation)
     if not reservation then return 'nobody' end
     local till, poll, holder = string.match(reservation, '^(%d+) (%d+) (.*)$')
@@ -92,7 +92,8 @@ local function find_pending(partition)
         local run = redis.call('HGET', RUNS, run_id_of_pending(entry.member))
         -- A run without outcome, holder and attempts was never claimed: while the task has
         -- max_concurrent claimed runs it can only wait. A retry is returned anyway: it may expire.
-        if run and (entry.claimed < entry.max_concurrent or not begins_with(run, '[null,"",0,')) then
+        local may_start = entry.claimed < entry.max_concurrent
+        if run and (may_start or not begins_with(run, '[null,"",0,')) then
             reply.pending[#reply.pending + 1] = { run, entry.row, entry.claimed }
         end
     end)

@@ -104,7 +104,9 @@ def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
 
 def test_a_memory_store_is_refused_in_words(tmp_path: Path) -> None:
     """The worker keeps it to itself: the error says what to set instead."""
-    with pytest.raises(NotServingError, match=r"got memory:, which h:1:n .* pulse.config.store"):
+    with pytest.raises(
+        NotServingError, match=r"got memory:, which only h:1:n .* pulse.config.store"
+    ):
         handle_of("memory:", tmp_path).tasks()
 
 

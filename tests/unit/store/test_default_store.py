@@ -1,4 +1,4 @@
-"""The default store across releases, for users without a home, and where no folder will do."""
+"""The default store: across releases, for users without a home, and without a usable folder."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Site:
         self.current = folder / "current"
 
     def deploy(self, release: str) -> None:
-        """Let a new release be the current one."""
+        """Make a new release the current one."""
         target = self.folder / "releases" / release
         target.mkdir(parents=True)
         (target / "app.ini").touch()
@@ -61,7 +61,7 @@ class Site:
 
 
 class Begun(NamedTuple):
-    """The store that a process took part in, and what it said at its start."""
+    """The store that a process opened, and what the process logged at its start."""
 
     store: str
     said: list[str]
@@ -77,19 +77,19 @@ def site(tmp_path: Path, state: Path) -> Site:
 
 
 def from_ini(site: Site) -> Settings:
-    """Return the settings of the ini file of the current release."""
+    """Return the settings from the ini file of the current release."""
     return load_paste({"__file__": str(site.current / "app.ini")}, KEYS)
 
 
 def from_folder(site: Site) -> Settings:
-    """Return the settings of an app that is started in the folder of the current release."""
+    """Return the settings of an app that starts in the folder of the current release."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(site.current)
         return load(KEYS, {})
 
 
 def begin(settings: Settings, caplog: pytest.LogCaptureFixture) -> Begun:
-    """Let a process take part and leave."""
+    """Let a process open its store and close it."""
     caplog.clear()
     app = PulseMiddleware(answer, settings)
     seen = Recorder(app.bus)
@@ -104,10 +104,10 @@ each_origin = pytest.mark.parametrize("read", [from_ini, from_folder])
 
 
 @each_origin
-def test_a_restart_of_one_release_has_the_same_store(
+def test_restart_of_one_release_opens_the_same_store(
     read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The count of its tasks goes on."""
+    """The cursors of its tasks are kept."""
     assert begin(read(site), caplog).store == begin(read(site), caplog).store
 
 
@@ -132,14 +132,14 @@ def test_the_next_release_shares_the_store_or_warns(
 
 
 def no_entry(uid: int) -> None:
-    """Stand for a table of users in which this one is missing."""
+    """Raise KeyError, like a table of users without this user."""
     message = f"getpwuid(): uid not found: {uid}"
     raise KeyError(message)
 
 
 @pytest.fixture
 def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder that is left to a user with neither HOME nor an entry among the users."""
+    """Return the folder of a user with neither HOME nor an entry in the table of users."""
     assert not state.exists()
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -148,25 +148,25 @@ def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_a_user_without_a_home_has_the_store_in_a_folder_of_its_own(homeless: Path) -> None:
-    """As under `docker run --user 12345`."""
+def test_store_of_a_user_without_a_home_is_in_a_folder_of_its_own(homeless: Path) -> None:
+    """An example is `docker run --user 12345`."""
     path = default_path("shop", "/srv/shop.ini")
     assert path is not None
     assert path.parent == homeless
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_the_store_of_a_user_without_a_home_is_looked_for(homeless: Path) -> None:
-    """`pulse simulate` reads the history there, and finds none where none is."""
+def test_simulate_finds_the_store_of_a_user_without_a_home(homeless: Path) -> None:
+    """`pulse simulate` reads its history, and finds none when the file does not exist."""
     assert not homeless.exists()
     assert existing_path("shop", "/srv/shop.ini") is None
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_an_app_of_a_user_without_a_home_takes_part(
+def test_app_of_a_user_without_a_home_runs_tasks(
     homeless: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The worker boots, and its tasks run."""
+    """The worker starts, and its tasks run."""
     begun = begin(load({**KEYS, "pulse.config.name": "shop"}, {}), caplog)
     assert str(homeless) in begun.store
 
@@ -175,19 +175,19 @@ def test_an_app_of_a_user_without_a_home_takes_part(
 
 
 def put_a_file(folder: Path) -> None:
-    """Let something else be where the folder should be."""
+    """Create a file at the path of the folder."""
     folder.touch()
 
 
 def open_to_all(folder: Path) -> None:
-    """Let everybody write to the folder, as if another user had made it."""
+    """Make the folder writable for everybody, as if another user had created it."""
     folder.mkdir()
     folder.chmod(0o777)
 
 
 @pytest.fixture(params=[put_a_file, open_to_all])
 def unusable(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> tuple[str, str]:
-    """Return the folders that are looked at, none of which will do."""
+    """Return the folders that pulse tries, none of which is usable."""
     state.touch()
     request.param(tmp_path / "own")
     assert default_path("shop", "/srv/shop.ini") is None
@@ -204,7 +204,7 @@ def served(unusable: tuple[str, str]) -> PulseMiddleware:
 
 
 def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
-    """Send a request to the app; return what it answered, and whether a scheduler runs then."""
+    """Send a request; return its response, and whether a scheduler runs then."""
     statuses: list[str] = []
     environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/"}
     try:
@@ -216,22 +216,22 @@ def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
         app.runtime.shutdown(0)
 
 
-def test_without_a_folder_the_application_is_served(served: PulseMiddleware) -> None:
+def test_application_is_served_without_a_usable_folder(served: PulseMiddleware) -> None:
     """A request is answered whether there is a store or not."""
     assert request_once(served)[0] == ["200 OK"]
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_without_a_folder_no_scheduler_starts(served: PulseMiddleware) -> None:
+def test_no_scheduler_starts_without_a_usable_folder(served: PulseMiddleware) -> None:
     """Each of several workers would run every tick."""
     assert request_once(served)[1] is False
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_without_a_folder_one_error_names_the_folder_and_the_setting(
+def test_one_error_names_the_unusable_folder_and_the_setting(
     served: PulseMiddleware, unusable: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever reads the log knows what to change, and where."""
+    """The log states what to change, and where."""
     with caplog.at_level(logging.INFO, logger="pulse"):
         request_once(served)
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -241,10 +241,10 @@ def test_without_a_folder_one_error_names_the_folder_and_the_setting(
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_without_a_folder_check_ends_with_status_2(
+def test_check_exits_with_2_without_a_usable_folder(
     unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says so before a server does."""
+    """`pulse check` reports the problem before a server starts."""
     lines = [f"{key} = {value}" for key, value in KEYS.items()]
     file = tmp_path / "site.ini"
     file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", *lines]))

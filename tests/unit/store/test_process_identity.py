@@ -1,4 +1,4 @@
-"""Who a process is, and whether another of the same machine still lives."""
+"""The identity of a process, and whether another process of this machine still lives."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def member() -> Member:
     return this_member("inline", "digest", 30 * SECOND)
 
 
-def test_a_holder_is_host_pid_and_nonce(member: Member) -> None:
-    """The name says where the process is to be found."""
+def test_holder_is_host_pid_and_nonce(member: Member) -> None:
+    """The name shows where the process runs."""
     assert member.holder.startswith(f"{member.host}:{os.getpid()}:")
 
 
-def test_no_two_holders_are_the_same(member: Member) -> None:
-    """A process that takes part twice is two holders."""
+def test_two_members_of_one_process_have_different_holders(member: Member) -> None:
+    """A process that opens a store twice is two holders."""
     assert member.holder != this_member("inline", "digest", 30 * SECOND).holder
 
 
-def test_this_process_lives(member: Member) -> None:
-    """Nobody finds a living process gone."""
+def test_this_process_is_not_gone(member: Member) -> None:
+    """A living process is never found gone."""
     assert not is_gone(member, machine=this_machine())
 
 
-def test_an_ended_process_is_gone(member: Member) -> None:
-    """Its pid belongs to nobody."""
+def test_ended_process_is_gone(member: Member) -> None:
+    """No process has its pid."""
     child = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
@@ -49,33 +49,35 @@ def test_an_ended_process_is_gone(member: Member) -> None:
     assert is_gone(ended, machine=this_machine())
 
 
-def test_a_pid_that_was_given_away_is_told_by_its_start(member: Member) -> None:
-    """A process that started at another time is another process."""
+def test_process_with_a_reused_pid_is_gone(member: Member) -> None:
+    """The start time shows that it is another process."""
     other = msgspec.structs.replace(member, pid_started=member.pid_started - 1)
     assert is_gone(other, machine=this_machine())
 
 
-def test_an_unknown_start_time_does_not_count(member: Member) -> None:
-    """Where the system did not tell, a pid that exists is taken for the process."""
+def test_process_without_a_known_start_time_is_not_gone(member: Member) -> None:
+    """An existing pid is taken for the process."""
     other = msgspec.structs.replace(member, pid_started=0)
     assert not is_gone(other, machine=this_machine())
 
 
 @pytest.mark.parametrize("machine", ["", "elsewhere:1"])
-def test_pids_of_other_machines_do_not_compare(member: Member, machine: str) -> None:
-    """Nothing can be told of a process that is not here."""
+def test_process_of_another_machine_is_not_gone(member: Member, machine: str) -> None:
+    """Nothing is known about a process on another machine."""
     other = msgspec.structs.replace(member, machine=machine, pid=2**22 + 1)
     assert not is_gone(other, machine=this_machine())
 
 
-def test_nothing_is_told_without_a_machine(member: Member) -> None:
-    """Where boot id and pid namespace are unknown, even equal ones do not compare."""
+def test_process_without_a_known_machine_is_not_gone(member: Member) -> None:
+    """An unknown machine is equal to no other."""
     other = msgspec.structs.replace(member, machine="", pid=2**22 + 1)
     assert not is_gone(other, machine="")
 
 
-def test_another_user_s_process_lives(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pid that may not be signalled exists, whatever of it can be read."""
+def test_process_of_another_user_is_not_gone(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pid that may not be signalled exists."""
 
     def refuse(_pid: int, _signal: int) -> None:
         raise PermissionError
@@ -85,18 +87,18 @@ def test_another_user_s_process_lives(member: Member, monkeypatch: pytest.Monkey
     assert not is_gone(other, machine=this_machine())
 
 
-def test_a_machine_that_tells_nothing_is_empty(tmp_path: Path) -> None:
+def test_machine_without_proc_is_empty(tmp_path: Path) -> None:
     """Without /proc there is no boot id."""
     assert this_machine(tmp_path) == ""
 
 
-def test_the_boot_id_is_the_first_part_of_a_machine() -> None:
+def test_boot_id_is_the_first_part_of_a_machine() -> None:
     """Containers of one host share it."""
     assert boot_of("abc-def:4026531836") == "abc-def"
 
 
-def test_a_start_time_is_read_past_any_command_name(tmp_path: Path) -> None:
-    """A name with blanks and brackets does not shift the fields."""
+def test_start_time_is_read_after_any_command_name(tmp_path: Path) -> None:
+    """Blanks and brackets in the name do not shift the fields."""
     (tmp_path / "77").mkdir()
     fields = " ".join(str(number) for number in range(4, 53))
     (tmp_path / "77" / "stat").write_text(f"77 (a ) b) S {fields}")

@@ -1,4 +1,4 @@
-"""What another definition makes of a row's place in time."""
+"""The cursor of a row after its definition changed."""
 
 import pytest
 from hypothesis import given
@@ -19,22 +19,22 @@ def every(seconds: int) -> TaskDefinition:
 
 
 def text(seconds: int) -> str:
-    """Return what a row keeps of such a task's schedule."""
+    """Return the stored form of such a task's schedule."""
     return schedule_text(every(seconds).schedule)
 
 
-def test_the_same_schedule_stays_where_it_is() -> None:
-    """What is due of it is still to be run."""
+def test_equal_schedule_keeps_the_cursor() -> None:
+    """Due fire times still run."""
     cursor = Cursor(0, 10 * SECOND)
     changed = change_cursor(every(10), cursor, before=text(10), paused=False, now=99 * SECOND)
     assert changed == (cursor, None)
 
 
 @given(first=st.integers(1, 50), passed=st.integers(0, 500), interval=st.integers(1, 50))
-def test_each_fire_time_of_the_old_schedule_is_missed_or_yet_to_come(
+def test_each_fire_time_of_the_old_schedule_is_missed_or_in_the_future(
     first: int, passed: int, interval: int
 ) -> None:
-    """None is lost, none is at or below the floor and to be run, and the new ones lie ahead."""
+    """None is lost, no decided one runs, and the new ones are in the future."""
     now = (first + passed) * SECOND
     cursor = Cursor(0, first * SECOND)
     changed = change_cursor(every(interval), cursor, before=text(1), paused=False, now=now)
@@ -47,8 +47,8 @@ def test_each_fire_time_of_the_old_schedule_is_missed_or_yet_to_come(
     assert now < changed.cursor.next_fire <= now + interval * SECOND
 
 
-def test_a_fire_time_below_the_floor_is_not_missed_again() -> None:
-    """It was decided before, as where a row came back from a backup."""
+def test_decided_fire_time_is_not_missed_again() -> None:
+    """An example is a row that was restored from a backup."""
     cursor = Cursor(0, 10 * SECOND, last_decided=20 * SECOND)
     changed = change_cursor(every(7), cursor, before=text(10), paused=False, now=30 * SECOND)
     assert changed.missed is None
@@ -57,15 +57,15 @@ def test_a_fire_time_below_the_floor_is_not_missed_again() -> None:
 @pytest.mark.parametrize(
     "before", ['[["moon","full"]]', '[["interval","soon"]]'], ids=["setting", "value"]
 )
-def test_the_words_of_another_release_count_as_one_fire_time(before: str) -> None:
-    """That something was due is known, how much of it is not."""
+def test_schedule_of_another_release_counts_as_one_fire_time(before: str) -> None:
+    """Only the first due fire time is known."""
     cursor = Cursor(0, 10 * SECOND)
     changed = change_cursor(every(7), cursor, before=before, paused=False, now=30 * SECOND)
     assert changed.missed == NotRun(10 * SECOND, 1, CHANGED)
 
 
-def test_a_date_before_what_was_missed_still_runs() -> None:
-    """It is what the task is to run, and the floor would refuse it."""
+def test_due_date_before_missed_fire_times_still_runs() -> None:
+    """The last decided fire time stays before the date."""
     dated = build_definition("work", Task(action="/work", at="1970-01-01T00:00:05Z"))
     cursor = Cursor(0, 10 * SECOND)
     changed = change_cursor(dated, cursor, before=text(10), paused=False, now=30 * SECOND)
@@ -82,8 +82,8 @@ def test_a_date_before_what_was_missed_still_runs() -> None:
         pytest.param(25, NotRun(10 * SECOND, 3, CHANGED), id="between them"),
     ],
 )
-def test_a_date_that_still_runs_is_not_missed(at: int, missed: NotRun) -> None:
-    """Each fire time is missed or run, and none is both or neither."""
+def test_due_date_that_still_runs_is_not_missed(at: int, missed: NotRun) -> None:
+    """Each fire time is either missed or run."""
     dated = build_definition("work", Task(action="/work", at=f"1970-01-01T00:00:{at:02}Z"))
     changed = change_cursor(
         dated, Cursor(0, 10 * SECOND), before=text(10), paused=False, now=30 * SECOND
@@ -91,8 +91,8 @@ def test_a_date_that_still_runs_is_not_missed(at: int, missed: NotRun) -> None:
     assert (changed.cursor.next_fire, changed.missed) == (at * SECOND, missed)
 
 
-def test_one_date_that_still_runs_leaves_nothing_missed() -> None:
-    """It was the only one that was due."""
+def test_only_due_date_that_still_runs_leaves_nothing_missed() -> None:
+    """No other fire time was due."""
     dated = build_definition("work", Task(action="/work", at="1970-01-01T00:00:10Z"))
     changed = change_cursor(
         dated, Cursor(0, 10 * SECOND), before=text(10), paused=False, now=15 * SECOND
@@ -111,8 +111,8 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize("task", SCHEDULES, ids=lambda task: str(task)[:60])
-def test_every_kind_of_schedule_is_understood_again(task: Task) -> None:
-    """What a row keeps of it is enough to count what was due."""
+def test_stored_form_of_each_schedule_is_parsed(task: Task) -> None:
+    """It is enough to count the due fire times."""
     schedule = build_definition("work", task).schedule
     anchor = 1_780_000_000 * SECOND
     first = schedule.first(anchor)

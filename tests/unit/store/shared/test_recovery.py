@@ -1,4 +1,4 @@
-"""For how long no tick is skipped after an outage."""
+"""How long no tick is skipped after an outage."""
 
 import pytest
 
@@ -14,8 +14,8 @@ from pulse.store.shared.recovery import (
 )
 
 
-def test_it_lasts_from_the_failure_to_a_second_after_the_return() -> None:
-    """So long holders have to tell what ended meanwhile."""
+def test_recovery_window_lasts_until_a_second_after_the_return() -> None:
+    """Holders have this long to record results of the outage."""
     window = RecoveryWindow()
     window.answered(0)
     before = window.is_open(RECOVERY_WINDOW)
@@ -27,12 +27,12 @@ def test_it_lasts_from_the_failure_to_a_second_after_the_return() -> None:
     assert (before, away, ends) == (False, True, [True, False])
 
 
-def test_who_has_joined_was_away_as_well() -> None:
-    """It cannot know what the store was spared."""
+def test_recovery_window_is_open_after_joining() -> None:
+    """A new process cannot know whether the store was down before."""
     assert RecoveryWindow().is_open(0)
 
 
-def test_what_was_put_off_is_looked_at_soon_and_not_after_other_work() -> None:
+def test_deferred_tick_is_planned_again_soon_and_not_after_other_work() -> None:
     """The loop sleeps until then, and does not spin."""
     wakes = [recheck_at(SECOND, at) for at in (None, SECOND + 1, 9 * SECOND)]
     assert wakes == [SECOND + RECHECK_AFTER, SECOND + 1, SECOND + RECHECK_AFTER]
@@ -49,17 +49,17 @@ def test_what_was_put_off_is_looked_at_soon_and_not_after_other_work() -> None:
         pytest.param({"misfire": "skip", "grace": 0}, 0.0, False, id="no grace"),
     ],
 )
-def test_a_tick_waits_within_its_grace_and_until_the_next_one_is_near(
+def test_skip_is_deferred_within_its_grace_and_before_the_next_tick(
     words: dict[str, object], now: float, *, waits: bool
 ) -> None:
-    """So it keeps its reason, and is not put off for long where a store comes and goes."""
+    """So a tick keeps its reason, and an unstable store does not defer it for long."""
     task = build_definition("work", Task(action="/work", interval=10, **words))
     plan = Plan(Cursor(0, 10 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
     assert defer_skip(task, plan, now=round(now * SECOND), recovering=True) is waits
 
 
-def test_what_runs_is_not_put_off() -> None:
-    """Nor is anything while the store has been there for long."""
+def test_run_is_never_deferred() -> None:
+    """Outside the recovery window nothing is deferred."""
     task = build_definition("work", Task(action="/work", interval=10))
     skipped = Plan(Cursor(0, 10 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
     found = [

@@ -37,7 +37,7 @@ class Direct:
     def wake(self) -> None:
         """Do nothing: there is no loop to wake."""
 
-    def tell(self, *_: object) -> None:
+    def emit(self, *_: object) -> None:
         """Do nothing: there are no listeners."""
 
 
