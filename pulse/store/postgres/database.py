@@ -158,16 +158,15 @@ class PostgresDatabase:
                 with self._transaction(begin, pipelined=pipelined) as connection:
                     attempt = Attempt(connection)
                     yield attempt
-                    attempt.raise_error()
+                    if attempt.error is not None:
+                        raise attempt.take_error()
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
                 raise DatabaseReplacedError(f"{self.name}: {error}") from error
-            except driver.TRY_AGAIN as error:
-                if not attempts_left:
-                    raise self._failed(error) from error
             except driver.DriverError as error:
-                raise self._failed(error) from error
+                if not attempts_left or not isinstance(error, driver.TRY_AGAIN):
+                    raise self._failed(error) from error
             else:
                 self._reconnect_probe.answered()
                 return

@@ -31,24 +31,24 @@ MARGIN: Span = 400_000
 class RecoveryWindow:
     """Tells for how long no tick is to be skipped; who has just joined was away as well."""
 
-    __slots__ = ("_away", "_until")
+    __slots__ = ("_until", "away")
 
     def __init__(self) -> None:
-        self._away = True
+        self.away = True
         self._until: Span = 0
 
     def failed(self) -> None:
         """Take note that a call was not answered."""
-        self._away = True
+        self.away = True
 
     def answered(self, boot: Span) -> None:
         """Take note that one was, at that instant of the boot clock."""
-        if self._away:
-            self._away, self._until = False, boot + RECOVERY_WINDOW
+        if self.away:
+            self.away, self._until = False, boot + RECOVERY_WINDOW
 
     def is_open(self, boot: Span) -> bool:
         """Return whether ends that belong before a decision may still be on their way."""
-        return self._away or boot < self._until
+        return self.away or boot < self._until
 
 
 def defer_skip(

@@ -1,8 +1,14 @@
-"""Claiming: one read that plans, then one short write that compares versions and commits."""
+"""Claims due tasks: one read that plans, then one short write that compares versions and commits.
+
+The read takes no lock, so processes plan at the same time, and often plan for the same task. The
+write locks the rows of the tasks and compares their versions with those that were read. Each write
+that moves a task's cursor raises its version, so of several plans for one task the first one is
+written; the others find another version and write nothing for that task.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -13,7 +19,14 @@ from pulse.store.base import FailedTask
 from pulse.store.rules import plan_resumed
 from pulse.store.shared.recovery import defer_skip, recheck_at
 from pulse.store.sql.database import Update
-from pulse.store.sql.pending_runs import claim_runs, close_runs, lock_pending, select_pending
+from pulse.store.sql.due_query import DueTask
+from pulse.store.sql.pending_runs import (
+    NOTHING_PENDING,
+    claim_runs,
+    close_runs,
+    lock_pending,
+    select_pending,
+)
 from pulse.store.sql.runs import insert_runs, read_runs, trim_history
 
 if TYPE_CHECKING:
@@ -24,12 +37,14 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.store.sql.caller import SqlCaller
     from pulse.store.sql.database import Cell, Connection, DueRows
-    from pulse.store.sql.pending_runs import PendingSelection, Spot
+    from pulse.store.sql.pending_runs import PendingSelection, StillPending, TaskKey
 
+# SKIP LOCKED: a row that is locked now belongs to a process that is claiming or changing it. Its
+# version will be another one, so waiting for it would be in vain.
 _VERSIONS = (
     "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE SKIP LOCKED"
 )
-_HELD = "SELECT task, place FROM @runs WHERE outcome IS NULL AND holder <> '' AND task IN (?*)"
+_CLAIMED = "SELECT task, place FROM @runs WHERE outcome IS NULL AND holder <> '' AND task IN (?*)"
 _EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
 _MOVE = Update(
     "@tasks",
@@ -41,7 +56,7 @@ _FOLD = Update("@runs", sets=("count",), keys=("id",))
 
 
 class PlannedTask(NamedTuple):
-    """A row that is due, as it was read, and what the planner says."""
+    """A due task as it was read, and what the planner has decided for it."""
 
     key: int
     version: int
@@ -53,12 +68,21 @@ class PlannedTask(NamedTuple):
     plan: Plan
 
     def opens_claimed_run(self) -> bool:
-        """Return whether a run begins with it."""
+        """Return whether this process gets a run of the task."""
         return self.plan.opened is not None and not self.plan.opened.waits
 
 
 class ClaimPlan(NamedTuple):
-    """What one look found to do, and when there is more."""
+    """What one read found to do.
+
+    Attributes:
+        now: the store's clock at the read.
+        tasks: the due tasks.
+        pending: the pending runs to claim or to close.
+        next_wakeup: when there is more work, apart from `tasks` and `pending`.
+        failed_tasks: tasks that could not be planned.
+
+    """
 
     now: Instant
     tasks: Sequence[PlannedTask]
@@ -72,14 +96,14 @@ class ClaimPlan(NamedTuple):
 
 
 class WrittenClaims(NamedTuple):
-    """What the write won.
+    """What the write has written.
 
     Attributes:
-        runs: those now held.
-        not_run: rows of fire times that do not run.
-        expired_retries: runs that nobody retried in time.
-        next_wakeup: the next instant of work.
-        contested: whether others have taken something of it.
+        runs: the runs that this process has claimed.
+        not_run: the runs that record missed and skipped fire times.
+        expired_retries: the runs whose retry nobody started in time.
+        next_wakeup: when there is work again.
+        contested: whether other processes have claimed some of the planned tasks first.
 
     """
 
@@ -90,160 +114,168 @@ class WrittenClaims(NamedTuple):
     contested: bool
 
 
-def plan_due(caller: SqlCaller, look: DueRows, limit: int, *, recovering: bool) -> ClaimPlan:
-    """Return what is due and what the planner says, opening at most *limit* runs.
+# Plan ------------------------------------------------------------------------------------
 
-    While *patient* no tick is skipped: see `pulse.store.shared.recovery`.
+
+def plan_due(caller: SqlCaller, found: DueRows, limit: int, *, recovering: bool) -> ClaimPlan:
+    """Plan what is due, so that this process gets at most *limit* runs.
+
+    Args:
+        caller: the process that claims.
+        found: the rows.
+        limit: how many runs the process can start.
+        recovering: whether the recovery window is open: see `pulse.store.shared.recovery`.
+
     """
-    now = look.now
-    pending = select_pending(caller, look.pending, now=now, limit=limit)
-    planned_tasks: list[PlannedTask] = []
+    now = found.now
+    pending = select_pending(caller, found.pending, now=now, limit=limit)
+    tasks: list[PlannedTask] = []
     failed_tasks: list[FailedTask] = []
     room, next_wakeup = limit - len(pending.selected), pending.next_wakeup
-    for row in _own_rows(caller, look.due):
-        planned = None if row[0] > now else _plan_row(caller, row, now, pending, failed_tasks)
-        if planned is not None and defer_skip(
-            planned.definition, planned.plan, now=now, recovering=recovering
-        ):
+    for row in _own_tasks(caller, found.due):
+        if row.due_at > now:
+            next_wakeup = earliest(row.due_at, next_wakeup)
+            break
+        planned = _plan_task(caller, row, now, pending, failed_tasks)
+        if planned is None:
+            continue
+        if _defers_skip(planned, now, recovering=recovering):
             next_wakeup = recheck_at(now, next_wakeup)
             continue
-        if row[0] > now or (room <= 0 and planned is not None):
-            next_wakeup = earliest(row[0], next_wakeup)
+        if room <= 0:
+            next_wakeup = earliest(row.due_at, next_wakeup)
             break
-        if planned is not None:
-            planned_tasks.append(planned)
-            room -= planned.opens_claimed_run()
-    return ClaimPlan(now, planned_tasks, pending, next_wakeup, failed_tasks)
+        tasks.append(planned)
+        room -= planned.opens_claimed_run()
+    return ClaimPlan(now, tasks, pending, next_wakeup, failed_tasks)
 
 
-def _own_rows(caller: SqlCaller, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    return (row for row in rows if caller.may_run(row[2], row[4], row[11]))
+def _own_tasks(caller: SqlCaller, rows: Iterable[tuple[object, ...]]) -> Iterator[DueTask]:
+    for row in map(DueTask._make, rows):
+        if caller.may_run(row.task, row.digest, row.task_json):
+            yield row
 
 
-def _plan_row(
+def _plan_task(
     caller: SqlCaller,
-    row: tuple[Any, ...],
+    row: DueTask,
     now: Instant,
     pending: PendingSelection,
     failed_tasks: list[FailedTask],
 ) -> PlannedTask | None:
-    due, key, task, partition, _, anchor, next_fire, last_decided, *rest = row
-    resumed_at, version, skip_id, words, unfinished = rest
-    unfinished -= pending.count_closed(task, partition)
-    cursor = Cursor(anchor, next_fire, last_decided, due - next_fire)
+    """Return the plan of a task; None if it waits for one of its runs, or cannot be planned."""
+    unfinished = row.unfinished
+    if pending.closed:
+        unfinished -= pending.count_closed(row.task, row.partition)
+    cursor = Cursor(row.anchor, row.next_fire, row.last_decided, row.due_at - row.next_fire)
     try:
-        definition = caller.define(task, words)
+        definition = caller.define(row.task, row.task_json)
         decided = plan_resumed(
-            definition, cursor, resumed_at=resumed_at, unfinished=unfinished, now=now
+            definition, cursor, resumed_at=row.resumed_at, unfinished=unfinished, now=now
         )
     # One bad schedule, or one of a newer release, must not keep the other tasks from being claimed.
     except Exception as error:  # noqa: BLE001 - the reason is above
-        failed_tasks.append(FailedTask(task, error))
+        failed_tasks.append(FailedTask(row.task, error))
         return None
     if decided is None:
         return None
-    return PlannedTask(key, version, due, definition, partition, skip_id, unfinished, decided)
+    return PlannedTask(
+        row.key,
+        row.version,
+        row.due_at,
+        definition,
+        row.partition,
+        row.skip_id,
+        unfinished,
+        decided,
+    )
+
+
+def _defers_skip(planned: PlannedTask, now: Instant, *, recovering: bool) -> bool:
+    return planned.plan.skipped is not None and defer_skip(
+        planned.definition, planned.plan, now=now, recovering=recovering
+    )
 
 
 def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
-    """Return the earlier of two instants, each of which may be none."""
+    """Return the earlier of two instants, each of which may be None."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
 
 
+# Write -----------------------------------------------------------------------------------
+
+
+class _TaskChanges(NamedTuple):
+    """What the plans of several tasks change.
+
+    Attributes:
+        moves: the values of `_MOVE` for each task.
+        added: the runs to add: claimed, waiting, missed and skipped ones.
+        claimed: those of `added` that this process has claimed.
+        not_run: the runs that record missed and skipped fire times, added or folded.
+        folded: by id, the skipped runs of earlier writes, with their counts after this one.
+        wakeups: when each task has work again.
+
+    """
+
+    moves: list[tuple[Cell, ...]]
+    added: list[Run]
+    claimed: list[Run]
+    not_run: list[Run]
+    folded: dict[str, Run]
+    wakeups: list[Instant | None]
+
+
 def write_claims(
-    connection: Connection, caller: SqlCaller, reading: ClaimPlan, *, boot: Span, wary: bool = False
+    connection: Connection, caller: SqlCaller, planned: ClaimPlan, *, boot: Span, wary: bool = False
 ) -> WrittenClaims:
-    """Open what nobody else has taken since the reading.
+    """Write the plans of the tasks and pending runs that no other process has changed since.
 
     Args:
         connection: the connection, inside a write transaction.
         caller: the process that claims.
-        reading: what was due, and the plans.
+        planned: what was read, and the plans.
         boot: the boot clock when the attempt began.
-        wary: whether to look for runs that exist although their row's cursor says otherwise.
+        wary: whether to leave out runs that exist. A run exists before its cursor has come to it
+            if the row of the task was put back to an older state, as by a restore.
 
     """
-    now = reading.now
-    rows_now = _lock_rows(connection, reading)
-    pending = lock_pending(connection, reading.pending, rows_now)
-    planned_tasks, instants = _unchanged(reading.tasks, rows_now, pending.lost)
-    skips = read_runs(
-        connection, [one.skip_id for one in planned_tasks if one.skip_id and one.plan.skipped]
-    )
-    opened: list[Run] = []
-    passed: list[Run] = []
-    rows: list[Run] = []
-    moves: list[tuple[Cell, ...]] = []
-    for planned in planned_tasks:
-        skip_id = _record(caller, planned, skips, rows=rows, passed=passed)
-        run = _opened(caller, planned, now)
-        if run is not None:
-            skip_id = None
-            rows.append(run)
-            if run.holder:
-                opened.append(run)
-        cursor = planned.plan.cursor
-        moves.append((cursor.next_fire, due_at(cursor), cursor.last_decided, skip_id, planned.key))
-        instants.append(_next_work(planned, now))
-    connection.update_many(_MOVE, moves)
-    connection.update_many(_FOLD, [(run.count, run.id) for run in skips.values()])
+    now = planned.now
+    # Lock first: what is read from here on stays as it is until the commit.
+    rows_now = _lock_rows(connection, planned)
+    pending = NOTHING_PENDING
+    if planned.pending.keys:
+        pending = lock_pending(connection, planned.pending, rows_now)
+    tasks, moved_at = _unchanged(planned.tasks, rows_now, pending.lost)
+
+    changes = _decide(caller, tasks, _read_skips(connection, tasks), now)
     if wary:
-        existing = {
-            run_id for (run_id,) in connection.select_in(_EXISTING, [run.id for run in rows])
-        }
-        rows = [run for run in rows if run.id not in existing]
-        opened = [run for run in opened if run.id not in existing]
-    insert_runs(connection, rows, now=now, lease_us=caller.member.lease_us, mark=boot)
-    close_runs(connection, pending.closed)
-    taken = claim_runs(connection, caller, pending.selected, now=now, boot=boot)
-    trim_history(connection, rows, keep=caller.keep_runs)
-    if _some_waits_for_nobody(connection, planned_tasks):
-        instants.append(now)
-    next_wakeup = reading.next_wakeup
-    for instant in instants:
+        _leave_out_existing(connection, changes)
+
+    _write_tasks(connection, changes, now=now, lease_us=caller.member.lease_us, boot=boot)
+    claimed = _write_pending(connection, caller, pending, now=now, boot=boot)
+    trim_history(connection, changes.added, keep=caller.keep_runs)
+
+    next_wakeup = planned.next_wakeup
+    for instant in (*moved_at, *changes.wakeups):
         next_wakeup = earliest(next_wakeup, instant)
+    if _has_claimable_waiting_run(connection, tasks):
+        next_wakeup = earliest(next_wakeup, now)
     missed = [run for run in pending.closed if run.outcome is Outcome.MISSED]
-    expired_retries = [run for run in pending.closed if run.outcome is not Outcome.MISSED]
-    contested = len(planned_tasks) < len(reading.tasks)
     return WrittenClaims(
-        [*taken, *opened], [*missed, *passed], expired_retries, next_wakeup, contested
+        runs=[*claimed, *changes.claimed],
+        not_run=[*missed, *changes.not_run],
+        expired_retries=[run for run in pending.closed if run.outcome is not Outcome.MISSED],
+        next_wakeup=next_wakeup,
+        contested=len(tasks) < len(planned.tasks),
     )
 
 
-def _some_waits_for_nobody(connection: Connection, planned_tasks: Iterable[PlannedTask]) -> bool:
-    """Return whether a run was opened that waits for one that nobody holds either.
-
-    That one is not due itself, as after the clock was set back: the next look may take the new one.
-    """
-    waiting = {
-        (one.definition.name, one.partition)
-        for one in planned_tasks
-        if one.plan.opened is not None and one.plan.opened.waits
-    }
-    held = connection.select_in(_HELD, sorted(task for task, _ in waiting)) if waiting else ()
-    return bool(waiting - {(task, partition) for task, partition in held})
-
-
-def _next_work(planned: PlannedTask, now: Instant) -> Instant | None:
-    """Return when the row has work again; None while it waits for one of its runs to end."""
-    moved = planned.plan.cursor
-    due = due_at(moved)
-    if due is None or due > now:
-        return due
-    unfinished = planned.unfinished + (planned.plan.opened is not None)
-    try:
-        waits = plan(planned.definition, moved, unfinished, now) is None
-    # The next look tells of it: what this one has won stands.
-    except Exception:  # noqa: BLE001 - the reason is above
-        waits = False
-    return None if waits else due
-
-
-def _lock_rows(connection: Connection, reading: ClaimPlan) -> dict[int, tuple[int, Instant | None]]:
-    """Keep others from claiming; return version and instant of rows that nobody else claims."""
-    keys = {one.key for one in reading.tasks} | set(reading.pending.keys.values())
+def _lock_rows(connection: Connection, planned: ClaimPlan) -> dict[int, tuple[int, Instant | None]]:
+    """Lock the rows of the tasks; return version and due time of those that were not locked."""
+    keys = {one.key for one in planned.tasks} | set(planned.pending.keys.values())
     return {
         key: (version, due) for key, version, due in connection.select_in(_VERSIONS, sorted(keys))
     }
@@ -251,25 +283,91 @@ def _lock_rows(connection: Connection, reading: ClaimPlan) -> dict[int, tuple[in
 
 def _unchanged(
     planned_tasks: Sequence[PlannedTask],
-    found: Mapping[int, tuple[int, Instant | None]],
-    lost: frozenset[Spot],
+    rows_now: Mapping[int, tuple[int, Instant | None]],
+    lost: frozenset[TaskKey],
 ) -> tuple[list[PlannedTask], list[Instant | None]]:
-    """Return the intents whose rows stand as they were read, and when the others are due.
+    """Return the plans of unchanged rows, and when the tasks of the other rows are due.
 
-    A plan that counted on a retry to be given up falls with it: somebody has taken it since.
+    A plan that takes the place of a retry is void if another process has claimed the retry: the
+    plan did not count the run of the retry as unfinished.
     """
-    kept: list[PlannedTask] = []
-    moved: list[Instant | None] = []
+    unchanged: list[PlannedTask] = []
+    moved_at: list[Instant | None] = []
     for one in planned_tasks:
-        version, due = found.get(one.key, (None, one.due))
+        version, due = rows_now.get(one.key, (None, one.due))
         if version == one.version and (one.definition.name, one.partition) not in lost:
-            kept.append(one)
+            unchanged.append(one)
         else:
-            moved.append(due)
-    return kept, moved
+            moved_at.append(due)
+    return unchanged, moved_at
 
 
-def _opened(caller: SqlCaller, planned: PlannedTask, now: Instant) -> Run | None:
+def _read_skips(connection: Connection, tasks: Iterable[PlannedTask]) -> dict[str, Run]:
+    """Return the last skipped runs of tasks that skip again, which may be counted there."""
+    ids = [one.skip_id for one in tasks if one.skip_id and one.plan.skipped]
+    return read_runs(connection, ids) if ids else {}
+
+
+def _decide(
+    caller: SqlCaller, tasks: Iterable[PlannedTask], skips: dict[str, Run], now: Instant
+) -> _TaskChanges:
+    changes = _TaskChanges([], [], [], [], skips, [])
+    for planned in tasks:
+        skip_id = _record_not_run(caller, planned, changes)
+        run = _opened_run(caller, planned, now)
+        if run is not None:
+            skip_id = None  # a later skip is another streak, with a record of its own
+            changes.added.append(run)
+            if run.holder:
+                changes.claimed.append(run)
+        cursor = planned.plan.cursor
+        due = due_at(cursor)
+        changes.moves.append((cursor.next_fire, due, cursor.last_decided, skip_id, planned.key))
+        changes.wakeups.append(_next_work(planned, due, now))
+    return changes
+
+
+def _record_not_run(caller: SqlCaller, planned: PlannedTask, changes: _TaskChanges) -> str | None:
+    """Record missed and skipped fire times; return the id of the run that counts the next skip.
+
+    Consecutive skips are counted in one run, so that a task that is always late does not fill the
+    history.
+    """
+    decided, task, partition = planned.plan, planned.definition.name, planned.partition
+    skip_id = planned.skip_id
+    if decided.missed is not None:
+        skip_id = None
+        missed = not_run_record(
+            caller.space, task, partition=partition, passed=decided.missed, outcome=Outcome.MISSED
+        )
+        changes.added.append(missed)
+        changes.not_run.append(missed)
+    if decided.skipped is not None:
+        skipped = _fold(changes.folded, skip_id, decided.skipped.count)
+        if skipped is None:
+            skipped = not_run_record(
+                caller.space,
+                task,
+                partition=partition,
+                passed=decided.skipped,
+                outcome=Outcome.SKIPPED,
+            )
+            changes.added.append(skipped)
+        changes.not_run.append(skipped)
+        skip_id = skipped.id
+    return skip_id
+
+
+def _fold(skips: dict[str, Run], skip_id: str | None, count: int) -> Run | None:
+    """Add *count* to a skipped run; return None if there is none, or its row was trimmed."""
+    run = None if skip_id is None else skips.get(skip_id)
+    if run is None:
+        return None
+    skips[run.id] = msgspec.structs.replace(run, count=run.count + count)
+    return skips[run.id]
+
+
+def _opened_run(caller: SqlCaller, planned: PlannedTask, now: Instant) -> Run | None:
     opened = planned.plan.opened
     if opened is None:
         return None
@@ -288,51 +386,78 @@ def _opened(caller: SqlCaller, planned: PlannedTask, now: Instant) -> Run | None
     )
 
 
-def _record(
-    caller: SqlCaller,
-    planned: PlannedTask,
-    skips: dict[str, Run],
-    *,
-    rows: list[Run],
-    passed: list[Run],
-) -> str | None:
-    """Write down what is missed and skipped; return the skip that a next one may fold into.
+def _next_work(planned: PlannedTask, due: Instant | None, now: Instant) -> Instant | None:
+    """Return when the task has work again; None while it waits for one of its runs to end.
 
-    One that is folded goes on in *skips*, which are the runs that may be folded into.
+    Args:
+        planned: the task, and its plan.
+        due: when its cursor is due after this write.
+        now: the present.
+
     """
-    decided, task, partition = planned.plan, planned.definition.name, planned.partition
-    skip_id = planned.skip_id
-    if decided.missed is not None:
-        skip_id = None
-        missed = not_run_record(
-            caller.space, task, partition=partition, passed=decided.missed, outcome=Outcome.MISSED
-        )
-        rows.append(missed)
-        passed.append(missed)
-    if decided.skipped is not None:
-        folded = None if skip_id is None else _fold(skips, skip_id, decided.skipped.count)
-        skipped = folded or not_run_record(
-            caller.space, task, partition=partition, passed=decided.skipped, outcome=Outcome.SKIPPED
-        )
-        if folded is None:
-            rows.append(skipped)
-        passed.append(skipped)
-        skip_id = skipped.id
-    return skip_id
+    if due is None or due > now:
+        return due
+    unfinished = planned.unfinished + (planned.plan.opened is not None)
+    try:
+        waits = plan(planned.definition, planned.plan.cursor, unfinished, now) is None
+    # The next read reports the error: this one must not lose what it has claimed.
+    except Exception:  # noqa: BLE001 - the reason is above
+        waits = False
+    return None if waits else due
 
 
-def _fold(skips: dict[str, Run], skip_id: str, count: int) -> Run | None:
-    run = skips.get(skip_id)
-    if run is None:
-        return None
-    skips[skip_id] = msgspec.structs.replace(run, count=run.count + count)
-    return skips[skip_id]
+def _leave_out_existing(connection: Connection, changes: _TaskChanges) -> None:
+    existing = {
+        run_id for (run_id,) in connection.select_in(_EXISTING, [run.id for run in changes.added])
+    }
+    changes.added[:] = [run for run in changes.added if run.id not in existing]
+    changes.claimed[:] = [run for run in changes.claimed if run.id not in existing]
 
 
-def claims_of(reading: ClaimPlan, runs: Iterable[Run], good_until: Span) -> list[Claim]:
-    """Return the claims on *runs*, in order of fire time."""
-    known = {one.definition.name: one.definition for one in reading.tasks}
-    known.update(reading.pending.known)
+def _write_tasks(
+    connection: Connection, changes: _TaskChanges, *, now: Instant, lease_us: Span, boot: Span
+) -> None:
+    if changes.moves:
+        connection.update_many(_MOVE, changes.moves)
+    if changes.folded:
+        connection.update_many(_FOLD, [(run.count, run.id) for run in changes.folded.values()])
+    if changes.added:
+        insert_runs(connection, changes.added, now=now, lease_us=lease_us, mark=boot)
+
+
+def _write_pending(
+    connection: Connection, caller: SqlCaller, pending: StillPending, *, now: Instant, boot: Span
+) -> Sequence[Run]:
+    """Close and claim pending runs; return those that were claimed."""
+    if pending.closed:
+        close_runs(connection, pending.closed)
+    if not pending.selected:
+        return ()
+    return claim_runs(connection, caller, pending.selected, now=now, boot=boot)
+
+
+def _has_claimable_waiting_run(connection: Connection, tasks: Iterable[PlannedTask]) -> bool:
+    """Return whether a waiting run was added although no run of its task is claimed.
+
+    A waiting run is claimed when the run before it ends. Here the run before it is pending itself,
+    and not due yet, as after the clock was set back: nothing would end, and wake a process. So the
+    new run is claimed by the next call, at once.
+    """
+    waiting = {
+        (one.definition.name, one.partition)
+        for one in tasks
+        if one.plan.opened is not None and one.plan.opened.waits
+    }
+    if not waiting:
+        return False
+    claimed = connection.select_in(_CLAIMED, sorted({task for task, _ in waiting}))
+    return bool(waiting - {(task, partition) for task, partition in claimed})
+
+
+def claims_of(planned: ClaimPlan, runs: Iterable[Run], good_until: Span) -> list[Claim]:
+    """Return the claims on *runs*, ordered by fire time."""
+    known = {one.definition.name: one.definition for one in planned.tasks}
+    known.update(planned.pending.known)
     claims = [Claim(run, known[run.task], good_until) for run in runs]
     claims.sort(key=lambda claim: claim.run.fire_time)
     return claims

@@ -57,11 +57,11 @@ class Attempt(Generic[C_co]):
     which rolls back, and raises the error unless it makes another attempt.
     """
 
-    __slots__ = ("_connection", "_error")
+    __slots__ = ("_connection", "error")
 
     def __init__(self, connection: C_co) -> None:
         self._connection = connection
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
 
     def __enter__(self) -> C_co:
         return self._connection
@@ -72,15 +72,17 @@ class Attempt(Generic[C_co]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._error = error
+        self.error = error
         return True
 
-    def raise_error(self) -> None:
-        """Raise the error that the block has raised, if any."""
-        if self._error is not None:
-            # The error's traceback leads to the frame that holds this attempt: no circle is left.
-            error, self._error = self._error, None
-            raise error
+    def take_error(self) -> BaseException:
+        """Return the error of the block, and forget it.
+
+        Its traceback refers to the frame of the loop, which refers to this attempt: an attempt that
+        kept the error would be a reference cycle.
+        """
+        error, self.error = self.error, None
+        return error or AssertionError("the block has raised no error")
 
 
 class Insert(NamedTuple):

@@ -7,7 +7,12 @@ further on in the due rows, at a multiple of what it wants, and read the rows be
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from pulse.store.sql.database import PartitionQuery
+
+if TYPE_CHECKING:
+    from pulse.clock import Instant
 
 MAX_PAGES = 16
 """The maximum of `pages_for`."""
@@ -27,6 +32,24 @@ DUE = PartitionQuery(
     sorted_by=(0, 1),
     key=1,
 )
+
+
+class DueTask(NamedTuple):
+    """A row of `DUE`: a task with its cursor, and how many of its runs are unfinished."""
+
+    due_at: Instant
+    key: int
+    task: str
+    partition: str
+    digest: str
+    anchor: Instant
+    next_fire: Instant
+    last_decided: Instant
+    resumed_at: Instant | None
+    version: int
+    skip_id: str | None
+    task_json: str | None
+    unfinished: int
 
 
 def pages_for(processes: int) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pulse.store.sql.caller import SqlCaller
     from pulse.store.sql.database import Cell, Connection
 
-    Spot = tuple[str, str]
+    TaskKey = tuple[str, str]
 
 PENDING = PartitionQuery(
     columns=(
@@ -37,6 +37,7 @@ PENDING = PartitionQuery(
     sorted_by=(15, 18),
     key=0,
 )
+_FIRST_OF_TASK = len(COLUMNS.split(", ")) + 1  # after the columns of the run, and its `seq`
 _STILL = (
     "SELECT id, attempt, task, place, (SELECT count(*) FROM @runs h"
     "  WHERE h.task = r.task AND h.place = r.place AND h.outcome IS NULL AND h.holder <> '')"
@@ -50,6 +51,27 @@ _TAKE = Update(
     also="retry_at = NULL, started_at = NULL, took_us = NULL, status = NULL, message = ''",
 )
 _CLOSE = Update("@runs", sets=("outcome", "message", "tries"), keys=("id",), also="retry_at = NULL")
+
+
+class PendingRow(NamedTuple):
+    """A row of `PENDING`: a run, and its task.
+
+    Attributes:
+        run: the run.
+        digest: the digest of the task's definition.
+        next_fire: the task's next fire time.
+        key: the key of the task's row.
+        task_json: the definition of a run-time task; None if the task is configured.
+        claimed: how many runs of the task are claimed.
+
+    """
+
+    run: Run
+    digest: str
+    next_fire: Instant | None
+    key: int
+    task_json: str | None
+    claimed: int
 
 
 class PendingSelection(NamedTuple):
@@ -66,7 +88,7 @@ class PendingSelection(NamedTuple):
 
     selected: Sequence[Run]
     closed: Sequence[Run]
-    keys: Mapping[Spot, int]
+    keys: Mapping[TaskKey, int]
     known: Mapping[str, TaskDefinition]
     next_wakeup: Instant | None
 
@@ -80,7 +102,10 @@ class StillPending(NamedTuple):
 
     selected: Sequence[Run]
     closed: Sequence[Run]
-    lost: frozenset[Spot]
+    lost: frozenset[TaskKey]
+
+
+NOTHING_PENDING = StillPending((), (), frozenset())
 
 
 def select_pending(
@@ -89,26 +114,31 @@ def select_pending(
     """Return at most *limit* runs to take, and before them those to end."""
     taken: list[Run] = []
     closed: list[Run] = []
-    row_keys: Counter[Spot] = Counter()
-    keys: dict[Spot, int] = {}
+    row_keys: Counter[TaskKey] = Counter()
+    keys: dict[TaskKey, int] = {}
     known: dict[str, TaskDefinition] = {}
-    for run, next_fire, key, words, held in _own_pending(caller, rows):
+    for row in _own_pending(caller, rows):
+        run = row.run
         due = run.retry_at or 0
         if due > now:
             return PendingSelection(taken, closed, keys, known, due)
         row_key = (run.task, run.partition)
         try:
-            definition = caller.define(run.task, words)
+            definition = caller.define(run.task, row.task_json)
         except ConfigError:  # of a newer release, to which it is left
             continue
         verdict = decide_pending(
-            definition, run, next_fire=next_fire, claimed=held + row_keys[row_key], now=now
+            definition,
+            run,
+            next_fire=row.next_fire,
+            claimed=row.claimed + row_keys[row_key],
+            now=now,
         )
         if verdict is PendingDecision.WAIT:
             continue
         if len(taken) == limit:
             return PendingSelection(taken, closed, keys, known, due)
-        keys[row_key] = key
+        keys[row_key] = row.key
         match verdict:
             case PendingDecision.EXPIRE:
                 closed.append(expire_retry(run))
@@ -121,12 +151,11 @@ def select_pending(
     return PendingSelection(taken, closed, keys, known, None)
 
 
-def _own_pending(
-    caller: SqlCaller, rows: Iterable[tuple[Any, ...]]
-) -> Iterator[tuple[Run, Instant | None, int, str | None, int]]:
-    for row in rows:
-        if caller.may_run(row[1], row[19], row[22]):
-            yield run_of(row), row[20], row[21], row[22], row[23]
+def _own_pending(caller: SqlCaller, rows: Iterable[tuple[Any, ...]]) -> Iterator[PendingRow]:
+    for cells in rows:
+        row = PendingRow(run_of(cells), *cells[_FIRST_OF_TASK:])
+        if caller.may_run(row.run.task, row.digest, row.task_json):
+            yield row
 
 
 def lock_pending(
@@ -136,7 +165,7 @@ def lock_pending(
     runs = (*found.selected, *found.closed)
     ids = [run.id for run in runs if found.keys[run.task, run.partition] in locked]
     attempts: dict[str, int] = {}
-    held: Counter[Spot] = Counter()
+    held: Counter[TaskKey] = Counter()
     for run_id, attempt, task, partition, count in connection.select_in(_STILL, ids):
         attempts[run_id] = attempt
         held[task, partition] = count

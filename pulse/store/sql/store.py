@@ -218,7 +218,8 @@ class SqlStore:
                     self._untold = error
                 self._rejoin()
             raise
-        self._recovery.answered(self._clock.boot())
+        if self._recovery.away:
+            self._recovery.answered(self._clock.boot())
 
     def _refuse_closed(self) -> None:
         if self._key is None:
@@ -296,9 +297,10 @@ class SqlStore:
         """Decide what is due, and open at most *limit* runs for this process."""
         caller, boot = self._current_caller(), self._clock.boot()
         recovering = self._recovery.is_open(boot)
+        query = self._due_query(caller, limit)
         for attempt in self._attempts(Transaction.READ):
             with attempt as connection:
-                found = connection.read_due(self._due_query(caller, limit))
+                found = connection.read_due(query)
                 reading = plan_due(caller, found, limit, recovering=recovering)
         now = reading.now
         if limit <= 0 or not reading.is_work():

@@ -21,7 +21,7 @@ from pulse.store.sql.database import (
     Transaction,
 )
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
-from pulse.store.sqlite.corruption import identity, is_broken, make_file, set_aside
+from pulse.store.sqlite.corruption import is_broken, make_file, set_aside
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.schema import (
     is_current,
@@ -121,7 +121,8 @@ class SqliteDatabase:
                 with self._transaction(begin) as connection:
                     attempt = Attempt(connection)
                     yield attempt
-                    attempt.raise_error()
+                    if attempt.error is not None:
+                        raise attempt.take_error()
             except sqlite3.IntegrityError as error:
                 raise DuplicateKeyError from error
             except sqlite3.Error as error:
@@ -132,7 +133,8 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[SqliteConnection]:
-        call = FORK_SAFETY.begin(self._origin)
+        call = object()
+        FORK_SAFETY.calls[call] = self._origin
         try:
             connection = self._take()
             try:
@@ -144,7 +146,7 @@ class SqliteDatabase:
                 raise
             self._give_back(connection)
         finally:
-            FORK_SAFETY.end(call)
+            FORK_SAFETY.calls.pop(call, None)
 
     def _roll_back(self, connection: SqliteConnection, error: BaseException) -> None:
         """Roll back, and close the connection unless it can be used again."""
@@ -193,10 +195,10 @@ class SqliteDatabase:
         # A connection goes on with a deleted file, as if nothing had happened, while processes
         # that start later use another: each would run every tick.
         try:
-            found = identity(self.path.stat())
+            found = self.path.stat()
         except OSError:
             found = None
-        if found != self._origin:
+        if found is None or (found.st_dev, found.st_ino) != self._origin:
             raise DatabaseReplacedError(
                 f"{self.path}: it was deleted or replaced while it was open"
             )

@@ -34,13 +34,19 @@ _LOOK_EVERY_S = 0.0005
 
 
 class ForkSafety:
-    """Knows the calls that are under way in this process, and what it has inherited."""
+    """Knows the calls that are under way in this process, and what it has inherited.
 
-    __slots__ = ("_calls", "_clock", "_links", "_unusable", "_watches")
+    Attributes:
+        calls: the calls that are under way, and the file of each. A call is an object that adds
+            itself before it uses a connection and removes itself afterwards.
+
+    """
+
+    __slots__ = ("_clock", "_links", "_unusable", "_watches", "calls")
 
     def __init__(self) -> None:
         self._clock = SystemClock()
-        self._calls: dict[object, Identity | None] = {}
+        self.calls: dict[object, Identity | None] = {}
         self._links: list[SqliteConnection] = []
         self._unusable: set[Identity | None] = set()
         self._watches = False
@@ -52,21 +58,11 @@ class ForkSafety:
             import_for_fork()
             os.register_at_fork(before=self.await_calls)
 
-    def begin(self, origin: Identity | None) -> object:
-        """Note that a call to the file *origin* begins; return what `end` takes."""
-        call = object()
-        self._calls[call] = origin
-        return call
-
-    def end(self, call: object) -> None:
-        """Note that a call has ended."""
-        self._calls.pop(call, None)
-
     def await_calls(self) -> None:
         """Return when no call is under way, or after a moment."""
         sleep = cast("Callable[[float], None]", native("time", "sleep"))
         until = self._clock.boot() + LONGEST_WAIT
-        while self._calls and self._clock.boot() < until:
+        while self.calls and self._clock.boot() < until:
             sleep(_LOOK_EVERY_S)
 
     def inherit(self, links: Iterable[SqliteConnection], origin: Identity | None) -> None:
@@ -74,8 +70,8 @@ class ForkSafety:
         for connection in links:
             never_free(connection.raw)
             self._links.append(connection)
-        for call in [call for call, file in self._calls.items() if file == origin]:
-            self.end(call)
+        for call in [call for call, file in self.calls.items() if file == origin]:
+            del self.calls[call]
             self._unusable.add(origin)
 
     def release(self, path: Path, origin: Identity) -> None:

@@ -83,7 +83,7 @@ def test_what_was_inherited_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
     """The error says so, and what to do."""
     safety = ForkSafety()
-    safety.begin(FILE)
+    safety.calls["call"] = FILE
     safety.inherit([], FILE)
     safety.release(Path("other.db"), OTHER)
     with pytest.raises(
@@ -94,8 +94,9 @@ def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
 
 def test_a_call_that_ended_before_the_fork_is_forgotten() -> None:
     """The child may use the file."""
-    safety = ForkSafety()
-    safety.end(safety.begin(FILE))
+    safety, call = ForkSafety(), object()
+    safety.calls[call] = FILE
+    del safety.calls[call]
     safety.inherit([], FILE)
     safety.release(Path("pulse.db"), FILE)
 
@@ -103,11 +104,11 @@ def test_a_call_that_ended_before_the_fork_is_forgotten() -> None:
 def test_a_fork_waits_for_a_call_that_is_under_way() -> None:
     """It goes on when the call has ended."""
     safety = ForkSafety()
-    call = safety.begin(FILE)
-    completed_run = threading.Timer(0.02, safety.end, [call])
+    safety.calls["call"] = FILE
+    completed_run = threading.Timer(0.02, safety.calls.clear)
     completed_run.start()
     safety.await_calls()
-    ended = not safety._calls
+    ended = not safety.calls
     completed_run.join()
     assert ended
 
@@ -115,7 +116,7 @@ def test_a_fork_waits_for_a_call_that_is_under_way() -> None:
 def test_a_fork_waits_for_a_moment_only() -> None:
     """A call that lasts, because others hold the file, does not keep the process from forking."""
     safety, clock = ForkSafety(), SystemClock()
-    safety.begin(FILE)
+    safety.calls["call"] = FILE
     before = clock.boot()
     safety.await_calls()
     assert LONGEST_WAIT <= clock.boot() - before < LONGEST_WAIT + SECOND
@@ -124,7 +125,7 @@ def test_a_fork_waits_for_a_moment_only() -> None:
 def test_a_fork_of_a_fork_does_not_wait_for_the_calls_of_its_ancestors() -> None:
     """They will never end in the child."""
     safety, clock = ForkSafety(), SystemClock()
-    safety.begin(FILE)
+    safety.calls["call"] = FILE
     safety.inherit([], FILE)
     before = clock.boot()
     safety.await_calls()
