@@ -141,7 +141,7 @@ def test_a_file_that_was_never_a_store_is_left(join: Join, path: Path) -> None:
     """Somebody has named it by mistake."""
     path.parent.mkdir()
     path.write_bytes(b"the only copy of a novel" * 99)
-    with pytest.raises(StoreUnavailableError, match="not a database; it is left as it is"):
+    with pytest.raises(StoreUnavailableError, match="not a database; the file was not moved"):
         join()
     assert asides(path) == []
 
@@ -182,7 +182,7 @@ def test_a_corrupt_file_that_cannot_be_moved_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.rename", refuse)
-        with pytest.raises(StoreUnavailableError, match=r"and stays: .*Permission denied"):
+        with pytest.raises(StoreUnavailableError, match=r"could not be moved: .*Permission denied"):
             store.claim_due(1)
     with pytest.raises(StoreUnavailableError, match="was moved to"):
         store.claim_due(1)

@@ -1,4 +1,4 @@
-"""The PostgreSQL store: its server, given to the keeper that all stores with SQL share."""
+"""The PostgreSQL store: `SqlStore` on a database that all hosts of a fleet share."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ DAY: Span = 86_400 * SECOND
 
 
 class PostgresStore(SqlStore):
-    """Lets the processes of a fleet agree through one PostgreSQL database.
+    """A store in a PostgreSQL database, which all processes of a fleet share.
 
     Args:
         url: `postgresql://user@host/database`, with libpq's options in the query.
-        clock: tells how long things last; what is due, the server says.
-        name: `pulse.config.name`: applications of different names share a database unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
-        limit_us: how long a call waits for the server at most.
-        server_clock: what stands for the server's clock in a test.
-        ladder: the layout of the tables, and how older ones become it.
-        opened: what this process has open; a test in which one process plays many gives each its
-            own.
+        clock: measures durations; what is due depends on the server's clock.
+        name: `pulse.config.name`; applications of different names do not share any row.
+        keep_runs: about how many finished runs of each task are kept.
+        keep_for_us: for how long finished runs are kept at most.
+        limit_us: the time limit of a call.
+        server_clock: replaces the server's clock in a test.
+        ladder: the layout of the tables, and the migrations of older layouts.
+        opened: the stores that are open in this process; a test that simulates several processes
+            gives each its own mapping.
 
     """
 

@@ -1,4 +1,4 @@
-"""Who calls a store, and what with."""
+"""The process that calls a store, with its task definitions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class SqlCaller(NamedTuple):
-    """This process as its store knows it.
+    """This process, as its store knows it.
 
     Attributes:
-        member: who it is.
+        member: the process.
         space: `pulse.config.name`.
-        definitions: the tasks of its configuration.
-        load_task: makes the definition of a task that was added at run time of name and words.
-        partitions: the places in which it takes part.
-        keep_runs: about how many ended runs of each task are kept.
+        definitions: the configured tasks, by name.
+        load_task: returns the definition of a run-time task, given its name and its JSON.
+        partitions: the partitions whose rows the process reads.
+        keep_runs: about how many finished runs of each task are kept.
 
     """
 
@@ -31,18 +31,21 @@ class SqlCaller(NamedTuple):
     partitions: frozenset[str]
     keep_runs: int
 
-    def may_run(self, task: str, digest: str, words: str | None) -> bool:
-        """Return whether a row is this process's to run, as far as can be told without looking."""
-        if words is not None:
-            return True
-        held = self.definitions.get(task)
-        return held is not None and held.digest == digest
+    def may_run(self, task: str, digest: str, task_json: str | None) -> bool:
+        """Return whether this process may run a task: a run-time task, or one it has declared.
 
-    def define(self, task: str, words: str | None) -> TaskDefinition:
-        """Return what this process calls for a row that is its to run.
+        *digest* and *task_json* are those of the task's row.
+        """
+        if task_json is not None:
+            return True
+        own = self.definitions.get(task)
+        return own is not None and own.digest == digest
+
+    def define(self, task: str, task_json: str | None) -> TaskDefinition:
+        """Return the definition of a task that this process may run.
 
         Raises:
-            ConfigError: the row's words are beyond this release of pulse.
+            ConfigError: *task_json* was written by a newer release, and cannot be read.
 
         """
-        return self.definitions[task] if words is None else self.load_task(task, words)
+        return self.definitions[task] if task_json is None else self.load_task(task, task_json)

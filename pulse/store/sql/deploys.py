@@ -1,6 +1,6 @@
-"""Manifests in the database, and how a process updates rows as other processes come and go.
+"""Manifests in the database, and the update of rows when processes join or leave.
 
-`pulse.store.shared.manifests` has the rules.
+The rules are in `pulse.store.shared.manifests`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PRUNE = (
 
 
 def add_manifest(connection: Connection, config: Manifest) -> None:
-    """Make the manifest known; one that is known already keeps its number."""
+    """Save a manifest; one that is saved already keeps its number."""
     if connection.execute(_ADD, (config.key, config.manifest)).rowcount:
         connection.execute(_PRUNE)
 
@@ -41,7 +41,10 @@ def add_manifest(connection: Connection, config: Manifest) -> None:
 def read_active_definitions(
     connection: Connection, live: Iterable[tuple[str, Member]]
 ) -> ActiveDefinitions:
-    """Return what stands while the processes *live*, each with its config, are alive."""
+    """Return the definitions that are active while the processes *live* are alive.
+
+    Each process is given with the key of its manifest.
+    """
     hosts_of: dict[str, set[str]] = {}
     for key, member in live:
         hosts_of.setdefault(key, set()).add(member.host)
@@ -53,54 +56,54 @@ def read_active_definitions(
 
 
 class SqlReconciler:
-    """Takes over rows that this process's definitions stand for, and archives unwanted ones.
+    """Takes over rows whose active definition is this process's, and archives unwanted rows.
 
-    The rows are read only when the set of configs that live processes hold has changed: between
-    deploys a look costs nothing that grows with the number of tasks.
+    The rows are read only when the set of manifests of the live processes has changed: between
+    deploys the cost of a heartbeat does not grow with the number of tasks.
     """
 
-    __slots__ = ("_fleet", "_over", "_takeovers", "_unwanted", "_watch", "superseded")
+    __slots__ = ("_expired", "_fleet", "_takeovers", "_unwanted", "_watch", "superseded")
 
     def __init__(self, watch: ExpiryWatch[int]) -> None:
         self._watch = watch
         self._fleet: frozenset[tuple[str, str]] | None = None
         self._takeovers: Sequence[tuple[SqlTaskRow, TaskDefinition]] = ()
         self._unwanted: dict[int, SqlTaskRow] = {}
-        self._over: list[SqlTaskRow] = []
+        self._expired: list[SqlTaskRow] = []
         self.superseded: tuple[str, ...] = ()
 
     def begin(self, superseded: tuple[str, ...]) -> None:
-        """Judge the rows anew at the next look: this process has synced."""
+        """Read the rows again at the next heartbeat, because this process has synced."""
         self._fleet = None
         self.superseded = superseded
 
     def reconcile(
         self, connection: Connection, caller: SqlCaller, live: Sequence[SqlMemberRow], boot: Span
     ) -> None:
-        """Find out what is to be put right, without writing."""
+        """Find the rows to take over and to archive, without writing."""
         fleet = frozenset((one.config, one.member.host) for one in live)
         if fleet != self._fleet:
             active = read_active_definitions(connection, [(one.config, one.member) for one in live])
-            self._judge(caller, active, read_declared(connection))
+            self._compare(caller, active, read_declared(connection))
             self._fleet = fleet
         span = SILENT_LEASES * caller.member.lease_us
-        over = self._watch.expired(dict.fromkeys(self._unwanted, (0, span)), boot)
-        self._over = [self._unwanted[key] for key in sorted(over)]
+        expired = self._watch.expired(dict.fromkeys(self._unwanted, (0, span)), boot)
+        self._expired = [self._unwanted[key] for key in sorted(expired)]
 
-    def _judge(
+    def _compare(
         self, caller: SqlCaller, active: ActiveDefinitions, present: Sequence[SqlTaskRow]
     ) -> None:
-        judged = reconcile(present, active, member=caller.member, definitions=caller.definitions)
-        self._unwanted = {row.key: row for row in judged.unwanted}
-        self._takeovers = judged.takeovers
-        self.superseded = judged.superseded
+        found = reconcile(present, active, member=caller.member, definitions=caller.definitions)
+        self._unwanted = {row.key: row for row in found.unwanted}
+        self._takeovers = found.takeovers
+        self.superseded = found.superseded
 
     def has_work(self) -> bool:
         """Return whether `apply` has anything to write."""
-        return bool(self._takeovers or self._over)
+        return bool(self._takeovers or self._expired)
 
     def apply(self, connection: Connection, caller: SqlCaller, now: Instant) -> Reconciled:
-        """Write what the last look found."""
+        """Write what `reconcile` has found, for rows that have not changed since."""
         if not self.has_work():
             return Reconciled()
         current = {row.key: row for row in read_declared(connection)}
@@ -109,8 +112,8 @@ class SqlReconciler:
             for row, definition in self._takeovers
             if row.key in current and caller.definitions.get(row.task) is definition
         ]
-        passed = change_rows(connection, caller, changed, now)
-        over = [row for row in self._over if current.get(row.key) == row]
-        archive_rows(connection, over, now)
+        missed = change_rows(connection, caller, changed, now)
+        archived = [row for row in self._expired if current.get(row.key) == row]
+        archive_rows(connection, archived, now)
         self._fleet = None
-        return Reconciled(tuple(sorted({row.task for row in over})), passed)
+        return Reconciled(tuple(sorted({row.task for row in archived})), missed)

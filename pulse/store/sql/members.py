@@ -1,4 +1,4 @@
-"""Live processes: their rows, who of them is gone, and the runs they leave behind."""
+"""The rows of processes, which of the processes are gone, and the runs that they leave behind."""
 
 from __future__ import annotations
 
@@ -48,11 +48,19 @@ _ABANDON = (
     "  AND outcome IS NULL FOR UPDATE SKIP LOCKED)"
 )
 SILENT_LEASES = 3
-"""A process that has not been seen for so many of its leases counts as gone."""
+"""A process that has not been seen for this many of its leases counts as gone."""
 
 
 class SqlMemberRow(NamedTuple):
-    """A process's row: its config, and when it was last seen, on the wall and the boot clock."""
+    """The row of a process.
+
+    Attributes:
+        member: the process.
+        config: the key of its manifest.
+        wall: when it was last seen, on the database's clock.
+        boot: when it was last seen, on the boot clock of its host.
+
+    """
 
     member: Member
     config: str
@@ -60,14 +68,17 @@ class SqlMemberRow(NamedTuple):
     boot: Span
 
     def is_silent(self, machine: str, *, wall: Instant, boot: Span) -> bool:
-        """Return whether it was not seen for three of its leases."""
+        """Return whether the process was not seen for three of its leases.
+
+        The boot clocks of two processes can be compared only within one boot of one host.
+        """
         same_boot = boot_of(self.member.machine) == boot_of(machine)
         silence = boot - self.boot if same_boot else wall - self.wall
         return silence >= SILENT_LEASES * self.member.lease_us
 
 
 class SqlLostRun(NamedTuple):
-    """A run to abandon, the mark its lease stood at, and why."""
+    """A run to abandon, the renewal mark of its lease, and the reason."""
 
     run: Run
     mark: int
@@ -75,13 +86,13 @@ class SqlLostRun(NamedTuple):
 
 
 class SqlFleetState(NamedTuple):
-    """What a look at the fleet found.
+    """The processes and the claimed runs, as one heartbeat has read them.
 
     Attributes:
-        live: who lives.
-        gone: who does not.
+        live: the processes that are alive.
+        gone: the processes that are not.
         lost: the runs to abandon.
-        next_expiry: when the next lease is over unless it is renewed.
+        next_expiry: when the next lease expires unless it is renewed, on the boot clock.
 
     """
 
@@ -92,25 +103,24 @@ class SqlFleetState(NamedTuple):
 
 
 class FleetWatch:
-    """What one process observes of the others, look by look."""
+    """What one process has observed of the others, from heartbeat to heartbeat."""
 
     __slots__ = ("_leases", "_members", "unwanted")
 
     def __init__(self, lease_us: Span) -> None:
-        self._leases: ExpiryWatch[tuple[str, int]] = ExpiryWatch(
-            lease_us // 3
-        )  # within which holders renew
+        # Holders renew within a third of a lease.
+        self._leases: ExpiryWatch[tuple[str, int]] = ExpiryWatch(lease_us // 3)
         self._members: ExpiryWatch[str] = ExpiryWatch(lease_us)
         self.unwanted: ExpiryWatch[int] = ExpiryWatch(lease_us)
 
     def forget(self) -> None:
-        """Start anew: a call has failed, so that others may have been silent for no fault."""
+        """Observe from the beginning: while a store is down, no process can renew."""
         self._leases.forget()
         self._members.forget()
         self.unwanted.forget()
 
     def check(self, connection: Connection, caller: Member, boot: Span) -> SqlFleetState:
-        """Return who lives and which runs are lost, without writing."""
+        """Return which processes are alive and which runs are lost, without writing."""
         seen = read_seen(connection)
         marks = {one.member.holder: (one.boot, SILENT_LEASES * one.member.lease_us) for one in seen}
         silent = self._members.expired(marks, boot) - {caller.holder}
@@ -128,13 +138,13 @@ class FleetWatch:
     ) -> tuple[list[SqlLostRun], Span | None]:
         held = {(run_id, attempt): rest for run_id, attempt, *rest in connection.execute(_HELD)}
         marks = {key: (mark, lease_us) for key, (_, mark, lease_us) in held.items()}
-        over = self._leases.expired(marks, boot)
+        expired = self._leases.expired(marks, boot)
         reasons = {
             key: HOLDER_GONE if holder in gone else LEASE_OVER
             for key, (holder, _, _) in held.items()
-            if key in over or holder in gone
+            if key in expired or holder in gone
         }
-        # Nearly always there is none: what they are is read of those that are lost alone.
+        # Nearly always no run is lost, so whole runs are read only for those that are.
         runs = read_runs(connection, [run_id for run_id, _ in reasons]) if reasons else {}
         lost = [
             SqlLostRun(runs[key[0]], held[key][1], reason)
@@ -149,7 +159,7 @@ def _is_claimed(run: Run, *, attempt: int, holder: str) -> bool:
 
 
 def read_seen(connection: Connection) -> list[SqlMemberRow]:
-    """Return all processes that have a row."""
+    """Return all processes that have a row, ordered by holder."""
     return [
         SqlMemberRow(
             Member(
@@ -185,7 +195,7 @@ def read_seen(connection: Connection) -> list[SqlMemberRow]:
 def read_live(
     connection: Connection, caller: Member, *, wall: Instant, boot: Span
 ) -> list[SqlMemberRow]:
-    """Return the processes that were seen within three of their leases and are not gone."""
+    """Return the processes that were seen within three of their leases and have not ended."""
     return [
         one
         for one in read_seen(connection)
@@ -197,7 +207,7 @@ def read_live(
 def save_member(
     connection: Connection, caller: Member, config: str, *, wall: Instant, boot: Span
 ) -> None:
-    """Record that this process lives, and what it holds."""
+    """Record that this process is alive, and the key of its manifest."""
     connection.execute(
         _SAVE,
         (
@@ -217,16 +227,16 @@ def save_member(
 
 
 def drop_member(connection: Connection, holder: str) -> None:
-    """Take a process off the list, with the rows that were its alone.
+    """Delete the row of a process, and the tasks of its partition.
 
-    One that still holds runs stays listed, so that others find it gone as soon as it is.
+    The row stays while the process holds runs, so that other processes notice when it ends.
     """
     connection.execute(_LEAVE, (holder, holder))
     clear_partition(connection, holder)
 
 
 def abandon_runs(connection: Connection, lost: Iterable[SqlLostRun], now: Instant) -> list[Run]:
-    """Abandon runs, unless they were renewed or ended since; return them as they then stand."""
+    """Abandon runs, unless they were renewed or finished since; return the abandoned runs."""
     abandoned = [(_abandoned(connection, one, now), one) for one in lost]
     return [run for run, one in abandoned if _write(connection, run, one)]
 

@@ -1,4 +1,8 @@
-"""Runs that nobody holds: which are work, which wait, which are given up; taking them."""
+"""Pending runs: which can be claimed, which wait, which have expired; how they are claimed.
+
+A run is pending if it is unfinished and has no holder: a manual or start-up run, a run that waits
+for an earlier run of its task, a retry, or a run that was abandoned and is run again.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +42,13 @@ PENDING = PartitionQuery(
     key=0,
 )
 _FIRST_OF_TASK = len(COLUMNS.split(", ")) + 1  # after the columns of the run, and its `seq`
-_STILL = (
+_STILL_PENDING = (
     "SELECT id, attempt, task, place, (SELECT count(*) FROM @runs h"
     "  WHERE h.task = r.task AND h.place = r.place AND h.outcome IS NULL AND h.holder <> '')"
     " FROM @runs r WHERE holder = '' AND outcome IS NULL AND id IN (?*)"
     " FOR UPDATE SKIP LOCKED"
 )
-_TAKE = Update(
+_CLAIM = Update(
     "@runs",
     sets=("holder", "attempt", "claimed_at", "lease_us", "mark"),
     keys=("id",),
@@ -75,14 +79,14 @@ class PendingRow(NamedTuple):
 
 
 class PendingSelection(NamedTuple):
-    """What one look found among the runs that nobody holds.
+    """The pending runs to claim and to close, as one read found them.
 
     Attributes:
-        selected: those to take, as they were read.
-        closed: those to end, as they then read.
+        selected: the runs to claim, as they were read.
+        closed: the runs to close, with their outcomes.
         keys: the keys of the rows of their tasks.
-        known: what those to take are to call, by task.
-        next_wakeup: when there is more to do.
+        known: the definitions of the runs to claim, by task.
+        next_wakeup: when there is more work; None if there is none.
 
     """
 
@@ -93,12 +97,19 @@ class PendingSelection(NamedTuple):
     next_wakeup: Instant | None
 
     def count_closed(self, task: str, partition: str) -> int:
-        """Return how many runs of a task are to be ended in a place."""
+        """Return how many runs of a task are to be closed in a partition."""
         return sum((run.task, run.partition) == (task, partition) for run in self.closed)
 
 
 class StillPending(NamedTuple):
-    """What is left of it inside the write, and the places in which a run was not to be ended."""
+    """What of a selection can be written.
+
+    Attributes:
+        selected: the runs to claim.
+        closed: the runs to close.
+        lost: the tasks of which another process has claimed a run that was to be closed.
+
+    """
 
     selected: Sequence[Run]
     closed: Sequence[Run]
@@ -111,44 +122,44 @@ NOTHING_PENDING = StillPending((), (), frozenset())
 def select_pending(
     caller: SqlCaller, rows: Iterable[tuple[Any, ...]], *, now: Instant, limit: int
 ) -> PendingSelection:
-    """Return at most *limit* runs to take, and before them those to end."""
-    taken: list[Run] = []
+    """Return at most *limit* runs to claim, and the runs to close that come before them."""
+    selected: list[Run] = []
     closed: list[Run] = []
-    row_keys: Counter[TaskKey] = Counter()
+    selected_of: Counter[TaskKey] = Counter()
     keys: dict[TaskKey, int] = {}
     known: dict[str, TaskDefinition] = {}
     for row in _own_pending(caller, rows):
         run = row.run
         due = run.retry_at or 0
         if due > now:
-            return PendingSelection(taken, closed, keys, known, due)
+            return PendingSelection(selected, closed, keys, known, due)
         row_key = (run.task, run.partition)
         try:
             definition = caller.define(run.task, row.task_json)
-        except ConfigError:  # of a newer release, to which it is left
+        except ConfigError:  # written by a newer release, whose processes claim it
             continue
-        verdict = decide_pending(
+        decision = decide_pending(
             definition,
             run,
             next_fire=row.next_fire,
-            claimed=row.claimed + row_keys[row_key],
+            claimed=row.claimed + selected_of[row_key],
             now=now,
         )
-        if verdict is PendingDecision.WAIT:
+        if decision is PendingDecision.WAIT:
             continue
-        if len(taken) == limit:
-            return PendingSelection(taken, closed, keys, known, due)
+        if len(selected) == limit:
+            return PendingSelection(selected, closed, keys, known, due)
         keys[row_key] = row.key
-        match verdict:
+        match decision:
             case PendingDecision.EXPIRE:
                 closed.append(expire_retry(run))
             case PendingDecision.MISS:
                 closed.append(miss_run(run))
             case _:
-                taken.append(run)
+                selected.append(run)
                 known[run.task] = definition
-                row_keys[row_key] += 1
-    return PendingSelection(taken, closed, keys, known, None)
+                selected_of[row_key] += 1
+    return PendingSelection(selected, closed, keys, known, None)
 
 
 def _own_pending(caller: SqlCaller, rows: Iterable[tuple[Any, ...]]) -> Iterator[PendingRow]:
@@ -161,28 +172,32 @@ def _own_pending(caller: SqlCaller, rows: Iterable[tuple[Any, ...]]) -> Iterator
 def lock_pending(
     connection: Connection, found: PendingSelection, locked: Container[int]
 ) -> StillPending:
-    """Return what is still to be done of what was found, where the task's row is locked."""
+    """Return the runs that can still be claimed or closed, of tasks whose rows are *locked*.
+
+    The number of claimed runs is read again: one may have been claimed since the selection, and
+    `max_concurrent` limits them.
+    """
     runs = (*found.selected, *found.closed)
     ids = [run.id for run in runs if found.keys[run.task, run.partition] in locked]
     attempts: dict[str, int] = {}
-    held: Counter[TaskKey] = Counter()
-    for run_id, attempt, task, partition, count in connection.select_in(_STILL, ids):
+    claimed: Counter[TaskKey] = Counter()
+    for run_id, attempt, task, partition, count in connection.select_in(_STILL_PENDING, ids):
         attempts[run_id] = attempt
-        held[task, partition] = count
-    taken: list[Run] = []
+        claimed[task, partition] = count
+    selected: list[Run] = []
     for run in found.selected:
         row_key = (run.task, run.partition)
-        free = held[row_key] < found.known[run.task].max_concurrent
+        free = claimed[row_key] < found.known[run.task].max_concurrent
         if free and attempts.get(run.id) == run.attempt:
-            taken.append(run)
-            held[row_key] += 1
+            selected.append(run)
+            claimed[row_key] += 1
     closed = [run for run in found.closed if attempts.get(run.id) == run.attempt]
     lost = frozenset((run.task, run.partition) for run in found.closed if run not in closed)
-    return StillPending(taken, closed, lost)
+    return StillPending(selected, closed, lost)
 
 
 def close_runs(connection: Connection, runs: Iterable[Run]) -> None:
-    """End runs that nobody holds."""
+    """Record the outcomes of runs that were pending."""
     connection.update_many(_CLOSE, [_closed_cells(run) for run in runs])
 
 
@@ -194,10 +209,10 @@ def _closed_cells(run: Run) -> tuple[Cell, ...]:
 def claim_runs(
     connection: Connection, caller: SqlCaller, runs: Iterable[Run], *, now: Instant, boot: Span
 ) -> list[Run]:
-    """Give runs to this process, each as its next attempt."""
+    """Claim runs for this process, each as its next attempt; return them."""
     member = caller.member
-    taken = [claim_run(run, member.holder, now) for run in runs]
+    claimed = [claim_run(run, member.holder, now) for run in runs]
     connection.update_many(
-        _TAKE, [(run.holder, run.attempt, now, member.lease_us, boot, run.id) for run in taken]
+        _CLAIM, [(run.holder, run.attempt, now, member.lease_us, boot, run.id) for run in claimed]
     )
-    return taken
+    return claimed

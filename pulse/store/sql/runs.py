@@ -1,4 +1,4 @@
-"""Runs as rows of the table: writing them, reading them, ending them."""
+"""The rows of runs: add, read, finish, renew and trim them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _NEWEST = (
     " took_us, outcome, status, message, count, retry_at, body, tries FROM @runs"
 )
 _HELD_BY = ("id", "holder", "attempt")
-_OPEN = "coalesce(outcome, '') = ''"
-"""Said so that no planner takes the index of open runs for it: that is full of ended ones, which
-look like none in the table's statistics, where the ids lead to each run at once."""
+# Written so that no query planner uses the index of unfinished runs: until a vacuum it is full of
+# entries of finished runs, which the statistics do not count. The index of ids is always faster.
+_UNFINISHED = "coalesce(outcome, '') = ''"
 _FINISH = Update(
     "@runs",
     sets=(
@@ -45,7 +45,7 @@ _FINISH = Update(
         "tries",
     ),
     keys=_HELD_BY,
-    only=_OPEN,
+    only=_UNFINISHED,
 )
 _KEYS = "SELECT key, task, place FROM @tasks WHERE task IN (?*) AND archived_at IS NULL"
 _LOCK = "SELECT key FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
@@ -54,7 +54,7 @@ _NEXT_TICKS = (
     "  WHERE r.task = t.task AND r.place = t.place AND r.outcome IS NULL)"
     " FROM @tasks t WHERE key IN (?*) AND archived_at IS NULL"
 )
-_RENEW = Update("@runs", sets=("mark",), keys=_HELD_BY, only=_OPEN)
+_RENEW = Update("@runs", sets=("mark",), keys=_HELD_BY, only=_UNFINISHED)
 _TRIM = (
     "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
     " WHERE task = ? AND outcome IS NOT NULL AND seq <="
@@ -75,7 +75,12 @@ _TRIES = msgspec.json.Decoder(tuple[Attempt, ...])
 def insert_runs(
     connection: Connection, runs: Iterable[Run], *, now: Instant, lease_us: Span, mark: Span
 ) -> None:
-    """Add rows; a run that is there already is an AlreadyThereError, never a second one."""
+    """Add runs.
+
+    Raises:
+        DuplicateKeyError: a run of that id exists; raised by `Database.attempts`.
+
+    """
     connection.insert_many(_ADD, [(*_cells(run), now, lease_us, mark) for run in runs])
 
 
@@ -103,12 +108,12 @@ def _cells(run: Run) -> tuple[Cell, ...]:
 
 
 def attempts_cell(run: Run) -> bytes | None:
-    """Return the attempts before the last as a row holds them."""
+    """Return the earlier attempts of a run as JSON; None if there are none."""
     return msgspec.json.encode(run.attempts) if run.attempts else None
 
 
 def run_of(cells: Sequence[Any]) -> Run:
-    """Return the run of a row whose columns begin with `COLUMNS`."""
+    """Return the run of a row that starts with `COLUMNS`."""
     return Run(
         id=cells[0],
         task=cells[1],
@@ -132,36 +137,36 @@ def run_of(cells: Sequence[Any]) -> Run:
 
 
 def all_end(completed: Iterable[CompletedRun]) -> bool:
-    """Return whether none of the runs may be tried again: then nothing has to be read first."""
+    """Return whether no run may get another attempt: then no row has to be read before."""
     return not any(may_run_again(*completed_run) for completed_run in completed)
 
 
 def end_runs(connection: Connection, completed: Sequence[CompletedRun]) -> list[RecordResult]:
-    """End the runs that are still held by their claims, in one statement."""
+    """Finish the runs whose claims are still valid, in one statement."""
     return _record(connection, completed, [None] * len(completed))
 
 
 def finish_runs(connection: Connection, completed: Sequence[CompletedRun]) -> list[RecordResult]:
-    """End the runs that are still held by their claims, or let them be tried again."""
+    """Finish the runs whose claims are still valid, or schedule their next attempts."""
     ticks = _next_ticks(connection, completed)
     now = connection.now()
     return _record(
-        connection, completed, [_again_at(completed_run, ticks, now) for completed_run in completed]
+        connection,
+        completed,
+        [_next_attempt(completed_run, ticks, now) for completed_run in completed],
     )
 
 
 def _record(
     connection: Connection, completed: Sequence[CompletedRun], again: Sequence[Instant | None]
 ) -> list[RecordResult]:
-    cells = [
-        _end_cells(completed_run, at) for completed_run, at in zip(completed, again, strict=True)
-    ]
+    cells = [_finish_cells(one, at) for one, at in zip(completed, again, strict=True)]
     changed = connection.update_returning(_FINISH, cells)
-    return [_finished(taken, at) for taken, at in zip(changed, again, strict=True)]
+    return [_result_of(one, at) for one, at in zip(changed, again, strict=True)]
 
 
-def _finished(taken: bool, at: Instant | None) -> RecordResult:  # noqa: FBT001 - what the row said
-    if not taken:
+def _result_of(changed: bool, at: Instant | None) -> RecordResult:  # noqa: FBT001 - from the row
+    if not changed:
         return CLAIM_LOST
     return RECORDED if at is None else RecordResult(recorded=True, retry_at=at)
 
@@ -183,14 +188,14 @@ def _next_ticks(
 
 
 def lock_tasks(connection: Connection, keys: Iterable[int]) -> list[int]:
-    """Keep others from claiming and changing these rows until the call ends; return their keys.
+    """Lock the rows of tasks until the transaction ends; return the keys of rows that exist.
 
-    All who wait for several rows lock them in one order, so that nobody waits for ever.
+    Every call that waits for several rows locks them in the order of their keys: no deadlock.
     """
     return [key for (key,) in connection.select_in(_LOCK, sorted(keys))]
 
 
-def _again_at(
+def _next_attempt(
     completed_run: CompletedRun, ticks: Mapping[tuple[str, str], NextTick], now: Instant
 ) -> Instant | None:
     claim, result = completed_run
@@ -201,19 +206,20 @@ def _again_at(
     )
 
 
-def _end_cells(completed_run: CompletedRun, at: Instant | None) -> tuple[Cell, ...]:
+def _finish_cells(completed_run: CompletedRun, at: Instant | None) -> tuple[Cell, ...]:
     run, result = completed_run.claim.run, completed_run.result
-    said = (result.started_at, result.took_us, result.status, result.message)
-    told: tuple[Cell, ...]
+    attempt = (result.started_at, result.took_us, result.status, result.message)
+    sets: tuple[Cell, ...]
     if at is None:
-        told = (result.outcome.value, *said, run.holder, run.claimed_at, None, attempts_cell(run))
+        outcome = result.outcome.value
+        sets = (outcome, *attempt, run.holder, run.claimed_at, None, attempts_cell(run))
     else:
-        told = (None, *said, "", None, at, attempts_cell(schedule_retry(run, result, at)))
-    return (*told, run.id, run.holder, run.attempt)
+        sets = (None, *attempt, "", None, at, attempts_cell(schedule_retry(run, result, at)))
+    return (*sets, run.id, run.holder, run.attempt)
 
 
 def renew_runs(connection: Connection, claims: Sequence[Claim], mark: Span) -> list[bool]:
-    """Move the marks of runs in progress; False stands where the claim was lost."""
+    """Set the renewal marks of runs; return False for each whose claim was lost."""
     cells = [(mark, claim.run.id, claim.run.holder, claim.run.attempt) for claim in claims]
     return connection.update_returning(_RENEW, cells)
 
@@ -230,7 +236,7 @@ def newest_runs(connection: Connection, *, task: str | None, limit: int) -> list
 
 
 def read_runs(connection: Connection, ids: Iterable[str]) -> dict[str, Run]:
-    """Return the runs of these ids that were not trimmed."""
+    """Return the runs of these ids, by id, except those that were trimmed."""
     return {
         cells[0]: run_of(cells)
         for cells in connection.select_in(_NEWEST + " WHERE id IN (?*)", ids)
@@ -238,10 +244,10 @@ def read_runs(connection: Connection, ids: Iterable[str]) -> dict[str, Run]:
 
 
 def trim_history(connection: Connection, runs: Iterable[Run], *, keep: int) -> None:
-    """Forget the oldest runs of some of the tasks, so that each keeps about *keep*.
+    """Delete the oldest runs of some of the tasks, so that each task keeps about *keep*.
 
-    Which tasks are looked at is left to the runs' ids, which are random: each task is trimmed
-    once in so many runs, whichever processes open them, and nothing has to be counted.
+    The ids of the runs, which are random, decide which tasks are trimmed: each task once in a
+    number of runs, whichever processes add them, and no count has to be kept.
     """
     every = max(1, min(64, keep // 16))
     for task in {run.task for run in runs if int(run.id[:4], 16) % every == 0}:
@@ -249,5 +255,5 @@ def trim_history(connection: Connection, runs: Iterable[Run], *, keep: int) -> N
 
 
 def trim_old(connection: Connection, before: Instant) -> None:
-    """Forget runs opened before that instant, a bounded number of them."""
+    """Delete finished runs that were added before that instant, at most 500 in one call."""
     connection.execute(_TRIM_OLD, (before,))

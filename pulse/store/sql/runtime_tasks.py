@@ -1,4 +1,4 @@
-"""Tasks that are added and removed at run time: the rows that no configuration declares."""
+"""Tasks that are added and removed at run time, which no configuration declares."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _RESUME = "UPDATE @tasks SET paused = 0, resumed_at = NULL WHERE task = ?"
 def add_task(
     connection: Connection, caller: SqlCaller, runtime_task: RuntimeTask, *, replace: bool
 ) -> Sequence[Run]:
-    """Add a task at run time, or replace one; return the fire times that this misses."""
-    one, words, now = runtime_task.definition, runtime_task.task_json, connection.now()
+    """Add a run-time task, or replace one; return the runs that record the ticks it misses."""
+    one, task_json, now = runtime_task.definition, runtime_task.task_json, connection.now()
     rows = rows_named(connection, [one.name])
     sources = {row.source for row in rows if row.archived_at is None}
     check_addition(one.name, min(sources, default=None), replace=replace)
     row = next((row for row in rows if not row.partition), None)
     if row is not None and row.archived_at is None:
-        return change_rows(connection, caller, [(row, one)], now, words=words)
+        return change_rows(connection, caller, [(row, one)], now, task_json=task_json)
     if row is None:
-        add_rows(connection, caller, [one], now, words=words)
+        add_rows(connection, caller, [one], now, task_json=task_json)
     else:
-        return_rows(connection, caller, [(row, one)], now, words=words)
+        return_rows(connection, caller, [(row, one)], now, task_json=task_json)
     return ()
 
 
 def remove_task(connection: Connection, name: str) -> None:
-    """Put a task away that was added at run time; its pause goes with it."""
+    """Archive a run-time task, and forget that it is paused."""
     refuse_unknown(connection, name)
     rows = [row for row in rows_named(connection, [name]) if row.archived_at is None]
     for row in rows:

@@ -1,8 +1,8 @@
-"""The keeper of every store that speaks SQL: each call of the port as one read, one short write.
+"""The store interface on an SQL database: each method is one read, one short write, or both.
 
-What is kept, and the statements that all databases share, are in the modules beside this one; a
-`Database` is the database itself. Leases and deploys lean on no wall clock: see
-`pulse.store.lease_watch` and `pulse.store.shared.manifests`.
+The statements, which SQLite and PostgreSQL share, are in the other modules of this package; a
+`Database` runs them. Leases and deploys do not depend on wall clocks: see `pulse.store.lease_watch`
+and `pulse.store.shared.manifests`.
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ if TYPE_CHECKING:
     Opened = MutableMapping[tuple[int, str, str], "SqlStore"]
 
 CONTENTION_WINDOW = 16
-"""For so many claims a process that met others at the same rows looks for some elsewhere."""
+"""For how many claims a process spreads its reads after it has lost rows to other processes."""
 
 
 class SqlStore:
-    """Lets processes agree through one database.
+    """A store in an SQL database, which the processes that share it reach directly.
 
     Args:
         storage: the database.
-        clock: tells how long things last; what is due, the storage says.
-        name: `pulse.config.name`: applications of different names share a database unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
-        opened: what this process has open; a test in which one process plays many gives each its
-            own.
+        clock: measures durations; what is due depends on the database's clock.
+        name: `pulse.config.name`; applications of different names do not share any row.
+        keep_runs: about how many finished runs of each task are kept.
+        keep_for_us: for how long finished runs are kept at most.
+        opened: the stores that are open in this process; a test that simulates several processes
+            gives each its own mapping.
 
     """
 
@@ -91,8 +91,8 @@ class SqlStore:
     blocking: bool = True
     notice: str = ""
 
-    # What this process has open: the one fact here that no single store can know. It is keyed by
-    # pid, so that a forked child begins with none.
+    # Shared by all stores of this process: two schedulers of one name would run as one member. The
+    # key includes the pid, so that a forked child starts with no open store.
     _all_opened: ClassVar[Opened] = WeakValueDictionary()
 
     def __init__(
@@ -112,83 +112,83 @@ class SqlStore:
         self._keep_runs = keep_runs
         self._keep_for = keep_for_us
         self._key: tuple[int, str, str] | None = None
-        self._visits = False
-        self._adrift = False
-        self._untold: DatabaseReplacedError | None = None
-        self._passed: list[Run] = []  # on record, and told by the next beat
-        self._recall = cached_loader()
+        self._is_client = False
+        self._must_reopen = False  # the database was replaced, and could not be opened again yet
+        self._unreported_error: DatabaseReplacedError | None = None  # raised by the next heartbeat
+        self._unreported_runs: list[Run] = []  # returned by the next heartbeat
+        self._load_task = cached_loader()
         self._opened = self._all_opened if opened is None else opened
 
-    # Taking part -------------------------------------------------------------------------
+    # Membership --------------------------------------------------------------------------
 
     def open(self, member: Member) -> None:
-        """Take part as *member*; makes the storage where it is not there yet."""
-        key = self._key_here()
+        """Join as *member*; create or migrate the tables if necessary."""
+        key = self._process_key()
         if self._opened.setdefault(key, self) is not self or self._key == key:
             name = f"under the name {self._space!r}" if self._space else "without a name"
             raise StoreInUseError(
                 f"{self.name} is open in this process already {name}; give each pulse its own"
                 " pulse.config.name"
             )
-        self._enter(key, member, visits=False)
+        self._open_as(key, member, is_client=False)
 
     def open_as_client(self, member: Member) -> None:
-        """Reach the tables without a row among the members."""
-        self._enter(self._key_here(), member, visits=True)
+        """Open the store for its API only; *member* is not recorded, and claims nothing."""
+        self._open_as(self._process_key(), member, is_client=True)
 
-    def _key_here(self) -> tuple[int, str, str]:
+    def _process_key(self) -> tuple[int, str, str]:
         return os.getpid(), self._database.identity(), self._space
 
-    def _enter(self, key: tuple[int, str, str], member: Member, *, visits: bool) -> None:
-        self._key, self._visits, self._adrift = key, visits, False
+    def _open_as(self, key: tuple[int, str, str], member: Member, *, is_client: bool) -> None:
+        self._key, self._is_client, self._must_reopen = key, is_client, False
         try:
             self._database.open()
-            self._begin(member)
+            self._join(member)
         except BaseException:
-            self._leave()
+            self._close_database()
             raise
 
-    def _begin(self, member: Member) -> None:
+    def _join(self, member: Member) -> None:
         self._config = UNKNOWN
         partitions = (
-            frozenset(partition_of(scope, member) for scope in Scope) if self._visits else ()
+            frozenset(partition_of(scope, member) for scope in Scope) if self._is_client else ()
         )
         self._caller = SqlCaller(
-            member, self._space, {}, self._recall, frozenset(partitions), self._keep_runs
+            member, self._space, {}, self._load_task, frozenset(partitions), self._keep_runs
         )
         self._watches = FleetWatch(member.lease_us)
         self._deploys = SqlReconciler(self._watches.unwanted)
-        self._seen_at = self._clock.boot()
-        self._contested = 0
-        self._company = 1
+        self._saved_at = self._clock.boot()
+        self._spread_for = 0
+        self._live_processes = 1
         self._recovery = RecoveryWindow()
-        if not self._visits:
+        if not self._is_client:
             for attempt in self._attempts(Transaction.EXCLUSIVE):
                 with attempt as connection:
-                    self._save(connection)
+                    self._save_member(connection)
 
-    def _save(self, connection: Connection) -> None:
+    def _save_member(self, connection: Connection) -> None:
         wall, boot = connection.now(), self._clock.boot()
         save_member(connection, self._caller.member, self._config.key, wall=wall, boot=boot)
 
     def close(self) -> None:
-        """Take part no more; what cannot be written down now is found by the others."""
+        """Leave the fleet; if that cannot be written now, other processes find it out."""
         if self._key is None:
             return
         holder = self._caller.member.holder
-        if not self._visits:
+        if not self._is_client:
             with contextlib.suppress(StoreUnavailableError):
                 for attempt in self._database.attempts(Transaction.EXCLUSIVE):
                     with attempt as connection:
                         drop_member(connection, holder)
-        self._leave()
+        self._close_database()
 
     def forked(self) -> None:
-        """Leave the storage to the parent: this is a copy, in a forked child."""
+        """Give up the connections, which belong to the parent process."""
         self._key = None
         self._database.forked()
 
-    def _leave(self) -> None:
+    def _close_database(self) -> None:
         self._database.close()
         key, self._key = self._key, None
         if key is not None and self._opened.get(key) is self:
@@ -197,7 +197,7 @@ class SqlStore:
     def _attempts(
         self, transaction: Transaction, *, for_app: bool = False
     ) -> Iterator[Attempt[Connection]]:
-        """Yield attempts at a transaction: see `Database.attempts`; keep account of outages.
+        """Yield attempts at a transaction, and note outages: see `Database.attempts`.
 
         Args:
             transaction: what the call needs.
@@ -207,16 +207,16 @@ class SqlStore:
         """
         self._refuse_closed()
         try:
-            if self._adrift:
-                self._rejoin()
+            if self._must_reopen:
+                self._reopen()
             yield from self._database.attempts(transaction)
         except StoreUnavailableError as error:
             self._watches.forget()
             self._recovery.failed()
             if isinstance(error, DatabaseReplacedError):
                 if for_app:
-                    self._untold = error
-                self._rejoin()
+                    self._unreported_error = error
+                self._reopen()
             raise
         if self._recovery.away:
             self._recovery.answered(self._clock.boot())
@@ -225,25 +225,28 @@ class SqlStore:
         if self._key is None:
             raise StoreUnavailableError(f"{self.name}: the store is not open")
 
-    def _rejoin(self) -> None:
-        """Go on with the storage that is there now; until that has worked, each call begins so."""
-        self._adrift = False
+    def _reopen(self) -> None:
+        """Reopen the database after it was replaced, and sync.
+
+        Until this succeeds, every call starts with it.
+        """
+        self._must_reopen = False
         try:
             self._database.open()
-            if not self._visits:
-                self._passed += self.sync(self._caller.definitions).missed
+            if not self._is_client:
+                self._unreported_runs += self.sync(self._caller.definitions).missed
         except BaseException:
-            self._adrift = True
+            self._must_reopen = True
             raise
 
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
-        """Make rows for this process's config tasks, and keep *definitions* to plan with."""
+        """Create and change the rows of the configured tasks, and plan with *definitions* on."""
         self._refuse_closed()
-        held = dict(definitions)
-        config = manifest_of(held)
-        caller = self._with_definitions(held)
+        definitions = dict(definitions)
+        config = manifest_of(definitions)
+        caller = self._with_definitions(definitions)
         for attempt in self._attempts(Transaction.EXCLUSIVE):
             with attempt as connection:
                 synced = self._sync(connection, caller, config)
@@ -265,7 +268,7 @@ class SqlStore:
         return sync_rows(connection, caller, active, wall)
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
-        """Keep a task of the fleet that every process may run, until it is removed."""
+        """Add a task that every process of the fleet may run, until it is removed."""
         caller = self._current_caller()
         for attempt in self._attempts(Transaction.EXCLUSIVE, for_app=True):
             with attempt as connection:
@@ -273,19 +276,19 @@ class SqlStore:
         return missed
 
     def remove(self, name: str) -> None:
-        """Put a task away that was added; what waits ends, what is held goes on."""
+        """Archive a run-time task; its pending runs end, its claimed runs continue."""
         for attempt in self._attempts(Transaction.EXCLUSIVE, for_app=True):
             with attempt as connection:
                 remove_task(connection, name)
 
     def pause(self, name: str, *, paused: bool) -> None:
-        """Pause or resume a task, in all its places; what passed while paused is missed."""
+        """Pause or resume a task in all partitions; its fire times in a pause are missed."""
         for attempt in self._attempts(Transaction.EXCLUSIVE, for_app=True):
             with attempt as connection:
                 pause_rows(connection, name, paused=paused, now=connection.now())
 
     def tasks(self) -> list[TaskState]:
-        """Return the rows, by name and place."""
+        """Return the tasks, ordered by name and partition."""
         for attempt in self._attempts(Transaction.READ, for_app=True):
             with attempt as connection:
                 states = read_states(connection)
@@ -294,30 +297,34 @@ class SqlStore:
     # Claiming ----------------------------------------------------------------------------
 
     def claim_due(self, limit: int) -> Claimed:
-        """Decide what is due, and open at most *limit* runs for this process."""
+        """Decide what is due, and claim at most *limit* runs for this process."""
         caller, boot = self._current_caller(), self._clock.boot()
         recovering = self._recovery.is_open(boot)
         query = self._due_query(caller, limit)
         for attempt in self._attempts(Transaction.READ):
             with attempt as connection:
                 found = connection.read_due(query)
-                reading = plan_due(caller, found, limit, recovering=recovering)
-        now = reading.now
-        if limit <= 0 or not reading.is_work():
-            return Claimed((), (), now, reading.next_wakeup, reading.failed_tasks)
+                planned = plan_due(caller, found, limit, recovering=recovering)
+        now = planned.now
+        if limit <= 0 or not planned.is_work():
+            return Claimed((), (), now, planned.next_wakeup, planned.failed_tasks)
         try:
-            won = self._claim(caller, reading, boot)
+            written = self._claim(caller, planned, boot)
         except DuplicateKeyError:
-            # Some tick has run although its row's cursor stands before it, as after a restore.
-            won = self._claim(caller, reading, boot, wary=True)
-        self._contested = CONTENTION_WINDOW if won.contested else max(0, self._contested - 1)
-        claims = claims_of(reading, won.runs, boot + caller.member.lease_us)
+            # A run exists although the cursor has not come to its fire time, as after a restore.
+            written = self._claim(caller, planned, boot, wary=True)
+        self._spread_for = CONTENTION_WINDOW if written.contested else max(0, self._spread_for - 1)
         return Claimed(
-            claims, won.not_run, now, won.next_wakeup, reading.failed_tasks, won.expired_retries
+            claims_of(planned, written.runs, boot + caller.member.lease_us),
+            written.not_run,
+            now,
+            written.next_wakeup,
+            planned.failed_tasks,
+            written.expired_retries,
         )
 
     def _due_query(self, caller: SqlCaller, limit: int) -> DueQuery:
-        spread = pages_for(self._company) * limit if self._contested else 0
+        spread = pages_for(self._live_processes) * limit if self._spread_for else 0
         return DueQuery(DUE, PENDING, tuple(caller.partitions), limit, spread)
 
     def _current_caller(self) -> SqlCaller:
@@ -325,17 +332,17 @@ class SqlStore:
         return self._caller
 
     def _claim(
-        self, caller: SqlCaller, reading: ClaimPlan, boot: Span, *, wary: bool = False
+        self, caller: SqlCaller, planned: ClaimPlan, boot: Span, *, wary: bool = False
     ) -> WrittenClaims:
         for attempt in self._attempts(Transaction.WRITE):
             with attempt as connection:
-                written = write_claims(connection, caller, reading, boot=boot, wary=wary)
+                written = write_claims(connection, caller, planned, boot=boot, wary=wary)
         return written
 
     # Runs --------------------------------------------------------------------------------
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
-        """Record how runs ended, and tell what became of each."""
+        """Record the results of runs; return for each whether it was recorded."""
         if not completed:
             return []
         final = all_end(completed)
@@ -346,7 +353,7 @@ class SqlStore:
         return results
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
-        """Extend the leases of runs in progress; False stands where the claim was lost."""
+        """Extend the leases of running claims; return False for each claim that was lost."""
         if not claims:
             return []
         boot = self._clock.boot()
@@ -356,7 +363,7 @@ class SqlStore:
         return renewed
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
-        """Open an unheld manual run of a task, due now; None when overlap refuses it."""
+        """Add a pending manual run of a task, due now; return None if `overlap` forbids it."""
         caller = self._current_caller()
         for attempt in self._attempts(Transaction.WRITE, for_app=True):
             with attempt as connection:
@@ -370,62 +377,67 @@ class SqlStore:
                 runs = newest_runs(connection, task=task, limit=limit)
         return runs
 
-    # Staying alive -----------------------------------------------------------------------
+    # Heartbeat ---------------------------------------------------------------------------
 
     def heartbeat(self) -> HeartbeatResult:
-        """Record that this process lives, and put right what others have left behind."""
+        """Record that this process is alive, and clean up after processes that are not."""
         caller, boot = self._current_caller(), self._clock.boot()
-        untold, self._untold = self._untold, None
-        if untold is not None:
-            raise untold
+        error, self._unreported_error = self._unreported_error, None
+        if error is not None:
+            raise error
         for attempt in self._attempts(Transaction.READ):
             with attempt as connection:
                 found = self._check_fleet(connection, caller, boot)
-        if self._was_dropped(found):
-            self._passed += self.sync(caller.definitions).missed
-        due = boot - self._seen_at >= caller.member.lease_us // 3
+        if self._was_removed(found):
+            self._unreported_runs += self.sync(caller.definitions).missed
+        due = boot - self._saved_at >= caller.member.lease_us // 3
         if not (due or found.lost or found.gone or self._deploys.has_work()):
             return HeartbeatResult(
                 (), (), self._deploys.superseded, found.next_expiry, self._report_missed(())
             )
         for attempt in self._attempts(Transaction.EXCLUSIVE):
             with attempt as connection:
-                abandoned, settled = self._reconcile(connection, caller, found)
-        self._seen_at = boot
-        archived, superseded = settled.archived, self._deploys.superseded
+                abandoned, reconciled = self._clean_up(connection, caller, found)
+        self._saved_at = boot
+        archived, superseded = reconciled.archived, self._deploys.superseded
         return HeartbeatResult(
-            abandoned, archived, superseded, found.next_expiry, self._report_missed(settled.missed)
+            abandoned,
+            archived,
+            superseded,
+            found.next_expiry,
+            self._report_missed(reconciled.missed),
         )
 
-    def _report_missed(self, passed: Sequence[Run]) -> Sequence[Run]:
-        told, self._passed = [*self._passed, *passed], []
-        return told
+    def _report_missed(self, missed: Sequence[Run]) -> Sequence[Run]:
+        # Runs that a failed heartbeat has written are kept until a heartbeat returns them.
+        reported, self._unreported_runs = [*self._unreported_runs, *missed], []
+        return reported
 
     def _check_fleet(self, connection: Connection, caller: SqlCaller, boot: Span) -> SqlFleetState:
         found = self._watches.check(connection, caller.member, boot)
         self._deploys.reconcile(connection, caller, found.live, boot)
-        self._company = len(found.live)
+        self._live_processes = len(found.live)
         return found
 
-    def _was_dropped(self, found: SqlFleetState) -> bool:
+    def _was_removed(self, found: SqlFleetState) -> bool:
         holder = self._caller.member.holder
         return all(one.member.holder != holder for one in found.live)
 
-    def _reconcile(
+    def _clean_up(
         self, connection: Connection, caller: SqlCaller, found: SqlFleetState
     ) -> tuple[list[Run], Reconciled]:
         now = connection.now()
-        self._save(connection)
+        self._save_member(connection)
         abandoned = abandon_runs(connection, found.lost, now)
         for one in found.gone:
             drop_member(connection, one.member.holder)
-        settled = self._deploys.apply(connection, caller, now)
+        reconciled = self._deploys.apply(connection, caller, now)
         trim_old(connection, now - self._keep_for)
         forget_archived(connection, now - self._keep_for)
-        return abandoned, settled
+        return abandoned, reconciled
 
     def members(self) -> list[Member]:
-        """Return the processes seen within three of their leases."""
+        """Return the processes that were seen within three of their leases."""
         caller, boot = self._current_caller().member, self._clock.boot()
         for attempt in self._attempts(Transaction.READ, for_app=True):
             with attempt as connection:

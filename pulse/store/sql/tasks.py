@@ -1,4 +1,4 @@
-"""Rows of tasks: made, changed, paused, triggered, archived."""
+"""The rows of tasks: add, change, pause, trigger and archive them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _RUNNING = "SELECT count(*) FROM @runs WHERE task = ? AND place = ? AND outcome 
 _TOUCH = "UPDATE @tasks SET version = version + 1, skip_id = NULL WHERE key = ?"
 _UNFOLD = "UPDATE @tasks SET skip_id = NULL WHERE key = ?"
 _ARCHIVE = Update("@tasks", sets=("archived_at",), keys=("key",), also="version = version + 1")
-_END_UNHELD = (
+_ABANDON_PENDING = (
     f"UPDATE @runs SET outcome = '{Outcome.ABANDONED.value}', message = ?, retry_at = NULL"  # noqa: S608 - a constant
     " WHERE outcome IS NULL AND holder = ''"
 )
@@ -76,12 +76,12 @@ _RETRIES = (
     "SELECT id, task, place, retry_at FROM @runs"
     " WHERE outcome IS NULL AND holder = '' AND slot IS NOT NULL AND tries IS NOT NULL"
 )
-_HASTEN = Update("@runs", sets=("retry_at",), keys=("id",), only="outcome IS NULL AND holder = ''")
+_ADVANCE = Update("@runs", sets=("retry_at",), keys=("id",), only="outcome IS NULL AND holder = ''")
 _FORGET = "DELETE FROM @tasks WHERE archived_at < ?"
 
 
 class SqlTaskRow(NamedTuple):
-    """A task's row, as far as definitions concern it."""
+    """The row of a task, as far as its definition and its schedule concern it."""
 
     key: int
     task: str
@@ -97,24 +97,24 @@ class SqlTaskRow(NamedTuple):
     paused: int
 
     def cursor(self) -> Cursor:
-        """Return its place in time."""
+        """Return the task's position in its schedule."""
         return Cursor(self.anchor, self.next_fire, self.last_decided)
 
 
 def read_declared(connection: Connection) -> list[SqlTaskRow]:
-    """Return the rows that configurations declare; those put away are left out."""
+    """Return the rows of configured tasks, without archived ones."""
     return list(map(SqlTaskRow._make, connection.execute(_DECLARED)))
 
 
 def rows_named(connection: Connection, names: Iterable[str]) -> list[SqlTaskRow]:
-    """Return the rows of tasks of these names, in all places, those put away too."""
+    """Return the rows of tasks of these names, in all partitions, with archived ones."""
     return list(map(SqlTaskRow._make, connection.select_in(_NAMED, names)))
 
 
 def sync_rows(
     connection: Connection, caller: SqlCaller, active: ActiveDefinitions, now: Instant
 ) -> SyncResult:
-    """Make and change rows so that they say what stands, where this process holds it."""
+    """Add and change rows, so that each holds its active definition if this process has it."""
     rows = {(row.task, row.partition): row for row in rows_named(connection, caller.definitions)}
     added: list[TaskDefinition] = []
     changed: list[tuple[SqlTaskRow, TaskDefinition]] = []
@@ -131,13 +131,17 @@ def sync_rows(
                 changed.append((row, definition))
             else:
                 superseded.append(name)
-    taken = [row for row in rows.values() if row.source == RUNTIME and row.archived_at is None]
+    overridden = [row for row in rows.values() if row.source == RUNTIME and row.archived_at is None]
     archive_rows(
         connection,
-        [row for row in taken if own_definition(row, caller.member, caller.definitions) is None],
+        [
+            row
+            for row in overridden
+            if own_definition(row, caller.member, caller.definitions) is None
+        ],
         now,
     )
-    passed = change_rows(connection, caller, changed, now)
+    missed = change_rows(connection, caller, changed, now)
     return_rows(connection, caller, returned, now)
     add_rows(connection, caller, added, now)
     new = {one.name for one in added} | {one.name for _, one in returned}
@@ -146,9 +150,9 @@ def sync_rows(
         changed=tuple(one.name for _, one in changed),
         superseded=tuple(superseded),
         overridden=tuple(
-            name for name in caller.definitions if name in {row.task for row in taken}
+            name for name in caller.definitions if name in {row.task for row in overridden}
         ),
-        missed=passed,
+        missed=missed,
     )
 
 
@@ -158,15 +162,15 @@ def add_rows(
     added: Sequence[TaskDefinition],
     now: Instant,
     *,
-    words: str | None = None,
+    task_json: str | None = None,
 ) -> None:
-    """Add rows for tasks that are seen for the first time, with their start-up runs."""
+    """Add rows for tasks that have none, and their start-up runs."""
     paused = {task for (task,) in connection.select_in(_PAUSED, [one.name for one in added])}
     cells = [
         (
             one.name,
             partition_of(one.scope, caller.member),
-            *_definition_cells(one, words),
+            *_definition_cells(one, task_json),
             *_cursor_cells(first_cursor(one, now)),
             int(one.name in paused),
         )
@@ -176,11 +180,11 @@ def add_rows(
     _add_startup_runs(connection, caller, added, now)
 
 
-def _definition_cells(one: TaskDefinition, words: str | None) -> tuple[Cell, ...]:
-    source = CONFIG if words is None else RUNTIME
+def _definition_cells(one: TaskDefinition, task_json: str | None) -> tuple[Cell, ...]:
+    source = CONFIG if task_json is None else RUNTIME
     rerun = int(one.on_abandoned is OnAbandoned.RERUN)
     schedule = schedule_text(one.schedule)
-    return (one.scope.value, source, words, one.digest, schedule, one.max_unfinished, rerun)
+    return (one.scope.value, source, task_json, one.digest, schedule, one.max_unfinished, rerun)
 
 
 def _add_startup_runs(
@@ -206,28 +210,28 @@ def change_rows(
     changed: Sequence[tuple[SqlTaskRow, TaskDefinition]],
     now: Instant,
     *,
-    words: str | None = None,
+    task_json: str | None = None,
 ) -> Sequence[Run]:
-    """Give rows other definitions, and return what is missed by that.
+    """Write other definitions to rows; return the runs that record the ticks missed by that.
 
-    A cursor moves only where the schedule is another. Where the next tick has come nearer, a retry
-    waits no longer than until then: the tick takes its place.
+    A cursor moves only if the schedule changes. If the next tick comes earlier, a retry is advanced
+    to it, because the tick takes the place of the retry.
     """
     moved = [(row, one, _changed(row, one, now)) for row, one in _locked(connection, changed)]
     cells = [
-        (*_definition_cells(one, words), *_cursor_cells(change.cursor), row.key)
+        (*_definition_cells(one, task_json), *_cursor_cells(change.cursor), row.key)
         for row, one, change in moved
     ]
     connection.update_many(_CHANGE, cells)
     ticks = {(row.task, row.partition): change.cursor.next_fire for row, _, change in moved}
-    _hasten_retries(connection, ticks)
+    _advance_retries(connection, ticks)
     return _record_missed(connection, caller, [(row, change) for row, _, change in moved], now)
 
 
 def _locked(
     connection: Connection, changed: Sequence[tuple[SqlTaskRow, TaskDefinition]]
 ) -> Iterator[tuple[SqlTaskRow, TaskDefinition]]:
-    """Return the rows as they stand once nobody else can claim them."""
+    """Lock the rows; return them as they are now."""
     keys = lock_tasks(connection, [row.key for row, _ in changed])
     rows = {row.key: row for row in map(SqlTaskRow._make, connection.select_in(_KEYED, keys))}
     return ((rows[row.key], one) for row, one in changed if row.key in rows)
@@ -255,7 +259,7 @@ def _record_missed(
         for row, change in changes
         if change.missed is not None
     }
-    # A tick that is on record already has run, as where the row came back from a backup.
+    # A tick with a run has run already: the row of the task may come from a backup.
     known = read_runs(connection, [run.id for run in missed.values()])
     missed = {key: run for key, run in missed.items() if run.id not in known}
     insert_runs(connection, missed.values(), now=now, lease_us=0, mark=0)
@@ -264,17 +268,17 @@ def _record_missed(
     return [*missed.values()]
 
 
-def _hasten_retries(
+def _advance_retries(
     connection: Connection, ticks: Mapping[tuple[str, str], Instant | None]
 ) -> None:
     if not ticks:
         return
-    hasty = [
+    advanced = [
         (next_fire, run_id)
         for run_id, task, partition, retry_at in connection.execute(_RETRIES)
         if (next_fire := ticks.get((task, partition))) is not None and next_fire < retry_at
     ]
-    connection.update_many(_HASTEN, hasty)
+    connection.update_many(_ADVANCE, advanced)
 
 
 def _cursor_cells(cursor: Cursor) -> tuple[Cell, ...]:
@@ -287,13 +291,13 @@ def return_rows(
     returned: Sequence[tuple[SqlTaskRow, TaskDefinition]],
     now: Instant,
     *,
-    words: str | None = None,
+    task_json: str | None = None,
 ) -> None:
-    """Bring archived tasks back as new ones, but for the floor: no tick runs twice."""
+    """Restore archived tasks as new ones, but keep `last_decided`: no tick runs twice."""
     lock_tasks(connection, [row.key for row, _ in returned])
     cursors = [first_cursor(one, now, last_decided=row.last_decided) for row, one in returned]
     cells = [
-        (*_definition_cells(one, words), *_cursor_cells(cursor), row.key)
+        (*_definition_cells(one, task_json), *_cursor_cells(cursor), row.key)
         for (row, one), cursor in zip(returned, cursors, strict=True)
     ]
     connection.update_many(_CHANGE, cells)
@@ -301,7 +305,7 @@ def return_rows(
 
 
 def pause_rows(connection: Connection, name: str, *, paused: bool, now: Instant) -> None:
-    """Pause or resume a task in all places, and in those that are yet to come."""
+    """Pause or resume a task in all partitions, and in those of later processes."""
     refuse_unknown(connection, name)
     if paused:
         connection.execute(
@@ -317,7 +321,12 @@ def pause_rows(connection: Connection, name: str, *, paused: bool, now: Instant)
 def trigger_run(
     connection: Connection, caller: SqlCaller, name: str, *, body: bytes | None
 ) -> Run | None:
-    """Open an unheld manual run, in a place of this process where there is one."""
+    """Add a pending manual run, in a partition of this process if the task has one there.
+
+    Returns:
+        The run; None if the task has as many unfinished runs as `overlap` allows.
+
+    """
     now = connection.now()
     refuse_unknown(connection, name)
     found = list(connection.execute(_LOCK_PLACES, (name,)))
@@ -341,7 +350,7 @@ def refuse_unknown(connection: Connection, name: str) -> None:
 
 
 def read_states(connection: Connection) -> list[TaskState]:
-    """Return the rows as people are shown them."""
+    """Return the tasks as the API shows them, ordered by name and partition."""
     unfinished = {(task, partition): count for task, partition, count in connection.execute(_OPEN)}
     return [_state(cells, unfinished) for cells in connection.execute(_STATES)]
 
@@ -364,21 +373,21 @@ def _state(cells: tuple[Any, ...], unfinished: dict[tuple[str, str], int]) -> Ta
 def archive_rows(
     connection: Connection, rows: Sequence[SqlTaskRow], now: Instant, *, reason: str = NOT_DECLARED
 ) -> None:
-    """Put rows away; their floors stay, and their waiting runs end for that reason."""
+    """Archive rows; `last_decided` stays, and the pending runs are abandoned for *reason*."""
     lock_tasks(connection, [row.key for row in rows])
     connection.update_many(_ARCHIVE, [(now, row.key) for row in rows])
     for row in rows:
         connection.execute(
-            _END_UNHELD + " AND task = ? AND place = ?", (reason, row.task, row.partition)
+            _ABANDON_PENDING + " AND task = ? AND place = ?", (reason, row.task, row.partition)
         )
 
 
 def clear_partition(connection: Connection, partition: str) -> None:
-    """Delete the rows of a process that takes part no more; their waiting runs end."""
+    """Delete the tasks of the partition of a process that has left, and abandon pending runs."""
     connection.execute("DELETE FROM @tasks WHERE place = ? AND scope = 'process'", (partition,))
-    connection.execute(_END_UNHELD + " AND place = ?", (NOT_DECLARED, partition))
+    connection.execute(_ABANDON_PENDING + " AND place = ?", (NOT_DECLARED, partition))
 
 
 def forget_archived(connection: Connection, before: Instant) -> None:
-    """Delete rows that were put away before that instant."""
+    """Delete tasks that were archived before that instant."""
     connection.execute(_FORGET, (before,))

@@ -1,4 +1,4 @@
-"""One connection to the file: statements in SQLite's own spelling, batches as `executemany`."""
+"""A connection to the SQLite file: translates statements, runs batches with `executemany`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Identity = tuple[int, int]
 
 _CHUNK = 500
-"""How many values a list holds at most."""
+"""The maximum length of a list in one statement; before SQLite 3.32 one had 999 values at most."""
 
 
 class SqliteTexts(dict["str | Insert | Update", str]):
@@ -40,11 +40,11 @@ class SqliteTexts(dict["str | Insert | Update", str]):
 
 
 class SqliteConnection:
-    """One connection that speaks of one application's tables, and the file it leads to.
+    """A connection to the tables of one application in a file.
 
     Attributes:
         raw: the connection.
-        origin: the identity of the file.
+        origin: the identity of the file, which may have been moved since.
         unfinished: cursors that may have rows left; they are closed when the transaction ends.
 
     """
@@ -61,7 +61,7 @@ class SqliteConnection:
         self._clock = clock
 
     def now(self) -> Instant:
-        """Return the wall clock, which all processes of a host share."""
+        """Return the time of the wall clock, which all processes of a host share."""
         return self._clock.wall()
 
     def execute(self, text: str, values: Sequence[Cell] = ()) -> sqlite3.Cursor:
@@ -69,7 +69,7 @@ class SqliteConnection:
         return self.raw.execute(self._texts[text], values)
 
     def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
-        """Return what a statement says of all *values*, asked in bounded lists."""
+        """Return the rows of a statement for all *values*, in lists of bounded length."""
         left = iter(values)
         while chunk := list(islice(left, _CHUNK)):
             yield from self.execute(text.replace("?*", ",".join("?" * len(chunk))), chunk)
@@ -83,7 +83,7 @@ class SqliteConnection:
         self.raw.executemany(self._texts[update], rows)
 
     def update_returning(self, update: Update, rows: Sequence[Sequence[Cell]]) -> list[bool]:
-        """Change rows; return for each whether it was there."""
+        """Change rows; return for each whether it existed."""
         text = self._texts[update]
         # A batch is faster than a statement for each row, but gives only the sum of the rows
         # changed. Nearly always that is all of them, so the batch is repeated only if it is not.

@@ -1,4 +1,4 @@
-"""The SQLite store: its file, given to the keeper that all stores with SQL share."""
+"""The SQLite store: `SqlStore` on a file that the processes of a host share."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ DAY: Span = 86_400 * SECOND
 
 
 class SqliteStore(SqlStore):
-    """Lets all processes of a host agree through one SQLite file.
+    """A store in an SQLite file, which all processes of a host share.
 
     Args:
-        path: the file; it is made, readable by this user alone, where there is none.
-        clock: tells what is due.
-        name: `pulse.config.name`: applications of different names share a file unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
-        patience_us: how long a call goes on trying while others hold the file locked.
-        opened: what this process has open; a test in which one process plays many gives each its
-            own.
+        path: the file; if there is none, it is created, readable by this user only.
+        clock: the clock that decides what is due.
+        name: `pulse.config.name`; applications of different names do not share any row.
+        keep_runs: about how many finished runs of each task are kept.
+        keep_for_us: for how long finished runs are kept at most.
+        patience_us: how long a call waits for the lock of the file, in all its attempts.
+        opened: the stores that are open in this process; a test that simulates several processes
+            gives each its own mapping.
 
     """
 
