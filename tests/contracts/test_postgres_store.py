@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps the contract, among processes of many hosts."""
+"""The PostgreSQL store fulfils the contract of stores that processes share."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class TestPostgresStore(SharedStoreContract):
         )
 
 
-def test_once_goes_as_far_as_the_fleet() -> None:
-    """The store says that all who share it agree."""
+def test_postgres_store_reaches_the_whole_fleet() -> None:
+    """All hosts that use the database run each tick once."""
     assert PostgresStore.reach is Reach.FLEET
