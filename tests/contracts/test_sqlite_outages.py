@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -136,6 +137,24 @@ def test_corruption_found_by_the_app_is_reported_by_the_next_heartbeat(
     with pytest.raises(StoreUnavailableError) as again:
         store.heartbeat()
     assert again.value is raised.value
+    assert not store.heartbeat().abandoned
+
+
+@pytest.mark.parametrize("call", [SqliteStore.tasks, SqliteStore.heartbeat])
+def test_corruption_is_reported_although_no_new_file_can_be_created(
+    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[SqliteStore], object]
+) -> None:
+    """The call raises the later error, and the next heartbeat the first one."""
+    store = join()
+    spoil(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "pulse.store.sqlite.database.make_file", Mock(side_effect=OSError("no space"))
+        )
+        with pytest.raises(StoreUnavailableError, match="no space"):
+            call(store)
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.heartbeat()
     assert not store.heartbeat().abandoned
 
 

@@ -201,7 +201,7 @@ class SqlStore:
 
         Args:
             transaction: what the call needs.
-            for_app: whether the application has made the call. If the database was replaced, the
+            for_app: whether the call was made by the application. If the database was replaced, the
                 next heartbeat raises the error again, so that the scheduler loop reports it too.
 
         """
@@ -214,9 +214,11 @@ class SqlStore:
             self._watches.forget()
             self._recovery.failed()
             if isinstance(error, DatabaseReplacedError):
-                if for_app:
-                    self._unreported_error = error
+                # If the database cannot be reopened now, that error is raised instead of this one.
+                self._unreported_error = error
                 self._reopen()
+                if not for_app:
+                    self._unreported_error = None
             raise
         if self._recovery.away:
             self._recovery.answered(self._clock.boot())
