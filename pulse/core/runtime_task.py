@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Span  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.core.action import target_of
 from pulse.core.task import (
     DEFAULT_TIMEOUT,
     Task,
     TaskDefinition,
     build_definition,
-    target_of,
-    to_settings,
 )
+from pulse.core.task_settings import to_settings
 from pulse.errors import ConfigError
 from pulse.schedule.converters import UTC
 from pulse.settings.converters import duration_text

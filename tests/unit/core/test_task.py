@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND
-from pulse.core import task_settings
+from pulse.core.action import read_action
 from pulse.core.policies import Misfire, OnAbandoned, Overlap, Scope
-from pulse.core.task import Task, TaskDefinition, build_definition, read_task, to_settings
-from pulse.core.task_settings import TASK_SETTINGS
+from pulse.core.task import DEFINITION_DEFAULTS, Task, TaskDefinition, build_definition
+from pulse.core.task_settings import TASK_SETTINGS, read_task, to_settings
 from pulse.errors import BadValueError, ConfigError
 from pulse.schedule.cron import Cron
 from pulse.schedule.interval import Interval
@@ -85,14 +86,14 @@ def test_a_query_is_no_part_of_the_path() -> None:
 def test_what_is_no_action_is_refused(action: object, without: str) -> None:
     """The message shows a path and says what is in the way."""
     with pytest.raises(BadValueError, match="expected a path such as cleanup or") as caught:
-        task_settings.action(action)
+        read_action(action)
     assert without in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["a...b", "a/.well-known/b", "..a/b..", "a?x=.."])
 def test_dots_in_names_are_fine(action: str) -> None:
     """Only whole segments of dots are refused."""
-    assert task_settings.action(action) == action
+    assert read_action(action) == action
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -199,9 +200,41 @@ def test_a_wait_that_begins_above_its_end_is_refused(words: dict[str, Any], told
         Task(action="a", interval=60, **words)
 
 
-def test_every_setting_of_the_table_is_a_keyword_of_task() -> None:
-    """The table and the keywords name the same things in the same order."""
+def test_every_keyword_of_task_declares_its_setting() -> None:
+    """The table has the settings in the order of the keywords."""
     assert tuple(TASK_SETTINGS) == Task.__struct_fields__
+
+
+OF_NO_SETTING = {"name", "path", "query", "schedule", "digest", "max_unfinished"}
+"""Fields of a definition that are computed from the name, or from several settings."""
+
+
+def test_every_field_of_a_definition_has_the_name_of_one_setting() -> None:
+    """A new setting is a keyword of `Task`, and at most a field of the definition in addition."""
+    fields = [f"{name}_us" if row.is_span else name for name, row in TASK_SETTINGS.items()]
+    derived = set(TaskDefinition.__struct_fields__) - OF_NO_SETTING
+    assert sorted(field for field in fields if field in derived) == sorted(derived)
+
+
+@pytest.mark.parametrize("field", sorted(DEFINITION_DEFAULTS.keys() - OF_NO_SETTING))
+def test_value_of_a_setting_reaches_the_field_of_its_name(field: str) -> None:
+    """A definition holds the exact value, whatever the setting is."""
+    row = TASK_SETTINGS[field.removesuffix("_us")]
+    assert getattr(defined(**{row.name: row.example}), field) == row.convert(row.example)
+
+
+@pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
+def test_text_of_a_setting_is_read_as_the_same_value(row: Any) -> None:
+    """Stores keep run-time tasks as such texts."""
+    value = row.convert(row.example)
+    assert row.convert(row.text(value)) == value
+
+
+def test_signature_of_task_shows_types_alone() -> None:
+    """`help(Task)` is readable: no setting is part of an annotation."""
+    parameters = inspect.signature(Task).parameters
+    assert parameters["retries"].annotation == int | str
+    assert not [one for one in parameters.values() if "Setting(" in str(one)]
 
 
 @pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
