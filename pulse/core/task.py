@@ -53,16 +53,16 @@ LATE: Span = 60 * SECOND
 
 
 class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A task ready to be planned and called: exact types, microseconds, the final path.
+    """A task with exact types, spans in microseconds, and the final path.
 
     Attributes:
-        path: PATH_INFO as WSGI wants it (PEP 3333: bytes in latin-1 characters), unquoted.
-        query: the query string, still quoted.
-        jitter_us: how much later than its fire time a tick may be due.
-        max_unfinished: how many runs may be open, held or not.
-        grace_us: how late a run may start; None is without limit.
-        retries: how many attempts may follow the first.
-        digest: the same for the same declaration in every process.
+        path: PATH_INFO: unquoted bytes as latin-1 characters (PEP 3333).
+        query: the query string, quoted.
+        jitter_us: the maximum delay of a tick after its fire time.
+        max_unfinished: the maximum number of unfinished runs, claimed or pending.
+        grace_us: how late a run may start; None means without limit.
+        retries: the maximum number of attempts after the first.
+        digest: a hash that is equal in every process with the same declaration.
 
     """
 
@@ -90,7 +90,7 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def max_concurrent(self) -> int:
-        """How many of the open runs may be held."""
+        """The maximum number of claimed runs."""
         return self.max_unfinished if self.overlap is Overlap.ALLOW else 1
 
 
@@ -102,7 +102,7 @@ def build_definition(
     timeout_us: Span = DEFAULT_TIMEOUT,
     timezone: str = UTC,
 ) -> TaskDefinition:
-    """Return the definition of *task* under *name*, its action below *context*."""
+    """Return the definition of *task* with a name; a relative action is below *context*."""
     values, _ = read_task(explicit_values(task))
     return build_definition_from_values(
         name, values, context=context, timeout_us=timeout_us, timezone=timezone
@@ -117,14 +117,14 @@ def build_definition_from_values(
     timeout_us: Span = DEFAULT_TIMEOUT,
     timezone: str = UTC,
 ) -> TaskDefinition:
-    """Return the definition of a task whose exact values `read_task` has returned.
+    """Return the definition of a task from the exact values that `read_task` returned.
 
     Args:
-        name: the task's name.
-        values: its settings.
-        context: the path that a relative action lies below.
-        timeout_us: the timeout where the task sets none.
-        timezone: the time zone where the task names none.
+        name: the name of the task.
+        values: the exact values of its settings.
+        context: the base path of a relative action.
+        timeout_us: the timeout of a task without a timeout.
+        timezone: the time zone of a task without a time zone.
 
     """
     target = target_of(values["action"], context)
@@ -161,7 +161,7 @@ def _max_unfinished(values: Mapping[str, Any]) -> int:
         case Overlap.ALLOW:
             return int(values.get("max_running", fallback_of("max_running")))
         case Overlap.WAIT:
-            return 2  # one goes, one waits
+            return 2  # one is claimed, one waits
     return 1
 
 

@@ -310,7 +310,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
 
     def __post_init__(self) -> None:
-        """Refuse bad values at once, all of them together."""
+        """Raise a ConfigError that names all invalid values."""
         _, problems = read_task(explicit_values(self))
         if problems:
             raise ConfigError(problems)
@@ -337,6 +337,7 @@ _SIMPLEST = {"action", "interval"}
 def explicit_values(task: Task) -> dict[str, object]:
     """Return the keywords of *task* that differ from their defaults."""
     values = msgspec.structs.astuple(task)
+    # The fast path for the most frequent declaration: 100,000 tasks may be declared at once.
     if values[2:] == _PLAIN and values[1] is not None:
         return {"action": values[0], "interval": values[1]}
     options = zip(_OPTIONAL, values[1:], _DEFAULTS, strict=True)
@@ -344,17 +345,17 @@ def explicit_values(task: Task) -> dict[str, object]:
     return {"action": values[0], **changed}
 
 
-def read_task(words: Mapping[str, object], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
-    """Return the exact values of a task's settings, and one sentence for each that is wrong."""
-    values, problems = read(TASK_SETTINGS, words, prefix=prefix)
-    if words.keys() != _SIMPLEST:
-        problems += _missing(words, values, problems, prefix)
+def read_task(given: Mapping[str, object], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Return the exact values of the settings of a task, and one sentence for each problem."""
+    values, problems = read(TASK_SETTINGS, given, prefix=prefix)
+    if given.keys() != _SIMPLEST:
+        problems += _missing(given, values, problems, prefix)
         problems += _inconsistent_backoff(values, prefix)
     return values, problems
 
 
 def _inconsistent_backoff(values: Mapping[str, Any], prefix: str) -> list[str]:
-    """Return a sentence where the shortest wait before a retry is longer than the longest."""
+    """Return a problem if the shortest wait before a retry is longer than the longest."""
     shortest = values.get("retry_min_backoff", fallback_of("retry_min_backoff"))
     longest = values.get("retry_max_backoff", fallback_of("retry_max_backoff"))
     if shortest <= longest:
@@ -364,17 +365,20 @@ def _inconsistent_backoff(values: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def _missing(
-    words: Mapping[str, object], values: Mapping[str, Any], problems: list[str], prefix: str
+    given: Mapping[str, object], values: Mapping[str, Any], problems: list[str], prefix: str
 ) -> list[str]:
-    """Return a sentence for what is not there, not even misspelt, and for what does not fit."""
-    lacking = []
-    if "action" not in words and not _meant_names(["action"], problems):
-        lacking.append(f"{prefix}action: expected a path such as cleanup, got none")
-    if KINDS.isdisjoint(words) and _meant_names(KINDS, problems):
-        return lacking
-    # A word that could not be read was given all the same.
-    given_words = {name: values.get(name) for name in words}
-    return lacking + schedule_problems(given_words, prefix=prefix)
+    """Return problems for missing settings, and for settings of the schedule that conflict.
+
+    A setting is not missing if a misspelling of it was reported.
+    """
+    missing = []
+    if "action" not in given and not _meant_names(["action"], problems):
+        missing.append(f"{prefix}action: expected a path such as cleanup, got none")
+    if KINDS.isdisjoint(given) and _meant_names(KINDS, problems):
+        return missing
+    # A setting with an invalid value counts as given.
+    known_values = {name: values.get(name) for name in given}
+    return missing + schedule_problems(known_values, prefix=prefix)
 
 
 def _meant_names(names: Iterable[str], problems: list[str]) -> bool:
@@ -384,7 +388,7 @@ def _meant_names(names: Iterable[str], problems: list[str]) -> bool:
 def to_settings(task: Task) -> dict[str, str]:
     """Return the settings that declare *task*, in canonical spelling, without the defaults.
 
-    `Task(**spell(task))` is a task with the same definition: this is how a task is stored.
+    `Task(**to_settings(task))` has the same definition. Stores keep run-time tasks in this form.
     """
     values, _ = read_task(explicit_values(task))
     return {name: TASK_SETTINGS[name].text(value) for name, value in values.items()}

@@ -238,7 +238,7 @@ def test_an_overdue_run_is_a_warning(say: Say) -> None:
     """It says which timeout passed, and how many such runs there are."""
     record = say(events.RunOverdue(make_claim(timeout="90s"), 2))
     assert record.levelname == "WARNING"
-    assert "past its timeout of 1m30s and goes on" in record.getMessage()
+    assert "past its timeout of 1m30s and continues" in record.getMessage()
     assert record.pulse_left_behind == 2
 
 
@@ -273,7 +273,7 @@ def test_a_lost_claim_is_a_warning(say: Say) -> None:
     record = say(events.ClaimLost(event.claim, event.result))
     assert record.levelname == "WARNING"
     assert "succeeded 200 in 12 ms" in record.getMessage()
-    assert "its claim had been lost" in record.getMessage()
+    assert "its claim was lost" in record.getMessage()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_an_overload_is_told_in_a_few_lines_a_minute(
         clock.forward(60)
     assert len(caplog.records) == 22
     assert caplog.messages[10] == caplog.messages[21]
-    assert caplog.messages[10].startswith("more ticks are missed")
+    assert caplog.messages[10].startswith("more than 10 missed ticks")
 
 
 def test_what_an_overload_leaves_out_is_there_for_who_debugs(
@@ -352,7 +352,7 @@ def test_a_failed_step_is_an_error_with_its_traceback(say: Say, task: str, words
     error = ValueError("unforeseen")
     record = say(events.SchedulerError(error, task))
     assert record.levelname == "ERROR"
-    assert record.getMessage() == f"the scheduler goes on after an unexpected {words}"
+    assert record.getMessage() == f"the scheduler continues after an unexpected {words}"
     assert record.exc_info == (ValueError, error, None)
 
 
@@ -360,8 +360,12 @@ def test_a_failed_step_is_an_error_with_its_traceback(say: Say, task: str, words
     ("tasks", "reach", "words"),
     [
         (1, "host", "1 task, mode gevent, store x: each tick runs once on this host [pid 123]"),
-        (2, "fleet", "2 tasks, mode gevent, store x: each tick runs once among all that share"),
-        (2, "process", "each tick runs once in this process, and in every other one too"),
+        (
+            2,
+            "fleet",
+            "2 tasks, mode gevent, store x: each tick runs once among all processes that share",
+        ),
+        (2, "process", "each tick runs once in each process"),
     ],
     ids=["host", "fleet", "process"],
 )
@@ -411,9 +415,9 @@ def test_a_stop_that_cost_runs_is_a_warning(
 @pytest.mark.parametrize(
     ("tasks", "name", "words"),
     [
-        (("a", "b"), "shop", "leaves these tasks alone: a, b [pid 123]"),
-        ((), "shop", "stand again [pid 123]"),
-        ((), "", "stand again [pid 123]"),
+        (("a", "b"), "shop", "this process will not run them: a, b [pid 123]"),
+        ((), "shop", "this process runs all its tasks again [pid 123]"),
+        ((), "", "this process runs all its tasks again [pid 123]"),
     ],
     ids=["differ", "agree", "agree without a name"],
 )
@@ -431,16 +435,16 @@ def test_differing_configurations_without_a_name_are_a_warning(say: Say) -> None
     record = say(events.DefinitionsSuperseded(("a", "b")))
     assert record.levelname == "WARNING"
     assert record.getMessage().endswith(
-        "alone: a, b; if these are tasks of another application, give each application its own"
-        " pulse.config.name [pid 123]"
+        "not run them: a, b; if these are tasks of another application, give each application"
+        " its own pulse.config.name [pid 123]"
     )
 
 
 @pytest.mark.parametrize(
     ("holders", "line"),
     [
-        (("a:1:x", "b:2:y"), "or where a worker was forgotten: a:1:x, b:2:y [pid 123]"),
-        ((), "all processes hold the same tasks again [pid 123]"),
+        (("a:1:x", "b:2:y"), "or if an old worker still runs: a:1:x, b:2:y [pid 123]"),
+        ((), "all processes declare the same tasks again [pid 123]"),
     ],
 )
 def test_processes_that_disagree_are_named(say: Say, holders: tuple[str, ...], line: str) -> None:
@@ -470,7 +474,9 @@ def test_what_becomes_of_a_definition_is_told_at_info(
 def test_a_name_that_was_taken_is_a_warning(say: Say) -> None:
     """Somebody has added it, and it is no more; the name cannot forge a line."""
     record = say(events.TasksOverridden(("a", "b\nc")))
-    expected = "the configuration declares tasks that were added at run time, and stands: a, b\\nc"
+    expected = (
+        "the configuration declares tasks that were added at run time, and replaces them: a, b\\nc"
+    )
     assert (record.levelname, record.getMessage()) == ("WARNING", f"{expected} [pid 123]")
     assert record.pulse_tasks == ("a", "b\nc")
 
@@ -478,7 +484,7 @@ def test_a_name_that_was_taken_is_a_warning(say: Say) -> None:
 def test_tasks_that_are_put_away_are_named(say: Say) -> None:
     """At INFO: it is the usual end of a task, and shows one that was forgotten."""
     record = say(events.TasksArchived(("a", "b\nc")))
-    expected = "no process has wanted these tasks for three leases, they are put away: a, b\\nc"
+    expected = "archived tasks that no live process has declared for three leases: a, b\\nc"
     assert (record.levelname, record.getMessage()) == ("INFO", f"{expected} [pid 123]")
     assert record.pulse_tasks == ("a", "b\nc")
 
