@@ -109,7 +109,7 @@ class SettingsDraft:
         self._call: PasteCall | None = None
 
     def take_call(self, call: PasteCall | None) -> None:
-        """Note what PasteDeploy was asked for."""
+        """Keep the call of PasteDeploy."""
         self._call = call
 
     def add_keys(self, mapping: Mapping[str, object]) -> None:

@@ -313,7 +313,7 @@ class EngineContract(StepContract):
             assert len(stage.completed) == len(stage.outcomes()) == len(self.brief_claims())
 
     def brief_claims(self) -> list[Claim]:
-        """Return the claims in progress at each stop; an engine with expensive runs returns none."""
+        """Return the claims of each stop; an engine with expensive runs returns none."""
         return [make_claim("quick"), make_claim("nap", 0.001)]
 
     def test_a_copy_in_a_forked_child_reports_and_announces_nothing(
