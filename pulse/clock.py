@@ -19,6 +19,7 @@ Span = int
 """A length of time in microseconds."""
 
 SECOND: Span = 1_000_000
+DAY: Span = 86_400 * SECOND
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _wall_ns, _now_ns = time.time_ns, time.clock_gettime_ns

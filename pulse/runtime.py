@@ -22,6 +22,7 @@ from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.serving import ServiceLifecycle
 from pulse.serving.identity import fingerprint_of
 from pulse.serving.process_registry import REGISTRY
+from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
 from pulse.wsgi.dispatcher import Dispatcher
@@ -192,13 +193,13 @@ class PulseRuntime:
 
     def _store(self) -> Store:
         settings = self.settings
-        store, notice = choose_store(
-            settings.store,
-            clock=self._clock,
-            name=settings.name,
-            origin=settings.origin,
+        options = StoreOptions(
+            name=settings.name or "",
             keep_runs=settings.keep_runs,
             keep_for_us=settings.keep_for_us,
+        )
+        store, notice = choose_store(
+            settings.store, options, clock=self._clock, origin=settings.origin
         )
         self.note(notice)
         return store

@@ -15,6 +15,7 @@ import msgspec
 
 from pulse.clock import SECOND
 from pulse.forks import ForkMark
+from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
 
@@ -81,11 +82,9 @@ class ChildStoreAccess:
         setup = self._setup
         store, _ = choose_store(
             setup.url,
+            StoreOptions(name=setup.name or ""),
             clock=self._clock,
-            name=setup.name,
             origin=setup.origin,
-            keep_runs=1,  # a visitor trims nothing
-            keep_for_us=SECOND,
         )
         me = this_member("processing", "", SECOND)
         store.open_as_client(msgspec.structs.replace(me, holder=setup.holder))

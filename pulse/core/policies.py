@@ -22,7 +22,11 @@ class Misfire(Enum):
 
 
 class Scope(Enum):
-    """Where a tick runs once: in the fleet, on each host, or in each process."""
+    """A set of processes that agree: the fleet, those of one host, or one process alone.
+
+    The scope of a task says in which set each tick runs once. The reach of a store is the largest
+    set whose processes can agree through the store.
+    """
 
     FLEET = "fleet"
     HOST = "host"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from pulse.clock import instant_of, moment_of, rfc3339
+from pulse.clock import DAY, instant_of, moment_of, rfc3339
 from pulse.schedule import converters, local_time
 from pulse.schedule.base import DueTimes
 from pulse.schedule.converters import UTC
-from pulse.schedule.timezone import DAY, zone_named
+from pulse.schedule.timezone import zone_named
 from pulse.schedule.wall_times import DayGrid, MonthGrid
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pulse.clock import DAY
 from pulse.schedule.base import DueTimes
-from pulse.schedule.timezone import DAY, FIRST, LAST
+from pulse.schedule.timezone import FIRST, LAST
 
 if TYPE_CHECKING:
     from pulse.clock import Instant

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, final
 
 import msgspec
 
-from pulse.clock import SECOND, Instant, Span, instant_of, span_of
+from pulse.clock import DAY, SECOND, Instant, Span, instant_of, span_of
 from pulse.errors import BadValueError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Wall = int
 """Microseconds from 1970-01-01T00:00:00 on the clocks of a zone."""
 
-DAY: Span = 86_400 * SECOND
 FIRST: Instant = instant_of(datetime(1, 1, 3, tzinfo=UTC))
 LAST: Instant = instant_of(datetime.max.replace(tzinfo=UTC))
 NEVER: Wall = 1 << 62

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 import msgspec
 
-from pulse.clock import SECOND
+from pulse.clock import DAY, SECOND
 from pulse.schedule.cron_days import EPOCH_DAY, LAST_DAY
-from pulse.schedule.timezone import DAY, NEVER
+from pulse.schedule.timezone import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,13 +17,13 @@ import msgspec
 from pulse import events
 from pulse.backoff import BackOff, chance
 from pulse.clock import SECOND
+from pulse.core.policies import Scope
 from pulse.engine.base import EngineCallbacks
 from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
 from pulse.scheduler.poll_delay import ContentionDelay
 from pulse.scheduler.reporter import Reporter
-from pulse.store.base import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -323,7 +323,7 @@ class Scheduler:
 
     def _compare(self) -> None:
         """Tell where processes hold other configurations; a store of one process has no others."""
-        if self.store.reach is not Reach.PROCESS:
+        if self.store.reach is not Scope.PROCESS:
             members = self.call(self.store.members)
             self._reporter.members(members, self._parts.member.digest)
 
@@ -358,7 +358,7 @@ class Scheduler:
         pause = max(claimed.next_wakeup - claimed.now, 0)
         if won and pause:
             pause = max(pause, MIN_SLEEP_AFTER_CLAIM)
-        if self.store.reach is not Reach.PROCESS:
+        if self.store.reach is not Scope.PROCESS:
             pause += self._turn.delay()
         return min(pause, self._longest_sleep())
 

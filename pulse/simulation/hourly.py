@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.clock import SECOND, Instant, Span
+from pulse.clock import DAY, SECOND, Instant, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
 
 HOUR: Span = 3_600 * SECOND
-DAY: Span = 24 * HOUR
 
 HourSlot = tuple[Span, int, Span]
 """The ticks of an hour or a day: offset of the first fire time, count, offset of the newest."""

@@ -71,26 +71,39 @@ A store's clock decides what is due and what has expired; `Claimed` tells what i
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+
+from pulse.clock import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pulse.clock import Instant, Span
+    from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
 
 
-class Reach(Enum):
-    """How far "once" goes with a store."""
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that every store takes, passed unchanged from the settings to the store.
 
-    PROCESS = "process"
-    HOST = "host"
-    FLEET = "fleet"
+    Attributes:
+        name: `pulse.config.name`, which separates applications that share a storage; empty if
+            the application has no name.
+        keep_runs: about how many finished runs of each task are kept.
+        keep_for_us: the longest time that a finished run is kept.
+
+    """
+
+    name: str = ""
+    keep_runs: int = 1_000
+    keep_for_us: Span = 30 * DAY
+
+
+DEFAULT_OPTIONS = StoreOptions()
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +222,7 @@ class Store(Protocol):
 
     name: str
     """What people are told it is, such as `memory:`."""
-    reach: Reach
+    reach: Scope
     blocking: bool
     """Whether calls wait where gevent does not see it; such a store is called by `offload`."""
     notice: str

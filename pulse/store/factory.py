@@ -1,14 +1,15 @@
-"""The word `pulse.config.store` into a keeper, which is imported only then.
+"""Makes the store that `pulse.config.store` names; imports only the code of that store.
 
     (unset)                     an SQLite file in the user's state directory, see `sqlite.location`
-    memory:                     this process alone, gone when it ends
-    sqlite:///data/pulse.db     a file, beside the ini file (or below the working directory)
-    sqlite:////srv/app/pulse.db a file by its full path
+    memory:                     the memory of this process; lost at its end
+    sqlite:///data/pulse.db     a file, relative to the folder of the ini file or the working
+                                directory
+    sqlite:////srv/app/pulse.db a file with an absolute path
     postgresql://user@host/db   a schema in a database that all hosts share
     redis://host:6379/0         a Redis server that all hosts share; also rediss://, unix:///path
 
-Call `choose_store` in the process that will use the store, after any fork: which folder can be
-written may depend on the user that a server has become since.
+Call `choose_store` in the process that will use the store, after any fork: a server may change its
+user after the start, and the user decides which folders are writable.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from pulse.errors import BadValueError, ConfigError, did_you_mean
 from pulse.store.postgres.url import checked_url, is_postgres
 from pulse.store.sqlite.location import default_path, existing_path, network_file_system
 
 if TYPE_CHECKING:
-    from pulse.clock import Clock, Span
-    from pulse.store.base import Store
+    from pulse.clock import Clock
+    from pulse.store.base import Store, StoreOptions
 
 EXPECTED = (
     "memory:, sqlite:/// followed by a path, postgresql://user@host/database"
@@ -39,17 +42,17 @@ _ALONE = (
 
 
 class ChosenStore(NamedTuple):
-    """A store that is not open yet, and what a person should know of it; empty for nothing."""
+    """A store that is not open yet, and a notice for the operator; empty for none."""
 
     store: Store
     notice: str
 
 
 def store_url(value: object) -> str:
-    """Return a word that names a store, as it was given.
+    """Return the value of `pulse.config.store` unchanged, if it names a store.
 
     Raises:
-        BadValueError: it names none; the message says what was probably meant.
+        BadValueError: the value names no store; the message suggests a similar value.
 
     """
     word = value.strip() if isinstance(value, str) else ""
@@ -68,7 +71,7 @@ def _is_file(word: str) -> bool:
 def _is_redis(word: str) -> bool:
     try:
         parts = urlsplit(word)
-        _ = parts.port  # a port that is no number raises
+        _ = parts.port  # raises for a port that is not a number
     except ValueError:
         return False
     if parts.scheme == "unix":
@@ -95,67 +98,56 @@ def _hint(word: str) -> str:
 
 def choose_store(
     word: str | None,
+    options: StoreOptions,
     *,
     clock: Clock,
-    name: str | None,
     origin: str,
-    keep_runs: int,
-    keep_for_us: Span,
 ) -> ChosenStore:
-    """Return the store that *word* names, not yet open.
+    """Return the store that *word* names; it is not open yet.
 
     Args:
-        word: `pulse.config.store`; None stands for the default.
-        clock: tells what is due.
-        name: `pulse.config.name`, which tells applications that share a store apart.
+        word: `pulse.config.store`; None for the default.
+        options: the options of the store; a memory store keeps ten times `keep_runs`, of all
+            tasks together.
+        clock: the clock of the store.
         origin: the ini file, or the working directory.
-        keep_runs: how many ended runs of each task are kept; a memory store keeps ten times that.
-        keep_for_us: how long they are kept.
 
     Raises:
-        ConfigError: the word names no store.
+        ConfigError: *word* names no store.
 
     """
     known = None if word is None else _known(word)
     if known is not None and (is_postgres(known) or _is_redis(known)):
-        return _shared(known, clock, name=name, keep_runs=keep_runs, keep_for_us=keep_for_us)
-    path = default_path(name, origin) if known is None else _path_of(known, origin)
+        return _shared(known, clock, options)
+    path = default_path(options.name, origin) if known is None else _path_of(known, origin)
     if path is None:
         from pulse.store.memory.store import MemoryStore
 
-        memory = MemoryStore(clock, name=name or "", keep_runs=10 * keep_runs)
-        return ChosenStore(memory, _ALONE if word is None else "")
+        all_tasks = msgspec.structs.replace(options, keep_runs=10 * options.keep_runs)
+        return ChosenStore(MemoryStore(clock, all_tasks), _ALONE if word is None else "")
     from pulse.store.sqlite.store import SqliteStore
 
-    store = SqliteStore(path, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us)
-    return ChosenStore(store, _network_notice(path))
+    return ChosenStore(SqliteStore(path, clock, options), _network_notice(path))
 
 
-def _shared(
-    word: str, clock: Clock, *, name: str | None, keep_runs: int, keep_for_us: Span
-) -> ChosenStore:
-    """Return a store on a server that hosts share."""
+def _shared(word: str, clock: Clock, options: StoreOptions) -> ChosenStore:
+    """Return a store on a server that several hosts share."""
     if _is_redis(word):
         from pulse.store.redis.store import RedisStore
 
-        redis = RedisStore(
-            word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
-        )
-        return ChosenStore(redis, "")
+        return ChosenStore(RedisStore(word, clock, options), "")
     from pulse.store.postgres.gevent_support import LATE_NOTICE, imported_too_early
     from pulse.store.postgres.store import PostgresStore
 
-    postgres = PostgresStore(
-        word, clock, name=name or "", keep_runs=keep_runs, keep_for_us=keep_for_us
-    )
+    postgres = PostgresStore(word, clock, options)
     return ChosenStore(postgres, LATE_NOTICE if imported_too_early() else "")
 
 
 def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None:
-    """Return the SQLite file that *word* and the rest name if it is there; makes nothing.
+    """Return the SQLite file of these settings if it exists; creates nothing.
 
     Raises:
-        ConfigError: the word names no store.
+        ConfigError: *word* names no store.
 
     """
     path = existing_path(name, origin) if word is None else _path_of(_known(word), origin)

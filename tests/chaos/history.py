@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.clock import SECOND, SystemClock
+from pulse.clock import DAY, SECOND, SystemClock
+from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
 from tests.chaos.artifacts import Row
@@ -19,11 +20,9 @@ def read_history(word: str, name: str) -> tuple[Row, ...]:
     """Return all rows of the application *name* in the store that *word* names."""
     store = choose_store(
         word,
+        StoreOptions(name=name, keep_runs=_ALL, keep_for_us=DAY),
         clock=SystemClock(),
-        name=name,
         origin="/",
-        keep_runs=_ALL,
-        keep_for_us=86_400 * SECOND,
     ).store
     store.open_as_client(this_member("inline", "", 30 * SECOND))
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.redis.store import RedisStore
 from pulse.store.sqlite.store import SqliteStore
@@ -31,7 +32,7 @@ def sqlite(tmp_path: Path) -> Iterator[Fleet]:
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
         path = tmp_path / "pulse.db"
-        return SqliteStore(path, clock, name=name, keep_runs=keep_runs, opened={})
+        return SqliteStore(path, clock, StoreOptions(name=name, keep_runs=keep_runs), opened={})
 
     fleet = Fleet(make)
     yield fleet
@@ -46,7 +47,11 @@ def postgres(postgres_cluster: PostgresCluster) -> Iterator[Fleet]:
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
         return PostgresStore(
-            url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+            url,
+            clock,
+            StoreOptions(name=name, keep_runs=keep_runs),
+            server_clock=clock.wall,
+            opened={},
         )
 
     fleet = Fleet(make)
@@ -60,7 +65,9 @@ def redis() -> Iterator[Fleet]:
     url = empty_redis().url
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
-        return RedisStore(url, clock, name=name, keep_runs=keep_runs, stand_in=clock, opened={})
+        return RedisStore(
+            url, clock, StoreOptions(name=name, keep_runs=keep_runs), stand_in=clock, opened={}
+        )
 
     fleet = Fleet(make)
     yield fleet

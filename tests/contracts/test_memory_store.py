@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.store.base import Reach
+from pulse.core.policies import Scope
+from pulse.store.base import StoreOptions
 from pulse.store.memory.store import MemoryStore
 from tests.contracts.suite.store import StoreContract
 
@@ -17,9 +18,9 @@ class TestMemoryStore(StoreContract):
 
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> MemoryStore:
         """Return a store of its own."""
-        return MemoryStore(clock, name=name, keep_runs=keep_runs)
+        return MemoryStore(clock, StoreOptions(name=name, keep_runs=keep_runs))
 
 
 def test_once_goes_as_far_as_the_process() -> None:
     """The store says that other processes tick by themselves."""
-    assert MemoryStore.reach is Reach.PROCESS
+    assert MemoryStore.reach is Scope.PROCESS

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.store import PostgresStore
 from tests.support.differential import Twins
 
@@ -26,7 +27,11 @@ def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) 
         def make(self, clock: FakeClock) -> PostgresStore:
             postgres_cluster.empty_applications()
             return PostgresStore(
-                postgres_cluster.url(), clock, name="twins", server_clock=clock.wall, opened={}
+                postgres_cluster.url(),
+                clock,
+                StoreOptions(name="twins"),
+                server_clock=clock.wall,
+                opened={},
             )
 
     run_state_machine_as_test(

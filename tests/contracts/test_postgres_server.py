@@ -20,6 +20,7 @@ from pulse.clock import SECOND, SystemClock
 from pulse.core.run import RECORDED, CompletedRun, Outcome, Result
 from pulse.core.task import build_definition
 from pulse.errors import StoreSchemaError, StoreUnavailableError
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.arrays import literal, plain
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.schema import MIGRATIONS, Migrations, schema_of
@@ -81,7 +82,7 @@ def open_store(
     store = PostgresStore(
         url,
         clock or SystemClock(),
-        name=name,
+        StoreOptions(name=name),
         limit_us=LIMIT,
         server_clock=None if clock is None else clock.wall,
         ladder=ladder,

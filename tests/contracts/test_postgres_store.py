@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.store.base import Reach
+from pulse.core.policies import Scope
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.store import PostgresStore
 from tests.contracts.suite.store import SharedStoreContract
 
@@ -27,10 +28,14 @@ class TestPostgresStore(SharedStoreContract):
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
         """Return a store in the test's database, which may be open in this process already."""
         return PostgresStore(
-            self.url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+            self.url,
+            clock,
+            StoreOptions(name=name, keep_runs=keep_runs),
+            server_clock=clock.wall,
+            opened={},
         )
 
 
 def test_postgres_store_reaches_the_whole_fleet() -> None:
     """All hosts that use the database run each tick once."""
-    assert PostgresStore.reach is Reach.FLEET
+    assert PostgresStore.reach is Scope.FLEET

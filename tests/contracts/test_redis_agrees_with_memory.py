@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from pulse.store.base import StoreOptions
 from pulse.store.redis.store import RedisStore
 from tests.support.differential import Twins
 from tests.support.redis_servers import empty_redis
@@ -24,7 +25,7 @@ class RedisTwins(Twins):
 
     def make(self, clock: FakeClock) -> RedisStore:
         """Return a store on an empty server."""
-        return RedisStore(empty_redis().url, clock, name="twins", stand_in=clock)
+        return RedisStore(empty_redis().url, clock, StoreOptions(name="twins"), stand_in=clock)
 
     def time_has_passed(self) -> None:
         """Renew what is held."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.policies import Scope
 from pulse.core.run import Outcome
 from pulse.core.runtime_task import TaskDefaults, load_runtime_task, make_runtime_task
 from pulse.core.task import build_definition
@@ -20,9 +21,10 @@ from pulse.errors import (
     StoreSchemaError,
     StoreUnavailableError,
 )
-from pulse.store.base import Reach
+from pulse.store.base import StoreOptions
+from pulse.store.naming import shown_url
 from pulse.store.process_identity import this_member
-from pulse.store.redis.client import RedisClient, shown_url
+from pulse.store.redis.client import RedisClient
 from pulse.store.redis.due import HOLD, DueReader, RedisCaller
 from pulse.store.redis.store import RedisStore, prefix_of
 from pulse.store.shared.manifests import manifest_of
@@ -79,7 +81,7 @@ def store(server: RedisServer, member: Member) -> Iterator[RedisStore]:
 
 def test_once_goes_as_far_as_the_fleet() -> None:
     """Processes of all hosts agree."""
-    assert RedisStore.reach is Reach.FLEET
+    assert RedisStore.reach is Scope.FLEET
 
 
 def test_building_a_store_opens_nothing() -> None:
@@ -302,7 +304,7 @@ def test_a_dead_holder_of_this_host_is_found_at_once(
 def test_history_older_than_is_kept_is_forgotten(server: RedisServer, member: Member) -> None:
     """Whatever its number, with the rows that were put away before."""
     clock = FakeClock()
-    store = RedisStore(server.url, clock, stand_in=clock, keep_for_us=3_600 * SECOND)
+    store = RedisStore(server.url, clock, StoreOptions(keep_for_us=3_600 * SECOND), stand_in=clock)
     store.open(member)
     store.sync(TASKS)
     clock.forward(EVERY)

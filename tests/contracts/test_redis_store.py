@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND
+from pulse.store.base import StoreOptions
 from pulse.store.redis.client import RedisClient
 from pulse.store.redis.store import RedisStore, prefix_of
 from tests.contracts.suite.store import SharedStoreContract
@@ -29,7 +30,7 @@ class TestRedisStore(SharedStoreContract):
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> RedisStore:
         """Return a store of the test's server, which may be open in this process already."""
         return RedisStore(
-            self.url, clock, name=name, keep_runs=keep_runs, stand_in=clock, opened={}
+            self.url, clock, StoreOptions(name=name, keep_runs=keep_runs), stand_in=clock, opened={}
         )
 
     def test_a_beat_tells_when_a_lease_is_over(self, fleet: Fleet) -> None:

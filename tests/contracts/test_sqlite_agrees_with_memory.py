@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import settings
 
+from pulse.store.base import StoreOptions
 from pulse.store.sqlite.store import SqliteStore
 from tests.support.differential import Twins
 
@@ -22,7 +23,7 @@ class SqliteTwins(Twins):
     def make(self, clock: FakeClock) -> SqliteStore:
         """Return a store on a file of its own."""
         self.folder = Path(tempfile.mkdtemp())
-        return SqliteStore(self.folder / "pulse.db", clock, name="twins")
+        return SqliteStore(self.folder / "pulse.db", clock, StoreOptions(name="twins"))
 
     def teardown(self) -> None:
         """Close both and forget the file."""

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND, SystemClock
+from pulse.core.policies import Scope
 from pulse.core.run import RECORDED, Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import build_definition
 from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.store.base import Reach
+from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.schema import VERSION
 from pulse.store.sqlite.store import SqliteStore
@@ -102,7 +103,7 @@ def store(path: Path, clock: FakeClock) -> Iterator[SqliteStore]:
 
 def test_sqlite_store_reaches_one_host() -> None:
     """Processes of other hosts run each tick as well."""
-    assert SqliteStore.reach is Reach.HOST
+    assert SqliteStore.reach is Scope.HOST
 
 
 def test_new_store_creates_no_file(path: Path, clock: FakeClock) -> None:
@@ -131,7 +132,7 @@ def test_second_store_of_one_file_and_name_is_refused(path: Path, clock: FakeClo
 
 def test_error_of_a_second_store_contains_the_name(path: Path, clock: FakeClock) -> None:
     """It distinguishes two sections of which one is a copy."""
-    first, second = (SqliteStore(path, clock, name="shop") for _ in range(2))
+    first, second = (SqliteStore(path, clock, StoreOptions(name="shop")) for _ in range(2))
     member = this_member("inline", "digest", 30 * SECOND)
     first.open(member)
     with pytest.raises(StoreInUseError, match=r"already under the name 'shop';"):
@@ -142,7 +143,7 @@ def test_error_of_a_second_store_contains_the_name(path: Path, clock: FakeClock)
 @pytest.mark.usefixtures("store")
 def test_second_store_of_one_file_with_another_name_is_opened(path: Path, clock: FakeClock) -> None:
     """Two applications may share a file in one process."""
-    second = SqliteStore(path, clock, name="blog")
+    second = SqliteStore(path, clock, StoreOptions(name="blog"))
     second.open(this_member("inline", "digest", 30 * SECOND))
     assert second.tasks() == []
     second.close()
@@ -470,7 +471,7 @@ def test_forked_child_does_not_use_connections_of_its_parent(store: SqliteStore)
 
 def test_old_runs_are_deleted(path: Path, clock: FakeClock) -> None:
     """A heartbeat deletes finished runs that are older than the limit."""
-    store = SqliteStore(path, clock, keep_for_us=3600 * SECOND)
+    store = SqliteStore(path, clock, StoreOptions(keep_for_us=3600 * SECOND))
     store.open(this_member("inline", "digest", 30 * SECOND))
     store.sync(TASKS)
     clock.forward(EVERY)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.clock import SECOND
+from pulse.store.base import StoreOptions
 from pulse.store.sqlite.store import SqliteStore
 from tests.contracts.suite.store import SharedStoreContract
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, make_task
@@ -27,7 +28,7 @@ class TestSqliteStore(SharedStoreContract):
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> SqliteStore:
         """Return a store on the test's file, which may be open in this process already."""
         path = self.folder / "pulse.db"
-        return SqliteStore(path, clock, name=name, keep_runs=keep_runs, opened={})
+        return SqliteStore(path, clock, StoreOptions(name=name, keep_runs=keep_runs), opened={})
 
     def test_heartbeat_returns_when_the_next_lease_expires(self, fleet: Fleet) -> None:
         """A lease lasts from the heartbeat that has seen its renewal mark first."""

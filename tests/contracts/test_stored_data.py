@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from pulse import Task
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.redis.store import RedisStore
 from pulse.store.sqlite.store import SqliteStore
@@ -99,7 +100,7 @@ def restore_sqlite(request: pytest.FixtureRequest) -> Make:
     shutil.copy(DATA / "sqlite.db", path)
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> SqliteStore:
-        return SqliteStore(path, clock, name=name, keep_runs=keep_runs, opened={})
+        return SqliteStore(path, clock, StoreOptions(name=name, keep_runs=keep_runs), opened={})
 
     return make
 
@@ -115,8 +116,7 @@ def restore_postgres(request: pytest.FixtureRequest) -> Make:
         return PostgresStore(
             cluster.url(),
             clock,
-            name=name,
-            keep_runs=keep_runs,
+            StoreOptions(name=name, keep_runs=keep_runs),
             server_clock=clock.wall,
             opened={},
         )
@@ -132,7 +132,11 @@ def restore_redis(_request: pytest.FixtureRequest) -> Make:
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> RedisStore:
         return RedisStore(
-            server.url, clock, name=name, keep_runs=keep_runs, stand_in=clock, opened={}
+            server.url,
+            clock,
+            StoreOptions(name=name, keep_runs=keep_runs),
+            stand_in=clock,
+            opened={},
         )
 
     return make
@@ -297,7 +301,9 @@ def test_added_tasks_define_what_they_defined(stored: Stored) -> None:
 
 def test_planned_runs_have_the_ids_that_they_had(stored: Stored, tmp_path: Path) -> None:
     """So no fire time runs twice where processes of both commits share the store."""
-    fleet = Fleet(lambda clock, **words: SqliteStore(tmp_path / "new.db", clock, **words))
+    fleet = Fleet(
+        lambda clock, **options: SqliteStore(tmp_path / "new.db", clock, StoreOptions(**options))
+    )
     process = fleet.join(tasks_of("before"), space=SPACE)
     fleet.clock.forward(3_621)
     claims = process.claim().claims

@@ -10,6 +10,7 @@ import pytest
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import PulseError
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.schema import schema_of
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
@@ -48,7 +49,9 @@ def guest(postgres_cluster: PostgresCluster) -> Iterator[str]:
 
 def refusal(url: str) -> str:
     """Return what the error says where the store of `name = shop` cannot be opened."""
-    store = PostgresStore(url, SystemClock(), name="shop", limit_us=5 * SECOND, opened={})
+    store = PostgresStore(
+        url, SystemClock(), StoreOptions(name="shop"), limit_us=5 * SECOND, opened={}
+    )
     with pytest.raises(PulseError) as caught:
         store.open(this_member("inline", "digest", 30 * SECOND))
     store.close()

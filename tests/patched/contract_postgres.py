@@ -8,6 +8,7 @@ import gevent
 import pytest
 
 from pulse.clock import SECOND, Clock, SystemClock
+from pulse.store.base import StoreOptions
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.gevent_support import imported_too_early
 from pulse.store.postgres.store import PostgresStore
@@ -30,7 +31,11 @@ class TestPostgresStore(SharedStoreContract):
     def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> PostgresStore:
         """Return a store in the test's database, which may be open in this process already."""
         return PostgresStore(
-            self.url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+            self.url,
+            clock,
+            StoreOptions(name=name, keep_runs=keep_runs),
+            server_clock=clock.wall,
+            opened={},
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 from gevent.event import Event
 
 from pulse.clock import SystemClock
+from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.redis.store import RedisStore
 from tests.contracts.suite.store import SharedStoreContract
@@ -30,7 +31,7 @@ class TestRedisStore(SharedStoreContract):
     def make(self, clock: object, *, name: str = "", keep_runs: int = 1_000) -> RedisStore:
         """Return a store of the test's server."""
         return RedisStore(
-            self.url, clock, name=name, keep_runs=keep_runs, stand_in=clock, opened={}
+            self.url, clock, StoreOptions(name=name, keep_runs=keep_runs), stand_in=clock, opened={}
         )
 
 

@@ -14,7 +14,7 @@ from pulse.core.run import Claim, CompletedRun, Outcome, Result, Run
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import Task, build_definition
 from pulse.errors import PulseError
-from pulse.store.base import Claimed, Member
+from pulse.store.base import Claimed, Member, StoreOptions
 from pulse.store.memory.store import MemoryStore
 from pulse.testing.clock import FakeClock
 
@@ -77,7 +77,7 @@ class Twins(RuleBasedStateMachine):
         super().__init__()
         self.clock = FakeClock()
         self.shared = self.make(self.clock)
-        self.memory = MemoryStore(self.clock, name="twins")
+        self.memory = MemoryStore(self.clock, StoreOptions(name="twins"))
         self.ids: dict[str, str] = {}
         self.held: list[tuple[Claim, Claim]] = []
         self.waits = False

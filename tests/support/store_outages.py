@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from pulse.clock import SECOND, SystemClock
+from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
 from tests.support.black_hole import BlackHole
@@ -143,10 +144,7 @@ def _leaving(
 
 def read_history(word: str) -> list[Run]:
     """Return what the store that a word names has on record, newest first."""
-    clock, month = SystemClock(), 30 * 86_400 * SECOND
-    store, _ = choose_store(
-        word, clock=clock, name=None, origin="/", keep_runs=1_000, keep_for_us=month
-    )
+    store, _ = choose_store(word, StoreOptions(), clock=SystemClock(), origin="/")
     store.open_as_client(this_member("inline", "", 30 * SECOND))
     try:
         return store.runs(limit=1_000)

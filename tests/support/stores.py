@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pulse.store.base import StoreOptions
 from tests.contracts.suite.store_harness import Fleet
 from tests.support.redis_servers import empty_redis
 from tests.support.setups import setting_up
@@ -44,14 +45,16 @@ def open_fleet(request: pytest.FixtureRequest, folder: Path) -> Fleet:
 def _make_memory(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
     from pulse.store.memory.store import MemoryStore
 
-    return MemoryStore(clock, name=name, keep_runs=keep_runs)
+    return MemoryStore(clock, StoreOptions(name=name, keep_runs=keep_runs))
 
 
 def _sqlite_in(folder: Path) -> MakeStore:
     from pulse.store.sqlite.store import SqliteStore
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
-        return SqliteStore(folder / "pulse.db", clock, name=name, keep_runs=keep_runs, opened={})
+        return SqliteStore(
+            folder / "pulse.db", clock, StoreOptions(name=name, keep_runs=keep_runs), opened={}
+        )
 
     return make
 
@@ -61,7 +64,11 @@ def _postgres_at(url: str) -> MakeStore:
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
         return PostgresStore(
-            url, clock, name=name, keep_runs=keep_runs, server_clock=clock.wall, opened={}
+            url,
+            clock,
+            StoreOptions(name=name, keep_runs=keep_runs),
+            server_clock=clock.wall,
+            opened={},
         )
 
     return make
@@ -71,6 +78,8 @@ def _redis_at(url: str) -> MakeStore:
     from pulse.store.redis.store import RedisStore
 
     def make(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
-        return RedisStore(url, clock, name=name, keep_runs=keep_runs, stand_in=clock, opened={})
+        return RedisStore(
+            url, clock, StoreOptions(name=name, keep_runs=keep_runs), stand_in=clock, opened={}
+        )
 
     return make

@@ -11,7 +11,7 @@ from heapq import heappop, heapreplace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pulse.core.policies import OnAbandoned
+from pulse.core.policies import OnAbandoned, Scope
 from pulse.core.run import CLAIM_LOST, RECORDED, Claim, Outcome, RecordResult, Run, Trigger
 from pulse.core.run_transitions import (
     abandon_run,
@@ -22,7 +22,7 @@ from pulse.core.run_transitions import (
     schedule_retry,
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Reach
+from pulse.store.base import Claimed, FailedTask, HeartbeatResult, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.memory.claim import ClaimCall, PendingRuns, is_due
 from pulse.store.memory.due_heap import ORDER_BITS, ORDER_MASK, decide_row, is_stale, row_of
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pulse.store.memory.runs import StoredRun
 
 _SUCCEEDED = Outcome.SUCCEEDED
+_DEFAULT_OPTIONS = StoreOptions(keep_runs=10_000)
 
 
 class MemoryStore:
@@ -49,22 +50,22 @@ class MemoryStore:
 
     Args:
         clock: tells when rows are due and leases end.
-        name: the space that run ids are made in, as `pulse.config.name` says.
-        keep_runs: how many ended runs are remembered, of all tasks together.
+        options: `name` is the space of the run ids; `keep_runs` counts the finished runs of all
+            tasks together; `keep_for_us` is not used.
 
     """
 
     name = "memory:"
-    reach = Reach.PROCESS
+    reach = Scope.PROCESS
     blocking = False
     notice = ""
 
-    def __init__(self, clock: Clock, *, name: str = "", keep_runs: int = 10_000) -> None:
+    def __init__(self, clock: Clock, options: StoreOptions = _DEFAULT_OPTIONS) -> None:
         self._clock = clock
-        self._space = name
+        self._space = options.name
         self._member: Member | None = None
-        self._runs = RunTable(keep_runs)
-        self._tasks = TaskTable(name, self._runs, keep_runs)
+        self._runs = RunTable(options.keep_runs)
+        self._tasks = TaskTable(options.name, self._runs, options.keep_runs)
         self._rows = self._tasks.rows
         self._due = self._tasks.due
         self._pending = PendingRuns(self._rows, self._runs)

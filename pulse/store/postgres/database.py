@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import MissingExtraError, StoreUnavailableError
+from pulse.store.naming import refuse_other_version, shown_url
 from pulse.store.postgres.connection import PostgresConnection, PostgresTexts
 from pulse.store.postgres.schema import (
     LOCK,
@@ -21,10 +22,8 @@ from pulse.store.postgres.schema import (
     Migrations,
     migrate,
     read_version,
-    refuse_other_version,
     schema_of,
 )
-from pulse.store.postgres.url import shown_url
 from pulse.store.sql.database import (
     Attempt,
     DatabaseReplacedError,
@@ -107,7 +106,7 @@ class PostgresDatabase:
                 with attempt as connection:
                     migrate(connection, self._schema, self._ladder)
             version = self._read_version()
-        refuse_other_version(self.name, version, self._ladder)
+        refuse_other_version(self.name, version, current=self._ladder.version)
 
     def _read_version(self) -> int | None:
         for attempt in self.attempts(Transaction.READ):

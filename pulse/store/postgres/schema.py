@@ -7,11 +7,9 @@ are one transaction.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.errors import StoreSchemaError
+from pulse.store.naming import application_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,8 +122,7 @@ MIGRATIONS = Migrations(1, _TABLES, {})
 
 def schema_of(name: str) -> str:
     """Return the schema of the application *name*; no two names share one."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
-    return f"pulse_{slug}_{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+    return f"pulse_{application_id(name)}"
 
 
 def type_of(column: str) -> str:
@@ -169,19 +166,3 @@ def _migrate(connection: Connection, version: int, ladder: Migrations) -> None:
             connection.execute(text)
         if step in ladder.steps:
             connection.execute("UPDATE @layout SET version = ?", (step + 1,))
-
-
-def refuse_other_version(name: str, version: int | None, ladder: Migrations) -> None:
-    """Refuse a layout that this release cannot use.
-
-    Raises:
-        StoreSchemaError: *version* is not this release's.
-
-    """
-    if version == ladder.version:
-        return
-    age = "a newer" if version is not None and version > ladder.version else "an older"
-    raise StoreSchemaError(
-        f"{name}: expected layout version {ladder.version}, got {version}, which {age} release of"
-        " pulse wrote; run one release everywhere, or give each its own pulse.config.name"
-    )

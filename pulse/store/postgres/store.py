@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
-from pulse.store.base import Reach
+from pulse.core.policies import Scope
+from pulse.store.base import DEFAULT_OPTIONS, StoreOptions
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.gevent_support import calls_yield
 from pulse.store.postgres.schema import MIGRATIONS
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pulse.store.postgres.schema import Migrations
     from pulse.store.sql.store import Opened
 
-DAY: Span = 86_400 * SECOND
-
 
 class PostgresStore(SqlStore):
     """A store in a PostgreSQL database, which all processes of a fleet share.
@@ -27,9 +26,7 @@ class PostgresStore(SqlStore):
     Args:
         url: `postgresql://user@host/database`, with libpq's options in the query.
         clock: measures durations; what is due depends on the server's clock.
-        name: `pulse.config.name`; applications of different names do not share any row.
-        keep_runs: about how many finished runs of each task are kept.
-        keep_for_us: for how long finished runs are kept at most.
+        options: the name of the application, and how many finished runs are kept.
         limit_us: the time limit of a call.
         server_clock: replaces the server's clock in a test.
         ladder: the layout of the tables, and the migrations of older layouts.
@@ -38,30 +35,21 @@ class PostgresStore(SqlStore):
 
     """
 
-    reach = Reach.FLEET
+    reach = Scope.FLEET
 
     def __init__(
         self,
         url: str,
         clock: Clock,
+        options: StoreOptions = DEFAULT_OPTIONS,
         *,
-        name: str = "",
-        keep_runs: int = 1_000,
-        keep_for_us: Span = 30 * DAY,
         limit_us: Span = 5 * SECOND,
         server_clock: Callable[[], Instant] | None = None,
         ladder: Migrations = MIGRATIONS,
         opened: Opened | None = None,
     ) -> None:
         server = PostgresDatabase(
-            url, space=name, limit_us=limit_us, server_clock=server_clock, ladder=ladder
+            url, space=options.name, limit_us=limit_us, server_clock=server_clock, ladder=ladder
         )
-        super().__init__(
-            server,
-            clock,
-            name=name,
-            keep_runs=keep_runs,
-            keep_for_us=keep_for_us,
-            opened=opened,
-        )
+        super().__init__(server, clock, options, opened=opened)
         self.blocking: bool = not calls_yield()

@@ -6,6 +6,7 @@ import re
 from urllib.parse import parse_qsl
 
 from pulse.errors import BadValueError, did_you_mean
+from pulse.store.naming import shown_url
 
 SCHEMES = ("postgresql", "postgres")
 EXPECTED = "postgresql://user@host/database"
@@ -36,12 +37,6 @@ def checked_url(word: str) -> str:
     if hint is not None:
         raise BadValueError(EXPECTED, shown_url(word), hint=hint)
     return word
-
-
-def shown_url(word: str) -> str:
-    """Return a URL without its passwords."""
-    hidden = re.sub(r"^(\w+://[^/?#@:]*):.*@", r"\1:***@", word)
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", hidden)
 
 
 def _problem(word: str) -> str | None:

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 from weakref import WeakSet
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from pulse.backoff import PROBE_TIMEOUT, ReconnectProbe, chance
 from pulse.clock import SECOND
 from pulse.errors import MissingExtraError, StoreUnavailableError
+from pulse.store.naming import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,15 +66,6 @@ class ServerCall(msgspec.Struct, kw_only=True):
     """What a script is asked to do; `clock` stands in for the server's own, in tests."""
 
     clock: Instant | None = None
-
-
-def shown_url(url: str) -> str:
-    """Return a URL as people may see it: without a password."""
-    parts = urlsplit(url)
-    secret = parts.password
-    if not secret:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{secret}@", ":***@", 1)))
 
 
 class RedisClient:

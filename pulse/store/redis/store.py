@@ -7,17 +7,16 @@ when a lease that has expired is taken for lost. All keys of an application carr
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 from pulse.clock import SECOND
 from pulse.core.policies import Scope
 from pulse.core.runtime_task import cached_loader
-from pulse.errors import StoreInUseError, StoreSchemaError, StoreUnavailableError
-from pulse.store.base import Claimed, HeartbeatResult, Reach
+from pulse.errors import StoreInUseError, StoreUnavailableError
+from pulse.store.base import DEFAULT_OPTIONS, Claimed, HeartbeatResult, StoreOptions
+from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.claims import claims_of, release, write_claims
 from pulse.store.redis.client import RedisClient
 from pulse.store.redis.deploys import RedisReconciler
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
 
     Opened = MutableMapping[tuple[int, str, str], "RedisStore"]
 
-DAY: Span = 86_400 * SECOND
-
 
 class RedisStore:
     """Lets all processes of a fleet agree through one Redis server.
@@ -66,9 +63,7 @@ class RedisStore:
     Args:
         url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
         clock: its boot clock tells how long this process has been looking.
-        name: `pulse.config.name`: applications of different names share a database unseen.
-        keep_runs: about how many ended runs of each task are remembered.
-        keep_for_us: how long they are remembered at most.
+        options: the name of the application, and how many finished runs are kept.
         patience_us: how long a call waits for the server in all.
         stand_in: a clock that is asked instead of the server's, for tests.
         opened: what this process has open; a test in which one process plays many gives each its
@@ -76,7 +71,7 @@ class RedisStore:
 
     """
 
-    reach = Reach.FLEET
+    reach = Scope.FLEET
     blocking = False
 
     # Which applications this process has open: the one fact here that no single store can know. It
@@ -87,23 +82,21 @@ class RedisStore:
         self,
         url: str,
         clock: Clock,
+        options: StoreOptions = DEFAULT_OPTIONS,
         *,
-        name: str = "",
-        keep_runs: int = 1_000,
-        keep_for_us: Span = 30 * DAY,
         patience_us: Span = 5 * SECOND,
         stand_in: Clock | None = None,
         opened: Opened | None = None,
     ) -> None:
         self._server = RedisClient(
-            url, prefix=prefix_of(name), patience_us=patience_us, stand_in=stand_in
+            url, prefix=prefix_of(options.name), patience_us=patience_us, stand_in=stand_in
         )
         self.name: str = self._server.name
         self.notice: str = ""
         self._clock = clock
-        self._space = name
-        self._keep_runs = keep_runs
-        self._keep_for = keep_for_us
+        self._space = options.name
+        self._keep_runs = options.keep_runs
+        self._keep_for = options.keep_for_us
         self._key: tuple[int, str, str] | None = None
         self._visits = False
         self._recall = cached_loader()
@@ -142,13 +135,7 @@ class RedisStore:
     def _refuse_other_layout(self) -> None:
         found = self._server.command("GET", self._server.key("layout"))
         version = LAYOUT if found is None else int(found)
-        if version == LAYOUT:
-            return
-        age = "newer" if version > LAYOUT else "older"
-        raise StoreSchemaError(
-            f"{self.name}: expected layout version {LAYOUT}, got {version}, which a {age} release"
-            " of pulse wrote; run one release everywhere, or give each its own pulse.config.name"
-        )
+        refuse_other_version(self.name, version, current=LAYOUT)
 
     def _begin(self, member: Member) -> None:
         self._config = UNKNOWN
@@ -361,5 +348,4 @@ class RedisStore:
 
 def prefix_of(name: str) -> str:
     """Return what the keys of the application *name* begin with: readable, and never shared."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
-    return f"{{pulse:{slug}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}}}:"
+    return f"{{pulse:{application_id(name, joint='-')}}}:"

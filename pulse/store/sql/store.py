@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, Reach, SyncResult, TaskState
+    from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
     from pulse.store.shared.manifests import Manifest, Reconciled
     from pulse.store.sql.claims import ClaimPlan, WrittenClaims
     from pulse.store.sql.database import Attempt, Connection, Database
@@ -79,15 +79,13 @@ class SqlStore:
     Args:
         storage: the database.
         clock: measures durations; what is due depends on the database's clock.
-        name: `pulse.config.name`; applications of different names do not share any row.
-        keep_runs: about how many finished runs of each task are kept.
-        keep_for_us: for how long finished runs are kept at most.
+        options: the name of the application, and how many finished runs are kept.
         opened: the stores that are open in this process; a test that simulates several processes
             gives each its own mapping.
 
     """
 
-    reach: Reach
+    reach: Scope
     blocking: bool = True
     notice: str = ""
 
@@ -99,18 +97,16 @@ class SqlStore:
         self,
         storage: Database,
         clock: Clock,
+        options: StoreOptions,
         *,
-        name: str,
-        keep_runs: int,
-        keep_for_us: Span,
         opened: Opened | None = None,
     ) -> None:
         self.name: str = storage.name
         self._database = storage
         self._clock = clock
-        self._space = name
-        self._keep_runs = keep_runs
-        self._keep_for = keep_for_us
+        self._space = options.name
+        self._keep_runs = options.keep_runs
+        self._keep_for = options.keep_for_us
         self._key: tuple[int, str, str] | None = None
         self._is_client = False
         self._must_reopen = False  # the database was replaced, and could not be opened again yet

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING
 
-from pulse.errors import StoreSchemaError
+from pulse.store import naming
+from pulse.store.naming import application_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,8 +103,7 @@ _UPGRADES = {
 
 def prefix_of(name: str) -> str:
     """Return the prefix of the tables of the application *name*; no two names share one."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24] or "app"
-    return f"pulse_{slug}_{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}_"
+    return f"pulse_{application_id(name)}_"
 
 
 def read_version(connection: SqliteConnection, prefix: str) -> int | None:
@@ -151,10 +149,6 @@ def refuse_other_version(path: Path, version: int | None) -> None:
         StoreSchemaError: *version* is such a layout.
 
     """
-    if version in (None, VERSION, *_UPGRADES):
-        return
-    age = "a newer" if version is not None and version > VERSION else "an older"
-    raise StoreSchemaError(
-        f"{path}: expected layout version {VERSION}, got {version}, which {age} release of pulse"
-        " wrote; run one release everywhere, or give each its own store"
+    naming.refuse_other_version(
+        path, version, current=VERSION, migrated=(None, *_UPGRADES), separate="store"
     )

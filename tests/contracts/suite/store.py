@@ -2,7 +2,7 @@
 
     class TestMemoryStore(StoreContract):
         def make(self, clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:
-            return MemoryStore(clock, name=name, keep_runs=keep_runs)
+            return MemoryStore(clock, StoreOptions(name=name, keep_runs=keep_runs))
 
 `StoreContract` holds what one process can see. A keeper whose stores share their storage, which
 is all that `make` has to see to, takes `SharedStoreContract`: the same and the promises among

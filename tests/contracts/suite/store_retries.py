@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pulse.clock import SECOND
-from pulse.core.retry import DAY
+from pulse.clock import DAY, SECOND
 from pulse.core.run import Outcome, Trigger
 from pulse.testing.clock import NOON
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, Process, make_task

@@ -15,6 +15,7 @@ from pulse.core.task import Task, build_definition
 from pulse.engine.child_protocol import ChildSetup, StoreSetup
 from pulse.errors import NotServingError, StoreUnavailableError
 from pulse.handle import SchedulerHandle
+from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
@@ -29,7 +30,7 @@ TASKS = {"cleanup": build_definition("cleanup", Task(action="cleanup", interval=
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator[SqliteStore]:
     """Return the store of a process that takes part."""
-    store = SqliteStore(tmp_path / "pulse.db", FakeClock(), name="shop")
+    store = SqliteStore(tmp_path / "pulse.db", FakeClock(), StoreOptions(name="shop"))
     store.open(this_member("processing", "digest", 30 * SECOND))
     store.sync(TASKS)
     yield store

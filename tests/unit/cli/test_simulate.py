@@ -11,6 +11,7 @@ from pulse.cli.main import main
 from pulse.clock import SECOND, SystemClock
 from pulse.core.run import CompletedRun, Outcome, Result
 from pulse.core.task import Task, build_definition
+from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
 
@@ -39,7 +40,9 @@ def simulated(capsys: pytest.CaptureFixture[str], file: Path, *arguments: str) -
 
 def record(path: Path, took_us: int) -> None:
     """Create a store in which a run of cleanup took *took_us*."""
-    store = SqliteStore(path, SystemClock(), name="shop", keep_runs=10, keep_for_us=10**15)
+    store = SqliteStore(
+        path, SystemClock(), StoreOptions(name="shop", keep_runs=10, keep_for_us=10**15)
+    )
     store.open(this_member("inline", "", SECOND * 30))
     task = Task(action="cleanup", interval="5m", run_at_start=True)
     store.sync({"cleanup": build_definition("cleanup", task)})

@@ -13,6 +13,7 @@ import pytest
 from pulse import events
 from pulse.backoff import LONGEST_BACK_OFF
 from pulse.clock import SECOND, moment_of
+from pulse.core.policies import Scope
 from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Trigger
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import Task, build_definition
@@ -22,7 +23,7 @@ from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnav
 from pulse.handle import NotServingError, SchedulerHandle
 from pulse.log.listener import subscribe_log
 from pulse.scheduler.loop import HEARTBEAT_INTERVAL, MAX_SLEEP, Scheduler, SchedulerParts
-from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Reach, SyncResult
+from pulse.store.base import Claimed, FailedTask, HeartbeatResult, SyncResult
 from pulse.store.memory.store import MemoryStore
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
@@ -686,7 +687,7 @@ def test_tasks_that_nobody_wants_any_more_are_told_of(bench: Bench) -> None:
 def test_processes_that_hold_other_tasks_are_told_of(bench: Bench) -> None:
     """Where processes share a store, and no more often than a third of a lease."""
     old = msgspec.structs.replace(this_member("inline", "old", SECOND), holder="old:1:x")
-    bench.store.reach = Reach.HOST
+    bench.store.reach = Scope.HOST
     bench.store.answers["members"] = [old, this_member("inline", "digest", SECOND)]
     for _ in range(3):
         bench.forward(1)
@@ -823,7 +824,7 @@ def test_long_outage_is_logged_every_five_minutes(
 @pytest.mark.parametrize("method", ["heartbeat", "members"])
 def test_outage_of_some_calls_is_reported_once(bench: Bench, method: str) -> None:
     """A success of another call, such as a read, does not end the outage."""
-    bench.store.reach = Reach.HOST
+    bench.store.reach = Scope.HOST
     bench.store.fail(method, StoreUnavailableError("read-only"))
     for _ in range(120):
         bench.forward(0.5)

@@ -12,6 +12,7 @@ import pytest
 from pulse.config.loader import load
 from pulse.errors import BadValueError, ConfigError, MissingExtraError
 from pulse.store import factory
+from pulse.store.base import StoreOptions
 from pulse.store.factory import ChosenStore, choose_store, store_url
 from pulse.store.memory.store import MemoryStore
 from pulse.store.postgres import gevent_support
@@ -32,11 +33,9 @@ def choose(word: str | None, origin: object = "/srv/app.ini") -> ChosenStore:
     """Return the store of a word."""
     return choose_store(
         word,
+        StoreOptions(name="shop", keep_for_us=1),
         clock=FakeClock(),
-        name="shop",
         origin=str(origin),
-        keep_runs=1_000,
-        keep_for_us=1,
     )
 
 
@@ -219,9 +218,10 @@ def test_a_url_of_redis_is_a_store_of_the_fleet(word: str) -> None:
 def test_only_the_chosen_keeper_is_imported(word: str, absent: str) -> None:
     """The other costs nothing."""
     program = (
-        "import sys; from pulse.clock import SystemClock; from pulse.store.factory import"
-        f" choose_store; choose_store({word!r}, clock=SystemClock(), name=None, origin='/',"
-        f" keep_runs=1, keep_for_us=1); print(*[m for m in sys.modules if m.endswith({absent!r})])"
+        "import sys; from pulse.clock import SystemClock;"
+        " from pulse.store.base import StoreOptions; from pulse.store.factory import choose_store;"
+        f" choose_store({word!r}, StoreOptions(), clock=SystemClock(), origin='/');"
+        f" print(*[m for m in sys.modules if m.endswith({absent!r})])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.strip() == b""

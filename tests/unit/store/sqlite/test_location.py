@@ -82,6 +82,11 @@ def test_origins_have_files_of_their_own(tmp_path: Path) -> None:
     assert (one[:6], other[:6]) == ("a-app-", "b-app-")
 
 
+def test_root_directory_as_origin_has_a_file() -> None:
+    """A process in a container often has the working directory `/`."""
+    assert file_name(None, "/") == "pulse-9ec22578.db"
+
+
 def test_a_link_to_the_ini_file_is_the_same_origin(tmp_path: Path) -> None:
     """The real path counts."""
     (tmp_path / "app.ini").touch()

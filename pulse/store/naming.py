@@ -1,0 +1,83 @@
+"""Names that all stores make by the same rules, and the check of a layout's version.
+
+The names of schemas, tables, keys and files are stored data: a release that changes one no longer
+finds the data of earlier releases. `tests/unit/store/test_naming.py` holds literal names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from pulse.errors import StoreSchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_USER_PASSWORD = re.compile(r"^(\w+://[^/?#@:]*):.*@")
+_OPTION = re.compile(r"([?&])([^=&]*)=[^&]*")
+
+
+def application_id(name: str, *, joint: str = "_") -> str:
+    """Return the readable part of a storage's names that identifies one application.
+
+    Two applications never share an id, and the id is valid in names of SQL tables and schemas.
+
+    Args:
+        name: `pulse.config.name`; empty for an application without a name.
+        joint: the character before the hash.
+
+    """
+    return f"{slug(name.lower(), '_', 24) or 'app'}{joint}{short_hash(name)}"
+
+
+def slug(text: str, separator: str, length: int) -> str:
+    """Return at most *length* lower-case ASCII letters, digits and separators of *text*."""
+    return re.sub(r"[^A-Za-z0-9]+", separator, text).strip(separator).lower()[:length]
+
+
+def short_hash(text: str) -> str:
+    """Return eight hexadecimal digits that differ for different texts."""
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).hexdigest()
+
+
+def shown_url(url: str) -> str:
+    """Return a URL with three asterisks for each password, for logs and errors.
+
+    Everything up to the last `@` counts as part of the password, which may hold unescaped slashes.
+    """
+    return _OPTION.sub(_shown_option, _USER_PASSWORD.sub(r"\1:***@", url))
+
+
+def _shown_option(option: re.Match[str]) -> str:
+    is_secret = unquote(option[2]).lower().endswith("password")
+    return f"{option[1]}{option[2]}=***" if is_secret else option[0]
+
+
+def refuse_other_version(
+    name: object,
+    version: int | None,
+    *,
+    current: int,
+    migrated: Collection[int | None] = (),
+    separate: str = "pulse.config.name",
+) -> None:
+    """Raise StoreSchemaError unless this release can use a layout.
+
+    Args:
+        name: the storage, as errors name it.
+        version: the version of the layout in the storage; None if there is no layout.
+        current: the version that this release writes.
+        migrated: other versions that this release accepts.
+        separate: what the application of another release needs one of its own of.
+
+    """
+    if version == current or version in migrated:
+        return
+    age = "a newer" if version is not None and version > current else "an older"
+    raise StoreSchemaError(
+        f"{name}: expected layout version {current}, got {version}, which {age} release of pulse"
+        f" wrote; run one release everywhere, or give each its own {separate}"
+    )
