@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pulse.core.task import Task
+    from pulse.core.task_settings import Task
     from pulse.guard.decorator import only
     from pulse.guard.guard import is_run
     from pulse.middleware import PulseMiddleware
@@ -34,7 +34,7 @@ _HOMES = {
     "Interval": "pulse.schedule.interval",
     "Once": "pulse.schedule.once",
     "PulseMiddleware": "pulse.middleware",
-    "Task": "pulse.core.task",
+    "Task": "pulse.core.task_settings",
     "is_run": "pulse.guard.guard",
     "only": "pulse.guard.decorator",
 }

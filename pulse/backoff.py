@@ -1,4 +1,4 @@
-"""How long to wait after a store has failed: before the next call, and for its answer."""
+"""Back-off after failed store calls, and the probe that precedes the next calls."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ LONGEST_BACK_OFF: Span = 500_000
 SHORTEST_BACK_OFF: Span = 25_000
 
 PROBE_TIMEOUT: Span = 350_000
-"""So long a server that has failed may be silent before it is given up again: less than the longest
-back-off, so that tries begin as often where nothing is answered as where all is refused."""
+"""How long a probed server may be silent. It is less than the longest back-off, so that calls to a
+server that does not answer are repeated as often as calls to one that refuses connections."""
 
-_PROBES = 16
+_FIRST_UNPROBED = 16
 
 
 def chance() -> float:
-    """Return a random figure from 0 to 1, without what `random` would import."""
+    """Return a random number in [0, 1), without the modules that `random` would import."""
     return os.urandom(1)[0] / 256
 
 
 class BackOff:
-    """Waits that double from 50 ms to 0.5 s, each shortened by up to a quarter at random.
+    """Delays that double from 50 ms to 0.5 s, each shortened by up to a quarter at random.
 
-    They are counted from the beginning of the try before, so that the cap keeps the promise that
-    ticks resume within a second of the store's return also where a try takes its time to fail.
+    A delay counts from the start of the failed call, so that ticks resume within a second after the
+    store has recovered even if each call takes some time to fail.
     """
 
     __slots__ = ("_chance", "_next")
@@ -40,39 +40,40 @@ class BackOff:
         self._next = FIRST_BACK_OFF
 
     def wait(self, took: Span = 0) -> Span:
-        """Return the next wait; the try that failed *took* some of it."""
+        """Return the next delay, less the duration that the failed call *took*."""
         span = self._next
         self._next = min(span * 2, LONGEST_BACK_OFF)
         return max(round(span * (1 - self._chance() / 4)) - took, SHORTEST_BACK_OFF)
 
     def reset(self) -> None:
-        """Begin anew with the shortest wait."""
+        """Start again with the shortest delay."""
         self._next = FIRST_BACK_OFF
 
 
 class ReconnectProbe:
-    """Whether a call begins with a knock: a try to reach a server that is soon given up.
+    """Decides whether to probe the server before a call (half-open circuit breaker).
 
-    It does where the call before has failed. A server may be slow rather than dead, so now and then
-    a call does without: after 16 to 32 tries, after twice as many, four times, and so on. When that
-    is differs from process to process: meanwhile the others go on knocking.
+    After a failure, each call is preceded by a short probe. A server may be slow rather than down,
+    so the first call after 16 to 32 failures skips the probe, and then the calls after twice, four
+    times, ... as many. The number is random, so that not all processes skip the probe at once.
     """
 
-    __slots__ = ("_failed", "_patient_at")
+    __slots__ = ("_failed", "_unprobed_after")
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._failed = 0
-        self._patient_at = _PROBES + round(chance() * _PROBES)
+        self._unprobed_after = _FIRST_UNPROBED + round(chance() * _FIRST_UNPROBED)
 
     def failed(self) -> None:
-        """Take note that a call was not answered."""
+        """Record that a call was not answered."""
         self._failed += 1
 
     def answered(self) -> None:
-        """Take note that one was."""
+        """Record that a call was answered."""
         self._failed = 0
 
     def is_due(self) -> bool:
-        """Return whether to knock first."""
-        times, rest = divmod(self._failed, self._patient_at)
+        """Return whether to probe the server before the next call."""
+        # Calls skip the probe after 1, 2, 4, 8, ... times `_unprobed_after` failures.
+        times, rest = divmod(self._failed, self._unprobed_after)
         return bool(rest) or times.bit_count() > 1

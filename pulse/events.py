@@ -1,7 +1,7 @@
-"""What can happen, one frozen class an event, and the bus that tells the listeners.
+"""The events of pulse, each a frozen class, and the bus that passes events to listeners.
 
-An event says what is already so: a run's end is recorded first and told after. A listener that
-raises is logged and breaks neither the run nor the loop.
+An event is emitted after the fact: the end of a run is recorded before `RunEnded` is emitted. An
+exception of a listener is logged, and stops neither the run nor the loop.
 """
 
 from __future__ import annotations
@@ -25,10 +25,17 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class SchedulerStarted(Event, frozen=True, gc=False):
-    """This process began to take part; *scope* says how far "once" goes.
+    """The scheduler of this process started.
 
-    *name* is `pulse.config.name`. With *chosen* the configuration says which store it is: there
-    the name alone tells applications apart.
+    Attributes:
+        holder: the identity of this process.
+        mode: the name of the engine.
+        store: the name of the store.
+        scope: the reach of the store, a value of `Scope`.
+        tasks: the number of configured tasks.
+        name: `pulse.config.name`.
+        chosen: whether the configuration names the store; then only *name* separates applications.
+
     """
 
     holder: str
@@ -41,46 +48,49 @@ class SchedulerStarted(Event, frozen=True, gc=False):
 
 
 class SchedulerStopped(Event, frozen=True, gc=False):
-    """This process takes no more part; *interrupted* runs did not end within the drain."""
+    """The scheduler of this process stopped; *interrupted* runs did not finish within the drain."""
 
     holder: str
     interrupted: int
 
 
 class TickMissed(Event, frozen=True, gc=False):
-    """Fire times passed that nobody was there to run in time; `run.count` says how many."""
+    """Fire times passed that no process ran in time; `run.count` is their number."""
 
     run: Run
 
 
 class TickSkipped(Event, frozen=True, gc=False):
-    """A tick found no room: earlier runs of its task were still going."""
+    """The overlap policy skipped a tick: earlier runs of its task were unfinished."""
 
     run: Run
 
 
 class RunClaimed(Event, frozen=True, gc=False):
-    """This process won a tick and hands it to its engine."""
+    """This process claimed a run and passes it to its engine."""
 
     claim: Claim
 
 
 class RunOverdue(Event, frozen=True, gc=False):
-    """A run passed its timeout and cannot be interrupted; it goes on, its slot is free again."""
+    """A run passed its timeout and cannot be interrupted; it continues, and its slot is free.
+
+    *left_behind* is the number of such runs in this process.
+    """
 
     claim: Claim
     left_behind: int
 
 
 class RunEnded(Event, frozen=True, gc=False):
-    """A run ended here, and the store has recorded it."""
+    """A run finished in this process, and the store has recorded the result."""
 
     claim: Claim
     result: Result
 
 
 class RunRetrying(Event, frozen=True, gc=False):
-    """An attempt ended here, the store has recorded it, and the run is tried again."""
+    """An attempt finished in this process, and the store has scheduled a retry."""
 
     claim: Claim
     result: Result
@@ -88,26 +98,26 @@ class RunRetrying(Event, frozen=True, gc=False):
 
 
 class RetryExpired(Event, frozen=True, gc=False):
-    """No process was free to retry a run in time: it has ended as its last attempt did."""
+    """No process started a retry in time; the run keeps the outcome of its last attempt."""
 
     run: Run
 
 
 class ClaimLost(Event, frozen=True, gc=False):
-    """A run ended here after its claim was lost: the store refused the record."""
+    """A run finished in this process after its claim was lost; the store refused the result."""
 
     claim: Claim
     result: Result
 
 
 class RunAbandoned(Event, frozen=True, gc=False):
-    """A run's holder died or fell silent for a lease; any process may find that."""
+    """The holder of a run died, or did not renew its lease; any process may detect it."""
 
     run: Run
 
 
 class StoreUnavailable(Event, frozen=True, gc=False):
-    """The store does not answer: nothing is dispatched until it does."""
+    """The store does not answer; no run starts until the store answers again."""
 
     error: str
 
@@ -119,16 +129,17 @@ class StoreRecovered(Event, frozen=True, gc=False):
 
 
 class SchedulerError(Event, frozen=True, gc=False):
-    """An unexpected error in the loop, which goes on; *task* is named where it is known."""
+    """An unexpected error in the loop, which continues; *task* is empty if it is unknown."""
 
     error: BaseException
     task: str = ""
 
 
 class DefinitionsSuperseded(Event, frozen=True, gc=False):
-    """Live processes hold different definitions, as in a rolling deploy.
+    """Other live processes have newer definitions of *tasks*, as in a rolling deploy.
 
-    Without a *name*, `pulse.config.name`, they may be those of another application.
+    Without a *name*, `pulse.config.name`, they may be processes of another application. An event
+    without tasks reports that all definitions of this process are active again.
     """
 
     tasks: tuple[str, ...]
@@ -136,50 +147,50 @@ class DefinitionsSuperseded(Event, frozen=True, gc=False):
 
 
 class ConfigMismatch(Event, frozen=True, gc=False):
-    """Live processes, named by their holders, have another configuration than this one."""
+    """Live processes, identified by *holders*, declare other tasks than this process."""
 
     holders: tuple[str, ...]
 
 
 class TasksChanged(Event, frozen=True, gc=False):
-    """This process gave these tasks of the configuration another definition as it started."""
+    """This process changed the definitions of configured tasks when it started."""
 
     tasks: tuple[str, ...]
 
 
 class TaskAdded(Event, frozen=True, gc=False):
-    """A task was added at run time, here; with *replace* perhaps in the place of another."""
+    """This process added a task at run time; with *replace* it may have replaced another task."""
 
     task: str
     replace: bool
 
 
 class TaskRemoved(Event, frozen=True, gc=False):
-    """A task that had been added at run time was removed, here."""
+    """This process removed a run-time task."""
 
     task: str
 
 
 class TasksOverridden(Event, frozen=True, gc=False):
-    """The configuration declares tasks that had been added at run time, and stands from now on."""
+    """The configuration declares tasks that were added at run time, and replaces them."""
 
     tasks: tuple[str, ...]
 
 
 class TasksArchived(Event, frozen=True, gc=False):
-    """No live process has wanted these tasks for long: they are put away, with what was due."""
+    """Tasks were archived, since no live process has declared them for three leases."""
 
     tasks: tuple[str, ...]
 
 
 class StartFailed(Event, frozen=True, gc=False):
-    """The tasks cannot run here: this process could not begin, or its children could not load."""
+    """The tasks cannot run here: this process, or a child process, could not start."""
 
     problem: str
 
 
 class Notice(Event, frozen=True, gc=False):
-    """Something a person should know about how pulse runs here."""
+    """A remark for the operator about how pulse runs in this process."""
 
     text: str
 
@@ -191,7 +202,7 @@ _log = logging.getLogger("pulse")
 
 
 class EventBus:
-    """Tells each listener of the events it asked for, in the order in which they subscribed."""
+    """Calls listeners with the events that they subscribed to, in the order of subscription."""
 
     __slots__ = ("_listeners", "_mark")
 
@@ -200,20 +211,20 @@ class EventBus:
         self._mark = ForkMark()
 
     def until_fork(self, mark: ForkMark) -> EventBus:
-        """Return a bus with the same listeners, now and later, on which a copy emits nothing."""
+        """Return a bus that shares the listeners, and emits nothing in a forked child of *mark*."""
         bus = EventBus()
         bus._listeners = self._listeners
         bus._mark = mark
         return bus
 
     def subscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
-        """Call *listener* with each event of exactly the class *kind* from now on, once."""
+        """Call *listener* once for each event of exactly the class *kind* from now on."""
         known = self._listeners.get(kind, ())
         if listener not in known:
             self._listeners[kind] = (*known, listener)
 
     def unsubscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
-        """Call *listener* no more; harmless when it does not listen."""
+        """Stop the calls of *listener*; does nothing if it is not subscribed."""
         left = tuple(known for known in self._listeners.get(kind, ()) if known != listener)
         if left:
             self._listeners[kind] = left
@@ -221,17 +232,17 @@ class EventBus:
             self._listeners.pop(kind, None)
 
     def has_listeners(self, kind: type[Event]) -> bool:
-        """Return whether anybody listens: an event that nobody hears need not be made."""
+        """Return whether the class has a listener; otherwise the event need not be created."""
         return kind in self._listeners
 
     def emit(self, event: Event) -> None:
-        """Tell the listeners of the event's class; what they raise is logged."""
+        """Call the listeners of the event's class; log the exceptions that they raise."""
         for listener in self._listeners.get(type(event), ()):
-            if self._mark.in_child:  # a listener before this one may have waited meanwhile
+            if self._mark.in_child:  # while an earlier listener waited, the process may have forked
                 return
             try:
                 listener(event)
-            # A listener is somebody else's code: its failure must not break a run or the loop.
+            # A listener is code of the application: its failure must not stop a run or the loop.
             except Exception:  # noqa: BLE001 - the reason is above
                 if not self._mark.in_child:
                     _log.exception("listener %r failed on %s", listener, type(event).__name__)

@@ -67,7 +67,10 @@ def _unloadable(settings: Settings) -> Iterator[str]:
 def _conflicts(
     file: Path, sections: Mapping[str, Settings], global_conf: Mapping[str, str]
 ) -> Iterator[str]:
-    """Return where an application of the file would hold two pulses that act as one."""
+    """Yield a problem for each application of the file that would contain two middlewares alike.
+
+    Two middlewares with the same name and store would act as one.
+    """
     layout = layout_of(file, global_conf)
     if layout is None:
         return

@@ -31,7 +31,7 @@ _MOMENTS = frozenset({"at", "start", "end"})
 
 
 class CommandOutput(NamedTuple):
-    """Lines for a person or a program, and what is wrong."""
+    """The lines to print on stdout, and one sentence for each problem."""
 
     lines: list[str]
     problems: list[str]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from pulse.clock import SECOND
-from pulse.core.task_settings import action
+from pulse.core.action import read_action
 from pulse.engine.factory import GROUP, OWN_MODES
 from pulse.errors import BadValueError, did_you_mean
 from pulse.settings.converters import duration
@@ -55,7 +55,7 @@ def guarded(value: object) -> tuple[str, ...]:
         value = value.split()
     if not isinstance(value, list | tuple) or not value:
         raise BadValueError(expected, value)
-    paths = tuple(action(path) for path in value)
+    paths = tuple(read_action(path) for path in value)
     if any("?" in path for path in paths):
         raise BadValueError(f"{expected}, without queries", value)
     return paths

@@ -1,7 +1,7 @@
-"""How the sections of an ini file refer to each other, as PasteDeploy follows them.
+"""The references between the sections of an ini file, as PasteDeploy resolves them.
 
-Only the text is read: nothing is imported, nothing is built. A composite names its applications in
-values of its own choice, so there each word that is the name of a section counts as a reference.
+Only the text is read; nothing is imported or built. A composite names its applications in settings
+of any name, so every word of a composite that is the name of a section counts as a reference.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _REFERENCES: Final = frozenset({"use", "next", "pipeline", "filter-with"})
 
 
 class Layout:
-    """The sections of one file, each by its whole name, such as `pipeline:main`.
+    """The sections of one file by their full names, such as `pipeline:main`.
 
     Args:
         file: the ini file.
-        global_conf: what the server adds to `[DEFAULT]`.
+        global_conf: the variables that the server adds to `[DEFAULT]`.
 
     Raises:
         OSError: the file cannot be read.
-        configparser.Error: it is no ini file.
+        configparser.Error: the file is not an ini file.
 
     """
 
@@ -39,7 +39,7 @@ class Layout:
         self._parser: configparser.ConfigParser = loader.parser
 
     def applications(self) -> list[str]:
-        """Return the names of the sections that an application can be loaded from."""
+        """Return the names of the sections from which an application can be loaded."""
         found = map(_parted, self._parser.sections())
         return list(dict.fromkeys(name for kind, name in found if kind in _APPS))
 
@@ -56,7 +56,7 @@ class Layout:
         return list(dict.fromkeys(found))
 
     def leads_to(self, names: Iterable[str], name: str) -> bool:
-        """Return whether one of the applications *names* is *name*, or is made from it."""
+        """Return whether one of the applications *names* is *name*, or refers to it."""
         waiting = [section for each in names for section in self._named(each)]
         seen = set(waiting)
         while waiting:
@@ -69,14 +69,14 @@ class Layout:
         return False
 
     def built_with(self, section: str) -> list[str]:
-        """Return the filter sections that are built with an application, as often as they are.
+        """Return the filter sections that are built with an application, once per filter built.
 
-        Only what is certain is followed: of composites those that build all their applications.
+        Only certain references count: a composite counts if it builds all its applications.
         """
         return list(self._built(section, ()))
 
     def roots(self) -> list[str]:
-        """Return the sections of applications that are no part of another: those to be served."""
+        """Return the sections of applications that no other application refers to."""
         apps = [each for each in self._parser.sections() if _parted(each)[0] in _APPS]
         parts = {part for each in apps for part in self._references(each) if part != each}
         return [each for each in apps if each not in parts]
@@ -128,7 +128,7 @@ class Layout:
     def _value(self, section: str, option: str) -> str:
         try:
             return str(self._parser.get(section, option, fallback=""))
-        except configparser.Error:  # a variable that the server has not given
+        except configparser.Error:  # refers to a variable without a value
             return ""
 
     def _named(self, name: str) -> Iterator[str]:
@@ -140,6 +140,6 @@ def _is_pipeline(section: str) -> bool:
 
 
 def _parted(section: str) -> tuple[str, str]:
-    """Return kind and name of a section; the one without a name is main."""
+    """Return kind and name of a section; a section without a name is `main`."""
     kind, _, name = section.partition(":")
     return kind.strip(), name.strip() or "main"

@@ -32,7 +32,9 @@ from pulse.config.converters import EXPECTED_LABEL, is_label
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
 from pulse.config.paste_origin import paste_of, section_problem
 from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Settings
-from pulse.core.task import Task, build_definition_from_values, explicit_values, path_of, read_task
+from pulse.core.action import path_of
+from pulse.core.task import Task, build_definition_from_values
+from pulse.core.task_settings import explicit_values, read_task
 from pulse.errors import ConfigError, shown
 from pulse.guard import canonical_path
 from pulse.schedule.converters import UTC
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from pulse.config.settings import PasteCall, PasteOrigin
     from pulse.core.task import TaskDefinition
 
-_SPANS = {name: f"{name}_us" for name in ("lease", "drain", "timeout", "keep_for")}
+_SPANS = {name: f"{name}_us" for name, row in SETTINGS.items() if row.is_span}
 _TASK_DEFAULTS = ("context", "timeout_us", "timezone")
 """The settings that are defaults for tasks."""
 
@@ -107,7 +109,7 @@ class SettingsDraft:
         self._call: PasteCall | None = None
 
     def take_call(self, call: PasteCall | None) -> None:
-        """Note what PasteDeploy was asked for."""
+        """Keep the call of PasteDeploy."""
         self._call = call
 
     def add_keys(self, mapping: Mapping[str, object]) -> None:

@@ -1,7 +1,8 @@
-"""What child processes load where PasteDeploy has built the middleware, and which section that is.
+"""Determines what child processes load if PasteDeploy has built the middleware.
 
-A child repeats the call by which the server got its application: the same file, section and
-variables. Where that call is not known, the file must leave no doubt, or the setting must say it.
+A child repeats the call by which the server loaded its application: the same file, section and
+variables. If that call is unknown, the file must permit only one section, or the setting must name
+the section.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _KEY: Final = "pulse.config.application"
 
 
 def paste_of(file: str, global_conf: Mapping[str, str], call: PasteCall | None) -> PasteOrigin:
-    """Return what PasteDeploy is asked for again: what *call* was, or some section of *file*."""
+    """Return the arguments of *call*; without a call, those for a section of *file*."""
     if call is None:
         uri = f"config:{quote(str(Path(file).absolute()))}"
         return PasteOrigin(uri=uri, global_conf=dict(global_conf))
@@ -39,7 +40,7 @@ def paste_of(file: str, global_conf: Mapping[str, str], call: PasteCall | None) 
 
 
 def section_problem(section: str, paste: PasteOrigin, call: PasteCall | None) -> str:
-    """Return what is wrong with a section that the setting names; empty where nothing is known."""
+    """Return a problem of the section that the setting names; empty if none is known."""
     layout = _layout_behind(paste)
     if layout is None:
         return ""
@@ -56,12 +57,15 @@ def section_problem(section: str, paste: PasteOrigin, call: PasteCall | None) ->
 
 
 def locate(settings: Settings, local_conf: Mapping[str, str], factory: object) -> Settings:
-    """Return *settings* with the section that child processes load, where they need one.
+    """Return *settings* with the section that child processes load, if they need one.
 
-    It is called by *factory* with what PasteDeploy has passed for its section.
+    Args:
+        settings: the settings of the section.
+        local_conf: the settings that PasteDeploy has passed to *factory*.
+        factory: the filter's factory, which makes the call.
 
     Raises:
-        ConfigError: neither the server's call nor the file says which section it is.
+        ConfigError: neither the server's call nor the file determines the section.
 
     """
     paste = settings.paste
@@ -85,7 +89,7 @@ def _undecided(paste: PasteOrigin, holders: list[str]) -> str:
 
 
 def layout_of(file: Path, global_conf: Mapping[str, str]) -> Layout | None:
-    """Return the layout of *file*; None where it cannot be read, which its loading finds out."""
+    """Return the layout of *file*; None if it is unreadable, which its loading reports."""
     from pulse.config.layout import Layout
 
     try:

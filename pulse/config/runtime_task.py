@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pulse.config.converters import EXPECTED_LABEL, is_label
 from pulse.core.policies import Scope
 from pulse.core.runtime_task import make_runtime_task
-from pulse.core.task import Task, explicit_values, read_task
+from pulse.core.task_settings import Task, explicit_values, read_task
 from pulse.errors import ConfigError, shown
 from pulse.guard.guard import Guard
 from pulse.wsgi.environ import header_problems

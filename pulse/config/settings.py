@@ -99,6 +99,7 @@ SETTINGS = table(
         name="lease",
         convert=config_converters.lease,
         kind="duration of at least 1s",
+        is_span=True,
         default="30s",
         help="How long a claim is valid without renewal; then its process counts as dead.",
         example="10s",
@@ -107,6 +108,7 @@ SETTINGS = table(
         name="drain",
         convert=converters.duration_or_zero,
         kind="duration",
+        is_span=True,
         default="25s, or the server's own limit minus 1s if that is less",
         help="How long running work may continue when the process stops, before it is interrupted.",
         example="60s",
@@ -131,6 +133,7 @@ SETTINGS = table(
         name="timeout",
         convert=converters.duration,
         kind="duration",
+        is_span=True,
         default="180s",
         help="The timeout of tasks without a timeout of their own.",
         example="60s",
@@ -155,6 +158,7 @@ SETTINGS = table(
         name="keep_for",
         convert=converters.duration,
         kind="duration",
+        is_span=True,
         default="30d",
         help="How long the store keeps ended runs; memory: ignores it and limits only the number.",
         example="7d",
@@ -186,14 +190,14 @@ class Keywords(TypedDict, total=False):
 
 
 class PasteCall(NamedTuple):
-    """What PasteDeploy was asked for by whoever serves: the whole application.
+    """The call of PasteDeploy by which the server loaded its application.
 
     Attributes:
         uri: such as `config:/srv/shop/site.ini`.
         section: the name of the application in it.
-        relative_to: the folder that a relative URI counts from.
-        global_conf: the variables that were passed, not those of the file.
-        within: the names of the applications that the middleware is built for, outermost first.
+        relative_to: the base folder of a relative URI.
+        global_conf: the variables of the call, without those of the file.
+        within: the names of the applications that contain the middleware, outermost first.
 
     """
 
@@ -205,13 +209,13 @@ class PasteCall(NamedTuple):
 
 
 class PasteOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where PasteDeploy can load the application again: what a child process is told.
+    """The arguments with which a child process loads the application by PasteDeploy.
 
     Attributes:
-        uri: `config:` and the quoted path of the ini file, or what the server has asked for.
-        section: the name of the section that holds the application; empty where it is not known.
-        relative_to: the folder that a relative URI counts from.
-        global_conf: what the loader is passed.
+        uri: `config:` and the quoted path of the ini file, or the URI of the server's call.
+        section: the name of the section of the application; empty if it is unknown.
+        relative_to: the base folder of a relative URI.
+        global_conf: the variables for the loader.
         chosen: whether the setting names the section.
 
     """

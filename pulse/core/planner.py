@@ -2,41 +2,42 @@
 
 Theory of operation
 -------------------
-The position of a task in its schedule is its `Cursor`: the `anchor` of its grid, `next_fire` (the
-oldest fire time not yet decided) and `last_decided` (the newest fire time ever decided). A store
-reads the cursor, asks `plan` what to do with everything that is due, and writes the answer back
-only if no other process moved the cursor in between. The first process decides, and all processes
-would decide alike: `plan` has no state, reads no clock and does no I/O.
+The position of a task in its schedule is its `Cursor`: `anchor` (the start of its grid),
+`next_fire` (the oldest fire time that is not decided yet) and `last_decided` (the newest fire time
+that was ever decided). A store reads the cursor, calls `plan` with everything that is due, and
+writes the plan only if no other process has moved the cursor in the meantime. The first process
+decides, and every process would decide the same: `plan` has no state, reads no clock and does no
+I/O.
 
-What is due is the set of fire times in [next_fire, now]. `plan` names each of them exactly once,
-as *opened* (a run begins), *missed* (nobody was there in time) or *skipped* (there was no room),
-or it waits and names none of them yet. The rules, by `misfire`:
+The due fire times are those in [next_fire, now]. `plan` names each of them exactly once: as
+*opened* (a run is created), *missed* (no process ran it in time) or *skipped* (too many runs were
+unfinished). Or it waits, and names none of them yet. The rules, by `misfire`:
 
 latest
-    The newest fire time is opened; those before it are missed.
+    The newest fire time is opened; the earlier ones are missed.
 skip
     As latest, but a newest fire time that is later than `grace` is missed as well.
 all
-    One fire time a call, oldest first; those later than `grace`, where one is set, are missed.
-    With no room the task waits: nothing is named until a run has ended.
+    One fire time per call, oldest first. With a `grace`, fire times that are later are missed.
+    While the limit of unfinished runs is reached, the task waits: no fire time is named.
 
-There is room while fewer than `definition.room` runs of the task are open: one under
-`overlap = skip`, two under `wait`, `max_running` under `allow`. With `latest` and `skip`, a fire
-time that finds no room is skipped. One that finds room, but as many runs open as may go at once
-(`definition.max_concurrent`), is opened all the same, as a run that *waits* for its turn: under
-`wait` the second. With `all` the fire times themselves wait, at the cursor, and no run has to.
+The limit is `definition.max_unfinished`: one run with `overlap = skip`, two with `wait`,
+`max_running` with `allow`. With `latest` and `skip`, a fire time at the limit is skipped. Below the
+limit, while `definition.max_concurrent` runs are unfinished, a fire time is opened as a run that
+*waits*: the second run with `wait`. With `all` the fire times themselves wait, at the cursor, and
+no run has to.
 
-A fire time at or below the floor is never named again: the first fire time considered is always
-later than the floor. That is what makes a clock that is set back, a restart and a row restored
-from a backup harmless.
+A fire time that is not later than `last_decided` is never named again: the first fire time that
+`plan` considers is always later. So a clock that is set back, a restart and a row restored from a
+backup repeat no tick.
 
-With `jitter` a fire time is due a little later than it says: by a hash of task and fire time, less
-than the jitter and less than the time to the next fire time, so that ticks keep their order. What
-is due is then what is due by its delay; grace and lateness of a catch-up count from there. The
-cursor's `delay_us` is that of `next_fire`.
+With `jitter` a fire time is due after a delay: a hash of task and fire time, less than the jitter
+and less than the time to the next fire time, so that ticks keep their order. A fire time is due
+when its delay has passed; grace and lateness count from then. The cursor's `delay_us` is the delay
+of `next_fire`.
 
-The cost does not grow with the number of fire times passed over, where the schedule can count
-them without walking: ten years of seconds are one `missed` figure and one run.
+The cost does not grow with the number of missed fire times if the schedule can count them without
+iteration: ten years of seconds are one `missed` count and one run.
 """
 
 from __future__ import annotations
@@ -57,14 +58,17 @@ if TYPE_CHECKING:
 
 
 BEFORE_TIME: Instant = -(2**62)
-"""A floor below every fire time."""
+"""An instant before every fire time: the `last_decided` of a task without a decision."""
 
 OLDER_THAN_NEWEST = "passed with nobody to run it in time"
 TOO_LATE = "passed, later than the grace of the task"
 RUN_UNFINISHED = "found an earlier run still going"
 RUN_WAITING = "found an earlier run still going and another one waiting"
 MAX_RUNNING_REACHED = "found as many runs going as may go at once"
-"""Why fire times do not run, in words that follow their number."""
+"""Why fire times do not run; in log lines the reason follows the number of fire times.
+
+Stores keep the reasons as messages of runs.
+"""
 
 _NO_ROOM = {
     Overlap.SKIP: RUN_UNFINISHED,
@@ -77,7 +81,7 @@ _CATCH_UP, _SCHEDULE = Trigger.CATCH_UP, Trigger.SCHEDULE
 
 
 class Cursor(msgspec.Struct, frozen=True, gc=False):
-    """A task's place in time; `next_fire` is None when its schedule has ended."""
+    """A task's position in its schedule; `next_fire` is None after the end of the schedule."""
 
     anchor: Instant
     next_fire: Instant | None
@@ -86,7 +90,7 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
 
 
 class NotRun(msgspec.Struct, frozen=True, gc=False):
-    """Fire times that do not run: the oldest of them, how many, and why."""
+    """Fire times that do not run: the oldest of them, their number, and the reason."""
 
     oldest: Instant
     count: int
@@ -94,7 +98,7 @@ class NotRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewRun(msgspec.Struct, frozen=True, gc=False):
-    """A fire time whose run begins now, or *waits* until an earlier one has ended."""
+    """A fire time whose run can start now, or *waits* until an earlier run has finished."""
 
     scheduled_for: Instant
     trigger: Trigger
@@ -102,7 +106,7 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
-    """What to do with a task that is due, and where its cursor then stands."""
+    """The decision about the due fire times of a task, and the cursor after it."""
 
     cursor: Cursor
     opened: NewRun | None = None
@@ -113,14 +117,14 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 def cursor_at(
     definition: TaskDefinition, anchor: Instant, next_fire: Instant | None, *, last_decided: Instant
 ) -> Cursor:
-    """Return the cursor that stands before *next_fire*, with its delay."""
+    """Return the cursor with *next_fire* and its delay."""
     if not definition.jitter_us or next_fire is None:
         return Cursor(anchor, next_fire, last_decided)
     return Cursor(anchor, next_fire, last_decided, jitter_of(definition, next_fire, anchor=anchor))
 
 
 def due_at(cursor: Cursor) -> Instant | None:
-    """Return when *next_fire* is due; None when the schedule has ended."""
+    """Return the instant from which `next_fire` is due; None after the end of the schedule."""
     return None if cursor.next_fire is None else cursor.next_fire + cursor.delay_us
 
 
@@ -129,16 +133,16 @@ def first_cursor(
 ) -> Cursor:
     """Return the cursor of a task that the store sees for the first time at *now*.
 
-    A floor that the task has from an earlier life is kept.
+    *last_decided* is later than the default if the task was archived before.
     """
     return cursor_at(definition, now, definition.schedule.first(now), last_decided=last_decided)
 
 
 def moved_cursor(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Cursor:
-    """Return the cursor of a task whose schedule was changed: it fires nothing by itself.
+    """Return the cursor of a task with a changed schedule; the change itself makes no tick due.
 
-    But for a schedule that has nothing left, as a single date that has passed: what it would give
-    a task that is seen for the first time is due, unless it was decided before.
+    The exception is a schedule without a later fire time, such as a single date in the past: the
+    first fire time of a new task with the schedule is due, unless it was decided before.
     """
     schedule, last_decided = definition.schedule, cursor.last_decided
     following = schedule.next_after(max(now, last_decided), anchor=cursor.anchor)
@@ -149,18 +153,18 @@ def moved_cursor(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Cu
 
 
 def kept_cursor(definition: TaskDefinition, cursor: Cursor) -> Cursor:
-    """Return the cursor of a task that was changed, but for its schedule."""
+    """Return the cursor of a task that was changed without a change of its schedule."""
     return cursor_at(definition, cursor.anchor, cursor.next_fire, last_decided=cursor.last_decided)
 
 
 def plan(definition: TaskDefinition, cursor: Cursor, unfinished: int, now: Instant) -> Plan | None:
-    """Return what to do with the fire times due at *now*; None when there is nothing to do.
+    """Return the decision about the fire times that are due at *now*; None if there is none.
 
     Args:
         definition: the task.
-        cursor: its place in time.
-        unfinished: how many of its runs are open.
-        now: the present, on the store's clock.
+        cursor: the position of the task in its schedule.
+        unfinished: the number of unfinished runs of the task.
+        now: the current instant on the store's clock.
 
     """
     first = cursor.next_fire
@@ -222,7 +226,7 @@ def _oldest_first(
 
 
 def is_too_late(definition: TaskDefinition, fire_time: Instant, now: Instant) -> bool:
-    """Return whether a run that waited begins later than the task's grace allows.
+    """Return whether a run that waited would start later than the grace of its task allows.
 
     The grace counts from the latest instant at which the jitter lets the fire time be due.
     """
@@ -233,7 +237,7 @@ def is_too_late(definition: TaskDefinition, fire_time: Instant, now: Instant) ->
 def due_by(
     definition: TaskDefinition, first: Instant, now: Instant, *, anchor: Instant
 ) -> DueTimes:
-    """Return what of the fire times from *first* on is due by its delay; *first* is."""
+    """Return the fire times from *first* on whose delay has passed; that of *first* has."""
     due = definition.schedule.due(first, now, anchor=anchor)
     if due.count > 1 and _lateness(definition, anchor, due.newest, now) < 0:
         return definition.schedule.due(first, due.newest - 1, anchor=anchor)
@@ -243,7 +247,7 @@ def due_by(
 def _lateness(
     definition: TaskDefinition, anchor: Instant, fire_time: Instant, now: Instant
 ) -> Span:
-    """Return how long ago a fire time became due; below zero when it is not due yet."""
+    """Return how long ago a fire time became due; negative if it is not due yet."""
     late = now - fire_time
     if not definition.jitter_us:
         return late
@@ -251,7 +255,7 @@ def _lateness(
 
 
 def jitter_of(definition: TaskDefinition, fire_time: Instant, *, anchor: Instant) -> Span:
-    """Return how much later than it says a fire time is due."""
+    """Return the delay after which a fire time is due."""
     following = definition.schedule.next_after(fire_time, anchor=anchor)
     longest = definition.jitter_us
     gap = longest if following is None else following - fire_time

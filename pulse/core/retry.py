@@ -1,14 +1,14 @@
 """Retries: whether a failed attempt is followed by another one, and when.
 
-The rule is that of Google Cloud Scheduler. The wait before the first retry is the shortest one; it
-doubles so many times, then grows by equal steps, and is never longer than the longest one. With
-10 s, 300 s and 3 doublings the waits are 10, 20, 40, 80, 160, 240, 300, 300 s. Each is made up to
-a quarter longer by a hash of run and attempt: tasks that failed together do not come back
-together, and yet all processes agree.
+The rule is that of Google Cloud Scheduler. The wait before the first retry is
+`retry_min_backoff`. The wait doubles `retry_max_doublings` times, then grows by equal steps, up to
+`retry_max_backoff`. With 10 s, 300 s and 3 doublings the waits are 10, 20, 40, 80, 160, 240, 300,
+300 s. A hash of run and attempt extends each wait by up to a quarter, so that tasks that failed
+together are not retried together, and all processes compute the same wait.
 
-A reply may ask for a longer wait by `Retry-After` (RFC 9110, section 10.2.3). A retry never begins
-at or after the next fire time of its task: the tick that comes takes its place. Runs that no tick
-follows are retried within a day.
+A response can ask for a longer wait with `Retry-After` (RFC 9110, section 10.2.3). A retry never
+starts at or after the next fire time of its task: the next tick replaces the retry. Runs without a
+next tick are retried within a day.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Result, Run
     from pulse.core.task import TaskDefinition
+
 MAX_RETRY_PERIOD: Span = DAY
 """How long after its fire time a run is retried if its task has no later fire time."""
 
 _JITTER = 4
 _AGAIN = frozenset({408, 425, 429})
-"""Client errors that are none: timeout, too early, too many requests."""
+"""Client errors that may be temporary: timeout, too early, too many requests."""
 
 
 def may_retry(definition: TaskDefinition, run: Run, result: Result) -> bool:
-    """Return whether another attempt may mend what came of this one."""
+    """Return whether the result permits another attempt."""
     if run.attempt > definition.retries:
         return False
     if result.outcome is Outcome.TIMED_OUT:
@@ -42,21 +43,21 @@ def may_retry(definition: TaskDefinition, run: Run, result: Result) -> bool:
 
 
 def _is_passing(status: int | None) -> bool:
-    """Return whether a failure may be over soon; an exception, which has no status, may."""
+    """Return whether a failure may be temporary; an exception, which has no status, may be."""
     return status is None or status >= 500 or status in _AGAIN  # noqa: PLR2004 - server errors
 
 
 def retry_at(
     definition: TaskDefinition, run: Run, result: Result, *, now: Instant, next_fire: Instant | None
 ) -> Instant | None:
-    """Return when the next attempt may begin; None when this one was the last.
+    """Return the start of the next attempt; None if the run is not retried.
 
     Args:
         definition: the task.
-        run: the run, as this attempt held it.
-        result: what came of the attempt.
-        now: the present, on the store's clock.
-        next_fire: the next fire time of the task, as its row says.
+        run: the run, as claimed for this attempt.
+        result: the result of this attempt.
+        now: the current instant on the store's clock.
+        next_fire: the next fire time of the task; None if there is none.
 
     """
     if not may_retry(definition, run, result):
@@ -69,14 +70,14 @@ def retry_at(
 
 
 def retry_expires_at(run: Run, next_fire: Instant | None) -> Instant:
-    """Return the instant from which *run* is not tried again."""
+    """Return the instant from which *run* is not retried."""
     if run.scheduled_for is None or next_fire is None:
         return run.fire_time + MAX_RETRY_PERIOD
     return next_fire
 
 
 def back_off(definition: TaskDefinition, run: Run) -> Span:
-    """Return how long to wait after an attempt at *run*."""
+    """Return the wait after the current attempt of *run*."""
     before = run.attempt - 1
     doublings = min(before, definition.retry_max_doublings)
     steps = before - doublings + 1
@@ -92,9 +93,9 @@ def _jitter(run: Run, most: Span) -> Span:
 
 
 def read_retry_after(word: str, now: Instant) -> Span | None:
-    """Return how long a `Retry-After` header asks to wait; None where it makes no sense.
+    """Return the wait that a `Retry-After` header asks for; None if it is malformed.
 
-    It holds seconds, or a date in any of the three forms of RFC 9110, section 5.6.7.
+    The header has seconds, or a date in one of the three forms of RFC 9110, section 5.6.7.
     """
     word = word.strip()
     if word.isascii() and word.isdecimal():

@@ -1,4 +1,4 @@
-"""Runs: why one started, how it ended, and the claim that gives the right to it."""
+"""Runs: trigger, outcome, the claim that permits an execution, and its result."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Outcome(StrEnum):
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """One attempt at a run that another one followed.
+    """An attempt at a run that was followed by another attempt.
 
     Attributes:
-        attempt: its number.
-        started_at: when its call began; None where nobody knows.
-        took_us: how long the call took; None where nobody knows.
-        outcome: how it ended.
-        status: the HTTP status of the reply.
-        message: the start of what it said.
+        attempt: the number of the attempt, from 1.
+        started_at: the start of the call; None if it is unknown.
+        took_us: the duration of the call; None if it is unknown.
+        outcome: the outcome of the attempt.
+        status: the HTTP status of the response.
+        message: a part of the message of the run after the attempt.
 
     """
 
@@ -59,28 +59,28 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution of a claimed tick, or the record of ticks that did not run.
 
-    Instants are whole microseconds since the Unix epoch, UTC, and spans whole microseconds.
+    Instants are whole microseconds since the Unix epoch, UTC; spans are whole microseconds.
 
     Attributes:
-        id: 32 hex digits; for a planned tick the same in whichever process opens it.
-        task: the task's name.
-        partition: empty for the fleet, else the host or the holder that the tick belongs to.
+        id: 32 hex digits; for a planned tick the same in every process.
+        task: the name of the task.
+        partition: empty for the fleet, else the host or the holder to which the tick belongs.
         fire_time: the planned instant; for manual and start-up runs the instant of the request.
         scheduled_for: the fire time of a planned tick; None for manual and start-up runs.
-        trigger: why it started.
-        attempt: counts the tries, 1 first; 0 while it was never claimed.
-        holder: who runs it; empty while nobody does.
-        claimed_at: when it was claimed, on the store's clock.
-        started_at: when the call began; while a retry is due, this and what follows are those of
-            the attempt before.
-        took_us: how long the call took.
-        outcome: how it ended; None while it is open.
-        status: the HTTP status of the reply.
-        message: the start of the body, a traceback, or a reason in words.
-        count: how many fire times a missed or skipped row stands for, *fire_time* the oldest.
-        retry_at: when an open run that nobody holds may be claimed.
-        body: a body given with a manual trigger instead of the task's own.
-        attempts: the newest of the attempts before the last, oldest first.
+        trigger: why the run was created.
+        attempt: the number of the attempt, from 1; 0 before the first claim.
+        holder: the process that claimed the run; empty while the run is pending.
+        claimed_at: the instant of the claim, on the store's clock.
+        started_at: the start of the call. While a retry is pending, `started_at`, `took_us`,
+            `status` and `message` describe the previous attempt.
+        took_us: the duration of the call.
+        outcome: the outcome; None while the run is unfinished.
+        status: the HTTP status of the response.
+        message: the start of the body, a traceback, or a reason.
+        count: the number of fire times of a missed or skipped record; *fire_time* is the oldest.
+        retry_at: the instant from which a pending run may be claimed.
+        body: the body of a manual trigger, which replaces the body of the task.
+        attempts: the newest attempts before the last one, oldest first.
 
     """
 
@@ -113,10 +113,10 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """The exclusive right of this process to run one tick.
 
     Attributes:
-        run: the open run.
-        definition: what to call.
-        good_until: the instant of the boot clock up to which the right may be trusted without
-            renewal: the start of the claim attempt plus the lease.
+        run: the unfinished run.
+        definition: the definition of the task, which describes the request.
+        good_until: the instant of the boot clock until which the claim is valid without renewal:
+            the start of the call of `claim_due` plus the lease.
 
     """
 
@@ -126,16 +126,16 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
-    """What came of one execution, as the engine's worker saw it.
+    """The result of one execution, as the engine observed it.
 
     Attributes:
-        outcome: succeeded, failed, timed_out, interrupted, or abandoned when the lease had ended
-            before the call could begin.
-        started_at: the wall clock when the call began.
-        took_us: how long it took, by the boot clock.
-        status: the HTTP status of the reply, if there was one.
+        outcome: succeeded, failed, timed_out, interrupted, or abandoned if the lease ended before
+            the call.
+        started_at: the wall clock at the start of the call.
+        took_us: the duration of the call, by the boot clock.
+        status: the HTTP status of the response, if the app sent one.
         message: the start of the body, or the traceback.
-        retry_after_us: how long the reply asks to wait before the next attempt.
+        retry_after_us: the wait before the next attempt that the response asks for.
 
     """
 
@@ -148,24 +148,24 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
 
 class CompletedRun(NamedTuple):
-    """A claim and what came of it."""
+    """A claim and its result."""
 
     claim: Claim
     result: Result
 
 
 class RecordResult(NamedTuple):
-    """What became of an ending: whether the store took it, and when the run is tried again."""
+    """Whether the store recorded the result of a claim, and when the run is retried."""
 
     recorded: bool
     retry_at: Instant | None = None
 
 
 RECORDED, CLAIM_LOST = RecordResult(recorded=True), RecordResult(recorded=False)
-"""The run has ended; the claim was lost, and what was recorded before stands."""
+"""The run is finished; the claim was lost, and the store keeps the earlier record."""
 
 
 def run_id(space: str, task: str, partition: str, slot: Instant) -> str:
-    """Return the id of a planned tick's run: a hash on which all processes agree."""
+    """Return the id of the run of a planned tick: a hash that is equal in all processes."""
     words = f"{space}\0{task}\0{partition}\0{slot}".encode()
     return blake2b(words, digest_size=16).hexdigest()

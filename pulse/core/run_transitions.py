@@ -1,6 +1,6 @@
-"""Every state change of a run, and the constructors of runs that are not claimed yet.
+"""Every state change of a run, and the constructors of pending runs and of records.
 
-A run is claimed, finished, retried, given up, abandoned or released.
+All functions are pure; stores apply them. The states are described in `pulse.store.base`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pulse.core.run import Result, Trigger
 
 WAITED_TOO_LONG = "waited for an earlier run, longer than the grace of the task"
-"""Why a waiting run was missed, in the words of its row."""
+"""The message of a waiting run that was missed."""
 
 MAX_ATTEMPTS_KEPT = 20
 MAX_MESSAGE = 500
-"""How many attempts before the last are kept with a run, and how many characters of each."""
+"""How many earlier attempts a run keeps, and how many characters of the message of each."""
 
 
 def not_run_record(
@@ -42,7 +42,7 @@ def not_run_record(
 
 
 def waiting_run(space: str, task: str, *, partition: str, opened: NewRun, now: Instant) -> Run:
-    """Return the run of a tick that waits until an earlier run of its task has ended."""
+    """Return the pending run of a tick that waits until an earlier run has finished."""
     return Run(
         id=run_id(space, task, partition, opened.scheduled_for),
         task=task,
@@ -64,7 +64,7 @@ def pending_run(
     now: Instant,
     body: bytes | None = None,
 ) -> Run:
-    """Return a run that nobody holds yet, due at once: a manual or a start-up run."""
+    """Return a pending run that is due at once: a manual or a start-up run."""
     return Run(
         id=ident,
         task=task,
@@ -78,7 +78,7 @@ def pending_run(
 
 
 def claim_run(run: Run, holder: str, now: Instant) -> Run:
-    """Return an unheld run as *holder* has it, as its next attempt."""
+    """Return a pending run as claimed by *holder*, with the next attempt."""
     return msgspec.structs.replace(
         run,
         attempt=run.attempt + 1,
@@ -93,7 +93,7 @@ def claim_run(run: Run, holder: str, now: Instant) -> Run:
 
 
 def finish_run(run: Run, result: Result) -> Run:
-    """Return *run* as it stands after *result*."""
+    """Return *run* finished with *result*."""
     return msgspec.structs.replace(
         run,
         outcome=result.outcome,
@@ -105,7 +105,7 @@ def finish_run(run: Run, result: Result) -> Run:
 
 
 def schedule_retry(run: Run, result: Result, at: Instant) -> Run:
-    """Return *run* held by nobody until *at*, with what came of its last attempt."""
+    """Return *run* as pending until *at*, with the result of its last attempt."""
     return msgspec.structs.replace(
         run,
         holder="",
@@ -120,9 +120,10 @@ def schedule_retry(run: Run, result: Result, at: Instant) -> Run:
 
 
 def advance_retry(run: Run, before: Instant) -> Run:
-    """Return a run that waits for no longer than *before*, if it waits for its retry.
+    """Return *run* with a retry that is due at *before* at the latest.
 
-    The next tick has come nearer than it was when the retry was planned. It gives the retry up.
+    A changed schedule can move the next tick to an instant before the retry. At the next tick a
+    claim decides that the retry has expired, so the pending run must be due by then.
     """
     if (
         run.scheduled_for is None
@@ -135,32 +136,32 @@ def advance_retry(run: Run, before: Instant) -> Run:
 
 
 def expire_retry(run: Run) -> Run:
-    """Return a run that nobody has retried in time, ended as its last attempt did."""
+    """Return a run whose retry has expired, finished with the outcome of its last attempt."""
     *before, last = run.attempts
     return msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, attempts=tuple(before))
 
 
 def miss_run(run: Run) -> Run:
-    """Return a run that has waited for its turn for too long."""
+    """Return *run* as missed, since it waited longer than its grace."""
     return msgspec.structs.replace(
         run, outcome=Outcome.MISSED, retry_at=None, message=WAITED_TOO_LONG
     )
 
 
 def abandon_run(run: Run, reason: str) -> Run:
-    """Return *run* as a row that says that its holder is gone."""
+    """Return *run* as abandoned for *reason*."""
     return msgspec.structs.replace(run, outcome=Outcome.ABANDONED, retry_at=None, message=reason)
 
 
 def requeue_run(run: Run, reason: str, now: Instant) -> Run:
-    """Return *run* held by nobody and due at once, its attempt as it was."""
+    """Return an abandoned run as pending and due at once, for another attempt."""
     attempts = _with_attempt(run, abandon_run(run, reason))
     return msgspec.structs.replace(run, holder="", claimed_at=None, retry_at=now, attempts=attempts)
 
 
 def _with_attempt(run: Run, last: Run) -> tuple[Attempt, ...]:
     outcome = last.outcome or Outcome.ABANDONED
-    # A traceback says at its end what was wrong, a reply at its beginning.
+    # The cause is at the end of a traceback, and at the start of a response.
     words = last.message[-MAX_MESSAGE:] if last.status is None else last.message[:MAX_MESSAGE]
     one = Attempt(last.attempt, last.started_at, last.took_us, outcome, last.status, words)
     return (*run.attempts[1 - MAX_ATTEMPTS_KEPT :], one)

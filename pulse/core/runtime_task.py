@@ -1,9 +1,8 @@
-"""Tasks that are added at run time: the words in which a store keeps one, and what they define.
+"""Tasks that are added at run time: the JSON that a store keeps, and the definition it describes.
 
-The words are complete: the action is an absolute path, and what the configuration of the adding
-process says of timeout and time zone stands in them. So every process that shares the store makes
-the same definition of them, whatever its own configuration says, and makes it only when it is
-needed.
+The JSON is complete: the action is an absolute path, and timeout and time zone of the adding
+process are included. So every process that shares the store builds the same definition from the
+JSON, whatever its own configuration is, and builds it only when it is needed.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Span  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.core.action import target_of
 from pulse.core.task import (
     DEFAULT_TIMEOUT,
     Task,
     TaskDefinition,
     build_definition,
-    target_of,
-    to_settings,
 )
+from pulse.core.task_settings import to_settings
 from pulse.errors import ConfigError
 from pulse.schedule.converters import UTC
 from pulse.settings.converters import duration_text
@@ -31,17 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_CACHED_DEFINITIONS = 4_096
-"""How many definitions a process keeps made; the others are made anew when they are needed."""
+"""How many definitions a process caches; others are built again when they are needed."""
 
 
 class TaskDefaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What the configuration says of tasks that leave it open.
+    """The defaults of the configuration for tasks that are added at run time.
 
     Attributes:
-        context: the path that a relative action lies below.
-        timeout_us: the timeout of tasks that set none.
-        timezone: the time zone of tasks that name none.
-        guarded: the paths that the guard covers (PEP 3333 text); None where there is no guard.
+        context: the base path of relative actions.
+        timeout_us: the timeout of tasks without a timeout.
+        timezone: the time zone of tasks without a time zone.
+        guarded: the paths that the guard covers (PEP 3333 text); None without a guard.
 
     """
 
@@ -52,34 +51,34 @@ class TaskDefaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RuntimeTask(msgspec.Struct, frozen=True):
-    """A task to be added: what it comes to, and the words that a store keeps."""
+    """A task to be added: its definition, and the JSON that a store keeps."""
 
     definition: TaskDefinition
     task_json: str
 
 
 def make_runtime_task(name: str, task: Task, defaults: TaskDefaults) -> RuntimeTask:
-    """Return *task* in words that leave nothing open."""
-    words = to_settings(task)
-    words["action"] = target_of(words["action"], defaults.context)
-    words.setdefault("timeout", duration_text(defaults.timeout_us))
-    if "interval" not in words or not words.keys().isdisjoint({"start", "end"}):
-        words.setdefault("timezone", defaults.timezone)
-    whole = Task(**words)
-    return RuntimeTask(build_definition(name, whole), json.dumps(words, sort_keys=True))
+    """Return *task* as a definition and complete JSON."""
+    settings = to_settings(task)
+    settings["action"] = target_of(settings["action"], defaults.context)
+    settings.setdefault("timeout", duration_text(defaults.timeout_us))
+    if "interval" not in settings or not settings.keys().isdisjoint({"start", "end"}):
+        settings.setdefault("timezone", defaults.timezone)
+    complete = Task(**settings)
+    return RuntimeTask(build_definition(name, complete), json.dumps(settings, sort_keys=True))
 
 
-def load_runtime_task(name: str, words: str) -> TaskDefinition:
-    """Return the definition that a store's words make.
+def load_runtime_task(name: str, task_json: str) -> TaskDefinition:
+    """Return the definition that the JSON of a store describes.
 
     Raises:
-        ConfigError: this release of pulse does not understand them; a newer one wrote them.
+        ConfigError: this release of pulse cannot read the JSON; a newer release wrote it.
 
     """
     known = set(Task.__struct_fields__)
-    given = json.loads(words)
-    if strange := sorted(given.keys() - known):
-        raise ConfigError([_unknown_setting(name, ", ".join(strange))])
+    given = json.loads(task_json)
+    if unknown := sorted(given.keys() - known):
+        raise ConfigError([_unknown_setting(name, ", ".join(unknown))])
     try:
         return build_definition(name, Task(**given))
     except ConfigError as error:
@@ -87,9 +86,9 @@ def load_runtime_task(name: str, words: str) -> TaskDefinition:
 
 
 def _unknown_setting(name: str, what: str) -> str:
-    return f"{name}: expected words that this release of pulse knows, got others: {what}"
+    return f"{name}: expected settings that this release of pulse knows, got others: {what}"
 
 
 def cached_loader() -> Callable[[str, str], TaskDefinition]:
-    """Return `load_runtime_task` with a bounded memory of its own."""
+    """Return `load_runtime_task` with a bounded cache of its own."""
     return lru_cache(MAX_CACHED_DEFINITIONS)(load_runtime_task)

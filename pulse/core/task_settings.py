@@ -1,237 +1,394 @@
-"""The settings of a task: a table of names, types, defaults and help.
+"""The settings of a task: the public declaration `Task`, and the table that is derived from it.
 
-The ini keys `pulse.task.<name>.*`, the keywords of `Task`, the errors and the reference page are
-generated from the table.
+Each field of `Task` declares one setting: the keyword, the ini key `pulse.task.<name>.<key>`, the
+converter, the default, and the texts of errors and of the reference page. `TASK_SETTINGS` is
+derived from the fields. `explicit_values` and `read_task` lead from a task to exact values,
+`to_settings` leads back to text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence  # noqa: TC003 - `table_of` reads the annotations
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import msgspec
+
+from pulse.clock import SECOND, Span
+from pulse.core.action import read_action
 from pulse.core.policies import Misfire, OnAbandoned, Overlap, Scope
-from pulse.errors import BadValueError
+from pulse.errors import ConfigError
 from pulse.schedule import converters as schedule_converters
+from pulse.schedule.factory import KINDS, schedule_problems
 from pulse.settings import converters
-from pulse.settings.setting import Setting, table
+from pulse.settings.setting import Setting, read, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULT_TIMEOUT: Span = 180 * SECOND
+
+Duration = float | str | timedelta
+"""A duration as users give it: seconds, text such as `5m`, or a timedelta."""
+
+ONE_OF_FOUR = "one of these four"
 
 
-def action(value: object) -> str:
-    """Return a path, relative to the context or absolute, with an optional query."""
-    expected = "a path such as cleanup or /sessions/cleanup"
-    text = value.strip() if isinstance(value, str) else ""
-    if not text:
-        raise BadValueError(expected, value)
-    path = text.partition("?")[0]
-    if "://" in path or path.startswith("//"):
-        raise BadValueError(f"{expected} without scheme and host", value)
-    if not text.isprintable() or " " in text:
-        raise BadValueError(f"{expected} without blanks (write %20, in an ini file %%20)", value)
-    if not path:
-        raise BadValueError(f"{expected} before the query", value)
-    if "#" in text:
-        raise BadValueError(f"{expected} without a fragment", value)
-    if "." in path and not {".", ".."}.isdisjoint(path.split("/")):
-        raise BadValueError(f"{expected} without dot segments", value)
-    return text
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared task: what to request, when, and how to behave when things do not go as planned.
+
+    Every keyword takes what the ini setting of the same name takes, and the natural Python value:
+    durations are seconds, text such as `"5m"` or a timedelta; dates are aware datetimes, or naive
+    ones of the task's time zone. One of `interval`, `cron`, `every` and `at` is the schedule.
+
+    Raises:
+        ConfigError: a keyword has a bad value, or there is not exactly one schedule; all problems
+            are named.
+
+    """
+
+    action: Annotated[
+        str,
+        Setting(
+            convert=read_action,
+            kind="path",
+            default="required",
+            help=(
+                "The path to request: relative to the context, or absolute if it starts with a"
+                " slash."
+            ),
+            example="cleanup",
+        ),
+    ]
+    interval: Annotated[
+        Duration | None,
+        Setting(
+            convert=converters.duration,
+            kind="duration",
+            is_span=True,
+            default=ONE_OF_FOUR,
+            help="The time between two fire times; restarts do not shift later fire times.",
+            example="5m",
+        ),
+    ] = None
+    cron: Annotated[
+        str | None,
+        Setting(
+            convert=schedule_converters.cron,
+            kind="cron expression",
+            default=ONE_OF_FOUR,
+            help="The times of day and dates of the runs: five fields, or six with seconds first.",
+            example="0 7 * * mon-fri",
+        ),
+    ] = None
+    every: Annotated[
+        str | None,
+        Setting(
+            convert=schedule_converters.every,
+            kind="days, weeks, months or years",
+            default=ONE_OF_FOUR,
+            help="The calendar period between two fire times, at one time of day in the zone.",
+            example="1 month",
+        ),
+    ] = None
+    at: Annotated[
+        datetime | str | None,
+        Setting(
+            convert=schedule_converters.moment,
+            kind="date and time",
+            default=ONE_OF_FOUR,
+            help="The single fire time of a task that runs once.",
+            example="2027-01-01T00:00:00+01:00",
+        ),
+    ] = None
+    timezone: Annotated[
+        str | None,
+        Setting(
+            convert=schedule_converters.zone,
+            kind="time zone",
+            default="UTC, or pulse.config.timezone",
+            help="The zone of the cron expression, the calendar period, and dates without offset.",
+            example="Europe/Berlin",
+        ),
+    ] = None
+    start: Annotated[
+        datetime | str | None,
+        Setting(
+            convert=schedule_converters.moment,
+            kind="date and time",
+            default="one period after the task is first seen; cron: at once",
+            help=(
+                "The first fire time, from which periods are counted; cron: the earliest fire time."
+            ),
+            example="2027-01-01T00:00:00+01:00",
+        ),
+    ] = None
+    end: Annotated[
+        datetime | str | None,
+        Setting(
+            convert=schedule_converters.moment,
+            kind="date and time",
+            default="never",
+            help="The latest possible fire time.",
+            example="2027-12-31T23:59:59+01:00",
+        ),
+    ] = None
+    jitter: Annotated[
+        Duration,
+        Setting(
+            convert=converters.duration_or_zero,
+            kind="duration",
+            is_span=True,
+            help=(
+                "The maximum delay of a tick after its fire time; it ends before the next fire"
+                " time."
+            ),
+            example="30s",
+        ),
+    ] = 0
+    run_at_start: Annotated[
+        bool | str,
+        Setting(
+            convert=converters.boolean,
+            kind="boolean",
+            help="Whether the task runs once when the store first sees it; not at restarts.",
+            example="true",
+        ),
+    ] = False
+    method: Annotated[
+        str,
+        Setting(
+            convert=converters.method,
+            kind="HTTP method",
+            help="The method of the request.",
+            example="POST",
+        ),
+    ] = "GET"
+    headers: Annotated[
+        Mapping[str, str] | Sequence[tuple[str, str]] | str,
+        Setting(
+            convert=converters.headers,
+            kind="lines of Name: value",
+            default="none",
+            help="Headers of the request; ${NAME} is replaced by an environment variable.",
+            example="Authorization: Bearer ${CRON_TOKEN}",
+        ),
+    ] = ()
+    body: Annotated[
+        bytes | str,
+        Setting(
+            convert=converters.body,
+            kind="text",
+            default="empty",
+            help="The body of the request.",
+            example='{"full": true}',
+        ),
+    ] = b""
+    timeout: Annotated[
+        Duration | None,
+        Setting(
+            convert=converters.duration,
+            kind="duration",
+            is_span=True,
+            fallback=DEFAULT_TIMEOUT,
+            default="180s, or pulse.config.timeout",
+            help=(
+                "How long a run may take before it is timed out; the mode decides what it can stop."
+            ),
+            example="30s",
+        ),
+    ] = None
+    overlap: Annotated[
+        Overlap | str,
+        Setting(
+            convert=converters.choice(Overlap),
+            kind="skip, wait or allow",
+            help="The policy for a tick that is due while a run of the task is unfinished.",
+            example="skip",
+        ),
+    ] = Overlap.SKIP
+    max_running: Annotated[
+        int | str,
+        Setting(
+            convert=converters.count(1, 1_000),
+            kind="number",
+            help="The maximum number of concurrent runs of the task with overlap = allow.",
+            example="4",
+        ),
+    ] = 10
+    misfire: Annotated[
+        Misfire | str,
+        Setting(
+            convert=converters.choice(Misfire),
+            kind="latest, skip or all",
+            help="Which fire times run after a time in which no process could run them.",
+            example="all",
+        ),
+    ] = Misfire.LATEST
+    grace: Annotated[
+        Duration | None,
+        Setting(
+            convert=converters.duration_or_zero,
+            kind="duration",
+            is_span=True,
+            default="60s with misfire = skip, else unlimited",
+            help="How late a run may start; a later tick is recorded as missed.",
+            example="10m",
+        ),
+    ] = None
+    scope: Annotated[
+        Scope | str,
+        Setting(
+            convert=converters.choice(Scope),
+            kind="fleet, host or process",
+            help="Where each tick runs once: in the whole fleet, on each host, or in each process.",
+            example="process",
+        ),
+    ] = Scope.FLEET
+    on_abandoned: Annotated[
+        OnAbandoned | str,
+        Setting(
+            convert=converters.choice(OnAbandoned),
+            kind="record or rerun",
+            help=(
+                "The policy for a run whose process died: only record the run, or attempt it again."
+            ),
+            example="rerun",
+        ),
+    ] = OnAbandoned.RECORD
+    retries: Annotated[
+        int | str,
+        Setting(
+            convert=converters.count(0, 100),
+            kind="number",
+            help="How many times a failed run is retried, at the latest before the next tick.",
+            example="3",
+        ),
+    ] = 0
+    retry_min_backoff: Annotated[
+        Duration | None,
+        Setting(
+            convert=converters.duration,
+            kind="duration",
+            is_span=True,
+            fallback=5 * SECOND,
+            help=(
+                "The wait before the first retry; each wait is extended at random by up to a"
+                " quarter."
+            ),
+            example="30s",
+        ),
+    ] = None
+    retry_max_backoff: Annotated[
+        Duration | None,
+        Setting(
+            convert=converters.duration,
+            kind="duration",
+            is_span=True,
+            fallback=3_600 * SECOND,
+            help="The longest wait before a retry.",
+            example="10m",
+        ),
+    ] = None
+    retry_max_doublings: Annotated[
+        int | str,
+        Setting(
+            convert=converters.count(0, 60),
+            kind="number",
+            help="How many times the wait doubles before it grows by equal steps.",
+            example="3",
+        ),
+    ] = 5
+    enabled: Annotated[
+        bool | str,
+        Setting(
+            convert=converters.boolean,
+            kind="boolean",
+            help="Whether the task is scheduled; a disabled task is only validated.",
+            example="false",
+        ),
+    ] = True
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError that names all invalid values."""
+        _, problems = read_task(explicit_values(self))
+        if problems:
+            raise ConfigError(problems)
 
 
-TASK_SETTINGS = table(
-    Setting(
-        name="action",
-        convert=action,
-        kind="path",
-        default="required",
-        help="The path to request: relative to the context, or absolute if it starts with a slash.",
-        example="cleanup",
-    ),
-    Setting(
-        name="interval",
-        convert=converters.duration,
-        kind="duration",
-        default="one of these four",
-        help="The time between two fire times; restarts do not shift later fire times.",
-        example="5m",
-    ),
-    Setting(
-        name="cron",
-        convert=schedule_converters.cron,
-        kind="cron expression",
-        default="one of these four",
-        help="The times of day and dates of the runs: five fields, or six with seconds first.",
-        example="0 7 * * mon-fri",
-    ),
-    Setting(
-        name="every",
-        convert=schedule_converters.every,
-        kind="days, weeks, months or years",
-        default="one of these four",
-        help="The calendar period between two fire times, at one time of day in the zone.",
-        example="1 month",
-    ),
-    Setting(
-        name="at",
-        convert=schedule_converters.moment,
-        kind="date and time",
-        default="one of these four",
-        help="The single fire time of a task that runs once.",
-        example="2027-01-01T00:00:00+01:00",
-    ),
-    Setting(
-        name="timezone",
-        convert=schedule_converters.zone,
-        kind="time zone",
-        default="UTC, or pulse.config.timezone",
-        help="The zone of the cron expression, the calendar period, and dates without offset.",
-        example="Europe/Berlin",
-    ),
-    Setting(
-        name="start",
-        convert=schedule_converters.moment,
-        kind="date and time",
-        default="one period after the task is first seen; cron: at once",
-        help="The first fire time, from which periods are counted; cron: the earliest fire time.",
-        example="2027-01-01T00:00:00+01:00",
-    ),
-    Setting(
-        name="end",
-        convert=schedule_converters.moment,
-        kind="date and time",
-        default="never",
-        help="The latest possible fire time.",
-        example="2027-12-31T23:59:59+01:00",
-    ),
-    Setting(
-        name="jitter",
-        convert=converters.duration_or_zero,
-        kind="duration",
-        default="0s",
-        help="The maximum delay of a tick after its fire time; it ends before the next fire time.",
-        example="30s",
-    ),
-    Setting(
-        name="run_at_start",
-        convert=converters.boolean,
-        kind="boolean",
-        default="false",
-        help="Whether the task runs once when the store first sees it; not at restarts.",
-        example="true",
-    ),
-    Setting(
-        name="method",
-        convert=converters.method,
-        kind="HTTP method",
-        default="GET",
-        help="The method of the request.",
-        example="POST",
-    ),
-    Setting(
-        name="headers",
-        convert=converters.headers,
-        kind="lines of Name: value",
-        default="none",
-        help="Headers of the request; ${NAME} is replaced by an environment variable.",
-        example="Authorization: Bearer ${CRON_TOKEN}",
-    ),
-    Setting(
-        name="body",
-        convert=converters.body,
-        kind="text",
-        default="empty",
-        help="The body of the request.",
-        example='{"full": true}',
-    ),
-    Setting(
-        name="timeout",
-        convert=converters.duration,
-        kind="duration",
-        default="180s, or pulse.config.timeout",
-        help="How long a run may take before it is timed out; the mode decides what it can stop.",
-        example="30s",
-    ),
-    Setting(
-        name="overlap",
-        convert=converters.choice(Overlap),
-        kind="skip, wait or allow",
-        default="skip",
-        help="The policy for a tick that is due while a run of the task is unfinished.",
-        example="skip",
-    ),
-    Setting(
-        name="max_running",
-        convert=converters.count(1, 1_000),
-        kind="number",
-        default="10",
-        help="The maximum number of concurrent runs of the task with overlap = allow.",
-        example="4",
-    ),
-    Setting(
-        name="misfire",
-        convert=converters.choice(Misfire),
-        kind="latest, skip or all",
-        default="latest",
-        help="Which fire times run after a time in which no process could run them.",
-        example="all",
-    ),
-    Setting(
-        name="grace",
-        convert=converters.duration_or_zero,
-        kind="duration",
-        default="60s with misfire = skip, else unlimited",
-        help="How late a run may start; a later tick is recorded as missed.",
-        example="10m",
-    ),
-    Setting(
-        name="scope",
-        convert=converters.choice(Scope),
-        kind="fleet, host or process",
-        default="fleet",
-        help="Where each tick runs once: in the whole fleet, on each host, or in each process.",
-        example="process",
-    ),
-    Setting(
-        name="on_abandoned",
-        convert=converters.choice(OnAbandoned),
-        kind="record or rerun",
-        default="record",
-        help="The policy for a run whose process died: only record the run, or attempt it again.",
-        example="rerun",
-    ),
-    Setting(
-        name="retries",
-        convert=converters.count(0, 100),
-        kind="number",
-        default="0",
-        help="How many times a failed run is retried, at the latest before the next tick.",
-        example="3",
-    ),
-    Setting(
-        name="retry_min_backoff",
-        convert=converters.duration,
-        kind="duration",
-        default="5s",
-        help="The wait before the first retry; each wait is extended at random by up to a quarter.",
-        example="30s",
-    ),
-    Setting(
-        name="retry_max_backoff",
-        convert=converters.duration,
-        kind="duration",
-        default="1h",
-        help="The longest wait before a retry.",
-        example="10m",
-    ),
-    Setting(
-        name="retry_max_doublings",
-        convert=converters.count(0, 60),
-        kind="number",
-        default="5",
-        help="How many times the wait doubles before it grows by equal steps.",
-        example="3",
-    ),
-    Setting(
-        name="enabled",
-        convert=converters.boolean,
-        kind="boolean",
-        default="true",
-        help="Whether the task is scheduled; a disabled task is only validated.",
-        example="false",
-    ),
-)
+TASK_SETTINGS = table_of(Task)
+"""The settings of a task, in the order of the fields of `Task`."""
+
+# The signature of `Task`, in `help()` and on the reference page, shows the types alone.
+Task.__annotations__ = get_type_hints(Task)
+
+
+def fallback_of(setting: str) -> Any:  # noqa: ANN401 - a value of any setting
+    """Return the exact value of a setting that is not given; None if there is none."""
+    return TASK_SETTINGS[setting].fallback
+
+
+_OPTIONAL = Task.__struct_fields__[1:]
+_DEFAULTS: tuple[object, ...] = Task.__struct_defaults__
+_PLAIN = _DEFAULTS[1:]
+_SIMPLEST = {"action", "interval"}
+
+
+def explicit_values(task: Task) -> dict[str, object]:
+    """Return the keywords of *task* that differ from their defaults."""
+    values = msgspec.structs.astuple(task)
+    # The fast path for the most frequent declaration: 100,000 tasks may be declared at once.
+    if values[2:] == _PLAIN and values[1] is not None:
+        return {"action": values[0], "interval": values[1]}
+    options = zip(_OPTIONAL, values[1:], _DEFAULTS, strict=True)
+    changed = {name: value for name, value, default in options if value is not default}
+    return {"action": values[0], **changed}
+
+
+def read_task(given: Mapping[str, object], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Return the exact values of the settings of a task, and one sentence for each problem."""
+    values, problems = read(TASK_SETTINGS, given, prefix=prefix)
+    if given.keys() != _SIMPLEST:
+        problems += _missing(given, values, problems, prefix)
+        problems += _inconsistent_backoff(values, prefix)
+    return values, problems
+
+
+def _inconsistent_backoff(values: Mapping[str, Any], prefix: str) -> list[str]:
+    """Return a problem if the shortest wait before a retry is longer than the longest."""
+    shortest = values.get("retry_min_backoff", fallback_of("retry_min_backoff"))
+    longest = values.get("retry_max_backoff", fallback_of("retry_max_backoff"))
+    if shortest <= longest:
+        return []
+    least, got = converters.duration_text(shortest), converters.duration_text(longest)
+    return [f"{prefix}retry_max_backoff: expected at least retry_min_backoff, {least}, got {got}"]
+
+
+def _missing(
+    given: Mapping[str, object], values: Mapping[str, Any], problems: list[str], prefix: str
+) -> list[str]:
+    """Return problems for missing settings, and for settings of the schedule that conflict.
+
+    A setting is not missing if a misspelling of it was reported.
+    """
+    missing = []
+    if "action" not in given and not _meant_names(["action"], problems):
+        missing.append(f"{prefix}action: expected a path such as cleanup, got none")
+    if KINDS.isdisjoint(given) and _meant_names(KINDS, problems):
+        return missing
+    # A setting with an invalid value counts as given.
+    known_values = {name: values.get(name) for name in given}
+    return missing + schedule_problems(known_values, prefix=prefix)
+
+
+def _meant_names(names: Iterable[str], problems: list[str]) -> bool:
+    return any(f"did you mean {name!r}" in line for name in names for line in problems)
+
+
+def to_settings(task: Task) -> dict[str, str]:
+    """Return the settings that declare *task*, in canonical spelling, without the defaults.
+
+    `Task(**to_settings(task))` has the same definition. Stores keep run-time tasks in this form.
+    """
+    values, _ = read_task(explicit_values(task))
+    return {name: TASK_SETTINGS[name].text(value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""The words of the log: a run's end in one line, what a failure said, a length of time."""
+"""Formats parts of log lines: the end of a run, the message of a failure, a length of time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ _TENTHS: Span = 10_000
 
 
 def ended_line(claim: Claim, result: Result, pid: int, *, then: str = "") -> str:
-    """Return the one line that says how a run went; of a failure also what was requested.
+    """Return the line about the end of an attempt; the line of a failure names the request.
 
-    Where something follows, *then*, the attempt is told with it.
+    Args:
+        claim: the claim of the attempt.
+        result: the result of the attempt.
+        pid: the process that ran the attempt.
+        then: what follows the attempt; the line then includes the number of the attempt.
+
     """
     run, definition = claim.run, claim.definition
     status = f" {result.status}" if result.status else ""
@@ -47,7 +52,7 @@ def _lateness(claim: Claim, result: Result) -> str:
 
 
 def wanted_delay(claim: Claim) -> Span:
-    """Return how much later than its fire time the tick was due, by its jitter."""
+    """Return the delay that the jitter added to the fire time."""
     slot = claim.run.scheduled_for
     if slot is None or not claim.definition.jitter_us:
         return 0
@@ -55,7 +60,7 @@ def wanted_delay(claim: Claim) -> Span:
 
 
 def not_retried_because(claim: Claim, result: Result) -> str:
-    """Return why a run has ended although it might have been tried again; empty for the others."""
+    """Return why a run was not retried although retries were left; empty for other runs."""
     if not may_retry(claim.definition, claim.run, result):
         return ""
     slot = claim.run.scheduled_for
@@ -65,7 +70,7 @@ def not_retried_because(claim: Claim, result: Result) -> str:
 
 
 def why_abandoned(run: Run) -> str:
-    """Return why a run was taken from its holder, and from whom where it is not run again."""
+    """Return why a run was abandoned; for a run that is not repeated, also the holder."""
     again = run.outcome is None and run.attempts
     reason = run.attempts[-1].message if again else run.message
     return ", ".join(
@@ -74,10 +79,10 @@ def why_abandoned(run: Run) -> str:
 
 
 def result_text(result: Result) -> str:
-    """Return what a run that did not succeed said, to follow its line; empty for a success.
+    """Return the message of a failed run, which follows its line; empty for a success.
 
-    A traceback is whole, its last line first; of a reply's body there are the first lines, and of
-    a page of HTML the title.
+    A traceback is complete, with its last line repeated first. Of the body of a response only the
+    first lines are included, of an HTML page only the title.
     """
     if result.outcome is _SUCCEEDED or not result.message:
         return ""
@@ -103,7 +108,7 @@ def _last_words(lines: list[str]) -> str:
 
 
 def span_text(span: Span) -> str:
-    """Return a span as people read it: `0.4 ms`, `12 ms`, `1.53 s`, `2m5s`."""
+    """Return a span with a unit that suits its length: `0.4 ms`, `12 ms`, `1.53 s`, `2m5s`."""
     if span < _TENTHS:
         return f"{span / 1_000:.1f} ms"
     if span < SECOND:
@@ -114,12 +119,12 @@ def span_text(span: Span) -> str:
 
 
 def tick(run: Run) -> str:
-    """Return which tick a line is about."""
+    """Return the task and the fire time of a run, with which each line begins."""
     return f"{escape_control_characters(run.task)} {rfc3339(run.fire_time)}"
 
 
 def escape_control_characters(line: str) -> str:
-    """Keep control characters, which terminals obey, out of the log."""
+    """Return a line with control characters escaped, so that no text controls a terminal."""
     if line.isprintable():
         return line
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)

@@ -1,13 +1,15 @@
-"""The log listener: what happens, in readable lines on the logger `pulse`.
+"""The log listener: logs events as readable lines on the logger `pulse`.
 
-One line a run: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. The
-delay that a jitter brings is told beside the lateness, as no part of it. A failed run is a WARNING
-and goes on with what it said, indented, so that no reply can forge a line. A store outage is one
-ERROR and an INFO at its end. Under an overload that lasts, ten lines a minute tell of missed ticks,
-and one says that there are more. JSON loggers find the same facts in the record's attributes, which
-all begin with `pulse_`; there the lateness is the whole time since the fire time.
+A run is one line: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. The
+line names the delay of a jitter beside the lateness, which does not include the delay. A failed run
+is a WARNING; the message of the failure follows, indented, so that no response can forge a line. A
+store outage is one ERROR, and an INFO at its end. During a long overload, ten lines a minute report
+missed ticks, and one line reports that there are more. JSON loggers find the same facts in the
+attributes of the record, which all begin with `pulse_`; there the lateness is the whole time since
+the fire time.
 
-Nothing is installed: where no logging is set up, `logging.lastResort` shows warnings on stderr.
+The listener configures no logging. If the application configures none either, `logging.lastResort`
+writes warnings to stderr.
 """
 
 from __future__ import annotations
@@ -45,18 +47,18 @@ _UNNAMED = (
     "if these are tasks of another application, give each application its own pulse.config.name"
 )
 _OTHERS = (
-    "processes take part that hold other tasks than this one, as in a rolling deploy, or where"
-    " a worker was forgotten"
+    "other processes declare other tasks than this process, as in a rolling deploy, or if an old"
+    " worker still runs"
 )
 _REACH = {
-    "process": "each tick runs once in this process, and in every other one too",
+    "process": "each tick runs once in each process",
     "host": "each tick runs once on this host",
-    "fleet": "each tick runs once among all that share the store",
+    "fleet": "each tick runs once among all processes that share the store",
 }
 
 
 def subscribe_log(bus: events.EventBus, clock: Clock | None = None) -> None:
-    """Let everything that happens on *bus* be logged."""
+    """Log every event of *bus* but claims; see `subscribe_claims`."""
     bus.subscribe(events.RunEnded, run_ended)
     bus.subscribe(events.RunRetrying, run_retrying)
     bus.subscribe(events.RetryExpired, retry_expired)
@@ -82,13 +84,13 @@ def subscribe_log(bus: events.EventBus, clock: Clock | None = None) -> None:
 
 
 def subscribe_claims(bus: events.EventBus) -> None:
-    """Let claims be logged where somebody looks at DEBUG: elsewhere each tick would pay for it."""
+    """Log claims if the logger has the level DEBUG; otherwise no claim costs an event."""
     if _log.isEnabledFor(logging.DEBUG):
         bus.subscribe(events.RunClaimed, run_claimed)
 
 
 def run_ended(event: events.RunEnded) -> None:
-    """INFO for a success, WARNING for any other end."""
+    """Log a finished run: INFO for a success, WARNING for any other outcome."""
     result = event.result
     level = logging.INFO if result.outcome is _SUCCEEDED else logging.WARNING
     if _log.isEnabledFor(level):
@@ -99,7 +101,7 @@ def run_ended(event: events.RunEnded) -> None:
 
 
 def run_retrying(event: events.RunRetrying) -> None:
-    """WARNING: it went wrong, and goes on."""
+    """Log a failed attempt with a retry as WARNING."""
     result, at = event.result, event.retry_at
     then = f"retried at {rfc3339(at - at % SECOND)}"
     line = ended_line(event.claim, result, os.getpid(), then=then)
@@ -108,7 +110,7 @@ def run_retrying(event: events.RunRetrying) -> None:
 
 
 def retry_expired(event: events.RetryExpired) -> None:
-    """WARNING: it failed, and nobody was there to try it again."""
+    """Log a run whose retry no process started in time as WARNING."""
     run = event.run
     outcome = "" if run.outcome is None else run.outcome.value
     status = f" {run.status}" if run.status else ""
@@ -119,7 +121,7 @@ def retry_expired(event: events.RetryExpired) -> None:
 
 
 def run_claimed(event: events.RunClaimed) -> None:
-    """DEBUG: what is on its way."""
+    """Log a claim as DEBUG."""
     if _log.isEnabledFor(logging.DEBUG):
         run = event.claim.run
         text = f"{tick(run)} claimed, attempt {run.attempt} [pid {os.getpid()}]"
@@ -127,17 +129,17 @@ def run_claimed(event: events.RunClaimed) -> None:
 
 
 def run_overdue(event: events.RunOverdue) -> None:
-    """WARNING: it may be stuck, and nobody can stop it."""
+    """Log a run past its timeout that the engine cannot interrupt as WARNING."""
     run, timeout = event.claim.run, duration_text(event.claim.definition.timeout_us)
     text = (
-        f"{tick(run)} is past its timeout of {timeout} and goes on, because this mode cannot "
-        f"stop it; runs left behind here: {event.left_behind} [pid {os.getpid()}]"
+        f"{tick(run)} is past its timeout of {timeout} and continues, because this mode cannot "
+        f"stop it; overdue runs in this process: {event.left_behind} [pid {os.getpid()}]"
     )
     _log_event(logging.WARNING, text, _facts(run) | {"pulse_left_behind": event.left_behind})
 
 
 def run_abandoned(event: events.RunAbandoned) -> None:
-    """WARNING: a process died in the middle of it."""
+    """Log a run whose holder died or lost its lease as WARNING."""
     run = event.run
     text = f"{tick(run)} abandoned: {why_abandoned(run)}"
     if run.attempt > 1:
@@ -146,14 +148,14 @@ def run_abandoned(event: events.RunAbandoned) -> None:
 
 
 def claim_lost(event: events.ClaimLost) -> None:
-    """WARNING: it did run, and history says otherwise."""
+    """Log a run that finished after its claim was lost as WARNING; the history has another end."""
     line = ended_line(event.claim, event.result, os.getpid())
-    text = f"{line}, but its claim had been lost: the store keeps what was recorded before"
+    text = f"{line}, but its claim was lost: the store keeps the earlier record"
     _log_event(logging.WARNING, text, _facts_of_end(event.claim, event.result))
 
 
 class MissedLines:
-    """WARNING: nobody was there in time; DEBUG for what is more than ten lines a minute."""
+    """Logs missed fire times: ten lines a minute as WARNING, further lines as DEBUG."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -171,13 +173,14 @@ class MissedLines:
         if self._left == 0:
             _log_event(
                 logging.WARNING,
-                "more ticks are missed than are told here: for a minute the history alone tells",
+                f"more than {_MISSED_LINES} missed ticks this minute; further ones are logged at"
+                " DEBUG and listed by runs()",
             )
         self._left -= 1
 
 
 def tick_missed(event: events.TickMissed, level: int) -> None:
-    """One line for the fire times that were missed together."""
+    """Log the fire times that were missed together as one line."""
     run = event.run
     number = "1 fire time" if run.count == 1 else f"{run.count} fire times from then on"
     text = f"{tick(run)} missed: {number} {escape_control_characters(run.message)}"
@@ -186,7 +189,7 @@ def tick_missed(event: events.TickMissed, level: int) -> None:
 
 
 def tick_skipped(event: events.TickSkipped) -> None:
-    """INFO: the task's policy at work."""
+    """Log a skipped tick as INFO, since the policy of the task asks for it."""
     if _log.isEnabledFor(logging.INFO):
         run = event.run
         number = "1 fire time" if run.count == 1 else f"so far {run.count} fire times in a row"
@@ -196,22 +199,22 @@ def tick_skipped(event: events.TickSkipped) -> None:
 
 
 def store_unavailable(event: events.StoreUnavailable) -> None:
-    """ERROR: no task runs until the store is back."""
+    """Log an outage as ERROR: no task runs until it ends."""
     text = "the store does not answer, nothing runs until it does"
     _log_event(logging.ERROR, f"{text} [pid {os.getpid()}]: {event.error}")
 
 
 def store_recovered(event: events.StoreRecovered) -> None:
-    """INFO: the end of an outage."""
+    """Log the end of an outage as INFO."""
     _log.info("the store answers again after %s [pid %d]", span_text(event.after_us), os.getpid())
 
 
 def scheduler_error(event: events.SchedulerError) -> None:
-    """ERROR with its traceback: it should not happen."""
+    """Log an unexpected error of the loop as ERROR, with its traceback."""
     error = event.error
     about = f" with task {event.task}" if event.task else ""
     _log.error(
-        "the scheduler goes on after an unexpected error%s",
+        "the scheduler continues after an unexpected error%s",
         about,
         exc_info=(type(error), error, error.__traceback__),
         extra={"pulse_task": event.task},
@@ -219,7 +222,7 @@ def scheduler_error(event: events.SchedulerError) -> None:
 
 
 def scheduler_started(event: events.SchedulerStarted) -> None:
-    """INFO: who takes part, and how far once reaches."""
+    """Log the start as INFO, with the reach of the store."""
     number = "1 task" if event.tasks == 1 else f"{event.tasks} tasks"
     reach = _REACH.get(event.scope, event.scope)
     text = f"started with {number}, mode {event.mode}, store {event.store}{_name(event)}: {reach}"
@@ -234,89 +237,96 @@ def scheduler_started(event: events.SchedulerStarted) -> None:
 
 
 def _name(event: events.SchedulerStarted) -> str:
-    """Return the name, or that there is none where it is wanted: in a store that can be shared."""
+    """Return the name for the log line; `no name` only for a configured store that is shared."""
     if event.name:
         return f", name {event.name}"
     return ", no name" if event.chosen and event.scope != "process" else ""
 
 
 def scheduler_stopped(event: events.SchedulerStopped) -> None:
-    """INFO, or WARNING when it cost running work."""
+    """Log the stop: INFO, or WARNING if it interrupted runs."""
     level = logging.WARNING if event.interrupted else logging.INFO
     lost = f"; runs that did not end in time: {event.interrupted}" if event.interrupted else ""
     _log_event(level, f"stopped{lost} [pid {os.getpid()}]", {"pulse_holder": event.holder})
 
 
 def definitions_superseded(event: events.DefinitionsSuperseded) -> None:
-    """INFO: normal in a rolling deploy. WARNING where it may be another application's doing."""
-    level, text = logging.INFO, "all definitions of this process stand again"
+    """Log tasks that this process does not run because others have newer definitions.
+
+    The line is INFO, since a rolling deploy causes it; without a name it is WARNING, since another
+    application may be the cause.
+    """
+    level, text = logging.INFO, "this process runs all its tasks again"
     if event.tasks:
         names = ", ".join(event.tasks)
-        text = f"newer definitions stand, so this process leaves these tasks alone: {names}"
+        text = (
+            "another process has newer definitions of these tasks; this process will not run"
+            f" them: {names}"
+        )
     if event.tasks and not event.name:
         level, text = logging.WARNING, f"{text}; {_UNNAMED}"
     _log_event(level, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def config_mismatch(event: events.ConfigMismatch) -> None:
-    """INFO: normal in a rolling deploy, and a sign of a forgotten process after one."""
+    """Log processes with other tasks as INFO; after a deploy, an old process causes it."""
     if event.holders:
         names = ", ".join(event.holders)
         text = f"{_OTHERS}: {names}"
     else:
-        text = "all processes hold the same tasks again"
+        text = "all processes declare the same tasks again"
     _log.info("%s [pid %d]", text, os.getpid(), extra={"pulse_holders": event.holders})
 
 
 def tasks_changed(event: events.TasksChanged) -> None:
-    """INFO: what a deploy brings, by the one process that was first."""
+    """Log changed definitions as INFO; only the process that changed them logs the line."""
     text = f"definitions changed: {', '.join(event.tasks)}"
     _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def task_added(event: events.TaskAdded) -> None:
-    """INFO: somebody has asked for it."""
+    """Log an added or replaced run-time task as INFO."""
     done = "added or replaced" if event.replace else "added"
     text = f"{done} at run time: {escape_control_characters(event.task)}"
     _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_task": event.task})
 
 
 def task_removed(event: events.TaskRemoved) -> None:
-    """INFO: somebody has asked for it."""
+    """Log a removed run-time task as INFO."""
     text = f"removed at run time: {escape_control_characters(event.task)}"
     _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_task": event.task})
 
 
 def tasks_overridden(event: events.TasksOverridden) -> None:
-    """WARNING: what somebody has added is no more."""
+    """Log run-time tasks that the configuration replaced as WARNING."""
     names = ", ".join(map(escape_control_characters, event.tasks))
-    text = "the configuration declares tasks that were added at run time, and stands"
+    text = "the configuration declares tasks that were added at run time, and replaces them"
     _log_event(
         logging.WARNING, f"{text}: {names} [pid {os.getpid()}]", {"pulse_tasks": event.tasks}
     )
 
 
 def tasks_archived(event: events.TasksArchived) -> None:
-    """INFO: so ends a task that is declared no more, and one that was forgotten shows."""
+    """Log archived tasks as INFO."""
     names = ", ".join(map(escape_control_characters, event.tasks))
-    text = f"no process has wanted these tasks for three leases, they are put away: {names}"
+    text = f"archived tasks that no live process has declared for three leases: {names}"
     _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def start_failed(event: events.StartFailed) -> None:
-    """ERROR: these tasks do not run here until somebody has done something about it."""
+    """Log a failed start as ERROR: the tasks do not run here until the problem is solved."""
     problem = "; ".join(event.problem.splitlines())
     text = "the tasks of a PulseMiddleware cannot run in this process"
     _log_event(logging.ERROR, f"{text} [pid {os.getpid()}]: {problem}")
 
 
 def notice(event: events.Notice) -> None:
-    """WARNING: a person should know."""
+    """Log a notice as WARNING."""
     _log_event(logging.WARNING, event.text)
 
 
 def _log_event(level: int, text: str, extra: Extra | None = None) -> None:
-    """Log a line, which says itself whose it is where no logging is set up to say it."""
+    """Log a line; without a handler, which would show the logger, the line begins with `pulse:`."""
     _log.log(level, text if _log.hasHandlers() else f"pulse: {text}", extra=extra)
 
 

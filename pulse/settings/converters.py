@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
-from pulse.clock import SECOND, Instant, Span, instant_of, span_of
+from pulse.clock import DAY, SECOND, Instant, Span, instant_of, rfc3339, span_of
 from pulse.errors import BadValueError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ _UNITS: Mapping[str, int] = {
     "s": SECOND,
     "m": 60 * SECOND,
     "h": 3_600 * SECOND,
-    "d": 86_400 * SECOND,
-    "w": 7 * 86_400 * SECOND,
+    "d": DAY,
+    "w": 7 * DAY,
 }
 _PART = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(us|ms|[smhdw])", re.ASCII)
 _NUMBER = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _DURATION = "seconds as a number, or a duration such as 90s, 5m, 1h30m or 2d"
-_MAX_SPAN: Span = 100 * 366 * 86_400 * SECOND
+_MAX_SPAN: Span = 100 * 366 * DAY
 _FIRST: Instant = instant_of(datetime.min.replace(tzinfo=UTC))
 _LAST: Instant = instant_of(datetime.max.replace(tzinfo=UTC))
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
@@ -105,6 +105,22 @@ def duration_text(span: Span) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def value_text(value: object) -> str:
+    """Return the exact value of any setting but a duration in the syntax of an ini file."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case bytes():
+            return value.decode(errors="surrogateescape")
+        case tuple():
+            return "\n".join(f"{header}: {content}" for header, content in value)
+        case Enum():
+            return str(value.value)
+        case datetime():
+            return value.isoformat() if value.tzinfo is None else rfc3339(instant_of(value))
+    return str(value)
 
 
 def count(low: int, high: int) -> Callable[[object], int]:

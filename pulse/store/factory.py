@@ -1,14 +1,15 @@
-"""The word `pulse.config.store` into a keeper, which is imported only then.
+"""Makes the store that `pulse.config.store` names; imports only the code of that store.
 
     (unset)                     an SQLite file in the user's state directory, see `sqlite.location`
-    memory:                     this process alone, gone when it ends
-    sqlite:///data/pulse.db     a file, beside the ini file (or below the working directory)
-    sqlite:////srv/app/pulse.db a file by its full path
+    memory:                     the memory of this process; lost at its end
+    sqlite:///data/pulse.db     a file, relative to the folder of the ini file or the working
+                                directory
+    sqlite:////srv/app/pulse.db a file with an absolute path
     postgresql://user@host/db   a schema in a database that all hosts share
     redis://host:6379/0         a Redis server that all hosts share; also rediss://, unix:///path
 
-Call `choose_store` in the process that will use the store, after any fork: which folder can be
-written may depend on the user that a server has become since.
+Call `choose_store` in the process that will use the store, after any fork: a server may change its
+user after the start, and the user decides which folders are writable.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ _ALONE = (
 
 
 class ChosenStore(NamedTuple):
-    """A store that is not open yet, and what a person should know of it; empty for nothing."""
+    """A store that is not open yet, and a notice for the operator; empty for none."""
 
     store: Store
     notice: str
 
 
 def store_url(value: object) -> str:
-    """Return a word that names a store, as it was given.
+    """Return the value of `pulse.config.store` unchanged, if it names a store.
 
     Raises:
-        BadValueError: it names none; the message says what was probably meant.
+        BadValueError: the value names no store; the message suggests a similar value.
 
     """
     word = value.strip() if isinstance(value, str) else ""
@@ -70,7 +71,7 @@ def _is_file(word: str) -> bool:
 def _is_redis(word: str) -> bool:
     try:
         parts = urlsplit(word)
-        _ = parts.port  # a port that is no number raises
+        _ = parts.port  # raises for a port that is not a number
     except ValueError:
         return False
     if parts.scheme == "unix":
@@ -102,17 +103,17 @@ def choose_store(
     clock: Clock,
     origin: str,
 ) -> ChosenStore:
-    """Return the store that *word* names, not yet open.
+    """Return the store that *word* names; it is not open yet.
 
     Args:
-        word: `pulse.config.store`; None stands for the default.
+        word: `pulse.config.store`; None for the default.
         options: the options of the store; a memory store keeps ten times `keep_runs`, of all
             tasks together.
         clock: the clock of the store.
         origin: the ini file, or the working directory.
 
     Raises:
-        ConfigError: the word names no store.
+        ConfigError: *word* names no store.
 
     """
     known = None if word is None else _known(word)
@@ -130,7 +131,7 @@ def choose_store(
 
 
 def _shared(word: str, clock: Clock, options: StoreOptions) -> ChosenStore:
-    """Return a store on a server that hosts share."""
+    """Return a store on a server that several hosts share."""
     if _is_redis(word):
         from pulse.store.redis.store import RedisStore
 
@@ -143,10 +144,10 @@ def _shared(word: str, clock: Clock, options: StoreOptions) -> ChosenStore:
 
 
 def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None:
-    """Return the SQLite file that *word* and the rest name if it is there; makes nothing.
+    """Return the SQLite file of these settings if it exists; creates nothing.
 
     Raises:
-        ConfigError: the word names no store.
+        ConfigError: *word* names no store.
 
     """
     path = existing_path(name, origin) if word is None else _path_of(_known(word), origin)

@@ -1,6 +1,6 @@
 """The public test kit: time travel for applications, and the contract of engines.
 
-Nothing is loaded until a name is asked for: the contract needs pytest, `travel` does not.
+A module is loaded when one of its names is used: the contract needs pytest, `travel` does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to move."""
+"""A clock that moves only when a test moves it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class FakeClock:
-    """A `Clock` for tests: it begins at *start* and moves only by `forward` and `set_wall`."""
+    """A `Clock` for tests: starts at *start*, and moves only by `forward` and `set_wall`."""
 
     __slots__ = ("_boot", "_wall")
 
@@ -26,19 +26,19 @@ class FakeClock:
         self._boot = 1_000_000
 
     def wall(self) -> Instant:
-        """Return the wall's instant as it was last set."""
+        """Return the instant of the wall clock."""
         return self._wall
 
     def boot(self) -> Span:
-        """Return the boot clock, which only `forward` moves."""
+        """Return the time of the boot clock, which only `forward` moves."""
         return self._boot
 
     def forward(self, length: float | str | timedelta) -> None:
-        """Let time pass, on the wall and the boot clock alike."""
+        """Move the wall clock and the boot clock forward by *length*."""
         span = duration_or_zero(length)
         self._wall += span
         self._boot += span
 
     def set_wall(self, moment: datetime) -> None:
-        """Step the wall clock, as somebody who sets it does; the boot clock stays."""
+        """Set the wall clock; the boot clock does not change."""
         self._wall = instant_of(moment)

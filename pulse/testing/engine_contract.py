@@ -1,20 +1,20 @@
-"""The contract of engines as a pytest class: subclass it, and every promise is tested.
+"""The contract of engines as a pytest class; a subclass tests an engine against every promise.
 
-A keeper's test module says how to make the engine, and no more:
+The test module of an engine only says how to make the engine:
 
     class TestThreadEngine(EngineContract):
         def make(self, clock: Clock) -> Engine:
             return ThreadEngine(clock)
 
-The contract asks what an engine can do (`engine.interrupts`), never what it is called. The runs
-that it submits behave as `pulse.testing.sample_runs` says; an engine whose runs happen elsewhere
-lets `pulse.testing.sample_runs:app` answer them there.
+The contract depends on the abilities of an engine (`engine.interrupts`), never on its name. The
+runs have the behaviours of `pulse.testing.sample_runs`; an engine that executes runs in another
+process serves `pulse.testing.sample_runs:app` there.
 """
 
 from __future__ import annotations
 
 import threading
-import time  # noqa: TID251 - a test that nothing happens has to wait for it
+import time  # noqa: TID251 - to test that nothing happens, a test has to wait
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,11 +38,11 @@ MOMENT: Final[Span] = SECOND // 10
 
 
 class StepContract:
-    """What every engine promises, also one that performs at once in its caller."""
+    """The promises of every engine, including one that executes runs in its caller."""
 
     concurrency = 4
     many = 100
-    """How many claims show that none is lost; more where a run is cheap."""
+    """How many claims a test submits to show that none is lost."""
 
     def make(self, clock: Clock) -> Engine:
         """Return the engine under test, not started."""
@@ -85,7 +85,7 @@ class StepContract:
         assert engine.free() == 0
 
     def test_a_claim_is_reported_once_with_its_result(self, stage: EngineHarness) -> None:
-        """The ending of a run names the claim that was submitted and what came of it."""
+        """The report has the submitted claim and its result."""
         claim = make_claim("quick")
         stage.submit(claim)
         (completed_run,) = stage.await_endings(1)
@@ -95,7 +95,7 @@ class StepContract:
         )
 
     def test_every_claim_is_reported_exactly_once(self, stage: EngineHarness) -> None:
-        """However many claims pass through the slots, each has one ending."""
+        """Each of many claims has one report."""
         claims = [make_claim("quick") for _ in range(self.many)]
         stage.submit(*claims)
         stage.await_endings(len(claims))
@@ -106,24 +106,24 @@ class StepContract:
     def test_whatever_the_app_raises_is_a_failed_run(
         self, narrow: EngineHarness, kind: str
     ) -> None:
-        """An exception, an exit or the death of the slot fails the run, and the slot lives on."""
+        """An exception, an exit or the end of the slot fails the run; the next run succeeds."""
         outcomes = narrow.perform_all(make_claim(kind), make_claim("quick"))
         assert outcomes == [Outcome.FAILED, Outcome.SUCCEEDED]
 
     def test_a_run_that_ends_after_its_timeout_is_timed_out(self, stage: EngineHarness) -> None:
-        """A run that computes past its timeout is `timed_out`, stopped or not."""
+        """A run that computes past its timeout is `timed_out`, interrupted or not."""
         outcomes = stage.perform_all(make_claim("cpu", 0.3, timeout=0.1))
         assert outcomes == [Outcome.TIMED_OUT]
 
     def test_a_stopped_engine_has_no_free_slot(self, stage: EngineHarness) -> None:
-        """After `stop` no claim is asked for."""
+        """After `stop` the scheduler submits no claim."""
         stage.engine.stop(0)
         assert stage.engine.free() == 0
 
     def test_a_claim_that_comes_too_late_is_reported_interrupted(
         self, stage: EngineHarness
     ) -> None:
-        """A claim submitted after `stop` is not run, and not lost either."""
+        """A claim that is submitted after `stop` is not executed, but reported."""
         stage.engine.stop(0)
         stage.engine.submit(make_claim("crash"))
         assert [completed_run.result.outcome for completed_run in stage.completed] == [
@@ -131,40 +131,40 @@ class StepContract:
         ]
 
     def test_stop_may_be_called_twice(self, stage: EngineHarness) -> None:
-        """The second `stop` finds nothing to do."""
+        """The second `stop` does nothing."""
         stage.engine.stop(0)
         stage.engine.stop(0)
         assert stage.engine.free() == 0
 
     def test_a_copy_in_a_forked_child_has_no_free_slot(self, stage: EngineHarness) -> None:
-        """After `forked` no claim is asked for, and one that comes is not run."""
+        """After `forked` no claim is executed."""
         stage.engine.forked()
         stage.engine.submit(make_claim("crash"))
         outcomes = {completed_run.result.outcome for completed_run in stage.completed}
         assert (stage.engine.free(), outcomes - {Outcome.INTERRUPTED}) == (0, set())
 
     def test_forked_may_be_called_at_any_time(self) -> None:
-        """Before `start`, and in a fork of a fork once more."""
+        """`forked` is harmless before `start`, and in a fork of a fork."""
         engine = self.make(SystemClock())
         engine.forked()
         engine.forked()
         assert engine.free() == 0
 
     def test_wait_ends_when_its_time_is_over(self, stage: EngineHarness) -> None:
-        """`wait` lasts as long as it was told where nobody wakes it, and never less."""
+        """Without a wake-up, `wait` does not return before its time limit."""
         before = read_seconds()
         stage.engine.wait(MOMENT)
         assert read_seconds() - before >= MOMENT / SECOND
 
     def test_a_wake_up_before_the_wait_is_not_lost(self, stage: EngineHarness) -> None:
-        """`wait` returns at once when `wake` was called before it."""
+        """`wait` returns at once if `wake` was called before it."""
         before = read_seconds()
         stage.engine.wake()
         stage.engine.wait(BOUND)
         assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_one_wait_uses_up_all_wake_ups_before_it(self, stage: EngineHarness) -> None:
-        """Wake-ups do not pile up: the second `wait` sleeps."""
+        """Wake-ups do not accumulate: the second `wait` sleeps."""
         stage.engine.wake()
         stage.engine.wake()
         stage.engine.wait(BOUND)
@@ -173,7 +173,7 @@ class StepContract:
         assert read_seconds() - before >= MOMENT / SECOND
 
     def test_a_wake_up_from_elsewhere_ends_the_wait(self, stage: EngineHarness) -> None:
-        """`wake` ends a `wait` that has begun, from whichever thread or greenlet it comes."""
+        """`wake` ends a `wait` in progress, from every thread or greenlet."""
         before = read_seconds()
         waker = threading.Timer(MOMENT / SECOND, stage.engine.wake)
         waker.start()
@@ -182,30 +182,30 @@ class StepContract:
         assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_offload_returns_what_the_call_returns(self, stage: EngineHarness) -> None:
-        """`offload` is a call with a detour."""
+        """The result of the call is the result of `offload`."""
         assert stage.engine.offload(lambda: [1, 2]) == [1, 2]
 
     def test_offload_raises_what_the_call_raises(
         self, stage: EngineHarness, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """An error of the call comes to the caller, and to nobody else."""
+        """The caller receives the exception, and nothing is written to stderr."""
         with pytest.raises(KeyError, match="nowhere"):
             stage.engine.offload(partial(_look_up, "nowhere"))
         assert capfd.readouterr() == ("", "")
 
 
 class EngineContract(StepContract):
-    """What an engine promises whose slots go on side by side, with a loop beside them."""
+    """The promises of an engine with concurrent slots and a loop beside them."""
 
     def test_free_counts_the_slots_that_are_left(self, stage: EngineHarness) -> None:
-        """Each submitted claim takes one free slot until it has ended."""
+        """Each submitted claim occupies one slot until its run has finished."""
         stage.submit(make_claim("nap", 0.3), make_claim("nap", 0.3))
         taken = stage.engine.free()
         stage.await_endings(2)
         assert (taken, stage.engine.free()) == (self.concurrency - 2, self.concurrency)
 
     def test_a_slot_is_free_again_when_its_ending_is_reported(self) -> None:
-        """Who hears of an ending finds the slot free."""
+        """The receiver of the report finds the slot free."""
         engine, seen = self.make(SystemClock()), []
 
         def look(_: CompletedRun) -> None:
@@ -219,13 +219,13 @@ class EngineContract(StepContract):
         assert seen == [1]
 
     def test_runs_go_on_side_by_side(self, stage: EngineHarness) -> None:
-        """The second run begins while the first is still going."""
+        """The second run starts before the first run finishes."""
         stage.submit(make_claim("nap", 0.5), make_claim("nap", 0.5))
         first, second = (completed_run.result for completed_run in stage.await_endings(2))
         assert abs(second.started_at - first.started_at) < first.took_us
 
     def test_a_run_that_waits_past_its_timeout_is_timed_out(self, stage: EngineHarness) -> None:
-        """It is interrupted where the engine can; else announced, and timed out when it ends."""
+        """The engine interrupts the run if it can; else it announces the run as overdue."""
         stoppable = stage.engine.interrupts.waiting
         claim = make_claim("nap", LONG if stoppable else 0.5, timeout=0.1)
         outcomes = stage.perform_all(claim)
@@ -233,25 +233,25 @@ class EngineContract(StepContract):
         assert (outcomes, stage.left) == ([Outcome.TIMED_OUT], announced)
 
     def test_a_run_that_computes_past_its_timeout_is_timed_out(self, stage: EngineHarness) -> None:
-        """It is ended where the engine can, and recorded so when it ends where it cannot."""
+        """The engine interrupts the run if it can; else the run is `timed_out` at its end."""
         seconds = LONG if stage.engine.interrupts.computing else 0.4
         outcomes = stage.perform_all(make_claim("cpu", seconds, timeout=0.1))
         assert outcomes == [Outcome.TIMED_OUT]
 
     def test_an_app_that_swallows_the_interruption_is_timed_out(self, stage: EngineHarness) -> None:
-        """A run that will not be stopped is `timed_out` when it ends, never a success."""
+        """A run that resists the interruption is `timed_out` at its end, never a success."""
         outcomes = stage.perform_all(make_claim("swallow", 0.5, timeout=0.1))
         assert outcomes == [Outcome.TIMED_OUT]
 
     def test_a_timeout_frees_the_slot(self, narrow: EngineHarness) -> None:
-        """After a timeout the only slot takes the next claim, ended or left behind."""
+        """After a timeout the only slot accepts the next claim, even if the first run continues."""
         stuck, after = make_claim("nap", 2.0, timeout=0.1), make_claim("quick")
         narrow.submit(stuck, after)
         narrow.until(lambda: after.run.id in narrow.outcomes(), "ending of the second run")
         assert narrow.outcomes()[after.run.id] is Outcome.SUCCEEDED
 
     def test_an_earlier_deadline_is_seen_though_it_comes_later(self, stage: EngineHarness) -> None:
-        """A run with a short timeout is watched although a patient one began before it."""
+        """A run with a short timeout is overdue before an earlier run with a long timeout."""
         patient, hasty = make_claim("nap", 1.0), make_claim("nap", 1.0, timeout=0.1)
         stage.submit(patient, hasty)
         stage.until(lambda: bool(stage.left or stage.completed), "sign of the short timeout")
@@ -261,7 +261,7 @@ class EngineContract(StepContract):
         assert [claim.run.id for claim in early] == [hasty.run.id]
 
     def test_an_interruption_never_hits_the_next_claim(self, narrow: EngineHarness) -> None:
-        """Runs that end just as their time is over do no harm to those that follow."""
+        """Runs that end at their timeout do not interrupt the runs after them."""
         nearly = [make_claim("nap", 0.02, timeout=0.02) for _ in range(20)]
         quick = [make_claim("quick") for _ in nearly]
         for pair in zip(nearly, quick, strict=True):
@@ -272,32 +272,32 @@ class EngineContract(StepContract):
         assert len(narrow.completed) == len(outcomes)
 
     def test_stop_lets_runs_end_within_the_drain(self, stage: EngineHarness) -> None:
-        """What ends within the drain has been reported with its own result."""
+        """A run that finishes within the drain is reported with its own result."""
         stage.submit(make_claim("nap", 0.3))
         stage.engine.stop(BOUND)
         assert list(stage.outcomes().values()) == [Outcome.SUCCEEDED]
 
     def test_stop_interrupts_what_outlasts_the_drain(self, stage: EngineHarness) -> None:
-        """What has not ended within the drain is reported `interrupted` before `stop` returns."""
+        """A run that does not finish within the drain is `interrupted` before `stop` returns."""
         stage.submit(make_claim("nap", 3.0), make_claim("nap", 3.0))
         stage.engine.stop(MOMENT)
         assert list(stage.outcomes().values()) == [Outcome.INTERRUPTED] * 2
 
     def test_stop_without_a_drain_interrupts_at_once(self, stage: EngineHarness) -> None:
-        """A drain of nothing leaves no run time to end, however early it stands."""
+        """With a drain of zero, runs in every state are interrupted."""
         stage.submit(*(make_claim("nap", 3.0) for _ in range(self.concurrency)))
         stage.engine.stop(0)
         assert list(stage.outcomes().values()) == [Outcome.INTERRUPTED] * self.concurrency
 
     def test_an_idle_engine_stops_at_once(self, stage: EngineHarness) -> None:
-        """An engine with nothing in progress uses none of its drain."""
+        """An engine without runs in progress does not wait for the drain."""
         stage.perform_all(make_claim("quick"))
         before = read_seconds()
         stage.engine.stop(BOUND)
         assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_a_late_result_of_an_interrupted_run_is_dropped(self, stage: EngineHarness) -> None:
-        """A run that goes on after it was reported `interrupted` is not reported again."""
+        """A run that continues after it was reported `interrupted` is not reported again."""
         stage.submit(make_claim("swallow", 0.5))
         stage.engine.stop(0)
         time.sleep(0.8)
@@ -305,7 +305,7 @@ class EngineContract(StepContract):
         assert len(stage.completed) == 1
 
     def test_many_may_stop_an_engine_at_once(self) -> None:
-        """Ten callers stop it, fifty times over: all return, and each claim has one ending."""
+        """Ten callers of `stop`, fifty times: all return, and each claim has one report."""
         for _ in range(50):
             stage = self.begin(2)
             stage.submit(*self.brief_claims())
@@ -313,13 +313,13 @@ class EngineContract(StepContract):
             assert len(stage.completed) == len(stage.outcomes()) == len(self.brief_claims())
 
     def brief_claims(self) -> list[Claim]:
-        """Return the claims in flight at each of fifty stops; none where starting one is dear."""
+        """Return the claims of each stop; an engine with expensive runs returns none."""
         return [make_claim("quick"), make_claim("nap", 0.001)]
 
     def test_a_copy_in_a_forked_child_reports_and_announces_nothing(
         self, stage: EngineHarness
     ) -> None:
-        """What was submitted before the fork ends here unheard, in time or not."""
+        """The copy does not report runs that were submitted before the fork, overdue or not."""
         stage.submit(make_claim("nap", 0.3), make_claim("nap", 0.3, timeout=0.1))
         time.sleep(0.05)
         stage.engine.forked()
@@ -327,27 +327,27 @@ class EngineContract(StepContract):
         assert (stage.completed, stage.left) == ([], [])
 
     def test_a_copy_in_a_forked_child_can_be_stopped(self, stage: EngineHarness) -> None:
-        """A stop that had begun before the fork comes to its end, and reports nothing."""
+        """`stop` returns in the copy, and reports nothing."""
         stage.submit(make_claim("nap", 0.3))
         stage.engine.forked()
         stage.engine.stop(0)
         assert stage.completed == []
 
     def test_the_loop_runs_beside_its_caller(self, stage: EngineHarness) -> None:
-        """`spawn_loop` returns at once; the loop ends by itself, and `join_loop` tells."""
+        """`spawn_loop` returns at once; `join_loop` returns True after the end of the loop."""
         seen: list[str] = []
         stage.engine.spawn_loop(lambda: seen.append("ran"))
         assert (stage.engine.join_loop(BOUND), seen) == (True, ["ran"])
 
     def test_a_loop_that_goes_on_is_not_joined(self, stage: EngineHarness) -> None:
-        """`join_loop` waits no longer than it was told, and says that the loop goes on."""
+        """`join_loop` returns False after its time limit while the loop is running."""
         stage.engine.spawn_loop(lambda: stage.engine.wait(BOUND))
         joined = stage.engine.join_loop(MOMENT)
         stage.engine.wake()
         assert (joined, stage.engine.join_loop(BOUND)) == (False, True)
 
     def test_the_loop_can_drive_the_slots(self, stage: EngineHarness) -> None:
-        """Claims submitted by the loop are performed while it waits for their endings."""
+        """Claims that the loop submits are executed while the loop waits for their results."""
         claims = [make_claim("quick") for _ in range(20)]
         stage.engine.spawn_loop(partial(stage.drive, claims))
         assert (stage.engine.join_loop(BOUND), len(stage.completed)) == (True, len(claims))

@@ -1,4 +1,4 @@
-"""An engine on stage: the test plays the scheduler that owns it."""
+"""A harness for engines, in which the test takes the part of the scheduler."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pulse.engine.base import Engine
 
 BOUND: Final[Span] = 20 * SECOND
-"""No promise of an engine takes longer than this to be kept on a loaded machine."""
+"""The time limit for everything that an engine promises, on a busy machine."""
 
 
 class EngineHarness:
-    """A started engine, and what it has told its owner so far.
+    """A started engine, and its reports so far.
 
-    The test plays the scheduler's loop: `report` wakes it, `until` waits as the loop does.
+    The test takes the part of the scheduler's loop: a report wakes it, `until` waits like the loop.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class EngineHarness:
             self.engine.submit(claim)
 
     def until(self, condition: Callable[[], bool], what: str, *, within: Span = BOUND) -> None:
-        """Wait until *condition* holds; fail when it has not within the bound."""
+        """Wait until *condition* holds; fail if it does not hold within the limit."""
         end = self._clock.boot() + within
         while not condition():
             if self._clock.boot() > end:
@@ -60,19 +60,19 @@ class EngineHarness:
             self.engine.wait(20_000)
 
     def await_endings(self, count: int) -> list[CompletedRun]:
-        """Return the endings once there are *count* of them."""
-        self.until(lambda: len(self.completed) >= count, f"{count} endings")
+        """Return the completed runs once there are *count* of them."""
+        self.until(lambda: len(self.completed) >= count, f"{count} completed runs")
         return self.completed
 
     def outcomes(self) -> dict[str, Outcome]:
-        """Return how each claim ended, by the id of its run."""
+        """Return the outcome of each completed run, by its id."""
         return {
             completed_run.claim.run.id: completed_run.result.outcome
             for completed_run in self.completed
         }
 
     def drive(self, claims: Sequence[Claim]) -> None:
-        """Do what a scheduler's loop does: submit the claims and wait for their endings."""
+        """Do the work of a scheduler's loop: submit the claims, and wait for their results."""
         self.perform_all(*claims)
 
     def perform_all(self, *claims: Claim) -> list[Outcome]:

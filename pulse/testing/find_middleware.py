@@ -1,4 +1,4 @@
-"""Finds the pulse in what wraps it: a Flask app, a paste pipeline, other middleware."""
+"""Finds the PulseMiddleware inside a Flask app, a paste pipeline or other middleware."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _INNER: Final = (
     "__wrapped__",
     "__self__",
 )
-"""Where Flask, WebTest, Werkzeug, Paste, WhiteNoise and others keep what they wrap."""
+"""Attributes in which Flask, WebTest, Werkzeug, Paste, WhiteNoise and others keep inner apps."""
 
 _MOST: Final = 2_000
-"""How many objects are looked at: an object may make up attributes without end."""
+"""How many objects are searched: an object may generate attributes without end."""
 
 
 def find_pulse(app: object) -> PulseMiddleware:
-    """Return the one PulseMiddleware that *app* is or holds.
+    """Return the only PulseMiddleware that *app* is or contains.
 
     Raises:
-        TravelError: there is none, or there are several beside each other.
+        TravelError: *app* contains none, or several side by side.
 
     """
     found = list(_search(app))
@@ -49,13 +49,13 @@ def find_pulse(app: object) -> PulseMiddleware:
     if len(found) > 1:
         raise TravelError(
             f"expected an app that holds one PulseMiddleware, got {len(found)} of them; "
-            "pass the one that is meant"
+            "pass one of them"
         )
     return found[0]
 
 
 def _search(app: object) -> Iterator[PulseMiddleware]:
-    """Give the outermost ones: what lies below a pulse is its application."""
+    """Yield the outermost ones; everything inside a PulseMiddleware is its application."""
     waiting, seen = deque([app]), [app]
     while waiting:
         candidate = waiting.popleft()
@@ -79,7 +79,7 @@ def _inside(candidate: object) -> Iterator[object]:
 
 
 def _unpacked(held: object) -> Iterator[object]:
-    """Give what may be an app: the object, or what a table of several holds."""
+    """Yield what may be an app: the object, or the items of a collection."""
     match held:
         case Mapping():
             yield from held.values()

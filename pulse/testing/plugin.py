@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `pulse_travel`, there wherever pulse is installed."""
+"""The pytest plugin: the fixture `pulse_travel`, available wherever pulse is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Travel(Protocol):
-    """Begins a trip that ends with the test."""
+    """Starts time travel that ends with the test."""
 
     def __call__(
         self,
@@ -24,13 +24,13 @@ class Travel(Protocol):
         start: datetime | str | None = None,
         took: Mapping[str, Length] | None = None,
     ) -> TimeTravel:
-        """Return the trip of `pulse.testing.travel`, begun."""
+        """Return the time travel that `pulse.testing.travel` starts."""
 
 
 @pytest.fixture
 def pulse_travel() -> Iterator[Travel]:
-    """Begin trips that end with the test, as `pulse.testing.travel` does: `pulse_travel(app)`."""
-    with ExitStack() as trips:
+    """Start `pulse.testing.travel` with `pulse_travel(app)`; the travel ends with the test."""
+    with ExitStack() as stack:
 
         def begin(
             app: object,
@@ -38,8 +38,10 @@ def pulse_travel() -> Iterator[Travel]:
             start: datetime | str | None = None,
             took: Mapping[str, Length] | None = None,
         ) -> TimeTravel:
-            from pulse.testing.time_travel import travel  # where nobody travels, nothing is loaded
+            from pulse.testing.time_travel import (
+                travel,
+            )  # loaded only by tests that use the fixture
 
-            return trips.enter_context(travel(app, start=start, took=took))
+            return stack.enter_context(travel(app, start=start, took=took))
 
         yield begin

@@ -1,4 +1,4 @@
-"""Records what happened, and lets a test wait for it instead of sleeping."""
+"""Records events, so that a test can wait for them instead of sleeping."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def event_kinds() -> list[type[events.Event]]:
 
 
 class Recorder:
-    """Keeps every event of a bus, in order."""
+    """Records every event of a bus, in order."""
 
     def __init__(self, bus: events.EventBus) -> None:
         self.events: list[events.Event] = []
@@ -37,10 +37,10 @@ class Recorder:
     def wait_for(
         self, kind: type[E], count: int = 1, *, where: Callable[[E], bool] = lambda _: True
     ) -> list[E]:
-        """Return the events of a class once *count* of them fit *where*.
+        """Return the events of a class for which *where* holds, once there are *count* of them.
 
         Raises:
-            AssertionError: they did not come within ten seconds; the message shows what did.
+            AssertionError: there were fewer after ten seconds; the message shows all events.
 
         """
 

@@ -1,14 +1,14 @@
-"""Runs that behave as they are told, for trying engines out.
+"""Runs with a chosen behaviour, for tests of engines.
 
-A run is a request for `/<kind>?<seconds>`. In this process `perform` answers it; in a child
-process `app`, a WSGI application with the paths of `BEHAVIOURS`, does.
+A run is a request for `/<kind>?<seconds>`. In this process `perform` executes it; in a child
+process `app` does, a WSGI application with the paths of `BEHAVIOURS`.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import time  # noqa: TID251 - the app's behaviours sleep; the time is asked of pulse.clock
+import time  # noqa: TID251 - the behaviours sleep; the time is read from pulse.clock
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 LONG: Final = 60.0
-"""Seconds that a nap takes which only an interruption can end within the bound."""
+"""The seconds of a nap that ends within the bound only if it is interrupted."""
 
 
 class _SlotDeathError(BaseException):
-    """What no runner should let out, and a slot must survive."""
+    """An exception that no runner raises; a slot must survive it."""
 
 
 def _nap(seconds: float) -> None:
@@ -76,13 +76,13 @@ BEHAVIOURS: Final[Mapping[str, Callable[[float], None]]] = {
     "swallow": _swallow,
     "die": _die,
 }
-"""What the app does with a request for `/<kind>?<seconds>`; `die` takes the slot down with it."""
+"""What the app does for a request of `/<kind>?<seconds>`; `die` ends the slot, too."""
 
 
 def app(
     environ: dict[str, object], start_response: Callable[[str, list[tuple[str, str]]], object]
 ) -> Iterable[bytes]:
-    """Answer `/<kind>?<seconds>` by behaving so; a WSGI application for engines with children."""
+    """Answer `/<kind>?<seconds>` with that behaviour: an application for engines with children."""
     kind = str(environ["PATH_INFO"]).strip("/")
     if kind == "die":
         os._exit(70)
@@ -95,7 +95,7 @@ _NUMBERS = itertools.count(1)
 
 
 def make_claim(kind: str, seconds: float = 0.0, *, timeout: float = LONG) -> Claim:
-    """Return a fresh claim whose run behaves as *kind* for so many seconds."""
+    """Return a new claim whose run has the behaviour *kind* for *seconds*."""
     clock = SystemClock()
     task = Task(action=f"/{kind}?{seconds}", interval=60, timeout=timeout)
     run = Run(id=f"{next(_NUMBERS):032x}", task=kind, fire_time=clock.wall(), holder="test")
@@ -103,7 +103,7 @@ def make_claim(kind: str, seconds: float = 0.0, *, timeout: float = LONG) -> Cla
 
 
 def perform(claim: Claim) -> Result:
-    """Run a claim as a runner does, without an app in between: the default of the contract."""
+    """Run a claim as a runner does, without an app: the default of the contract."""
     clock = SystemClock()
     wall, boot = clock.wall(), clock.boot()
     outcome, message = _behave(claim)

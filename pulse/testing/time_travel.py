@@ -1,12 +1,12 @@
-"""Time travel: a whole schedule against the real app, in this process, in virtual time.
+"""Time travel: runs a schedule with the real app, in this process and in virtual time.
 
     with travel(app) as clock:
         clock.forward(hours=24)
         assert [run.outcome for run in clock.runs("cleanup")] == ["succeeded"] * 24
 
-The scheduler is the real one, and so is the app. Its engine runs in the caller, its store is in
-memory and its clock stands still until it is moved, whatever the configuration names: nothing is
-written, no thread is started, and each trip finds the same.
+The scheduler and the app are the real ones. Whatever the configuration names, the engine runs in
+the calling thread, the store is in memory, and the clock moves only when the test moves it. So
+nothing is written, no thread is started, and every test starts from the same state.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ Length = float | str | timedelta
 """Seconds, a duration such as `"1h30m"`, or a timedelta."""
 
 _KEPT = 1_000_000
-_MOST_TURNS = 10_000
-_ENDED = "expected a trip that goes on, got one that has ended"
+_MAX_STEPS = 10_000
+_ENDED = "expected time travel in progress, got one that has ended"
 _INSIDE = (
-    "expected to travel from the test, got a call from within a run; there "
-    "environ['pulse.scheduler'] triggers tasks"
+    "expected a call from the test, got a call from within a run; a view triggers tasks by "
+    "environ['pulse.scheduler']"
 )
 
 
 class Units(TypedDict, total=False):
-    """A length in parts, which are added up."""
+    """Parts of a length of time; the length is their sum."""
 
     days: float
     hours: float
@@ -67,20 +67,20 @@ class Units(TypedDict, total=False):
 
 
 class TravelRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as a test asks about it, or the record of fire times that did not run.
+    """A run, or the record of fire times that did not run, with types for tests.
 
     Attributes:
-        task: the task's name.
+        task: the name of the task.
         fire_time: the planned instant, in UTC; for a manual run the instant of the request.
         outcome: `succeeded`, `failed`, `timed_out`, `abandoned`, `interrupted`, `missed` or
-            `skipped`; None while the run goes on or waits.
-        status: the HTTP status of the reply.
+            `skipped`; None while the run is unfinished.
+        status: the HTTP status of the response.
         message: the start of the body, or a traceback.
-        attempts: how many times it was tried; 0 where nothing ran.
+        attempts: the number of attempts; 0 if nothing ran.
         trigger: `schedule`, `catch_up`, `manual` or `startup`.
-        count: how many fire times a missed or skipped record stands for, the oldest first.
-        started_at: when the call began, in UTC.
-        took: how long it took in virtual time.
+        count: the number of fire times of a missed or skipped record; *fire_time* is the oldest.
+        started_at: the start of the call, in UTC.
+        took: the duration in virtual time.
 
     """
 
@@ -97,7 +97,7 @@ class TravelRun(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, run: Run) -> TravelRun:
-        """Return a store's run in the words of a test."""
+        """Return a run of the store with types for tests."""
         return cls(
             task=run.task,
             fire_time=moment_of(run.fire_time),
@@ -119,31 +119,31 @@ def travel(
     start: datetime | str | None = None,
     took: Mapping[str, Length] | None = None,
 ) -> Iterator[TimeTravel]:
-    """Let the schedule of *app* run in virtual time, from *start* on, for the length of a `with`.
+    """Run the schedule of *app* in virtual time, from *start* on, inside a `with` block.
 
     Args:
-        app: a `PulseMiddleware`, or an app that holds one: a Flask app, a paste pipeline, a
+        app: a `PulseMiddleware`, or an app that contains one: a Flask app, a paste pipeline, a
             `webtest.TestApp`.
         start: an aware datetime or RFC 3339 text; by default 2026-01-05T12:00:00Z, a Monday. The
-            store first sees the tasks then.
-        took: how long the runs of a task take in virtual time; by default they take none.
+            store sees the tasks for the first time at this instant.
+        took: the virtual duration of the runs of a task; by default zero.
 
     Raises:
-        TravelError: no pulse is found in *app*, or it runs already.
-        ConfigError: *took* names no task, or no duration.
+        TravelError: *app* contains no PulseMiddleware, or its scheduler has started already.
+        ConfigError: *took* has an unknown task, or an invalid duration.
 
     """
     runtime = find_pulse(app).runtime
-    trip = TimeTravel(
+    time_travel = TimeTravel(
         runtime,
         clock=FakeClock(NOON if start is None else moment_of(instant(start))),
         took=_spans(took or {}, runtime),
     )
     try:
-        trip.set_off()
-        yield trip
+        time_travel.set_off()
+        yield time_travel
     finally:
-        trip.end()
+        time_travel.end()
 
 
 def _spans(took: Mapping[str, Length], runtime: PulseRuntime) -> dict[str, Span]:
@@ -170,8 +170,8 @@ def _known(name: str, runtime: PulseRuntime) -> str:
 class TimeTravel:
     """A schedule in virtual time; made by `travel`.
 
-    Time moves from one instant of work to the next, and what is due at each is done before it
-    moves on. An exception in the scheduler comes out of the call that moved the time.
+    Time moves from one instant with work to the next, and all work of an instant is done before
+    time moves further. An exception in the scheduler is raised by the call that moved the time.
 
     Attributes:
         scheduler: the handle that views find in `environ["pulse.scheduler"]`.
@@ -194,10 +194,10 @@ class TimeTravel:
         self._loop = runtime.start_for_test(clock=clock, engine=self._engine, store=self._store)
         runtime.bus.subscribe(events.SchedulerError, self._note)
 
-    # What a test does ----------------------------------------------------------------------
+    # Calls of a test ----------------------------------------------------------------------
 
     def set_off(self) -> None:
-        """Do what is due at the start; the beginning of `travel` does it."""
+        """Do the work that is due at the start; `travel` calls it."""
         with self._travelling():
             self._settle()
 
@@ -206,18 +206,18 @@ class TimeTravel:
         return moment_of(self._clock.wall())
 
     def forward(self, length: Length = 0, **units: Unpack[Units]) -> None:
-        """Let time pass, and run what becomes due: `forward("1h30m")`, `forward(days=2)`.
+        """Move time forward, and run what becomes due: `forward("1h30m")`, `forward(days=2)`.
 
         Raises:
-            BadValueError: no length above zero was given.
-            TravelError: the trip has ended, or a run calls this.
+            BadValueError: the length is not above zero.
+            TravelError: the time travel has ended, or a run makes the call.
 
         """
         with self._travelling():
             self._pass(_total(length, units))
 
     def travel_to(self, moment: datetime | str) -> None:
-        """Let time pass until *moment*, an aware datetime or RFC 3339 text; raises as `forward`."""
+        """Move time to *moment*, an aware datetime or RFC 3339 text; raises as `forward`."""
         span = instant(moment) - self._clock.wall()
         if span < 0:
             raise BadValueError(f"a moment not before {self.now().isoformat()}", moment)
@@ -225,25 +225,25 @@ class TimeTravel:
             self._pass(span)
 
     def outage(self, length: Length = 0, **units: Unpack[Units]) -> None:
-        """Let time pass while no process serves, as on a laptop that sleeps; raises as `forward`.
+        """Move time while no process serves, as during a suspend; raises as `forward`.
 
-        What was due in between is late: `misfire` and `grace` say what becomes of it.
+        Ticks that were due meanwhile are late; `misfire` and `grace` decide about them.
         """
         with self._travelling():
             self._clock.forward(timedelta(microseconds=_total(length, units)))
             self._settle()
 
     def set_wall(self, moment: datetime | str) -> None:
-        """Set the wall clock, forth or back, as somebody with a wrong watch does."""
+        """Set the wall clock to a later or an earlier moment; the boot clock does not change."""
         with self._travelling():
             self._clock.set_wall(moment_of(instant(moment)))
             self._settle()
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> TravelRun | None:
-        """Run a task now, beside its schedule; None when overlap refuses it.
+        """Run a task now, in addition to its schedule; None if `overlap` refuses the run.
 
         Raises:
-            UnknownTaskError: no such task.
+            UnknownTaskError: no task has this name.
 
         """
         with self._travelling():
@@ -256,10 +256,10 @@ class TimeTravel:
     def runs(self, task: str | None = None) -> list[TravelRun]:
         """Return the runs so far, of one task or of all, in the order of their fire times.
 
-        It answers after the end of the trip too.
+        The runs are available after the end of the time travel, too.
 
         Raises:
-            UnknownTaskError: no such task.
+            UnknownTaskError: no task has this name.
 
         """
         if task is not None:
@@ -268,7 +268,7 @@ class TimeTravel:
         return [TravelRun.of(run) for run in history]
 
     def end(self) -> None:
-        """End the trip; the end of `travel` does it."""
+        """End the time travel; `travel` calls it."""
         if self._past is not None:
             return
         self._past = self._history(None)
@@ -279,7 +279,7 @@ class TimeTravel:
 
     @contextmanager
     def _travelling(self) -> Iterator[None]:
-        """Refuse a call from within a run, and one after the end."""
+        """Refuse calls from within a run, and calls after the end."""
         if self._past is not None:
             raise TravelError(_ENDED)
         if self._moving:
@@ -303,7 +303,7 @@ class TimeTravel:
         self._settle()
 
     def _until_work(self) -> Span | None:
-        """Return how long nothing is to be done; None is for ever."""
+        """Return the time until the next work; None if there is none."""
         pauses = []
         end = self._engine.next_end()
         if end is not None:
@@ -315,24 +315,24 @@ class TimeTravel:
         return min(pauses, default=None)
 
     def _settle(self) -> None:
-        """Do all that is due at this instant."""
+        """Do all work that is due at this instant."""
         self._engine.end_due()
-        for _ in range(_MOST_TURNS):
+        for _ in range(_MAX_STEPS):
             pause = self._loop.step()
             if self._errors:
                 raise self._errors.pop(0)
             if pause:
                 return
         raise TravelError(
-            f"expected the work of {self.now().isoformat()} to end, got {_MOST_TURNS} turns of it; "
-            "do tasks trigger each other?"
+            f"expected the work of {self.now().isoformat()} to end, got {_MAX_STEPS} steps of the "
+            "loop; do tasks trigger each other?"
         )
 
     def _note(self, event: events.SchedulerError) -> None:
         self._errors.append(event.error)
 
     def _history(self, task: str | None) -> list[Run]:
-        """Return the runs as the store has them, in the order of their decisions."""
+        """Return the runs of the store, in the order of their decisions."""
         if self._past is None:
             return self._store.runs(task=task, limit=_KEPT)[::-1]
         return [run for run in self._past if task in (None, run.task)]
@@ -343,5 +343,5 @@ def _total(length: Length, units: Units) -> Span:
 
 
 def _pause(next_wakeup: Instant, now: Instant) -> Span:
-    """Return how long the scheduler's own loop would sleep at most, or until *wake_at*."""
+    """Return the time until *next_wakeup*; after it, the longest sleep of the scheduler."""
     return next_wakeup - now if next_wakeup > now else MAX_SLEEP

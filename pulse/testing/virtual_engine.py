@@ -1,4 +1,4 @@
-"""The engine of a trip: a run happens in the call of `submit`, and ends once its time is over."""
+"""The engine of time travel: performs a run in `submit`, and reports it after its virtual time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 class VirtualEngine:
-    """The inline engine, which holds each ending back for as long as the run is told to take.
+    """An inline engine that reports each run after the virtual time that the run takes.
 
-    A run that takes longer than its timeout goes on to its end and is `timed_out` then, as it is
-    in threads.
+    A run that takes longer than its timeout continues to its end, and is `timed_out` then, as in
+    threads.
 
     Args:
-        clock: stands still while a run is performed.
-        took: how long the runs of a task take; of one that is not named, no time.
+        clock: the virtual clock, which does not move while a run is performed.
+        took: the virtual durations of runs by task; runs of other tasks take no time.
 
     """
 
@@ -40,28 +40,28 @@ class VirtualEngine:
         self._clock = clock
         self._took = took
         self._inline = InlineEngine(clock)
-        self._going: list[tuple[Span, int, CompletedRun]] = []
+        self._in_progress: list[tuple[Span, int, CompletedRun]] = []
         self._count = 0
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Take the work; at most *concurrency* runs go on at a time."""
+        """Accept claims; at most *concurrency* runs are in progress at a time."""
         self._report = work.report
         held_back = EngineCallbacks(work.perform, self._hold, work.overdue)
         self._inline.start(held_back, concurrency=concurrency)
 
     def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Do nothing: the loop's steps are called by hand."""
+        """Do nothing: the time travel calls the steps of the loop."""
 
     def join_loop(self, timeout_us: Span) -> bool:
-        """Return True: no loop goes on."""
+        """Return True: no loop is running."""
         return self._inline.join_loop(timeout_us)
 
     def free(self) -> int:
         """Return how many claims may be submitted now."""
-        return max(0, self._inline.free() - len(self._going))
+        return max(0, self._inline.free() - len(self._in_progress))
 
     def submit(self, claim: Claim) -> None:
-        """Perform *claim* now; report its ending now too, unless its runs take time."""
+        """Perform *claim* now, and report it now too if its runs take no time."""
         self._inline.submit(claim)
 
     def _hold(self, completed_run: CompletedRun) -> None:
@@ -70,27 +70,27 @@ class VirtualEngine:
             self._report(completed_run)
             return
         self._count += 1
-        told = msgspec.structs.replace(completed_run.result, took_us=span)
+        ended = msgspec.structs.replace(completed_run.result, took_us=span)
         if span > completed_run.claim.definition.timeout_us:
-            told = msgspec.structs.replace(told, outcome=Outcome.TIMED_OUT)
+            ended = msgspec.structs.replace(ended, outcome=Outcome.TIMED_OUT)
         until = self._clock.boot() + span
-        heappush(self._going, (until, self._count, CompletedRun(completed_run.claim, told)))
+        heappush(self._in_progress, (until, self._count, CompletedRun(completed_run.claim, ended)))
 
     def next_end(self) -> Span | None:
-        """Return the boot clock when the next run ends; None when none goes on."""
-        return self._going[0][0] if self._going else None
+        """Return when the next run ends, by the boot clock; None if no run is in progress."""
+        return self._in_progress[0][0] if self._in_progress else None
 
     def end_due(self) -> None:
-        """Report the runs whose time has passed, in the order of their ends."""
-        while self._going and self._going[0][0] <= self._clock.boot():
-            self._report(heappop(self._going)[2])
+        """Report the runs whose virtual time has passed, in the order of their ends."""
+        while self._in_progress and self._in_progress[0][0] <= self._clock.boot():
+            self._report(heappop(self._in_progress)[2])
 
     def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time, which is a real one."""
+        """Sleep until `wake`, or for *timeout_us* of real time."""
         self._inline.wait(timeout_us)
 
     def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning."""
+        """End the sleep of `wait`, or make the next `wait` return at once."""
         self._inline.wake()
 
     def offload(self, call: Callable[[], T]) -> T:
@@ -98,15 +98,15 @@ class VirtualEngine:
         return call()
 
     def stop(self, drain_us: Span) -> None:
-        """Take no more claims, and interrupt the runs that go on: no time passes in a drain."""
+        """Stop accepting claims, and interrupt the runs in progress; no virtual time passes."""
         self._inline.stop(drain_us)
-        for until, _, (claim, result) in sorted(self._going):
+        for until, _, (claim, result) in sorted(self._in_progress):
             took = result.took_us - (until - self._clock.boot())
-            cut = msgspec.structs.replace(result, outcome=Outcome.INTERRUPTED, took_us=took)
-            self._report(CompletedRun(claim, cut))
-        self._going.clear()
+            interrupted = msgspec.structs.replace(result, outcome=Outcome.INTERRUPTED, took_us=took)
+            self._report(CompletedRun(claim, interrupted))
+        self._in_progress.clear()
 
     def forked(self) -> None:
-        """Leave everything to the parent: this is a copy, in a forked child."""
+        """Drop all runs: this engine is a copy in a forked child."""
         self._inline.forked()
-        self._going.clear()
+        self._in_progress.clear()

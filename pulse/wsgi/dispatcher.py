@@ -1,21 +1,23 @@
-"""The call: a claim becomes a WSGI environ, goes into the wrapped app, and its reply comes back.
+"""The call of a claim: makes a WSGI environ, calls the wrapped app, and reads its response.
 
-This is the only caller of the app. The app sees an ordinary HTTP/1.1 request with these headers:
+Only this module calls the app with scheduled requests. The app receives an ordinary HTTP/1.1
+request with these headers:
 
 `User-Agent`
     `pulse/<version>`, unless the task sets its own.
 `X-Pulse-Task`
-    The task's name; all but visible ASCII, and `%` itself, is percent-encoded UTF-8.
+    The name of the task; `%` and everything but visible ASCII is percent-encoded UTF-8.
 `X-Pulse-Fire-Time`
-    RFC 3339, UTC, with microseconds where there are any.
+    RFC 3339, UTC, with microseconds if they are not zero.
 `X-Pulse-Run-Id` and `Idempotency-Key`
-    The run's id, the same over all attempts. Both carry it bare, without the quotes of the
-    structured-field draft, so that either can be compared with a stored id as it is.
+    The id of the run, which is equal in all attempts. Neither has the quotes of the draft of
+    structured fields, so that both can be compared with a stored id.
 `X-Pulse-Attempt`, `X-Pulse-Trigger`
-    1 at the first try; `schedule`, `catch_up`, `manual` or `startup`.
+    The number of the attempt, from 1; `schedule`, `catch_up`, `manual` or `startup`.
 
-A body without a `Content-Type` of the task's own is `application/octet-stream`.
-`environ["pulse.run"]` is the `Run` itself: the proof, which no header can carry, that pulse asks.
+If the task sets no `Content-Type`, a body is `application/octet-stream`.
+`environ["pulse.run"]` is the `Run` itself. It proves that pulse sends the request, since a header
+can be forged and an environ entry of this name cannot.
 """
 
 from __future__ import annotations
@@ -57,31 +59,31 @@ _EACH_CALL = (
     "HTTP_IDEMPOTENCY_KEY",
     "pulse.run",
 )
-"""The entries that each call sets anew."""
+"""The entries that each call sets."""
 
 _HEADER_SETS = 1_024
-"""How many different sets of headers are kept filled in."""
+"""How many sets of headers are cached with their environment variables replaced."""
 
 
 class ClaimCaller(Protocol):
-    """Anything that takes a claim's call to the app."""
+    """Calls the app for a claim."""
 
     def call(self, claim: Claim) -> Response:
-        """Return what the app answered; what it raises passes through."""
+        """Return the response of the app; exceptions of the app propagate."""
 
 
 class Dispatcher:
-    """Sends the calls of claims into *app*.
+    """Calls *app* for claims.
 
     Args:
         app: the wrapped WSGI app.
-        base_url: the scheme, host, port and script name at which the app believes to be asked.
-        multithread: whether another call may go on in this process at the same time.
-        multiprocess: whether other processes hold the same app.
-        environ: further entries of every call.
+        base_url: the scheme, host, port and script name of the requests.
+        multithread: whether this process may make several calls at the same time.
+        multiprocess: whether other processes run the same app.
+        environ: further entries of the environ of every call.
 
     Raises:
-        BadValueError: *base_url* is no such URL.
+        BadValueError: *base_url* is not a URL with these parts.
 
     """
 
@@ -110,12 +112,12 @@ class Dispatcher:
             "wsgi.file_wrapper": FileWrapper,
             **server_environ(base_url),
             **(environ or {}),
-            # A copy has room for these already: a dict that grows while it is filled costs twice.
+            # Placeholders: a copy then does not grow while it is filled, which halves its cost.
             **dict.fromkeys(_EACH_CALL, ""),
         }
 
     def check(self, definition: TaskDefinition) -> None:
-        """Find out now what would keep a task's calls from being made.
+        """Check that the headers of a task can be sent.
 
         Raises:
             ConfigError: a header cannot be sent; each problem names task, header and variable.
@@ -127,28 +129,28 @@ class Dispatcher:
             raise ConfigError(f"{definition.name}.{line}" for line in error.problems) from None
 
     def call(self, claim: Claim) -> Response:
-        """Return the app's reply, its body drained and closed; what the app raises passes through.
+        """Return the response of the app, after its body was read and closed.
 
-        The body is closed also when something is raised into this call. One that is longer than
-        1 MiB is closed there.
+        The body is closed also if an exception is raised in this call, and after 1 MiB of it was
+        read. Exceptions of the app propagate.
 
         Raises:
             AppProtocolError: the app broke PEP 3333.
 
         """
-        reception = ResponseReader()
-        chunks = self._app(self._environ(claim), reception.start_response)
+        reader = ResponseReader()
+        chunks = self._app(self._environ(claim), reader.start_response)
         if chunks is None:
             raise AppProtocolError("the app's answer: expected an iterable of bytes, got None")
         try:
             for chunk in chunks:
-                if not reception.take(chunk):
+                if not reader.take(chunk):
                     break
         finally:
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        return reception.end()
+        return reader.end()
 
     def _environ(self, claim: Claim) -> dict[str, object]:
         definition, run = claim.definition, claim.run
@@ -179,12 +181,12 @@ class Dispatcher:
         if known != seconds:
             text = rfc3339(seconds * SECOND)[:-1]
             self._second = seconds, text
-        # Six digits: what a format such as :06d gives, at half the price.
+        # Six digits, as the format :06d gives them, in half the time.
         return f"{text}.{str(SECOND + micros)[1:]}Z" if micros else f"{text}Z"
 
 
 def version() -> str:
-    """Return pulse's own version, as far as it is installed."""
+    """Return the version of pulse, or `unknown` if it is not installed."""
     from importlib import metadata
 
     try:

@@ -1,4 +1,4 @@
-"""One claim on its way: checked, called, settled; whatever the app does becomes a result."""
+"""Executes one claim: checks the lease, calls the app, and makes a result of every outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OWN = frozenset({__name__, "pulse.wsgi.dispatcher", "pulse.wsgi.response"})
 
 
 class CallResult(msgspec.Struct, frozen=True, gc=False):
-    """What a call came to, before its length is looked at; *retry_after* as the header says it."""
+    """The result of a call before its duration is checked; *retry_after* is the header."""
 
     outcome: Outcome
     status: int | None = None
@@ -39,12 +39,12 @@ class CallResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class Runner:
-    """Performs claims: the only maker of results in a process.
+    """Executes claims, and makes their results.
 
     Args:
         dispatcher: calls the app.
         clock: measures the runs.
-        mark: says whether this is a copy in a forked child, where no claim is dispatched.
+        mark: whether this runner is a copy in a forked child, where no claim is dispatched.
 
     """
 
@@ -56,10 +56,11 @@ class Runner:
         self._mark = mark or ForkMark()
 
     def perform(self, claim: Claim) -> Result:
-        """Return what came of the claim; nothing that the app raises comes out of here.
+        """Return the result of the claim; exceptions of the app do not propagate.
 
-        A claim whose lease has ended is not dispatched: its result is `abandoned`. Where the app
-        has forked, what ends a program (`SystemExit`) comes out in the child, and ends it.
+        A claim whose lease has ended is not dispatched: its result is `abandoned`. In a child that
+        the app has forked, an exception that ends a program (`SystemExit`) propagates, and ends the
+        child.
         """
         clock = self._clock
         begun, started_at = clock.boot(), clock.wall()
@@ -67,7 +68,7 @@ class Runner:
             return Result(Outcome.ABANDONED, started_at, 0, None, _LEASE_OVER)
         try:
             settled = result_of_response(self._dispatcher.call(claim))
-        # The app may raise anything, a view's SystemExit too: each is an end of this run alone.
+        # The app may raise anything, even SystemExit; each exception fails this run only.
         except BaseException as error:
             if self._mark.ends_child(error):
                 raise
@@ -88,7 +89,7 @@ def dropped(clock: Clock) -> Result:
 
 
 def result_of_response(reply: Response) -> CallResult:
-    """Return what a reply came to: a 2xx whose body was drained is the only success."""
+    """Return the result of a response; only a 2xx with a body that was read to its end succeeds."""
     status = reply.status
     body = reply.body.decode("utf-8", "replace").replace("\0", "\ufffd")
     if 200 <= status < 300:  # noqa: PLR2004 - the class of success
@@ -104,16 +105,16 @@ def result_of_response(reply: Response) -> CallResult:
 
 
 def result_of_error(error: BaseException, claim: Claim) -> CallResult:
-    """Return what an exception came to: an interruption of this very claim, or a failure."""
+    """Return the result of an exception: the interruption of this claim, or a failure."""
     stop = _interruption(error, claim)
     if stop is None:
-        return CallResult(Outcome.FAILED, None, _told(error))
+        return CallResult(Outcome.FAILED, None, _failure_text(error))
     where = "".join(traceback.format_tb(_below_pulse(stop), limit=-_FRAMES))
     return CallResult(stop.outcome, None, _bounded(f"{_STOPPED[stop.outcome]}\n{where}".rstrip()))
 
 
 def with_timeout(settled: CallResult, took: Span, timeout: Span) -> CallResult:
-    """Return the end of a call that outlasted its timeout: `timed_out`, its status kept."""
+    """Return the result of a call that took longer than its timeout: `timed_out`, same status."""
     if settled.outcome in _STOPPED:
         return settled
     answer = "an exception" if settled.status is None else f"status {settled.status}"
@@ -148,7 +149,10 @@ def _redirected(reply: Response) -> str:
 
 
 def _interruption(error: BaseException, claim: Claim) -> Interruption | None:
-    """Find the interruption of *claim*, also under what a `finally` or close() raised over it."""
+    """Find the interruption of *claim*, also in the context of a later exception.
+
+    A `finally` clause or `close()` of the app may raise while the interruption propagates.
+    """
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -159,7 +163,7 @@ def _interruption(error: BaseException, claim: Claim) -> Interruption | None:
     return None
 
 
-def _told(error: BaseException) -> str:
+def _failure_text(error: BaseException) -> str:
     if isinstance(error, AppProtocolError):
         return str(error)
     lines = traceback.format_exception(type(error), error, _below_pulse(error), limit=-_FRAMES)
@@ -174,7 +178,7 @@ def _below_pulse(error: BaseException) -> TracebackType | None:
 
 
 def _bounded(text: str) -> str:
-    """Keep the beginning and, above all, the end; only what every store can hold."""
+    """Return the beginning and a longer end of a text, with characters that every store accepts."""
     text = text.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
     left_out = len(text) - LONGEST_TRACEBACK
     if left_out <= 0:

@@ -133,4 +133,4 @@ def test_suspended_worker_loses_its_runs_and_dispatches_none(story: Story) -> No
     for task in story.runs:
         assert [note.pid for note in story.told("refused", task)] == [story.first]
     (line,) = [line for line in story.log.splitlines() if line.startswith("pulse: nap ")]
-    assert "but its claim had been lost" in line
+    assert "but its claim was lost" in line

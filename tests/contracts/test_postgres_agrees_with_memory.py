@@ -1,4 +1,4 @@
-"""Whatever one process does, PostgreSQL and memory answer alike."""
+"""The PostgreSQL store and the memory store return the same results for the same calls."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.server
-def test_postgres_and_memory_agree(postgres_cluster: PostgresCluster) -> None:
-    """The same calls get the same answers, and leave the same rows and runs."""
+def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) -> None:
+    """The same calls return the same results, and leave the same rows and runs."""
 
     class PostgresPair(StorePair):
         """PostgreSQL beside memory."""

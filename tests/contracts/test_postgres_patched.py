@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps its promises in an interpreter that gevent has patched."""
+"""The PostgreSQL store fulfils its contract in an interpreter that gevent has patched."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.server
-def test_the_store_keeps_its_promises_under_gevent(tmp_path: Path) -> None:
-    """Every test of the contract passes in a patched process, and none is left out."""
+def test_postgres_store_fulfils_its_contract_under_gevent(tmp_path: Path) -> None:
+    """Every test of the contract passes in a patched process, and none is skipped."""
     find_binary("postgres")
     tally = run_patched("contract_postgres.py", tmp_path / "report.xml")
     assert tally.others == 0, tally.output

@@ -73,8 +73,8 @@ def test_claim_reads_in_one_round_trip_and_writes_in_two(setup: Setup) -> None:
     assert trips == 3
 
 
-def test_look_that_finds_nothing_is_one_statement(setup: Setup) -> None:
-    """Rows and clock come in one answer."""
+def test_claim_that_finds_nothing_is_one_statement(setup: Setup) -> None:
+    """Rows and clock are one result."""
     setup.store.claim_due(1)
     assert setup.cost_of(lambda: setup.store.claim_due(1)) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL itself: schemas, versions, its clock, poolers, outages, processes that stop."""
+"""PostgreSQL: schemas, versions, its clock, poolers, outages, and processes that stop."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def claim_one(store: PostgresStore) -> Claim:
     return claim
 
 
-def test_applications_share_a_database_unseen(
+def test_applications_of_one_database_do_not_see_each_other(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
     """Each name has a schema of its own."""
@@ -111,15 +111,15 @@ def test_applications_share_a_database_unseen(
         store.close()
 
 
-def test_a_newer_layout_is_refused(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
-    """The error says which release wrote it, and what to do."""
+def test_newer_layout_is_refused(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """The error says which release has written it, and what to do."""
     open_store(postgres_cluster.url(), clock).close()
     postgres_cluster.change("UPDATE @layout SET version = 99")
     with pytest.raises(StoreSchemaError, match="got 99, which a newer release"):
         open_store(postgres_cluster.url(), clock)
 
 
-def test_an_older_layout_without_a_step_is_refused(
+def test_older_layout_without_a_migration_is_refused(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
     """Nothing is changed in it."""
@@ -129,8 +129,8 @@ def test_an_older_layout_without_a_step_is_refused(
         open_store(postgres_cluster.url(), clock)
 
 
-def test_an_older_layout_is_migrated(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
-    """The ladder's steps are climbed, once, and what was kept stays."""
+def test_older_layout_is_migrated(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """Each step runs once, and the rows stay."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     store.close()
@@ -143,10 +143,10 @@ def test_an_older_layout_is_migrated(postgres_cluster: PostgresCluster, clock: F
         store.close()
 
 
-def test_processes_that_start_together_make_the_tables_once(
+def test_processes_that_start_together_create_the_tables_once(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """Whoever comes second finds them made."""
+    """All but one find them created."""
     opened: list[PostgresStore] = []
 
     def start() -> None:
@@ -162,10 +162,10 @@ def test_processes_that_start_together_make_the_tables_once(
         store.close()
 
 
-def test_a_schema_that_was_dropped_is_made_anew(
+def test_dropped_schema_is_created_again(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """The call that finds it gone is refused, and the process goes on in the new one."""
+    """The call that finds it dropped is refused, and the process continues in the new one."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     postgres_cluster.forget_applications()
@@ -175,10 +175,10 @@ def test_a_schema_that_was_dropped_is_made_anew(
     store.close()
 
 
-def test_a_tick_on_record_is_not_run_again(
+def test_recorded_tick_is_not_run_again(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """A row put back to an older state, as by a restore, does not repeat what has run."""
+    """A task row in an older state, as after a restore, does not repeat a run."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     clock.forward(EVERY)
@@ -202,10 +202,10 @@ def test_a_tick_on_record_is_not_run_again(
         ),
     ],
 )
-def test_own_tasks_are_found_behind_any_number_of_others(
+def test_own_tasks_are_found_after_any_number_of_other_tasks(
     postgres_cluster: PostgresCluster, clock: FakeClock, beside: dict[str, TaskDefinition]
 ) -> None:
-    """What is due is read page by page where the first one holds nothing of this process."""
+    """Pages are read until one has a task of this process."""
     other, mine = (open_store(postgres_cluster.url(), clock) for _ in range(2))
     other.sync({f"t{number}": build_definition(f"t{number}", make_task()) for number in range(120)})
     clock.forward(1)
@@ -216,10 +216,8 @@ def test_own_tasks_are_found_behind_any_number_of_others(
         store.close()
 
 
-def test_writes_that_wait_for_each_other_are_repeated(
-    postgres_cluster: PostgresCluster, clock: FakeClock
-) -> None:
-    """The server ends one of them; it is done again, and nobody is told of it."""
+def test_deadlocked_write_is_repeated(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """The server rolls one of two writes back, and the caller does not notice."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync({name: build_definition(name, make_task()) for name in ("a", "b")})
     both = threading.Barrier(2)
@@ -252,8 +250,8 @@ def test_writes_that_wait_for_each_other_are_repeated(
     store.close()
 
 
-def test_the_server_says_what_time_it_is(postgres_cluster: PostgresCluster) -> None:
-    """Hosts whose clocks are an hour apart agree on what is due."""
+def test_server_clock_decides_what_is_due(postgres_cluster: PostgresCluster) -> None:
+    """Hosts whose clocks are years apart agree."""
     ahead = FakeClock()
     ahead.set_wall(NOON + timedelta(days=3_650))
     stores = []
@@ -269,10 +267,10 @@ def test_the_server_says_what_time_it_is(postgres_cluster: PostgresCluster) -> N
         store.close()
 
 
-def test_a_forked_child_does_not_use_its_parents_connections(
+def test_forked_child_does_not_use_connections_of_its_parent(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """A call in a process that did not open the store is refused."""
+    """A call in a process that has not opened the store is refused."""
     store = open_store(postgres_cluster.url(), clock)
     pid = os.fork()
     if pid == 0:
@@ -285,10 +283,10 @@ def test_a_forked_child_does_not_use_its_parents_connections(
     store.close()
 
 
-def test_words_that_no_text_can_hold_are_kept_as_near_as_can_be(
+def test_message_that_postgres_cannot_store_is_replaced(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """A NUL or half a character in a reply loses no outcome."""
+    """A NUL or a lone surrogate in a reply loses no result."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     clock.forward(EVERY)
@@ -299,8 +297,8 @@ def test_words_that_no_text_can_hold_are_kept_as_near_as_can_be(
     store.close()
 
 
-def test_array_literals_say_what_they_were_made_of(postgres_cluster: PostgresCluster) -> None:
-    """Whatever a column holds, the server reads the same."""
+def test_array_literal_is_read_as_the_same_values(postgres_cluster: PostgresCluster) -> None:
+    """This holds for all texts and all bytes."""
 
     @given(st.lists(st.none() | st.text()), st.lists(st.none() | st.binary()))
     def holds(texts: list[str | None], parts: list[bytes | None]) -> None:
@@ -314,10 +312,10 @@ def test_array_literals_say_what_they_were_made_of(postgres_cluster: PostgresClu
         holds()
 
 
-def test_a_transaction_pooler_is_enough(
+def test_store_works_behind_a_transaction_pooler(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """Behind PgBouncer, where each transaction may find another session, nothing is missing."""
+    """Behind PgBouncer each transaction may get another session."""
     bouncer = Bouncer(postgres_cluster)
     url = postgres_cluster.url(port=bouncer.port)
     stores = [open_store(url, clock) for _ in range(3)]
@@ -342,10 +340,10 @@ def test_a_transaction_pooler_is_enough(
 
 
 @pytest.mark.parametrize("how", [Transaction.EXCLUSIVE, Transaction.WRITE])
-def test_a_process_that_stops_in_a_write_holds_nobody_up(
+def test_process_that_stops_in_a_write_does_not_block_others(
     postgres_cluster: PostgresCluster, clock: FakeClock, how: Transaction
 ) -> None:
-    """Others pass its rows over, and after two seconds the server ends its transaction."""
+    """Others skip its rows, and after two seconds the server ends its transaction."""
     store = open_store(postgres_cluster.url(), clock)
     store.sync(AT_START)
     child = subprocess.Popen(
@@ -370,10 +368,10 @@ def test_a_process_that_stops_in_a_write_holds_nobody_up(
     store.close()
 
 
-def test_a_server_that_never_answers_is_unavailable_in_time(
+def test_silent_server_is_unavailable_in_time(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:
-    """A call waits up to the limit, those after it for a moment; afterwards all is well."""
+    """The first call waits for the limit, later ones for the probe only."""
     with BlackHole(postgres_cluster.port) as hole:
         store = open_store(postgres_cluster.url(port=hole.port), clock)
         store.sync(TASKS)
@@ -389,10 +387,8 @@ def test_a_server_that_never_answers_is_unavailable_in_time(
         store.close()
 
 
-def test_a_server_that_is_slow_to_answer_is_reached_again(
-    postgres_cluster: PostgresCluster, clock: FakeClock
-) -> None:
-    """A login may take longer than the moment that is waited for a sign of life."""
+def test_slow_server_is_reached_again(postgres_cluster: PostgresCluster, clock: FakeClock) -> None:
+    """A login may take longer than the silence that a probe allows."""
     open_store(postgres_cluster.url(), clock).close()
     with BlackHole(postgres_cluster.port, delay_s=0.12) as hole:
         server = PostgresDatabase(
@@ -411,10 +407,10 @@ def test_a_server_that_is_slow_to_answer_is_reached_again(
 
 
 @pytest.mark.parametrize("looks", [True, False], ids=["at an answer", "at the end"])
-def test_a_write_that_is_cut_short_says_why_and_nothing_else(
+def test_write_that_times_out_logs_nothing(
     postgres_cluster: PostgresCluster, caplog: pytest.LogCaptureFixture, *, looks: bool
 ) -> None:
-    """The driver tells nobody that it could not leave its pipeline."""
+    """The error gives the reason, and psycopg does not log that it could not leave its pipeline."""
     with BlackHole(postgres_cluster.port) as hole:
 
         def work(link: Connection) -> None:
@@ -434,8 +430,8 @@ def test_a_write_that_is_cut_short_says_why_and_nothing_else(
         server.close()
 
 
-def test_a_server_that_comes_back_is_used_at_once(clock: FakeClock) -> None:
-    """Down at the start, killed in the middle, started again: what is due waits for it."""
+def test_restarted_server_is_used_at_once(clock: FakeClock) -> None:
+    """It is down at the start, and killed later; a due task waits for it."""
     cluster = PostgresCluster()
     try:
         cluster.stop()

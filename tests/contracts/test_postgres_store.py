@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps the contract, among processes of many hosts."""
+"""The PostgreSQL store fulfils the contract of stores that processes share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever one process does, SQLite and memory answer alike."""
+"""The SQLite store and the memory store return the same results for the same calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SQLite file itself: modes, versions, locks, other processes, their death."""
+"""The SQLite file: modes, versions, locks, other processes and their end."""
 
 from __future__ import annotations
 
@@ -106,23 +106,23 @@ def test_sqlite_store_runs_ticks_once_per_host() -> None:
     assert SqliteStore.reach is Scope.HOST
 
 
-def test_building_a_store_opens_nothing(path: Path, clock: FakeClock) -> None:
-    """Neither file nor folder is made before `open`."""
+def test_new_store_creates_no_file(path: Path, clock: FakeClock) -> None:
+    """Neither file nor folder is created before `open`."""
     SqliteStore(path, clock)
     assert not path.parent.exists()
 
 
 @pytest.mark.usefixtures("store")
-def test_only_this_user_reads_the_file(path: Path) -> None:
-    """Folder and files are closed to others, the write-ahead log too."""
+def test_files_are_readable_by_this_user_only(path: Path) -> None:
+    """This holds for the folder and the write-ahead log as well."""
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert modes == {"pulse.db": 0o600, "pulse.db-wal": 0o600, "pulse.db-shm": 0o600}
 
 
 @pytest.mark.usefixtures("store")
-def test_one_process_opens_a_file_and_name_once(path: Path, clock: FakeClock) -> None:
-    """A second pulse there is told to take another name, by whatever path it came."""
+def test_second_store_of_one_file_and_name_is_refused(path: Path, clock: FakeClock) -> None:
+    """The error asks for another name, also if the path is a link."""
     link = path.parent / "link.db"
     link.symlink_to(path)
     second = SqliteStore(link, clock)
@@ -141,7 +141,7 @@ def test_error_of_a_second_store_states_the_name(path: Path, clock: FakeClock) -
 
 
 @pytest.mark.usefixtures("store")
-def test_another_name_opens_the_same_file(path: Path, clock: FakeClock) -> None:
+def test_second_store_of_one_file_with_another_name_is_opened(path: Path, clock: FakeClock) -> None:
     """Two applications may share a file in one process."""
     second = SqliteStore(path, clock, StoreOptions(name="blog"))
     second.open(this_member("inline", "digest", 30 * SECOND))
@@ -149,10 +149,10 @@ def test_another_name_opens_the_same_file(path: Path, clock: FakeClock) -> None:
     second.close()
 
 
-def test_a_closed_file_can_be_opened_by_another(
+def test_file_of_a_closed_store_can_be_opened_again(
     store: SqliteStore, path: Path, clock: FakeClock
 ) -> None:
-    """Closing gives the name free."""
+    """The name is free after `close`."""
     store.close()
     second = SqliteStore(path, clock)
     second.open(this_member("inline", "digest", 30 * SECOND))
@@ -161,8 +161,8 @@ def test_a_closed_file_can_be_opened_by_another(
 
 
 @pytest.mark.parametrize(("version", "age"), [(0, "older release"), (99, "newer release")])
-def test_another_layout_is_refused(store: SqliteStore, path: Path, version: int, age: str) -> None:
-    """The error says which release wrote it, and what to do; nothing stays open."""
+def test_other_layout_is_refused(store: SqliteStore, path: Path, version: int, age: str) -> None:
+    """The error says which release has written it and what to do; no connection stays open."""
     store.close()
     change(path, "UPDATE pulse_schema SET version = ?", version)
     with pytest.raises(StoreSchemaError, match=age):
@@ -171,10 +171,8 @@ def test_another_layout_is_refused(store: SqliteStore, path: Path, version: int,
     store.open(this_member("inline", "digest", 30 * SECOND))
 
 
-def test_an_older_layout_is_brought_up_to_date(
-    store: SqliteStore, path: Path, clock: FakeClock
-) -> None:
-    """What it holds stays, and goes on; run-time tasks can be added to it."""
+def test_older_layout_is_migrated(store: SqliteStore, path: Path, clock: FakeClock) -> None:
+    """Its rows stay, and run-time tasks can be added."""
     store.close()
     for text in ("DROP INDEX @declared", "DROP INDEX @own", "ALTER TABLE @tasks DROP COLUMN words"):
         change(path, text)
@@ -186,26 +184,26 @@ def test_an_older_layout_is_brought_up_to_date(
     assert sorted(claim.run.task for claim in store.claim_due(9).claims) == ["added", "work"]
 
 
-def test_a_file_that_is_no_database_is_named(path: Path, clock: FakeClock) -> None:
-    """Something else at that path is left alone, and the error names it."""
+def test_file_that_is_not_a_database_is_refused(path: Path, clock: FakeClock) -> None:
+    """The file is not changed, and the error contains its path."""
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to look like a file" * 40)
     with pytest.raises(StoreUnavailableError, match=str(path)):
         SqliteStore(path, clock).open(this_member("inline", "digest", 30 * SECOND))
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, clock: FakeClock) -> None:
-    """A file where the folder ought to be is an error that names the path."""
+def test_folder_that_cannot_be_created_is_an_error(tmp_path: Path, clock: FakeClock) -> None:
+    """The error contains the path."""
     (tmp_path / "state").touch()
     path = tmp_path / "state" / "pulse.db"
     with pytest.raises(StoreUnavailableError, match=str(path)):
         SqliteStore(path, clock).open(this_member("inline", "digest", 30 * SECOND))
 
 
-def test_a_locked_file_is_unavailable_and_unchanged(
+def test_locked_file_is_unavailable_and_unchanged(
     store: SqliteStore, path: Path, clock: FakeClock
 ) -> None:
-    """A call that gets no lock in time raises; afterwards it can be repeated as if nothing was."""
+    """A call that gets no lock in time raises an error, and can be repeated afterwards."""
     clock.forward(EVERY)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -217,8 +215,8 @@ def test_a_locked_file_is_unavailable_and_unchanged(
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_a_locked_file_is_read_all_the_same(store: SqliteStore, path: Path) -> None:
-    """While another writes, looking for work waits for nobody."""
+def test_locked_file_can_be_read(store: SqliteStore, path: Path) -> None:
+    """A read does not wait for a write of another process."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     claimed = store.claim_due(1)
@@ -228,10 +226,8 @@ def test_a_locked_file_is_read_all_the_same(store: SqliteStore, path: Path) -> N
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-def test_a_file_that_was_deleted_is_not_gone_on_with(
-    path: Path, clock: FakeClock, *, replaced: bool
-) -> None:
-    """Nothing is claimed in it; its process joins those that started with the new file."""
+def test_deleted_file_is_not_used(path: Path, clock: FakeClock, *, replaced: bool) -> None:
+    """Nothing is claimed in it; the process joins those that have started with the new file."""
     stores = [SqliteStore(path, clock, opened={}) for _ in range(2)]
     old, new = stores
     old.open(this_member("inline", "digest", 30 * SECOND))
@@ -315,8 +311,10 @@ def test_tick_runs_once_in_two_processes_with_an_intact_log(
     assert {hear(other), str(len(store.claim_due(1).claims))} == {"0", "1"}
 
 
-def test_a_file_that_is_made_again_is_this_user_s_alone(store: SqliteStore, path: Path) -> None:
-    """No call makes a file that others may read."""
+def test_file_that_is_created_again_is_readable_by_this_user_only(
+    store: SqliteStore, path: Path
+) -> None:
+    """No call creates a file that other users may read."""
     path.unlink()
     with pytest.raises(StoreUnavailableError):
         store.tasks()
@@ -324,10 +322,10 @@ def test_a_file_that_is_made_again_is_this_user_s_alone(store: SqliteStore, path
     assert [state.name for state in store.tasks()] == ["work"]
 
 
-def test_an_application_that_changes_its_folder_keeps_its_file(
+def test_relative_path_is_resolved_when_the_store_is_built(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that is relative means what it meant when the store was built."""
+    """The application may change its folder later."""
     path.parent.mkdir()
     monkeypatch.chdir(path.parent)
     store = SqliteStore(path.name, clock)
@@ -339,10 +337,8 @@ def test_an_application_that_changes_its_folder_keeps_its_file(
     store.close()
 
 
-def test_a_store_that_is_closed_after_its_file_was_deleted_makes_no_other(
-    path: Path, clock: FakeClock
-) -> None:
-    """A process that ends takes nothing over any more."""
+def test_close_after_the_file_was_deleted_creates_no_file(path: Path, clock: FakeClock) -> None:
+    """A process that ends does not reopen the store."""
     store = SqliteStore(path, clock)
     store.open(this_member("inline", "digest", 30 * SECOND))
     path.unlink()
@@ -350,10 +346,10 @@ def test_a_store_that_is_closed_after_its_file_was_deleted_makes_no_other(
     assert not path.exists()
 
 
-def test_an_outage_gives_holders_their_chance(
+def test_outage_restarts_the_observation_of_leases(
     store: SqliteStore, path: Path, clock: FakeClock
 ) -> None:
-    """After a call that failed, leases are counted anew."""
+    """After a failed call, each lease has its whole duration."""
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
     for _ in range(6):
@@ -369,10 +365,8 @@ def test_an_outage_gives_holders_their_chance(
     assert store.finish([succeed(claim)]) == [RECORDED]
 
 
-def test_a_tick_on_record_is_not_run_again(
-    store: SqliteStore, path: Path, clock: FakeClock
-) -> None:
-    """A row put back to an older state, as by a restore, does not repeat what has run."""
+def test_recorded_tick_is_not_run_again(store: SqliteStore, path: Path, clock: FakeClock) -> None:
+    """A task row in an older state, as after a restore, does not repeat a run."""
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
     store.finish([succeed(claim)])
@@ -382,10 +376,10 @@ def test_a_tick_on_record_is_not_run_again(
     assert [row.last_decided for row in store.tasks()] == [slot]
 
 
-def test_a_row_moved_between_reading_and_writing_is_not_claimed(
+def test_task_changed_between_read_and_write_is_not_claimed(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
-    """The write compares the row's version with the one that was planned on."""
+    """The write compares the version of the row with the version that was planned."""
     clock.forward(EVERY)
     rival = SqliteStore(path, clock, opened={})
     rival.open(this_member("inline", "rival", 30 * SECOND))
@@ -414,10 +408,10 @@ class Overtaken(SqliteStore):
         return super()._claim(*words, **more)  # type: ignore[arg-type]
 
 
-def test_a_retry_taken_between_reading_and_writing_is_not_given_up(
+def test_retry_claimed_between_read_and_write_does_not_expire(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
-    """The tick that was planned in its place waits for the next look: nothing overlaps."""
+    """The tick that was planned in its place waits for the next call: nothing overlaps."""
     tasks = {"work": build_definition("work", make_task(retries=1, retry_min_backoff=2, timeout=1))}
     store.sync(tasks)
     clock.forward(EVERY)
@@ -438,10 +432,10 @@ def test_a_retry_taken_between_reading_and_writing_is_not_given_up(
         one.close()
 
 
-def test_a_run_that_began_between_reading_and_writing_keeps_others_waiting(
+def test_run_claimed_between_read_and_write_counts(
     path: Path, clock: FakeClock, store: SqliteStore
 ) -> None:
-    """How many runs of a task are held is looked at again inside the write."""
+    """The number of claimed runs is read again inside the write."""
     tasks = {"work": build_definition("work", make_task(overlap="wait", interval=3_600))}
     store.sync(tasks)
     behind = FakeClock()
@@ -463,8 +457,8 @@ def test_a_run_that_began_between_reading_and_writing_keeps_others_waiting(
         one.close()
 
 
-def test_a_forked_child_does_not_use_its_parents_connections(store: SqliteStore) -> None:
-    """A call in a process that did not open the store is refused."""
+def test_forked_child_does_not_use_connections_of_its_parent(store: SqliteStore) -> None:
+    """A call in a process that has not opened the store is refused."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -489,7 +483,7 @@ def test_heartbeat_deletes_old_runs(path: Path, clock: FakeClock) -> None:
 
 
 def test_processes_that_start_together_share_a_new_file(path: Path, run_child: RunChild) -> None:
-    """Each of them may be the one that makes it."""
+    """Each of them may create it."""
     children = [run_child(OPEN, path) for _ in range(4)]
     for child in children:
         say_go(child)
@@ -498,7 +492,7 @@ def test_processes_that_start_together_share_a_new_file(path: Path, run_child: R
 
 
 def test_processes_that_race_run_each_tick_once(path: Path, run_child: RunChild) -> None:
-    """Four processes claim 200 tasks: every tick has one of them as its winner."""
+    """Four processes claim 200 tasks, and each tick is claimed by one of them."""
     children = [run_child(OPEN + RACE, path) for _ in range(4)]
     for child in children:
         say_go(child)
@@ -517,7 +511,7 @@ def wait_until_due(path: Path) -> None:
     threading.Event().wait(max(0, last - SystemClock().wall()) / SECOND + 0.001)
 
 
-def test_a_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> None:
+def test_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> None:
     """Its run is abandoned by the next heartbeat of a process of this host."""
     child = run_child(OPEN + HOLD_ONE, path, "record")
     say_go(child)
@@ -531,8 +525,8 @@ def test_a_killed_process_is_found_at_once(path: Path, run_child: RunChild) -> N
     watcher.close()
 
 
-def test_a_killed_process_is_found_before_it_is_reaped(path: Path, run_child: RunChild) -> None:
-    """A zombie runs nothing: its run is abandoned while its parent has not waited for it."""
+def test_killed_process_is_found_before_it_is_reaped(path: Path, run_child: RunChild) -> None:
+    """A zombie runs nothing: its run is abandoned before the parent has waited for it."""
     child = run_child(OPEN + HOLD_ONE, path, "record")
     say_go(child)
     hear(child)
@@ -543,7 +537,7 @@ def test_a_killed_process_is_found_before_it_is_reaped(path: Path, run_child: Ru
     watcher.close()
 
 
-def test_a_killed_process_s_run_is_taken_by_another(path: Path, run_child: RunChild) -> None:
+def test_run_of_a_killed_process_is_run_again_by_another(path: Path, run_child: RunChild) -> None:
     """With `on_abandoned = rerun` it is the next attempt of the same run."""
     child = run_child(OPEN + HOLD_ONE, path, "rerun")
     say_go(child)

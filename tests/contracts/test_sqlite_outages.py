@@ -1,4 +1,4 @@
-"""What becomes of the SQLite store when its file is corrupt, its disk full, its folder gone."""
+"""The SQLite store with a corrupt file, a full disk, or without its folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -76,10 +77,10 @@ def spoil(path: Path, *, header: bool = False) -> None:
 
 
 @pytest.mark.parametrize("header", [False, True])
-def test_a_corrupt_file_is_moved_aside_and_a_new_one_started(
+def test_corrupt_file_is_moved_aside_and_replaced(
     join: Join, path: Path, clock: FakeClock, *, header: bool
 ) -> None:
-    """The error says where it is; the next call works, and ticks go on."""
+    """The error gives the new path; the next call works, and ticks continue."""
     store = join()
     spoil(path, header=header)
     with pytest.raises(StoreUnavailableError, match=r"corrupt and was moved to .*\.corrupt-"):
@@ -89,10 +90,10 @@ def test_a_corrupt_file_is_moved_aside_and_a_new_one_started(
     assert store.claim_due(1).claims[0].run.task == "work"
 
 
-def test_each_process_notices_that_its_file_is_another(
+def test_each_process_notices_that_its_file_was_replaced(
     join: Join, path: Path, clock: FakeClock
 ) -> None:
-    """It is moved once; all go on with the new one and claim each tick once."""
+    """The file is moved once; all processes use the new file and claim each tick once."""
     stores = [join() for _ in range(3)]
     spoil(path)
     for store in stores:
@@ -104,8 +105,8 @@ def test_each_process_notices_that_its_file_is_another(
     assert len(asides(path)) == 1
 
 
-def test_a_file_that_is_corrupt_at_the_start_is_moved_aside(join: Join, path: Path) -> None:
-    """The first try to open it tells, and the next one finds a new file."""
+def test_file_that_is_corrupt_at_the_start_is_moved_aside(join: Join, path: Path) -> None:
+    """The first `open` raises an error, the second one uses a new file."""
     join().close()
     spoil(path)
     with pytest.raises(StoreUnavailableError, match="was moved to"):
@@ -113,8 +114,8 @@ def test_a_file_that_is_corrupt_at_the_start_is_moved_aside(join: Join, path: Pa
     assert [row.name for row in join().tasks()] == ["work"]
 
 
-def test_its_log_goes_with_a_corrupt_file(join: Join, path: Path) -> None:
-    """What is moved aside can be looked into, and the new file begins without a past."""
+def test_write_ahead_log_is_moved_with_a_corrupt_file(join: Join, path: Path) -> None:
+    """The moved file can be examined, and the new file has no old log."""
     store, _ = join(), join()
     store.trigger("work")
     spoil(path)
@@ -125,8 +126,10 @@ def test_its_log_goes_with_a_corrupt_file(join: Join, path: Path) -> None:
     assert store.runs() == []
 
 
-def test_a_request_that_finds_it_leaves_the_telling_to_the_loop(join: Join, path: Path) -> None:
-    """The next beat raises the same once, so that the log says where the file is."""
+def test_corruption_found_by_the_app_is_reported_by_the_next_heartbeat(
+    join: Join, path: Path
+) -> None:
+    """The heartbeat raises the same error once, so that the path is logged."""
     store = join()
     spoil(path)
     with pytest.raises(StoreUnavailableError, match="was moved to") as raised:
@@ -137,16 +140,34 @@ def test_a_request_that_finds_it_leaves_the_telling_to_the_loop(join: Join, path
     assert not store.heartbeat().abandoned
 
 
-def test_a_file_that_was_never_a_store_is_left(join: Join, path: Path) -> None:
-    """Somebody has named it by mistake."""
+@pytest.mark.parametrize("call", [SqliteStore.tasks, SqliteStore.heartbeat])
+def test_corruption_is_reported_although_no_new_file_can_be_created(
+    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[SqliteStore], object]
+) -> None:
+    """The call raises the later error, and the next heartbeat the first one."""
+    store = join()
+    spoil(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "pulse.store.sqlite.database.make_file", Mock(side_effect=OSError("no space"))
+        )
+        with pytest.raises(StoreUnavailableError, match="no space"):
+            call(store)
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.heartbeat()
+    assert not store.heartbeat().abandoned
+
+
+def test_file_that_was_never_a_store_is_not_moved(join: Join, path: Path) -> None:
+    """Its path was probably configured by mistake."""
     path.parent.mkdir()
     path.write_bytes(b"the only copy of a novel" * 99)
-    with pytest.raises(StoreUnavailableError, match="not a database; it is left as it is"):
+    with pytest.raises(StoreUnavailableError, match="not a database; the file was not moved"):
         join()
     assert asides(path) == []
 
 
-def test_a_file_that_another_process_is_moving_is_left_to_it(join: Join, path: Path) -> None:
+def test_file_that_another_process_is_moving_is_not_touched(join: Join, path: Path) -> None:
     """The call fails as in any outage, and a later one finds the new file."""
     store = join()
     spoil(path)
@@ -159,8 +180,8 @@ def test_a_file_that_another_process_is_moving_is_left_to_it(join: Join, path: P
         store.claim_due(1)
 
 
-def test_no_file_is_made_while_one_is_moved(join: Join, path: Path) -> None:
-    """Its log might be taken for the new one's."""
+def test_no_file_is_created_while_one_is_moved(join: Join, path: Path) -> None:
+    """The old log could be taken for the log of the new file."""
     path.parent.mkdir()
     mover = os.open(path.parent, os.O_RDONLY)
     fcntl.flock(mover, fcntl.LOCK_EX)
@@ -170,10 +191,10 @@ def test_no_file_is_made_while_one_is_moved(join: Join, path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_corrupt_file_that_cannot_be_moved_stays(
+def test_corrupt_file_that_cannot_be_moved_is_reported(
     join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error says so, and the next call tries again."""
+    """The error gives the reason, and the next call tries again."""
     store = join()
     spoil(path)
 
@@ -182,14 +203,14 @@ def test_a_corrupt_file_that_cannot_be_moved_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.rename", refuse)
-        with pytest.raises(StoreUnavailableError, match=r"and stays: .*Permission denied"):
+        with pytest.raises(StoreUnavailableError, match=r"could not be moved: .*Permission denied"):
             store.claim_due(1)
     with pytest.raises(StoreUnavailableError, match="was moved to"):
         store.claim_due(1)
 
 
-def test_a_file_that_was_emptied_is_made_anew(join: Join, path: Path, clock: FakeClock) -> None:
-    """Without a table of its own the store makes them, and goes on."""
+def test_emptied_file_gets_new_tables(join: Join, path: Path, clock: FakeClock) -> None:
+    """The store creates its tables again, and continues."""
     store = join()
     with sqlite3.connect(path) as raw:
         for (name,) in raw.execute(
@@ -203,10 +224,10 @@ def test_a_file_that_was_emptied_is_made_anew(join: Join, path: Path, clock: Fak
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_a_folder_that_is_lost_and_back_is_gone_on_with(
+def test_store_continues_after_its_folder_was_lost(
     join: Join, path: Path, clock: FakeClock
 ) -> None:
-    """Nothing is claimed while it is away; afterwards the rows are made again."""
+    """Nothing is claimed without the folder; afterwards the rows are created again."""
     store = join()
     shutil.rmtree(path.parent)
     path.parent.write_text("in the way")
@@ -220,10 +241,10 @@ def test_a_folder_that_is_lost_and_back_is_gone_on_with(
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(
+def test_no_tick_is_skipped_for_a_run_that_finished_during_the_outage(
     join: Join, path: Path, clock: FakeClock, tmp_path: Path
 ) -> None:
-    """Whoever looks first waits until the holder has told its end."""
+    """The first process that claims waits until the holder has recorded its result."""
     holder, other = join(), join()
     clock.forward(EVERY)
     (claim,) = holder.claim_due(1).claims
@@ -239,8 +260,10 @@ def test_no_tick_is_skipped_for_a_run_that_ended_in_the_outage(
     assert [one.run.fire_time for one in other.claim_due(1).claims] == [clock.wall()]
 
 
-def test_a_file_that_is_put_back_is_gone_on_with(join: Join, path: Path, clock: FakeClock) -> None:
-    """Its rows, its runs and what holds them are as they were."""
+def test_store_continues_with_a_file_that_was_put_back(
+    join: Join, path: Path, clock: FakeClock
+) -> None:
+    """Its rows, its runs and their claims are unchanged."""
     store = join()
     store.add(make_runtime_task("added", make_task(interval=60), TaskDefaults()))
     clock.forward(EVERY)
@@ -292,10 +315,10 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return made
 
 
-def test_a_full_disk_is_an_outage_and_nothing_is_lost(
+def test_full_disk_is_an_outage_that_loses_nothing(
     disk: Disk, join: Join, clock: FakeClock
 ) -> None:
-    """What cannot be written is not claimed; with room again it is, and what ended is recorded."""
+    """What cannot be written is not claimed; with free space results are recorded."""
     store = join()
     clock.forward(EVERY)
     (claim,) = store.claim_due(1).claims
@@ -312,10 +335,10 @@ def test_a_full_disk_is_an_outage_and_nothing_is_lost(
     assert len(store.claim_due(1).claims) == 1
 
 
-def test_a_disk_that_is_full_at_the_start_is_joined_later(
+def test_store_opens_when_a_full_disk_has_space_again(
     disk: Disk, join: Join, clock: FakeClock
 ) -> None:
-    """The tables are made when there is room."""
+    """The tables are created then."""
     disk.fill(full=True)
     with pytest.raises(StoreUnavailableError, match="full"):
         join()

@@ -1,4 +1,4 @@
-"""The SQLite store keeps the contract, among processes of one host."""
+"""The SQLite store fulfils the contract of stores that processes share."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ class TestSqliteStore(SharedStoreContract):
         path = self.folder / "pulse.db"
         return SqliteStore(path, clock, StoreOptions(name=name, keep_runs=keep_runs), opened={})
 
-    def test_a_beat_tells_when_a_lease_is_over(self, fleet: Fleet) -> None:
-        """It counts from the first look at the lease as it stands."""
+    def test_heartbeat_returns_when_the_next_lease_expires(self, fleet: Fleet) -> None:
+        """A lease lasts from the heartbeat that has seen its renewal mark first."""
         holder = fleet.join({"work": make_task()})
         other = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
         claim = holder.claim_one()
-        told = [other.store.heartbeat().next_expiry, other.store.heartbeat().next_expiry]
-        over_at = fleet.clock.boot() + LEASE_S * SECOND
+        expiries = [other.store.heartbeat().next_expiry, other.store.heartbeat().next_expiry]
+        expires_at = fleet.clock.boot() + LEASE_S * SECOND
         fleet.clock.forward(5)
         holder.store.renew([claim])
-        assert [*told, other.store.heartbeat().next_expiry] == [
-            over_at,
-            over_at,
-            over_at + 5 * SECOND,
+        assert [*expiries, other.store.heartbeat().next_expiry] == [
+            expires_at,
+            expires_at,
+            expires_at + 5 * SECOND,
         ]
 
-    def test_a_holder_may_renew_after_the_store_kept_all_waiting(self, fleet: Fleet) -> None:
-        """Nobody could renew while a call of the observer waited, so that time does not count."""
+    def test_lease_does_not_expire_while_the_store_blocks_all_processes(self, fleet: Fleet) -> None:
+        """While a call of the observer waited, the holder could not renew."""
         holder = fleet.join({"work": make_task()})
         other = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)

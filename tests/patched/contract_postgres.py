@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps the contract where its driver waits by gevent."""
+"""The PostgreSQL store fulfils the contract when psycopg waits with gevent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT 1 FROM pg_sleep(
 
 
 def test_calls_yield_to_other_greenlets(postgres_cluster: PostgresCluster) -> None:
-    """So the loop calls the store itself, not through a thread; others run while it waits."""
+    """The loop calls the store without a thread, and other greenlets run while it waits."""
     store = PostgresStore(postgres_cluster.url(), SystemClock())
     server = PostgresDatabase(
         postgres_cluster.url(), space="", limit_us=5 * SECOND, server_clock=None
@@ -58,10 +58,10 @@ def test_calls_yield_to_other_greenlets(postgres_cluster: PostgresCluster) -> No
     assert len(turns) > 5
 
 
-def test_a_greenlet_killed_in_a_call_leaves_no_connection_in_use(
+def test_killed_greenlet_leaves_no_connection_in_use(
     postgres_cluster: PostgresCluster,
 ) -> None:
-    """What it was waiting for is closed; the next call is answered."""
+    """Its connection is closed, and the next call is answered."""
     store = PostgresStore(postgres_cluster.url(), SystemClock())
     store.open(this_member("gevent", "digest", 30 * SECOND))
     server = PostgresDatabase(

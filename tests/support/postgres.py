@@ -24,7 +24,7 @@ _ACCOUNT = "postgres"
 
 
 def find_binary(name: str) -> str:
-    """Return where a program is that Debian does not put into the path."""
+    """Return the path of a program that Debian does not install into PATH."""
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     found = shutil.which(name, path=os.pathsep.join(map(str, places)))
     found = found or shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
@@ -34,7 +34,7 @@ def find_binary(name: str) -> str:
 
 
 def as_account() -> dict[str, object]:
-    """Return how a program runs that refuses to run as root."""
+    """Return the options of `Popen` for a program that refuses to run as root."""
     return {"user": _ACCOUNT, "group": _ACCOUNT, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
@@ -48,7 +48,7 @@ class PostgresCluster:
     """One server with its own data, ended by pid.
 
     Args:
-        fsync: whether it waits for the disk, as it does where speed is measured.
+        fsync: whether commits wait for the disk, as they do when speed is measured.
 
     """
 
@@ -70,11 +70,11 @@ class PostgresCluster:
         self.start()
 
     def url(self, database: str = "postgres", *, port: int | None = None) -> str:
-        """Return the address of a database."""
+        """Return the URL of a database."""
         return f"postgresql://{self.user}@127.0.0.1:{port or self.port}/{database}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it accepts connections."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -97,7 +97,7 @@ class PostgresCluster:
         self.until_it_answers()
 
     def until_it_answers(self) -> None:
-        """Wait until the server takes connections."""
+        """Wait until the server accepts connections."""
         end = time.monotonic() + BOUND_S
         while True:
             try:
@@ -110,49 +110,49 @@ class PostgresCluster:
                 return
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """End it at once, as `pg_ctl stop -m immediate` does."""
+        """Stop the server at once, as `pg_ctl stop -m immediate` does."""
         if self._server is not None:
             self._server.send_signal(how)
             self._server.wait(BOUND_S)
             self._server = None
 
     def ready_at(self) -> float:
-        """Return the instant since which it takes connections, by its own log."""
+        """Return the time from which the server accepts connections, according to its log."""
         lines = (self.folder / "log").read_text().splitlines()
         ready = [line for line in lines if "database system is ready" in line]
         return float(ready[-1].split()[0])
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection of the test's own."""
+        """Return a connection for the test."""
         return psycopg.connect(self.url(), autocommit=True)
 
     def run(
         self, text: str, *values: object, database: str = "postgres"
     ) -> list[tuple[object, ...]]:
-        """Execute a statement of the test's own; return what it found."""
+        """Execute a statement; return its rows."""
         with psycopg.connect(self.url(database), autocommit=True) as raw:
             cursor = raw.execute(text.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
     def change(self, text: str, *values: object) -> None:
-        """Execute a statement on the tables of the application without a name."""
+        """Execute a statement in the schema of the application whose name is empty."""
         self.run(text.replace("@", f"{schema_of('')}."), *values)
 
     def forget_applications(self) -> None:
-        """Drop the schema of every application: the next test finds none."""
+        """Drop the schemas of all applications."""
         for (schema,) in self.run(_SCHEMAS):
             self.run(f"DROP SCHEMA {schema} CASCADE")
 
     def empty_applications(self) -> None:
-        """Delete what every application has kept, which is quicker than to drop its schema."""
+        """Delete the rows of all applications, which is faster than to drop the schemas."""
         schemas = [schema for (schema,) in self.run(_SCHEMAS)]
         if schemas:
             self.run(
-                ";".join(f"DELETE FROM {schema}.{table}" for schema in schemas for table in _KEPT)  # noqa: S608 - names of this suite's own
+                ";".join(f"DELETE FROM {schema}.{table}" for schema in schemas for table in _KEPT)  # noqa: S608 - the names are constants
             )
 
     def close(self) -> None:
-        """End it and delete its data."""
+        """Stop the server and delete its data."""
         self.stop()
         shutil.rmtree(self.folder)
 
@@ -200,7 +200,7 @@ class Bouncer:
                 return
 
     def close(self) -> None:
-        """End it."""
+        """Stop the pooler."""
         self._process.terminate()
         self._process.wait(BOUND_S)
         shutil.rmtree(self._folder)

@@ -1,4 +1,4 @@
-"""How long the loop waits after failures."""
+"""Back-off and probes after failed store calls."""
 
 from pulse.backoff import (
     FIRST_BACK_OFF,
@@ -17,19 +17,19 @@ def never() -> float:
 
 
 def test_back_off_doubles_up_to_its_cap() -> None:
-    """Each wait is twice the one before, and none is longer than the cap."""
+    """Each delay is twice the one before, and none is longer than the cap."""
     back_off = BackOff(never)
     waits = [back_off.wait() for _ in range(6)]
     assert waits == [50_000, 100_000, 200_000, 400_000, LONGEST_BACK_OFF, LONGEST_BACK_OFF]
 
 
-def test_back_off_is_shortened_by_chance_at_most_by_a_quarter() -> None:
-    """Processes that lost the same store do not all come back at the same instant."""
+def test_back_off_is_shortened_at_random_by_a_quarter_at_most() -> None:
+    """Processes that have lost the same store do not all call it again at the same instant."""
     assert BackOff(lambda: 1.0).wait() == FIRST_BACK_OFF * 3 // 4
 
 
-def test_back_off_begins_anew_after_a_reset() -> None:
-    """A store that came back is asked again as quickly as at first."""
+def test_back_off_starts_with_the_shortest_delay_after_a_reset() -> None:
+    """A second outage is treated like the first."""
     back_off = BackOff(never)
     back_off.wait()
     back_off.wait()
@@ -37,19 +37,19 @@ def test_back_off_begins_anew_after_a_reset() -> None:
     assert back_off.wait() == FIRST_BACK_OFF
 
 
-def test_a_try_that_took_its_time_is_followed_sooner() -> None:
-    """Waits are counted from the beginning of the try before, and are never left out."""
+def test_delay_is_reduced_by_the_duration_of_the_failed_call() -> None:
+    """A delay counts from the start of the failed call, and is never left out."""
     waits = [BackOff(never).wait(took) for took in (10_000, FIRST_BACK_OFF, 5_000_000)]
     assert waits == [40_000, SHORTEST_BACK_OFF, SHORTEST_BACK_OFF]
 
 
-def test_a_knock_is_over_before_the_next_try_is_due() -> None:
-    """Tries begin as often where nothing is answered as where all is refused."""
+def test_probe_ends_before_the_next_call_is_due() -> None:
+    """Calls are as frequent without an answer as with refused connections."""
     assert PROBE_TIMEOUT < LONGEST_BACK_OFF * 3 / 4 + SHORTEST_BACK_OFF
 
 
-def test_chance_is_between_nothing_and_all() -> None:
-    """It is a figure to multiply with."""
+def test_chance_is_between_0_and_1() -> None:
+    """It is a factor."""
     assert all(0 <= chance() < 1 for _ in range(100))
 
 
@@ -63,18 +63,18 @@ def patient_tries(probe: ReconnectProbe, tries: int) -> list[int]:
     return found
 
 
-def test_a_call_after_a_failed_one_begins_with_a_knock() -> None:
-    """All but a few: one of them is given its whole time, each time after twice as many."""
+def test_calls_after_a_failure_are_preceded_by_a_probe() -> None:
+    """The exceptions have the whole time limit, each after twice as many failures."""
     assert patient_tries(ReconnectProbe(never), 150) == [0, 16, 32, 64, 128]
 
 
-def test_processes_do_not_all_leave_their_knocks_out_together() -> None:
-    """Chance puts that off, to twice as long at most."""
+def test_random_number_delays_the_call_without_a_probe() -> None:
+    """It is delayed to twice as many failures at most, so that processes differ."""
     assert patient_tries(ReconnectProbe(lambda: 1.0), 150) == [0, 32, 64, 128]
 
 
-def test_an_answer_ends_the_knocks() -> None:
-    """A server that has answered is trusted again."""
+def test_answer_ends_the_probes() -> None:
+    """The next call has its whole time limit."""
     probe = ReconnectProbe(never)
     probe.failed()
     probe.answered()

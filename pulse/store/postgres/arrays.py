@@ -1,4 +1,4 @@
-"""Columns of cells as array literals: a whole batch is a handful of values."""
+"""Array literals of PostgreSQL: a column of a batch is one value of the statement."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _SPECIAL = ('"', "\\", "\0")
 
 
 def plain(text: str) -> str:
-    """Return a text as PostgreSQL takes it: without NUL, and without halves of characters."""
+    """Return a text that PostgreSQL accepts: without NUL and without lone surrogates."""
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def literal(cells: Sequence[Cell]) -> str:
-    """Return `{1,NULL,"two"}`."""
+    """Return an array literal, such as `{1,NULL,"two"}`."""
     first = cells[0] if cells else None
-    if isinstance(first, str) and None not in cells and not _needs_care(cells):
+    if isinstance(first, str) and None not in cells and not _needs_escapes(cells):
         return '{"' + '","'.join(map(str, cells)) + '"}'
-    return "{" + ",".join([_spell(cell) for cell in cells]) + "}"
+    return "{" + ",".join([_element(cell) for cell in cells]) + "}"
 
 
-def _needs_care(cells: Sequence[Cell]) -> bool:
-    whole = "".join(map(str, cells))
-    return not whole.isascii() or any(sign in whole for sign in _SPECIAL)
+def _needs_escapes(cells: Sequence[Cell]) -> bool:
+    joined = "".join(map(str, cells))
+    return not joined.isascii() or any(sign in joined for sign in _SPECIAL)
 
 
-def _spell(cell: Cell) -> str:
+def _element(cell: Cell) -> str:
     if cell is None:
         return "NULL"
     if isinstance(cell, int):

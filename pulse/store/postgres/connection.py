@@ -1,7 +1,7 @@
-"""One connection to the server: statements in PostgreSQL's spelling, batches as arrays.
+"""A connection to the server: translates statements, runs batches with arrays.
 
-A batch is one statement, whatever its length: each column is one array, or one value where all
-its cells are equal. Inside a pipeline an answer is waited for when it is looked at.
+A batch of any length is one statement: each column is one array, or one value if all its values are
+equal. Inside a pipeline only a result that is read is waited for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOW = f"SELECT {CLOCK}"
 
 
 class PostgresTexts(dict[str, bytes]):
-    """SQL with the schema's name; `@runs` is the table of runs of this application."""
+    """SQL by the statement: `@` is replaced by the schema of this application."""
 
     def __init__(self, schema: str) -> None:
         super().__init__()
@@ -34,17 +34,17 @@ class PostgresTexts(dict[str, bytes]):
 
     def __missing__(self, text: str) -> bytes:
         real = text.replace("@", f"{self._schema}.").replace("IN (?*)", "= ANY(?)")
-        self[text] = spelt = real.replace("?", "%s").encode()
-        return spelt
+        self[text] = encoded = real.replace("?", "%s").encode()
+        return encoded
 
 
 class PostgresConnection:
-    """One connection that speaks of one application's tables.
+    """A connection to the tables of one application.
 
     Args:
-        raw: the connection.
-        texts: knows the schema.
-        given_now: returns what stands for the server's clock in a test, else None.
+        raw: the connection of psycopg.
+        texts: translates statements.
+        given_now: returns the time that replaces the server's clock in a test, else None.
 
     """
 
@@ -58,7 +58,7 @@ class PostgresConnection:
         self._given_now = given_now
 
     def now(self) -> Instant:
-        """Return the present on the server's clock."""
+        """Return the time of the server's clock."""
         ((now,),) = self.execute(_NOW, (self._given_now(),))
         return int(now)
 
@@ -68,12 +68,12 @@ class PostgresConnection:
         return self.raw.execute(self._texts[text], cells or None)
 
     def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
-        """Return what a statement says of all *values*."""
+        """Return the rows of a statement for all *values*."""
         cells = list(values)
         return iter(self.execute(text, (literal(cells),)) if cells else ())
 
     def insert_many(self, insert: Insert, rows: Iterable[Sequence[Cell]]) -> None:
-        """Add rows; in a pipeline it is told at its end when one was there already."""
+        """Add rows; in a pipeline, a duplicate key is an error at its end."""
         names = ", ".join(insert.columns)
         for columns in _columns(rows):
             source, terms, values = _source(insert.columns, columns)
@@ -83,18 +83,18 @@ class PostgresConnection:
     def update_many(self, update: Update, rows: Iterable[Sequence[Cell]]) -> None:
         """Change rows."""
         for columns in _columns(rows):
-            text, _, values = _updating(update, columns)
+            text, _, values = _update_text(update, columns)
             self.execute(text, values)
 
     def update_returning(self, update: Update, rows: Sequence[Sequence[Cell]]) -> list[bool]:
-        """Change rows; return for each whether it was there, the first of equal ones alone."""
+        """Change rows; return for each whether it existed, the first of equal keys only."""
         width = len(update.sets)
         first: dict[tuple[Cell, ...], int] = {}
         for place, row in enumerate(rows):
             first.setdefault(tuple(row[width:]), place)
         changed = [False] * len(rows)
         for columns in _columns(rows[place] for place in first.values()):
-            text, keys, values = _updating(update, columns)
+            text, keys, values = _update_text(update, columns)
             for found in self.execute(f"{text} RETURNING {keys}", values):
                 changed[first[found]] = True
         return changed
@@ -105,14 +105,14 @@ class PostgresConnection:
 
 
 def _columns(rows: Iterable[Sequence[Cell]]) -> Iterator[list[Column]]:
-    """Return the columns of all rows, in batches of a bounded length."""
+    """Yield the columns of all rows, in batches of bounded length."""
     left = list(rows)
     for start in range(0, len(left), LONGEST_BATCH):
         yield list(zip(*left[start : start + LONGEST_BATCH], strict=True))
 
 
-def _updating(update: Update, columns: Sequence[Column]) -> tuple[str, str, list[Cell]]:
-    """Return the statement that changes a batch, the terms of its keys, and its values."""
+def _update_text(update: Update, columns: Sequence[Column]) -> tuple[str, str, list[Cell]]:
+    """Return the statement that changes a batch, the SQL of its keys, and its values."""
     source, terms, values = _source((*update.sets, *update.keys), columns)
     width = len(update.sets)
     pairs = zip(update.sets, terms[:width], strict=True)
@@ -126,7 +126,12 @@ def _updating(update: Update, columns: Sequence[Column]) -> tuple[str, str, list
 
 
 def _source(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, list[str], list[Cell]]:
-    """Return a source of the cells, the term for each of its columns, and the values in it."""
+    """Return what a batch selects from, the SQL of each column, and the values.
+
+    The result is `(SELECT ?::text AS c1) AS k, unnest(?::bigint[]) AS n(c2)`: equal values are sent
+    once, as `k.c1`, and the others as arrays. The last column is an array if no other one is,
+    because `unnest` gives the number of rows.
+    """
     single: list[str] = []
     arrays: list[str] = []
     aliases: list[str] = []

@@ -1,7 +1,7 @@
-"""The server: how it is reached, how long a call waits for it, and what a write is made of.
+"""The PostgreSQL server: connects to it, and runs transactions within a time limit.
 
-No lock of this process guards the connections: a call takes one that is free, or makes another,
-and gives it back. Nothing is kept in a session: between calls a pooler may give it to others.
+No lock guards the idle connections: a call takes one, or opens another, and gives it back. No state
+is kept in a session between calls, because a transaction pooler may give the session to others.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pulse.store.postgres.driver import BoundedConnection
 
 STOPPED_MS = 2_000
-"""After so long a write whose process has stopped is ended by the server."""
+"""How long an idle transaction may keep its locks: its process may be stopped or cut off."""
 
 MOST_IDLE = 2
 _MAX_ATTEMPTS = 3
@@ -52,11 +52,11 @@ class PostgresDatabase:
     """A database that is read and written in short transactions.
 
     Args:
-        url: where it is.
-        space: `pulse.config.name`, which tells applications that share the database apart.
-        limit_us: how long a call lasts at most.
-        server_clock: what stands for the server's clock in a test.
-        ladder: the layout of the tables.
+        url: the URL of the database.
+        space: `pulse.config.name`, which separates applications that share the database.
+        limit_us: the time limit of a call.
+        server_clock: replaces the server's clock in a test.
+        ladder: the layout of the tables, and the migrations of older layouts.
 
     """
 
@@ -88,11 +88,11 @@ class PostgresDatabase:
         self._pid = 0
 
     def identity(self) -> str:
-        """Return the address as it was given."""
+        """Return the URL."""
         return self._url
 
     def open(self) -> None:
-        """Import the driver, reach the server, and make or migrate the tables."""
+        """Import psycopg, connect, and create or migrate the tables."""
         self.close()
         _import_driver()
         self._pid = os.getpid()
@@ -111,12 +111,12 @@ class PostgresDatabase:
         return version
 
     def close(self) -> None:
-        """Close every connection that is not in use; those in use are closed when given back."""
+        """Close the idle connections; those in use are closed when they are given back."""
         self._pid = 0
         self._drop_idle()
 
     def forked(self) -> None:
-        """Leave the connections to the parent: this is a copy, in a forked child."""
+        """Close this process's copies of the sockets; the sessions belong to the parent."""
         self._pid = 0
         for connection in (*self._idle, *self._busy):
             connection.raw.sever()
@@ -131,9 +131,9 @@ class PostgresDatabase:
     def attempts(self, transaction: Transaction) -> Iterator[Attempt[PostgresConnection]]:
         """Yield attempts at one transaction until one is committed: see `Database.attempts`.
 
-        READ and SINGLE take the statements as they are, each of which commits by itself. A WRITE is
-        a pipeline, in which only a result that is read is waited for: begin, lock and read are one
-        round trip, and so are change, add and commit.
+        In READ and SINGLE each statement commits by itself. A WRITE is a pipeline, in which only a
+        result that is read is waited for: begin, lock and read are one round trip, and so are
+        change, add and commit.
         """
         match transaction:
             case Transaction.READ | Transaction.SINGLE:
@@ -153,16 +153,15 @@ class PostgresDatabase:
                 with self._transaction(begin, pipelined=pipelined) as connection:
                     attempt = Attempt(connection)
                     yield attempt
-                    attempt.raise_error()
+                    if attempt.error is not None:
+                        raise attempt.take_error()
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
                 raise StorageReplacedError(f"{self.name}: {error}") from error
-            except driver.TRY_AGAIN as error:
-                if not attempts_left:
-                    raise self._failed(error) from error
             except driver.DriverError as error:
-                raise self._failed(error) from error
+                if not attempts_left or not isinstance(error, driver.TRY_AGAIN):
+                    raise self._failed(error) from error
             else:
                 self._reconnect_probe.answered()
                 return
@@ -182,7 +181,7 @@ class PostgresDatabase:
                 connection.execute("COMMIT")
 
     def _failed(self, error: Exception) -> StoreUnavailableError:
-        """Take note of an outage, and return what to raise."""
+        """Prepare for a reconnect; return the error to raise."""
         self._drop_idle()  # the other connections probably fail in the same way
         self._reconnect_probe.failed()
         return StoreUnavailableError(f"{self.name}: {_error_text(error)}")
@@ -191,7 +190,7 @@ class PostgresDatabase:
 
     @contextmanager
     def _connection(self) -> Iterator[PostgresConnection]:
-        """Lend a connection until the time limit of the call; after an error it is closed."""
+        """Give a connection for the time limit of a call; after an error, close it."""
         until = self._clock.boot() + self._limit
         connection = self._take()
         connection.raw.deadline = until
@@ -218,8 +217,8 @@ class PostgresDatabase:
     def _connect(self) -> BoundedConnection:
         from pulse.store.postgres.driver import connect
 
-        words = _DEFAULTS | {"tcp_user_timeout": self._limit // (SECOND // 1000)}
-        return connect(self._url, words, self._limit, probe=self._reconnect_probe.is_due())
+        options = _DEFAULTS | {"tcp_user_timeout": self._limit // (SECOND // 1000)}
+        return connect(self._url, options, self._limit, probe=self._reconnect_probe.is_due())
 
     def _give_back(self, connection: PostgresConnection) -> None:
         if self._pid == os.getpid() and len(self._idle) < MOST_IDLE:

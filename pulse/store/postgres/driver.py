@@ -1,7 +1,14 @@
-"""The driver's connection, with a time limit on whatever waits for the server.
+"""psycopg's connection, with a time limit for everything that waits for the server.
 
-Imported when a store is opened, in the process that will use it: psycopg looks once, when it is
-imported, whether gevent has patched the process.
+This module is imported when a store is opened, in the process that uses it: psycopg checks once,
+when it is imported, whether gevent has patched the process.
+
+All waits of psycopg 3 go through generators: a generator yields what it waits for (the socket is
+readable or writable), and a wait function sends back whether it is ready, or 0 after a short
+interval, in which signals are handled. `_with_deadline` wraps such a generator: it passes all of
+that on, and raises an error once the deadline has passed. This works alike with psycopg's C
+functions and with gevent. It overrides `Connection.wait` and the private
+`Connection._connect_gen`.
 """
 
 from __future__ import annotations
@@ -38,56 +45,60 @@ class CallTimeoutError(psycopg.OperationalError):
 
 
 class PipelinedResult(psycopg.Cursor[TupleRow]):
-    """What a statement found; in a pipeline a Sync asks for it when it is looked at.
+    """The result of a statement; in a pipeline, reading it sends a Sync message.
 
-    The driver asks by a Flush, after which the server waits for the rest of the pipeline and counts
-    the transaction as active: no timeout would end it, and its locks, when this process is stopped
-    or cut off there.
+    psycopg would send a Flush message. After a Flush, the server waits for the rest of the pipeline
+    and counts the transaction as active. If this process is stopped or cut off at that point, no
+    timeout of the server ends the transaction and releases its locks. After a Sync, the transaction
+    counts as idle, and `idle_in_transaction_session_timeout` ends it.
     """
 
     def fetchone(self) -> TupleRow | None:
         """Return the next row, or None."""
-        self._ask()
+        self._request()
         return super().fetchone()
 
     def __iter__(self) -> Self:
-        self._ask()
+        self._request()
         return super().__iter__()
 
-    def _ask(self) -> None:
-        wire = self.connection
-        if self.pgresult is None and isinstance(wire, BoundedConnection) and wire.piped is not None:
-            wire.piped.sync()
+    def _request(self) -> None:
+        connection = self.connection
+        if self.pgresult is not None or not isinstance(connection, BoundedConnection):
+            return
+        if connection.piped is not None:
+            connection.piped.sync()
 
 
 class BoundedConnection(psycopg.Connection[TupleRow]):
-    """A connection whose waits end at `deadline`, an instant of the boot clock.
+    """A connection whose waits end at a deadline.
 
-    One that was cut short is in the middle of an answer: it is closed at once, and nothing in it
-    is waited for any more.
+    A connection that has passed its deadline has half an answer in its buffers: it is closed at
+    once, and later waits return immediately.
 
     Attributes:
-        deadline: when it is cut short.
-        piped: the pipeline that is open.
+        deadline: the deadline, on the boot clock; None for no deadline.
+        piped: the open pipeline.
 
     """
 
     deadline: Span | None = None
     piped: psycopg.Pipeline | None = None
-    _cut = False
+    _timed_out = False
 
     def sever(self) -> None:
-        """Leave the session to the parent: this is a copy, in a forked child."""
+        """In a forked child, close the socket without ending the parent's session."""
         if not self.closed:
             sever(self.fileno())
 
     @classmethod
-    def _connect_gen(cls, *args: Any, **words: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
-        return _bounded(super()._connect_gen(*args, **words), None)
+    def _connect_gen(cls, *args: Any, **options: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
+        # No deadline: libpq has its own limit here. This stops a connect in a forked child.
+        return _with_deadline(super()._connect_gen(*args, **options), None)
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
-        """Send statements without waiting for what nobody looks at."""
+        """Send statements without waiting for results that are not read."""
         with super().pipeline() as piped:
             self.piped = piped
             try:
@@ -95,78 +106,95 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             finally:
                 self.piped = None
 
-    def wait(self, gen: Generator[Any, Any, T], *args: Any, **words: Any) -> T:  # noqa: ANN401 - the driver's own
-        """Return what *gen* returns, unless the deadline comes first."""
-        if self._cut:  # the driver leaves a pipeline, and would tell that it cannot
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:  # noqa: ANN401 - the driver's own
+        """Return what *gen* returns.
+
+        Raises:
+            CallTimeoutError: the deadline has passed.
+
+        """
+        if self._timed_out:
+            # psycopg waits for the end of a pipeline when the block is left. Without an answer it
+            # would log a warning; the error was raised already.
             gen.close()
             return cast("T", None)
         try:
-            return super().wait(_bounded(gen, self.deadline), *args, **words)
+            return super().wait(_with_deadline(gen, self.deadline), *args, **options)
         except CallTimeoutError:
-            self._cut = True
+            self._timed_out = True
             self.close()
             raise
 
 
-def _bounded(gen: Generator[Any, Any, T], deadline: Span | None) -> Generator[Any, Any, T]:
+def _with_deadline(gen: Generator[Any, Any, T], deadline: Span | None) -> Generator[Any, Any, T]:
     pid = os.getpid()
     try:
-        asked = next(gen)
+        awaited = next(gen)
         while True:
-            ready = yield asked
+            ready = yield awaited
             if os.getpid() != pid:
-                _leave_answer()
+                _stop_forked_copy()
             if not ready and deadline is not None and _CLOCK.boot() >= deadline:
                 raise CallTimeoutError("the server did not answer in time")
-            asked = gen.send(ready)
+            awaited = gen.send(ready)
     except StopIteration as ended:
         answer: T = ended.value
         return answer
 
 
-def _leave_answer() -> None:
-    """Take no answer in a forked child: what waited for it as the fork came is a copy."""
+def _stop_forked_copy() -> None:
+    """Let a wait that was copied by a fork end in the parent only, which gets the answer."""
     stay()
     raise CallTimeoutError("this process was forked while it waited for the server")
 
 
 class ProbeConnection(BoundedConnection):
-    """A connection that is not made where the server is silent for the length of a knock.
+    """A connection whose login fails if the server is silent for `PROBE_TIMEOUT`.
 
-    A timeout of the driver's is of two seconds at least, and counts the whole of a login.
+    libpq's own `connect_timeout` is at least two seconds, and limits the whole login.
     """
 
     @classmethod
-    def _connect_gen(cls, *args: Any, **words: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
-        return _unless_silent(super()._connect_gen(*args, **words))
+    def _connect_gen(cls, *args: Any, **options: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
+        return _unless_silent(super()._connect_gen(*args, **options))
 
 
 def _unless_silent(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
     try:
-        asked, heard_at = next(gen), _CLOCK.boot()
+        awaited, heard_at = next(gen), _CLOCK.boot()
         while True:
-            ready = yield asked
+            ready = yield awaited
             if ready:
                 heard_at = _CLOCK.boot()
             elif _CLOCK.boot() - heard_at >= PROBE_TIMEOUT:
                 raise CallTimeoutError("the server did not answer in time")
-            asked = gen.send(ready)
+            awaited = gen.send(ready)
     except StopIteration as ended:
         answer: T = ended.value
         return answer
 
 
 def connect(
-    url: str, words: Mapping[str, str | int], limit_us: Span, *, probe: bool
+    url: str, options: Mapping[str, str | int], limit_us: Span, *, probe: bool
 ) -> BoundedConnection:
-    """Return a connection to the server, which commits each statement by itself."""
-    limits: dict[str, Any] = {"connect_timeout": max(2, limit_us // SECOND)} | dict(words)
-    wire = (ProbeConnection if probe else BoundedConnection).connect(
+    """Return a connection in autocommit mode, without prepared statements.
+
+    Prepared statements would fail behind a transaction pooler.
+
+    Args:
+        url: the URL of the database.
+        options: further options of libpq.
+        limit_us: the time limit of the login.
+        probe: whether to give up after a short silence.
+
+    """
+    limits: dict[str, Any] = {"connect_timeout": max(2, limit_us // SECOND)} | dict(options)
+    connection = (ProbeConnection if probe else BoundedConnection).connect(
         url,
         autocommit=True,
         prepare_threshold=None,
         **limits,
     )
-    wire.cursor_factory = PipelinedResult
-    wire.deadline = None
-    return wire
+    connection.cursor_factory = PipelinedResult
+    connection.deadline = None
+    return connection

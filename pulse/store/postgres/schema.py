@@ -1,8 +1,8 @@
-"""The tables of one application in its schema, the versions of their layout, and the ladder.
+"""The tables of one application in a schema of its own, and the migrations of their layout.
 
-The schema's name is the application's; a row in `layout` says which version the tables have. A
-step of the ladder leads from one version to the next, and all steps of a migration are one
-transaction.
+The name of the schema is derived from `pulse.config.name`. The table `layout` has one row, with the
+version of the tables. Each step of a migration leads from one version to the next, and all steps
+are one transaction.
 """
 
 from __future__ import annotations
@@ -95,20 +95,20 @@ _TEXTS = frozenset(
 _BYTES = frozenset({"body", "tries"})
 
 LOCK = "SELECT version FROM @layout FOR UPDATE"
-"""Lets one process at a time into what is not done row by row."""
+"""Locks the one row of `layout`, which every EXCLUSIVE transaction does first."""
 
-_MAKE_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
+_LOCK_MIGRATION = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
 _HAS_SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = ?"
 _HAS_TABLES = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'layout'"
 
 
 class Migrations(NamedTuple):
-    """A layout and how older ones become it.
+    """A layout of the tables, and the migrations of older layouts.
 
     Attributes:
         version: the version of the layout.
-        tables: the statements that make it.
-        steps: by version, the statements that lead from it to the next one.
+        tables: the statements that create it.
+        steps: by version, the statements that lead from it to the next version.
 
     """
 
@@ -121,19 +121,19 @@ MIGRATIONS = Migrations(1, _TABLES, {})
 
 
 def schema_of(name: str) -> str:
-    """Return the schema of the application *name*: readable, and never shared."""
+    """Return the schema of the application *name*; no two names share one."""
     return f"pulse_{application_id(name)}"
 
 
 def type_of(column: str) -> str:
-    """Return the type of a column that batches give values to."""
+    """Return the SQL type of a column that is written in batches."""
     if column in _TEXTS:
         return "text"
     return "bytea" if column in _BYTES else "bigint"
 
 
 def read_version(connection: Connection, schema: str) -> int | None:
-    """Return the version of the layout, or None where there are no tables yet."""
+    """Return the version of the layout; None if there are no tables yet."""
     if connection.execute(_HAS_TABLES, (schema,)).fetchone() is None:
         return None
     row = connection.execute("SELECT version FROM @layout").fetchone()
@@ -141,17 +141,18 @@ def read_version(connection: Connection, schema: str) -> int | None:
 
 
 def migrate(connection: Connection, schema: str, ladder: Migrations) -> None:
-    """Make the tables, or migrate older ones, unless another process does it just now."""
-    connection.execute(_MAKE_ALONE, (schema,))
+    """Create the tables or migrate them, after any other process that is doing the same."""
+    connection.execute(_LOCK_MIGRATION, (schema,))
     version = read_version(connection, schema)
     if version is None:
-        _make(connection, schema, ladder)
+        _create(connection, schema, ladder)
     elif version < ladder.version:
         _migrate(connection, version, ladder)
 
 
-def _make(connection: Connection, schema: str, ladder: Migrations) -> None:
-    # Who may not make schemas can be given an empty one: to say IF NOT EXISTS takes the right too.
+def _create(connection: Connection, schema: str, ladder: Migrations) -> None:
+    # A user without the right to create schemas can be given an empty one. CREATE SCHEMA IF NOT
+    # EXISTS needs that right even if the schema exists.
     if connection.execute(_HAS_SCHEMA, (schema,)).fetchone() is None:
         connection.execute(f"CREATE SCHEMA {schema}")
     for text in ladder.tables:

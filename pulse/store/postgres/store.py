@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class PostgresStore(SharedStore):
-    """Lets the processes of a fleet agree through one PostgreSQL database.
+    """A store in a PostgreSQL database, which all processes of a fleet share.
 
     Args:
         url: `postgresql://user@host/database`, with libpq's options in the query.
-        clock: tells how long things last; what is due, the server says.
+        clock: measures durations; what is due depends on the server's clock.
         options: the name of the application, and how many finished runs are kept.
-        limit_us: how long a call waits for the server at most.
-        server_clock: what stands for the server's clock in a test.
-        ladder: the layout of the tables, and how older ones become it.
-        opened: what this process has open; a test in which one process plays many gives each its
-            own.
+        limit_us: the time limit of a call.
+        server_clock: replaces the server's clock in a test.
+        ladder: the layout of the tables, and the migrations of older layouts.
+        opened: the stores that are open in this process; a test that simulates several processes
+            gives each its own mapping.
 
     """
 

@@ -1,4 +1,4 @@
-"""The address of a PostgreSQL database: checked when it is read, shown without its password."""
+"""URLs of PostgreSQL databases: validated when they are read, shown without passwords."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _PORT = re.compile(r"^(\[[^]]*\]|[^:\[\]]*)(:\d{1,5})?$")
 
 
 def is_postgres(word: str) -> bool:
-    """Return whether a word names a PostgreSQL database, well or badly."""
+    """Return whether a setting is meant to be a PostgreSQL URL, valid or not."""
     return word.partition(":")[0].lower() in SCHEMES
 
 
 def checked_url(word: str) -> str:
-    """Return the address as it was given.
+    """Return a URL unchanged.
 
     Raises:
-        BadValueError: it cannot be one; the message does not show the password.
+        BadValueError: it is not a valid URL; the message does not show the password.
 
     """
     hint = _problem(word)
@@ -40,14 +40,14 @@ def checked_url(word: str) -> str:
 
 
 def _problem(word: str) -> str | None:
-    """Return what is wrong in words that follow the address; None when nothing is."""
+    """Return what is wrong, as text that follows the URL; None if the URL is valid."""
     scheme, slashes, rest = word.partition("://")
     if not slashes or scheme not in SCHEMES:
         return (
             f"; did you mean {'postgresql://' + shown_url(word).partition(':')[2].lstrip('/')!r}?"
         )
     if not word.isprintable() or " " in word:
-        return ", which holds a blank"
+        return ", which contains a space or a control character"
     address, _, query = rest.partition("?")
     hosts, _, database = address.partition("/")
     options = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
@@ -57,4 +57,4 @@ def _problem(word: str) -> str | None:
     if not database and not {"dbname", "service"} & set(options):
         return ", which names no database"
     bad = [host for host in hosts.rpartition("@")[2].split(",") if not _PORT.search(host)]
-    return f", whose port in {bad[0]!r} is no number" if bad else None
+    return f", whose port in {bad[0]!r} is not a number" if bad else None

@@ -35,24 +35,24 @@ class RecoveryWindow:
     The window is also open right after joining, since this process could not see the store before.
     """
 
-    __slots__ = ("_away", "_until")
+    __slots__ = ("_until", "away")
 
     def __init__(self) -> None:
-        self._away = True
+        self.away = True
         self._until: Span = 0
 
     def failed(self) -> None:
         """Record that a call failed."""
-        self._away = True
+        self.away = True
 
     def answered(self, boot: Span) -> None:
         """Record that a call succeeded at the instant *boot* of the boot clock."""
-        if self._away:
-            self._away, self._until = False, boot + RECOVERY_WINDOW
+        if self.away:
+            self.away, self._until = False, boot + RECOVERY_WINDOW
 
     def is_open(self, boot: Span) -> bool:
         """Return whether results of runs may still be unrecorded."""
-        return self._away or boot < self._until
+        return self.away or boot < self._until
 
 
 def defer_skip(

@@ -85,7 +85,7 @@ class SharedStore:
         self._is_open = False
         self._is_client = False
         self._must_rejoin = False
-        self._unreported: StorageReplacedError | None = None
+        self._unraised: StorageReplacedError | None = None  # raised by the next heartbeat
         self._written = nothing_written()  # and not reported yet
 
     @property
@@ -173,9 +173,15 @@ class SharedStore:
 
     # Calls -------------------------------------------------------------------------------
 
-    def _run(self, how: Transaction, rule: Callable[[Session], T]) -> T:
-        """Run a rule in a session; keep account of whether the storage answers."""
-        self._refuse_closed()
+    def _run(self, how: Transaction, rule: Callable[[Session], T], *, for_app: bool = False) -> T:
+        """Run a rule in a session; keep account of whether the storage answers.
+
+        Where the storage was replaced and the loop does not get the error itself, because the
+        application made the call or the storage cannot be opened again, the next heartbeat raises
+        it.
+        """
+        if not self._is_open:
+            raise StoreUnavailableError(f"{self.name}: the store is not open")
         try:
             if self._must_rejoin:
                 self._rejoin()
@@ -187,13 +193,17 @@ class SharedStore:
             self._reconciler.forget()
             self._recovery.failed()
             if isinstance(error, StorageReplacedError):
+                self._unraised = error
                 self._rejoin()
+                if not for_app:
+                    self._unraised = None
             raise
-        self._recovery.answered(self._clock.boot())
+        if self._recovery.away:
+            self._recovery.answered(self._clock.boot())
         return result
 
     def _run_writing(
-        self, how: Transaction, rule: Callable[[Session, Written], T]
+        self, how: Transaction, rule: Callable[[Session, Written], T], *, for_app: bool = False
     ) -> tuple[T, Written]:
         """Run a rule and return its result and what it has written.
 
@@ -206,22 +216,15 @@ class SharedStore:
             return rule(session, written)
 
         try:
-            return self._run(how, run), written
+            return self._run(how, run, for_app=for_app), written
         except BaseException:
             if not self._backend.rolls_back:
                 self._written.add(written)
             raise
 
-    def _run_for_app(self, how: Transaction, rule: Callable[[Session], T]) -> T:
-        """Run a rule for the application.
-
-        If the storage was replaced, the error is kept, so that the heartbeat reports it too.
-        """
-        try:
-            return self._run(how, rule)
-        except StorageReplacedError as error:
-            self._unreported = error
-            raise
+    def _run_app(self, how: Transaction, rule: Callable[[Session], T]) -> T:
+        """Run a rule for the application."""
+        return self._run(how, rule, for_app=True)
 
     def _refuse_closed(self) -> None:
         if not self._is_open:
@@ -282,23 +285,19 @@ class SharedStore:
         def rule(session: Session, written: Written) -> None:
             add_task(session, caller, runtime_task, replace=replace, missed=written.missed)
 
-        try:
-            return self._run_writing(Transaction.EXCLUSIVE, rule)[1].missed
-        except StorageReplacedError as error:
-            self._unreported = error
-            raise
+        return self._run_writing(Transaction.EXCLUSIVE, rule, for_app=True)[1].missed
 
     def remove(self, name: str) -> None:
         """Archive a task that was added; its pending runs end, its claimed runs continue."""
-        self._run_for_app(Transaction.EXCLUSIVE, partial(remove_task, name=name))
+        self._run_app(Transaction.EXCLUSIVE, partial(remove_task, name=name))
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
-        self._run_for_app(Transaction.EXCLUSIVE, partial(pause_rows, name=name, paused=paused))
+        self._run_app(Transaction.EXCLUSIVE, partial(pause_rows, name=name, paused=paused))
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
-        return self._run_for_app(Transaction.READ, lambda session: session.read_states())
+        return self._run_app(Transaction.READ, lambda session: session.read_states())
 
     # Runs --------------------------------------------------------------------------------
 
@@ -348,11 +347,11 @@ class SharedStore:
         """Add a pending manual run, due now; None when overlap refuses it."""
         self._refuse_closed()
         rule = partial(trigger_run, caller=self._caller, name=name, body=body)
-        return self._run_for_app(Transaction.WRITE, rule)
+        return self._run_app(Transaction.WRITE, rule)
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
-        return self._run_for_app(
+        return self._run_app(
             Transaction.READ, lambda session: session.newest_runs(task=task, limit=limit)
         )
 
@@ -361,9 +360,9 @@ class SharedStore:
     def heartbeat(self) -> HeartbeatResult:
         """Record that this process lives, and abandon what other processes left behind."""
         self._refuse_closed()
-        unreported, self._unreported = self._unreported, None
-        if unreported is not None:
-            raise unreported
+        unraised, self._unraised = self._unraised, None
+        if unraised is not None:
+            raise unraised
         caller, boot = self._caller, self._clock.boot()
         found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
         if self._was_dropped(found):
@@ -430,7 +429,7 @@ class SharedStore:
         """Return the processes seen within three of their leases."""
         self._refuse_closed()
         caller, boot = self._caller.member, self._clock.boot()
-        live = self._run_for_app(
+        live = self._run_app(
             Transaction.READ, lambda session: session.read_members(caller, boot=boot)
         )
         return [one.member for one in live]

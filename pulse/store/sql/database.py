@@ -1,11 +1,11 @@
-"""How the shared part of the stores speaks to a database: statements, batches, transactions.
+"""The interface of an SQL database: statements, batches and transactions.
 
-Statements are written once, in words that every database here understands, but for five that a
-link replaces: `@` begins the name of a table, `?` is a value, `?*` a list of values, and
-`FOR UPDATE`, `SKIP LOCKED` say what is locked; they are left out where a write locks everything.
+Each statement is written once, in SQL that SQLite and PostgreSQL share. A connection replaces five
+marks: `@` is the prefix of a table, `?` a value, `?*` a list of values; `FOR UPDATE` and
+`SKIP LOCKED` lock rows, and are left out where a write locks the whole database.
 
 No call that holds the lock of a row waits for another lock, except a call with
-`Transaction.EXCLUSIVE`, and these calls run one at a time: so claims, ends and deploys cannot
+`Transaction.EXCLUSIVE`, and these calls run one at a time: so claims, results and deploys cannot
 deadlock.
 """
 
@@ -38,11 +38,11 @@ class Attempt(Generic[C_co]):
     which rolls back, and raises the error unless it makes another attempt.
     """
 
-    __slots__ = ("_connection", "_error")
+    __slots__ = ("_connection", "error")
 
     def __init__(self, connection: C_co) -> None:
         self._connection = connection
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
 
     def __enter__(self) -> C_co:
         return self._connection
@@ -53,33 +53,35 @@ class Attempt(Generic[C_co]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._error = error
+        self.error = error
         return True
 
-    def raise_error(self) -> None:
-        """Raise the error that the block has raised, if any."""
-        if self._error is not None:
-            # The error's traceback leads to the frame that holds this attempt: no circle is left.
-            error, self._error = self._error, None
-            raise error
+    def take_error(self) -> BaseException:
+        """Return the error of the block, and forget it.
+
+        Its traceback refers to the frame of the loop, which refers to this attempt: an attempt that
+        kept the error would be a reference cycle.
+        """
+        error, self.error = self.error, None
+        return error or AssertionError("the block has raised no error")
 
 
 class Insert(NamedTuple):
-    """Adds rows, of which each gives these columns."""
+    """Adds rows; each row of values is in the order of *columns*."""
 
     table: str
     columns: tuple[str, ...]
 
 
 class Update(NamedTuple):
-    """Changes rows that are told by their keys.
+    """Changes rows that are identified by their keys.
 
     Attributes:
-        table: its name.
-        sets: the columns that get values; they come first in each row of cells.
-        keys: the columns that tell the row; they come last.
-        also: further assignments.
-        only: a further condition.
+        table: the table.
+        sets: the columns to set; their values come first in each row of values.
+        keys: the columns that identify the row; their values come last.
+        also: further assignments, the same for all rows.
+        only: a further condition, the same for all rows.
 
     """
 
@@ -91,11 +93,11 @@ class Update(NamedTuple):
 
 
 class QueryResult(Protocol):
-    """What a statement found or changed."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows it changed."""
+        """The number of rows that the statement has changed."""
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """Return the next row, or None."""
@@ -108,19 +110,22 @@ class Connection(Protocol):
     """A connection to the tables of one application."""
 
     def now(self) -> Instant:
-        """Return the present on the store's clock."""
+        """Return the time of the database's clock."""
 
     def execute(self, text: str, values: Sequence[Cell] = ()) -> QueryResult:
         """Execute one statement."""
 
     def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
-        """Return what a statement says of all *values*, which stand where it says `?*`."""
+        """Return the rows of a statement in which `?*` is replaced by *values*.
+
+        The database splits a long list into several statements.
+        """
 
     def insert_many(self, insert: Insert, rows: Iterable[Sequence[Cell]]) -> None:
         """Add rows.
 
         Raises:
-            AlreadyThereError: one is there already; at the end of the call at the latest.
+            DuplicateKeyError: a row of that key exists; raised by `Database.attempts`.
 
         """
 
@@ -128,7 +133,10 @@ class Connection(Protocol):
         """Change rows."""
 
     def update_returning(self, update: Update, rows: Sequence[Sequence[Cell]]) -> list[bool]:
-        """Change rows; return for each whether it was there, the first of equal ones alone."""
+        """Change rows; return for each whether it existed.
+
+        If several rows of values have the same keys, only the first of them is written.
+        """
 
     def read_due(self, query: DueQuery) -> DueRows:
         """Read what may be claimed, and the clock."""

@@ -1,4 +1,4 @@
-"""One connection to the file: statements in SQLite's own spelling, batches as `executemany`."""
+"""A connection to the SQLite file: translates statements, runs batches with `executemany`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from pulse.store.sql.database import DueRows
+from pulse.store.sql.database import DueRows, Insert
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
     from pulse.clock import Clock, Instant
-    from pulse.store.sql.database import Cell, DueQuery, Insert, PartitionQuery, Update
+    from pulse.store.sql.database import Cell, DueQuery, PartitionQuery, Update
 
     Identity = tuple[int, int]
 
 _CHUNK = 500
-"""How many values a list holds at most."""
+"""The maximum length of a list in one statement; before SQLite 3.32 one had 999 values at most."""
 
 
-class SqliteTexts(dict[str, str]):
-    """SQL with the tables' real names; `@runs` is the table of runs of this application.
+class SqliteTexts(dict["str | Insert | Update", str]):
+    """SQL by the statement: `@` is replaced by the prefix of this application's tables.
 
     Locks of rows are left out: a write locks the whole file.
     """
@@ -32,18 +32,19 @@ class SqliteTexts(dict[str, str]):
         super().__init__()
         self._prefix = prefix
 
-    def __missing__(self, text: str) -> str:
-        real = text.replace("@", self._prefix)
-        self[text] = real = real.replace(" FOR UPDATE", "").replace(" SKIP LOCKED", "")
-        return real
+    def __missing__(self, statement: str | Insert | Update) -> str:
+        text = statement if isinstance(statement, str) else _text_of(statement)
+        text = text.replace(" FOR UPDATE", "").replace(" SKIP LOCKED", "")
+        self[statement] = text = text.replace("@", self._prefix)
+        return text
 
 
 class SqliteConnection:
-    """One connection that speaks of one application's tables, and the file it leads to.
+    """A connection to the tables of one application in a file.
 
     Attributes:
         raw: the connection.
-        origin: the identity of the file.
+        origin: the identity of the file, which may have been moved since.
         unfinished: cursors that may have rows left; they are closed when the transaction ends.
 
     """
@@ -60,7 +61,7 @@ class SqliteConnection:
         self._clock = clock
 
     def now(self) -> Instant:
-        """Return the wall clock, which all processes of a host share."""
+        """Return the time of the wall clock, which all processes of a host share."""
         return self._clock.wall()
 
     def execute(self, text: str, values: Sequence[Cell] = ()) -> sqlite3.Cursor:
@@ -68,31 +69,31 @@ class SqliteConnection:
         return self.raw.execute(self._texts[text], values)
 
     def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
-        """Return what a statement says of all *values*, asked in bounded lists."""
+        """Return the rows of a statement for all *values*, in lists of bounded length."""
         left = iter(values)
         while chunk := list(islice(left, _CHUNK)):
             yield from self.execute(text.replace("?*", ",".join("?" * len(chunk))), chunk)
 
     def insert_many(self, insert: Insert, rows: Iterable[Sequence[Cell]]) -> None:
         """Add rows."""
-        columns = insert.columns
-        marks = ",".join("?" * len(columns))
-        self._run_many(f"INSERT INTO {insert.table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608 - the names are constants
+        self.raw.executemany(self._texts[insert], rows)
 
     def update_many(self, update: Update, rows: Iterable[Sequence[Cell]]) -> None:
         """Change rows."""
-        self._run_many(_text_of(update), rows)
+        self.raw.executemany(self._texts[update], rows)
 
     def update_returning(self, update: Update, rows: Sequence[Sequence[Cell]]) -> list[bool]:
-        """Change rows; return for each whether it was there."""
-        # Nearly always every row is there: then one batch does, and need not tell them apart.
-        text = _text_of(update)
-        self.execute("SAVEPOINT batch")
-        if self._run_many(text, rows) == len(rows):
-            self.execute("RELEASE batch")
-            return [True] * len(rows)
-        self.execute("ROLLBACK TO batch")
-        return [self.execute(text, row).rowcount == 1 for row in rows]
+        """Change rows; return for each whether it existed."""
+        text = self._texts[update]
+        # A batch is faster than a statement for each row, but gives only the sum of the rows
+        # changed. Nearly always that is all of them, so the batch is repeated only if it is not.
+        if len(rows) > 1:
+            self.raw.execute("SAVEPOINT batch")
+            if self.raw.executemany(text, rows).rowcount == len(rows):
+                self.raw.execute("RELEASE batch")
+                return [True] * len(rows)
+            self.raw.execute("ROLLBACK TO batch")
+        return [self.raw.execute(text, row).rowcount == 1 for row in rows]
 
     def read_due(self, query: DueQuery) -> DueRows:
         """Read what may be claimed, and the clock.
@@ -100,11 +101,9 @@ class SqliteConnection:
         SQLite computes rows while they are iterated, so the limit needs no care. Nor is a spread of
         use: a write locks the whole file, whichever rows it changes.
         """
-        return DueRows(
-            self._clock.wall(),
-            self._rows_of(query.due, query.partitions),
-            self._rows_of(query.pending, query.partitions),
-        )
+        due = self._rows_of(query.due, query.partitions)
+        pending = self._rows_of(query.pending, query.partitions)
+        return DueRows(self._clock.wall(), due, pending)
 
     def _rows_of(
         self, query: PartitionQuery, partitions: Sequence[str]
@@ -114,11 +113,13 @@ class SqliteConnection:
         self.unfinished += found
         return found[0] if len(found) == 1 else merge(*found, key=itemgetter(*query.sorted_by))
 
-    def _run_many(self, text: str, rows: Iterable[Sequence[Cell]]) -> int:
-        return self.raw.executemany(self._texts[text], rows).rowcount
 
-
-def _text_of(update: Update) -> str:
-    sets = ", ".join([*(f"{name} = ?" for name in update.sets), *filter(None, [update.also])])
-    where = " AND ".join([*(f"{name} = ?" for name in update.keys), *filter(None, [update.only])])
-    return f"UPDATE {update.table} SET {sets} WHERE {where}"  # noqa: S608 - the names are constants
+def _text_of(statement: Insert | Update) -> str:
+    if isinstance(statement, Insert):
+        columns, marks = ", ".join(statement.columns), ",".join("?" * len(statement.columns))
+        return f"INSERT INTO {statement.table} ({columns}) VALUES ({marks})"  # noqa: S608 - the names are constants
+    sets = [f"{name} = ?" for name in statement.sets]
+    keys = [f"{name} = ?" for name in statement.keys]
+    changes = ", ".join(filter(None, [*sets, statement.also]))
+    where = " AND ".join(filter(None, [*keys, statement.only]))
+    return f"UPDATE {statement.table} SET {changes} WHERE {where}"  # noqa: S608 - the names are constants

@@ -1,9 +1,9 @@
-"""A corrupt file is moved aside, once, whichever of its processes finds it first.
+"""Creates the database file, and moves a corrupt file aside, once for all processes.
 
-The folder itself is the lock, so that nothing is left behind: who moves a file holds it alone, who
-makes one holds it with others, and nobody waits for it. A file is moved before its log, so that a
-connection which was made meanwhile finds out that its file is another one; a new file is made when
-both are gone.
+The lock is an `flock` of the folder, which leaves no lock file behind. A process that moves a file
+holds the lock exclusively; a process that creates a file holds it shared. No process waits for it.
+The database file is moved before its write-ahead log: a connection that is opened between the two
+moves finds that its file was replaced. A new file is created when both are gone.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def is_broken(error: sqlite3.Error) -> bool:
 
 
 def make_file(path: Path) -> Identity:
-    """Make the file where it is not there yet, readable by this user alone; return which it is.
+    """Create the file if there is none, readable by this user only; return its identity.
 
     Raises:
-        OSError: it cannot be made.
-        StoreUnavailableError: one that was corrupt is just being moved.
+        OSError: the file cannot be created.
+        StoreUnavailableError: another process is moving a corrupt file aside.
 
     """
     with contextlib.suppress(FileNotFoundError):
         return _identity_of(path, os.O_RDWR)
-    with _holding(path, fcntl.LOCK_SH):
+    with _lock_folder(path, fcntl.LOCK_SH):
         return _identity_of(path, os.O_RDWR | os.O_CREAT)
 
 
@@ -59,50 +59,52 @@ def _identity_of(path: Path, flags: int) -> Identity:
 
 
 def identity(found: os.stat_result) -> Identity:
-    """Return what no two files share."""
+    """Return device and inode of a file, which no two existing files share."""
     return found.st_dev, found.st_ino
 
 
 def set_aside(path: Path, origin: Identity | None, *, known: bool, now: Instant) -> Path | None:
-    """Move a file and its log aside if it is corrupt; return where it is then.
+    """Move a file and its log aside if the file is corrupt; return the new path.
 
-    None means that it was left: it is sound, it was never a store, or it is another file by now.
+    None means that the file was not moved: it is intact, it was never a store, or it was replaced.
 
     Args:
         path: the file.
-        origin: the identity of the one that seemed to be corrupt.
-        known: whether it was a sound store before, as this process knows.
-        now: the present, which becomes part of the name.
+        origin: the identity of the file that seemed to be corrupt.
+        known: whether this process has used the file as a store before.
+        now: the present, which becomes part of the new name.
 
     Raises:
-        StoreUnavailableError: another process is about it just now, or it cannot be moved.
+        StoreUnavailableError: another process is creating or moving it, or it cannot be moved.
 
     """
     aside = path.with_name(f"{path.name}.corrupt-{rfc3339(now - now % SECOND).replace(':', '')}")
     try:
-        with _holding(path, fcntl.LOCK_EX):
+        with _lock_folder(path, fcntl.LOCK_EX):
             if identity(path.stat()) != origin or not (known or _was_store(path)):
                 return None
-            if _is_sound(path):
+            if _is_intact(path):
                 return None
             path.rename(aside)
             for log in _LOGS:
                 with contextlib.suppress(FileNotFoundError):
                     path.with_name(path.name + log).rename(aside.with_name(aside.name + log))
     except OSError as error:
-        raise StoreUnavailableError(f"{path}: it is corrupt, and stays: {error}") from error
+        raise StoreUnavailableError(
+            f"{path}: the file is corrupt, and could not be moved: {error}"
+        ) from error
     return aside
 
 
 @contextlib.contextmanager
-def _holding(path: Path, kind: int) -> Iterator[None]:
+def _lock_folder(path: Path, kind: int) -> Iterator[None]:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(folder, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreUnavailableError(
-                f"{path}: another process is moving or making it just now"
+                f"{path}: another process is moving or creating the file"
             ) from None
         yield
     finally:
@@ -110,12 +112,12 @@ def _holding(path: Path, kind: int) -> Iterator[None]:
 
 
 def _was_store(path: Path) -> bool:
-    """Return whether a file begins as SQLite's do, or is blank where that should stand."""
+    """Return whether a file starts with SQLite's magic bytes, or with zeros in their place."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) in {_MAGIC, _EMPTY}
 
 
-def _is_sound(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     uri = f"{path.as_uri()}?mode=rw"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as raw:

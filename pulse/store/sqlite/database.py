@@ -1,7 +1,7 @@
-"""The SQLite file: how it is made, opened, shared by threads, and how long a call waits for it.
+"""The SQLite file: opens it, runs transactions, and detects a replaced or corrupt file.
 
-No lock of this process guards the connections: a call takes one that is free, or makes another,
-and gives it back. So calls may come from threads, greenlets and thread pools alike.
+No lock guards the idle connections: a call takes one, or opens another, and gives it back. So calls
+may come from threads, greenlets and thread pools alike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pulse.errors import StoreUnavailableError
 from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
 from pulse.store.sql.database import Attempt
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
-from pulse.store.sqlite.corruption import identity, is_broken, make_file, set_aside
+from pulse.store.sqlite.corruption import is_broken, make_file, set_aside
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.schema import (
     is_current,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pulse.store.sqlite.connection import Identity
 
 BUSY_WAIT: Span = SECOND * 15 // 100
-"""How long SQLite itself waits for a lock; short, because a greenlet's hub may wait with it."""
+"""How long SQLite waits for a lock; short, because the hub of all greenlets may wait with it."""
 
 MOST_IDLE = 4
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -45,10 +45,10 @@ class SqliteDatabase:
     """A file that is read and written in whole transactions.
 
     Args:
-        path: where it is.
-        clock: tells what is due.
-        space: `pulse.config.name`, which tells applications that share the file apart.
-        patience_us: how long a call goes on trying while others hold the file locked.
+        path: the file.
+        clock: the clock that decides what is due.
+        space: `pulse.config.name`, which separates applications that share the file.
+        patience_us: how long a call waits for the lock of the file, in all its attempts.
 
     """
 
@@ -62,15 +62,15 @@ class SqliteDatabase:
         self._idle: deque[SqliteConnection] = deque()
         self._origin: Identity | None = None
         self._pid = 0
-        self._known = False
+        self._known = False  # whether this process has used the file as a store
 
     def open(self) -> None:
-        """Make folder, file and tables where they are not there yet."""
+        """Create the folder, the file and the tables if they do not exist."""
         FORK_SAFETY.watch()
         self.close()
         self._known = False
         try:
-            self._origin = self._make()
+            self._origin = self._make_file()
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         FORK_SAFETY.release(self.path, self._origin)
@@ -91,13 +91,13 @@ class SqliteDatabase:
         return version
 
     def close(self) -> None:
-        """Close every connection that is not in use; those in use are closed when given back."""
+        """Close the idle connections; those in use are closed when they are given back."""
         self._pid = 0
         while self._idle:
             self._idle.pop().raw.close()
 
     def forked(self) -> None:
-        """Leave the connections to the parent: this is a copy, in a forked child."""
+        """Give up the connections, which belong to the parent process."""
         self._pid = 0
         FORK_SAFETY.inherit(self._idle, self._origin)
         self._idle.clear()
@@ -117,7 +117,8 @@ class SqliteDatabase:
                 with self._transaction(begin) as connection:
                     attempt = Attempt(connection)
                     yield attempt
-                    attempt.raise_error()
+                    if attempt.error is not None:
+                        raise attempt.take_error()
             except sqlite3.IntegrityError as error:
                 raise DuplicateKeyError from error
             except sqlite3.Error as error:
@@ -128,7 +129,8 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[SqliteConnection]:
-        call = FORK_SAFETY.begin(self._origin)
+        call = object()
+        FORK_SAFETY.calls[call] = self._origin
         try:
             connection = self._take()
             try:
@@ -140,7 +142,7 @@ class SqliteDatabase:
                 raise
             self._give_back(connection)
         finally:
-            FORK_SAFETY.end(call)
+            FORK_SAFETY.calls.pop(call, None)
 
     def _roll_back(self, connection: SqliteConnection, error: BaseException) -> None:
         """Roll back, and close the connection unless it can be used again."""
@@ -156,25 +158,25 @@ class SqliteDatabase:
         else:
             connection.raw.close()
 
-    def _make(self) -> Identity:
+    def _make_file(self) -> Identity:
         folder = self.path.parent
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return make_file(self.path)
 
     def _failed(self, error: sqlite3.Error) -> StoreUnavailableError:
-        """Return what to raise for an error of SQLite; a corrupt file is moved aside."""
-        said = f"{self.path}: {error}"
+        """Return the error to raise for an error of SQLite; move a corrupt file aside."""
+        text = f"{self.path}: {error}"
         if _lacks_tables(error):
-            return StorageReplacedError(said)
+            return StorageReplacedError(text)
         if not is_broken(error):
-            return StoreUnavailableError(said)
+            return StoreUnavailableError(text)
         aside = set_aside(self.path, self._origin, known=self._known, now=self._clock.wall())
         if aside is None:
-            return StoreUnavailableError(f"{said}; it is left as it is")
+            return StoreUnavailableError(f"{text}; the file was not moved")
         return StorageReplacedError(
-            f"{said}: it is corrupt and was moved to {aside}; a new one takes its place, without"
-            " the history and the tasks that were added at run time"
+            f"{text}: the file is corrupt and was moved to {aside}; a new file replaces it, without"
+            " the history and the run-time tasks"
         )
 
     def _take(self) -> SqliteConnection:
@@ -186,18 +188,20 @@ class SqliteDatabase:
         return self._connect()
 
     def _refuse_replaced(self) -> None:
-        # A connection goes on with a deleted file, as if nothing had happened, while processes
-        # that start later use another: each would run every tick.
+        # A connection to a deleted file works as before, while processes that start later use the
+        # new file: each of both groups would run every tick.
         try:
-            found = identity(self.path.stat())
+            found = self.path.stat()
         except OSError:
             found = None
-        if found != self._origin:
-            raise StorageReplacedError(f"{self.path}: it was deleted or replaced while it was open")
+        if found is None or (found.st_dev, found.st_ino) != self._origin:
+            raise StorageReplacedError(
+                f"{self.path}: the file was deleted or replaced while it was open"
+            )
 
     def _give_back(self, connection: SqliteConnection) -> None:
-        mine = self._pid and connection.origin == self._origin
-        if mine and len(self._idle) < MOST_IDLE:
+        is_current = self._pid and connection.origin == self._origin
+        if is_current and len(self._idle) < MOST_IDLE:
             self._idle.append(connection)
         else:
             connection.raw.close()
@@ -213,7 +217,7 @@ class SqliteDatabase:
         )
         try:
             _prepare(raw)
-            self._refuse_replaced()  # it may have been moved aside meanwhile
+            self._refuse_replaced()  # it may have been moved aside since the last check
         except BaseException:
             raw.close()
             raise
@@ -222,15 +226,16 @@ class SqliteDatabase:
 
 @contextlib.contextmanager
 def peek(path: Path, *, prefix: str) -> Iterator[SqliteConnection]:
-    """Give a connection that reads a file that is there; it makes and writes nothing.
+    """Give a connection that only reads an existing file.
 
     Raises:
-        StoreUnavailableError: the file is not there, or cannot be read.
+        StoreUnavailableError: the file does not exist, or cannot be read.
 
     """
-    # Where no process has it open there is no write-ahead log, and SQLite would make one.
-    alone = not path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    # Without a write-ahead log no process has the file open. SQLite would create a log to read the
+    # file, unless the file is declared immutable.
+    unused = not path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if unused else ''}"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as raw:
             yield SqliteConnection(raw, SqliteTexts(prefix), SystemClock(), origin=None)
@@ -240,7 +245,7 @@ def peek(path: Path, *, prefix: str) -> Iterator[SqliteConnection]:
 
 def _prepare(raw: sqlite3.Connection) -> None:
     if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        # The switch to WAL does not wait for locks itself; beginning to write does.
+        # The switch to WAL does not wait for a lock, so wait for it first by starting a write.
         raw.execute("BEGIN IMMEDIATE")
         raw.execute("ROLLBACK")
         raw.execute("PRAGMA journal_mode = WAL")
@@ -262,5 +267,5 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 
 def _lacks_tables(error: sqlite3.Error) -> bool:
-    """Return whether the file is bare: somebody has emptied it, or put another one in its place."""
+    """Return whether the file has no tables: it was emptied, or replaced by another one."""
     return str(error).startswith("no such table")

@@ -1,4 +1,4 @@
-"""What an SQLite store that is there tells of its past; nothing is made, nothing is written."""
+"""Reads from an existing SQLite store how long runs took; creates and writes nothing."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TOOK = """SELECT task, took_us FROM @runs
 
 
 def median_durations(path: Path, name: str) -> dict[str, Span]:
-    """Return the median of how long the runs of each task took that ended by themselves.
+    """Return the median duration of the finished runs of each task, without lost runs.
 
     Args:
         path: a file that exists.
-        name: `pulse.config.name`; where the file holds nothing under it, there is no history.
+        name: `pulse.config.name`; without tables of that name in the file the result is empty.
 
     Raises:
         StoreSchemaError: the file has a layout that this version cannot read.
-        StoreUnavailableError: it cannot be read.
+        StoreUnavailableError: the file cannot be read.
 
     """
     prefix = prefix_of(name)

@@ -1,13 +1,15 @@
-"""Keeps SQLite right over forks: what it says of them, and what its locks need.
+"""Makes SQLite safe across forks.
 
-A child must neither use nor close a connection of its parent's. But while it has one, SQLite takes
-the parent's locks for this process's own, although the child has none of them: a connection that
-the child makes to the same file is not protected, and what it writes may be lost. So a child keeps
-what it has inherited, untouched, and closes it when it opens the same file for itself.
+A forked child must neither use nor close a connection of its parent: see "Carrying an open database
+connection across a fork()" in https://sqlite.org/howtocorrupt.html. While it has such a connection,
+SQLite in the child takes the parent's locks for its own, but the kernel does not: POSIX locks are
+not inherited. A connection that the child opens to the same file would write without a lock. So the
+child leaves an inherited connection untouched until it opens the same file itself, and closes the
+inherited one first.
 
-A connection that is in use as the fork comes cannot be closed at all: the thread that uses it is
-not in the child, and may hold locks there. So a fork waits a moment for calls to end. Where one did
-not, the child cannot use the file.
+A connection that is in use at the fork can never be closed in the child: the thread that uses it
+does not exist there, and may hold a mutex of SQLite. So a fork waits up to `LONGEST_WAIT` for calls
+to end; if a call has not ended by then, the child cannot use the file.
 """
 
 from __future__ import annotations
@@ -28,61 +30,60 @@ if TYPE_CHECKING:
     from pulse.store.sqlite.connection import Identity, SqliteConnection
 
 LONGEST_WAIT: Span = SECOND // 10
-"""How long a fork waits for calls to end; one lasts longer only while others hold the file."""
+"""How long a fork waits for calls to end; a longer call waits for the lock of the file."""
 
-_LOOK_EVERY_S = 0.0005
+_POLL_EVERY_S = 0.0005
 
 
 class ForkSafety:
-    """Knows the calls that are under way in this process, and what it has inherited."""
+    """The calls that are running in this process, and the connections that it has inherited.
 
-    __slots__ = ("_calls", "_clock", "_links", "_unusable", "_watches")
+    Attributes:
+        calls: the running calls, and the file of each. A call adds an object before it takes a
+            connection, and removes the object when it has given the connection back.
+
+    """
+
+    __slots__ = ("_clock", "_inherited", "_registered", "_unusable", "calls")
 
     def __init__(self) -> None:
         self._clock = SystemClock()
-        self._calls: dict[object, Identity | None] = {}
-        self._links: list[SqliteConnection] = []
+        self.calls: dict[object, Identity | None] = {}
+        self._inherited: list[SqliteConnection] = []
         self._unusable: set[Identity | None] = set()
-        self._watches = False
+        self._registered = False
 
     def watch(self) -> None:
-        """Let forks wait for calls from now on."""
-        if not self._watches:
-            self._watches = True
+        """Let each later fork wait for running calls."""
+        if not self._registered:
+            self._registered = True
             import_for_fork()
             os.register_at_fork(before=self.await_calls)
 
-    def begin(self, origin: Identity | None) -> object:
-        """Note that a call to the file *origin* begins; return what `end` takes."""
-        call = object()
-        self._calls[call] = origin
-        return call
-
-    def end(self, call: object) -> None:
-        """Note that a call has ended."""
-        self._calls.pop(call, None)
-
     def await_calls(self) -> None:
-        """Return when no call is under way, or after a moment."""
+        """Return when no call is running, or after `LONGEST_WAIT`."""
         sleep = cast("Callable[[float], None]", native("time", "sleep"))
         until = self._clock.boot() + LONGEST_WAIT
-        while self._calls and self._clock.boot() < until:
-            sleep(_LOOK_EVERY_S)
+        while self.calls and self._clock.boot() < until:
+            sleep(_POLL_EVERY_S)
 
-    def inherit(self, links: Iterable[SqliteConnection], origin: Identity | None) -> None:
-        """Keep the idle connections of a forked child to the file *origin*, never to be freed."""
-        for connection in links:
+    def inherit(self, connections: Iterable[SqliteConnection], origin: Identity | None) -> None:
+        """In a forked child, keep the parent's idle connections to the file *origin* alive.
+
+        The interpreter would close a connection that it frees.
+        """
+        for connection in connections:
             never_free(connection.raw)
-            self._links.append(connection)
-        for call in [call for call, file in self._calls.items() if file == origin]:
-            self.end(call)
+            self._inherited.append(connection)
+        for call in [call for call, file in self.calls.items() if file == origin]:
+            del self.calls[call]
             self._unusable.add(origin)
 
     def release(self, path: Path, origin: Identity) -> None:
-        """Close what was inherited of a file that this process is about to open.
+        """Close the inherited connections to a file that this process is about to open.
 
         Raises:
-            StoreUnavailableError: a connection to it was in use as this process was forked.
+            StoreUnavailableError: a connection to the file was in use when this process was forked.
 
         """
         if origin in self._unusable:
@@ -90,10 +91,12 @@ class ForkSafety:
                 f"{path}: this process was forked in the middle of a call to SQLite, so it cannot"
                 " use the file; restart it"
             )
-        for connection in [connection for connection in self._links if connection.origin == origin]:
-            self._links.remove(connection)
+        for connection in [
+            connection for connection in self._inherited if connection.origin == origin
+        ]:
+            self._inherited.remove(connection)
             connection.raw.close()
 
 
 FORK_SAFETY = ForkSafety()
-"""One for the process, as the locks of SQLite are."""
+"""The one instance of the process: SQLite's locks belong to the process as well."""

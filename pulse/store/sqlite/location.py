@@ -1,4 +1,4 @@
-"""Where the default store's file lives, and whether a folder is fit to hold one."""
+"""The path of the default store's file, and checks of the folder of a file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 def default_path(name: str | None, origin: str) -> Path | None:
     """Return the file that all processes of this user with the same name or origin share.
 
-    Its folder, made here, is the user's state directory, or one of this user's own in /var/tmp;
-    None where neither can be written.
+    The folder is created. It is the user's state directory, or a folder of the user in /var/tmp;
+    None if neither is writable.
 
     Args:
-        name: `pulse.config.name`, which names the file where it is set.
-        origin: else the ini file or the working directory does.
+        name: `pulse.config.name`, which names the file if it is set.
+        origin: the ini file or the working directory, which names the file otherwise.
 
     """
     for folder in _folders():
@@ -34,7 +34,7 @@ def default_path(name: str | None, origin: str) -> Path | None:
 
 
 def existing_path(name: str | None, origin: str) -> Path | None:
-    """Return the file that `default_path` names if it is there; makes nothing."""
+    """Return the file that `default_path` names if it exists; creates nothing."""
     files = (folder / file_name(name, origin) for folder in _folders())
     return next((file for file in files if file.is_file()), None)
 
@@ -46,12 +46,12 @@ def _folders() -> tuple[Path, ...]:
 
 
 def own_folder(shared: Path) -> Path:
-    """Return this user's folder in a directory that all users write to."""
+    """Return the folder of this user in a directory that all users can write."""
     return shared / f"pulse-{os.geteuid()}"
 
 
 def file_name(name: str | None, origin: str) -> str:
-    """Return a readable file name that no two names and no two origins share."""
+    """Return a readable file name that is different for each name and each origin."""
     if name:
         return _file_name("name", name, readable=name)
     real = Path(os.path.realpath(origin))
@@ -66,7 +66,7 @@ def _file_name(kind: str, text: str, *, readable: str) -> str:
 
 
 def is_usable(folder: Path) -> bool:
-    """Make *folder* where it is missing; return whether this user, and no other, writes to it."""
+    """Create *folder* if it is missing; return whether this user alone can write to it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
@@ -77,7 +77,7 @@ def is_usable(folder: Path) -> bool:
 
 
 def network_file_system(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str:
-    """Return the kind of network file system that *path* is on; empty for a local disk."""
+    """Return the type of the network file system that holds *path*; empty for a local disk."""
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:

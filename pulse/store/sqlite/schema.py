@@ -98,16 +98,16 @@ _UPGRADES = {
         "CREATE INDEX @own ON @tasks (place) WHERE scope = 'process'",
     ),
 }
-"""What makes of each older layout the next one."""
+"""By version, the statements that migrate the layout to the next version."""
 
 
 def prefix_of(name: str) -> str:
-    """Return what the tables of the application *name* begin with: readable, and never shared."""
+    """Return the prefix of the tables of the application *name*; no two names share one."""
     return f"pulse_{application_id(name)}_"
 
 
 def read_version(connection: SqliteConnection, prefix: str) -> int | None:
-    """Return the version of the layout, or None where there are no tables yet."""
+    """Return the version of the layout; None if there are no tables yet."""
     known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'pulse_schema'"
     if connection.execute(known).fetchone() is None:
         return None
@@ -118,12 +118,12 @@ def read_version(connection: SqliteConnection, prefix: str) -> int | None:
 
 
 def is_current(version: int | None) -> bool:
-    """Return whether there is nothing that `make_tables` could do."""
+    """Return whether `make_tables` has nothing to create or to migrate."""
     return version is not None and version not in _UPGRADES
 
 
 def make_tables(connection: SqliteConnection, prefix: str) -> None:
-    """Make the tables, or those of an older release into this one's, unless they are there."""
+    """Create the tables, or migrate those of an older release."""
     version = read_version(connection, prefix)
     if version is None:
         connection.execute(_VERSIONS)
@@ -143,7 +143,12 @@ def make_tables(connection: SqliteConnection, prefix: str) -> None:
 
 
 def refuse_other_version(path: Path, version: int | None) -> None:
-    """Raise StoreSchemaError unless the layout can be used, or there is none yet."""
+    """Refuse a layout that this release can neither use nor migrate.
+
+    Raises:
+        StoreSchemaError: *version* is such a layout.
+
+    """
     naming.refuse_other_version(
         path, version, current=VERSION, migrated=(None, *_UPGRADES), separate="store"
     )

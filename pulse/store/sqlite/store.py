@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class SqliteStore(SharedStore):
-    """Lets all processes of a host agree through one SQLite file.
+    """A store in an SQLite file, which all processes of a host share.
 
     Args:
-        path: the file; it is made, readable by this user alone, where there is none.
-        clock: tells what is due.
+        path: the file; if there is none, it is created, readable by this user only.
+        clock: the clock that decides what is due.
         options: the name of the application, and how many finished runs are kept.
-        patience_us: how long a call goes on trying while others hold the file locked.
-        opened: what this process has open; a test in which one process plays many gives each its
-            own.
+        patience_us: how long a call waits for the lock of the file, in all its attempts.
+        opened: the stores that are open in this process; a test that simulates several processes
+            gives each its own mapping.
 
     """
 

@@ -38,14 +38,14 @@ BORN = 1_000 * SECOND
 
 
 class Wake(NamedTuple):
-    """One look at the clock: how far it has moved since the last, and how many runs end first."""
+    """A wake-up: how far the clock has moved since the last one, and how many runs end first."""
 
     moved: int
     ended: int
 
 
 class History(NamedTuple):
-    """What became of a task over a sequence of wake-ups."""
+    """The decisions about a task over a sequence of wake-ups."""
 
     cursor: Cursor
     named: list[int]
@@ -54,12 +54,12 @@ class History(NamedTuple):
 
 
 def task(**words: object) -> TaskDefinition:
-    """Return the definition of a task that is due each ten seconds."""
+    """Return the definition of a task with an interval of ten seconds."""
     return build_definition("t", Task(action="t", **{"interval": 10, **words}))
 
 
 def live(definition: TaskDefinition, wakes: list[Wake]) -> History:
-    """Return what the planner makes of *wakes*, applied to the cursor as a store does it."""
+    """Return the decisions of the planner at *wakes*, applied to the cursor as by a store."""
     cursor = first_cursor(definition, BORN)
     now, unfinished = BORN, 0
     named: list[int] = []
@@ -103,7 +103,7 @@ def definitions(draw: st.DrawFn) -> TaskDefinition:
 
 
 def wake_ups(*, backwards: bool) -> st.SearchStrategy[list[Wake]]:
-    """Draw looks at the clock, which somebody may set back in between."""
+    """Draw wake-ups; with *backwards* the clock may be set back in between."""
     low = -300 * SECOND if backwards else 0
     wake = st.builds(Wake, st.integers(low, 400 * SECOND), st.integers(0, 3))
     return st.lists(wake, max_size=12)
@@ -111,10 +111,10 @@ def wake_ups(*, backwards: bool) -> st.SearchStrategy[list[Wake]]:
 
 @settings(max_examples=300)
 @given(definition=definitions(), wakes=wake_ups(backwards=False))
-def test_each_fire_time_is_named_once_or_still_to_come(
+def test_each_fire_time_is_decided_once_or_pending(
     definition: TaskDefinition, wakes: list[Wake]
 ) -> None:
-    """Opened, missed, skipped or pending: none is lost, none is named twice."""
+    """No fire time is lost, and none is opened, missed or skipped twice."""
     history = live(definition, wakes)
     expected = []
     fire_time = definition.schedule.first(BORN)
@@ -126,36 +126,36 @@ def test_each_fire_time_is_named_once_or_still_to_come(
 
 @settings(max_examples=200)
 @given(definition=definitions(), wakes=wake_ups(backwards=True))
-def test_a_clock_set_back_names_nothing_twice(
-    definition: TaskDefinition, wakes: list[Wake]
-) -> None:
-    """What was decided stays decided, however the clock is set."""
+def test_clock_set_back_repeats_no_decision(definition: TaskDefinition, wakes: list[Wake]) -> None:
+    """A decided fire time stays decided, whatever the clock is set to."""
     named = live(definition, wakes).named
     assert len(named) == len(set(named))
 
 
 @given(definition=definitions(), wakes=wake_ups(backwards=True))
-def test_the_floor_never_falls(definition: TaskDefinition, wakes: list[Wake]) -> None:
-    """The newest fire time ever decided only rises."""
+def test_last_decided_fire_time_never_decreases(
+    definition: TaskDefinition, wakes: list[Wake]
+) -> None:
+    """The newest decided fire time only increases."""
     floors = live(definition, wakes).floors
     assert floors == sorted(floors)
 
 
 @given(definition=definitions(), wakes=wake_ups(backwards=False))
-def test_only_a_full_room_leaves_a_due_fire_time_waiting(
+def test_due_fire_time_waits_only_at_the_limit_of_unfinished_runs(
     definition: TaskDefinition, wakes: list[Wake]
 ) -> None:
-    """When nothing more is to be done, nothing is due, unless `misfire = all` waits for room."""
+    """Without further decisions no fire time is due, unless `misfire = all` waits."""
     history = live(definition, [*wakes, Wake(0, 3)])
     waits = definition.misfire is Misfire.ALL
     assert waits or due_at(history.cursor) > history.now
 
 
 @given(definition=definitions(), wakes=wake_ups(backwards=False))
-def test_no_more_runs_begin_than_may_go_at_once(
+def test_run_waits_exactly_at_the_limit_of_concurrent_runs(
     definition: TaskDefinition, wakes: list[Wake]
 ) -> None:
-    """A run waits exactly when as many are open as may go; at most one does under `wait`."""
+    """At most one run waits with `overlap = wait`."""
     cursor, now, unfinished = first_cursor(definition, BORN), BORN, 0
     for wake in wakes:
         now += wake.moved
@@ -169,10 +169,10 @@ def test_no_more_runs_begin_than_may_go_at_once(
 
 
 @given(definition=definitions(), wakes=wake_ups(backwards=False), last_decided=st.integers(0, 600))
-def test_a_row_from_a_backup_repeats_nothing(
+def test_row_from_a_backup_repeats_no_tick(
     definition: TaskDefinition, wakes: list[Wake], last_decided: int
 ) -> None:
-    """A cursor that points at or below its floor first moves above it."""
+    """A cursor that is not later than the last decided fire time first moves past it."""
     born = first_cursor(definition, BORN)
     restored = Cursor(born.anchor, born.next_fire, BORN + last_decided * SECOND)
     cursor, now = restored, BORN + sum(wake.moved for wake in wakes)
@@ -184,7 +184,7 @@ def test_a_row_from_a_backup_repeats_nothing(
 
 
 class CountedInterval:
-    """A schedule that counts how often it is asked."""
+    """A schedule that counts its calls."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -206,8 +206,10 @@ class CountedInterval:
     [("latest", None), ("skip", None), ("all", 60)],
     ids=["latest", "skip", "all with grace"],
 )
-def test_ten_years_of_seconds_cost_three_questions(misfire: str, grace: int | None) -> None:
-    """The cost of a catch-up does not grow with the fire times that passed."""
+def test_catch_up_of_ten_years_of_seconds_costs_three_calls(
+    misfire: str, grace: int | None
+) -> None:
+    """The cost of a catch-up does not grow with the number of missed fire times."""
     schedule = CountedInterval()
     plain = task(interval=1, misfire=misfire, grace=grace)
     definition = TaskDefinition(
@@ -358,57 +360,57 @@ TABLE = {
 @pytest.mark.parametrize(
     ("words", "now", "unfinished", "expected"), TABLE.values(), ids=TABLE.keys()
 )
-def test_what_becomes_of_what_is_due(
+def test_plan_follows_misfire_grace_and_overlap(
     words: dict[str, object], now: int, unfinished: int, expected: Plan | None
 ) -> None:
-    """Misfire, grace and overlap decide as the documentation's table says."""
+    """Each case follows the table in the documentation."""
     assert plan(task(**words), Cursor(0, TEN), unfinished, now * SECOND) == expected
 
 
-def test_a_schedule_that_has_ended_plans_nothing() -> None:
-    """Without a next fire time there is nothing to do."""
+def test_ended_schedule_has_no_plan() -> None:
+    """Without a next fire time there is no decision."""
     assert plan(task(), Cursor(0, None), 0, YEAR) is None
 
 
-def test_a_new_task_fires_one_interval_after_it_was_seen() -> None:
-    """The instant at which the store first saw the task is the anchor of its grid."""
+def test_new_task_fires_one_interval_after_the_store_saw_it() -> None:
+    """This instant is the anchor of the task's grid."""
     assert first_cursor(task(), BORN) == Cursor(BORN, BORN + TEN)
 
 
-def test_a_changed_schedule_fires_nothing_by_itself() -> None:
-    """The cursor moves to the next instant of the new grid, and keeps anchor and floor."""
+def test_changed_schedule_makes_no_tick_due() -> None:
+    """The cursor moves to the next fire time of the new grid; the anchor stays."""
     moved = moved_cursor(task(interval=60), Cursor(0, TEN, TEN), 95 * SECOND)
     assert moved == Cursor(0, 120 * SECOND, TEN)
 
 
-def test_a_changed_schedule_stays_above_the_floor() -> None:
-    """Also when the clock was set back in between."""
+def test_changed_schedule_stays_later_than_the_last_decided_fire_time() -> None:
+    """The rule also holds after the clock was set back."""
     moved = moved_cursor(task(interval=60), Cursor(0, None, 200 * SECOND), TEN)
     assert moved == Cursor(0, 240 * SECOND, 200 * SECOND)
 
 
-def test_a_single_date_that_was_changed_to_one_that_has_passed_is_due() -> None:
-    """A deploy that comes after the new date loses nothing."""
+def test_single_date_changed_to_a_past_date_is_due() -> None:
+    """A deploy after the new date loses no run."""
     definition = task(interval=None, at="1970-01-01T00:01:00Z")
     assert moved_cursor(definition, Cursor(0, 500 * SECOND), 100 * SECOND) == Cursor(0, 60 * SECOND)
 
 
-def test_a_single_date_that_was_decided_is_not_due_again() -> None:
-    """It does not matter that its row is written anew."""
+def test_decided_single_date_is_not_due_again() -> None:
+    """A changed definition does not repeat the run."""
     definition = task(interval=None, at="1970-01-01T00:01:00Z")
     ended = Cursor(0, None, 60 * SECOND)
     assert moved_cursor(definition, ended, 100 * SECOND) == ended
 
 
-def test_a_changed_jitter_moves_no_cursor() -> None:
-    """The fire time stays; when it is due is said anew."""
+def test_changed_jitter_keeps_the_fire_time() -> None:
+    """Only the delay changes."""
     kept = kept_cursor(task(jitter=5), Cursor(0, TEN, 5 * SECOND))
     assert (kept.anchor, kept.next_fire, kept.last_decided) == (0, TEN, 5 * SECOND)
     assert kept == kept_cursor(task(jitter=5), kept)
 
 
 @given(jitter=st.integers(0, 60), number=st.integers(0, 10_000))
-def test_jitter_delays_a_tick_by_less_than_it_says_and_less_than_the_next(
+def test_delay_is_less_than_the_jitter_and_the_time_to_the_next_tick(
     jitter: int, number: int
 ) -> None:
     """So ticks keep their order, and each is due before the next fire time."""
@@ -418,7 +420,7 @@ def test_jitter_delays_a_tick_by_less_than_it_says_and_less_than_the_next(
 
 
 def test_jitter_spreads_the_ticks_of_many_tasks() -> None:
-    """A hundred tasks with the same fire time are due all over the ten seconds."""
+    """A hundred tasks with the same fire time are due at different times of the ten seconds."""
     cursor = Cursor(0, TEN)
     definitions = [
         build_definition(f"t{number}", Task(action="t", interval=10, jitter=10))
@@ -430,8 +432,8 @@ def test_jitter_spreads_the_ticks_of_many_tasks() -> None:
 
 
 @pytest.mark.parametrize("misfire", Misfire)
-def test_a_tick_opens_when_it_is_due_by_its_delay_and_is_then_in_time(misfire: Misfire) -> None:
-    """Grace and catch-up count from the delayed instant; the fire time itself stays."""
+def test_delayed_tick_opens_after_its_delay_and_is_not_late(misfire: Misfire) -> None:
+    """Grace and catch-up count from the delayed instant; the fire time does not change."""
     definition = task(interval=600, jitter=600, misfire=misfire, grace=0)
     cursor = first_cursor(definition, BORN)
     due = BORN + 600 * SECOND + cursor.delay_us
@@ -442,8 +444,8 @@ def test_a_tick_opens_when_it_is_due_by_its_delay_and_is_then_in_time(misfire: M
     assert decided.opened == NewRun(BORN + 600 * SECOND, Trigger.SCHEDULE)
 
 
-def test_what_is_not_due_by_its_delay_is_left_for_later() -> None:
-    """The newest fire time passed, but not yet its delay: the one before it runs."""
+def test_tick_before_the_end_of_its_delay_is_not_due() -> None:
+    """The tick before it runs instead."""
     definition = task(interval=600, jitter=600)
     cursor = Cursor(0, 600 * SECOND)
     following = kept_cursor(definition, Cursor(0, 1_200 * SECOND))
@@ -470,7 +472,7 @@ each_last_tick = pytest.mark.parametrize(("words", "period"), LAST_TICKS.values(
 
 
 def last_cursor(definition: TaskDefinition) -> Cursor:
-    """Return the cursor that stands before the last fire time of a task."""
+    """Return the cursor before the last fire time of a task."""
     cursor = first_cursor(definition, BORN)
     fire_time = cursor.next_fire
     while fire_time is not None:

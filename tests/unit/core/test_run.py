@@ -12,8 +12,8 @@ from pulse.core.run import Outcome, Run, Trigger, run_id
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 
 
-def test_all_processes_agree_on_a_run_s_id() -> None:
-    """The id of a planned tick is a hash of what names it, the same in every version of pulse."""
+def test_id_of_a_planned_run_is_equal_in_all_processes_and_releases() -> None:
+    """The id is a hash of space, task, partition and fire time."""
     assert run_id("shop", "cleanup", "", 300_000_000) == "110c1cd17bffe2c2902c0e62b7bbc691"
 
 
@@ -27,34 +27,34 @@ def test_different_ticks_have_different_ids(
     assert (run_id(*a) == run_id(*b)) is (a == b)
 
 
-def test_an_id_is_32_hex_digits() -> None:
-    """It fits a header and a database key."""
+def test_id_has_32_hex_digits() -> None:
+    """An id is valid in a header and in a database key."""
     assert len(bytes.fromhex(run_id("", "t", "", 0))) == 16
 
 
 def test_lateness_is_the_start_minus_the_fire_time() -> None:
-    """A run that began two microseconds after its instant was two late."""
+    """The unit is microseconds."""
     assert Run(id="1", task="t", fire_time=5, started_at=7).lateness_us == 2
 
 
-def test_a_run_that_has_not_started_has_no_lateness() -> None:
-    """None is not zero."""
+def test_run_that_has_not_started_has_no_lateness() -> None:
+    """The lateness is None, not zero."""
     assert Run(id="1", task="t", fire_time=5).lateness_us is None
 
 
-def test_a_run_is_frozen() -> None:
-    """What the app finds in its environ cannot be changed under others."""
+def test_run_is_frozen() -> None:
+    """An app cannot change the run in its environ."""
     with pytest.raises(AttributeError, match="immutable"):
         Run(id="1", task="t", fire_time=5).task = "x"
 
 
-def test_a_run_can_be_sent_to_a_child_process() -> None:
-    """Encoded and decoded it is the same run."""
+def test_encoded_run_decodes_to_an_equal_run() -> None:
+    """Runs are sent to child processes."""
     run = Run(id="1", task="t", fire_time=5, scheduled_for=5, body=b"\xff")
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(run), type=Run) == run
 
 
-def test_outcomes_and_triggers_are_their_words() -> None:
-    """A view may compare them with text, and send them as JSON."""
+def test_outcomes_and_triggers_are_text() -> None:
+    """A view can compare them with text, and send them as JSON."""
     assert Outcome.SUCCEEDED == "succeeded"
     assert json.dumps([Outcome.TIMED_OUT, Trigger.CATCH_UP]) == '["timed_out", "catch_up"]'

@@ -1,4 +1,4 @@
-"""The words of a task that is added at run time say all that any process needs."""
+"""The JSON of a run-time task is complete: every process builds the same definition from it."""
 
 from __future__ import annotations
 
@@ -42,37 +42,39 @@ OTHERS = st.fixed_dictionaries(
     },
 )
 ACTIONS = st.sampled_from(["send", "/reports/send?user=5", "a/b", "/caf%C3%A9?x=%20"])
-USUAL = TaskDefaults(context="reports", timeout_us=90 * SECOND, timezone="Europe/Berlin")
+DEFAULTS = TaskDefaults(context="reports", timeout_us=90 * SECOND, timezone="Europe/Berlin")
 
 
 @given(action=ACTIONS, schedule=SCHEDULES, others=OTHERS)
-def test_the_words_define_what_the_adding_process_means(
+def test_json_of_a_runtime_task_has_the_defaults_of_the_adding_process(
     action: str, schedule: dict[str, object], others: dict[str, object]
 ) -> None:
-    """A process with another configuration makes the same definition of them."""
+    """A process with another configuration builds the same definition."""
     task = Task(action=action, **schedule, **others)
-    runtime_task = make_runtime_task("report", task, USUAL)
-    meant = build_definition(
+    runtime_task = make_runtime_task("report", task, DEFAULTS)
+    expected = build_definition(
         "report", task, context="reports", timeout_us=90 * SECOND, timezone="Europe/Berlin"
     )
-    assert load_runtime_task("report", runtime_task.task_json) == runtime_task.definition == meant
-
-
-def test_the_words_are_plain_text() -> None:
-    """Any store keeps them, whatever the body holds."""
-    words = make_runtime_task(
-        "report", Task(action="send", interval=60, body=b"\xff\0"), USUAL
-    ).task_json
-    assert words.isascii()
-    assert words.isprintable()
-
-
-def test_the_words_are_complete() -> None:
-    """Nothing that a configuration says is left open."""
-    words = json.loads(
-        make_runtime_task("report", Task(action="send", cron="@daily"), USUAL).task_json
+    assert (
+        load_runtime_task("report", runtime_task.task_json) == runtime_task.definition == expected
     )
-    assert words == {
+
+
+def test_json_of_a_runtime_task_is_printable_ascii() -> None:
+    """Every store can keep the JSON, whatever the body is."""
+    text = make_runtime_task(
+        "report", Task(action="send", interval=60, body=b"\xff\0"), DEFAULTS
+    ).task_json
+    assert text.isascii()
+    assert text.isprintable()
+
+
+def test_json_of_a_runtime_task_is_complete() -> None:
+    """Path, timeout and time zone do not depend on the configuration of the reader."""
+    found = json.loads(
+        make_runtime_task("report", Task(action="send", cron="@daily"), DEFAULTS).task_json
+    )
+    assert found == {
         "action": "/reports/send",
         "cron": "@daily",
         "timeout": "1m30s",
@@ -81,20 +83,22 @@ def test_the_words_are_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("settings", "named"),
     [
         ({"action": "/send", "interval": "60s", "moon": "full"}, "moon"),
         ({"action": "/send", "interval": "60s", "overlap": "queue"}, "overlap"),
     ],
 )
-def test_words_of_a_newer_release_are_named(words: dict[str, str], said: str) -> None:
-    """The error says whose they are, and which."""
-    with pytest.raises(ConfigError, match=f"report: expected words .* this release .*{said}"):
-        load_runtime_task("report", json.dumps(words))
+def test_unknown_setting_of_a_newer_release_is_refused_by_name(
+    settings: dict[str, str], named: str
+) -> None:
+    """The error names the task and the setting."""
+    with pytest.raises(ConfigError, match=f"report: expected settings .* this release .*{named}"):
+        load_runtime_task("report", json.dumps(settings))
 
 
-def test_a_definition_is_made_once() -> None:
-    """Where it is needed again, it is there."""
-    recall = cached_loader()
-    words = make_runtime_task("report", Task(action="send", interval=60), USUAL).task_json
-    assert recall("report", words) is recall("report", words)
+def test_cached_loader_builds_a_definition_once() -> None:
+    """The second call returns the same object."""
+    load = cached_loader()
+    text = make_runtime_task("report", Task(action="send", interval=60), DEFAULTS).task_json
+    assert load("report", text) is load("report", text)

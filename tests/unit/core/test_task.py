@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND
-from pulse.core import task_settings
+from pulse.core.action import read_action
 from pulse.core.policies import Misfire, OnAbandoned, Overlap, Scope
-from pulse.core.task import Task, TaskDefinition, build_definition, read_task, to_settings
-from pulse.core.task_settings import TASK_SETTINGS
+from pulse.core.task import DEFINITION_DEFAULTS, Task, TaskDefinition, build_definition
+from pulse.core.task_settings import TASK_SETTINGS, read_task, to_settings
 from pulse.errors import BadValueError, ConfigError
 from pulse.schedule.cron import Cron
 from pulse.schedule.interval import Interval
@@ -25,7 +26,7 @@ ONCE: dict[str, Any] = {"interval": None, "at": "2027-01-01"}
 
 
 def defined(context: str = "", **words: Any) -> TaskDefinition:
-    """Return the definition of a task that is cleanup each five minutes but for *words*."""
+    """Return the definition of a task that requests cleanup every five minutes, with *words*."""
     return build_definition(
         "t", Task(**({"action": "cleanup", "interval": 300} | words)), context=context
     )
@@ -50,13 +51,13 @@ def defined(context: str = "", **words: Any) -> TaskDefinition:
         ("", "v1/jobs:run", "/v1/jobs:run"),
     ],
 )
-def test_the_path_is_the_one_a_server_would_pass(context: str, action: str, path: str) -> None:
-    """PATH_INFO is unquoted bytes in latin-1 characters (PEP 3333), below the context."""
+def test_path_is_the_one_that_a_server_would_pass(context: str, action: str, path: str) -> None:
+    """PATH_INFO is unquoted bytes as latin-1 characters (PEP 3333), below the context."""
     assert defined(context, action=action).path == path
 
 
-def test_a_query_is_no_part_of_the_path() -> None:
-    """It goes to the app as it was written."""
+def test_query_is_not_part_of_the_path() -> None:
+    """The app receives the query unchanged."""
     found = defined(action="cleanup?next=http://x/%20y&a=1?b")
     assert (found.path, found.query) == ("/cleanup", "next=http://x/%20y&a=1?b")
 
@@ -82,21 +83,21 @@ def test_a_query_is_no_part_of_the_path() -> None:
     ],
     ids=ascii,
 )
-def test_what_is_no_action_is_refused(action: object, without: str) -> None:
-    """The message shows a path and says what is in the way."""
+def test_invalid_action_is_refused(action: object, without: str) -> None:
+    """The message shows a path, and says what is invalid."""
     with pytest.raises(BadValueError, match="expected a path such as cleanup or") as caught:
-        task_settings.action(action)
+        read_action(action)
     assert without in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["a...b", "a/.well-known/b", "..a/b..", "a?x=.."])
-def test_dots_in_names_are_fine(action: str) -> None:
-    """Only whole segments of dots are refused."""
-    assert task_settings.action(action) == action
+def test_dots_in_names_are_accepted(action: str) -> None:
+    """Only segments that consist of dots are refused."""
+    assert read_action(action) == action
 
 
-def test_the_defaults_are_the_documented_ones() -> None:
-    """A task of which only path and interval are said."""
+def test_defaults_are_the_documented_ones() -> None:
+    """The task sets only path and interval."""
     found = defined()
     assert found == TaskDefinition(
         name="t",
@@ -141,7 +142,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def test_every_setting_reaches_the_definition() -> None:
-    """Words and natural values alike are turned into exact ones."""
+    """Text and Python values become exact values."""
     found = build_definition("t", Task(**EVERYTHING))
     assert found == TaskDefinition(
         name="t",
@@ -171,8 +172,8 @@ RETRIES: dict[str, Any] = {
 }
 
 
-def test_the_settings_of_retries_reach_the_definition() -> None:
-    """Words and natural values alike are turned into exact ones."""
+def test_settings_of_retries_reach_the_definition() -> None:
+    """Text and Python values become exact values."""
     found = defined(**RETRIES)
     assert (found.retries, found.retry_max_doublings) == (3, 2)
     assert found.retry_min_backoff_us == 10 * SECOND
@@ -180,48 +181,80 @@ def test_the_settings_of_retries_reach_the_definition() -> None:
 
 
 @pytest.mark.parametrize("name", RETRIES)
-def test_the_settings_of_retries_are_in_the_digest(name: str) -> None:
-    """Whatever is declared differently is another declaration."""
+def test_settings_of_retries_are_in_the_digest(name: str) -> None:
+    """A changed setting changes the digest."""
     assert defined(**{name: RETRIES[name]}).digest != defined().digest
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ({"retry_min_backoff": "2h"}, "expected at least retry_min_backoff, 2h, got 1h"),
         ({"retry_max_backoff": 1}, "expected at least retry_min_backoff, 5s, got 1s"),
     ],
     ids=["longer than the default", "shorter than the default"],
 )
-def test_a_wait_that_begins_above_its_end_is_refused(words: dict[str, Any], told: str) -> None:
-    """The longest wait before a retry is not shorter than the shortest."""
-    with pytest.raises(ConfigError, match=f"retry_max_backoff: {told}"):
+def test_shortest_wait_above_the_longest_is_refused(words: dict[str, Any], expected: str) -> None:
+    """The error names the setting of the longest wait."""
+    with pytest.raises(ConfigError, match=f"retry_max_backoff: {expected}"):
         Task(action="a", interval=60, **words)
 
 
-def test_every_setting_of_the_table_is_a_keyword_of_task() -> None:
-    """The table and the keywords name the same things in the same order."""
+def test_every_keyword_of_task_declares_its_setting() -> None:
+    """The table has the settings in the order of the keywords."""
     assert tuple(TASK_SETTINGS) == Task.__struct_fields__
 
 
+OF_NO_SETTING = {"name", "path", "query", "schedule", "digest", "max_unfinished"}
+"""Fields of a definition that are computed from the name, or from several settings."""
+
+
+def test_every_field_of_a_definition_has_the_name_of_one_setting() -> None:
+    """A new setting is a keyword of `Task`, and at most a field of the definition in addition."""
+    fields = [f"{name}_us" if row.is_span else name for name, row in TASK_SETTINGS.items()]
+    derived = set(TaskDefinition.__struct_fields__) - OF_NO_SETTING
+    assert sorted(field for field in fields if field in derived) == sorted(derived)
+
+
+@pytest.mark.parametrize("field", sorted(DEFINITION_DEFAULTS.keys() - OF_NO_SETTING))
+def test_value_of_a_setting_reaches_the_field_of_its_name(field: str) -> None:
+    """A definition holds the exact value, whatever the setting is."""
+    row = TASK_SETTINGS[field.removesuffix("_us")]
+    assert getattr(defined(**{row.name: row.example}), field) == row.convert(row.example)
+
+
 @pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
-def test_the_examples_in_the_table_are_good_values(row: Any) -> None:
-    """What the reference page shows can be copied."""
+def test_text_of_a_setting_is_read_as_the_same_value(row: Any) -> None:
+    """Stores keep run-time tasks as such texts."""
+    value = row.convert(row.example)
+    assert row.convert(row.text(value)) == value
+
+
+def test_signature_of_task_shows_types_alone() -> None:
+    """`help(Task)` is readable: no setting is part of an annotation."""
+    parameters = inspect.signature(Task).parameters
+    assert parameters["retries"].annotation == int | str
+    assert not [one for one in parameters.values() if "Setting(" in str(one)]
+
+
+@pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
+def test_examples_in_the_table_are_valid(row: Any) -> None:
+    """A user can copy the examples of the reference page."""
     values, problems = read(TASK_SETTINGS, {row.name: row.example})
     assert (list(values), problems) == ([row.name], [])
 
 
 @pytest.mark.parametrize("row", TASK_SETTINGS.values(), ids=lambda row: row.name)
-def test_every_setting_is_explained_in_one_sentence(row: Any) -> None:
-    """A help that is no sentence would show in the reference."""
+def test_every_setting_has_help_kind_and_default(row: Any) -> None:
+    """The help is a sentence."""
     assert row.help[0].isupper()
     assert row.help.endswith(".")
     assert row.kind
     assert row.default
 
 
-def test_room_is_one_unless_runs_may_overlap() -> None:
-    """`max_running` has a meaning under `overlap = allow` alone."""
+def test_one_run_may_be_unfinished_unless_runs_may_overlap() -> None:
+    """`max_running` has an effect only with `overlap = allow`."""
     assert defined(max_running=4).max_unfinished == 1
     assert defined(overlap="allow").max_unfinished == 10
 
@@ -229,8 +262,10 @@ def test_room_is_one_unless_runs_may_overlap() -> None:
 @pytest.mark.parametrize(
     ("overlap", "expected"), [("skip", (1, 1)), ("wait", (2, 1)), ("allow", (4, 4))]
 )
-def test_under_wait_one_run_goes_and_one_waits(overlap: str, expected: tuple[int, int]) -> None:
-    """So many runs may be open, and so many of them may be held."""
+def test_overlap_limits_unfinished_and_claimed_runs(
+    overlap: str, expected: tuple[int, int]
+) -> None:
+    """With `wait` one run is claimed, and one waits."""
     found = defined(overlap=overlap, max_running=4)
     assert (found.max_unfinished, found.max_concurrent) == expected
 
@@ -238,26 +273,26 @@ def test_under_wait_one_run_goes_and_one_waits(overlap: str, expected: tuple[int
 @pytest.mark.parametrize(
     ("misfire", "grace_us"), [("latest", None), ("all", None), ("skip", 60 * SECOND)]
 )
-def test_grace_is_a_minute_under_skip_and_unlimited_elsewhere(
+def test_default_grace_is_a_minute_with_skip_and_unlimited_otherwise(
     misfire: str, grace_us: int | None
 ) -> None:
-    """A catch-up is late by nature, and skip is for those who want none."""
+    """A catch-up is always late, and `skip` excludes catch-ups."""
     assert defined(misfire=misfire).grace_us == grace_us
 
 
-def test_a_grace_of_zero_is_not_unlimited() -> None:
-    """Zero is said, None is not."""
+def test_grace_of_zero_is_not_unlimited() -> None:
+    """Zero is a value; None means without limit."""
     assert defined(grace=0).grace_us == 0
 
 
-def test_the_default_timeout_can_be_given() -> None:
-    """A task that sets none takes what the settings say; one that does keeps its own."""
+def test_default_timeout_can_be_configured() -> None:
+    """A task with a timeout of its own keeps it."""
     plain, own = Task(action="a", interval=1), Task(action="a", interval=1, timeout=5)
     assert build_definition("t", plain, timeout_us=7).timeout_us == 7
     assert build_definition("t", own, timeout_us=7).timeout_us == 5 * SECOND
 
 
-def test_all_that_is_wrong_with_a_task_is_told_at_once() -> None:
+def test_error_names_all_problems_of_a_task() -> None:
     """Each sentence begins with the keyword."""
     with pytest.raises(ConfigError) as caught:
         Task(action="a b", interval=-1, misfire="lates", body=5)
@@ -269,8 +304,8 @@ def test_all_that_is_wrong_with_a_task_is_told_at_once() -> None:
     ]
 
 
-def test_a_task_without_a_schedule_is_refused() -> None:
-    """Something has to say when."""
+def test_task_without_a_schedule_is_refused() -> None:
+    """The error shows two kinds of schedules."""
     with pytest.raises(ConfigError) as caught:
         Task(action="a")
     assert caught.value.problems == (
@@ -278,7 +313,7 @@ def test_a_task_without_a_schedule_is_refused() -> None:
     )
 
 
-def test_two_schedules_are_one_too_many() -> None:
+def test_task_with_two_schedules_is_refused() -> None:
     """The message names both."""
     with pytest.raises(ConfigError) as caught:
         Task(action="a", interval=300, cron="@daily")
@@ -287,21 +322,21 @@ def test_two_schedules_are_one_too_many() -> None:
     )
 
 
-def test_a_schedule_that_cannot_be_read_is_one_problem() -> None:
-    """It was given, only badly."""
+def test_invalid_schedule_is_one_problem() -> None:
+    """The schedule does not count as missing in addition."""
     with pytest.raises(ConfigError) as caught:
         Task(action="a", cron="61 * * * *")
     (problem,) = caught.value.problems
     assert problem.startswith("cron: ")
 
 
-def test_a_misspelt_schedule_is_one_problem() -> None:
-    """The hint is enough."""
+def test_misspelt_schedule_is_one_problem() -> None:
+    """The hint at the setting is the only problem."""
     _, problems = read_task({"action": "a", "intervall": 3})
     assert problems == ["intervall: unknown setting; did you mean 'interval'?"]
 
 
-def test_the_usual_time_zone_is_that_of_tasks_which_name_none() -> None:
+def test_default_time_zone_applies_to_tasks_without_a_time_zone() -> None:
     """`pulse.config.timezone` applies to cron expressions and to dates without offset."""
     berlin = build_definition("t", Task(action="a", **CRON), timezone="Europe/Berlin")
     assert berlin.schedule == Cron("@daily", timezone="Europe/Berlin")
@@ -309,8 +344,8 @@ def test_the_usual_time_zone_is_that_of_tasks_which_name_none() -> None:
     assert once.schedule == Once("2026-12-31T23:00:00Z")
 
 
-def test_an_unknown_keyword_is_a_type_error() -> None:
-    """As for any Python class."""
+def test_unknown_keyword_is_a_type_error() -> None:
+    """Task behaves like other Python classes."""
     with pytest.raises(TypeError, match="intervall"):
         Task(action="a", intervall=3)
 
@@ -334,10 +369,8 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
     ],
     ids=repr,
 )
-def test_a_digest_does_not_depend_on_the_spelling(
-    one: dict[str, Any], other: dict[str, Any]
-) -> None:
-    """Two processes that mean the same agree, however each was told."""
+def test_digest_does_not_depend_on_the_spelling(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Two processes with the same declaration have the same digest."""
     assert defined(**one).digest == defined(**other).digest
 
 
@@ -353,25 +386,25 @@ def test_a_digest_does_not_depend_on_the_spelling(
     ],
     ids=repr,
 )
-def test_a_digest_changes_with_the_schedule(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_digest_changes_with_the_schedule(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Kind, zone, bounds and jitter are part of the declaration."""
     assert defined(**one).digest != defined(**other).digest
 
 
 @pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"max_running"}))
-def test_a_digest_changes_with_every_setting(name: str) -> None:
-    """Whatever is declared differently is another declaration."""
+def test_digest_changes_with_every_setting(name: str) -> None:
+    """Every changed setting is another declaration."""
     assert defined(**{name: EVERYTHING[name]}).digest != defined().digest
 
 
-def test_a_digest_stays_the_same_over_versions() -> None:
-    """In a rolling deploy an upgrade of pulse alone does not replace any task."""
+def test_digest_is_equal_in_all_releases() -> None:
+    """An upgrade of pulse alone replaces no task in a rolling deploy."""
     assert defined("sessions").digest == "716a3180cfced4b2"
     assert build_definition("t", Task(**EVERYTHING)).digest == "ac8f67f3f355b8d0"
 
 
-def test_a_digest_does_not_hold_the_name() -> None:
-    """The row of the store does."""
+def test_digest_does_not_depend_on_the_name() -> None:
+    """The row of the store has the name."""
     task = Task(action="a", interval=1)
     assert build_definition("one", task).digest == build_definition("two", task).digest
 
@@ -425,10 +458,10 @@ WORDS = st.fixed_dictionaries(
 
 
 @given(WORDS, SCHEDULES)
-def test_a_task_spelt_and_read_again_is_the_same(
+def test_settings_of_a_task_declare_the_same_task(
     words: dict[str, Any], schedule: dict[str, Any]
 ) -> None:
-    """This is how a task is kept in a store: `Task(**spell(task))` has the same definition."""
+    """Stores keep tasks as settings: `Task(**to_settings(task))` has the same definition."""
     task = Task(**words, **schedule)
     spelt = to_settings(task)
     assert all(isinstance(word, str) for word in spelt.values())
@@ -436,13 +469,13 @@ def test_a_task_spelt_and_read_again_is_the_same(
     assert to_settings(Task(**spelt)) == spelt
 
 
-def test_only_what_was_said_is_spelt() -> None:
-    """Defaults may change; a stored declaration stays what its author wrote."""
+def test_settings_of_a_task_omit_defaults() -> None:
+    """Defaults may change; a stored declaration keeps its meaning."""
     assert to_settings(Task(action="a", interval=300)) == {"action": "a", "interval": "5m"}
 
 
-def test_a_definition_can_be_sent_to_another_process() -> None:
-    """Pickled and back it is the same."""
+def test_pickled_definition_is_equal() -> None:
+    """Definitions are sent to other processes."""
     definition = build_definition("t", Task(**EVERYTHING))
     assert pickle.loads(pickle.dumps(definition)) == definition  # noqa: S301 - its own pickle
 
@@ -466,10 +499,10 @@ FOREIGN = [
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(("keyword", "value", "meant"), FOREIGN)
-def test_an_unknown_keyword_of_a_task_is_refused_with_the_setting_that_is_meant(
+def test_unknown_keyword_is_refused_with_a_similar_setting(
     keyword: str, value: object, meant: str
 ) -> None:
-    """As an unknown key of an ini file is: by the nearest setting, or by all that there are."""
+    """The error is that of an unknown key in an ini file."""
     with pytest.raises((TypeError, ConfigError)) as refused:
         Task(action="/work", **{keyword: value})
     assert re.search(rf"\b{meant}\b", str(refused.value))

@@ -1,4 +1,4 @@
-"""What the log says of each event, and at which level."""
+"""Log lines and their levels, for each event."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def bus(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> events.EventBus:
     return bus
 
 
-def test_claims_are_listened_to_only_where_somebody_debugs(
+def test_claims_have_a_listener_only_at_level_debug(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """There are as many as ticks, and elsewhere none of them is made for the log."""
+    """Every tick has a claim, and otherwise no event is created for it."""
     caplog.set_level(logging.INFO, "pulse")
     bus = events.EventBus()
     subscribe_claims(bus)
@@ -83,8 +83,8 @@ def ended(outcome: Outcome = Outcome.SUCCEEDED, /, **parts: object) -> events.Ru
     return events.RunEnded(claim, Result(outcome, started, 12_345, **parts))
 
 
-def test_a_success_is_one_readable_line(say: Say) -> None:
-    """Task, fire time, outcome, status, duration, lateness, worker."""
+def test_success_is_one_line(say: Say) -> None:
+    """The line has task, fire time, outcome, status, duration, lateness and worker."""
     record = say(ended(status=200, message="deleted 3"))
     assert (record.levelname, record.name) == ("INFO", "pulse")
     assert record.getMessage() == (
@@ -92,14 +92,14 @@ def test_a_success_is_one_readable_line(say: Say) -> None:
     )
 
 
-def test_attempt_and_trigger_are_told_where_they_are_not_the_usual(say: Say) -> None:
-    """The first try on schedule goes without saying."""
+def test_line_has_attempt_and_trigger_unless_they_are_the_usual_ones(say: Say) -> None:
+    """The first attempt on schedule is the usual one."""
     record = say(ended(status=200, attempt=2, trigger=Trigger.MANUAL))
     assert record.getMessage().endswith("3.0 ms late, attempt 2, manual [pid 123]")
 
 
-def test_a_run_that_began_before_its_time_is_early(say: Say) -> None:
-    """The clocks of two hosts may disagree."""
+def test_run_before_its_fire_time_is_early(say: Say) -> None:
+    """The clocks of two hosts may differ."""
     assert "3.0 ms early" in say(ended(status=200, late=-3_000)).getMessage()
 
 
@@ -107,8 +107,8 @@ JITTERED = {"interval": 600, "jitter": 600}
 JITTER = delay_of("cleanup", FIRE_TIME, below=600_000_000)
 
 
-def test_a_run_is_not_late_by_its_jitter(say: Say) -> None:
-    """The delay was wanted: it is told beside the lateness, and there for JSON loggers."""
+def test_lateness_excludes_the_jitter(say: Say) -> None:
+    """The line names the delay beside the lateness, and JSON loggers receive both."""
     result = Result(Outcome.SUCCEEDED, FIRE_TIME + JITTER + 3_000, 12_345, 200)
     record = say(events.RunEnded(make_claim(**JITTERED), result))
     assert record.getMessage().endswith(
@@ -118,8 +118,8 @@ def test_a_run_is_not_late_by_its_jitter(say: Say) -> None:
     assert record.pulse_lateness_ms == JITTER / 1_000 + 3
 
 
-def test_a_manual_run_has_no_jitter(say: Say) -> None:
-    """It is due when it is asked for."""
+def test_manual_run_has_no_jitter(say: Say) -> None:
+    """A manual run is due at its request."""
     claim = make_claim(**JITTERED)
     manual = msgspec.structs.replace(claim.run, scheduled_for=None)
     result = Result(Outcome.SUCCEEDED, FIRE_TIME + 3_000, 12_345, 200)
@@ -127,8 +127,8 @@ def test_a_manual_run_has_no_jitter(say: Say) -> None:
     assert "3.0 ms late [pid" in record.getMessage()
 
 
-def test_json_loggers_find_the_facts_in_the_record(say: Say) -> None:
-    """Each attribute begins with pulse_."""
+def test_record_has_the_facts_as_attributes(say: Say) -> None:
+    """Each attribute begins with `pulse_`."""
     record = say(ended(status=200))
     facts = {name: value for name, value in vars(record).items() if name.startswith("pulse_")}
     assert facts == {
@@ -154,8 +154,8 @@ LATE = "cleanup 2026-11-23T07:00:00Z"
     [Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.ABANDONED],
     ids=lambda outcome: outcome.value,
 )
-def test_any_other_end_is_a_warning(say: Say, outcome: Outcome) -> None:
-    """It says how the run ended and what it said."""
+def test_outcome_other_than_success_is_a_warning(say: Say, outcome: Outcome) -> None:
+    """The line has the outcome and the message."""
     record = say(ended(outcome, message="words"))
     assert record.levelname == "WARNING"
     assert record.getMessage() == (
@@ -164,8 +164,8 @@ def test_any_other_end_is_a_warning(say: Say, outcome: Outcome) -> None:
     )
 
 
-def test_a_traceback_is_whole_and_its_last_line_first(say: Say) -> None:
-    """What went wrong is in the line itself; where, below it."""
+def test_traceback_is_complete_and_its_last_line_comes_first(say: Say) -> None:
+    """The line names the exception; the traceback follows."""
     traceback = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no'
     record = say(ended(Outcome.FAILED, message=traceback))
     assert record.getMessage().splitlines() == [
@@ -176,7 +176,7 @@ def test_a_traceback_is_whole_and_its_last_line_first(say: Say) -> None:
     ]
 
 
-def test_the_traceback_of_a_group_is_told_too() -> None:
+def test_traceback_of_an_exception_group_is_logged() -> None:
     """All its lines are indented."""
     text = "  + Exception Group Traceback (most recent call last):\n  | ExceptionGroup: two"
     assert result_text(Result(Outcome.FAILED, 0, 0, None, text)).startswith(
@@ -184,8 +184,8 @@ def test_the_traceback_of_a_group_is_told_too() -> None:
     )
 
 
-def test_of_a_body_the_first_lines_are_told() -> None:
-    """An error page is long, and mostly empty lines."""
+def test_first_lines_of_a_body_are_logged() -> None:
+    """Empty lines are omitted."""
     body = "\n\n".join(f"line {number}" for number in range(40))
     assert result_text(Result(Outcome.FAILED, 0, 0, 500, body)).splitlines() == [
         ": line 0",
@@ -196,64 +196,64 @@ def test_of_a_body_the_first_lines_are_told() -> None:
     ]
 
 
-def test_of_an_html_page_the_title_is_told() -> None:
-    """An error page of a framework says in its title what it says at all."""
+def test_title_of_an_html_page_is_logged() -> None:
+    """The title of a framework's error page contains the error."""
     page = "<!doctype html>\n<html lang=en>\n<title>500 Internal\n Server Error</title>\n<p>Sorry"
     assert result_text(Result(Outcome.FAILED, 0, 0, 500, page)) == ": 500 Internal Server Error"
 
 
-def test_of_a_page_without_a_title_the_first_lines_are_told() -> None:
-    """Whatever a page begins with is better than nothing."""
+def test_first_lines_of_a_page_without_a_title_are_logged() -> None:
+    """The page counts as text."""
     assert (
         result_text(Result(Outcome.FAILED, 0, 0, 500, "<h1>Bad Request</h1>"))
         == ": <h1>Bad Request</h1>"
     )
 
 
-def test_a_long_line_of_a_body_is_cut() -> None:
+def test_long_line_of_a_body_is_truncated() -> None:
     """Minified pages are one line."""
     assert len(result_text(Result(Outcome.FAILED, 0, 0, 500, "x" * 2_000))) < 500
 
 
 @pytest.mark.parametrize("message", ["", " \n "], ids=["none", "blank"])
-def test_a_body_without_words_adds_none(message: str) -> None:
-    """There is nothing to tell."""
+def test_empty_body_adds_no_text(message: str) -> None:
+    """The line has no message."""
     assert result_text(Result(Outcome.FAILED, 0, 0, 500, message)).strip(": ") == ""
 
 
-def test_no_reply_can_forge_a_line_or_move_the_cursor() -> None:
-    """Lines after the first are indented, and control characters are spelt."""
+def test_response_cannot_forge_a_line_or_move_the_cursor() -> None:
+    """Further lines are indented, and control characters are escaped."""
     text = result_text(Result(Outcome.FAILED, 0, 0, 500, "a\r2026 INFO forged\x1b[2J\n"))
     assert text == ": a\n    2026 INFO forged\\x1b[2J"
 
 
-def test_a_claimed_run_is_told_to_those_who_debug(say: Say) -> None:
-    """What began and has not ended can be found."""
+def test_claim_is_logged_at_level_debug(say: Say) -> None:
+    """A run without an end can be found."""
     record = say(events.RunClaimed(make_claim()))
     assert record.levelname == "DEBUG"
     assert record.getMessage() == "cleanup 2026-11-23T07:00:00Z claimed, attempt 1 [pid 123]"
 
 
-def test_an_overdue_run_is_a_warning(say: Say) -> None:
-    """It says which timeout passed, and how many such runs there are."""
+def test_overdue_run_is_a_warning(say: Say) -> None:
+    """The line has the timeout, and the record the number of such runs."""
     record = say(events.RunOverdue(make_claim(timeout="90s"), 2))
     assert record.levelname == "WARNING"
-    assert "past its timeout of 1m30s and goes on" in record.getMessage()
+    assert "past its timeout of 1m30s and continues" in record.getMessage()
     assert record.pulse_left_behind == 2
 
 
 @pytest.mark.parametrize("reason", [HOLDER_GONE, LEASE_OVER])
 @pytest.mark.parametrize(("attempt", "end"), [(1, ""), (2, ", attempt 2")])
-def test_an_abandoned_run_is_a_warning(say: Say, attempt: int, end: str, reason: str) -> None:
-    """It says why, and names the holder."""
+def test_abandoned_run_is_a_warning(say: Say, attempt: int, end: str, reason: str) -> None:
+    """The line has the reason and the holder."""
     held = msgspec.structs.replace(make_claim(attempt=attempt).run, holder="h:1:n")
     record = say(events.RunAbandoned(abandon_run(held, reason)))
     assert record.levelname == "WARNING"
     assert record.getMessage() == (f"cleanup 2026-11-23T07:00:00Z abandoned: {reason}, h:1:n{end}")
 
 
-def test_an_abandoned_run_that_runs_again_says_why(say: Say) -> None:
-    """The reason is that of its last attempt, whose holder nobody knows any more."""
+def test_line_of_a_requeued_run_has_the_reason(say: Say) -> None:
+    """The reason is that of its last attempt; the holder is unknown."""
     held = msgspec.structs.replace(make_claim().run, holder="h:1:n")
     record = say(events.RunAbandoned(requeue_run(held, LEASE_OVER, FIRE_TIME)))
     assert record.getMessage() == (
@@ -261,26 +261,26 @@ def test_an_abandoned_run_that_runs_again_says_why(say: Say) -> None:
     )
 
 
-def test_an_abandoned_run_without_a_reason_is_told_all_the_same(say: Say) -> None:
-    """A store of somebody else may give none."""
+def test_abandoned_run_without_a_reason_is_logged(say: Say) -> None:
+    """A store may give no reason."""
     record = say(events.RunAbandoned(make_claim().run))
     assert record.getMessage().endswith("abandoned: its holder is lost")
 
 
-def test_a_lost_claim_is_a_warning(say: Say) -> None:
-    """The run's end is told although the store refused it."""
+def test_lost_claim_is_a_warning(say: Say) -> None:
+    """The end of the run is logged although the store refused it."""
     event = ended(status=200)
     record = say(events.ClaimLost(event.claim, event.result))
     assert record.levelname == "WARNING"
     assert "succeeded 200 in 12 ms" in record.getMessage()
-    assert "its claim had been lost" in record.getMessage()
+    assert "its claim was lost" in record.getMessage()
 
 
 @pytest.mark.parametrize(
     ("count", "words"), [(1, "1 fire time passed"), (12, "12 fire times from then on passed")]
 )
 def test_missed_ticks_are_one_warning_with_their_count(say: Say, count: int, words: str) -> None:
-    """The fire time is that of the oldest."""
+    """The line has the oldest fire time."""
     record = say(events.TickMissed(_passed(count)))
     assert (record.levelname, record.pulse_count) == ("WARNING", count)
     assert record.getMessage() == (
@@ -288,10 +288,10 @@ def test_missed_ticks_are_one_warning_with_their_count(say: Say, count: int, wor
     )
 
 
-def test_an_overload_is_told_in_a_few_lines_a_minute(
+def test_overload_logs_eleven_lines_per_minute(
     bus: events.EventBus, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thousand overloaded tasks make ten lines and one that says so, and again a minute later."""
+    """A thousand overloaded tasks cause ten lines and a remark, and again a minute later."""
     caplog.set_level(logging.INFO, "pulse")
     missed = events.TickMissed(make_claim().run)
     for _ in range(2):
@@ -300,13 +300,13 @@ def test_an_overload_is_told_in_a_few_lines_a_minute(
         clock.forward(60)
     assert len(caplog.records) == 22
     assert caplog.messages[10] == caplog.messages[21]
-    assert caplog.messages[10].startswith("more ticks are missed")
+    assert caplog.messages[10].startswith("more than 10 missed ticks")
 
 
-def test_what_an_overload_leaves_out_is_there_for_who_debugs(
+def test_further_missed_ticks_of_an_overload_are_logged_at_level_debug(
     bus: events.EventBus, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At DEBUG there is a line for each."""
+    """Each has a line."""
     caplog.set_level(logging.DEBUG, "pulse")
     missed = events.TickMissed(make_claim().run)
     for _ in range(12):
@@ -314,15 +314,15 @@ def test_what_an_overload_leaves_out_is_there_for_who_debugs(
     assert sum("cleanup" in message for message in caplog.messages) == 12
 
 
-def test_skipped_ticks_are_told_at_info(say: Say) -> None:
-    """Overlap is the task's own policy."""
+def test_skipped_tick_is_logged_at_level_info(say: Say) -> None:
+    """The policy of the task asks for it."""
     record = say(events.TickSkipped(_passed(1, RUN_UNFINISHED)))
     assert (record.levelname, record.pulse_outcome) == ("INFO", "skipped")
     assert "skipped: 1 fire time found an earlier run still going" in record.getMessage()
 
 
-def test_skips_in_a_row_say_that_they_are_counted_together(say: Say) -> None:
-    """Each of them has a line, with the fire time of the first and the number so far."""
+def test_line_of_consecutive_skips_has_their_count(say: Say) -> None:
+    """Each skip has a line with the first fire time and the count so far."""
     record = say(events.TickSkipped(_passed(3, RUN_UNFINISHED)))
     assert record.getMessage() == (
         "cleanup 2026-11-23T07:00:00Z skipped: so far 3 fire times in a row found an earlier run"
@@ -330,15 +330,15 @@ def test_skips_in_a_row_say_that_they_are_counted_together(say: Say) -> None:
     )
 
 
-def test_a_store_outage_is_an_error(say: Say) -> None:
-    """Nothing runs while it lasts."""
+def test_store_outage_is_an_error(say: Say) -> None:
+    """No task runs during the outage."""
     record = say(events.StoreUnavailable("disk I/O error"))
     assert record.levelname == "ERROR"
     assert record.getMessage().endswith("nothing runs until it does [pid 123]: disk I/O error")
 
 
-def test_the_end_of_an_outage_is_told_at_info(say: Say) -> None:
-    """With how long it took."""
+def test_end_of_an_outage_is_logged_at_level_info(say: Say) -> None:
+    """The line has the duration of the outage."""
     record = say(events.StoreRecovered(125_000_000))
     assert (record.levelname, record.getMessage()) == (
         "INFO",
@@ -347,12 +347,12 @@ def test_the_end_of_an_outage_is_told_at_info(say: Say) -> None:
 
 
 @pytest.mark.parametrize(("task", "words"), [("", "error"), ("cleanup", "error with task cleanup")])
-def test_a_failed_step_is_an_error_with_its_traceback(say: Say, task: str, words: str) -> None:
-    """The task is named where it is known."""
+def test_scheduler_error_is_logged_with_its_traceback(say: Say, task: str, words: str) -> None:
+    """The line names the task if it is known."""
     error = ValueError("unforeseen")
     record = say(events.SchedulerError(error, task))
     assert record.levelname == "ERROR"
-    assert record.getMessage() == f"the scheduler goes on after an unexpected {words}"
+    assert record.getMessage() == f"the scheduler continues after an unexpected {words}"
     assert record.exc_info == (ValueError, error, None)
 
 
@@ -360,13 +360,19 @@ def test_a_failed_step_is_an_error_with_its_traceback(say: Say, task: str, words
     ("tasks", "reach", "words"),
     [
         (1, "host", "1 task, mode gevent, store x: each tick runs once on this host [pid 123]"),
-        (2, "fleet", "2 tasks, mode gevent, store x: each tick runs once among all that share"),
-        (2, "process", "each tick runs once in this process, and in every other one too"),
+        (
+            2,
+            "fleet",
+            "2 tasks, mode gevent, store x: each tick runs once among all processes that share",
+        ),
+        (2, "process", "each tick runs once in each process"),
     ],
     ids=["host", "fleet", "process"],
 )
-def test_the_start_says_how_far_once_reaches(say: Say, tasks: int, reach: str, words: str) -> None:
-    """One line at INFO."""
+def test_start_is_logged_with_the_reach_of_the_store(
+    say: Say, tasks: int, reach: str, words: str
+) -> None:
+    """The start is one line at level INFO."""
     record = say(events.SchedulerStarted("h:1:n", "gevent", "x", reach, tasks))
     assert record.levelname == "INFO"
     assert words in record.getMessage()
@@ -383,10 +389,10 @@ def test_the_start_says_how_far_once_reaches(say: Say, tasks: int, reach: str, w
         ("", False, "host", "store x: each tick"),
     ],
 )
-def test_the_start_says_under_which_name(
+def test_start_is_logged_with_the_name(
     say: Say, *, name: str, chosen: bool, reach: str, words: str
 ) -> None:
-    """Or that there is none, where it alone would tell applications apart."""
+    """The line says `no name` if only a name would separate applications."""
     started = events.SchedulerStarted("h:1:n", "gevent", "x", reach, 1, name=name, chosen=chosen)
     record = say(started)
     assert words in record.getMessage()
@@ -400,10 +406,10 @@ def test_the_start_says_under_which_name(
         (2, "WARNING", "stopped; runs that did not end in time: 2 [pid 123]"),
     ],
 )
-def test_a_stop_that_cost_runs_is_a_warning(
+def test_stop_with_interrupted_runs_is_a_warning(
     say: Say, interrupted: int, level: str, words: str
 ) -> None:
-    """One that cost none is not, and counts nothing."""
+    """A stop without interrupted runs is logged at level INFO."""
     record = say(events.SchedulerStopped("h:1:n", interrupted))
     assert (record.levelname, record.getMessage()) == (level, words)
 
@@ -411,40 +417,42 @@ def test_a_stop_that_cost_runs_is_a_warning(
 @pytest.mark.parametrize(
     ("tasks", "name", "words"),
     [
-        (("a", "b"), "shop", "leaves these tasks alone: a, b [pid 123]"),
-        ((), "shop", "stand again [pid 123]"),
-        ((), "", "stand again [pid 123]"),
+        (("a", "b"), "shop", "this process will not run them: a, b [pid 123]"),
+        ((), "shop", "this process runs all its tasks again [pid 123]"),
+        ((), "", "this process runs all its tasks again [pid 123]"),
     ],
     ids=["differ", "agree", "agree without a name"],
 )
-def test_differing_configurations_are_told_at_info(
+def test_superseded_definitions_are_logged_at_level_info(
     say: Say, tasks: tuple[str, ...], name: str, words: str
 ) -> None:
-    """They are normal in a rolling deploy."""
+    """A rolling deploy causes them."""
     record = say(events.DefinitionsSuperseded(tasks, name))
     assert (record.levelname, record.pulse_tasks) == ("INFO", tasks)
     assert record.getMessage().endswith(words)
 
 
-def test_differing_configurations_without_a_name_are_a_warning(say: Say) -> None:
-    """Another application that has none either would be taken for this one."""
+def test_superseded_definitions_without_a_name_are_a_warning(say: Say) -> None:
+    """Another application without a name may be the cause."""
     record = say(events.DefinitionsSuperseded(("a", "b")))
     assert record.levelname == "WARNING"
     assert record.getMessage().endswith(
-        "alone: a, b; if these are tasks of another application, give each application its own"
-        " pulse.config.name [pid 123]"
+        "not run them: a, b; if these are tasks of another application, give each application"
+        " its own pulse.config.name [pid 123]"
     )
 
 
 @pytest.mark.parametrize(
     ("holders", "line"),
     [
-        (("a:1:x", "b:2:y"), "or where a worker was forgotten: a:1:x, b:2:y [pid 123]"),
-        ((), "all processes hold the same tasks again [pid 123]"),
+        (("a:1:x", "b:2:y"), "or if an old worker still runs: a:1:x, b:2:y [pid 123]"),
+        ((), "all processes declare the same tasks again [pid 123]"),
     ],
 )
-def test_processes_that_disagree_are_named(say: Say, holders: tuple[str, ...], line: str) -> None:
-    """As in a rolling deploy, and so is its end."""
+def test_processes_with_other_tasks_are_named(
+    say: Say, holders: tuple[str, ...], line: str
+) -> None:
+    """The end of the difference is logged, too."""
     record = say(events.ConfigMismatch(holders))
     assert (record.levelname, record.getMessage().endswith(line)) == ("INFO", True)
 
@@ -459,38 +467,40 @@ def test_processes_that_disagree_are_named(say: Say, holders: tuple[str, ...], l
     ],
     ids=["changed", "added", "replaced", "removed"],
 )
-def test_what_becomes_of_a_definition_is_told_at_info(
+def test_change_of_a_definition_is_logged_at_level_info(
     say: Say, event: events.Event, line: str
 ) -> None:
-    """By the process that does it; a name that a user has made cannot forge a line."""
+    """A name that a user has chosen cannot forge a line."""
     record = say(event)
     assert (record.levelname, record.getMessage()) == ("INFO", line)
 
 
-def test_a_name_that_was_taken_is_a_warning(say: Say) -> None:
-    """Somebody has added it, and it is no more; the name cannot forge a line."""
+def test_overridden_runtime_task_is_a_warning(say: Say) -> None:
+    """A name that a user has chosen cannot forge a line."""
     record = say(events.TasksOverridden(("a", "b\nc")))
-    expected = "the configuration declares tasks that were added at run time, and stands: a, b\\nc"
+    expected = (
+        "the configuration declares tasks that were added at run time, and replaces them: a, b\\nc"
+    )
     assert (record.levelname, record.getMessage()) == ("WARNING", f"{expected} [pid 123]")
     assert record.pulse_tasks == ("a", "b\nc")
 
 
-def test_tasks_that_are_put_away_are_named(say: Say) -> None:
-    """At INFO: it is the usual end of a task, and shows one that was forgotten."""
+def test_archived_tasks_are_logged_at_level_info(say: Say) -> None:
+    """The line names the tasks."""
     record = say(events.TasksArchived(("a", "b\nc")))
-    expected = "no process has wanted these tasks for three leases, they are put away: a, b\\nc"
+    expected = "archived tasks that no live process has declared for three leases: a, b\\nc"
     assert (record.levelname, record.getMessage()) == ("INFO", f"{expected} [pid 123]")
     assert record.pulse_tasks == ("a", "b\nc")
 
 
-def test_a_notice_is_a_warning_in_its_own_words(say: Say) -> None:
-    """A percent sign in it is only that."""
+def test_notice_is_a_warning_with_its_text(say: Say) -> None:
+    """A percent sign in the text is not a placeholder."""
     record = say(events.Notice("100% here"))
     assert (record.levelname, record.getMessage()) == ("WARNING", "100% here")
 
 
-def test_a_start_that_failed_is_one_error(say: Say) -> None:
-    """On one line, however many things are wrong."""
+def test_failed_start_is_one_error(say: Say) -> None:
+    """Several problems are joined in one line."""
     record = say(events.StartFailed("lease: expected x\ndrain: expected y"))
     text = "the tasks of a PulseMiddleware cannot run in this process [pid 123]"
     expected = f"{text}: lease: expected x; drain: expected y"
@@ -505,23 +515,23 @@ def test_a_start_that_failed_is_one_error(say: Say) -> None:
         pytest.param(events.TickSkipped(make_claim().run), id="skipped"),
     ],
 )
-def test_nothing_is_spelt_for_a_line_that_nobody_reads(
+def test_disabled_level_formats_no_line(
     bus: events.EventBus,
     event: events.Event,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The level is asked before any text is made."""
+    """The level is checked before a text is made."""
     caplog.set_level(logging.WARNING, "pulse")
-    spelt: list[object] = []
+    formatted: list[object] = []
     for module in ("listener", "format"):
-        monkeypatch.setattr(f"pulse.log.{module}.rfc3339", spelt.append)
+        monkeypatch.setattr(f"pulse.log.{module}.rfc3339", formatted.append)
     bus.emit(event)
-    assert (spelt, caplog.records) == ([], [])
+    assert (formatted, caplog.records) == ([], [])
 
 
-def test_every_kind_of_event_is_heard(bus: events.EventBus) -> None:
-    """An event that is added must be given a line."""
+def test_every_event_has_a_listener(bus: events.EventBus) -> None:
+    """A new event needs a line."""
     kinds = [kind for kind in events.Event.__subclasses__() if kind.__module__ == events.__name__]
     assert [kind for kind in kinds if not bus.has_listeners(kind)] == []
 
@@ -539,8 +549,8 @@ def test_every_kind_of_event_is_heard(bus: events.EventBus) -> None:
         (90_061_000_000, "1d1h1m1s"),
     ],
 )
-def test_lengths_are_spelt_for_people(span: int, expected: str) -> None:
-    """With no more digits than anybody reads."""
+def test_length_has_a_suitable_unit_and_precision(span: int, expected: str) -> None:
+    """A longer length has larger units and fewer digits."""
     assert span_text(span) == expected
 
 
@@ -561,8 +571,8 @@ assert not logging.getLogger().handlers and not logging.getLogger("pulse").handl
 """
 
 
-def test_failures_show_on_stderr_where_no_logging_is_set_up() -> None:
-    """Nothing is installed for that, and successes are silent."""
+def test_failures_are_written_to_stderr_without_a_logging_configuration() -> None:
+    """Successes are not."""
     done = subprocess.run(
         [sys.executable, "-c", FAILING_RUN], capture_output=True, text=True, check=True, timeout=30
     )
@@ -646,8 +656,8 @@ def _passed(count: int, reason: str = OLDER_THAN_NEWEST) -> Run:
     )
 
 
-def test_an_attempt_that_is_retried_says_when(say: Say) -> None:
-    """A WARNING in the form of the other lines, with the attempt and the instant of the next."""
+def test_line_of_a_failed_attempt_has_the_instant_of_the_retry(say: Say) -> None:
+    """The WARNING has the form of other lines."""
     result = Result(Outcome.FAILED, FIRE_TIME + 3_000, 12_345, 503, "busy")
     record = say(events.RunRetrying(make_claim(), result, FIRE_TIME + 5_250_000))
     assert record.levelname == "WARNING"
@@ -666,10 +676,10 @@ def test_an_attempt_that_is_retried_says_when(say: Say) -> None:
     ],
     ids=["a tick follows", "none follows"],
 )
-def test_a_run_that_might_have_been_retried_says_why_not(
+def test_line_of_a_run_that_is_not_retried_has_the_reason(
     say: Say, schedule: dict[str, object], why: str
 ) -> None:
-    """Whoever has set `retries` waits for another attempt."""
+    """The task has set `retries`, so a user expects another attempt."""
     result = Result(Outcome.FAILED, FIRE_TIME + 3_000, 12_345, 503, "busy")
     record = say(events.RunEnded(make_claim(retries=3, **schedule), result))
     assert f"attempt 1, GET /sessions/cleanup; not retried: {why}" in record.getMessage()
@@ -678,15 +688,15 @@ def test_a_run_that_might_have_been_retried_says_why_not(
 @pytest.mark.parametrize(
     ("status", "attempt"), [(404, 1), (503, 4)], ids=["would fail again", "was the last attempt"]
 )
-def test_a_failure_that_no_retry_mends_gives_no_reason(say: Say, status: int, attempt: int) -> None:
-    """It is plain from the status and the number of the attempt."""
+def test_line_of_a_final_failure_has_no_reason(say: Say, status: int, attempt: int) -> None:
+    """The status or the number of the attempt shows it."""
     result = Result(Outcome.FAILED, FIRE_TIME + 3_000, 12_345, status, "busy")
     record = say(events.RunEnded(make_claim(retries=3, attempt=attempt), result))
     assert "retried" not in record.getMessage()
 
 
-def test_a_run_that_nobody_retried_is_a_warning(say: Say) -> None:
-    """It says how the run ended, and why it was not tried again."""
+def test_expired_retry_is_a_warning(say: Say) -> None:
+    """The line has the outcome, and the reason."""
     run = msgspec.structs.replace(
         make_claim().run, outcome=Outcome.FAILED, status=503, message="busy"
     )

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+import pytest
+
 from pulse.settings.converters import boolean, duration
-from pulse.settings.setting import Setting, read, table
+from pulse.settings.setting import Setting, read, table, table_of
 
 
 def row(name: str, convert: object = boolean) -> Setting:
@@ -45,3 +50,47 @@ def test_comment_after_a_value_is_reported_with_a_hint() -> None:
     """Ini files do not support comments after a value."""
     _, problems = read(TABLE, {"lease": "10s ; short"})
     assert problems[0].endswith("got '10s ; short'; a comment must be on a line of its own")
+
+
+Flag = Annotated[bool | str, Setting(convert=boolean, kind="", help="", example="")]
+Wait = Annotated[
+    int | None,
+    Setting(convert=duration, kind="", help="", example="", is_span=True, fallback=90_000_000),
+]
+
+
+class Declared(msgspec.Struct):
+    """A struct whose fields declare settings."""
+
+    guard: Flag
+    quiet: Flag = "no"
+    lease: Wait = 5
+    drain: Wait = None
+
+
+def test_table_of_a_struct_takes_names_and_order_from_the_fields() -> None:
+    """The name of a setting is not repeated."""
+    assert [(name, row.name) for name, row in table_of(Declared).items()] == [
+        (name, name) for name in Declared.__struct_fields__
+    ]
+
+
+def test_table_of_a_struct_takes_defaults_from_the_fields() -> None:
+    """A setting holds the exact default, and its text; None leaves the setting's own fallback."""
+    rows = table_of(Declared)
+    found = {name: (rows[name].fallback, rows[name].default) for name in rows if name != "guard"}
+    assert found == {
+        "quiet": (False, "false"),
+        "lease": (5_000_000, "5s"),
+        "drain": (90_000_000, "1m30s"),
+    }
+
+
+def test_field_without_a_setting_is_refused() -> None:
+    """The error names the field."""
+
+    class Undeclared(msgspec.Struct):
+        guard: bool
+
+    with pytest.raises(TypeError, match="exactly one Setting in the annotation of guard"):
+        table_of(Undeclared)

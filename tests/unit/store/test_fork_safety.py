@@ -1,4 +1,4 @@
-"""What SQLite must not carry over a fork: connections, and calls that are under way."""
+"""SQLite across forks: inherited connections, and calls that are running."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def locks_of(pid: int, path: Path) -> int:
     return sum(lock[4] == str(pid) and lock[5].rpartition(":")[2] == inode for lock in locks)
 
 
-def test_what_was_inherited_stays_open_until_its_file_is_opened() -> None:
-    """SQLite forbids to close it; only a connection of the child's own makes that right."""
+def test_inherited_connection_stays_open_until_its_file_is_opened() -> None:
+    """SQLite forbids to close it before; afterwards it has to be closed."""
     safety, inherited, other = ForkSafety(), link(), link(OTHER)
     safety.inherit([inherited], FILE)
     safety.inherit([other], OTHER)
@@ -71,8 +71,8 @@ def test_what_was_inherited_stays_open_until_its_file_is_opened() -> None:
     assert (before, is_closed(inherited), is_closed(other)) == (False, True, False)
 
 
-def test_what_was_inherited_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter would close it, at the child's end at the latest."""
+def test_inherited_connection_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter would close a connection that it frees."""
     kept: list[sqlite3.Connection] = []
     monkeypatch.setattr(fork_safety, "never_free", kept.append)
     inherited = link()
@@ -80,10 +80,10 @@ def test_what_was_inherited_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> N
     assert kept == [inherited.raw]
 
 
-def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
-    """The error says so, and what to do."""
+def test_file_is_unusable_after_a_fork_during_a_call() -> None:
+    """The error gives the reason, and what to do."""
     safety = ForkSafety()
-    safety.begin(FILE)
+    safety.calls["call"] = FILE
     safety.inherit([], FILE)
     safety.release(Path("other.db"), OTHER)
     with pytest.raises(
@@ -92,47 +92,48 @@ def test_a_file_in_whose_call_the_fork_came_cannot_be_used() -> None:
         safety.release(Path("pulse.db"), FILE)
 
 
-def test_a_call_that_ended_before_the_fork_is_forgotten() -> None:
-    """The child may use the file."""
-    safety = ForkSafety()
-    safety.end(safety.begin(FILE))
+def test_file_is_usable_after_a_fork_without_calls() -> None:
+    """A call that has ended before the fork does not count."""
+    safety, call = ForkSafety(), object()
+    safety.calls[call] = FILE
+    del safety.calls[call]
     safety.inherit([], FILE)
     safety.release(Path("pulse.db"), FILE)
 
 
-def test_a_fork_waits_for_a_call_that_is_under_way() -> None:
-    """It goes on when the call has ended."""
+def test_fork_waits_for_a_running_call() -> None:
+    """It continues when the call has ended."""
     safety = ForkSafety()
-    call = safety.begin(FILE)
-    completed_run = threading.Timer(0.02, safety.end, [call])
+    safety.calls["call"] = FILE
+    completed_run = threading.Timer(0.02, safety.calls.clear)
     completed_run.start()
     safety.await_calls()
-    ended = not safety._calls
+    ended = not safety.calls
     completed_run.join()
     assert ended
 
 
-def test_a_fork_waits_for_a_moment_only() -> None:
-    """A call that lasts, because others hold the file, does not keep the process from forking."""
+def test_fork_waits_no_longer_than_the_limit() -> None:
+    """A call that waits for the lock of the file does not keep the process from forking."""
     safety, clock = ForkSafety(), SystemClock()
-    safety.begin(FILE)
+    safety.calls["call"] = FILE
     before = clock.boot()
     safety.await_calls()
     assert LONGEST_WAIT <= clock.boot() - before < LONGEST_WAIT + SECOND
 
 
-def test_a_fork_of_a_fork_does_not_wait_for_the_calls_of_its_ancestors() -> None:
-    """They will never end in the child."""
+def test_fork_in_a_child_ignores_calls_of_the_parent() -> None:
+    """These calls never end in the child."""
     safety, clock = ForkSafety(), SystemClock()
-    safety.begin(FILE)
+    safety.calls["call"] = FILE
     safety.inherit([], FILE)
     before = clock.boot()
     safety.await_calls()
     assert clock.boot() - before < LONGEST_WAIT
 
 
-def test_a_child_that_opens_its_parents_file_holds_locks_of_its_own(tmp_path: Path) -> None:
-    """Else SQLite would take the parent's for the child's, and lose what the child writes."""
+def test_child_that_opens_the_file_of_its_parent_locks_it(tmp_path: Path) -> None:
+    """SQLite would otherwise rely on the parent's locks, and writes of the child could be lost."""
     path = tmp_path / "pulse.db"
     store = SqliteStore(path, SystemClock(), opened={})
     store.open(this_member("inline", "parent", 30 * SECOND))
@@ -147,8 +148,8 @@ def test_a_child_that_opens_its_parents_file_holds_locks_of_its_own(tmp_path: Pa
     store.close()
 
 
-def test_a_child_that_ends_closes_no_connection_of_its_parents(tmp_path: Path) -> None:
-    """Not even where the interpreter cleans up: development mode would tell of it."""
+def test_child_that_ends_closes_no_connection_of_its_parent(tmp_path: Path) -> None:
+    """In development mode the interpreter would warn of it."""
     command = [sys.executable, "-X", "dev", "-c", EXIT_IN_CHILD, str(tmp_path / "pulse.db")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1", "")

@@ -105,9 +105,9 @@ def test_of_two_that_wrap_each_other_the_outer_one_is_meant() -> None:
 
 
 def test_two_beside_each_other_are_ambiguous() -> None:
-    """The error asks for the one that is meant."""
+    """The error asks for one of them."""
     mounts = DispatcherMiddleware(PulseMiddleware(answer), {"/b": PulseMiddleware(answer)})
-    with pytest.raises(TravelError, match="got 2 of them; pass the one that is meant"):
+    with pytest.raises(TravelError, match="got 2 of them; pass one of them"):
         find_pulse(mounts)
 
 

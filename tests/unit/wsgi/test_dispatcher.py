@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Witness:
-    """An app that keeps the environ and body of its last request."""
+    """An app that keeps the environ and the body of its last request."""
 
     def __init__(self) -> None:
         self.environ: WSGIEnvironment = {}
@@ -34,14 +34,14 @@ class Witness:
 
 
 def seen(claim: Claim | None = None, /, **settings: object) -> Witness:
-    """Return the witness of one call."""
+    """Return the app after one call."""
     witness = Witness()
     Dispatcher(witness, **{"multithread": True} | settings).call(claim or make_claim())
     return witness
 
 
-def test_the_call_is_a_get_of_the_path() -> None:
-    """A task that says nothing else is a GET."""
+def test_default_request_is_a_get_of_the_path() -> None:
+    """The task sets no method."""
     environ = seen(make_claim(action="/sessions/cleanup?full=1")).environ
     names = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL")
     assert [environ[name] for name in names] == [
@@ -53,8 +53,8 @@ def test_the_call_is_a_get_of_the_path() -> None:
     ]
 
 
-def test_the_environ_is_a_plain_dict_of_its_own() -> None:
-    """What an app puts there is gone at the next call."""
+def test_each_call_has_a_plain_dict_of_its_own() -> None:
+    """Entries that an app adds are absent from the next call."""
     witness = Witness()
     dispatcher = Dispatcher(witness, multithread=True)
     dispatcher.call(make_claim())
@@ -64,26 +64,26 @@ def test_the_environ_is_a_plain_dict_of_its_own() -> None:
     assert "left.behind" not in witness.environ
 
 
-def test_the_base_url_says_where_the_app_is() -> None:
-    """Host, scheme and script name are those of the base URL."""
+def test_base_url_sets_scheme_host_and_script_name() -> None:
+    """The environ has the parts of the base URL."""
     environ = seen(base_url="https://example.org/app").environ
     names = ("wsgi.url_scheme", "HTTP_HOST", "SERVER_PORT", "SCRIPT_NAME")
     assert [environ[name] for name in names] == ["https", "example.org", "443", "/app"]
 
 
-def test_a_bad_base_url_is_refused_at_once() -> None:
-    """The mistake is told where it is made."""
+def test_invalid_base_url_is_refused_by_the_constructor() -> None:
+    """The error is raised before the first call."""
     with pytest.raises(BadValueError, match="expected a URL"):
         Dispatcher(Witness(), base_url="localhost", multithread=True)
 
 
-def test_the_call_comes_from_this_host() -> None:
-    """There is no outside peer."""
+def test_remote_address_is_this_host() -> None:
+    """No external client sends the request."""
     assert seen().environ["REMOTE_ADDR"] == "127.0.0.1"
 
 
-def test_headers_tell_of_the_run() -> None:
-    """Task, fire time, run, attempt and trigger are told as text."""
+def test_headers_describe_the_run() -> None:
+    """Task, fire time, run, attempt and trigger are text."""
     claim = make_claim(trigger=Trigger.CATCH_UP, attempt=3)
     environ = seen(claim).environ
     assert {name: environ[name] for name in environ if "PULSE" in name or "IDEMP" in name} == {
@@ -96,14 +96,14 @@ def test_headers_tell_of_the_run() -> None:
     }
 
 
-def test_the_fire_time_has_microseconds_where_there_are_any() -> None:
-    """RFC 3339 allows a fraction of a second; a whole second has none."""
+def test_fire_time_has_microseconds_unless_they_are_zero() -> None:
+    """RFC 3339 makes the fraction of a second optional."""
     environ = seen(make_claim(fire_time=FIRE_TIME + 250_000)).environ
     assert environ["HTTP_X_PULSE_FIRE_TIME"] == "2026-11-23T07:00:00.250000Z"
 
 
-def test_each_second_has_its_own_text() -> None:
-    """The text that is kept for a second is not used for the next one."""
+def test_cached_text_of_a_second_is_not_used_for_another_second() -> None:
+    """The cache has one second."""
     witness = Witness()
     dispatcher = Dispatcher(witness, multithread=True)
     texts = []
@@ -117,13 +117,13 @@ def test_each_second_has_its_own_text() -> None:
     ]
 
 
-def test_the_user_agent_names_the_version() -> None:
-    """Access logs show who asked."""
+def test_user_agent_has_the_version() -> None:
+    """Access logs show the client."""
     assert seen().environ["HTTP_USER_AGENT"] == f"pulse/{metadata.version('pulse')}"
 
 
-def test_an_uninstalled_pulse_has_no_known_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run from a bare checkout, the version is unknown and nothing breaks."""
+def test_version_of_an_uninstalled_package_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout without an installation works."""
 
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
@@ -132,85 +132,85 @@ def test_an_uninstalled_pulse_has_no_known_version(monkeypatch: pytest.MonkeyPat
     assert seen().environ["HTTP_USER_AGENT"] == "pulse/unknown"
 
 
-def test_a_task_may_set_its_own_user_agent() -> None:
-    """A task's own headers go over the usual ones."""
+def test_user_agent_of_a_task_replaces_the_default() -> None:
+    """The headers of a task have precedence."""
     environ = seen(make_claim(headers={"User-Agent": "cron", "X-Key": "a"})).environ
     assert (environ["HTTP_USER_AGENT"], environ["HTTP_X_KEY"]) == ("cron", "a")
 
 
-def test_a_name_that_no_header_can_hold_is_percent_encoded() -> None:
-    """Task names may be unicode; headers are ASCII."""
+def test_name_of_a_task_is_percent_encoded() -> None:
+    """Names may contain Unicode; headers are ASCII."""
     environ = seen(make_claim("räumen 100%")).environ
     assert environ["HTTP_X_PULSE_TASK"] == "r%C3%A4umen%20100%25"
 
 
-def test_the_run_itself_is_in_the_environ() -> None:
-    """This object is the proof that pulse asks."""
+def test_run_is_in_the_environ() -> None:
+    """This object proves that pulse sends the request."""
     claim = make_claim()
     assert seen(claim).environ["pulse.run"] is claim.run
 
 
-def test_further_entries_are_passed_on() -> None:
-    """The owner adds what each call shall find."""
+def test_further_entries_are_in_the_environ() -> None:
+    """The caller of the constructor adds them."""
     assert seen(environ={"pulse.scheduler": "handle"}).environ["pulse.scheduler"] == "handle"
 
 
 @pytest.mark.parametrize("multithread", [True, False])
-def test_the_app_is_told_whether_it_is_called_side_by_side(*, multithread: bool) -> None:
-    """`wsgi.multithread` is what the owner says, `wsgi.multiprocess` too."""
+def test_environ_says_whether_calls_are_concurrent(*, multithread: bool) -> None:
+    """`wsgi.multithread` and `wsgi.multiprocess` have the values of the constructor."""
     environ = seen(multithread=multithread, multiprocess=not multithread).environ
     assert environ["wsgi.multithread"] is multithread
     assert environ["wsgi.multiprocess"] is not multithread
 
 
-def test_a_body_has_length_and_type() -> None:
-    """A body without a type of its own is a row of bytes."""
+def test_body_has_length_and_default_type() -> None:
+    """The type of a body without a type is `application/octet-stream`."""
     witness = seen(make_claim(method="post", body="abc"))
     names = ("REQUEST_METHOD", "CONTENT_LENGTH", "CONTENT_TYPE")
     assert [witness.environ[name] for name in names] == ["POST", "3", "application/octet-stream"]
     assert witness.body == b"abc"
 
 
-def test_a_task_says_the_type_of_its_body() -> None:
-    """The task's Content-Type stands."""
+def test_content_type_of_a_task_is_kept() -> None:
+    """The header of the task has precedence."""
     claim = make_claim(method="POST", body="{}", headers={"content-type": "application/json"})
     assert seen(claim).environ["CONTENT_TYPE"] == "application/json"
 
 
-def test_a_manual_run_brings_its_own_body() -> None:
-    """It goes in place of the task's body, also when it is empty."""
+def test_body_of_a_manual_run_replaces_that_of_the_task() -> None:
+    """An empty body replaces it, too."""
     assert seen(make_claim(body="task's", run_body=b"run's")).body == b"run's"
     assert seen(make_claim(body="task's", run_body=b"")).body == b""
 
 
-def test_a_get_without_body_has_no_length() -> None:
-    """There is an empty input, never None."""
+def test_get_without_a_body_has_no_length() -> None:
+    """The input is empty, not None."""
     witness = seen()
     assert "CONTENT_LENGTH" not in witness.environ
     assert "CONTENT_TYPE" not in witness.environ
     assert isinstance(witness.environ["wsgi.input"], io.BytesIO)
 
 
-def test_a_post_without_body_has_length_zero() -> None:
-    """Some apps answer 411 to a POST without a length."""
+def test_post_without_a_body_has_length_zero() -> None:
+    """Some apps answer a POST without a length with 411."""
     assert seen(make_claim(method="POST")).environ["CONTENT_LENGTH"] == "0"
 
 
-def test_errors_go_to_stderr_as_it_is_at_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that was put there later is used."""
+def test_errors_stream_is_stderr_at_the_time_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replaced stream is used."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     assert seen().environ["wsgi.errors"] is stream
 
 
-def test_a_process_without_stderr_has_errors_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PEP 3333 wants a stream there."""
+def test_process_without_stderr_has_an_errors_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEP 3333 requires a stream."""
     monkeypatch.setattr(sys, "stderr", None)
     assert seen().environ["wsgi.errors"].write("lost") == 4
 
 
 def test_check_names_task_header_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing secret is found at start."""
+    """A missing secret is reported at start."""
     monkeypatch.delenv("CRON_KEY", raising=False)
     definition = make_claim(headers={"X-Key": "Bearer ${CRON_KEY}"}).definition
     with pytest.raises(ConfigError) as caught:
@@ -220,13 +220,13 @@ def test_check_names_task_header_and_variable(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_check_lets_a_good_task_pass() -> None:
-    """A task without headers has nothing to find out."""
+def test_check_accepts_a_task_without_headers() -> None:
+    """No variable can be missing."""
     assert Dispatcher(Witness(), multithread=True).check(make_claim().definition) is None
 
 
 def test_secrets_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the variable held at the check is what is sent."""
+    """The app receives the value that the variable had at the check."""
     monkeypatch.setenv("CRON_KEY", "first")
     witness = Witness()
     dispatcher = Dispatcher(witness, multithread=True)

@@ -1,4 +1,4 @@
-"""A claim becomes a result, whatever the app does."""
+"""Claims become results, whatever the app does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Script:
-    """A caller that does as told instead of calling an app."""
+    """A caller that runs a function instead of calling an app."""
 
     def __init__(self, act: Callable[[Claim], Response]) -> None:
         self.act = act
@@ -54,12 +54,12 @@ def raising(error: BaseException) -> Script:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """A clock that stands."""
+    """Return a clock that does not move."""
     return FakeClock()
 
 
-def test_a_2xx_is_a_success(clock: FakeClock) -> None:
-    """The result has start, length, status and the start of the body."""
+def test_2xx_is_a_success(clock: FakeClock) -> None:
+    """The result has start, duration, status and the start of the body."""
 
     def act(_claim: Claim) -> Response:
         clock.forward("1500ms")
@@ -70,8 +70,8 @@ def test_a_2xx_is_a_success(clock: FakeClock) -> None:
     assert result == Result(Outcome.SUCCEEDED, began, 1_500_000, 204, "gone")
 
 
-def test_length_is_counted_on_the_boot_clock(clock: FakeClock) -> None:
-    """Setting the wall clock back during a run changes neither start nor length."""
+def test_duration_is_measured_by_the_boot_clock(clock: FakeClock) -> None:
+    """A wall clock that is set back during a run changes neither start nor duration."""
     moment = clock.wall()
 
     def act(_claim: Claim) -> Response:
@@ -82,16 +82,16 @@ def test_length_is_counted_on_the_boot_clock(clock: FakeClock) -> None:
     assert (result.started_at, result.took_us) == (moment, 0)
 
 
-def test_a_claim_whose_lease_has_ended_is_not_dispatched(clock: FakeClock) -> None:
-    """It is abandoned, with words that say why, and the app hears nothing."""
+def test_claim_with_an_ended_lease_is_abandoned_without_a_call(clock: FakeClock) -> None:
+    """The message says why."""
     script = answering()
     result = Runner(script, clock).perform(make_claim(good_until=clock.boot()))
     assert (result.outcome, result.took_us, script.calls) == (Outcome.ABANDONED, 0, 0)
     assert "the lease had ended before the call could begin" in result.message
 
 
-def test_a_copy_in_a_forked_child_dispatches_nothing(clock: FakeClock) -> None:
-    """Whatever an engine does with a claim there, the app hears nothing of it."""
+def test_copy_in_a_forked_child_calls_no_app(clock: FakeClock) -> None:
+    """The rule holds whatever an engine does with a claim there."""
     script, mark = answering(), ForkMark()
     mark.set()
     result = Runner(script, clock, mark).perform(make_claim())
@@ -99,10 +99,10 @@ def test_a_copy_in_a_forked_child_dispatches_nothing(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_what_ends_a_program_ends_the_child_that_the_app_has_forked(
+def test_system_exit_ends_the_child_that_the_app_has_forked(
     error: BaseException, clock: FakeClock
 ) -> None:
-    """A view that forks and calls sys.exit in the child means the child's end."""
+    """A view that forks and calls sys.exit in the child ends the child."""
     mark = ForkMark()
 
     def fork_and_end(_claim: Claim) -> Response:
@@ -113,8 +113,8 @@ def test_what_ends_a_program_ends_the_child_that_the_app_has_forked(
         Runner(Script(fork_and_end), clock, mark).perform(make_claim())
 
 
-def test_a_failure_in_a_forked_child_comes_out_as_a_result(clock: FakeClock) -> None:
-    """It ends nothing; whoever gets the result drops it."""
+def test_failure_in_a_forked_child_is_a_result(clock: FakeClock) -> None:
+    """The exception does not propagate; the receiver drops the result."""
     mark = ForkMark()
 
     def fork_and_fail(_claim: Claim) -> Response:
@@ -125,8 +125,8 @@ def test_a_failure_in_a_forked_child_comes_out_as_a_result(clock: FakeClock) -> 
     assert result.outcome is Outcome.FAILED
 
 
-def test_a_claim_is_good_to_the_last_microsecond(clock: FakeClock) -> None:
-    """Up to its end a lease is trusted."""
+def test_claim_is_valid_to_the_last_microsecond_of_its_lease(clock: FakeClock) -> None:
+    """At the end of the lease it is not."""
     result = Runner(answering(), clock).perform(make_claim(good_until=clock.boot() + 1))
     assert result.outcome is Outcome.SUCCEEDED
 
@@ -143,17 +143,17 @@ def test_a_claim_is_good_to_the_last_microsecond(clock: FakeClock) -> None:
     ],
     ids=repr,
 )
-def test_whatever_the_app_raises_is_a_failure_with_its_traceback(
+def test_exception_of_the_app_is_a_failure_with_a_traceback(
     clock: FakeClock, error: BaseException
 ) -> None:
-    """No exception of the app comes out of the runner."""
+    """No exception of the app propagates."""
     result = Runner(raising(error), clock).perform(make_claim())
     assert (result.outcome, result.status) == (Outcome.FAILED, None)
     assert type(error).__name__ in result.message
     assert "in act" in result.message
 
 
-def test_frames_of_pulse_are_left_out_of_the_traceback(clock: FakeClock) -> None:
+def test_traceback_omits_frames_of_pulse(clock: FakeClock) -> None:
     """The traceback begins in the app."""
     result = Runner(raising(ValueError("no")), clock).perform(make_claim())
     assert "pulse/wsgi/runner.py" not in result.message
@@ -172,22 +172,22 @@ def raise_in_the_body(_environ: WSGIEnvironment, start: StartResponse) -> Iterab
 
 
 @pytest.mark.parametrize("app", [raise_at_once, raise_in_the_body])
-def test_the_traceback_of_a_dispatched_call_begins_in_the_app(
+def test_traceback_of_a_dispatched_call_begins_in_the_app(
     clock: FakeClock, app: WSGIApplication
 ) -> None:
-    """The frames of the runner and of the dispatcher are left out."""
+    """The frames of the runner and of the dispatcher are omitted."""
     result = Runner(Dispatcher(app, multithread=True), clock).perform(make_claim())
     assert "pulse/" not in result.message
     assert f"in {app.__name__}" in result.message.splitlines()[1]
 
 
-def test_a_broken_protocol_is_told_in_one_line(clock: FakeClock) -> None:
-    """Its message says all; a traceback would show pulse alone."""
+def test_protocol_error_is_one_line(clock: FakeClock) -> None:
+    """A traceback would only show frames of pulse."""
     result = Runner(raising(AppProtocolError("wrong so")), clock).perform(make_claim())
     assert (result.outcome, result.message) == (Outcome.FAILED, "wrong so")
 
 
-def test_an_interruption_of_the_claim_is_its_outcome(clock: FakeClock) -> None:
+def test_interruption_of_the_claim_is_its_outcome(clock: FakeClock) -> None:
     """The message shows where the run was."""
     claim = make_claim()
     result = Runner(raising(Interruption(claim, Outcome.TIMED_OUT)), clock).perform(claim)
@@ -196,7 +196,7 @@ def test_an_interruption_of_the_claim_is_its_outcome(clock: FakeClock) -> None:
     assert "in act" in result.message
 
 
-def test_an_interruption_at_the_end_of_the_process_says_so(clock: FakeClock) -> None:
+def test_interruption_at_the_end_of_the_process_has_its_own_message(clock: FakeClock) -> None:
     """The drain was over; the run is interrupted."""
     claim = make_claim()
     result = Runner(raising(Interruption(claim, Outcome.INTERRUPTED)), clock).perform(claim)
@@ -204,15 +204,15 @@ def test_an_interruption_at_the_end_of_the_process_says_so(clock: FakeClock) -> 
     assert result.message.startswith("interrupted because this process stops")
 
 
-def test_an_interruption_of_another_claim_is_the_apps_own_trouble(clock: FakeClock) -> None:
-    """A claim is told by identity, not by its looks."""
+def test_interruption_of_another_claim_is_a_failure(clock: FakeClock) -> None:
+    """Claims are compared by identity."""
     other = Interruption(make_claim(), Outcome.TIMED_OUT)
     result = Runner(raising(other), clock).perform(make_claim())
     assert result.outcome is Outcome.FAILED
 
 
-def test_an_interruption_is_found_under_what_was_raised_over_it(clock: FakeClock) -> None:
-    """A `finally` or close() that raises while the run is interrupted does not hide that."""
+def test_interruption_in_the_context_of_another_exception_is_found(clock: FakeClock) -> None:
+    """A `finally` clause or close() may raise during an interruption."""
     claim = make_claim()
 
     def act(_claim: Claim) -> Response:
@@ -224,15 +224,15 @@ def test_an_interruption_is_found_under_what_was_raised_over_it(clock: FakeClock
     assert Runner(Script(act), clock).perform(claim).outcome is Outcome.INTERRUPTED
 
 
-def test_a_circle_of_exceptions_is_walked_once() -> None:
-    """An app may chain exceptions into a ring."""
+def test_circular_exception_chain_is_searched_once() -> None:
+    """An app may chain exceptions in a circle."""
     error, other = ValueError("a"), KeyError("b")
     error.__context__, other.__context__ = other, error
     assert result_of_error(error, make_claim()).outcome is Outcome.FAILED
 
 
-def test_a_run_that_outlasts_its_timeout_is_timed_out(clock: FakeClock) -> None:
-    """It ended by itself: the status is kept and the message says so."""
+def test_run_longer_than_its_timeout_is_timed_out(clock: FakeClock) -> None:
+    """The status is kept, and the message says that the run ended by itself."""
 
     def act(_claim: Claim) -> Response:
         clock.forward(31)
@@ -245,7 +245,7 @@ def test_a_run_that_outlasts_its_timeout_is_timed_out(clock: FakeClock) -> None:
     )
 
 
-def test_an_exception_after_the_timeout_is_timed_out_too(clock: FakeClock) -> None:
+def test_exception_after_the_timeout_is_timed_out(clock: FakeClock) -> None:
     """The traceback is kept."""
 
     def act(_claim: Claim) -> Response:
@@ -258,8 +258,8 @@ def test_an_exception_after_the_timeout_is_timed_out_too(clock: FakeClock) -> No
     assert "ValueError: late" in result.message
 
 
-def test_an_interruption_after_the_timeout_keeps_its_own_words(clock: FakeClock) -> None:
-    """What stopped the run is told, not that it ended by itself."""
+def test_interruption_after_the_timeout_keeps_its_message(clock: FakeClock) -> None:
+    """The message does not say that the run ended by itself."""
     claim = make_claim(timeout=30)
 
     def act(_claim: Claim) -> Response:
@@ -269,8 +269,8 @@ def test_an_interruption_after_the_timeout_keeps_its_own_words(clock: FakeClock)
     assert Runner(Script(act), clock).perform(claim).outcome is Outcome.INTERRUPTED
 
 
-def test_a_long_traceback_keeps_its_beginning_and_its_end(clock: FakeClock) -> None:
-    """The end names the exception: it is never cut off."""
+def test_long_traceback_keeps_its_start_and_its_end(clock: FakeClock) -> None:
+    """The end, which names the exception, is never omitted."""
     error = ValueError("x" * 50_000 + "the end")
     result = Runner(raising(error), clock).perform(make_claim())
     assert result.message.startswith("Traceback (most recent call last)")
@@ -278,8 +278,8 @@ def test_a_long_traceback_keeps_its_beginning_and_its_end(clock: FakeClock) -> N
     assert len(result.message) < LONGEST_TRACEBACK + 100
 
 
-def test_a_deep_traceback_is_bounded(clock: FakeClock) -> None:
-    """A recursion of a thousand frames is told by its last ones."""
+def test_deep_traceback_is_bounded(clock: FakeClock) -> None:
+    """Only the last frames of a deep recursion are kept."""
 
     def act(claim: Claim, depth: int = 200) -> Response:
         return act(claim, depth - 1) if depth else 1 / 0
@@ -289,14 +289,14 @@ def test_a_deep_traceback_is_bounded(clock: FakeClock) -> None:
     assert result.message.endswith("ZeroDivisionError: division by zero")
 
 
-def test_text_that_no_store_can_hold_is_replaced(clock: FakeClock) -> None:
+def test_characters_that_a_store_refuses_are_replaced(clock: FakeClock) -> None:
     """Lone surrogates and NUL never reach a store."""
     result = Runner(raising(ValueError("a\udc80b\0c")), clock).perform(make_claim())
     assert result.message.endswith("ValueError: a\\udc80b\ufffdc")
 
 
-def test_an_exception_without_words_of_its_own_is_told(clock: FakeClock) -> None:
-    """An exception whose __str__ raises is a failure like any other."""
+def test_exception_without_a_text_is_a_failure(clock: FakeClock) -> None:
+    """The `__str__` of the exception raises."""
 
     class Mute(Exception):  # noqa: N818 - it is the app's
         def __str__(self) -> str:
@@ -307,35 +307,35 @@ def test_an_exception_without_words_of_its_own_is_told(clock: FakeClock) -> None
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
-def test_settle_takes_every_2xx_for_a_success(status: int) -> None:
-    """Success is the whole class."""
+def test_every_2xx_is_a_success(status: int) -> None:
+    """The whole class of statuses counts."""
     assert result_of_response(Response(status, f"{status} X")).outcome is Outcome.SUCCEEDED
 
 
-def test_a_bad_request_tells_of_host_names() -> None:
-    """Django advises the wrong cure for an unknown host; the right one stands before it."""
+def test_message_of_a_400_names_base_url() -> None:
+    """Django suggests another remedy for an unknown host; the hint precedes it."""
     message = result_of_response(Response(400, "400 Bad Request", b"<h1>Bad Request</h1>")).message
     assert "ALLOWED_HOSTS, set base_url" in message.splitlines()[0]
     assert message.endswith("<h1>Bad Request</h1>")
 
 
 @pytest.mark.parametrize("status", [100, 199, 300, 304, 400, 404, 499, 500, 503, 999])
-def test_settle_takes_all_else_for_a_failure(status: int) -> None:
+def test_status_other_than_2xx_is_a_failure(status: int) -> None:
     """The status is kept."""
     settled = result_of_response(Response(status, f"{status} X"))
     assert (settled.outcome, settled.status) == (Outcome.FAILED, status)
 
 
-def test_settle_names_where_a_redirection_goes() -> None:
-    """The message names the Location and the two usual reasons."""
+def test_message_of_a_redirection_has_its_target() -> None:
+    """The message also names the two usual causes."""
     message = result_of_response(Response(302, "302 Found", location="/login")).message
     assert message.startswith("redirected to /login, which is not followed")
     assert "slash" in message
     assert "login" in message
 
 
-def test_settle_tells_of_a_redirection_without_location() -> None:
-    """A 304 goes nowhere."""
+def test_message_of_a_redirection_without_location_says_so() -> None:
+    """A 304 has no target."""
     assert "no Location header" in result_of_response(Response(304, "304 Not Modified")).message
 
 
@@ -347,26 +347,26 @@ def test_settle_tells_of_a_redirection_without_location() -> None:
     ],
     ids=["Location", "status line"],
 )
-def test_settle_keeps_only_words_that_every_store_can_hold(reply: Response) -> None:
-    """What an app did not encode as PEP 3333 wants must not keep its run from the history."""
+def test_message_has_only_characters_that_a_store_accepts(reply: Response) -> None:
+    """A response that violates PEP 3333 must not keep the run out of the history."""
     message = result_of_response(reply).message
     assert "\0" not in message
     assert len(message.encode()) < 9_000
 
 
-def test_settle_shows_the_body_of_a_failure() -> None:
-    """Its first 2 KiB are text, whatever the bytes."""
+def test_message_of_a_failure_is_the_body() -> None:
+    """Its first 2 KiB are decoded, whatever the bytes are."""
     settled = result_of_response(Response(500, "500 Oops", b"caf\xc3\xa9 \xff\0"))
     assert settled.message == "café \ufffd\ufffd"
 
 
-def test_settle_shows_the_status_line_of_a_failure_without_body() -> None:
-    """A failure never goes without words."""
+def test_message_of_a_failure_without_a_body_is_the_status_line() -> None:
+    """A failure always has a message."""
     assert result_of_response(Response(404, "404 Not Found")).message == "404 Not Found"
 
 
-def test_settle_takes_a_cut_body_for_a_failure() -> None:
-    """A body that was not drained is no success: a generator may have had work left."""
+def test_truncated_body_is_a_failure() -> None:
+    """A generator that was not exhausted may have had work left."""
     settled = result_of_response(Response(200, "200 OK", b"aaa", truncated=True))
     assert (settled.outcome, settled.status) == (Outcome.FAILED, 200)
     assert "longer than 1 MiB" in settled.message
@@ -375,17 +375,17 @@ def test_settle_takes_a_cut_body_for_a_failure() -> None:
 @pytest.mark.parametrize(
     ("word", "expected"), [("120", 120 * SECOND), ("soon", None), (None, None)]
 )
-def test_a_reply_that_asks_for_time_is_heard(
+def test_retry_after_of_a_response_is_in_the_result(
     clock: FakeClock, word: str | None, expected: int | None
 ) -> None:
-    """The result says how long the reply asks to wait; what makes no sense asks for nothing."""
+    """A malformed header asks for no wait."""
     reply = Response(503, "503 Service Unavailable", retry_after=word)
     result = Runner(Script(lambda _: reply), clock).perform(make_claim())
     assert (result.status, result.retry_after_us) == (503, expected)
 
 
-def test_a_reply_that_comes_too_late_may_ask_for_time(clock: FakeClock) -> None:
-    """A timeout keeps the status and what came with it."""
+def test_retry_after_of_a_late_response_is_in_the_result(clock: FakeClock) -> None:
+    """A timeout keeps the status and the header."""
 
     def act(_claim: Claim) -> Response:
         clock.forward("200s")
@@ -429,10 +429,10 @@ LONG_ERRORS: dict[str, Callable[[], Exception]] = {
 
 
 @pytest.mark.parametrize("make", LONG_ERRORS.values(), ids=LONG_ERRORS)
-def test_an_exception_with_a_very_long_text_is_cut(
+def test_very_long_text_of_an_exception_is_truncated(
     clock: FakeClock, make: Callable[[], Exception]
 ) -> None:
-    """What is kept is as long as any long traceback."""
+    """The message is as long as that of any long traceback."""
     result = Runner(raising(make()), clock).perform(make_claim())
     assert len(result.message) < LONGEST_TRACEBACK + 100
     assert "characters left out" in result.message
@@ -440,10 +440,10 @@ def test_an_exception_with_a_very_long_text_is_cut(
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("make", LONG_ERRORS.values(), ids=LONG_ERRORS)
-def test_an_exception_with_a_very_long_text_is_cut_before_it_is_copied(
+def test_very_long_text_of_an_exception_is_truncated_before_it_is_copied(
     clock: FakeClock, make: Callable[[], Exception]
 ) -> None:
-    """A text of 100 MB that is copied again and again stalls every other thread for seconds."""
+    """Repeated copies of 100 MB would block every other thread for seconds."""
     runner, claim = Runner(raising(make()), clock), make_claim()
     tracemalloc.start()
     runner.perform(claim)
@@ -454,7 +454,7 @@ def test_an_exception_with_a_very_long_text_is_cut_before_it_is_copied(
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("body", [b"", b"<h1>Method Not Allowed</h1>"], ids=["no body", "a page"])
-def test_a_405_is_a_failure_whose_message_names_the_setting(body: bytes) -> None:
-    """The view wants another method than GET, which the setting `method` names."""
+def test_message_of_a_405_names_the_setting_method(body: bytes) -> None:
+    """The view requires another method than GET."""
     message = result_of_response(Response(405, "405 METHOD NOT ALLOWED", body)).message
     assert re.search(r"set `?method\b", message)

@@ -1,4 +1,4 @@
-"""A look at a storage with SQL that begins further on, because others want the same rows."""
+"""Reads of due tasks that start further on, because other processes want the same rows."""
 
 from __future__ import annotations
 
@@ -31,82 +31,84 @@ DUE, LATER = 11, 30
 MEMBER = this_member("inline", "digest", 30_000_000)
 
 
-class Storages:
-    """A store that fills a storage, and the storage by itself, on one clock."""
+class FilledDatabase:
+    """A database, and the store that fills it, on one clock."""
 
-    def __init__(self, store: Store, storage: Database, clock: FakeClock) -> None:
+    def __init__(self, store: Store, database: Database, clock: FakeClock) -> None:
         self.store = store
-        self.storage = storage
+        self.database = database
         self.clock = clock
 
     def fill(self) -> None:
-        """Make rows of which the first are due, at instants of their own."""
+        """Add tasks; the first of them are due, at different instants."""
         soon = {f"soon {n}": make_task(interval=EVERY + n) for n in range(DUE)}
         late = {f"late {n}": make_task(interval=EVERY * 100) for n in range(LATER)}
         self.store.open(MEMBER)
         tasks = {**soon, **late}
         self.store.sync({name: build_definition(name, task) for name, task in tasks.items()})
         self.clock.forward(EVERY + DUE)
-        self.storage.open()
+        self.database.open()
 
-    def look(self, limit: int) -> tuple[list[int], int]:
-        """Return when the rows are due, in the order in which they are given, and the clock."""
+    def read(self, limit: int) -> tuple[list[int], int]:
+        """Return when the rows are due, in the order of the result, and the clock."""
         query = DueQuery(DUE_TASKS, PENDING, [""], limit, spread=4 * limit)
 
-        def read(connection: Connection) -> tuple[list[int], int]:
+        def read_rows(connection: Connection) -> tuple[list[int], int]:
             found = connection.read_due(query)
             return [row[0] for row in found.due], found.now
 
-        return run_in(self.storage, Transaction.READ, read)
+        return run_in(self.database, Transaction.READ, read_rows)
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Storages]:
+def sqlite(tmp_path: Path) -> Iterator[FilledDatabase]:
     """Return a file."""
     clock, path = FakeClock(), tmp_path / "pulse.db"
     file = SqliteDatabase(path, clock, space="", patience_us=5_000_000)
-    yield Storages(SqliteStore(path, clock, opened={}), file, clock)
+    yield FilledDatabase(SqliteStore(path, clock, opened={}), file, clock)
     file.close()
 
 
 @pytest.fixture
-def postgres(request: pytest.FixtureRequest) -> Iterator[Storages]:
+def postgres(request: pytest.FixtureRequest) -> Iterator[FilledDatabase]:
     """Return a database."""
     cluster = request.getfixturevalue("postgres_cluster")
     cluster.empty_applications()
     clock, url = FakeClock(), cluster.url()
     server = PostgresDatabase(url, space="", limit_us=5_000_000, server_clock=clock.wall)
-    yield Storages(PostgresStore(url, clock, server_clock=clock.wall, opened={}), server, clock)
+    yield FilledDatabase(
+        PostgresStore(url, clock, server_clock=clock.wall, opened={}), server, clock
+    )
     server.close()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.server)])
-def storages(request: pytest.FixtureRequest) -> Iterator[Storages]:
-    """Return each of them, filled."""
-    found: Storages = request.getfixturevalue(request.param)
+def filled(request: pytest.FixtureRequest) -> Iterator[FilledDatabase]:
+    """Return each of them, filled with tasks."""
+    found: FilledDatabase = request.getfixturevalue(request.param)
     found.fill()
     yield found
     found.store.close()
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 11, 50])
-def test_every_row_is_read_once(storages: Storages, limit: int) -> None:
-    """What lies before the beginning is not forgotten, and what is due comes first."""
-    looks = [storages.look(limit) for _ in range(8)]
+def test_every_row_is_read_once(filled: FilledDatabase, limit: int) -> None:
+    """Rows before the start of the first page are read later, and due rows come first."""
+    reads = [filled.read(limit) for _ in range(8)]
     assert [
         (
             len(instants),
             [at <= now for at in instants[:DUE]],
-            sorted(instants) == sorted(looks[0][0]),
+            sorted(instants) == sorted(reads[0][0]),
         )
-        for instants, now in looks
-    ] == [(DUE + LATER, [True] * DUE, True)] * len(looks)
+        for instants, now in reads
+    ] == [(DUE + LATER, [True] * DUE, True)] * len(reads)
 
 
 @pytest.mark.server
-def test_looks_at_postgres_begin_in_different_places(postgres: Storages) -> None:
+def test_reads_of_postgres_start_at_different_rows(postgres: FilledDatabase) -> None:
     """Processes that want the same rows do not all plan the first of them."""
     postgres.fill()
-    begins = {postgres.look(2)[0][0] for _ in range(40)}
+    starts = {postgres.read(2)[0][0] for _ in range(40)}
     postgres.store.close()
-    assert len(begins) > 1
+    assert len(starts) > 1
