@@ -1,4 +1,4 @@
-"""The default store across releases, for users without a home, and where no folder will do."""
+"""The default store across releases, for users without a home, and without a usable folder."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ KEYS = {"pulse.task.work.action": "/work", "pulse.task.work.interval": "24h"}
 
 
 def answer(_environ: dict, start_response: Callable) -> list[bytes]:
-    """Answer that all is well."""
+    """Answer every request with 200."""
     start_response("200 OK", [])
     return [b"done"]
 
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the user's state directory, and keep /var/tmp out of the test."""
+    """Return the state directory of the user; /var/tmp is replaced by a folder of the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(location, "own_folder", lambda _: tmp_path / "own")
     return tmp_path / "state"
@@ -61,7 +61,7 @@ class Site:
 
 
 class Begun(NamedTuple):
-    """The store that a process took part in, and what it said at its start."""
+    """The store of a process, and its log lines at the start."""
 
     store: str
     said: list[str]
@@ -82,14 +82,14 @@ def from_ini(site: Site) -> Settings:
 
 
 def from_folder(site: Site) -> Settings:
-    """Return the settings of an app that is started in the folder of the current release."""
+    """Return the settings of an app that starts in the folder of the current release."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(site.current)
         return load(KEYS, {})
 
 
 def begin(settings: Settings, caplog: pytest.LogCaptureFixture) -> Begun:
-    """Let a process take part and leave."""
+    """Start and stop a process with these settings."""
     caplog.clear()
     app = PulseMiddleware(answer, settings)
     seen = Recorder(app.bus)
@@ -104,16 +104,16 @@ each_origin = pytest.mark.parametrize("read", [from_ini, from_folder])
 
 
 @each_origin
-def test_a_restart_of_one_release_has_the_same_store(
+def test_restart_of_a_release_has_the_same_store(
     read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The count of its tasks goes on."""
+    """The tasks keep their positions."""
     assert begin(read(site), caplog).store == begin(read(site), caplog).store
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @each_origin
-def test_the_next_release_shares_the_store_or_warns(
+def test_next_release_shares_the_store_or_warns(
     read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A task that is due each day would never run under daily deploys, and a past date again.
@@ -132,14 +132,14 @@ def test_the_next_release_shares_the_store_or_warns(
 
 
 def no_entry(uid: int) -> None:
-    """Stand for a table of users in which this one is missing."""
+    """Raise as a table of users without this user does."""
     message = f"getpwuid(): uid not found: {uid}"
     raise KeyError(message)
 
 
 @pytest.fixture
 def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder that is left to a user with neither HOME nor an entry among the users."""
+    """Return the folder for a user who has neither HOME nor an entry in the table of users."""
     assert not state.exists()
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -148,22 +148,22 @@ def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_a_user_without_a_home_has_the_store_in_a_folder_of_its_own(homeless: Path) -> None:
-    """As under `docker run --user 12345`."""
+def test_user_without_a_home_has_a_store_in_a_private_folder(homeless: Path) -> None:
+    """`docker run --user 12345` starts such a user."""
     path = default_path("shop", "/srv/shop.ini")
     assert path is not None
     assert path.parent == homeless
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_the_store_of_a_user_without_a_home_is_looked_for(homeless: Path) -> None:
-    """`pulse simulate` reads the history there, and finds none where none is."""
+def test_simulate_finds_the_store_of_a_user_without_a_home(homeless: Path) -> None:
+    """Without a store there is no history."""
     assert not homeless.exists()
     assert existing_path("shop", "/srv/shop.ini") is None
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_an_app_of_a_user_without_a_home_takes_part(
+def test_app_of_a_user_without_a_home_starts(
     homeless: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker boots, and its tasks run."""
@@ -175,19 +175,19 @@ def test_an_app_of_a_user_without_a_home_takes_part(
 
 
 def put_a_file(folder: Path) -> None:
-    """Let something else be where the folder should be."""
+    """Put a file in the place of the folder."""
     folder.touch()
 
 
 def open_to_all(folder: Path) -> None:
-    """Let everybody write to the folder, as if another user had made it."""
+    """Permit all users to write to the folder, as if another user had created it."""
     folder.mkdir()
     folder.chmod(0o777)
 
 
 @pytest.fixture(params=[put_a_file, open_to_all])
 def unusable(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> tuple[str, str]:
-    """Return the folders that are looked at, none of which will do."""
+    """Return the two folders of the default store, none of which is usable."""
     state.touch()
     request.param(tmp_path / "own")
     assert default_path("shop", "/srv/shop.ini") is None
@@ -204,7 +204,7 @@ def served(unusable: tuple[str, str]) -> PulseMiddleware:
 
 
 def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
-    """Send a request to the app; return what it answered, and whether a scheduler runs then."""
+    """Send a request to the app; return its answer, and whether a scheduler runs then."""
     statuses: list[str] = []
     environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/"}
     try:
@@ -217,7 +217,7 @@ def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
 
 
 def test_without_a_folder_the_application_is_served(served: PulseMiddleware) -> None:
-    """A request is answered whether there is a store or not."""
+    """A request is answered with or without a store."""
     assert request_once(served)[0] == ["200 OK"]
 
 
@@ -231,7 +231,7 @@ def test_without_a_folder_no_scheduler_starts(served: PulseMiddleware) -> None:
 def test_without_a_folder_one_error_names_the_folder_and_the_setting(
     served: PulseMiddleware, unusable: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever reads the log knows what to change, and where."""
+    """The reader of the log learns what to change, and where."""
     with caplog.at_level(logging.INFO, logger="pulse"):
         request_once(served)
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -244,12 +244,12 @@ def test_without_a_folder_one_error_names_the_folder_and_the_setting(
 def test_without_a_folder_check_ends_with_status_2(
     unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says so before a server does."""
+    """The command reports the problem before a server does."""
     lines = [f"{key} = {value}" for key, value in KEYS.items()]
     file = tmp_path / "site.ini"
     file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", *lines]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path])
         status = main(["check", str(file)])
-    told = capsys.readouterr().err
-    assert (status, any(folder in told for folder in unusable)) == (2, True)
+    found = capsys.readouterr().err
+    assert (status, any(folder in found for folder in unusable)) == (2, True)

@@ -137,7 +137,7 @@ def test_psycopg_imported_before_gevent_causes_a_notice(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "expected"),
     [
         ("postgresql://", "got 'postgresql://', which names no database"),
         ("postgresql://h", "which names no database"),
@@ -150,13 +150,13 @@ def test_psycopg_imported_before_gevent_causes_a_notice(monkeypatch: pytest.Monk
         ("postgresql://h/?password=secret", "got 'postgresql://h/?password=***', which names no"),
     ],
 )
-def test_invalid_postgresql_url_is_refused(word: str, told: str) -> None:
+def test_invalid_postgresql_url_is_refused(word: str, expected: str) -> None:
     """The error names the mistake, and never shows a password."""
     with pytest.raises(BadValueError) as caught:
         store_url(word)
     message = str(caught.value)
     assert message.startswith("expected postgresql://user@host/database, got ")
-    assert told in message
+    assert expected in message
     assert "secret" not in message
 
 

@@ -60,7 +60,7 @@ def wrapped(app: Callable) -> Callable:
 
 
 def flask_app(pulse: PulseMiddleware) -> Flask:
-    """Return a Flask app in front of whose own app a pulse stands."""
+    """Return a Flask app whose inner app is wrapped by the middleware."""
     app = Flask("site")
     app.wsgi_app = pulse  # type: ignore[method-assign] # Flask's documented way
     return app

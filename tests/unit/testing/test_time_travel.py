@@ -186,8 +186,8 @@ def test_after_an_outage_the_newest_tick_runs() -> None:
     with travel(built()) as clock:
         clock.outage("5h")
         runs = clock.runs()
-    told = [(run.outcome, run.count, run.trigger) for run in runs]
-    assert told == [("missed", 4, "schedule"), ("succeeded", 1, "catch_up")]
+    found = [(run.outcome, run.count, run.trigger) for run in runs]
+    assert found == [("missed", 4, "schedule"), ("succeeded", 1, "catch_up")]
 
 
 def test_clock_set_back_repeats_no_tick() -> None:
@@ -263,8 +263,8 @@ def test_handle_of_a_view_controls_the_virtual_schedule() -> None:
     tasks = {"work": HOURLY, "other": Task(action="other", interval="1d")}
     with travel(built(asking, tasks=tasks)) as clock:
         clock.forward("3h")
-        told = [(run.task, run.trigger) for run in clock.runs()]
-    assert told == [("work", "schedule"), ("other", "manual")]
+        found = [(run.task, run.trigger) for run in clock.runs()]
+    assert found == [("work", "schedule"), ("other", "manual")]
 
 
 def test_request_of_a_test_has_the_handle_of_the_time_travel() -> None:
@@ -413,8 +413,8 @@ def test_runtime_task_runs_in_time_travel() -> None:
     with travel(built()) as clock:
         clock.scheduler.add("report", ADDED)
         clock.forward("3m")
-        told = [run.task for run in clock.runs()]
-        assert (told, clock.trigger("report").outcome) == (["report"] * 3, "succeeded")
+        found = [run.task for run in clock.runs()]
+        assert (found, clock.trigger("report").outcome) == (["report"] * 3, "succeeded")
 
 
 @pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
@@ -465,8 +465,8 @@ def test_runs_of_a_runtime_task_can_take_time() -> None:
     with travel(built(), took={"report": "90s"}) as clock:
         clock.scheduler.add("report", ADDED)
         clock.forward("3m")
-        told = outcomes([run for run in clock.runs() if run.task == "report"])
-    assert told == ["succeeded", "skipped", None]
+        found = outcomes([run for run in clock.runs() if run.task == "report"])
+    assert found == ["succeeded", "skipped", None]
 
 
 STRICT = [
