@@ -17,8 +17,8 @@ KINDS = [
 ]
 
 
-def test_a_listener_hears_the_events_it_asked_for() -> None:
-    """An event of another class is not for it."""
+def test_listener_receives_events_of_its_class_only() -> None:
+    """An event of another class is not passed."""
     bus, heard = EventBus(), []
     bus.subscribe(Notice, heard.append)
     bus.emit(Notice("hello"))
@@ -26,8 +26,8 @@ def test_a_listener_hears_the_events_it_asked_for() -> None:
     assert heard == [Notice("hello")]
 
 
-def test_listeners_are_told_in_the_order_in_which_they_subscribed() -> None:
-    """The log comes before what was added later."""
+def test_listeners_are_called_in_the_order_of_subscription() -> None:
+    """The log listener precedes listeners of the application."""
     bus, heard = EventBus(), []
     bus.subscribe(Notice, lambda _: heard.append(1))
     bus.subscribe(Notice, lambda _: heard.append(2))
@@ -35,8 +35,10 @@ def test_listeners_are_told_in_the_order_in_which_they_subscribed() -> None:
     assert heard == [1, 2]
 
 
-def test_a_listener_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Its failure is logged, the next listener is told, and the caller goes on."""
+def test_exception_of_a_listener_is_logged_and_stops_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The next listener is called, and the caller continues."""
     bus, heard = EventBus(), []
     bus.subscribe(Notice, lambda _: 1 / 0)
     bus.subscribe(Notice, heard.append)
@@ -47,8 +49,8 @@ def test_a_listener_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_what_is_no_error_goes_through(kind: type[BaseException]) -> None:
-    """A process that is told to end does end."""
+def test_exception_that_ends_a_process_propagates(kind: type[BaseException]) -> None:
+    """A process that is asked to exit exits."""
 
     def leave(_: Notice) -> None:
         raise kind
@@ -59,15 +61,15 @@ def test_what_is_no_error_goes_through(kind: type[BaseException]) -> None:
         bus.emit(Notice("hello"))
 
 
-def test_a_bus_knows_whether_anybody_listens() -> None:
-    """An event that nobody hears need not be made."""
+def test_bus_knows_whether_a_class_has_listeners() -> None:
+    """An event without listeners need not be created."""
     bus = EventBus()
     bus.subscribe(Notice, print)
     assert (bus.has_listeners(Notice), bus.has_listeners(StoreUnavailable)) == (True, False)
 
 
-def test_a_listener_may_subscribe_another_while_it_is_told() -> None:
-    """The new one hears the next event, not this one."""
+def test_listener_may_subscribe_another_listener() -> None:
+    """The new listener receives the next event, not the present one."""
     bus, heard = EventBus(), []
     bus.subscribe(Notice, lambda _: bus.subscribe(Notice, heard.append))
     bus.emit(Notice("one"))
@@ -77,14 +79,14 @@ def test_a_listener_may_subscribe_another_while_it_is_told() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_event_is_frozen_and_says_what_it_is(kind: type[Event]) -> None:
-    """Listeners share one event, and its class is documented."""
+def test_every_event_is_frozen_and_documented(kind: type[Event]) -> None:
+    """Listeners share one event."""
     assert kind.__struct_config__.frozen
     assert inspect.getdoc(kind)
 
 
-def test_a_listener_is_subscribed_once() -> None:
-    """Whoever subscribes the same listener again is told of each event once all the same."""
+def test_repeated_subscription_has_no_effect() -> None:
+    """The listener is called once per event."""
     bus, heard = EventBus(), []
     bus.subscribe(Notice, heard.append)
     bus.subscribe(Notice, heard.append)
@@ -92,8 +94,8 @@ def test_a_listener_is_subscribed_once() -> None:
     assert heard == [Notice("a")]
 
 
-def test_a_listener_that_has_left_hears_nothing() -> None:
-    """Whoever listens for a while leaves nobody behind; leaving twice is harmless."""
+def test_unsubscribed_listener_receives_nothing() -> None:
+    """A second call of unsubscribe is harmless."""
     bus, heard = EventBus(), []
     bus.subscribe(Notice, heard.append)
     bus.unsubscribe(Notice, heard.append)
@@ -113,8 +115,8 @@ NO_EVENTS = [
 
 
 @pytest.mark.parametrize("kind", NO_EVENTS)
-def test_a_listener_of_what_is_no_class_of_events_hears_nothing(kind: object) -> None:
-    """Events are looked up by their class alone."""
+def test_listener_of_another_class_receives_nothing(kind: object) -> None:
+    """Listeners are found by the exact class of the event."""
     bus, heard = EventBus(), []
     with suppress(TypeError, ValueError):
         bus.subscribe(kind, heard.append)
@@ -124,8 +126,8 @@ def test_a_listener_of_what_is_no_class_of_events_hears_nothing(kind: object) ->
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("kind", NO_EVENTS)
-def test_subscribing_to_what_is_no_class_of_events_is_refused(kind: object) -> None:
-    """A listener that can never be called is a mistake of the caller, who learns of it at once."""
+def test_subscription_to_a_class_that_is_no_event_is_refused(kind: object) -> None:
+    """Such a listener would never be called."""
     accepted = False
     with suppress(TypeError, ValueError):
         EventBus().subscribe(kind, print)
@@ -134,8 +136,8 @@ def test_subscribing_to_what_is_no_class_of_events_is_refused(kind: object) -> N
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_subscribing_to_the_base_of_all_events_is_refused_or_hears_them_all() -> None:
-    """No event is of exactly that class, so a listener of it would never be called."""
+def test_subscription_to_the_base_class_is_refused_or_receives_all_events() -> None:
+    """No event has exactly this class, so the listener would never be called."""
     bus, heard = EventBus(), []
     with suppress(TypeError, ValueError):
         bus.subscribe(Event, heard.append)
@@ -145,8 +147,8 @@ def test_subscribing_to_the_base_of_all_events_is_refused_or_hears_them_all() ->
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("listener", ["print", None], ids=repr)
-def test_subscribing_what_cannot_be_called_is_refused(listener: object) -> None:
-    """Such a listener would fail at each event, far from the mistake."""
+def test_subscription_of_an_object_that_is_not_callable_is_refused(listener: object) -> None:
+    """The object would fail at each event, far from the mistake."""
     accepted = False
     with suppress(TypeError, ValueError):
         EventBus().subscribe(Notice, listener)
@@ -154,8 +156,8 @@ def test_subscribing_what_cannot_be_called_is_refused(listener: object) -> None:
     assert not accepted
 
 
-def test_a_copy_of_a_process_emits_nothing() -> None:
-    """Once the mark is set, the scheduler's bus is silent, and the application's is not."""
+def test_bus_in_a_forked_child_emits_nothing() -> None:
+    """Only the bus of the scheduler is affected, not that of the application."""
     bus, mark, heard = EventBus(), ForkMark(), []
     own = bus.until_fork(mark)
     bus.subscribe(Notice, heard.append)
@@ -167,8 +169,8 @@ def test_a_copy_of_a_process_emits_nothing() -> None:
     assert own.has_listeners(Notice)
 
 
-def test_a_fork_in_the_middle_of_a_listener_keeps_the_next_one_from_hearing() -> None:
-    """A listener may wait while another greenlet forks: in the child nothing comes after it."""
+def test_fork_during_a_listener_stops_further_listeners_in_the_child() -> None:
+    """Another greenlet may fork while the listener waits."""
     bus, mark, heard = EventBus(), ForkMark(), []
     bus.subscribe(Notice, lambda _: mark.set())
     bus.subscribe(Notice, heard.append)
@@ -176,10 +178,10 @@ def test_a_fork_in_the_middle_of_a_listener_keeps_the_next_one_from_hearing() ->
     assert heard == []
 
 
-def test_a_listener_that_fails_in_a_forked_child_is_not_logged(
+def test_exception_of_a_listener_in_a_forked_child_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It began before the fork, and its copy is nobody's concern."""
+    """The listener was called before the fork; its copy has no effect."""
     bus, mark = EventBus(), ForkMark()
 
     def fail_after_fork(_: Notice) -> None:

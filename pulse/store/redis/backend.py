@@ -33,13 +33,14 @@ class RedisBackend:
             url, prefix=prefix_of(space), patience_us=patience_us, stand_in=stand_in
         )
         self.name: str = self.server.name
+        self._url = url
         self.notice: str = ""
         self.unused_manifests: Sequence[str] = ()
         self.fleet_watch: RedisFleetWatch = RedisFleetWatch(0, 0)
 
     def identity(self) -> str:
-        """Return the address of the server, without a password."""
-        return self.name
+        """Return the address as it was given."""
+        return self._url
 
     def open(self) -> None:
         """Connect, and check the layout of the keys."""

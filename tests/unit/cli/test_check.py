@@ -455,10 +455,10 @@ def loadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("site", "expected section site of config:"),
     ],
 )
-def test_an_application_that_children_could_not_load_is_a_problem(
+def test_application_that_children_cannot_load_is_a_problem(
     application: str, problem: str, ini: Callable[..., Path], loadable: Path
 ) -> None:
-    """A child process tries it, as it would for a run; the sentence names section and setting."""
+    """A child process loads it, as for a run; the sentence names section and setting."""
     loadable.joinpath("raises_c.py").write_text("1 / 0")
     loadable.joinpath("shop_c.py").write_text(
         "from pulse import PulseMiddleware\n"
@@ -473,17 +473,17 @@ def test_an_application_that_children_could_not_load_is_a_problem(
 
 
 @pytest.mark.parametrize("application", ["main", "shop_c:app", "shop_c:make()"])
-def test_an_application_that_children_can_load_is_none(
+def test_application_that_children_can_load_is_no_problem(
     application: str, ini: Callable[..., Path], loadable: Path
 ) -> None:
-    """A section, an object, or a factory."""
+    """The setting names a section, an object, or a factory."""
     loadable.joinpath("shop_c.py").write_text("def app(e, s): return []\ndef make(): return app\n")
     file = ini(f"{PROCESSING}pulse.config.application = {application}\n{SITE}")
     assert check(file, clock=FakeClock()).problems == []
 
 
-def test_without_the_setting_nothing_is_loaded(ini: Callable[..., Path]) -> None:
-    """Children load what the server has loaded, which is not known here."""
+def test_without_the_setting_no_application_is_loaded(ini: Callable[..., Path]) -> None:
+    """Child processes load the application of the server, which is unknown here."""
     file = ini(PROCESSING + "[pipeline:main]\npipeline = pulse app\n" + APP.replace("main", "app"))
     assert check(file, clock=FakeClock()).problems == []
 
@@ -516,10 +516,10 @@ mark = site
     ],
     ids=["mounted twice", "by another name", "nested", "filter-with", "memory"],
 )
-def test_a_filter_that_an_application_builds_twice_is_a_problem(
+def test_filter_that_an_application_builds_twice_is_a_problem(
     text: str, ini: Callable[..., Path]
 ) -> None:
-    """Both would act as one; the sentence names the sections, and what to do."""
+    """Both would act as one; the sentence names the sections and the remedy."""
     (problem,) = check(ini(text), clock=FakeClock()).problems
     assert problem.startswith("[composite:main] builds [")
     assert "2 times: pulse.config.name: expected one for each PulseMiddleware" in problem
@@ -539,6 +539,6 @@ def test_a_filter_that_an_application_builds_twice_is_a_problem(
     ],
     ids=["memory", "another composite", "two names", "two applications", "cycle"],
 )
-def test_filters_that_do_not_act_as_one_are_none(text: str, ini: Callable[..., Path]) -> None:
-    """Or of which nobody knows whether they are built together."""
+def test_filters_that_do_not_act_as_one_are_no_problem(text: str, ini: Callable[..., Path]) -> None:
+    """Filters that may not be built together are no problem either."""
     assert check(ini(text), clock=FakeClock()).problems == []

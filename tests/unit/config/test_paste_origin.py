@@ -1,4 +1,4 @@
-"""Which section of an ini file child processes load."""
+"""The section of an ini file that child processes load."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ use = call:{__name__}:make_mounts
 
 
 def make_site(_global_conf: dict[str, str], **_: str) -> Callable[..., object]:
-    """Be the factory of an app."""
+    """Return an app, as the factory of a section."""
     return lambda *_: []
 
 
 def make_mounts(loader: Any, global_conf: dict[str, str], **apps: str) -> Callable[..., object]:
-    """Be the factory of a composite; it is the first of its applications."""
+    """Return the first application of a composite, as its factory."""
     names = " ".join(apps.values()).replace(",", " ").split()
     loaded = [loader.get_app(name, global_conf=global_conf) for name in names]
     return loaded[0]
@@ -78,7 +78,7 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def section_of(app: object) -> str:
-    """Return the section that the children of a middleware load."""
+    """Return the section that the child processes of a middleware load."""
     assert isinstance(app, PulseMiddleware)
     return app.runtime.settings.paste.section
 
@@ -87,7 +87,9 @@ def section_of(app: object) -> str:
 
 
 @pytest.mark.parametrize("name", ["main", "admin", "public", "administration"])
-def test_children_load_what_was_loaded(name: str, write: Callable[[str], Path]) -> None:
+def test_children_load_the_section_that_the_server_loaded(
+    name: str, write: Callable[[str], Path]
+) -> None:
     """One filter section serves several applications of the file."""
     assert section_of(loadapp(f"config:{write(TWO)}", name=name)) == name
 
@@ -95,10 +97,10 @@ def test_children_load_what_was_loaded(name: str, write: Callable[[str], Path]) 
 @pytest.mark.parametrize(
     ("served", "chosen"), [("admin", "administration"), ("administration", "administration")]
 )
-def test_the_setting_may_name_what_the_served_one_is_made_from(
+def test_setting_may_name_a_part_of_the_served_application(
     served: str, chosen: str, write: Callable[[str], Path]
 ) -> None:
-    """A part of it is enough for the children."""
+    """Child processes may need only a part of it."""
     text = TWO.replace(TASK, f"{TASK}pulse.config.application = {chosen}\n")
     assert section_of(loadapp(f"config:{write(text)}", name=served)) == chosen
 
@@ -106,10 +108,10 @@ def test_the_setting_may_name_what_the_served_one_is_made_from(
 @pytest.mark.parametrize(
     ("served", "chosen"), [("admin", "main"), ("admin", "public"), ("administration", "admin")]
 )
-def test_the_setting_may_not_name_what_is_not_served(
+def test_setting_may_not_name_an_application_that_is_not_served(
     served: str, chosen: str, write: Callable[[str], Path]
 ) -> None:
-    """A run would call another application than the one that is served."""
+    """A run would call another application."""
     text = TWO.replace(TASK, f"{TASK}pulse.config.application = {chosen}\n")
     with pytest.raises(ConfigError) as caught:
         loadapp(f"config:{write(text)}", name=served)
@@ -125,7 +127,7 @@ def test_the_setting_may_not_name_what_is_not_served(
 
 
 def by_loader(file: Path, name: str) -> object:
-    """Load an application as nobody does who serves it."""
+    """Load an application by a call that no server makes."""
     return ConfigLoader(str(file)).get_app(name)
 
 
@@ -135,18 +137,18 @@ def by_filter(file: Path, _: str) -> object:
 
 
 @pytest.mark.parametrize("load", [by_loader, by_filter])
-def test_a_file_with_one_application_leaves_no_doubt(
+def test_file_with_one_application_needs_no_setting(
     load: Callable[[Path, str], object], write: Callable[[str], Path]
 ) -> None:
-    """The filter is applied in one place."""
+    """The filter is applied in one section."""
     assert section_of(load(write(ONE), "shop")) == "shop"
 
 
 @pytest.mark.parametrize("load", [by_loader, by_filter])
-def test_a_file_with_several_leaves_it_to_the_setting(
+def test_file_with_several_applications_needs_the_setting(
     load: Callable[[Path, str], object], write: Callable[[str], Path]
 ) -> None:
-    """Nothing is loaded by guess; the error names them."""
+    """The error names the applications."""
     file = write(TWO)
     with pytest.raises(ConfigError) as caught:
         load(file, "admin")
@@ -158,30 +160,30 @@ def test_a_file_with_several_leaves_it_to_the_setting(
 
 
 @pytest.mark.parametrize("load", [by_loader, by_filter])
-def test_the_setting_decides(
+def test_setting_determines_the_section(
     load: Callable[[Path, str], object], write: Callable[[str], Path]
 ) -> None:
-    """It is believed where nothing else is known."""
+    """The setting counts if the call of the server is unknown."""
     text = TWO.replace(TASK, f"{TASK}pulse.config.application = administration\n")
     assert section_of(load(write(text), "admin")) == "administration"
 
 
-def test_two_filters_with_other_settings_are_told_apart(write: Callable[[str], Path]) -> None:
-    """Each is applied in one place."""
+def test_filters_with_different_settings_are_distinguished(write: Callable[[str], Path]) -> None:
+    """Each is applied in one section."""
     second = TASK.replace("/cleanup", "/sweep")
     text = ONE + f"[pipeline:admin]\npipeline = sweeping other\n[filter:sweeping]\n{second}"
     assert section_of(by_loader(write(text), "shop")) == "shop"
     assert section_of(by_loader(write(text), "admin")) == "admin"
 
 
-def test_without_child_processes_nothing_is_looked_for(write: Callable[[str], Path]) -> None:
-    """Other modes load nothing again."""
+def test_mode_without_child_processes_needs_no_section(write: Callable[[str], Path]) -> None:
+    """Other modes do not load the application again."""
     text = TWO.replace("mode = processing", "mode = threading")
     assert section_of(by_loader(write(text), "admin")) == ""
 
 
-def test_a_file_that_is_gone_leaves_it_to_the_setting(write: Callable[[str], Path]) -> None:
-    """It may have been replaced since it was read."""
+def test_missing_file_needs_the_setting(write: Callable[[str], Path]) -> None:
+    """The file may have been replaced after it was read."""
     file = write(ONE)
     loader = ConfigLoader(str(file))
     file.unlink()
@@ -226,8 +228,8 @@ def layout(write: Callable[[str], Path]) -> Layout:
     return Layout(str(write(LAYOUT)), {"missing": ""})
 
 
-def test_applications_are_listed_whatever_their_kind(layout: Layout) -> None:
-    """A server or a filter is none; one without a name is main."""
+def test_applications_of_every_kind_are_listed(layout: Layout) -> None:
+    """A server or a filter is no application; a section without a name is `main`."""
     assert layout.applications() == ["main", "front", "whole", "api", "site", "stray"]
 
 
@@ -245,19 +247,19 @@ def test_applications_are_listed_whatever_their_kind(layout: Layout) -> None:
     ],
 )
 def test_references_are_followed(name: str, *, expected: bool, layout: Layout) -> None:
-    """Through composites, pipelines, filter-apps and uses; other values are no references."""
+    """Composites, pipelines, filter-apps and `use` refer to sections; other values do not."""
     assert layout.leads_to(["main"], name) is expected
 
 
-def test_the_sections_that_apply_a_filter(layout: Layout) -> None:
-    """A pipeline and a filter-app; whatever is made from these applies it once."""
+def test_sections_that_apply_a_filter_are_found(layout: Layout) -> None:
+    """A pipeline and a filter-app apply a filter; sections that refer to them do not."""
     assert layout.referring_to(["filter:pulse"]) == ["whole", "api", "stray"]
     assert layout.referring_to(["filter:outer"]) == ["front", "whole"]
     assert layout.referring_to(["filter-app: api"]) == ["api"]
 
 
-def test_a_variable_that_is_not_known_is_passed_over(write: Callable[[str], Path]) -> None:
-    """The server may give it."""
+def test_unknown_variable_is_ignored(write: Callable[[str], Path]) -> None:
+    """The server may define it."""
     layout = Layout(str(write(LAYOUT)), {})
     assert layout.leads_to(["front"], "whole")
     assert not layout.leads_to(["whole"], "site")

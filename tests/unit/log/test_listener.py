@@ -43,7 +43,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def bus(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> events.EventBus:
-    """A bus with the log listener on it, where somebody debugs."""
+    """Return a bus with the log listener, at level DEBUG."""
     caplog.set_level(logging.DEBUG, "pulse")
     bus = events.EventBus()
     subscribe_log(bus, clock)

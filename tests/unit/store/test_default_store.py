@@ -1,4 +1,4 @@
-"""The default store: across releases, for users without a home, and without a usable folder."""
+"""The default store across releases, for users without a home, and without a usable folder."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ KEYS = {"pulse.task.work.action": "/work", "pulse.task.work.interval": "24h"}
 
 
 def answer(_environ: dict, start_response: Callable) -> list[bytes]:
-    """Answer that all is well."""
+    """Answer every request with 200."""
     start_response("200 OK", [])
     return [b"done"]
 
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the user's state directory, and keep /var/tmp out of the test."""
+    """Return the state directory of the user; /var/tmp is replaced by a folder of the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(location, "own_folder", lambda _: tmp_path / "own")
     return tmp_path / "state"
@@ -52,7 +52,7 @@ class Site:
         self.current = folder / "current"
 
     def deploy(self, release: str) -> None:
-        """Make a new release the current one."""
+        """Let a new release be the current one."""
         target = self.folder / "releases" / release
         target.mkdir(parents=True)
         (target / "app.ini").touch()
@@ -61,7 +61,7 @@ class Site:
 
 
 class Begun(NamedTuple):
-    """The store that a process opened, and what the process logged at its start."""
+    """The store of a process, and its log lines at the start."""
 
     store: str
     said: list[str]
@@ -77,7 +77,7 @@ def site(tmp_path: Path, state: Path) -> Site:
 
 
 def from_ini(site: Site) -> Settings:
-    """Return the settings from the ini file of the current release."""
+    """Return the settings of the ini file of the current release."""
     return load_paste({"__file__": str(site.current / "app.ini")}, KEYS)
 
 
@@ -89,7 +89,7 @@ def from_folder(site: Site) -> Settings:
 
 
 def begin(settings: Settings, caplog: pytest.LogCaptureFixture) -> Begun:
-    """Let a process open its store and close it."""
+    """Start and stop a process with these settings."""
     caplog.clear()
     app = PulseMiddleware(answer, settings)
     seen = Recorder(app.bus)
@@ -104,16 +104,16 @@ each_origin = pytest.mark.parametrize("read", [from_ini, from_folder])
 
 
 @each_origin
-def test_restart_of_one_release_opens_the_same_store(
+def test_restart_of_a_release_has_the_same_store(
     read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The cursors of its tasks are kept."""
+    """The tasks keep their positions."""
     assert begin(read(site), caplog).store == begin(read(site), caplog).store
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @each_origin
-def test_the_next_release_shares_the_store_or_warns(
+def test_next_release_shares_the_store_or_warns(
     read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A task that is due each day would never run under daily deploys, and a past date again.
@@ -132,14 +132,14 @@ def test_the_next_release_shares_the_store_or_warns(
 
 
 def no_entry(uid: int) -> None:
-    """Raise KeyError, like a table of users without this user."""
+    """Raise as a table of users without this user does."""
     message = f"getpwuid(): uid not found: {uid}"
     raise KeyError(message)
 
 
 @pytest.fixture
 def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a user with neither HOME nor an entry in the table of users."""
+    """Return the folder for a user who has neither HOME nor an entry in the table of users."""
     assert not state.exists()
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -148,8 +148,8 @@ def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_store_of_a_user_without_a_home_is_in_a_folder_of_its_own(homeless: Path) -> None:
-    """An example is `docker run --user 12345`."""
+def test_user_without_a_home_has_a_store_in_a_private_folder(homeless: Path) -> None:
+    """`docker run --user 12345` starts such a user."""
     path = default_path("shop", "/srv/shop.ini")
     assert path is not None
     assert path.parent == homeless
@@ -157,16 +157,16 @@ def test_store_of_a_user_without_a_home_is_in_a_folder_of_its_own(homeless: Path
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
 def test_simulate_finds_the_store_of_a_user_without_a_home(homeless: Path) -> None:
-    """`pulse simulate` reads its history, and finds none when the file does not exist."""
+    """Without a store there is no history."""
     assert not homeless.exists()
     assert existing_path("shop", "/srv/shop.ini") is None
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
-def test_app_of_a_user_without_a_home_runs_tasks(
+def test_app_of_a_user_without_a_home_starts(
     homeless: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The worker starts, and its tasks run."""
+    """The worker boots, and its tasks run."""
     begun = begin(load({**KEYS, "pulse.config.name": "shop"}, {}), caplog)
     assert str(homeless) in begun.store
 
@@ -175,19 +175,19 @@ def test_app_of_a_user_without_a_home_runs_tasks(
 
 
 def put_a_file(folder: Path) -> None:
-    """Create a file at the path of the folder."""
+    """Put a file in the place of the folder."""
     folder.touch()
 
 
 def open_to_all(folder: Path) -> None:
-    """Make the folder writable for everybody, as if another user had created it."""
+    """Permit all users to write to the folder, as if another user had created it."""
     folder.mkdir()
     folder.chmod(0o777)
 
 
 @pytest.fixture(params=[put_a_file, open_to_all])
 def unusable(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> tuple[str, str]:
-    """Return the folders that pulse tries, none of which is usable."""
+    """Return the two folders of the default store, none of which is usable."""
     state.touch()
     request.param(tmp_path / "own")
     assert default_path("shop", "/srv/shop.ini") is None
@@ -204,7 +204,7 @@ def served(unusable: tuple[str, str]) -> PulseMiddleware:
 
 
 def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
-    """Send a request; return its response, and whether a scheduler runs then."""
+    """Send a request to the app; return its answer, and whether a scheduler runs then."""
     statuses: list[str] = []
     environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/"}
     try:
@@ -216,22 +216,22 @@ def request_once(app: PulseMiddleware) -> tuple[list[str], bool]:
         app.runtime.shutdown(0)
 
 
-def test_application_is_served_without_a_usable_folder(served: PulseMiddleware) -> None:
-    """A request is answered whether there is a store or not."""
+def test_without_a_folder_the_application_is_served(served: PulseMiddleware) -> None:
+    """A request is answered with or without a store."""
     assert request_once(served)[0] == ["200 OK"]
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_no_scheduler_starts_without_a_usable_folder(served: PulseMiddleware) -> None:
+def test_without_a_folder_no_scheduler_starts(served: PulseMiddleware) -> None:
     """Each of several workers would run every tick."""
     assert request_once(served)[1] is False
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_one_error_names_the_unusable_folder_and_the_setting(
+def test_without_a_folder_one_error_names_the_folder_and_the_setting(
     served: PulseMiddleware, unusable: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log states what to change, and where."""
+    """The reader of the log learns what to change, and where."""
     with caplog.at_level(logging.INFO, logger="pulse"):
         request_once(served)
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -241,15 +241,15 @@ def test_one_error_names_the_unusable_folder_and_the_setting(
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-def test_check_exits_with_2_without_a_usable_folder(
+def test_without_a_folder_check_ends_with_status_2(
     unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`pulse check` reports the problem before a server starts."""
+    """The command reports the problem before a server does."""
     lines = [f"{key} = {value}" for key, value in KEYS.items()]
     file = tmp_path / "site.ini"
     file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", *lines]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path])
         status = main(["check", str(file)])
-    told = capsys.readouterr().err
-    assert (status, any(folder in told for folder in unusable)) == (2, True)
+    found = capsys.readouterr().err
+    assert (status, any(folder in found for folder in unusable)) == (2, True)

@@ -1,4 +1,4 @@
-"""Which pulse is meant, where an app holds one."""
+"""Which middleware is found in an app."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def wrapped(app: Callable) -> Callable:
 
 
 def flask_app(pulse: PulseMiddleware) -> Flask:
-    """Return a Flask app in front of whose own app a pulse stands."""
+    """Return a Flask app whose inner app is wrapped by the middleware."""
     app = Flask("site")
     app.wsgi_app = pulse  # type: ignore[method-assign] # Flask's documented way
     return app
@@ -85,26 +85,26 @@ def flask_app(pulse: PulseMiddleware) -> Flask:
         "wraps", "method",
     ],
 )  # fmt: skip
-def test_the_pulse_is_found_in_what_wraps_it(wrap: Callable) -> None:
-    """Where frameworks and middleware keep what they wrap, and in the closure of a function."""
+def test_middleware_is_found_in_its_wrapper(wrap: Callable) -> None:
+    """Frameworks keep inner apps in attributes, functions in closures."""
     pulse = PulseMiddleware(answer)
     assert find_pulse(wrap(pulse)) is pulse
 
 
-def test_the_pulse_of_a_paste_pipeline_is_found(tmp_path: Path) -> None:
-    """Behind the filters in front of it."""
+def test_middleware_of_a_paste_pipeline_is_found(tmp_path: Path) -> None:
+    """Filters precede the middleware."""
     file = tmp_path / "site.ini"
     file.write_text(INI)
     assert list(find_pulse(loadapp(f"config:{file}")).runtime.settings.tasks) == ["a"]
 
 
-def test_of_two_that_wrap_each_other_the_outer_one_is_meant() -> None:
-    """What lies below a pulse is its application."""
+def test_outer_one_of_two_nested_middlewares_is_found() -> None:
+    """The inner middleware is a part of the outer one's application."""
     outer = PulseMiddleware(PulseMiddleware(answer))
     assert find_pulse(wrapped(outer)) is outer
 
 
-def test_two_beside_each_other_are_ambiguous() -> None:
+def test_two_middlewares_side_by_side_are_refused() -> None:
     """The error asks for one of them."""
     mounts = DispatcherMiddleware(PulseMiddleware(answer), {"/b": PulseMiddleware(answer)})
     with pytest.raises(TravelError, match="got 2 of them; pass one of them"):
@@ -114,14 +114,14 @@ def test_two_beside_each_other_are_ambiguous() -> None:
 @pytest.mark.parametrize(
     "app", [None, answer, Flask("site"), Mock()], ids=["none", "app", "flask", "mock"]
 )
-def test_an_app_without_pulse_is_an_error(app: object) -> None:
-    """The error says what to pass; an object that makes attributes up is not searched for ever."""
+def test_app_without_a_middleware_is_refused(app: object) -> None:
+    """The search ends even if an object generates attributes without end."""
     with pytest.raises(TravelError, match="expected a PulseMiddleware or an app that holds one"):
         find_pulse(app)
 
 
-def test_a_name_that_has_no_value_yet_is_passed_over() -> None:
-    """The closure of a function may hold one."""
+def test_closure_variable_without_a_value_is_ignored() -> None:
+    """A function may be searched before the variable is assigned."""
 
     def call() -> object:
         return later

@@ -1,4 +1,4 @@
-"""The fixture `pulse_travel`, which pytest finds by itself."""
+"""The fixture `pulse_travel`, which pytest finds without configuration."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def view(_environ: dict, start_response: Callable) -> list[bytes]:
 
 @pytest.fixture
 def app() -> Iterator[PulseMiddleware]:
-    """An app that is looked at once more when the test, and its trips, have ended."""
+    """An app that is checked again after the test and its time travel have ended."""
     app = PulseMiddleware(view, tasks={"work": Task(action="work", interval="1h")})
     yield app
     with pytest.raises(NotServingError):
         app.scheduler.tasks()
 
 
-def test_the_fixture_travels(app: PulseMiddleware, pulse_travel: Travel) -> None:
-    """A trip begins at the call, and ends with the test."""
+def test_fixture_starts_time_travel(app: PulseMiddleware, pulse_travel: Travel) -> None:
+    """The time travel starts at the call, and ends with the test."""
     clock = pulse_travel(app, start="2026-03-01T00:00:00Z", took={"work": 1})
     clock.forward(hours=2)
     assert [run.fire_time.hour for run in clock.runs("work")] == [1, 2]
 
 
-def test_the_plugin_loads_next_to_nothing() -> None:
-    """Whoever has pulse installed and tests something else does not pay for it."""
+def test_plugin_imports_almost_nothing() -> None:
+    """Tests of other packages do not pay for the plugin."""
     code = (
         "import pulse.testing.plugin, sys;"
         "print(sorted(name for name in sys.modules if name.startswith('pulse')))"

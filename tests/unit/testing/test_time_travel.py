@@ -1,4 +1,4 @@
-"""Time travel: what a test of an application sees of its schedule."""
+"""Time travel: how a test of an application observes the schedule."""
 
 from __future__ import annotations
 
@@ -63,10 +63,8 @@ def test_a_day_of_a_five_minute_task_is_288_runs() -> None:
 
 
 @given(lengths=st.lists(st.integers(1, 10_000), max_size=6), every=st.integers(60, 4_000))
-def test_what_runs_does_not_depend_on_the_stages_of_the_trip(
-    lengths: list[int], every: int
-) -> None:
-    """Many short stages lead to the same runs as a single one: those of the interval's grid."""
+def test_runs_do_not_depend_on_the_steps_of_the_time_travel(lengths: list[int], every: int) -> None:
+    """Many short steps lead to the same runs as one step."""
     with travel(built(tasks={"work": Task(action="work", interval=every)})) as clock:
         for seconds in lengths:
             clock.forward(seconds)
@@ -75,7 +73,7 @@ def test_what_runs_does_not_depend_on_the_stages_of_the_trip(
 
 
 @pytest.mark.parametrize("mode", ["threading", "processing", "gevent", "auto"])
-def test_the_mode_that_is_configured_does_not_matter(mode: str) -> None:
+def test_configured_mode_has_no_effect(mode: str) -> None:
     """Runs happen in this process and this thread."""
     seen = []
 
@@ -91,7 +89,7 @@ def test_the_mode_that_is_configured_does_not_matter(mode: str) -> None:
 
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store that is configured is neither made nor opened."""
+    """The configured store is neither created nor opened."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with travel(built(store="sqlite:///pulse.db")) as one, travel(built()) as other:
@@ -100,8 +98,8 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_run_tells_what_the_app_answered() -> None:
-    """Fire time, outcome, status, message, attempts and trigger, as values that tests compare."""
+def test_run_has_the_response_of_the_app() -> None:
+    """Fire time, outcome, status, message, attempts and trigger are plain values."""
     with travel(built()) as clock:
         clock.forward("1h")
         (run,) = clock.runs("work")
@@ -119,8 +117,8 @@ def test_a_run_tells_what_the_app_answered() -> None:
     )
 
 
-def test_what_the_app_raises_is_the_runs_failure() -> None:
-    """It is on record with its traceback, and the trip goes on."""
+def test_exception_of_the_app_fails_the_run() -> None:
+    """The message has the traceback, and the time travel continues."""
 
     def broken(_environ: dict, _start_response: Callable) -> list[bytes]:
         raise RuntimeError("no such table")
@@ -131,15 +129,15 @@ def test_what_the_app_raises_is_the_runs_failure() -> None:
     assert (outcomes(runs), "no such table" in runs[0].message) == (["failed", "failed"], True)
 
 
-def test_the_trip_starts_where_it_is_told() -> None:
-    """The grid begins when the store first sees the task, which is the start."""
+def test_time_travel_starts_at_its_start() -> None:
+    """The grid begins when the store sees the task for the first time, at the start."""
     with travel(built(), start="2027-03-01T00:00:00+01:00") as clock:
         clock.forward("1h")
     assert [run.fire_time.isoformat() for run in clock.runs()] == ["2027-03-01T00:00:00+00:00"]
 
 
-def test_a_start_up_run_is_there_from_the_start() -> None:
-    """A task with `run_at_start` has run before any time has passed."""
+def test_start_up_run_happens_at_the_start() -> None:
+    """A task with `run_at_start` has run before time has passed."""
     app = built(tasks={"work": Task(action="work", interval="1h", run_at_start=True)})
     with travel(app) as clock:
         assert [(run.trigger, run.outcome) for run in clock.runs()] == [("startup", "succeeded")]
@@ -156,44 +154,44 @@ def test_a_start_up_run_is_there_from_the_start() -> None:
         (0, {"seconds": 5400}),
     ],
 )
-def test_a_length_is_told_in_any_words(length: object, words: dict, verb: str) -> None:
-    """Seconds, a duration, a timedelta, and units as keywords that add up."""
+def test_length_may_have_any_form(length: object, words: dict, verb: str) -> None:
+    """Seconds, a duration, a timedelta, and units as keywords are accepted and added."""
     with travel(built()) as clock:
         getattr(clock, verb)(length, **words)
         assert clock.now() == NOON + timedelta(minutes=90)
 
 
 @pytest.mark.parametrize("verb", ["forward", "outage"])
-def test_no_length_is_an_error(verb: str) -> None:
-    """A forgotten argument does not pass for a test that travels."""
+def test_missing_length_is_an_error(verb: str) -> None:
+    """A forgotten argument does not make a test pass."""
     with travel(built()) as clock, pytest.raises(BadValueError, match="expected seconds"):
         getattr(clock, verb)()
 
 
-def test_one_travels_to_a_moment() -> None:
-    """All that is due up to that moment runs, the moment included."""
+def test_travel_to_runs_everything_up_to_its_moment() -> None:
+    """The moment is included."""
     with travel(built()) as clock:
         clock.travel_to(NOON + timedelta(hours=3))
         assert (len(clock.runs()), clock.now()) == (3, NOON + timedelta(hours=3))
 
 
-def test_nobody_travels_back() -> None:
-    """Time passes one way; the wall clock alone can be set."""
+def test_travel_to_an_earlier_moment_is_refused() -> None:
+    """Only the wall clock can be set back."""
     with travel(built()) as clock, pytest.raises(BadValueError, match="not before 2026-01-05T12"):
         clock.travel_to(NOON - timedelta(hours=3))
 
 
 def test_after_an_outage_the_newest_tick_runs() -> None:
-    """The others are missed, on one record with their count."""
+    """The other ticks are missed, on one record with their count."""
     with travel(built()) as clock:
         clock.outage("5h")
         runs = clock.runs()
-    told = [(run.outcome, run.count, run.trigger) for run in runs]
-    assert told == [("missed", 4, "schedule"), ("succeeded", 1, "catch_up")]
+    found = [(run.outcome, run.count, run.trigger) for run in runs]
+    assert found == [("missed", 4, "schedule"), ("succeeded", 1, "catch_up")]
 
 
-def test_a_clock_that_is_set_back_repeats_no_tick() -> None:
-    """What ran at an hour does not run again when that hour comes a second time."""
+def test_clock_set_back_repeats_no_tick() -> None:
+    """A tick of an hour does not run again when the hour comes again."""
     with travel(built()) as clock:
         clock.forward("3h")
         clock.set_wall(NOON)
@@ -201,15 +199,15 @@ def test_a_clock_that_is_set_back_repeats_no_tick() -> None:
         assert len(clock.runs()) == 3
 
 
-def test_a_clock_that_is_set_forth_gives_one_catch_up() -> None:
-    """However far it is."""
+def test_clock_set_forward_causes_one_catch_up() -> None:
+    """The length of the step has no effect."""
     with travel(built()) as clock:
         clock.set_wall(datetime(2036, 1, 5, 12, tzinfo=UTC))
         assert outcomes(clock.runs()) == ["missed", "succeeded"]
 
 
-def test_runs_that_take_time_meet_their_successors() -> None:
-    """A tick that finds the run before it still going is skipped, as `overlap` says."""
+def test_tick_during_an_earlier_run_is_skipped() -> None:
+    """The policy `overlap` decides."""
     with travel(built(timeout="2h"), took={"work": "90m"}) as clock:
         clock.forward("3h")
         runs = clock.runs()
@@ -217,15 +215,15 @@ def test_runs_that_take_time_meet_their_successors() -> None:
     assert runs[0].took == timedelta(minutes=90)
 
 
-def test_a_run_that_takes_longer_than_its_timeout_is_timed_out() -> None:
-    """It goes on to its end, as runs in threads do."""
+def test_run_longer_than_its_timeout_is_timed_out_at_its_end() -> None:
+    """Runs in threads behave in the same way."""
     with travel(built(timeout="2m"), took={"work": "3m"}) as clock:
         clock.forward("63m")
     assert outcomes(clock.runs()) == ["timed_out"]
 
 
-def test_a_process_takes_no_more_runs_than_its_concurrency() -> None:
-    """A tick waits until a run that holds the slot has ended."""
+def test_runs_are_limited_by_concurrency() -> None:
+    """A tick waits until a slot is free."""
     tasks = {name: Task(action=name, interval="1h") for name in ("one", "two")}
     with travel(built(tasks=tasks, concurrency=1), took={"one": 30, "two": 30}) as clock:
         clock.forward("61m")
@@ -233,8 +231,8 @@ def test_a_process_takes_no_more_runs_than_its_concurrency() -> None:
     assert started[1] - started[0] == timedelta(seconds=30)
 
 
-def test_a_task_can_be_triggered() -> None:
-    """It runs at once, with the body that was given, and its run is answered."""
+def test_triggered_task_runs_at_once() -> None:
+    """The run has the given body, and trigger returns the run."""
     bodies = []
 
     def noting(environ: dict, start_response: Callable) -> list[bytes]:
@@ -246,15 +244,15 @@ def test_a_task_can_be_triggered() -> None:
     assert (run.outcome, run.trigger, bodies) == ("succeeded", "manual", [b"now"])
 
 
-def test_a_trigger_that_overlap_refuses_answers_nothing() -> None:
-    """As the handle's does."""
+def test_trigger_that_overlap_refuses_returns_none() -> None:
+    """The handle returns None, too."""
     with travel(built(), took={"work": "1m"}) as clock:
         clock.forward("1h")
         assert clock.trigger("work") is None
 
 
-def test_views_speak_to_the_schedule() -> None:
-    """`environ["pulse.scheduler"]` is the travelling one: a view triggers, pauses, asks."""
+def test_handle_of_a_view_controls_the_virtual_schedule() -> None:
+    """A view triggers and pauses tasks, and reads runs by `environ["pulse.scheduler"]`."""
 
     def asking(environ: dict, start_response: Callable) -> list[bytes]:
         if environ["PATH_INFO"] == "/work":
@@ -265,12 +263,12 @@ def test_views_speak_to_the_schedule() -> None:
     tasks = {"work": HOURLY, "other": Task(action="other", interval="1d")}
     with travel(built(asking, tasks=tasks)) as clock:
         clock.forward("3h")
-        told = [(run.task, run.trigger) for run in clock.runs()]
-    assert told == [("work", "schedule"), ("other", "manual")]
+        found = [(run.task, run.trigger) for run in clock.runs()]
+    assert found == [("work", "schedule"), ("other", "manual")]
 
 
-def test_requests_of_the_test_meet_the_same_schedule() -> None:
-    """A request through the middleware finds the travelling handle and begins nothing else."""
+def test_request_of_a_test_has_the_handle_of_the_time_travel() -> None:
+    """The request does not start another scheduler."""
     app = built(lambda environ, _: [environ["pulse.scheduler"].tasks()])
     with travel(app) as clock:
         clock.scheduler.pause("work")
@@ -278,8 +276,8 @@ def test_requests_of_the_test_meet_the_same_schedule() -> None:
     assert state.paused
 
 
-def test_after_the_trip_the_handle_is_free() -> None:
-    """The middleware is as it was before, and travels again from the beginning."""
+def test_middleware_can_travel_again() -> None:
+    """After the end the middleware is in its initial state."""
     app = built()
     for _ in range(2):
         with travel(app) as clock:
@@ -289,40 +287,40 @@ def test_after_the_trip_the_handle_is_free() -> None:
         app.scheduler.tasks()
 
 
-def test_after_the_trip_no_time_passes() -> None:
-    """A call that would move the time is an error."""
+def test_call_after_the_end_is_an_error() -> None:
+    """The call would move time."""
     with travel(built()) as clock:
         pass
     with pytest.raises(TravelError, match="has ended"):
         clock.forward("1h")
 
 
-def test_a_trip_ends_once() -> None:
-    """A second end changes nothing."""
+def test_second_end_has_no_effect() -> None:
+    """The history does not change."""
     with travel(built()) as clock:
         clock.end()
     assert clock.runs() == []
 
 
-def test_two_trips_of_one_app_at_once_are_refused() -> None:
-    """Each would see what the other does."""
+def test_second_time_travel_of_an_app_is_refused() -> None:
+    """Each would affect the other."""
     app = built()
     with travel(app), pytest.raises(TravelError, match="runs already"), travel(app):
-        pytest.fail("a second trip began")
+        pytest.fail("a second time travel started")
 
 
-def test_an_app_whose_pulse_runs_is_refused() -> None:
-    """The real scheduler would go on in the real time."""
+def test_app_with_a_started_scheduler_is_refused() -> None:
+    """The real scheduler would continue in real time."""
     app = built(store="memory:", start="eager")
     try:
         with pytest.raises(TravelError, match="runs already"), travel(app):
-            pytest.fail("a trip began")
+            pytest.fail("time travel started")
     finally:
         app.runtime.shutdown(None)
 
 
-def test_no_run_travels() -> None:
-    """A view that moves the time is told of at the call that moved it first."""
+def test_call_from_within_a_run_is_refused() -> None:
+    """The call that moved time first raises the error."""
     clocks = []
 
     def travelling(environ: dict, start_response: Callable) -> list[bytes]:
@@ -335,8 +333,8 @@ def test_no_run_travels() -> None:
             clock.forward("1h")
 
 
-def test_tasks_that_trigger_each_other_for_ever_are_told() -> None:
-    """Rather than that the test hangs."""
+def test_tasks_that_trigger_each_other_without_end_are_an_error() -> None:
+    """Otherwise the test would hang."""
 
     def again(environ: dict, start_response: Callable) -> list[bytes]:
         other = {"/one": "two", "/two": "one"}[environ["PATH_INFO"]]
@@ -348,8 +346,8 @@ def test_tasks_that_trigger_each_other_for_ever_are_told() -> None:
         clock.trigger("one")
 
 
-def test_an_error_of_the_scheduler_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not left to the log."""
+def test_error_of_the_scheduler_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is not only logged."""
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bad schedule")
@@ -360,49 +358,49 @@ def test_an_error_of_the_scheduler_comes_out(monkeypatch: pytest.MonkeyPatch) ->
             clock.forward("1h")
 
 
-def test_an_error_at_the_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_at_the_start_ends_the_time_travel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same app can travel later."""
     app = built()
     with monkeypatch.context() as patch:
         patch.setattr(pulse.testing.virtual_engine.VirtualEngine, "end_due", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError), travel(app):
-            pytest.fail("the trip began")
+            pytest.fail("the time travel started")
     with travel(app) as clock:
         clock.forward("1h")
     assert len(clock.runs()) == 1
 
 
 @pytest.mark.parametrize("call", ["runs", "trigger"])
-def test_a_task_that_is_not_there_is_an_error(call: str) -> None:
-    """A misspelt name would else pass for a task that never ran."""
+def test_unknown_task_is_an_error(call: str) -> None:
+    """Otherwise a misspelt name would look like a task without runs."""
     with travel(built()) as clock, pytest.raises(UnknownTaskError, match="did you mean 'work'"):
         getattr(clock, call)("wrok")
 
 
-def test_all_that_is_wrong_with_took_is_told() -> None:
-    """A name that is no task, and a value that is no duration."""
+def test_error_names_all_problems_of_took() -> None:
+    """A problem is an unknown task, or an invalid duration."""
     with pytest.raises(ConfigError) as caught, travel(built(), took={"wrok": 1, "work": "soon"}):
-        pytest.fail("the trip began")
+        pytest.fail("the time travel started")
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         "took['wrok']",
         "took['work']",
     ]
 
 
-def test_travelling_needs_no_pytest() -> None:
-    """A script, or a test of `unittest`, travels as well."""
+def test_time_travel_needs_no_pytest() -> None:
+    """A script or a test of `unittest` can travel."""
     code = "import pulse.testing, sys; pulse.testing.travel; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_public_names_are_those_that_are_listed() -> None:
+def test_public_names_are_those_of_all() -> None:
     """`from pulse.testing import ...` offers each name of `__all__`, and no other."""
     names = [getattr(pulse.testing, name).__name__ for name in pulse.testing.__all__]
     assert (names, dir(pulse.testing)) == (pulse.testing.__all__, sorted(pulse.testing.__all__))
 
 
-def test_an_unknown_public_name_is_an_attribute_error() -> None:
-    """A misspelt import fails as every module's does."""
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    """A misspelt import fails as in every module."""
     with pytest.raises(AttributeError, match="travle"):
         _ = pulse.testing.travle
 
@@ -410,18 +408,18 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 ADDED = Task(action="/report", interval="1m")
 
 
-def test_a_task_added_at_run_time_runs_in_a_trip() -> None:
-    """Its runs are among those of all tasks, and `trigger` knows its name."""
+def test_runtime_task_runs_in_time_travel() -> None:
+    """Its runs are among those of all tasks, and `trigger` accepts its name."""
     with travel(built()) as clock:
         clock.scheduler.add("report", ADDED)
         clock.forward("3m")
-        told = [run.task for run in clock.runs()]
-        assert (told, clock.trigger("report").outcome) == (["report"] * 3, "succeeded")
+        found = [run.task for run in clock.runs()]
+        assert (found, clock.trigger("report").outcome) == (["report"] * 3, "succeeded")
 
 
 @pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
-def test_runs_of_a_task_added_at_run_time_are_found_by_its_name() -> None:
-    """A task that is in the store is known, whoever declared it."""
+def test_runs_of_a_runtime_task_are_found_by_its_name() -> None:
+    """A task in the store is known, whatever declared it."""
     with travel(built()) as clock:
         clock.scheduler.add("report", ADDED)
         clock.forward("3m")
@@ -443,8 +441,8 @@ def test_runs_of_a_task_that_a_view_added_are_found_by_its_name() -> None:
 
 
 @pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
-def test_runs_of_a_task_added_at_run_time_are_found_after_the_trip() -> None:
-    """The history of a trip outlives it."""
+def test_runs_of_a_runtime_task_are_found_after_the_end() -> None:
+    """The history is available after the end."""
     with travel(built()) as clock:
         clock.scheduler.add("report", ADDED)
         clock.forward("3m")
@@ -453,7 +451,7 @@ def test_runs_of_a_task_added_at_run_time_are_found_after_the_trip() -> None:
 
 @pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
 def test_runs_of_a_task_removed_at_run_time_are_found_by_its_name() -> None:
-    """A task that was removed has a history."""
+    """A removed task has a history."""
     with travel(built()) as clock:
         clock.scheduler.add("report", ADDED)
         clock.forward("2m")
@@ -462,13 +460,13 @@ def test_runs_of_a_task_removed_at_run_time_are_found_by_its_name() -> None:
 
 
 @pytest.mark.xfail(strict=True, raises=ConfigError, reason="issue 11")
-def test_runs_of_a_task_added_at_run_time_can_take_time() -> None:
-    """Overlap shows for such a task as well."""
+def test_runs_of_a_runtime_task_can_take_time() -> None:
+    """Its overlap shows, too."""
     with travel(built(), took={"report": "90s"}) as clock:
         clock.scheduler.add("report", ADDED)
         clock.forward("3m")
-        told = outcomes([run for run in clock.runs() if run.task == "report"])
-    assert told == ["succeeded", "skipped", None]
+        found = outcomes([run for run in clock.runs() if run.task == "report"])
+    assert found == ["succeeded", "skipped", None]
 
 
 STRICT = [
@@ -482,7 +480,7 @@ STRICT = [
 
 
 def first_outcome(settings: dict[str, object]) -> str | None:
-    """Return how the first tick of an hourly task ends in a trip; None where it is refused."""
+    """Return the outcome of the first tick of an hourly task; None if the settings are refused."""
     try:
         task = Task(action="work", interval="1h", **settings)
     except ConfigError:
@@ -493,10 +491,10 @@ def first_outcome(settings: dict[str, object]) -> str | None:
 
 
 @pytest.mark.parametrize("settings", STRICT, ids=str)
-def test_a_tick_that_begins_a_millisecond_late_is_missed_under_no_grace(
+def test_tick_a_millisecond_late_is_missed_with_a_grace_of_zero(
     settings: dict[str, object],
 ) -> None:
-    """No process of the real world begins a tick at its very microsecond."""
+    """No real process starts a tick at its exact microsecond."""
     definition = build_definition("work", Task(action="work", interval="1h", **settings))
     cursor = first_cursor(definition, instant_of(NOON))
     planned = plan(definition, cursor, 0, due_at(cursor) + 1_000)
@@ -505,11 +503,11 @@ def test_a_tick_that_begins_a_millisecond_late_is_missed_under_no_grace(
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("settings", STRICT, ids=str)
-def test_a_trip_does_not_promise_runs_that_no_grace_forbids(settings: dict[str, object]) -> None:
-    """What is always missed in reality is missed in a trip, or refused when it is declared."""
+def test_time_travel_shows_no_run_that_a_grace_of_zero_forbids(settings: dict[str, object]) -> None:
+    """A tick that is always missed in reality is missed, or its declaration is refused."""
     assert first_outcome(settings) in {"missed", None}
 
 
-def test_a_trip_runs_what_a_grace_of_a_second_allows() -> None:
-    """The default and any usual grace let a tick run at its time."""
+def test_time_travel_runs_ticks_with_a_grace_of_a_second() -> None:
+    """The default and any usual grace let a tick run on time."""
     assert first_outcome({"grace": "1s", "misfire": "skip", "jitter": "30m"}) == "succeeded"

@@ -26,7 +26,7 @@ tmpfs /home/local/tmp tmpfs rw 0 0
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Path:
-    """Return a table of mounts."""
+    """Return a file with a table of mounts."""
     path = tmp_path / "mounts"
     path.write_text(MOUNTS)
     return path
@@ -34,50 +34,50 @@ def mounts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return this user's state directory, and keep /var/tmp out of the test."""
+    """Return the state directory of this user; /var/tmp is replaced by a folder of the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(location, "own_folder", lambda _: tmp_path / "own")
     return tmp_path / "state"
 
 
-def test_default_file_is_in_the_state_directory(state: Path) -> None:
-    """Its folder is created for this user alone."""
+def test_file_is_in_the_state_directory(state: Path) -> None:
+    """The folder is private to this user."""
     path = default_path("shop", "/srv/shop.ini")
     assert path is not None
     assert path.parent == state / "pulse"
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_default_file_without_a_state_directory_is_in_a_folder_of_its_own(
+def test_file_is_in_a_private_folder_if_the_state_directory_is_not_writable(
     state: Path, tmp_path: Path
 ) -> None:
-    """A file has the path of the state directory."""
+    """A file in the place of the state directory makes it unusable."""
     state.touch()
     path = default_path("shop", "/srv/shop.ini")
     assert path is not None
     assert path.parent == tmp_path / "own"
 
 
-def test_no_default_file_without_a_writable_folder(state: Path, tmp_path: Path) -> None:
-    """Each process then runs every tick."""
+def test_without_a_writable_folder_there_is_no_file(state: Path, tmp_path: Path) -> None:
+    """Then each process has a store of its own."""
     state.touch()
     (tmp_path / "own").touch()
     assert default_path("shop", "/srv/shop.ini") is None
 
 
-def test_own_folder_has_the_name_of_its_user() -> None:
+def test_private_folder_has_the_number_of_its_user() -> None:
     """Each user of the host has another folder."""
     assert own_folder(Path("/var/tmp")).name.startswith("pulse-")
 
 
-def test_equal_names_have_one_default_file() -> None:
-    """`pulse.config.name` decides, whichever ini file contains it."""
+def test_name_determines_the_file_whatever_the_origin_is() -> None:
+    """The ini file in which the name is set has no effect."""
     assert file_name("Shop 1", "/a.ini") == file_name("Shop 1", "/b.ini")
     assert file_name("Shop 1", "/a.ini").startswith("shop-1-")
 
 
-def test_different_origins_have_different_default_files(tmp_path: Path) -> None:
-    """Ini files of one name in two folders are two applications."""
+def test_each_origin_has_its_own_file(tmp_path: Path) -> None:
+    """Ini files with the same name in two folders are two applications."""
     one, other = (file_name(None, str(tmp_path / part / "app.ini")) for part in "ab")
     assert (one[:6], other[:6]) == ("a-app-", "b-app-")
 
@@ -87,14 +87,14 @@ def test_root_directory_as_origin_has_a_file() -> None:
     assert file_name(None, "/") == "pulse-9ec22578.db"
 
 
-def test_symbolic_link_to_the_ini_file_is_the_same_origin(tmp_path: Path) -> None:
+def test_link_to_the_ini_file_is_the_same_origin(tmp_path: Path) -> None:
     """The real path counts."""
     (tmp_path / "app.ini").touch()
     (tmp_path / "link.ini").symlink_to(tmp_path / "app.ini")
     assert file_name(None, str(tmp_path / "link.ini")) == file_name(None, str(tmp_path / "app.ini"))
 
 
-def test_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+def test_folder_that_others_can_write_is_unusable(tmp_path: Path) -> None:
     """Another user could replace the file."""
     folder = tmp_path / "shared"
     folder.mkdir()
@@ -102,15 +102,17 @@ def test_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
     assert not is_usable(folder)
 
 
-def test_folder_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+def test_link_to_a_folder_is_unusable(tmp_path: Path) -> None:
     """Another user may own its target."""
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert not is_usable(tmp_path / "link")
 
 
-def test_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner could read and replace the file."""
+def test_folder_of_another_user_is_unusable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner can read and replace the files in it."""
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o700)
     monkeypatch.setattr("os.geteuid", lambda: folder.stat().st_uid + 1)
@@ -128,11 +130,11 @@ def test_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
         ("/mnt/my share/pulse.db", "cifs"),
     ],
 )
-def test_nearest_mount_decides_the_file_system(mounts: Path, path: str, kind: str) -> None:
-    """Only network file systems are reported."""
+def test_nearest_mount_determines_the_file_system(mounts: Path, path: str, kind: str) -> None:
+    """Only network file systems are returned."""
     assert network_file_system(Path(path), mounts=mounts) == kind
 
 
-def test_no_file_system_is_reported_without_a_table_of_mounts(tmp_path: Path) -> None:
-    """Systems other than Linux have none."""
+def test_without_a_table_of_mounts_no_file_system_is_known(tmp_path: Path) -> None:
+    """Other systems have no such table."""
     assert network_file_system(tmp_path, mounts=tmp_path / "none") == ""
