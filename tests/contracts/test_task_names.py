@@ -57,9 +57,12 @@ def test_name_that_is_no_text_is_refused(fleet: Fleet, verb: str, name: object) 
     assert is_refused(fleet, verb, name)
 
 
-@issue_11
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("fleet", [POSTGRES, REDIS], indirect=True)
+@pytest.mark.parametrize(
+    "fleet",
+    [POSTGRES, pytest.param("redis", marks=[pytest.mark.server, issue_11])],
+    indirect=True,
+)
 def test_name_in_bytes_is_refused(fleet: Fleet, verb: str) -> None:
     """The error does not report an outage of the store."""
     assert is_refused(fleet, verb, b"work")
