@@ -24,14 +24,13 @@ from pulse.errors import (
 from pulse.store.base import StoreOptions
 from pulse.store.naming import shown_url
 from pulse.store.process_identity import this_member
-from pulse.store.redis.backend import RedisBackend, prefix_of
+from pulse.store.redis.backend import RESERVE_FOR, RedisBackend, prefix_of
 from pulse.store.redis.client import RedisClient
-from pulse.store.redis.session import RESERVE_FOR
 from pulse.store.redis.store import RedisStore
 from pulse.store.shared.backend import Transaction
-from pulse.store.shared.caller import Caller
-from pulse.store.shared.due import plan_due
+from pulse.store.shared.claiming import plan_due
 from pulse.store.shared.manifests import manifest_of
+from pulse.store.shared.rows import Caller
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
 from tests.support.children import HOLD_ONE, RACE, hear, say_go
@@ -52,11 +51,11 @@ import sys
 from pulse.clock import SystemClock
 from pulse.core.task import build_definition
 from pulse.store.process_identity import this_member
-from pulse.store.redis.session import RESERVE_FOR
+from pulse.store.redis.backend import RESERVE_FOR
 from pulse.store.redis.store import RedisStore
 from pulse.store.shared.backend import Transaction
-from pulse.store.shared.caller import Caller
-from pulse.store.shared.due import plan_due
+from pulse.store.shared.rows import Caller
+from pulse.store.shared.claiming import plan_due
 from tests.contracts.suite.store_harness import make_task
 
 store = RedisStore(sys.argv[1], SystemClock())

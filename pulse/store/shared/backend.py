@@ -39,10 +39,9 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, TaskState
-    from pulse.store.shared.caller import Caller
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
-    from pulse.store.shared.rows import DueSnapshot, TaskRow, TaskSnapshot
+    from pulse.store.shared.rows import Caller, DueSnapshot, TaskRow, TaskSnapshot
 
 MAX_ROUNDS = 100
 """How often a rule reads and decides again because other processes were faster."""

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
-    from pulse.store.shared.caller import Caller
-    from pulse.store.shared.rows import DueSnapshot, PendingRow, TaskRow
+    from pulse.store.shared.rows import Caller, DueSnapshot, PendingRow, TaskRow
 
 
 class SelectedRun(NamedTuple):

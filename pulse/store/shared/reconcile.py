@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import MemberRow, Session, Written
-    from pulse.store.shared.caller import Caller
     from pulse.store.shared.changes import Applied
-    from pulse.store.shared.rows import TaskRow
+    from pulse.store.shared.rows import Caller, TaskRow
 
 
 class Reconciler:

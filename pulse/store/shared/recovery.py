@@ -55,11 +55,9 @@ class RecoveryWindow:
         return self.away or boot < self._until
 
 
-def defer_skip(
-    definition: TaskDefinition, decided: Plan, *, now: Instant, recovering: bool
-) -> bool:
-    """Return whether a plan with a skip is to be discarded and made again later."""
-    if not recovering or decided.skipped is None:
+def defer_skip(definition: TaskDefinition, decided: Plan, *, now: Instant) -> bool:
+    """Return whether a plan with a skip is discarded during recovery, to be made again later."""
+    if decided.skipped is None:
         return False
     following, grace = decided.cursor.next_fire, definition.grace_us
     if following is not None and following < now + MARGIN:

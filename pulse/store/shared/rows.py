@@ -1,4 +1,4 @@
-"""The task row and the snapshots that a shared store reads.
+"""What the rules of a shared store work on: task rows, their caller, and snapshots.
 
 Both kinds of storage, SQL and Redis, decode what they keep into these values, so that each rule in
 this package is written once.
@@ -6,7 +6,6 @@ this package is written once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping  # noqa: TC003 - msgspec reads the hints
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -18,8 +17,11 @@ from pulse.store.reschedule import schedule_text
 from pulse.store.rules import CONFIG, RUNTIME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
+    from pulse.store.base import Member
 
 
 class Skip(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -121,6 +123,51 @@ def row_of_definition(
         order=order,
         task_json=task_json,
     )
+
+
+class Caller(NamedTuple):
+    """This process, as the rules of a shared store see it.
+
+    Attributes:
+        member: the process.
+        space: `pulse.config.name`.
+        definitions: the tasks of its configuration, by name.
+        load_task: returns the definition of a run-time task, from its name and its JSON.
+        partitions: the partitions in which the process takes part.
+        manifest: the key of the manifest of *definitions*.
+        keep_runs: about how many finished runs of each task are kept.
+
+    """
+
+    member: Member
+    space: str
+    definitions: Mapping[str, TaskDefinition]
+    load_task: Callable[[str, str], TaskDefinition]
+    partitions: frozenset[str]
+    manifest: str
+    keep_runs: int
+
+    def may_run(self, row: TaskRow) -> bool:
+        """Return whether this process may run the task of *row*.
+
+        A run-time task may be run by every process. A declared task may be run where the process
+        declares the definition that the row holds.
+        """
+        if row.task_json is not None:
+            return True
+        declared = self.definitions.get(row.task)
+        return declared is not None and declared.digest == row.digest
+
+    def define(self, row: TaskRow) -> TaskDefinition:
+        """Return the definition of a row that this process may run.
+
+        Raises:
+            ConfigError: a newer release of pulse wrote the JSON of the run-time task.
+
+        """
+        if row.task_json is None:
+            return self.definitions[row.task]
+        return self.load_task(row.task, row.task_json)
 
 
 class DueRow(NamedTuple):

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.store.shared.backend import Session
-    from pulse.store.shared.caller import Caller
-    from pulse.store.shared.rows import TaskRow, TaskSnapshot
+    from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
 
 
 def add_task(

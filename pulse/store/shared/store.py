@@ -24,14 +24,13 @@ from pulse.store.shared.backend import (
     Transaction,
     nothing_written,
 )
-from pulse.store.shared.caller import Caller
-from pulse.store.shared.claiming import result_of, write_of
-from pulse.store.shared.due import plan_due
+from pulse.store.shared.claiming import plan_due, result_of, write_of
 from pulse.store.shared.finishing import finish_runs, none_may_run_again, renew_runs
 from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.members import abandon_runs, drop_members, read_active_definitions
 from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.recovery import RecoveryWindow
+from pulse.store.shared.rows import Caller
 from pulse.store.shared.runtime_tasks import add_task, remove_task
 from pulse.store.shared.sync import sync_rows
 from pulse.store.shared.tasks import pause_rows, trigger_run
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
     from pulse.store.shared.backend import Backend, FleetState, LostRun, Session, Written
-    from pulse.store.shared.due import ClaimPlan
+    from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.manifests import Manifest
 
     Opened = MutableMapping[tuple[int, str, str], "SharedStore"]

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Session
-    from pulse.store.shared.caller import Caller
     from pulse.store.shared.manifests import ActiveDefinitions
-    from pulse.store.shared.rows import TaskRow, TaskSnapshot
+    from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
 
 
 class _Step(NamedTuple):

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from pulse.clock import Instant
     from pulse.core.run import Run
     from pulse.store.shared.backend import Session
-    from pulse.store.shared.caller import Caller
     from pulse.store.shared.changes import Applied
-    from pulse.store.shared.rows import TaskRow, TaskSnapshot
+    from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
 
 
 def read_task(session: Session, name: str, *, lock: bool = False) -> TaskSnapshot:

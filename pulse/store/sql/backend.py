@@ -1,20 +1,84 @@
-"""The backend of shared stores in SQL: sessions on a database, and where a claim starts to read."""
+"""The backend of shared stores in SQL: sessions on a database, what they read and write."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self
 
-from pulse.store.sql.due_query import pages_for
-from pulse.store.sql.members import SqlFleetWatch
-from pulse.store.sql.session import SqlSession
+from pulse.core.planner import BEFORE_TIME
+from pulse.store.base import TaskState
+from pulse.store.process_identity import is_gone
+from pulse.store.rules import CONFIG
+from pulse.store.shared.backend import MemberRow, Orphans
+from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
+from pulse.store.sql.apply import apply
+from pulse.store.sql.codec import (
+    RUN_COLUMNS,
+    RUN_WIDTH,
+    TASK_COLUMNS,
+    TASK_WIDTH,
+    read_runs,
+    row_of,
+    run_of,
+)
+from pulse.store.sql.database import DueQuery
+from pulse.store.sql.due_query import DUE, PENDING, pages_for
+from pulse.store.sql.members import SqlFleetWatch, read_members, save_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
 
-    from pulse.clock import Span
+    from pulse.clock import Instant, Span
+    from pulse.core.run import Run
+    from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
-    from pulse.store.shared.backend import Transaction
-    from pulse.store.sql.database import Database
+    from pulse.store.shared.backend import FleetState, Transaction
+    from pulse.store.shared.changes import Applied, ChangeSet
+    from pulse.store.shared.manifests import Manifest
+    from pulse.store.shared.rows import Caller, TaskRow
+    from pulse.store.sql.database import Attempt, Connection, Database
+
+_ROWS = f"SELECT {TASK_COLUMNS} FROM @tasks t"  # noqa: S608 - constants alone
+_NAMED = f"{_ROWS} WHERE t.task IN (?*)"
+_KEYED = f"{_ROWS} WHERE t.key IN (?*)"
+_DECLARED = f"{_ROWS} WHERE t.source = '{CONFIG}' AND t.archived_at IS NULL"
+_KEYS = "SELECT key, task, place FROM @tasks WHERE task IN (?*)"
+_LOCK = "SELECT key FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
+_COUNTS = (
+    "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL AND task IN (?*)"
+    " GROUP BY task, place"
+)
+_UNFINISHED = "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL GROUP BY task, place"
+_PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
+_PAUSE = "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING"
+_RESUME = "DELETE FROM @paused WHERE task = ?"
+_STATES = (
+    "SELECT task, place, source, digest, paused, anchor, next_fire, floor FROM @tasks"
+    " WHERE archived_at IS NULL ORDER BY task, place"
+)
+_NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL LIMIT ?"
+_RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
+_PENDING = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND task IN (?*)"
+_PENDING_IN = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND place IN (?*)"
+_CLAIMED_BY = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND holder IN (?*)"
+_NEWEST = f"{_RUNS} ORDER BY seq DESC LIMIT ?"
+_NEWEST_OF = f"{_RUNS} WHERE task = ? ORDER BY seq DESC LIMIT ?"
+_ADD_MANIFEST = (
+    "INSERT INTO @configs (config, manifest) VALUES (?, ?) ON CONFLICT (config) DO NOTHING"
+)
+_MANIFESTS = "SELECT config, born, manifest FROM @configs WHERE config IN (?*)"
+_PRUNE_MANIFESTS = (
+    "DELETE FROM @configs WHERE config NOT IN (SELECT config FROM @members)"
+    " AND born NOT IN (SELECT born FROM @configs ORDER BY born DESC LIMIT 32)"
+)
+_PRUNE_RUNS = (
+    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
+    " WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
+    " AND opened_at < ? AND outcome IS NOT NULL FOR UPDATE SKIP LOCKED)"
+)
+_PRUNE_TASKS = "DELETE FROM @tasks WHERE archived_at < ?"
+
 
 CONTENTION_WINDOW = 16
 """For how many claims after a lost one a process starts to read further on in the due rows."""
@@ -77,3 +141,215 @@ class SqlBackend:
     def note_contention(self, *, contested: bool) -> None:
         """Record whether a claim has lost rows to another process."""
         self._contested = CONTENTION_WINDOW if contested else max(0, self._contested - 1)
+
+
+class SqlSession:
+    """One transaction; a context that commits it, or rolls it back after an error."""
+
+    __slots__ = ("_attempt", "backend", "connection", "name")
+
+    connection: Connection
+
+    def __init__(self, attempt: Attempt[Connection], backend: SqlBackend) -> None:
+        self._attempt = attempt
+        self.backend: SqlBackend = backend
+        self.name: str = backend.name
+
+    def __enter__(self) -> Self:
+        """Return the session with the connection of its attempt."""
+        self.connection = self._attempt.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Pass an error to the attempt, which decides whether another one follows."""
+        return self._attempt.__exit__(kind, error, trace)
+
+    def now(self) -> Instant:
+        """Return the present on the store's clock."""
+        return self.connection.now()
+
+    # Claiming ----------------------------------------------------------------------------
+
+    def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:
+        """Return what is due."""
+        query = DueQuery(
+            DUE, PENDING, tuple(caller.partitions), limit, self.backend.spread_of(limit)
+        )
+        found = self.connection.read_due(query)
+        runs = iter(found.pending)
+        first = next(runs, None)  # nearly always none
+        if first is None:
+            return DueSnapshot(found.now, map(_due_row, found.due), ())
+        some = map(_pending_row, chain((first,), runs))
+        return DueSnapshot(found.now, map(_due_row, found.due), some)
+
+    def apply(self, changes: ChangeSet) -> Applied:
+        """Apply a change set."""
+        applied = apply(self.connection, changes, space=self.backend.space)
+        if changes.tasks and changes.skip_locked:
+            self.backend.note_contention(contested=not all(applied.tasks))
+        return applied
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Do nothing: a read reserves no rows."""
+
+    # Tasks -------------------------------------------------------------------------------
+
+    def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:
+        """Return the rows of these keys, archived ones too."""
+        names = sorted({key.partition("/")[2] for key in keys})
+        return self._snapshot(names, frozenset(keys), lock=lock)
+
+    def read_tasks_named(self, name: str, *, lock: bool = False) -> TaskSnapshot:
+        """Return the rows of a task in all partitions, archived ones too."""
+        return self._snapshot([name], None, lock=lock)
+
+    def _snapshot(
+        self, names: Sequence[str], keys: frozenset[str] | None, *, lock: bool
+    ) -> TaskSnapshot:
+        connection = self.connection
+        if lock:
+            found = [
+                key
+                for key, task, partition in connection.select_in(_KEYS, names)
+                if keys is None or f"{partition}/{task}" in keys
+            ]
+            # Whoever waits for several rows locks them in one order, so that nobody waits forever.
+            locked = [key for (key,) in connection.select_in(_LOCK, sorted(found))]
+            rows = map(row_of, connection.select_in(_KEYED, locked))
+        else:
+            rows = map(row_of, connection.select_in(_NAMED, names))
+        by_key = {row.task_key: row for row in rows if keys is None or row.task_key in keys}
+        counts = {
+            f"{partition}/{task}": count
+            for task, partition, count in connection.select_in(_COUNTS, names)
+        }
+        paused = frozenset(task for (task,) in connection.select_in(_PAUSED, names))
+        unfinished = {key: counts.get(key, 0) for key in by_key}
+        return TaskSnapshot(connection.now(), by_key, unfinished, paused)
+
+    def read_declared(self) -> list[TaskRow]:
+        """Return the rows that configurations declare, without archived ones."""
+        return list(map(row_of, self.connection.execute(_DECLARED)))
+
+    def read_states(self) -> list[TaskState]:
+        """Return the rows that are not archived, by name and partition."""
+        counts = {
+            (task, partition): count
+            for task, partition, count in self.connection.execute(_UNFINISHED)
+        }
+        return [_state(cells, counts) for cells in self.connection.execute(_STATES)]
+
+    def read_task_names(self, limit: int) -> list[str]:
+        """Return names of tasks that are not archived."""
+        return [name for (name,) in self.connection.execute(_NAMES, (limit,))]
+
+    def set_paused(self, name: str, *, paused: bool) -> None:
+        """Record that rows of a task that are added later are paused, or not."""
+        self.connection.execute(_PAUSE if paused else _RESUME, (name,))
+
+    # Runs --------------------------------------------------------------------------------
+
+    def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
+        """Return the pending runs of some tasks, which are given by partition."""
+        names = sorted({name for some in tasks.values() for name in some})
+        wanted = {partition: frozenset(some) for partition, some in tasks.items()}
+        found = map(run_of, self.connection.select_in(_PENDING, names))
+        return [run for run in found if run.task in wanted.get(run.partition, ())]
+
+    def read_orphans(self, holders: Sequence[str]) -> Orphans:
+        """Return the runs that *holders* have claimed, and those pending in their partitions."""
+        claimed = map(run_of, self.connection.select_in(_CLAIMED_BY, holders))
+        pending = map(run_of, self.connection.select_in(_PENDING_IN, holders))
+        return Orphans(list(claimed), list(pending))
+
+    def read_runs(self, ids: Sequence[str]) -> dict[str, Run]:
+        """Return the runs of these ids that exist, by id."""
+        return read_runs(self.connection, ids)
+
+    def newest_runs(self, *, task: str | None, limit: int) -> list[Run]:
+        """Return the newest runs, newest first."""
+        if task is None:
+            return list(map(run_of, self.connection.execute(_NEWEST, (limit,))))
+        return list(map(run_of, self.connection.execute(_NEWEST_OF, (task, limit))))
+
+    # Members -----------------------------------------------------------------------------
+
+    def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
+        """Record that *member* lives and which manifest it holds."""
+        save_member(self.connection, member, manifest.key, wall=self.now(), boot=boot)
+
+    def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
+        """Return the processes seen within three of their leases, by holder."""
+        wall = self.now()
+        return [
+            one.row
+            for one in read_members(self.connection)
+            if not one.is_silent(caller.machine, wall=wall, boot=boot)
+            and not is_gone(one.row.member, machine=caller.machine)
+        ]
+
+    def check_fleet(self, caller: Member, *, boot: Span) -> FleetState:
+        """Return who lives and which runs are lost, without a write."""
+        found = self.backend.fleet_watch.check(self.connection, caller, boot=boot)
+        self.backend.members = len(found.live)
+        return found
+
+    def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
+        """Remove processes and the rows of their partitions; those in *keep* stay listed."""
+        execute = self.connection.execute
+        for holder in holders:
+            if holder not in keep:
+                execute("DELETE FROM @members WHERE holder = ?", (holder,))
+            execute("DELETE FROM @tasks WHERE place = ? AND scope = 'process'", (holder,))
+
+    def add_manifest(self, manifest: Manifest, definitions: Mapping[str, TaskDefinition]) -> None:  # noqa: ARG002 - the content of the manifest is enough
+        """Keep a manifest; one that exists keeps its number."""
+        added = self.connection.execute(_ADD_MANIFEST, (manifest.key, manifest.manifest))
+        if added.rowcount:
+            self.connection.execute(_PRUNE_MANIFESTS)
+
+    def read_manifests(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
+        """Return number and content of the manifests of these keys that exist."""
+        found = self.connection.select_in(_MANIFESTS, sorted(keys))
+        return {key: (born, bytes(manifest)) for key, born, manifest in found}
+
+    # The storage -------------------------------------------------------------------------
+
+    def is_empty(self) -> bool:
+        """Return False: a storage without tables raises StorageReplacedError."""
+        return False
+
+    def prune(self, before: Instant) -> None:
+        """Delete runs and archived rows that are older, a bounded number of runs."""
+        self.connection.execute(_PRUNE_RUNS, (before,))
+        self.connection.execute(_PRUNE_TASKS, (before,))
+
+
+def _due_row(cells: Sequence[Any]) -> DueRow:
+    return DueRow(row_of(cells), cells[TASK_WIDTH], cells[TASK_WIDTH + 1])
+
+
+def _pending_row(cells: Sequence[Any]) -> PendingRow:
+    row = cells[RUN_WIDTH + 1 :]
+    return PendingRow(run_of(cells), row_of(row), row[TASK_WIDTH])
+
+
+def _state(cells: Sequence[Any], unfinished: Mapping[tuple[str, str], int]) -> TaskState:
+    task, partition, source, digest, paused, anchor, next_fire, last_decided = cells
+    return TaskState(
+        name=task,
+        partition=partition,
+        source=source,
+        digest=digest,
+        paused=bool(paused),
+        anchor=anchor,
+        next_fire=next_fire,
+        last_decided=None if last_decided == BEFORE_TIME else last_decided,
+        unfinished=unfinished.get((task, partition), 0),
+    )

@@ -15,9 +15,9 @@ from pulse.core.run import Attempt, Outcome, Run, Trigger, run_id
 from pulse.store.shared.rows import Skip, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from pulse.store.sql.database import Cell
+    from pulse.store.sql.database import Cell, Connection
 
 TASK_COLUMNS = (
     "t.due_at, t.key, t.version, t.digest, t.source, t.task, t.place, t.scope, t.schedule, t.room,"
@@ -36,6 +36,7 @@ RUN_NAMES = (
 RUN_COLUMNS = ", ".join(RUN_NAMES)
 RUN_WIDTH = len(RUN_NAMES)
 
+_RUNS_OF = f"SELECT {RUN_COLUMNS} FROM @runs WHERE id IN (?*)"  # noqa: S608 - constants alone
 _TRIGGERS = {trigger.value: trigger for trigger in Trigger}
 _OUTCOMES: dict[str | None, Outcome | None] = {outcome.value: outcome for outcome in Outcome}
 _OUTCOMES[None] = None
@@ -165,3 +166,8 @@ def run_cells(run: Run) -> tuple[Cell, ...]:
 def attempts_cell(run: Run) -> bytes | None:
     """Return the attempts before the last as a row holds them."""
     return msgspec.json.encode(run.attempts) if run.attempts else None
+
+
+def read_runs(connection: Connection, ids: Iterable[str]) -> dict[str, Run]:
+    """Return the runs of these ids that exist, by id."""
+    return {run.id: run for run in map(run_of, connection.select_in(_RUNS_OF, ids))}

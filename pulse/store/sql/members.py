@@ -10,12 +10,12 @@ from pulse.store.process_identity import boot_of, is_gone
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
 from pulse.store.shared.backend import FleetState, LostRun, MemberRow
 from pulse.store.shared.members import SILENT_LEASES
+from pulse.store.sql.codec import read_runs
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.sql.database import Connection
-    from pulse.store.sql.session import SqlSession
 
 _SAVE = (
     "INSERT INTO @members (holder, host, machine, pid, pid_started, mode, digest, lease_us,"
@@ -109,9 +109,9 @@ class SqlFleetWatch:
         self._leases.forget()
         self._members.forget()
 
-    def check(self, session: SqlSession, caller: Member, *, boot: Span) -> FleetState:
+    def check(self, connection: Connection, caller: Member, *, boot: Span) -> FleetState:
         """Return who lives and which runs are lost, without a write."""
-        known = read_members(session.connection)
+        known = read_members(connection)
         marks = {
             one.row.member.holder: (one.boot, SILENT_LEASES * one.row.member.lease_us)
             for one in known
@@ -124,15 +124,14 @@ class SqlFleetWatch:
         ]
         holders = {row.member.holder for row in gone}
         live = [one.row for one in known if one.row.member.holder not in holders]
-        session.backend.members = len(live)
-        return FleetState(live, gone, *self._lost(session, holders, boot))
+        return FleetState(live, gone, *self._lost(connection, holders, boot))
 
     def _lost(
-        self, session: SqlSession, gone: set[str], boot: Span
+        self, connection: Connection, gone: set[str], boot: Span
     ) -> tuple[list[LostRun], Span | None]:
         claimed = {
             (ident, attempt): _ClaimedRun(*cells)
-            for ident, attempt, *cells in session.connection.execute(_CLAIMED)
+            for ident, attempt, *cells in connection.execute(_CLAIMED)
         }
         marks = {key: (one.mark, one.lease_us) for key, one in claimed.items()}
         expired = self._leases.expired(marks, boot)
@@ -142,7 +141,7 @@ class SqlFleetWatch:
             if key in expired or one.holder in gone
         }
         # Nearly always no run is lost: only lost ones are read whole.
-        runs = session.read_runs([ident for ident, _ in reasons]) if reasons else {}
+        runs = read_runs(connection, [ident for ident, _ in reasons]) if reasons else {}
         lost = [
             LostRun(runs[key[0]], claimed[key].mark, reason)
             for key, reason in reasons.items()

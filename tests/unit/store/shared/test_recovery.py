@@ -55,15 +55,10 @@ def test_skip_is_deferred_within_its_grace_and_before_the_next_tick(
     """So a tick keeps its reason, and an unstable store does not defer it for long."""
     task = build_definition("work", Task(action="/work", interval=10, **words))
     plan = Plan(Cursor(0, 10 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
-    assert defer_skip(task, plan, now=round(now * SECOND), recovering=True) is waits
+    assert defer_skip(task, plan, now=round(now * SECOND)) is waits
 
 
 def test_run_is_never_deferred() -> None:
-    """Outside the recovery window nothing is deferred."""
+    """Only a skip is made again."""
     task = build_definition("work", Task(action="/work", interval=10))
-    skipped = Plan(Cursor(0, 10 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
-    found = [
-        defer_skip(task, Plan(Cursor(0, 10 * SECOND, 0)), now=0, recovering=True),
-        defer_skip(task, skipped, now=0, recovering=False),
-    ]
-    assert found == [False, False]
+    assert not defer_skip(task, Plan(Cursor(0, 10 * SECOND, 0)), now=0)
