@@ -44,7 +44,7 @@ class PulseMiddleware:
 
     """
 
-    __slots__ = ("__call__", "__weakref__", "_arrangement", "_runtime")
+    __slots__ = ("__call__", "__weakref__", "_lifecycle", "_runtime")
 
     __call__: WSGIApplication
 
@@ -58,14 +58,14 @@ class PulseMiddleware:
         runtime = PulseRuntime(app, settings, clock=SystemClock())
         start = Start.OFF if register(runtime) else settings.start
         self._runtime = runtime
-        self._arrangement = install(
+        self._lifecycle = install(
             runtime,
             start=start,
             identity=identity_of(settings),
             notice=runtime.note,
             failure=runtime.fail,
         )
-        self.__call__ = _passing(app, runtime, self._arrangement)
+        self.__call__ = _passing(app, runtime, self._lifecycle)
 
     @property
     def scheduler(self) -> SchedulerHandle:

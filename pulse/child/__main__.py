@@ -41,7 +41,7 @@ from pulse.engine.child_protocol import (
 from pulse.errors import EngineError, shown
 from pulse.forks import ForkMark, sever
 from pulse.handle import SchedulerHandle
-from pulse.serving.reach import reached
+from pulse.serving.references import reachable
 from pulse.wsgi.dispatcher import Dispatcher
 from pulse.wsgi.runner import Runner
 
@@ -191,12 +191,12 @@ def choose_middleware(
     beside it, is not what the parent serves. No other guess is made.
     """
     alike = _alike(found, setup)
-    if not reached(app, alike):
+    if not reachable(app, alike):
         del alike
         gc.collect()  # what was dropped may lie in a reference cycle
         alike = _alike(found, setup)
     if len(alike) > 1:
-        alike = reached(app, alike) or alike
+        alike = reachable(app, alike) or alike
     if len(alike) > 1:
         alike = [each for each in alike if each.fingerprint == setup.fingerprint] or alike
     if len(alike) == 1:

@@ -16,7 +16,7 @@ from pulse.engine.child_application import KEY, UNKNOWN, look_up
 from pulse.engine.child_process import ChildLostError, ChildProcess
 from pulse.engine.loop_thread import spawn
 from pulse.errors import ConfigError
-from pulse.serving.reach import follow
+from pulse.serving.references import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -37,7 +37,7 @@ def take_part(seconds: float) -> None:
     host = os.getpid()
     note("host")
     watch_bus()
-    application._arrangement.begin()
+    application._lifecycle.start()
     time.sleep(1)
     WAYS["fork"]()
     time.sleep(seconds)

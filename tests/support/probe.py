@@ -38,11 +38,11 @@ class Witness:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.serving: Callable[[], bool] = lambda: True
+        self.accepts_work: Callable[[], bool] = lambda: True
 
-    def set_accepting(self, serving: Callable[[], bool]) -> None:
+    def set_accepting(self, accepts_work: Callable[[], bool]) -> None:
         """Keep the question."""
-        self.serving = serving
+        self.accepts_work = accepts_work
 
     def start(self) -> Witness:
         """Write it down, and begin to ask if the probe is to."""
@@ -68,7 +68,7 @@ class Witness:
     def _watch(self) -> None:
         before = None
         while True:
-            now = self.serving()
+            now = self.accepts_work()
             if now != before:
                 write_event("serving", self.name, now)
             before = now

@@ -13,7 +13,7 @@ from paste.deploy import loadapp, loadfilter
 from pulse import PulseMiddleware, Task, events
 from pulse.config.loader import load
 from pulse.middleware import pulse_filter_app_factory
-from pulse.serving.process_registry import REGISTRY
+from pulse.serving.lifecycle import REGISTRY
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ start = START
 def _end_what_goes_on() -> Iterator[None]:
     """End what the test has started and dropped, such as an eager scheduler, which goes on."""
     yield
-    for each in [*REGISTRY._running]:
-        each.begun.shutdown(0)
-        REGISTRY.ended(each.begun)
+    for each in [*REGISTRY._started]:
+        each.running.shutdown(0)
+        REGISTRY.stopped(each.running)
 
 
 class Site:
@@ -146,7 +146,7 @@ def test_a_dropped_middleware_is_freed_at_once(
     del built
 
     assert (known(), call()) == (None, None)
-    REGISTRY.retire()
+    REGISTRY.shutdown_dropped()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -192,7 +192,7 @@ def begun(gate: Gate, **keywords: object) -> tuple[PulseMiddleware, Recorder]:
     """Return a middleware in the middle of its first run, and what its bus says."""
     built = PulseMiddleware(gate, start="off", tasks=TASKS, **keywords)
     seen = Recorder(built.bus)
-    built._arrangement.begin()
+    built._lifecycle.start()
     assert gate.entered.wait(10)
     return built, seen
 
@@ -237,7 +237,7 @@ def test_the_store_of_a_dropped_middleware_is_free_for_the_next() -> None:
 
     assert len(seen.of(events.SchedulerStopped)) == 1
     assert {state.name for state in following.scheduler.tasks()} == {"held", "more"}
-    following._arrangement.end()
+    following._lifecycle.shutdown()
 
 
 def test_an_exit_ends_what_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_an_eager_one_that_was_dropped_ends_where_another_of_its_name_begins() -
     stopped = [len(seen.of(events.SchedulerStopped)) for seen in recorders]
 
     assert stopped == [1, 0, 0]
-    REGISTRY.leave()
+    REGISTRY.shutdown_all()
 
 
 def test_what_calls_into_a_dropped_middleware_keeps_it_going() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pulse.serving.gunicorn import GunicornWorker, find, find_forked
+from pulse.serving.gunicorn import GunicornWorker, detect, detect_forked
 from pulse.testing.clock import FakeClock
 
 
@@ -56,76 +56,76 @@ def clock() -> FakeClock:
 
 def test_a_worker_that_was_never_asked_about_counts_half_its_timeout(clock: FakeClock) -> None:
     """Unasked, the last sign of life may be as old as a loop's longest sleep."""
-    host = GunicornWorker(Worker(), clock)
+    server = GunicornWorker(Worker(), clock)
 
-    assert host.limit_s() == 15.0
+    assert server.time_left_s() == 15.0
 
 
 def test_without_a_timeout_only_the_graceful_one_bounds(clock: FakeClock) -> None:
     """`timeout = 0` switches the master's watch off."""
-    host = GunicornWorker(Worker(cfg=Config(graceful_timeout=20, timeout=0)), clock)
+    server = GunicornWorker(Worker(cfg=Config(graceful_timeout=20, timeout=0)), clock)
 
-    assert host.limit_s() == 20.0
+    assert server.time_left_s() == 20.0
 
 
 def test_time_since_the_last_beat_is_gone(clock: FakeClock) -> None:
     """The master counts from the last notification, which came after the question before it."""
     worker = Worker(cfg=Config(graceful_timeout=100, timeout=30))
-    host = GunicornWorker(worker, clock)
-    host.serving()
+    server = GunicornWorker(worker, clock)
+    server.accepts_work()
     worker.tmp.beats += 1
     clock.forward(1)
-    host.serving()
+    server.accepts_work()
     clock.forward(8)
 
-    assert host.limit_s() == 21.0
+    assert server.time_left_s() == 21.0
 
 
 def test_time_since_it_was_told_to_stop_is_gone(clock: FakeClock) -> None:
     """The graceful timeout counts from when the worker was last seen to go on."""
     worker = Worker(cfg=Config(graceful_timeout=30, timeout=0))
-    host = GunicornWorker(worker, clock)
-    host.serving()
+    server = GunicornWorker(worker, clock)
+    server.accepts_work()
     worker.alive = False
     clock.forward(1)
-    host.serving()
+    server.accepts_work()
     clock.forward(9)
 
-    assert host.limit_s() == 20.0
+    assert server.time_left_s() == 20.0
 
 
 def test_an_old_question_does_not_eat_the_drain(clock: FakeClock) -> None:
     """A loop that had not asked for a minute knows only that it was told within two seconds."""
     worker = Worker(cfg=Config(graceful_timeout=30, timeout=0))
-    host = GunicornWorker(worker, clock)
-    host.serving()
+    server = GunicornWorker(worker, clock)
+    server.accepts_work()
     worker.alive = False
     clock.forward(60)
 
-    assert host.limit_s() == 28.0
+    assert server.time_left_s() == 28.0
 
 
 def test_the_limit_is_never_negative(clock: FakeClock) -> None:
     """A worker that is overdue has no time left, not less than none."""
-    host = GunicornWorker(Worker(), clock)
-    host.serving()
+    server = GunicornWorker(Worker(), clock)
+    server.accepts_work()
     clock.forward(300)
 
-    assert host.limit_s() == 0.0
+    assert server.time_left_s() == 0.0
 
 
 def test_a_closed_heart_is_no_error(clock: FakeClock) -> None:
     """Once the worker has closed its file the last known beat counts."""
     worker = Worker(cfg=Config(graceful_timeout=100, timeout=30))
-    host = GunicornWorker(worker, clock)
-    host.serving()
+    server = GunicornWorker(worker, clock)
+    server.accepts_work()
     worker.tmp.is_closed = True
     clock.forward(4)
 
-    assert host.serving()
-    assert host.limit_s() == 26.0
+    assert server.accepts_work()
+    assert server.time_left_s() == 26.0
 
 
 def test_outside_gunicorn_nothing_is_found() -> None:
     """Neither a worker nor a fork of one shows on an ordinary stack."""
-    assert (find(), find_forked()) == (None, None)
+    assert (detect(), detect_forked()) == (None, None)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.serving import interpreters, process_registry
-from pulse.serving.uwsgi import UwsgiMaster, UwsgiWorker, find
-from tests.support.member import RecordingMember
+from pulse.serving import interpreters
+from pulse.serving import lifecycle as lifecycle_module
+from pulse.serving.process_registry import shutdown_in_order
+from pulse.serving.uwsgi import UwsgiMaster, UwsgiWorker, detect
+from tests.support.recording_lifecycle import RecordingLifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,90 +86,94 @@ def another(monkeypatch: pytest.MonkeyPatch) -> Interpreters:
 
 def test_elsewhere_there_is_no_place() -> None:
     """A process that uWSGI does not run has no place in it."""
-    assert find() is None
+    assert detect() is None
 
 
 def test_a_lazy_worker_begins_and_serves_once_loaded(
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With lazy-apps the worker builds the application: it begins, and does not serve yet."""
     install(Uwsgi(worker=1))
     (tmp_path / "lazily_loaded.py").write_text(
-        "from pulse.serving.uwsgi import find\nplace = find()\nwas_serving = place.serving()\n"
+        "from pulse.serving.uwsgi import detect\n"
+        "server = detect()\n"
+        "accepted = server.accepts_work()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     loaded = importlib.import_module("lazily_loaded")
 
-    loaded.place.enter(member)
+    loaded.server.attach(lifecycle)
 
-    assert member.told == ["belong", "enter"]
-    assert (loaded.was_serving, member.host.serving()) == (False, True)
+    assert lifecycle.calls == ["set_server", "start_automatically"]
+    assert (loaded.accepted, lifecycle.server.accepts_work()) == (False, True)
 
 
 def test_a_master_begins_its_workers(
-    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember, monkeypatch: pytest.MonkeyPatch
+    install: Callable[[Uwsgi], Uwsgi],
+    lifecycle: RecordingLifecycle,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The hook after a fork begins a worker anew, after the user's own hook."""
     own: list[str] = []
     uwsgi = install(Uwsgi())
     uwsgi.post_fork_hook = lambda: own.append("own")
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.worker = 2
     child = os.getpid() + 1
     monkeypatch.setattr(os, "getpid", lambda: child)
 
     uwsgi.post_fork_hook()
 
-    assert (own, member.told) == (["own"], ["forked", "belong", "enter"])
-    assert member.host.serving() is True
+    assert (own, lifecycle.calls) == (["own"], ["forked", "set_server", "start_automatically"])
+    assert lifecycle.server.accepts_work() is True
 
 
 def test_a_process_that_becomes_the_only_worker_keeps_its_state(
-    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+    install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle
 ) -> None:
     """Without a master the hook runs in the same process, where nothing is forgotten."""
     uwsgi = install(Uwsgi())
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.worker = 1
 
     uwsgi.post_fork_hook()
 
-    assert member.told == ["belong", "enter"]
+    assert lifecycle.calls == ["set_server", "start_automatically"]
 
 
 @pytest.mark.parametrize("mule", [0, 1], ids=["spooler", "mule"])
 def test_other_children_do_not_begin(
-    mule: int, install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+    mule: int, install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle
 ) -> None:
     """Mules and the spooler run the same hook and begin nothing."""
     uwsgi = install(Uwsgi())
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.mule = mule
 
     uwsgi.post_fork_hook()
 
-    assert member.told == []
+    assert lifecycle.calls == []
 
 
 @pytest.mark.parametrize("mule", [0, 1], ids=["spooler", "mule"])
 def test_other_children_leave_what_the_master_has_begun(
     mule: int,
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A master that begins eagerly is copied into them, too."""
     uwsgi = install(Uwsgi())
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.mule = mule
     monkeypatch.setattr("os.getpid", lambda: -1)
 
     uwsgi.post_fork_hook()
 
-    assert member.told == ["forked"]
+    assert lifecycle.calls == ["forked"]
 
 
 def test_a_mule_that_builds_the_application_has_no_place(
@@ -176,18 +182,18 @@ def test_a_mule_that_builds_the_application_has_no_place(
     """A mule may load the application for itself."""
     install(Uwsgi(mule=1))
 
-    assert find() is None
+    assert detect() is None
 
 
 def test_a_dropped_member_is_not_begun(install: Callable[[Uwsgi], Uwsgi]) -> None:
     """The hook keeps nobody alive."""
     uwsgi = install(Uwsgi())
-    find().enter(RecordingMember())
+    detect().attach(RecordingLifecycle())
     uwsgi.worker = 1
 
     uwsgi.post_fork_hook()
 
-    assert isinstance(find(), UwsgiWorker)
+    assert isinstance(detect(), UwsgiWorker)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +207,14 @@ def test_a_dropped_member_is_not_begun(install: Callable[[Uwsgi], Uwsgi]) -> Non
 )
 def test_the_limit_is_uwsgis_mercy(options: dict[str, object], limit: float) -> None:
     """A worker that is told to stop is killed after the least mercy that is set."""
-    assert UwsgiWorker(Uwsgi(worker=1, **options)).limit_s() == limit
+    assert UwsgiWorker(Uwsgi(worker=1, **options)).time_left_s() == limit
 
 
 def test_a_master_is_found(install: Callable[[Uwsgi], Uwsgi]) -> None:
     """Worker number 0 that is no mule is the master."""
     install(Uwsgi())
 
-    assert isinstance(find(), UwsgiMaster)
+    assert isinstance(detect(), UwsgiMaster)
 
 
 def second(**more: object) -> Uwsgi:
@@ -220,13 +226,13 @@ def second(**more: object) -> Uwsgi:
 
 def test_another_interpreter_is_begun_by_the_first(
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the first interpreter is to run begins the member; uWSGI's own hook is left alone."""
+    """What the first interpreter is to run begins the lifecycle; uWSGI's own hook is left alone."""
     uwsgi = install(second())
-    find().enter(member)
+    detect().attach(lifecycle)
     assert not hasattr(uwsgi, "post_fork_hook")
     uwsgi.worker = 1
     child = os.getpid() + 1
@@ -235,24 +241,24 @@ def test_another_interpreter_is_begun_by_the_first(
     for code in another.after_fork:
         exec(code, {})  # noqa: S102 - what the first interpreter does
 
-    assert member.told == ["forked", "belong", "enter"]
-    assert member.notes == []
+    assert lifecycle.calls == ["forked", "set_server", "start_automatically"]
+    assert lifecycle.notes == []
 
 
 def test_two_members_of_another_interpreter_begin_once_each(
     install: Callable[[Uwsgi], Uwsgi], another: Interpreters
 ) -> None:
-    """The first interpreter is asked once, and each member begins."""
+    """The first interpreter is asked once, and each lifecycle begins."""
     uwsgi = install(second())
-    members = [RecordingMember(), RecordingMember()]
-    for member in members:
-        find().enter(member)
+    lifecycles = [RecordingLifecycle(), RecordingLifecycle()]
+    for lifecycle in lifecycles:
+        detect().attach(lifecycle)
     uwsgi.worker = 1
 
     for code in another.after_fork:
         exec(code, {})  # noqa: S102 - what the first interpreter does
 
-    assert [member.told for member in members] == [["belong", "enter"]] * 2
+    assert [each.calls for each in lifecycles] == [["set_server", "start_automatically"]] * 2
     assert len(another.at_exit) == 1
 
 
@@ -260,61 +266,58 @@ def test_two_members_of_another_interpreter_begin_once_each(
 def test_members_of_another_interpreter_end_with_the_process(
     worker: int,
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the first interpreter is to run at exit ends all members of this one."""
+    """What the first interpreter is to run at exit ends all lifecycles of this one."""
     install(second(worker=worker))
-    find().enter(member)
-    monkeypatch.setattr(
-        process_registry,
-        "REGISTRY",
-        SimpleNamespace(leave=lambda: process_registry.end_all([member])),
-    )
-    member.told.clear()
+    detect().attach(lifecycle)
+    registry = SimpleNamespace(shutdown_all=lambda: shutdown_in_order([lifecycle]))
+    monkeypatch.setattr(lifecycle_module, "REGISTRY", registry)
+    lifecycle.calls.clear()
 
     for code in another.at_exit:
         exec(code, {})  # noqa: S102 - what the first interpreter does
 
-    assert member.told == ["quiet", "end"]
+    assert lifecycle.calls == ["stop_claiming", "shutdown"]
 
 
 @pytest.mark.parametrize("error", [ImportError("no ctypes"), RuntimeError("it failed there")])
 def test_an_interpreter_out_of_reach_is_noted_once(
     error: Exception, install: Callable[[Uwsgi], Uwsgi], another: Interpreters
 ) -> None:
-    """The notice names the reason and both remedies, and members begin with the first request."""
+    """The notice names the reason and both remedies; a request starts the lifecycles."""
     install(second())
     another.error = error
-    members = [RecordingMember(), RecordingMember()]
+    lifecycles = [RecordingLifecycle(), RecordingLifecycle()]
 
-    for member in members:
-        find().enter(member)
+    for lifecycle in lifecycles:
+        detect().attach(lifecycle)
 
-    notes = [note for member in members for note in member.notes]
+    notes = [note for lifecycle in lifecycles for note in lifecycle.notes]
     assert len(notes) == 1
     assert str(error) in notes[0]
     assert "--single-interpreter or --lazy-apps" in notes[0]
-    assert [member.told for member in members] == [[], []]
+    assert [lifecycle.calls for lifecycle in lifecycles] == [[], []]
 
 
 def test_a_lazy_worker_out_of_reach_begins_all_the_same(
-    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember, another: Interpreters
+    install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle, another: Interpreters
 ) -> None:
     """With lazy-apps nothing else is needed for a beginning, and nothing is noted."""
     install(second(worker=1))
     another.error = ImportError("no ctypes")
 
-    find().enter(member)
+    detect().attach(lifecycle)
 
-    assert member.told == ["belong", "enter"]
-    assert member.notes == []
+    assert lifecycle.calls == ["set_server", "start_automatically"]
+    assert lifecycle.notes == []
 
 
 def test_an_unknown_number_counts_as_another_interpreter(
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -327,10 +330,10 @@ def test_an_unknown_number_counts_as_another_interpreter(
 
     monkeypatch.setattr(interpreters, "this_interpreter", unknown)
 
-    find().enter(member)
+    detect().attach(lifecycle)
 
     assert not hasattr(uwsgi, "post_fork_hook")
-    assert len(member.notes) == 1
+    assert len(lifecycle.notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -346,32 +349,32 @@ def test_in_the_first_interpreter_uwsgis_own_hook_is_set(
     uwsgi: Uwsgi,
     number: int,
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
 ) -> None:
     """Where uWSGI calls its hook, nothing is asked of another interpreter."""
     another.number = number
     uwsgi.loop = b"gevent"
     install(uwsgi)
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.worker = 1
 
     uwsgi.post_fork_hook()
 
-    assert member.told == ["belong", "enter"]
-    assert (another.after_fork, another.at_exit, member.notes) == ([], [], [])
+    assert lifecycle.calls == ["set_server", "start_automatically"]
+    assert (another.after_fork, another.at_exit, lifecycle.notes) == ([], [], [])
 
 
 @pytest.mark.parametrize("worker", [0, 1], ids=["master", "lazy-apps"])
 @pytest.mark.usefixtures("another")
 def test_the_gevent_loop_in_another_interpreter_is_noted(
-    worker: int, install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+    worker: int, install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle
 ) -> None:
     """The notice names the only remedy."""
     uwsgi = install(second(worker=worker))
     uwsgi.loop = b"gevent"
 
-    find().enter(member)
+    detect().attach(lifecycle)
 
-    assert len(member.notes) == 1
-    assert member.notes[0].endswith("start uWSGI with --single-interpreter")
+    assert len(lifecycle.notes) == 1
+    assert lifecycle.notes[0].endswith("start uWSGI with --single-interpreter")

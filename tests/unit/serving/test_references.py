@@ -13,9 +13,9 @@ from werkzeug.local import LocalProxy
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from pulse.serving import reach
+from pulse.serving import references
 from pulse.serving.gunicorn import GunicornWorker
-from pulse.serving.reach import follow, reached
+from pulse.serving.references import follow, reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +151,7 @@ def test_names_of_globals_are_followed_where_nothing_else_leads_on(
     app: Callable, expected: list[Inner]
 ) -> None:
     """Only those that the code names: a module holds more than what is served."""
-    found = reached(app, [FRONT, BACK, SPARE])
+    found = reachable(app, [FRONT, BACK, SPARE])
     assert sorted(map(id, found)) == sorted(map(id, expected))
 
 
@@ -162,7 +162,7 @@ def test_names_are_not_followed_where_references_lead_on() -> None:
         return (held, FRONT)[0](*words)
 
     held = Inner()
-    assert reached(call, [FRONT, held]) == [held]
+    assert reachable(call, [FRONT, held]) == [held]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_names_are_not_followed_where_references_lead_on() -> None:
     [
         weakref.ref,
         lambda app: weakref.WeakValueDictionary({"a": app}),
-        lambda _: reach,
+        lambda _: references,
         lambda _: None,
         lambda _: "text",
     ],
@@ -179,14 +179,14 @@ def test_names_are_not_followed_where_references_lead_on() -> None:
 def test_what_is_not_held_is_not_reached(top: Callable) -> None:
     """A weak reference, the modules of the process."""
     inner = Inner()
-    assert reached(top(inner), [inner]) == []
+    assert reachable(top(inner), [inner]) == []
 
 
 def test_what_knows_the_server_is_passed_over() -> None:
     """A middleware knows its worker, and the worker what it serves."""
     inner = Inner()
     worker = SimpleNamespace(wsgi=inner)
-    assert reached([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # stands in
+    assert reachable([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # stands in
 
 
 def test_proxies_are_not_woken() -> None:
@@ -194,15 +194,15 @@ def test_proxies_are_not_woken() -> None:
     calls: list[int] = []
     proxy = LocalProxy(lambda: calls.append(1))
     inner = Inner()
-    assert reached([proxy, current_app, inner], [inner]) == [inner]
+    assert reachable([proxy, current_app, inner], [inner]) == [inner]
     assert calls == []
 
 
 def test_the_search_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large application is not searched for ever."""
-    monkeypatch.setattr(reach, "MOST", 10)
+    monkeypatch.setattr(references, "MAX_OBJECTS", 10)
     inner = Inner()
-    assert reached([[[] for _ in range(20)], [[[inner]]]], [inner]) == []
+    assert reachable([[[] for _ in range(20)], [[[inner]]]], [inner]) == []
 
 
 def test_cycles_are_walked_once() -> None:
@@ -210,4 +210,4 @@ def test_cycles_are_walked_once() -> None:
     inner = Inner()
     app: list[object] = [inner]
     app.append(app)
-    assert reached(app, [inner]) == [inner]
+    assert reachable(app, [inner]) == [inner]
