@@ -30,12 +30,14 @@ def view(_: dict, start_response: Callable) -> list[bytes]:
 
 @pytest.fixture
 def runtime() -> Iterator[PulseRuntime]:
-    """Return a whole in memory mode that is ended after the test."""
+    """Return a runtime with a memory store that is shut down after the test."""
     made = PulseRuntime(
         view, load({}, {"store": "memory:", "tasks": {"cleanup": AT_ONCE}}), clock=SystemClock()
     )
     yield made
     made.shutdown(None)
+    for copy in made._copies:  # forks are simulated: the threads of copies run in this process
+        copy._engine.stop(0)
 
 
 def test_begun_it_runs_what_is_due(runtime: PulseRuntime) -> None:
