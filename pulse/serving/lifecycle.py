@@ -36,7 +36,7 @@ from pulse.engine.loop_thread import spawn
 from pulse.errors import EngineError
 from pulse.patching import process_is_patched
 from pulse.serving.duplicates import MAX_CHECKS, UNDECIDED, served_by
-from pulse.serving.exclusions import is_switched_off, is_test_run, serves_nobody
+from pulse.serving.exclusions import is_server_request, is_switched_off, is_test_run
 from pulse.serving.process_registry import ProcessRegistry, Started
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class ServiceLifecycle:
         It never raises: a request must be answered even if pulse cannot start.
         """
         try:
-            if self._starts_automatically() and not serves_nobody(environ):
+            if self._starts_automatically() and is_server_request(environ):
                 self._requested = True
                 self.pending = False
                 if not self.is_started() or self._standby:
