@@ -1,4 +1,4 @@
-"""Several middlewares of one identity in a process: only what is served takes part."""
+"""Several middlewares of one identity in a process: only the served one runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RecordingService:
         self.accepts_work: Callable[[], bool] = lambda: False
 
     def set_accepting(self, accepts_work: Callable[[], bool]) -> None:
-        """Keep the question."""
+        """Keep the function."""
         self.accepts_work = accepts_work
 
     def start(self) -> RecordingService:
@@ -57,7 +57,7 @@ class Server:
         self.calls: object = None
 
     def attach(self, lifecycle: ServiceLifecycle) -> None:
-        """Begin at once, as waitress does, unless there is a moment for it later."""
+        """Start at once, as waitress does, unless the test makes it wait."""
         lifecycle.set_server(self)
         if not self.waits:
             lifecycle.start_automatically()
@@ -76,7 +76,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    """Return the server around this process, which pytest does not seem to run."""
+    """Return the server around this process, which looks as if pytest did not run it."""
     monkeypatch.delitem(sys.modules, "pytest")
     found = Server()
     registry = ProcessRegistry()
@@ -88,7 +88,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 class Part:
-    """A middleware's arrangement, and what came of it."""
+    """The lifecycle and the service of one middleware."""
 
     def __init__(self, identity: Identity | None = ALONE, start: Start = Start.AUTO) -> None:
         self.service = RecordingService()
@@ -99,45 +99,45 @@ class Part:
 
     @property
     def claims(self) -> bool:
-        """Return whether a scheduler runs here and may claim."""
+        """Return whether the service runs and may claim."""
         calls = self.service.calls
         running = bool(calls) and calls[-1] == "start"
         return running and self.service.accepts_work()
 
 
 def late(server: Server, *identities: Identity | None, start: Start = Start.AUTO) -> list[Part]:
-    """Return parts that a server such as gunicorn begins once all is loaded."""
+    """Return parts that a server such as gunicorn starts once all is loaded."""
     server.waits = True
     return [Part(identity, start) for identity in identities]
 
 
-def enter(*parts: Part) -> None:
-    """Let the server begin them, one after the other."""
+def start(*parts: Part) -> None:
+    """Start them automatically, as the server does, one after the other."""
     for part in parts:
         part.lifecycle.start_automatically()
 
 
-# Begun when all is loaded, by a server that shows what it calls -------------------------
+# Started when all is loaded, by a server that shows what it calls -------------------------
 
 
 @pytest.mark.parametrize("served", [0, 1], ids=["the first", "the second"])
 @pytest.mark.parametrize("identity", [ALONE, BESIDE], ids=["one store", "memory"])
-def test_the_one_that_the_server_reaches_takes_part(
+def test_the_one_that_the_server_reaches_runs(
     server: Server, identity: Identity, served: int
 ) -> None:
-    """The other one is held by somebody else, and waits for a request."""
+    """The other one, which the test holds, waits for a request."""
     parts = late(server, identity, identity)
     server.calls = {"app": parts[served].lifecycle}
 
-    enter(*parts)
+    start(*parts)
 
     assert [part.claims for part in parts] == [served == 0, served == 1]
     assert [part.lifecycle.pending for part in parts] == [served == 1, served == 0]
     assert [part.notes for part in parts] == [[], []]
 
 
-def test_two_that_are_served_are_an_error_where_they_share_a_store(server: Server) -> None:
-    """It is the server's start that fails, and the error says what to do."""
+def test_two_that_are_served_and_share_a_store_are_an_error(server: Server) -> None:
+    """The server's start fails, and the error names the remedy."""
     parts = late(server, ALONE, ALONE)
     server.calls = [part.lifecycle for part in parts]
     parts[0].lifecycle.start_automatically()
@@ -146,33 +146,37 @@ def test_two_that_are_served_are_an_error_where_they_share_a_store(server: Serve
         parts[1].lifecycle.start_automatically()
 
 
-def test_two_that_are_served_take_part_where_they_share_nothing(server: Server) -> None:
-    """Each has a store of its own in memory."""
+def test_two_that_are_served_and_share_nothing_both_run(server: Server) -> None:
+    """Each has a memory store of its own."""
     parts = late(server, BESIDE, BESIDE)
     server.calls = [part.lifecycle for part in parts]
 
-    enter(*parts)
+    start(*parts)
 
     assert [part.claims for part in parts] == [True, True]
 
 
 @pytest.mark.parametrize("identity", [Identity(("other",), ""), None], ids=["other", "none"])
-def test_others_are_no_rivals(server: Server, identity: Identity | None) -> None:
-    """What acts as another application takes part, whatever the server reaches."""
+def test_middlewares_of_different_identities_are_no_duplicates(
+    server: Server, identity: Identity | None
+) -> None:
+    """A middleware of another application runs, whatever the server reaches."""
     parts = late(server, ALONE, identity)
     server.calls = parts[0].lifecycle
 
-    enter(*parts)
+    start(*parts)
 
     assert [part.claims for part in parts] == [True, True]
 
 
 @pytest.mark.parametrize("calls", [None, "an app that shows nothing"], ids=["unknown", "opaque"])
-def test_where_nothing_shows_it_the_first_request_decides(server: Server, calls: object) -> None:
-    """Both wait, the log says why; the one that is requested takes part, the other does not."""
+def test_the_first_request_decides_if_the_server_shows_nothing(
+    server: Server, calls: object
+) -> None:
+    """Both wait, a notice says why; the one that gets a request runs, the other does not."""
     parts = late(server, ALONE, ALONE)
     server.calls = calls
-    enter(*parts)
+    start(*parts)
     before = [part.claims for part in parts]
 
     parts[1].lifecycle.first_request({})
@@ -187,47 +191,47 @@ def test_where_nothing_shows_it_the_first_request_decides(server: Server, calls:
 
 
 def test_a_request_of_a_test_client_decides_nothing(server: Server) -> None:
-    """It serves nobody."""
+    """Such a request does not come from a server."""
     parts = late(server, ALONE, ALONE)
-    enter(*parts)
+    start(*parts)
 
     parts[0].lifecycle.first_request({"paste.testing": True})
 
     assert [part.claims for part in parts] == [False, False]
 
 
-def test_one_that_was_dropped_is_no_rival(server: Server) -> None:
-    """It is not waited for, and nothing is noted."""
+def test_a_dropped_middleware_is_no_duplicate(server: Server) -> None:
+    """The other one starts at once, without a notice."""
     parts = late(server, ALONE, ALONE)
     del parts[0]
 
-    enter(*parts)
+    start(*parts)
 
     assert (parts[0].claims, parts[0].notes) == (True, [])
 
 
-def test_one_that_lies_in_a_cycle_is_no_rival(server: Server) -> None:
-    """A Flask app holds itself: the collector is called, where it has not come by."""
+def test_a_dropped_middleware_in_a_reference_cycle_is_no_duplicate(server: Server) -> None:
+    """A Flask app refers to itself, so the garbage collector is called."""
     parts = late(server, ALONE, ALONE)
     parts[0].itself = parts[0]  # type: ignore[attr-defined]
     del parts[0]
 
-    enter(*parts)
+    start(*parts)
 
     assert (parts[0].claims, parts[0].notes) == (True, [])
 
 
-def test_one_that_never_begins_is_no_rival(server: Server) -> None:
-    """With `start = off` it takes no part."""
+def test_a_middleware_with_start_off_is_no_duplicate(server: Server) -> None:
+    """With `start = off` it does not start, so the other one need not wait."""
     part, off = late(server, ALONE)[0], Part(start=Start.OFF)
 
-    enter(part)
+    start(part)
 
     assert (part.claims, off.claims) == (True, False)
 
 
-def test_the_hooks_choose_among_those_that_never_begin_by_themselves(server: Server) -> None:
-    """`pulse.gunicorn` begins all; the one that is not served waits for a request."""
+def test_the_hooks_choose_among_middlewares_with_start_off(server: Server) -> None:
+    """`pulse.gunicorn` starts all; the one that is not served waits for a request."""
     parts = late(server, ALONE, ALONE, start=Start.OFF)
     server.calls = parts[1].lifecycle
 
@@ -238,33 +242,33 @@ def test_the_hooks_choose_among_those_that_never_begin_by_themselves(server: Ser
     assert [part.lifecycle.pending for part in parts] == [True, False]
 
 
-def test_after_a_fork_rivals_are_judged_anew(server: Server) -> None:
-    """What was known of the parent's says nothing of the child's."""
+def test_after_a_fork_the_served_one_is_determined_again(server: Server) -> None:
+    """The parent's result does not hold in the child."""
     parts = late(server, ALONE, ALONE)
     server.calls = parts[0].lifecycle
-    enter(*parts)
+    start(*parts)
     for part in parts:
         part.lifecycle.forked()
         part.lifecycle.set_server(server)
     server.calls = parts[1].lifecycle
 
-    enter(*parts)
+    start(*parts)
 
     assert parts[1].claims
 
 
-# Begun while the application is loaded --------------------------------------------------
+# Started while the application is loaded --------------------------------------------------
 
 
 @pytest.fixture
 def loading(server: Server) -> Server:
-    """Return a server that begins what is built while it loads."""
+    """Return a server that starts what is built while it loads."""
     server.loaded = False
     return server
 
 
-def test_while_it_is_loaded_the_newest_stands_in(loading: Server) -> None:
-    """It has the store, but claims nothing; the older one has left it."""
+def test_while_the_application_is_loaded_the_newest_is_a_standby(loading: Server) -> None:
+    """It has the store but claims nothing; the older one has left the store."""
     first, second = Part(), Part()
 
     assert first.service.calls == ["start", "stop_claiming", "shutdown"]
@@ -273,8 +277,8 @@ def test_while_it_is_loaded_the_newest_stands_in(loading: Server) -> None:
     assert loading.loaded is False
 
 
-def test_the_newest_goes_on_where_it_is_served(loading: Server) -> None:
-    """As soon as the server shows what it calls, without a request."""
+def test_the_newest_claims_if_it_is_served(loading: Server) -> None:
+    """It claims as soon as the server shows what it calls, without a request."""
     first, second = Part(), Part()
     loading.loaded, loading.calls = True, [second.lifecycle]
 
@@ -282,7 +286,7 @@ def test_the_newest_goes_on_where_it_is_served(loading: Server) -> None:
     assert (first.notes, second.notes, second.lifecycle.pending) == ([], [], False)
 
 
-def test_the_newest_goes_on_where_the_older_one_is_dropped(loading: Server) -> None:
+def test_the_newest_claims_if_the_older_one_is_dropped(loading: Server) -> None:
     """A factory was called twice, and its first result was replaced."""
     first, second = Part(), Part()
     del first
@@ -291,8 +295,10 @@ def test_the_newest_goes_on_where_the_older_one_is_dropped(loading: Server) -> N
     assert (second.claims, second.notes) == (True, [])
 
 
-def test_what_was_dropped_while_loading_has_ended_before_the_next_begins(loading: Server) -> None:
-    """It leaves the store first."""
+def test_one_that_is_dropped_while_loading_is_shut_down_before_the_next_starts(
+    loading: Server,
+) -> None:
+    """It leaves the store before the next one opens it."""
     first = Part()
     calls = first.service.calls
     del first
@@ -303,8 +309,8 @@ def test_what_was_dropped_while_loading_has_ended_before_the_next_begins(loading
     assert (calls, second.claims) == (["start", "stop_claiming", "shutdown"], True)
 
 
-def test_the_older_one_takes_its_place_back_where_it_is_served(loading: Server) -> None:
-    """The newest finds out, as it asks whether to claim, and leaves the store first."""
+def test_the_older_one_starts_again_if_it_is_served(loading: Server) -> None:
+    """The newest detects it before a claim, and leaves the store first."""
     first, second = Part(), Part()
     loading.loaded, loading.calls = True, first.lifecycle
 
@@ -313,8 +319,8 @@ def test_the_older_one_takes_its_place_back_where_it_is_served(loading: Server) 
     assert (first.notes, second.notes) == ([], [])
 
 
-def test_the_older_one_takes_its_place_back_with_a_request(loading: Server) -> None:
-    """Where the server shows nothing."""
+def test_the_older_one_starts_again_with_a_request(loading: Server) -> None:
+    """The server shows nothing, so the request decides."""
     first, second = Part(), Part()
     loading.loaded = True
     before = second.claims
@@ -325,8 +331,8 @@ def test_the_older_one_takes_its_place_back_with_a_request(loading: Server) -> N
     assert second.service.calls == ["start", "stop_claiming", "shutdown"]
 
 
-def test_the_newest_goes_on_with_a_request(loading: Server) -> None:
-    """Where the server shows nothing, a request does."""
+def test_the_newest_claims_after_a_request(loading: Server) -> None:
+    """The server shows nothing, so the request decides."""
     first, second = Part(), Part()
     loading.loaded = True
     before = [second.claims for _ in range(MAX_CHECKS + 1)]
@@ -337,8 +343,8 @@ def test_the_newest_goes_on_with_a_request(loading: Server) -> None:
     assert (first.notes, second.notes) == ([], [UNDECIDED])
 
 
-def test_both_begin_where_they_share_nothing_and_both_are_served(loading: Server) -> None:
-    """The newest finds out, and lets the older one begin again."""
+def test_both_start_if_they_share_nothing_and_are_served(loading: Server) -> None:
+    """The newest detects it, and starts the older one again."""
     first, second = Part(BESIDE), Part(BESIDE)
     loading.loaded, loading.calls = True, [first.lifecycle, second.lifecycle]
 
@@ -346,7 +352,7 @@ def test_both_begin_where_they_share_nothing_and_both_are_served(loading: Server
 
 
 def test_of_two_that_share_nothing_the_one_that_is_not_served_waits(loading: Server) -> None:
-    """A request begins it after all."""
+    """A request starts it after all."""
     first, second = Part(BESIDE), Part(BESIDE)
     loading.loaded, loading.calls = True, [second.lifecycle]
     before = (second.claims, first.claims)
@@ -356,8 +362,8 @@ def test_of_two_that_share_nothing_the_one_that_is_not_served_waits(loading: Ser
     assert (before, second.claims, first.claims) == ((True, False), True, True)
 
 
-def test_a_start_that_fails_beside_is_noted(loading: Server) -> None:
-    """Nobody waits for it: the log says why nothing runs."""
+def test_a_failed_start_in_a_thread_is_reported(loading: Server) -> None:
+    """No caller waits for the thread, so the log says why nothing runs."""
     first, second = Part(), Part()
     loading.loaded, loading.calls = True, first.lifecycle
     first.service.start = lambda: 1 // 0  # type: ignore[method-assign,return-value]
@@ -366,8 +372,8 @@ def test_a_start_that_fails_beside_is_noted(loading: Server) -> None:
     assert first.notes == ["integer division or modulo by zero"]
 
 
-def test_two_that_are_served_are_told_of_where_the_start_is_past(loading: Server) -> None:
-    """The server is up: the newest takes part, and the log says what is wrong."""
+def test_two_that_are_served_are_reported_after_the_servers_start(loading: Server) -> None:
+    """The server is up: the newest runs, and a notice describes the conflict."""
     first, second = Part(), Part()
     loading.loaded, loading.calls = True, [first.lifecycle, second.lifecycle]
 
@@ -375,8 +381,8 @@ def test_two_that_are_served_are_told_of_where_the_start_is_past(loading: Server
     assert second.notes == ["two of them are served"]
 
 
-def test_who_serves_already_is_not_disturbed(server: Server) -> None:
-    """An application that is built later, for a test client, takes nobody's place."""
+def test_a_served_middleware_is_not_replaced_by_a_later_one(server: Server) -> None:
+    """An application may be built later, for example for a test client."""
     first = Part()
     first.lifecycle.start_automatically()
     server.calls = first.lifecycle
@@ -388,8 +394,8 @@ def test_who_serves_already_is_not_disturbed(server: Server) -> None:
     assert (first.notes, second.notes) == ([], [])
 
 
-def test_one_that_is_served_takes_the_place_of_one_that_is_not(server: Server) -> None:
-    """The server could not be reached by the first, which began alone."""
+def test_a_served_middleware_replaces_one_that_is_not(server: Server) -> None:
+    """The first one started alone, before the server showed what it calls."""
     first = Part()
     before = first.claims
     server.waits = True
@@ -403,10 +409,10 @@ def test_one_that_is_served_takes_the_place_of_one_that_is_not(server: Server) -
     assert (first.service.calls, first.notes) == (["start", "stop_claiming", "shutdown"], [])
 
 
-def test_a_request_does_not_wait_for_one_that_was_dropped(
+def test_a_request_does_not_wait_for_the_drain_of_a_dropped_middleware(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its runs may take as long as the drain: the next begins beside the request."""
+    """The drain may take long, so the next one starts in a thread."""
     later: list[Callable[[], None]] = []
     monkeypatch.setattr(lifecycle, "spawn", lambda target, _name: later.append(target))
     first = Part()
@@ -425,24 +431,24 @@ def test_a_request_does_not_wait_for_one_that_was_dropped(
 
 
 @pytest.mark.parametrize("fault", [LookupError("frames"), RuntimeError("changed size")])
-def test_a_server_that_is_not_understood_shows_nothing(
+def test_an_error_while_reading_the_servers_application_is_ignored(
     server: Server, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    """Its start does not fail for that; a request decides."""
+    """The start does not fail; a request decides."""
 
     def broken() -> object:
         raise fault
 
     monkeypatch.setattr(server, "application", broken)
     parts = late(server, ALONE, ALONE)
-    enter(*parts)
+    start(*parts)
     parts[0].lifecycle.first_request({})
 
     assert [part.claims for part in parts] == [True, False]
 
 
-def test_an_eager_one_does_not_wait(server: Server) -> None:
-    """It was asked for; the second of one store is an error."""
+def test_an_eager_middleware_does_not_wait(server: Server) -> None:
+    """It starts at once; a second one of the same store is an error."""
     first = Part(start=Start.EAGER)
     server.calls = first.lifecycle
 
@@ -451,8 +457,8 @@ def test_an_eager_one_does_not_wait(server: Server) -> None:
     assert first.claims
 
 
-def test_an_eager_one_follows_another_that_was_dropped(server: Server) -> None:
-    """Also where that one lies in a cycle."""
+def test_an_eager_middleware_starts_after_a_dropped_one_was_shut_down(server: Server) -> None:
+    """The dropped one may lie in a reference cycle."""
     first = Part(start=Start.EAGER)
     first.itself = first  # type: ignore[attr-defined]
     calls = first.service.calls
@@ -470,10 +476,10 @@ def test_an_eager_one_follows_another_that_was_dropped(server: Server) -> None:
 @pytest.mark.parametrize(
     "others", [[], [Identity(("other",), "")]], ids=["alone", "beside another"]
 )
-def test_while_loading_one_that_lies_in_a_cycle_never_claims(
+def test_one_that_is_dropped_into_a_reference_cycle_while_loading_never_claims(
     loading: Server, others: list[Identity]
 ) -> None:
-    """It has begun; the collector is called where what the server calls does not lead to it."""
+    """The collector is called because the server's application does not lead to it."""
     first = Part()
     first.itself = first  # type: ignore[attr-defined]
     service = first.service
@@ -485,8 +491,8 @@ def test_while_loading_one_that_lies_in_a_cycle_never_claims(
     assert all(part.claims for part in more)
 
 
-def test_one_that_the_server_calls_by_another_way_claims(loading: Server) -> None:
-    """What is still in use after a collection is no garbage."""
+def test_one_that_references_do_not_show_but_that_is_alive_claims(loading: Server) -> None:
+    """A lifecycle that is still alive after a garbage collection is in use."""
     part = Part()
     loading.loaded, loading.calls = True, "an app that shows nothing"
 

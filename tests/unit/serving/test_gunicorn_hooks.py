@@ -15,15 +15,15 @@ from tests.support.recording_lifecycle import RecordingLifecycle
 
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> RecordingLifecycle:
-    """The only member on the roll."""
+    """Return the only lifecycle in the registry."""
     registry, lifecycle = ProcessRegistry(), RecordingLifecycle()
     registry.add(lifecycle)
     monkeypatch.setattr(gunicorn, "REGISTRY", registry)
     return lifecycle
 
 
-def test_post_worker_init_begins_once(listed: RecordingLifecycle) -> None:
-    """It begins what has not begun, in the worker that is passed."""
+def test_post_worker_init_starts_a_lifecycle_once(listed: RecordingLifecycle) -> None:
+    """It starts what was not started, with the worker that is passed as the server."""
     worker = SimpleNamespace(pid=os.getpid())
 
     gunicorn.post_worker_init(worker)
@@ -48,10 +48,10 @@ def test_a_worker_that_has_to_stop_at_once_stops_claiming(
     [(os.getpid(), ["stop_claiming", "shutdown"]), (1, [])],
     ids=["worker", "master"],
 )
-def test_worker_exit_ends_only_its_own_process(
+def test_worker_exit_shuts_down_only_its_own_process(
     pid: int, calls: list[str], listed: RecordingLifecycle
 ) -> None:
-    """The master calls the hook too, for a worker that vanished, and ends nothing of its own."""
+    """The master also calls the hook, for a worker that vanished, and shuts down nothing."""
     gunicorn.worker_exit(object(), SimpleNamespace(pid=pid))
 
     assert listed.calls == calls

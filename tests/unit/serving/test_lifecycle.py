@@ -1,4 +1,4 @@
-"""One middleware's part in this process, without any server around it."""
+"""The lifecycle of one service in this process, without any server around it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RecordingService:
-    """Writes down what it is told, and fails to begin if it is to."""
+    """A service that records each call; its start fails if the test wants that."""
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.calls: list[object] = []
@@ -53,13 +53,13 @@ class RecordingService:
 
 @pytest.fixture
 def no_test_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process look as one that pytest does not run."""
+    """Make this process look like one that pytest does not run."""
     monkeypatch.delitem(sys.modules, "pytest")
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_the_first_request_begins_once() -> None:
-    """Building begins nothing, the first request begins, the second changes nothing."""
+def test_the_first_request_starts_the_service_once() -> None:
+    """Building starts nothing, the first request starts it, the second changes nothing."""
     service = RecordingService()
     lifecycle = install(service)
     before = (lifecycle.pending, lifecycle.is_started(), list(service.calls))
@@ -71,14 +71,14 @@ def test_the_first_request_begins_once() -> None:
     assert (lifecycle.pending, lifecycle.is_started(), service.calls) == (False, True, ["start"])
 
 
-def test_under_pytest_nothing_is_pending() -> None:
-    """A process that pytest runs does not even look at its requests."""
+def test_under_pytest_no_request_is_awaited() -> None:
+    """A process that pytest runs ignores its requests."""
     assert install(RecordingService()).pending is False
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_a_test_client_leaves_it_pending() -> None:
-    """A request marked by paste.testing shows nothing; a real one may still come."""
+def test_a_request_of_a_test_client_starts_nothing() -> None:
+    """A request with the mark paste.testing shows no server; a real request may follow."""
     service = RecordingService()
     lifecycle = install(service)
 
@@ -88,8 +88,8 @@ def test_a_test_client_leaves_it_pending() -> None:
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_a_shell_leaves_it_pending(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interactive interpreter may request what it likes."""
+def test_a_request_in_a_shell_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request in an interactive interpreter shows no server."""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     service = RecordingService()
 
@@ -98,8 +98,8 @@ def test_a_shell_leaves_it_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     assert service.calls == []
 
 
-def test_eager_begins_at_once_even_under_pytest() -> None:
-    """`eager` asks nobody."""
+def test_eager_starts_at_once_even_under_pytest() -> None:
+    """`eager` overrides the exclusion of test runs."""
     service = RecordingService()
 
     install(service, start=Start.EAGER)
@@ -107,8 +107,8 @@ def test_eager_begins_at_once_even_under_pytest() -> None:
     assert service.calls == ["start"]
 
 
-def test_off_is_never_pending_but_can_be_begun_by_hand() -> None:
-    """With `off` no request begins it; the hooks of `pulse.gunicorn` do."""
+def test_off_awaits_no_request_but_can_be_started_by_a_call() -> None:
+    """With `off` no request starts it; the hooks of `pulse.gunicorn` do."""
     service = RecordingService()
     lifecycle = install(service, start=Start.OFF)
     before = lifecycle.pending
@@ -119,8 +119,10 @@ def test_off_is_never_pending_but_can_be_begun_by_hand() -> None:
 
 
 @pytest.mark.parametrize("word", ["off", " OFF "])
-def test_the_environment_overrides_everything(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PULSE_START=off keeps even `eager` and a call by hand from beginning."""
+def test_the_environment_variable_overrides_every_setting(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With PULSE_START=off neither `eager` nor a call starts the service."""
     monkeypatch.setenv("PULSE_START", word)
     service = RecordingService()
 
@@ -129,8 +131,8 @@ def test_the_environment_overrides_everything(word: str, monkeypatch: pytest.Mon
     assert service.calls == []
 
 
-def test_the_end_comes_once() -> None:
-    """A second quiet and a second end tell it nothing."""
+def test_a_service_is_shut_down_once() -> None:
+    """A second stop_claiming and a second shutdown do not reach the service."""
     service = RecordingService()
     lifecycle = install(service, start=Start.EAGER)
 
@@ -141,8 +143,8 @@ def test_the_end_comes_once() -> None:
     assert service.calls == ["start", "stop_claiming", ("shutdown", None)]
 
 
-def test_what_has_not_begun_does_not_end() -> None:
-    """Neither quiet nor end reaches it before it has begun."""
+def test_a_service_that_was_not_started_is_not_shut_down() -> None:
+    """Neither stop_claiming nor shutdown reaches it before its start."""
     service = RecordingService()
     lifecycle = install(service, start=Start.OFF)
 
@@ -152,8 +154,8 @@ def test_what_has_not_begun_does_not_end() -> None:
     assert service.calls == []
 
 
-def test_the_question_is_handed_over_and_answered() -> None:
-    """Outside every known server the answer is yes."""
+def test_the_service_gets_the_check_to_call_before_each_claim() -> None:
+    """Without a known server the process accepts work."""
     service = RecordingService()
     kept = install(service, start=Start.OFF)
 
@@ -161,15 +163,15 @@ def test_the_question_is_handed_over_and_answered() -> None:
     assert service.accepts_work() is kept.accepts_work() is True
 
 
-def test_a_start_that_fails_is_an_error_where_the_server_starts() -> None:
-    """Before any request the error is raised: the server must not come up without pulse."""
+def test_a_failed_start_before_any_request_is_raised() -> None:
+    """The server must not come up without pulse."""
     with pytest.raises(EngineError, match="no"):
         install(RecordingService(EngineError("no")), start=Start.EAGER)
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_a_start_that_fails_at_a_request_is_only_noted() -> None:
-    """The request is answered, a notice says why nothing runs, and nothing is tried again."""
+def test_a_failed_start_at_a_request_is_only_reported() -> None:
+    """The request is answered, a notice names the reason, and the start is not repeated."""
     notes: list[str] = []
     lifecycle = install(RecordingService(EngineError("no engine here")), notice=notes.append)
 
@@ -180,8 +182,8 @@ def test_a_start_that_fails_at_a_request_is_only_noted() -> None:
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_detection_that_fails_only_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What looks for the server may break: the first request begins all the same."""
+def test_a_failed_detection_only_delays_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the detection raises, the first request starts the service."""
 
     def broken() -> None:
         raise LookupError("frames")
@@ -197,16 +199,16 @@ def test_detection_that_fails_only_delays(monkeypatch: pytest.MonkeyPatch) -> No
     assert "LookupError('frames')" in notes[0]
 
 
-def test_a_notice_nobody_takes_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a taker a notice shows as a warning."""
+def test_a_notice_without_a_receiver_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default a notice is a RuntimeWarning."""
     monkeypatch.setattr(installation, "DETECTORS", (lambda: 1 // 0,))
 
     with pytest.warns(RuntimeWarning, match="ZeroDivisionError"):
         install(RecordingService(), start=Start.OFF)
 
 
-def test_a_fork_forgets_the_parent_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a fork it is as new, even where looking at the stack fails."""
+def test_a_fork_resets_the_state_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child starts from nothing, even if the detection after the fork raises."""
     notes: list[str] = []
     service = RecordingService()
     lifecycle = install(service, start=Start.EAGER, notice=notes.append)
@@ -218,8 +220,8 @@ def test_a_fork_forgets_the_parent_and_never_raises(monkeypatch: pytest.MonkeyPa
     assert "ZeroDivisionError" in notes[0]
 
 
-def test_a_real_fork_reaches_a_living_arrangement() -> None:
-    """The at-fork callback resets the child's state and leaves the parent's."""
+def test_a_real_fork_resets_the_child_only() -> None:
+    """The at-fork callback resets the child's state and keeps the parent's."""
     lifecycle = install(RecordingService(), start=Start.EAGER)
     child = os.fork()
     if not child:
@@ -230,8 +232,8 @@ def test_a_real_fork_reaches_a_living_arrangement() -> None:
     assert (status, lifecycle.is_started()) == (0, True)
 
 
-def test_nothing_else_keeps_it_alive() -> None:
-    """An arrangement ends with its owner, although forks would be told to it."""
+def test_only_its_owner_keeps_a_lifecycle_alive() -> None:
+    """The registry of lifecycles, which forks need, holds only weak references."""
     kept = weakref.ref(install(RecordingService(), start=Start.OFF))
     gc.collect()
 
@@ -242,10 +244,10 @@ def test_nothing_else_keeps_it_alive() -> None:
 
 
 class DetectedServer:
-    """A server that was recognised."""
+    """A server that was detected."""
 
     def attach(self, lifecycle: lifecycle_module.ServiceLifecycle) -> None:
-        """Take the member in, and begin."""
+        """Start the lifecycle."""
         lifecycle.set_server(self)
         lifecycle.start_automatically()
 
@@ -259,12 +261,12 @@ class DetectedServer:
 
 @pytest.fixture
 def patched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process look as one that gevent has patched."""
+    """Make this process look like one that gevent has patched."""
     monkeypatch.setattr(lifecycle_module, "process_is_patched", lambda: True)
 
 
-def test_what_is_served_hears_of_each_fork() -> None:
-    """Whether it has begun or not: it may be about to."""
+def test_the_service_is_called_in_each_fork() -> None:
+    """It is called before its start too, because a start may be in progress."""
     service = RecordingService()
     lifecycle = install(service, start=Start.OFF)
     lifecycle.forked()
@@ -274,8 +276,8 @@ def test_what_is_served_hears_of_each_fork() -> None:
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
-def test_no_request_begins_a_copy_of_a_process_that_serves() -> None:
-    """The greenlets that accept connections are copied into its children, which wait for others."""
+def test_no_request_starts_a_copy_of_a_process_that_serves() -> None:
+    """The greenlets that accept connections are copied into its children."""
     service = RecordingService()
     lifecycle = install(service)
     lifecycle.first_request({})
@@ -285,8 +287,8 @@ def test_no_request_begins_a_copy_of_a_process_that_serves() -> None:
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
-def test_no_request_begins_a_copy_of_a_copy() -> None:
-    """A fork of a fork accepts by accident as well."""
+def test_no_request_starts_a_copy_of_a_copy() -> None:
+    """A fork of a forked child accepts connections by accident too."""
     lifecycle = install(RecordingService())
     lifecycle.first_request({})
     lifecycle.forked()
@@ -296,20 +298,20 @@ def test_no_request_begins_a_copy_of_a_copy() -> None:
 
 @pytest.mark.usefixtures("no_test_run", "patched")
 @pytest.mark.parametrize("start", [Start.AUTO, Start.EAGER])
-def test_no_request_begins_a_copy_of_a_worker(
+def test_no_request_starts_a_copy_of_a_worker(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that was recognised needs no request to show that it serves."""
+    """A detected server needs no request to show that it serves."""
     monkeypatch.setattr(installation, "DETECTORS", (DetectedServer,))
     lifecycle = install(RecordingService(), start=start)
     lifecycle.forked()
     assert lifecycle.pending is False
 
 
-def test_a_beginning_that_waited_as_the_fork_came_begins_nothing(
+def test_a_start_that_waits_during_a_fork_starts_nothing_in_the_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may wait for the drain of a middleware that was dropped, in a greenlet that is copied."""
+    """It may wait for the drain of a dropped middleware, in a greenlet that is copied."""
     service = RecordingService()
     lifecycle = install(service, start=Start.OFF)
     with monkeypatch.context() as patch:
@@ -321,8 +323,8 @@ def test_a_beginning_that_waited_as_the_fork_came_begins_nothing(
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
-def test_a_worker_of_a_copy_begins() -> None:
-    """What recognises the child as a worker, or asks for it, begins it all the same."""
+def test_a_worker_in_a_copy_starts() -> None:
+    """If the child is detected as a worker, the service starts."""
     service = RecordingService()
     lifecycle = install(service)
     lifecycle.first_request({})
@@ -332,8 +334,8 @@ def test_a_worker_of_a_copy_begins() -> None:
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_a_child_of_an_ordinary_process_begins_at_its_first_request() -> None:
-    """There nothing accepts in the child but what the application starts in it."""
+def test_a_child_of_an_ordinary_process_starts_at_its_first_request() -> None:
+    """In such a child only a server of its own accepts connections."""
     lifecycle = install(RecordingService())
     lifecycle.first_request({})
     lifecycle.forked()
@@ -341,24 +343,24 @@ def test_a_child_of_an_ordinary_process_begins_at_its_first_request() -> None:
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
-def test_a_child_of_a_process_that_has_not_begun_begins_at_its_first_request() -> None:
-    """A master that nobody recognises has children that serve."""
+def test_a_child_of_a_process_that_has_not_started_starts_at_its_first_request() -> None:
+    """The children of an undetected master serve."""
     lifecycle = install(RecordingService())
     lifecycle.forked()
     assert lifecycle.pending is True
 
 
 @pytest.mark.usefixtures("patched")
-def test_a_child_of_an_eager_master_begins_at_its_first_request() -> None:
-    """`eager` begins in any process; one that has answered nothing may be a master."""
+def test_a_child_of_an_eager_master_starts_at_its_first_request() -> None:
+    """`eager` starts in any process; one without a request may be a master."""
     lifecycle = install(RecordingService(), start=Start.EAGER)
     lifecycle.forked()
     assert lifecycle.pending is True
 
 
 @pytest.mark.usefixtures("patched")
-def test_no_request_begins_a_copy_of_an_eager_process_that_has_answered_one() -> None:
-    """The first request is looked at for this alone: it begins nothing again."""
+def test_no_request_starts_a_copy_of_an_eager_process_that_has_answered_one() -> None:
+    """An eager service observes its first request only to learn that it serves."""
     service = RecordingService()
     lifecycle = install(service, start=Start.EAGER)
     awaited = lifecycle.pending
