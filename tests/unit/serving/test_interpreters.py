@@ -26,7 +26,7 @@ from pulse.serving.interpreters import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOBODY = 10**6
+UNUSED_NUMBER = 10**6
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_code_may_enter_an_interpreter_itself(uwsgi: SimpleNamespace) -> None:
 
 def test_an_interpreter_that_does_not_exist_is_an_error() -> None:
     """The error names the number."""
-    with pytest.raises(RuntimeError, match=rf"expected the number .*, got {NOBODY}"):
-        run_in(NOBODY, "pass")
+    with pytest.raises(RuntimeError, match=rf"expected the number .*, got {UNUSED_NUMBER}"):
+        run_in(UNUSED_NUMBER, "pass")
 
 
 def test_a_hook_runs_the_code_after_the_users_own(uwsgi: SimpleNamespace) -> None:

@@ -186,7 +186,7 @@ def test_an_object_that_refers_to_the_server_is_skipped() -> None:
     """A middleware refers to its worker, and the worker to what it serves."""
     inner = Inner()
     worker = SimpleNamespace(wsgi=inner)
-    assert reachable([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # stands in
+    assert reachable([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # a fake
 
 
 def test_proxies_are_not_called() -> None:
