@@ -1,33 +1,33 @@
-"""What a fork leaves in the child: a copy of everything, which must have no effect.
+"""Forked children: the copy of a scheduler in a forked child must have no effect.
 
 Theory of operation
 -------------------
 A scheduler, its engine, its store and their connections belong to the process that made them. A
-forked child has a copy of them all. In an ordinary process only the thread that forked goes on in
-the child. In a process that gevent has patched, every greenlet of that thread goes on there, as
-soon as the child waits for anything: the loop, the slots, the application's greenlets.
+forked child has a copy of them all. In an ordinary process only the thread that forked continues in
+the child. In a process that gevent has patched, every greenlet of that thread continues in the
+child as soon as the child waits for anything: the loop, the slots, the application's greenlets.
 
-    at-fork hook --> Member.forked --> Served.forked --> Scheduler.forked
-                                                             mark.set()       asked at each effect
-                                                             store.forked()   severs connections
-                                                             engine.forked()  empties its slots
+    at-fork hook --> ServiceLifecycle.forked --> PulseRuntime.forked --> Scheduler.forked
+                                                     mark.set()       checked before each effect
+                                                     store.forked()   severs connections
+                                                     engine.forked()  empties its slots
 
-`ForkMark.in_child` is the one truth: each scheduler has one mark, which its parts share. What the
-rest of the code sees to, in the child:
+Only `ForkMark.in_child` decides whether an object is a copy: each scheduler has one mark, which its
+parts share. The rest of the code keeps these rules in the child:
 
-1. Nothing is claimed, dispatched, interrupted, reported, recorded, emitted or logged by a copy, and
-   nothing of the parent's is ended or closed: no child process, no session of a database server.
-2. No byte is read from a connection of the parent's or written to it: its file descriptor in the
-   child is replaced (`sever`), so that a copy which waits for an answer waits for ever.
-3. A copied greenlet that waits inside pulse stays there (`ForkMark.stay`). It may be the
-   application's, which waits for an answer, and has to be neither answered nor failed; or a thread,
-   which `threading` has forgotten, and of whose end it would complain.
-4. The greenlet or thread that forked is the application's. When its code comes back to pulse in the
-   child, as a view that forks and returns, its result is dropped and it ends.
-5. Copies are kept, not freed: what frees a greenlet ends it, and what frees a connection to SQLite
-   closes it.
+1. A copy claims, dispatches, interrupts, reports, records, emits and logs nothing, and ends or
+   closes nothing of the parent's: no child process, no session of a database server.
+2. No byte is read from or written to a connection of the parent: its file descriptor in the child
+   is replaced (`sever`), so a copy that waits for an answer waits for ever.
+3. A copied greenlet that waits inside pulse keeps waiting (`ForkMark.stay`). It may belong to the
+   application, which must get neither an answer nor an error; or it may be a thread that
+   `threading` no longer lists, and whose end `threading` would report as an error.
+4. The greenlet or thread that forked belongs to the application. When its code returns to pulse in
+   the child, as from a view that forks and returns, its result is dropped and it ends.
+5. Copies are kept, not freed: freeing a greenlet ends it, and freeing a connection to SQLite closes
+   it.
 
-A child that is to take part, a worker of a server, begins anew with objects of its own.
+A child that has to run pulse, such as a worker of a server, starts it with objects of its own.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 
 class ForkMark:
-    """Says whether what shares it is a copy, in a forked child of the process that made it.
+    """Whether the objects that share this mark are copies in a forked child.
 
     Attributes:
-        pid: the process that made it.
-        in_child: whether this is a copy.
+        pid: the process that made the objects.
+        in_child: whether the objects are copies.
 
     """
 
@@ -60,7 +60,7 @@ class ForkMark:
         self._forker: greenlet | None = None
 
     def set(self) -> None:
-        """Note that this is the child; called there by whichever greenlet or thread has forked."""
+        """Mark the objects as copies; called in the child by the greenlet or thread that forked."""
         self.in_child = True
         if process_is_patched():
             from gevent import getcurrent
@@ -68,26 +68,26 @@ class ForkMark:
             self._forker = getcurrent()
 
     def refusal(self) -> NotServingError:
-        """Return what a call of the application's is answered with in the child."""
+        """Return the error that a call of the application gets in the child."""
         return refusal(self.pid)
 
     def ends_child(self, error: BaseException) -> bool:
-        """Return whether *error* ends a program, raised in the child by what has forked it."""
+        """Return whether *error* ends the child: an exit raised by the greenlet that forked."""
         ends = isinstance(error, SystemExit | KeyboardInterrupt)
         return self.in_child and ends and self._is_forker()
 
     def stay(self) -> None:
-        """In the child, keep any other greenlet than the one that forked from going on, for ever.
+        """In the child, block every greenlet except the one that forked, for ever.
 
-        Returns at once in the parent, and in a process without greenlets.
+        It returns at once in the parent, and in a process without greenlets.
         """
         if self.in_child and not self._is_forker():
             stay()
 
     def outlast_forker(self) -> None:
-        """In the child, wait in another greenlet than the one that forked until that has ended.
+        """In the child, block every greenlet except the one that forked until that one has ended.
 
-        So a copied greenlet that ends the process does not do so while the child is at work.
+        So a copied greenlet that ends the process does not end it while the child still works.
         """
         if not self.in_child or self._is_forker():
             return
@@ -107,10 +107,10 @@ class ForkMark:
 
 
 def stay() -> None:
-    """Keep this greenlet from going on, for ever; return at once in a process without greenlets.
+    """Block this greenlet for ever; return at once in a process without greenlets.
 
-    What is thrown into the greenlet, as by a timeout of the application's, goes through. Where it
-    is the main greenlet, and nothing is left for any other to do, the process ends.
+    An exception that is thrown into the greenlet, such as a timeout of the application, is raised.
+    If this is the main greenlet and no other greenlet has anything to do, the process ends.
     """
     if not process_is_patched():
         return
@@ -126,7 +126,7 @@ def stay() -> None:
 
 
 def refusal(pid: int) -> NotServingError:
-    """Return what a call of the application's is answered with in a forked child of *pid*."""
+    """Return the error that a call of the application gets in a forked child of *pid*."""
     return NotServingError(
         f"pulse.scheduler: expected a call in process {pid}, where the scheduler has started, got"
         f" one in process {os.getpid()}, its forked child; make the call in the parent process"
@@ -134,14 +134,14 @@ def refusal(pid: int) -> NotServingError:
 
 
 def sever(descriptor: int) -> None:
-    """Let a file descriptor of the parent's lead nowhere in this forked child.
+    """Replace the parent's file descriptor in this forked child by an unconnected socket.
 
-    The parent's connection stays open and untouched, whatever is done with the descriptor here:
-    nothing ever comes from it, and nothing can be sent.
+    The parent's connection stays open and unchanged, whatever is done with the descriptor here:
+    nothing can be received from it, and nothing can be sent.
     """
-    import _socket  # gevent's own sockets belong to a hub
+    import _socket  # gevent's sockets belong to a hub
 
-    with contextlib.suppress(OSError):  # without a free descriptor nothing can be put there
+    with contextlib.suppress(OSError):  # no descriptor is free for the socket
         nowhere = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         try:
             nowhere.setblocking(False)  # noqa: FBT003 - the library's own signature
@@ -151,12 +151,12 @@ def sever(descriptor: int) -> None:
 
 
 def import_for_fork() -> None:
-    """Import what `never_free` needs: in a forked child an import may wait for a lock for ever."""
-    import ctypes  # noqa: F401 - from now on it is there
+    """Import what `never_free` needs: in a forked child an import may wait for ever for a lock."""
+    import ctypes  # noqa: F401 - only loaded
 
 
 def never_free(thing: object) -> None:
-    """Keep *thing* for as long as this process lives, also when the interpreter cleans up."""
+    """Keep *thing* until this process ends, also while the interpreter cleans up."""
     import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

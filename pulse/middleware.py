@@ -1,4 +1,4 @@
-"""The WSGI middleware and its paste factory: thin, and quick on ordinary requests."""
+"""The WSGI middleware and its paste factory: an ordinary request costs one call."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 
 class PulseMiddleware:
-    """Requests the wrapped application's own URLs on schedule, and passes all else through.
+    """Requests the wrapped application's own URLs on schedule, and passes all requests through.
 
-    Building it starts nothing: it begins by itself in each process that serves requests.
+    Building it starts nothing: pulse starts automatically in each process that serves requests.
 
     Args:
         app: the WSGI application (PEP 3333) that holds the scheduled views.
         config: settings as an ini file has them: `{"pulse.config.context": "sessions", ...}`,
-            or `Settings` that are loaded already.
-        keywords: the same settings as Python values; one given here wins over *config*.
+            or loaded `Settings`.
+        keywords: the same settings as Python values; a keyword overrides *config*.
 
     Raises:
-        ConfigError: settings are wrong; all problems are told at once.
+        ConfigError: settings are wrong; the error lists all problems.
 
     """
 
-    __slots__ = ("__call__", "__weakref__", "_arrangement", "_runtime")
+    __slots__ = ("__call__", "__weakref__", "_lifecycle", "_runtime")
 
     __call__: WSGIApplication
 
@@ -58,14 +58,14 @@ class PulseMiddleware:
         runtime = PulseRuntime(app, settings, clock=SystemClock())
         start = Start.OFF if register(runtime) else settings.start
         self._runtime = runtime
-        self._arrangement = install(
+        self._lifecycle = install(
             runtime,
             start=start,
             identity=identity_of(settings),
             notice=runtime.note,
             failure=runtime.fail,
         )
-        self.__call__ = _passing(app, runtime, self._arrangement)
+        self.__call__ = _passing(app, runtime, self._lifecycle)
 
     @property
     def scheduler(self) -> SchedulerHandle:
@@ -74,19 +74,19 @@ class PulseMiddleware:
 
     @property
     def runtime(self) -> PulseRuntime:
-        """The built whole, which `pulse.testing` lets travel."""
+        """Everything of this middleware; `pulse.testing` runs it on a clock of its own."""
         return self._runtime
 
     @property
     def bus(self) -> EventBus:
-        """Where listeners subscribe to what happens in this process."""
+        """The event bus, where listeners subscribe to the events of this process."""
         return self._runtime.bus
 
 
 def _settle(
     app: object, config: Mapping[str, object] | Settings | None, keywords: Keywords
 ) -> Settings:
-    """Return the settings, or raise what is wrong with them and with *app*, all at once."""
+    """Return the settings; the error lists all problems of the settings and of *app*."""
     problems = [] if callable(app) else [f"app: expected a WSGI application, got {shown(app)}"]
     if isinstance(config, Settings):
         problems += [f"{name}: expected no keyword beside loaded Settings" for name in keywords]
@@ -104,10 +104,10 @@ def _settle(
 def _passing(
     app: WSGIApplication, runtime: PulseRuntime, lifecycle: ServiceLifecycle
 ) -> WSGIApplication:
-    """Return what every request goes through.
+    """Return the WSGI callable that every request calls.
 
-    It is a closure, and the names of the headers stand in it as they are, because looking these
-    up through `self` and the module costs a fifth of all that a request may cost here.
+    It is a closure with the names of the headers as literals: lookups through `self` and the module
+    would take a fifth of the time that a request may cost here.
     """
     handle, guard = runtime.handle, runtime.guard
 
@@ -119,7 +119,7 @@ def _passing(
             or "HTTP_X_PULSE_ATTEMPT" in environ
             or "HTTP_X_PULSE_TRIGGER" in environ
         ):
-            if is_run(environ):  # of a pulse further out, whose handle it has
+            if is_run(environ):  # of an outer PulseMiddleware, whose handle it has
                 return app(environ, start_response)
             _drop_forged(environ)
         if lifecycle.pending:
@@ -146,6 +146,6 @@ def pulse_filter_app_factory(
 
 
 def _drop_forged(environ: WSGIEnvironment) -> None:
-    """Take pulse's headers from a request that is not pulse's own."""
+    """Remove pulse's headers from a request that pulse did not make."""
     for name in PULSE_HEADERS:
         environ.pop(name, None)

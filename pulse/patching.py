@@ -1,4 +1,4 @@
-"""What gevent has patched in this process; gevent is not imported to find out."""
+"""Whether gevent has patched this process; the check does not import gevent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def process_is_patched() -> bool:
 
 
 def native(module: str, name: str) -> object:
-    """Return a function of a module, which gevent may have replaced, as Python has it."""
+    """Return a module's original function, which gevent may have replaced."""
     if not process_is_patched():
         return getattr(import_module(module), name)
     from gevent.monkey import get_original

@@ -19,9 +19,8 @@ from pulse.guard.guard import Guard
 from pulse.handle import SchedulerHandle
 from pulse.log.listener import subscribe_claims, subscribe_log
 from pulse.scheduler.loop import Scheduler, SchedulerParts
-from pulse.serving import ServiceLifecycle
 from pulse.serving.identity import fingerprint_of
-from pulse.serving.process_registry import REGISTRY
+from pulse.serving.lifecycle import REGISTRY
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class PulseRuntime:
-    """One middleware's whole; the server's part tells it to begin, to be quiet and to end.
+    """Everything of one middleware: the service that `pulse.serving` starts and shuts down.
 
     Raises:
         ConfigError: a header of a task cannot be sent, or `mode = processing` does not know where
@@ -68,13 +67,13 @@ class PulseRuntime:
         self._rehearsed: RunningScheduler | None = None
         self._made: Scheduler | None = None
         self._copies: list[Scheduler] = []
-        self._serving: Callable[[], bool] = lambda: True
+        self._accepts_work: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
 
-    def set_accepting(self, serving: Callable[[], bool]) -> None:
-        """Ask *serving* before each claim whether this process still takes new work."""
-        self._serving = serving
+    def set_accepting(self, accepts_work: Callable[[], bool]) -> None:
+        """Call *accepts_work* before each claim: does this process still accept new work?"""
+        self._accepts_work = accepts_work
 
     def start(self) -> RunningScheduler:
         """Start taking part, in this process, unless a test steps it by hand; return what begins.
@@ -138,7 +137,7 @@ class PulseRuntime:
         member = this_member(mode, settings.digest, settings.lease_us)
         child = child_setup_of(settings, holder=member.holder)
         engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
-        serving = self._serving
+        serving = self._accepts_work
         if mode == "processing" and child is not None:
             serving = self._check_of(child).at_start(serving)
         self.note(notice)
@@ -252,8 +251,8 @@ class RunningScheduler:
 
 def _assemblies() -> list[PulseRuntime]:
     """Return the wholes of this process that are still in use."""
-    served = (each.served for each in REGISTRY.members() if isinstance(each, ServiceLifecycle))
-    return [each for each in served if isinstance(each, PulseRuntime)]
+    services = [each.service for each in REGISTRY.lifecycles()]
+    return [each for each in services if isinstance(each, PulseRuntime)]
 
 
 def _performed_by(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:

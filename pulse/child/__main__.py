@@ -1,10 +1,11 @@
-"""The door of a child process: `python -m pulse.child`, called by its parent.
+"""The entry point of a child process: `python -m pulse.child`, started by its parent.
 
-Its standard input is the line to the parent, and its standard output the lifeline.
+Its standard input is the connection to the parent, and its standard output the lifeline: a pipe
+that hangs up when the parent ends.
 
 It loads the application, then performs one claim after the other in the main thread, as an
-ordinary synchronous worker does. It ends with its parent, whatever it is doing, and takes its
-whole process group along.
+ordinary synchronous worker does. When its parent ends, its whole process group is killed, whatever
+it is doing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from pulse.engine.child_protocol import (
 from pulse.errors import EngineError, shown
 from pulse.forks import ForkMark, sever
 from pulse.handle import SchedulerHandle
-from pulse.serving.reach import reached
+from pulse.serving.references import reachable
 from pulse.wsgi.dispatcher import Dispatcher
 from pulse.wsgi.runner import Runner
 
@@ -50,44 +51,44 @@ if TYPE_CHECKING:
     from types import FrameType
     from wsgiref.types import WSGIApplication
 
-    from pulse.child.discovery import Announced, Gathering
+    from pulse.child.discovery import BuiltMiddleware, Discovery
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim
     from pulse.engine.child_protocol import ChildSetup
 
-_LOOK_EVERY_MS = 1_000
+_CHECK_EVERY_MS = 1_000
 _TERMINATED = 128 + signal.SIGTERM
 
 
 class ChildMain:
-    """One process's life: it loads, then performs until its line is closed.
+    """The main loop of a child process: load, then perform runs until the connection is closed.
 
-    SIGTERM interrupts the run that goes on, so that the app's `finally` blocks and `close()` run
-    and the parent learns where it was; then the process ends. The parent says beforehand, by
-    closing its half of the line, that it means it: when a service manager sends SIGTERM to every
-    process of a service, the server still has its time to drain.
+    SIGTERM interrupts the run in progress, so that the app's `finally` blocks and `close()` run
+    and the parent gets the result; then the process ends. SIGTERM counts only after the parent has
+    closed its half of the connection: when a service manager sends SIGTERM to every process of a
+    service, the server still has its time to drain.
 
-    A process that the app forks is no such child: it answers nothing, and SIGTERM ends it.
+    A process that the app forks is not such a child: it answers nothing, and SIGTERM ends it.
     """
 
-    def __init__(self, line: socket.socket, clock: Clock) -> None:
+    def __init__(self, connection: socket.socket, clock: Clock) -> None:
         self._mark = ForkMark()
-        self._line = line
+        self._connection = connection
         self._hang_up = select.poll()
-        self._hang_up.register(line, select.POLLRDHUP)
+        self._hang_up.register(connection, select.POLLRDHUP)
         self._clock = clock
         self._claim: Claim | None = None
         self._overdue_at: Span = 0
         self._ending = False
 
     def serve(self, setup: ChildSetup) -> None:
-        """Load, say so, and answer errands until the parent closes the line or says TERM."""
+        """Load, report that, and perform requested runs until the connection closes or SIGTERM."""
         runner = self._load(setup)
         while runner is not None and not self._ending:
-            self._perform(runner, receive(self._line, RunRequest))
+            self._perform(runner, receive(self._connection, RunRequest))
 
     def terminate(self, _: int, __: FrameType | None) -> None:
-        """Interrupt the run, as the handler of SIGTERM; where there is none, end the process."""
+        """Interrupt the run in progress, or end the process if none is; the handler of SIGTERM."""
         if self._mark.in_child:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -101,36 +102,36 @@ class ChildMain:
         raise Interruption(claim, Outcome.TIMED_OUT if overdue else Outcome.INTERRUPTED)
 
     def forked(self) -> None:
-        """Leave the line to this process: called in a process that the app has forked."""
+        """Leave the connection to the parent: called in a process that the app has forked."""
         self._mark.set()
-        sever(self._line.fileno())
+        sever(self._connection.fileno())
 
     def _load(self, setup: ChildSetup) -> Runner | None:
         try:
             runner = Runner(find_dispatcher(setup), self._clock, self._mark)
-        # Whatever keeps an application from loading is told to the parent, its sys.exit() too.
+        # Every failure to load is reported to the parent, also a sys.exit() of the application.
         except BaseException as error:
             if self._ending:
                 raise
-            send(self._line, unready(error, setup))
+            send(self._connection, failed_to_load(error, setup))
             return None
-        send(self._line, Ready())
+        send(self._connection, Ready())
         return runner
 
-    def _perform(self, runner: Runner, errand: RunRequest) -> None:
-        claim = requested_claim(errand)
-        self._overdue_at = errand.overdue_at
+    def _perform(self, runner: Runner, request: RunRequest) -> None:
+        claim = requested_claim(request)
+        self._overdue_at = request.overdue_at
         self._claim = claim
         result = runner.perform(claim)
         self._claim = None
-        if self._mark.in_child:  # the app forked, and came back in both processes
+        if self._mark.in_child:  # the app forked and returned in both processes
             self._mark.outlast_forker()
             raise SystemExit
-        send(self._line, result)
+        send(self._connection, result)
 
 
-def unready(error: BaseException, setup: ChildSetup) -> Ready:
-    """Return what kept the application from loading, as a traceback and in a sentence."""
+def failed_to_load(error: BaseException, setup: ChildSetup) -> Ready:
+    """Return the message for the parent: the traceback of the failure, and one sentence."""
     problem, summary = traceback.format_exc(), str(error)
     if KEY not in summary:
         got = " ".join(f"{type(error).__name__}: {error}".split())
@@ -142,12 +143,12 @@ def unready(error: BaseException, setup: ChildSetup) -> Ready:
 
 
 def find_dispatcher(setup: ChildSetup) -> Dispatcher:
-    """Load the application, and return what dispatches into it below the parent's middleware.
+    """Load the application, and return a dispatcher that calls what the middleware wraps.
 
-    An application without any `PulseMiddleware` in it is called as it is.
+    An application that holds no `PulseMiddleware` is called as it is.
 
     Raises:
-        EngineError: there are middlewares in it, but not the parent's, or it cannot be recognised.
+        EngineError: the application holds middlewares, but none or several that are the parent's.
 
     """
     with discovery() as found:
@@ -183,20 +184,20 @@ def load_app(setup: ChildSetup) -> WSGIApplication:
 
 
 def choose_middleware(
-    found: Gathering, app: WSGIApplication, setup: ChildSetup
-) -> Announced | None:
-    """Return the parent's middleware among those that *app* has brought, or None for a bare app.
+    found: Discovery, app: WSGIApplication, setup: ChildSetup
+) -> BuiltMiddleware | None:
+    """Return the parent's middleware among those built with *app*, or None for a bare app.
 
-    Several that are alike are told apart by what *app* refers to: what was only built, or is kept
-    beside it, is not what the parent serves. No other guess is made.
+    Of several that are alike, the one that *app* refers to is the parent's: one that was only
+    built, or is kept elsewhere, is not served. Nothing else is guessed.
     """
     alike = _alike(found, setup)
-    if not reached(app, alike):
+    if not reachable(app, alike):
         del alike
-        gc.collect()  # what was dropped may lie in a reference cycle
+        gc.collect()  # a dropped middleware may lie in a reference cycle
         alike = _alike(found, setup)
     if len(alike) > 1:
-        alike = reached(app, alike) or alike
+        alike = reachable(app, alike) or alike
     if len(alike) > 1:
         alike = [each for each in alike if each.fingerprint == setup.fingerprint] or alike
     if len(alike) == 1:
@@ -207,11 +208,13 @@ def choose_middleware(
     return None
 
 
-def _alike(found: Gathering, setup: ChildSetup) -> list[Announced]:
+def _alike(found: Discovery, setup: ChildSetup) -> list[BuiltMiddleware]:
     return [each for each in found.in_use() if setup.fingerprint.resembles(each.fingerprint)]
 
 
-def _expectation(alike: Sequence[Announced], others: Sequence[Announced], setup: ChildSetup) -> str:
+def _expectation(
+    alike: Sequence[BuiltMiddleware], others: Sequence[BuiltMiddleware], setup: ChildSetup
+) -> str:
     name = setup.fingerprint.name
     whose = f"named {shown(name)}" if name else "without a name"
     expected = f"expected {setup.where} to hold the PulseMiddleware of the parent process, {whose}"
@@ -229,9 +232,9 @@ def _expectation(alike: Sequence[Announced], others: Sequence[Announced], setup:
 def exit_with_parent(lifeline: int, parent: int) -> None:
     """Make sure that this process group ends when the parent does.
 
-    The kernel kills the group when the lifeline hangs up: no Python code has to run for that, so
-    that even a native call which holds the interpreter's lock does not outlive the parent. A fork
-    of the parent may hold the lifeline's other end; so a thread looks for the parent, too.
+    The kernel kills the group when the lifeline hangs up. No Python code has to run for that, so
+    even a native call that holds the interpreter's lock does not outlive the parent. A fork of the
+    parent may hold the other end of the lifeline, so a thread also checks for the parent.
     """
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
@@ -246,28 +249,28 @@ def _watch(lifeline: int, parent: int) -> None:
     poll = select.poll()
     poll.register(lifeline, 0)
     while os.getppid() == parent:
-        if poll.poll(_LOOK_EVERY_MS):
+        if poll.poll(_CHECK_EVERY_MS):
             break
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def prepare_process(opening: Hello) -> None:
-    """Make this process look to the application as its parent does, but for starting pulse."""
-    sys.path[:] = opening.search_path
+def prepare_process(hello: Hello) -> None:
+    """Give the application the parent's `sys.path` and PYTHONPATH; PULSE_START is off."""
+    sys.path[:] = hello.search_path
     os.environ["PULSE_START"] = "off"
-    if opening.pythonpath is None:
+    if hello.pythonpath is None:
         os.environ.pop("PYTHONPATH", None)
     else:
-        os.environ["PYTHONPATH"] = opening.pythonpath
+        os.environ["PYTHONPATH"] = hello.pythonpath
 
 
 def take_standard_files() -> tuple[socket.socket, int]:
-    """Return line and lifeline, and leave to the application what it may expect instead.
+    """Return connection and lifeline, and replace standard input and output for the application.
 
-    What it writes to standard output goes to standard error: the server's output is not its own.
-    Every other file that was inherited is closed; those of this process are close-on-exec.
+    What the application prints goes to standard error, because standard output is the server's.
+    Every other inherited file is closed; the files of this process are close-on-exec.
     """
-    line, lifeline = socket.socket(fileno=os.dup(0)), os.dup(1)
+    connection, lifeline = socket.socket(fileno=os.dup(0)), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -277,21 +280,21 @@ def take_standard_files() -> tuple[socket.socket, int]:
         with suppress(OSError):
             if number > 2 and os.get_inheritable(number):  # noqa: PLR2004 - the standard files
                 os.close(number)
-    line.settimeout(None)
-    return line, lifeline
+    connection.settimeout(None)
+    return connection, lifeline
 
 
 def main() -> None:
-    """Live as the child that the parent has started."""
-    line, lifeline = take_standard_files()
-    child = ChildMain(line, SystemClock())
+    """Run the child process that the parent has started."""
+    connection, lifeline = take_standard_files()
+    child = ChildMain(connection, SystemClock())
     signal.signal(signal.SIGTERM, child.terminate)
     os.register_at_fork(after_in_child=child.forked)
     with suppress(ConnectionClosedError, Interruption):
-        opening = receive(line, Hello)
-        exit_with_parent(lifeline, opening.parent)
-        prepare_process(opening)
-        child.serve(opening.setup)
+        hello = receive(connection, Hello)
+        exit_with_parent(lifeline, hello.parent)
+        prepare_process(hello)
+        child.serve(hello.setup)
 
 
 if __name__ == "__main__":

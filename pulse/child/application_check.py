@@ -1,10 +1,10 @@
-"""Whether the child processes of this one will find their application, known before the first run.
+"""Checks before the first run that child processes can load the application of this process.
 
-Two moments show it. When the process begins, what is imported already is looked up: a name that is
-not there ends the server's start. But the module may be what is being imported just then, and what
-is not imported here must not be. So the rest is looked at when the server wants work for the first
-time, beside the loop: there a child process loads the application, as it would for a run, and what
-it cannot load is an error in the log.
+The check has two steps. When pulse starts, the name is looked up in modules that are imported
+already: a missing name makes the server's start fail. But the module may be the one that is being
+imported at that moment, and the check must not import any other. So what is still unknown is
+checked when the server accepts work for the first time, in a thread beside the loop: a child
+process loads the application, as it would for a run, and a failure is an error in the log.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from pulse.engine.child_application import KEY, UNKNOWN, look_up
 from pulse.engine.child_process import ChildLostError, ChildProcess
 from pulse.engine.loop_thread import spawn
 from pulse.errors import ConfigError
-from pulse.serving.reach import follow
+from pulse.serving.references import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pulse.child.discovery import Announced
+    from pulse.child.discovery import BuiltMiddleware
     from pulse.clock import Clock
     from pulse.engine.child_protocol import ChildSetup
 
 
 class ApplicationCheck:
-    """Looks once whether what child processes load is the application of this process.
+    """Checks once that child processes load the application of this process.
 
     It does not keep the middleware alive.
 
     Args:
         mine: the middleware that has the child processes.
-        setup: what they are told to load.
+        setup: what the child processes load.
         beside: returns the middlewares of this process.
         clock: measures how long a child takes.
-        report: takes what is wrong once the process serves.
+        report: called with a problem that is found once the process serves.
 
     """
 
     def __init__(
         self,
-        mine: Announced,
+        mine: BuiltMiddleware,
         setup: ChildSetup,
         *,
-        beside: Callable[[], Sequence[Announced]],
+        beside: Callable[[], Sequence[BuiltMiddleware]],
         clock: Clock,
         report: Callable[[str], None],
     ) -> None:
@@ -55,39 +55,39 @@ class ApplicationCheck:
         self._clock = clock
         self._report = report
 
-    def at_start(self, serving: Callable[[], bool]) -> Callable[[], bool]:
-        """Look up what is imported; return *serving*, which looks at the rest where any is left.
+    def at_start(self, accepts_work: Callable[[], bool]) -> Callable[[], bool]:
+        """Check what is imported; return *accepts_work*, which first checks the rest, if any.
 
         Raises:
             ConfigError: the setting names no application, or one that is not the served one.
 
         """
-        return self._before(serving) if self._leaves_doubt() else serving
+        return self._checking_once(accepts_work) if self._is_undecided() else accepts_work
 
-    def _before(self, serving: Callable[[], bool]) -> Callable[[], bool]:
-        waiting = [self._look_again]
+    def _checking_once(self, accepts_work: Callable[[], bool]) -> Callable[[], bool]:
+        checks = [self._check_again]
 
-        def first_look_again() -> bool:
-            if not serving():
+        def check_once() -> bool:
+            if not accepts_work():
                 return False
-            if waiting:
-                waiting.pop()()
+            if checks:
+                checks.pop()()
             return True
 
-        return first_look_again
+        return check_once
 
-    def _leaves_doubt(self) -> bool:
-        word = self._setup.application
-        if not word:
+    def _is_undecided(self) -> bool:
+        name = self._setup.application
+        if not name:
             return self._setup.chosen
-        found = look_up(word)
-        if not word.endswith("()"):
-            self._compare(word, found)
+        found = look_up(name)
+        if not name.endswith("()"):
+            self._compare(name, found)
         return found is UNKNOWN
 
-    def _look_again(self) -> None:
+    def _check_again(self) -> None:
         try:
-            if self._leaves_doubt():
+            if self._is_undecided():
                 spawn(self._load_in_child, "pulse-check")
         except ConfigError as error:
             self._report(str(error))
@@ -96,15 +96,15 @@ class ApplicationCheck:
         if problem := loading_problem(self._setup, self._clock):
             self._report(problem)
 
-    def _compare(self, word: str, found: object) -> None:
-        """Refuse what holds another middleware like this one, but not this one."""
+    def _compare(self, name: str, found: object) -> None:
+        """Raise if the application holds a middleware equal to this one, but not this one."""
         mine = self._mine()
         fingerprint = self._setup.fingerprint
         alike = [each for each in self._beside() if fingerprint.resembles(each.fingerprint)]
         held = follow(found, alike, by_name=True) if len(alike) > 1 else []
         if held and all(each is not mine for each in held):
             problem = (
-                f"{KEY} = {word}: expected the application that is served, got another one with an"
+                f"{KEY} = {name}: expected the application that is served, got another one with an"
                 " equal PulseMiddleware; serve that one, name the factory of the served one with"
                 " (), or give each its own pulse.config.name"
             )
@@ -112,7 +112,7 @@ class ApplicationCheck:
 
 
 def loading_problem(setup: ChildSetup, clock: Clock) -> str:
-    """Return in a sentence what keeps a child process from loading the application, or nothing."""
+    """Return a sentence that says why a child process cannot load the application, or ''."""
     try:
         child = ChildProcess(setup, clock)
     except ChildLostError as lost:

@@ -1,10 +1,11 @@
-"""How a middleware makes itself known to the child process that loads its application.
+"""How a child process discovers the middlewares of the application that it loads.
 
 A child of `mode = processing` loads the application as the server did, and with it each
-`PulseMiddleware` in it. It needs the one that its parent is, to dispatch into what that one wraps.
-So each middleware announces itself when it is built; where nobody gathers, that does nothing.
+`PulseMiddleware` of the application. It needs the one of its parent process, to dispatch into the
+application below it. So each middleware registers when it is built; without an active discovery
+that does nothing.
 
-Those who gather keep nothing alive: what was built and thrown away is no part of the application.
+A discovery keeps nothing alive: a middleware that was built and dropped is not in use.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from pulse.engine.child_protocol import MiddlewareFingerprint
 
 
-class Announced(Protocol):
+class BuiltMiddleware(Protocol):
     """A middleware that was built."""
 
     @property
     def fingerprint(self) -> MiddlewareFingerprint:
-        """What it has in common with the parent's that is the same middleware."""
+        """Equal to the parent's if it is the same middleware."""
 
     @property
     def app(self) -> WSGIApplication:
@@ -34,47 +35,47 @@ class Announced(Protocol):
 
     @property
     def extra(self) -> Mapping[str, object]:
-        """Extra entries of each call's environ."""
+        """Extra entries of the environ of each call."""
 
 
-class Gathering:
-    """The middlewares that were announced, and are still in use."""
+class Discovery:
+    """The middlewares that were built during a discovery and are still in use."""
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: list[weakref.ref[Announced]] = []
+        self._known: list[weakref.ref[BuiltMiddleware]] = []
 
-    def add(self, announced: Announced) -> None:
-        """Take one in, without keeping it alive."""
-        self._known.append(weakref.ref(announced))
+    def add(self, middleware: BuiltMiddleware) -> None:
+        """Add a middleware, without keeping it alive."""
+        self._known.append(weakref.ref(middleware))
 
-    def in_use(self) -> list[Announced]:
-        """Return those that somebody holds, in the order in which they were built."""
+    def in_use(self) -> list[BuiltMiddleware]:
+        """Return the middlewares that are alive, in the order in which they were built."""
         return [each for known in self._known if (each := known()) is not None]
 
 
-_gathering: ContextVar[Gathering | None] = ContextVar("pulse_gathering", default=None)
+_active: ContextVar[Discovery | None] = ContextVar("pulse_discovery", default=None)
 
 
-def register(announced: Announced) -> bool:
-    """Make a new middleware known to whoever gathers, and return whether anybody does.
+def register(middleware: BuiltMiddleware) -> bool:
+    """Register a new middleware with the active discovery, if any; return whether one is active.
 
-    Where somebody does, this process is a child that dispatches: nothing may be started in it.
+    If one is active, this process is a child that only dispatches: nothing may be started in it.
     """
-    gathered = _gathering.get()
-    if gathered is None:
+    found = _active.get()
+    if found is None:
         return False
-    gathered.add(announced)
+    found.add(middleware)
     return True
 
 
 @contextmanager
-def discovery() -> Iterator[Gathering]:
-    """Gather the announcements made within, in this thread."""
-    gathered = Gathering()
-    token = _gathering.set(gathered)
+def discovery() -> Iterator[Discovery]:
+    """Discover the middlewares that are built within, in this thread."""
+    found = Discovery()
+    token = _active.set(found)
     try:
-        yield gathered
+        yield found
     finally:
-        _gathering.reset(token)
+        _active.reset(token)

@@ -1,10 +1,11 @@
-"""Which processes serve requests, and when they begin and end.
+"""Decides in which processes pulse runs, and starts and stops it there.
 
-`arrange` is called where the middleware is built. It looks at who is building it and sees to it
-that each process that serves requests begins once, after the last fork, and no other process does.
+`install` is called where the middleware is built. It detects the server that builds it and starts
+pulse once in each process that serves requests, after the last fork, and in no other process.
 """
 
 from pulse.serving.base import Service
-from pulse.serving.lifecycle import ServiceLifecycle, install
+from pulse.serving.installation import install
+from pulse.serving.lifecycle import Server, ServiceLifecycle
 
-__all__ = ["Service", "ServiceLifecycle", "install"]
+__all__ = ["Server", "Service", "ServiceLifecycle", "install"]

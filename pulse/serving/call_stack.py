@@ -1,4 +1,4 @@
-"""Looks at the stack of calls: who is building the application, or sending it a request."""
+"""Reads the call stack: it shows what builds the application, or sends it a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def frames_out(frame: FrameType | None = None) -> Iterator[FrameType]:
     """Yield the frames from *frame*, or from the caller, to the outermost."""
-    # inspect.currentframe is the same, behind an import that costs milliseconds.
+    # inspect.currentframe does the same, but its import takes milliseconds.
     current = frame or sys._getframe(1)  # noqa: SLF001 - documented, and the reason is above
     while current is not None:
         yield current
@@ -20,8 +20,8 @@ def frames_out(frame: FrameType | None = None) -> Iterator[FrameType]:
 
 
 def frames_of(thread: int) -> Iterator[FrameType]:
-    """Yield the frames of another thread, innermost first; none once it has ended."""
-    # Documented; there is no other way to see another thread's calls.
+    """Yield the frames of another thread, innermost first; none once the thread has ended."""
+    # Documented, and the only way to see another thread's calls.
     running = sys._current_frames().get(thread)  # noqa: SLF001 - the reason is above
     return iter(()) if running is None else frames_out(running)
 
@@ -44,14 +44,14 @@ def innermost(package: str) -> FrameType | None:
     return None
 
 
-class Loading:
-    """Tells when the call that builds the application has returned.
+class LoadingCall:
+    """The call that loads the application, which may still be running.
 
-    The module or the pipeline around the middleware may have more to do after it was built:
-    routes to add, outer filters to wrap. Until that has ended nothing may be requested.
+    The module or the pipeline around the middleware may have more to do after the middleware was
+    built: routes to add, outer filters to wrap. Until that has ended nothing may be requested.
 
-    The frame of the call itself is not kept: its variables may hold the middleware, which must not
-    keep itself alive. A frame that runs keeps its id.
+    The frame of the call is not kept: its variables may hold the middleware, which would keep
+    itself alive. A frame keeps its id while it runs.
     """
 
     __slots__ = ("_call", "_code", "_thread")
@@ -62,10 +62,11 @@ class Loading:
         self._thread = thread
 
     def is_over(self) -> bool:
-        """Return whether the call has returned; it is a single test once it has."""
+        """Return whether the call has returned; after that, a call of this is a single test."""
         if self._code is None:
             return True
         frames = frames_of(self._thread)
+        # Another frame may have got the id after the call returned, so its code is compared too.
         if all(id(frame) != self._call or frame.f_code is not self._code for frame in frames):
             self._code = None
         return self._code is None

@@ -1,4 +1,4 @@
-"""Requests and processes in which pulse must not begin by itself."""
+"""Requests and processes that must not start pulse automatically."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pulse.serving.call_stack import frames_out, innermost, module_of, within
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SWITCH = "PULSE_START"
-MARKS_OF_NO_SERVER = frozenset({"paste.testing", "paste.command_request"})
-CALLERS_THAT_SERVE_NOBODY = (
+START_VARIABLE = "PULSE_START"
+CLIENT_MARKS = frozenset({"paste.testing", "paste.command_request"})
+CLIENT_MODULES = (
     "celery",
     "django.test",
     "flask.testing",
@@ -25,30 +25,33 @@ CALLERS_THAT_SERVE_NOBODY = (
 
 def is_switched_off() -> bool:
     """Return whether the environment says `PULSE_START=off`, which nothing overrides."""
-    return os.environ.get(SWITCH, "").strip().lower() == "off"
+    return os.environ.get(START_VARIABLE, "").strip().lower() == "off"
 
 
 def is_test_run() -> bool:
-    """Return whether pytest runs in this process: servers inherit its variables, not its module."""
+    """Return whether pytest runs in this process.
+
+    The module is the test, not a variable: a server that a test starts inherits variables.
+    """
     return "pytest" in sys.modules
 
 
-def serves_nobody(environ: Mapping[str, object]) -> bool:
-    """Return whether this request comes from a test client, a shell or a command, not a server."""
-    return (
-        not MARKS_OF_NO_SERVER.isdisjoint(environ)
+def is_server_request(environ: Mapping[str, object]) -> bool:
+    """Return whether this request comes from a server, not a test client, a shell or a command."""
+    return not (
+        not CLIENT_MARKS.isdisjoint(environ)
         or hasattr(sys, "ps1")
-        or _is_called_by_no_server()
-        or _is_master()
+        or _is_called_by_client()
+        or _is_in_master()
     )
 
 
-def _is_called_by_no_server() -> bool:
+def _is_called_by_client() -> bool:
     names = {module_of(frame) for frame in frames_out()}
-    return any(within(name, caller) for name in names for caller in CALLERS_THAT_SERVE_NOBODY)
+    return any(within(name, caller) for name in names for caller in CLIENT_MODULES)
 
 
-def _is_master() -> bool:
+def _is_in_master() -> bool:
     frame = innermost("gunicorn")
     if frame is not None and not within(module_of(frame), "gunicorn.workers"):
         return True

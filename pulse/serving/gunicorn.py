@@ -1,8 +1,9 @@
-"""A gunicorn worker: found on the stack, begun by `post_worker_init`, ended by `worker_exit`.
+"""A gunicorn worker: found on the call stack; hooks start and shut down what it serves.
 
-The hooks are set on the worker's own copy of the configuration, after its fork, by the public
-`Config.set`, around the user's own. So a reload of the configuration in the master loses nothing,
-and the master's own configuration stays as it was.
+`post_worker_init` starts, `worker_exit` shuts down. The hooks are set on the worker's own copy of
+the configuration, after its fork, by the public `Config.set`, around the user's own hooks. So a
+reload of the configuration in the master loses nothing, and the master's configuration is
+unchanged.
 
 What ends a worker, and when (read in gunicorn 27, and tested):
 
@@ -12,7 +13,7 @@ What ends a worker, and when (read in gunicorn 27, and tested):
     max_requests                     as HUP, from the last notification before that request
 
 A worker that leaves its loop closes the file by which it notifies before `worker_exit` runs, so
-it cannot ask for more time there. The limit is therefore the lesser of what is left of both.
+it cannot ask for more time there. The time left is therefore the lesser of what both leave.
 """
 
 from __future__ import annotations
@@ -24,17 +25,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from pulse.clock import SECOND, SystemClock
 from pulse.serving.call_stack import frames_out, module_of, within
-from pulse.serving.process_registry import end_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
     from pulse.clock import Clock, Instant, Span
-    from pulse.serving.base import ManagedLifecycle
+    from pulse.serving.lifecycle import ServiceLifecycle
 
-FUZZ: Span = 2 * SECOND
-"""The longest time that a healthy loop takes to notice that its worker was told to stop."""
+MAX_STOP_DELAY: Span = 2 * SECOND
+"""The longest time after which a healthy loop notices that its worker has to stop."""
 
 
 class HookConfig(Protocol):
@@ -45,10 +45,10 @@ class HookConfig(Protocol):
 
 
 class WorkerHeartbeat(Protocol):
-    """By what a worker shows the master that it is alive."""
+    """The file by which a worker shows the master that it is alive."""
 
     def last_update(self) -> float:
-        """Return a figure that changes with each notification; raises once it is closed."""
+        """Return a number that changes with each notification; raises once the file is closed."""
 
 
 class Limits(HookConfig, Protocol):
@@ -71,85 +71,98 @@ class Worker(Protocol):
 class GunicornWorker:
     """The worker that this process is, or is about to become."""
 
-    KNOWS_THE_SERVER = True
+    REFERS_TO_SERVER = True
 
-    __slots__ = ("_aborted", "_asked_at", "_beat", "_beat_at", "_clock", "_told_at", "_worker")
+    __slots__ = (
+        "_aborted",
+        "_beat",
+        "_beat_at",
+        "_checked_at",
+        "_clock",
+        "_stopping_at",
+        "_worker",
+    )
 
     def __init__(self, worker: Worker, clock: Clock | None = None) -> None:
         self._worker = worker
         self._clock = clock or SystemClock()
         self._aborted = False
-        self._asked_at: Instant | None = None
-        self._told_at: Instant | None = None
+        self._checked_at: Instant | None = None
+        self._stopping_at: Instant | None = None
         self._beat = 0.0
         self._beat_at: Instant | None = None
 
-    def enter(self, member: ManagedLifecycle) -> None:
-        """Begin *member* once the worker has loaded its application, and hook its end."""
-        member.belong(self)
+    def attach(self, lifecycle: ServiceLifecycle) -> None:
+        """Start *lifecycle* once the worker has loaded its application, and hook its shutdown."""
+        lifecycle.set_server(self)
         config = self._worker.cfg
-        run_before_exit(config, weak_call(member, lambda still: end_all([still])))
-        run_before(config, "worker_int", weak_call(member, lambda still: still.quiet()))
-        run_before(config, "worker_abort", weak_call(member, self._abort))
+        run_before_exit(config, weak_call(lifecycle, _stop))
+        run_before(config, "worker_int", weak_call(lifecycle, lambda alive: alive.stop_claiming()))
+        run_before(config, "worker_abort", weak_call(lifecycle, self._abort))
         if self._worker.booted:
-            member.enter()
+            lifecycle.start_automatically()
         else:
-            run_after(
-                config, "post_worker_init", weak_call_if_used(member, lambda still: still.enter())
-            )
+            start = weak_call_if_used(lifecycle, lambda alive: alive.start_automatically())
+            run_after(config, "post_worker_init", start)
 
-    def serving(self) -> bool:
-        """Return whether the worker has not been told to stop."""
+    def accepts_work(self) -> bool:
+        """Return whether the worker has no order to stop."""
         now = self._clock.boot()
         if not self._worker.alive:
             self._stopping_since(now)
             return False
-        self._listen(now)
-        self._asked_at = now
+        self._check_heartbeat(now)
+        self._checked_at = now
         return True
 
-    def limit_s(self) -> float:
-        """Return what is left until the master kills this worker, at the least."""
+    def time_left_s(self) -> float:
+        """Return a lower bound of the seconds until the master kills this worker."""
         now = self._clock.boot()
         config = self._worker.cfg
         left = config.graceful_timeout * SECOND - (now - self._stopping_since(now))
         if config.timeout:
-            left = min(left, config.timeout * SECOND - self._silence(now))
+            left = min(left, config.timeout * SECOND - self._since_heartbeat(now))
         return 0.0 if self._aborted else max(0, left) / SECOND
 
     def application(self) -> object:
         """Return the application that the worker has loaded, or None before it has."""
         return getattr(self._worker, "wsgi", None)
 
-    def _abort(self, member: ManagedLifecycle) -> None:
+    def _abort(self, lifecycle: ServiceLifecycle) -> None:
         self._aborted = True
-        member.quiet()
+        lifecycle.stop_claiming()
 
     def _stopping_since(self, now: Instant) -> Instant:
-        """Return when the worker was told to stop: at the earliest when it last was not."""
-        if self._told_at is None:
-            self._told_at = max(self._asked_at or now, now - FUZZ)
-        return self._told_at
+        """Return a lower bound for when the worker was ordered to stop.
 
-    def _listen(self, now: Instant) -> None:
-        """Notice a heartbeat: it came after the last time that somebody asked."""
+        That is the last time at which it was seen without the order.
+        """
+        if self._stopping_at is None:
+            self._stopping_at = max(self._checked_at or now, now - MAX_STOP_DELAY)
+        return self._stopping_at
+
+    def _check_heartbeat(self, now: Instant) -> None:
+        """Record a new heartbeat: it came after the previous check."""
         try:
             beat = self._worker.tmp.last_update()
         except (OSError, ValueError):
             return
         if beat != self._beat:
             self._beat = beat
-            self._beat_at = self._asked_at or now
+            self._beat_at = self._checked_at or now
 
-    def _silence(self, now: Instant) -> Span:
-        """Return for how long the master has heard nothing; a loop is silent half its timeout."""
+    def _since_heartbeat(self, now: Instant) -> Span:
+        """Return an upper bound of the time since the master got the last heartbeat.
+
+        Before any was seen that is half the timeout: a worker's loop sleeps no longer.
+        """
         if self._beat_at is None:
             return self._worker.cfg.timeout * SECOND // 2
         return now - self._beat_at
 
 
-def find() -> GunicornWorker | None:
-    """Return the worker that builds the application or handles the request, if one does."""
+def detect() -> GunicornWorker | None:
+    """Return the worker that builds the application or handles the request, or None."""
     for frame in frames_out():
         name = module_of(frame)
         if within(name, "gunicorn.arbiter") or within(name, "gunicorn.dirty"):
@@ -159,10 +172,10 @@ def find() -> GunicornWorker | None:
     return None
 
 
-def find_forked() -> GunicornWorker | None:
-    """Return the worker that gunicorn's arbiter has just forked, if this is one.
+def detect_forked() -> GunicornWorker | None:
+    """Return the worker that gunicorn's arbiter has just forked, or None.
 
-    Forks come from elsewhere too: a dirty arbiter, a re-exec, an application's own child.
+    Other code forks too: a dirty arbiter, a re-exec, the application.
     """
     for frame in frames_out():
         name = module_of(frame)
@@ -173,30 +186,30 @@ def find_forked() -> GunicornWorker | None:
 
 
 def weak_call(
-    member: ManagedLifecycle, action: Callable[[ManagedLifecycle], None]
+    lifecycle: ServiceLifecycle, action: Callable[[ServiceLifecycle], None]
 ) -> Callable[[], None]:
-    """Return a call of *action* on *member*, which it does not keep alive."""
-    known = weakref.ref(member)
+    """Return a function that calls *action* on *lifecycle* and does not keep it alive."""
+    known = weakref.ref(lifecycle)
 
-    def tell() -> None:
-        still = known()
-        if still is not None:
-            action(still)
+    def call() -> None:
+        alive = known()
+        if alive is not None:
+            action(alive)
 
-    return tell
+    return call
 
 
 def weak_call_if_used(
-    member: ManagedLifecycle, action: Callable[[ManagedLifecycle], None]
+    lifecycle: ServiceLifecycle, action: Callable[[ServiceLifecycle], None]
 ) -> Callable[[], None]:
-    """Return the same, which first collects a member that was dropped but is in a cycle."""
-    known = weakref.ref(member)
-    call = weak_call(member, action)
+    """Return the same, but first collect a dropped lifecycle that lies in a reference cycle."""
+    known = weakref.ref(lifecycle)
+    call = weak_call(lifecycle, action)
 
     def call_if_used() -> None:
-        still = known()
-        if still is not None and still.may_be_dropped():
-            del still
+        alive = known()
+        if alive is not None and alive.may_be_garbage():
+            del alive  # a reference from here would keep it from being collected
             gc.collect()
         call()
 
@@ -204,7 +217,7 @@ def weak_call_if_used(
 
 
 def run_after(config: HookConfig, name: str, ours: Callable[[], None]) -> None:
-    """Let the hook *name*, which takes a worker, go on to *ours*."""
+    """Run *ours* after the hook *name*, which takes a worker."""
     theirs = getattr(config, name)
 
     # gunicorn checks how many positional parameters a hook has.
@@ -216,7 +229,7 @@ def run_after(config: HookConfig, name: str, ours: Callable[[], None]) -> None:
 
 
 def run_before(config: HookConfig, name: str, ours: Callable[[], None]) -> None:
-    """Let *ours* run before the hook *name*, which takes a worker and runs whatever happens."""
+    """Run *ours* before the hook *name*, which takes a worker and runs in any case."""
     theirs = getattr(config, name)
 
     def hook(worker: object) -> None:
@@ -229,8 +242,8 @@ def run_before(config: HookConfig, name: str, ours: Callable[[], None]) -> None:
 
 
 def run_before_exit(config: HookConfig, ours: Callable[[], None]) -> None:
-    """Let *ours* run before the hook `worker_exit`, which runs whatever happens."""
-    theirs = getattr(config, "worker_exit")  # noqa: B009 - as the others; no type knows it
+    """Run *ours* before the hook `worker_exit`, which runs in any case."""
+    theirs = getattr(config, "worker_exit")  # noqa: B009 - the protocol of the configuration lacks it
 
     def hook(server: object, worker: object) -> None:
         try:
@@ -239,6 +252,11 @@ def run_before_exit(config: HookConfig, ours: Callable[[], None]) -> None:
             theirs(server, worker)
 
     config.set("worker_exit", hook)
+
+
+def _stop(lifecycle: ServiceLifecycle) -> None:
+    lifecycle.stop_claiming()
+    lifecycle.shutdown()
 
 
 def _own_worker(frame: FrameType) -> Worker | None:

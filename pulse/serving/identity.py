@@ -1,4 +1,4 @@
-"""What settings say of a middleware among others: in its process, and in a child process."""
+"""The identity of a middleware, from its settings: in its process and in a child process."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _CHILDREN_DIFFER: Final = (
 
 
 def identity_of(settings: Settings) -> Identity:
-    """Return what middlewares have in common that would act as one application in a process.
+    """Return the identity, which is equal for middlewares that act as one application.
 
-    Those that share a store under one name do. Each `memory:` is a store of its own, so there only
-    those with the same tasks do, and both may take part, unless child processes have to find the
-    one of which they are the children.
+    Middlewares that share a store under one name have one identity. Each `memory:` is a store of
+    its own, so there only middlewares with the same tasks have one identity. Both of these may
+    run, except under `mode = processing`: a child process could not identify its parent.
     """
     name, store = settings.name or "", settings.store or ""
     if store == "memory:":
@@ -41,7 +41,7 @@ def identity_of(settings: Settings) -> Identity:
 
 
 def fingerprint_of(settings: Settings) -> MiddlewareFingerprint:
-    """Return by what a child process knows the middleware that has these settings."""
+    """Return the fingerprint by which a child process recognises its parent's middleware."""
     return MiddlewareFingerprint(
         name=settings.name,
         store=settings.store,

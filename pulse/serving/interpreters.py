@@ -68,7 +68,7 @@ def run_in(number: int, code: str) -> bool:
 
 
 def call_after_fork(code: str) -> None:
-    """Let uWSGI's workers run *code* in this interpreter after their fork.
+    """Make uWSGI's workers run *code* in this interpreter after their fork.
 
     Raises:
         RuntimeError: the first interpreter did not accept the hook.
@@ -78,7 +78,7 @@ def call_after_fork(code: str) -> None:
 
 
 def call_at_exit(code: str) -> None:
-    """Let *code* run in this interpreter before the process ends.
+    """Run *code* in this interpreter before the process ends.
 
     Raises:
         RuntimeError: the first interpreter did not accept the function.
@@ -88,7 +88,7 @@ def call_at_exit(code: str) -> None:
 
 
 def run_after_fork(number: int, code: str) -> None:
-    """Set a hook of uWSGI that runs *code* in *number*; called in the first interpreter."""
+    """Set a uWSGI hook that runs *code* in interpreter *number*; called in the first one."""
     uwsgi = importlib.import_module("uwsgi")
     theirs = getattr(uwsgi, "post_fork_hook", None)
 
@@ -99,11 +99,11 @@ def run_after_fork(number: int, code: str) -> None:
         finally:
             run_in(number, code)
 
-    setattr(uwsgi, "post_fork_hook", hook)  # noqa: B010 - no type knows it
+    setattr(uwsgi, "post_fork_hook", hook)  # noqa: B010 - the module has no types
 
 
 def run_at_exit(number: int, code: str) -> None:
-    """Register an at-exit function that runs *code* in *number*; called in the first one."""
+    """Register an at-exit call of *code* in interpreter *number*; called in the first one."""
     atexit.register(run_in, number, code)
 
 

@@ -1,381 +1,446 @@
-"""One middleware's part in the processes around it: begun once in each that serves, ended once."""
+"""The lifecycle of one service: started once in each process that serves, shut down once.
+
+Theory of operation
+-------------------
+An application is built in many processes that never serve a request: a master that loads it before
+it forks, a reloader's parent, a shell, a migration, a check of the configuration. So pulse looks
+for the server at three moments, each time only if the server is still unknown:
+
+    built      the call stack shows who builds: a gunicorn or uWSGI worker, waitress, pserve
+    forked     in the child, the call stack shows whether gunicorn has just made a worker
+    requested  the first request in a process shows that it serves
+
+A server that was detected is a `Server`: its `attach` starts the lifecycle at the right moment and
+hooks its shutdown. If no server is detected, the service starts with the first request.
+
+    created --start()--> started --shutdown()--> shut down
+                            |  ^
+                 demote()   v  |  a request shows that this one is served
+                       waits for a request
+
+All state belongs to one process: after a fork the child starts from nothing. There is one
+exception. A process that gevent has patched copies its greenlets into every child, and those that
+accept connections are among them. So the child of a process that serves may answer requests by
+accident, and no request starts the service there (`_copied`).
+
+Of several middlewares of one identity only one may run: `pulse.serving.duplicates` says which.
+"""
 
 from __future__ import annotations
 
 import gc
-import warnings
-import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pulse.core.policies import Start
 from pulse.engine.loop_thread import spawn
+from pulse.errors import EngineError
 from pulse.patching import process_is_patched
-from pulse.serving import gunicorn, uwsgi, waitress
-from pulse.serving.base import AnyServer
-from pulse.serving.exclusions import is_switched_off, is_test_run, serves_nobody
-from pulse.serving.process_registry import REGISTRY
-from pulse.serving.rivalry import Rivalry, is_reached, rivals_in_use
+from pulse.serving.duplicates import MAX_CHECKS, UNDECIDED, served_by
+from pulse.serving.exclusions import is_server_request, is_switched_off, is_test_run
+from pulse.serving.process_registry import ProcessRegistry, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pulse.serving.base import (
-        Detection,
-        Identity,
-        ManagedLifecycle,
-        RunningService,
-        Server,
-        Service,
-    )
+    from pulse.serving.base import Identity, RunningService, Service
 
-HURRY_S = 1.0
-"""The limit of an end whose first try was cut short: nothing is left to drain in."""
-
-FINDERS: tuple[Callable[[], Detection | None], ...] = (
-    gunicorn.find,
-    uwsgi.find,
-    waitress.find,
-)
+REPEATED_SHUTDOWN_S = 1.0
+"""The limit of a shutdown whose first call was interrupted: no time is left to drain."""
 
 
-def warn(text: str) -> None:
-    """Show a notice as a warning: the default, where nobody else takes them."""
-    warnings.warn(text, RuntimeWarning, stacklevel=2)
+class Server(Protocol):
+    """The server around this process, as far as it is known."""
 
+    def attach(self, lifecycle: ServiceLifecycle) -> None:
+        """Start *lifecycle* at the right moment, and hook its shutdown."""
 
-def install(
-    served: Service,
-    *,
-    start: Start = Start.AUTO,
-    identity: Identity | None = None,
-    notice: Callable[[str], None] = warn,
-    failure: Callable[[str], None] | None = None,
-) -> ServiceLifecycle:
-    """Return the arrangement by which *served* begins and ends in each process that serves.
+    def accepts_work(self) -> bool:
+        """Return whether the server still wants new work from this process."""
 
-    Keep it for as long as *served* is wanted: nothing else does. One that is dropped after it has
-    begun claims nothing more, and ends within its drain; an eager one goes on, until another of its
-    identity begins. Nothing is opened or started in a process that does not serve.
+    def time_left_s(self) -> float | None:
+        """Return how many seconds this process may still live, or None if that is unknown."""
 
-    Args:
-        served: what begins and ends.
-        start: `auto` as described; `eager` begins at once, in this process, whatever it is; with
-            `off` only the hooks of `pulse.gunicorn` begin it.
-        identity: what it has in common with others that must not take part beside it.
-        notice: takes a sentence where detection failed.
-        failure: takes what keeps it from beginning late; by default that is a notice.
-
-    """
-    arrangement = ServiceLifecycle(
-        served, start=start, identity=identity, notice=notice, failure=failure or notice
-    )
-    served.set_accepting(_question(arrangement))
-    REGISTRY.add(arrangement)
-    place = arrangement.look()
-    if place is not None:
-        place.enter(arrangement)
-    if start is Start.EAGER:
-        arrangement.begin()
-    return arrangement
-
-
-def _question(arrangement: ServiceLifecycle) -> Callable[[], bool]:
-    """Return the question whether the server wants new work, which keeps nothing alive."""
-    known = weakref.ref(arrangement)
-
-    def serving() -> bool:
-        still = known()
-        if still is not None and still.fresh and still.may_be_dropped():
-            del still
-            gc.collect()
-            still = known()
-        if still is not None:
-            return still.serving()
-        if REGISTRY.goes_on(known):
-            return True
-        REGISTRY.retire_soon()
-        return False
-
-    return serving
+    def application(self) -> object:
+        """Return the application that the server calls, or None while it is unknown."""
 
 
 class ServiceLifecycle:
-    """Begins its *served* once in a process, and ends it once.
+    """Starts one service at most once in a process, and shuts it down once.
 
     Attributes:
-        identity: what it has in common with others that must not take part beside it.
-        fresh: whether what the server calls has not been looked at yet.
-        pending: whether a request should be shown to `first_request`; cheap to read at each.
+        identity: what it has in common with others that must not run beside it.
+        pending: whether requests have to be passed to `first_request`; read at each request.
+        gc_check_due: whether `may_be_garbage` was not asked yet.
 
     """
 
     __slots__ = (
         "__weakref__",
-        "_awaits_request",
-        "_begun",
+        "_checks",
         "_copied",
-        "_ended",
-        "_ending",
+        "_detect",
+        "_detect_forked",
         "_failure",
-        "_host",
         "_notice",
         "_requested",
-        "_rivalry",
-        "_served",
+        "_running",
+        "_server",
+        "_service",
+        "_shut_down",
+        "_shutting_down",
+        "_standby",
         "_start",
-        "_turns",
-        "fresh",
+        "_start_token",
+        "_waits_for_request",
+        "gc_check_due",
         "identity",
         "pending",
     )
 
-    fresh: bool
-    pending: bool
-    _host: Server
-    _turns: list[bool]
-    _begun: RunningService | None
-    _ending: bool
-    _ended: bool
-    _requested: bool
-    _awaits_request: bool
-    _rivalry: Rivalry
-
     def __init__(
         self,
-        served: Service,
+        service: Service,
         *,
         start: Start,
         identity: Identity | None,
         notice: Callable[[str], None],
         failure: Callable[[str], None],
+        detect: Callable[[], Server | None],
+        detect_forked: Callable[[], Server | None],
     ) -> None:
-        self._served = served
+        self._service = service
         self._start = start
         self.identity: Identity | None = identity
         self._notice = notice
         self._failure = failure
+        self._detect = detect
+        self._detect_forked = detect_forked
         self._copied = False
         self._reset()
 
-    @property
-    def served(self) -> Service:
-        """What begins."""
-        return self._served
+    def _reset(self) -> None:
+        self._server: Server | None = None
+        # A list that `_take_start_token` empties; an object of its own for each process and start.
+        self._start_token: list[bool] = [True]
+        self._running: RunningService | None = None
+        self._shutting_down = self._shut_down = False
+        self._requested = self._waits_for_request = False
+        self._standby = False
+        self._checks = 0
+        self.gc_check_due: bool = True
+        self.pending: bool = self._starts_automatically() and not self._copied
 
-    def serving(self) -> bool:
-        """Return whether the server still wants new work from this process, and from this one."""
-        if not self._host.serving():
-            return False
-        if not self._rivalry.doubted:
-            return True
-        served = self._rivalry.settle(self, self._host)
-        if served:
-            self.pending = False
-        return served
+    @property
+    def service(self) -> Service:
+        """What is started."""
+        return self._service
+
+    # Detection and start ------------------------------------------------------------------
+
+    def attach_to_server(self) -> None:
+        """Let the server that is detected start this lifecycle; a failure is only a notice."""
+        try:
+            server = self._detect()
+        # Servers change: an unexpected one must not keep the application from loading.
+        except Exception as error:  # noqa: BLE001 - the reason is above
+            self.note(f"pulse starts at the first request: {error!r} while looking for the server")
+            return
+        if server is not None:
+            server.attach(self)
+
+    def set_server(self, server: Server) -> None:
+        """Use *server* as the server around this process."""
+        self._server = server
 
     def first_request(self, environ: Mapping[str, object]) -> None:
-        """Begin, if this request shows that the process serves; called while `pending`.
+        """Start if this request shows that the process serves; called while `pending`.
 
-        It never raises: a request is not answered worse because pulse could not begin.
+        It never raises: a request must be answered even if pulse cannot start.
         """
         try:
-            if self._begins_by_itself() and not serves_nobody(environ):
+            if self._starts_automatically() and is_server_request(environ):
                 self._requested = True
                 self.pending = False
-                if not self.is_begun() or self._rivalry.doubted:
-                    self._begin_late()
-        # The request must be answered, whatever keeps pulse from beginning.
+                if not self.is_started() or self._standby:
+                    self._start_late()
+        # The request must be answered, whatever keeps pulse from starting.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._failure(str(error))
 
-    def look(self) -> Detection | None:
-        """Return the place that the stack of calls shows, or None; a failure is only noted."""
-        try:
-            return next((place for find in FINDERS if (place := find()) is not None), None)
-        # Servers change: what is not understood must not keep the application from loading.
-        except Exception as error:  # noqa: BLE001 - the reason is above
-            self.note(f"pulse begins at the first request: {error!r} while looking for the server")
-            return None
+    def _start_late(self) -> None:
+        if self._standby:
+            self._standby = self.pending = False
+        if self._server is None:
+            self.attach_to_server()
+        self.start()
 
-    def belong(self, host: Server) -> None:
-        """Take *host* for the server around this process."""
-        self._host = host
+    def is_started(self) -> bool:
+        """Return whether it was started in this process."""
+        return not self._start_token
 
-    def is_begun(self) -> bool:
-        """Return whether it has begun in this process."""
-        return not self._turns
+    def start_automatically(self) -> None:
+        """Start unless it was started, or the setting or a test run forbids an automatic start."""
+        if self._starts_automatically():
+            self.start()
 
-    def enter(self) -> None:
-        """Begin, unless it has begun already or must never begin by itself."""
-        if self._begins_by_itself():
-            self.begin()
-
-    def begin(self) -> None:
-        """Begin, unless it has begun already, the environment forbids it or a rival is served.
+    def start(self) -> None:
+        """Start unless it was started, the environment forbids it or a duplicate is served.
 
         Raises:
-            EngineError: a rival is served, too, and both would act as one.
+            EngineError: a duplicate is served too, and both would act as one application.
 
         """
-        if self.is_begun():
+        if self.is_started():
             return
         self.pending = self.pending and self._awaits_proof()
         if is_switched_off():
             return
         if self._requested and REGISTRY.has_dropped(self.identity):
-            spawn(self.begin_beside, "pulse-begin")  # the drain of the dropped one may take long
+            self.start_in_thread()  # the request must not wait for the drain of the dropped one
         else:
-            self._begin()
+            self._start_now()
 
-    def _begin(self) -> None:
-        turns = self._turns
-        REGISTRY.release(self.identity)
-        REGISTRY.retire()
-        if self._gives_way():
-            self._awaits_request = self.pending = True
-        # A thread that waited for a drain while the process forked is a copy in the child, where it
-        # starts nothing.
-        elif turns is self._turns and self._takes_turn():
-            self._rivalry.take_place(self, self._host)
-            REGISTRY.await_exit()
-            self._begun = self._served.start()
-            self.pending = self._rivalry.doubted or self._awaits_proof()
-            kept = self._served if self._start is Start.EAGER else None
-            REGISTRY.begun(self, self._begun, self._host, kept=kept)
+    def start_in_thread(self) -> None:
+        """Start in a thread of its own; a failure is reported."""
+        spawn(self._start_or_report, "pulse-start")
 
-    def quiet(self) -> None:
-        """Claim nothing more."""
-        if self._begun is not None and not self._ended:
-            self._begun.stop_claiming()
+    def _start_or_report(self) -> None:
+        try:
+            self._start_now()
+        # Nothing waits for this thread: the log has to say why nothing runs.
+        except Exception as error:  # noqa: BLE001 - the reason is above
+            self._failure(str(error))
 
-    def end(self) -> None:
-        """Drain and end, unless it has not begun or has ended already."""
-        if self._begun is None or self._ended:
+    def _start_now(self) -> None:
+        token = self._start_token
+        REGISTRY.reattach(self.identity)
+        REGISTRY.shutdown_dropped()
+        if not self._is_preferred():
+            self._waits_for_request = self.pending = True
+        # The process may have forked during the drain above. In the child this is a copy of the
+        # caller, `forked` has replaced the token, and the copy must start nothing.
+        elif token is self._start_token and self._take_start_token():
+            self._demote_duplicates()
+            REGISTRY.shutdown_at_exit()
+            self._running = self._service.start()
+            self.pending = self._standby or self._awaits_proof()
+            REGISTRY.started(self._record(self._running))
+
+    def _record(self, running: RunningService) -> Started:
+        server = self._server
+        return Started(
+            self,
+            running,
+            identity=self.identity,
+            accepts_work=None if server is None else server.accepts_work,
+            time_left_s=None if server is None else server.time_left_s,
+            keep_alive=self._service if self._start is Start.EAGER else None,
+        )
+
+    def _take_start_token(self) -> bool:
+        """Return True to one caller only: `list.pop` is atomic, and a lock might be forked."""
+        try:
+            return self._start_token.pop()
+        except IndexError:
+            return False
+
+    def _starts_automatically(self) -> bool:
+        if is_switched_off():
+            return False
+        if self._start is Start.OFF:
+            return self._waits_for_request
+        return self._start is Start.EAGER or not is_test_run()
+
+    def _serves(self) -> bool:
+        """Return whether this process has shown that it serves: `eager` starts in any process."""
+        if self._requested or self._server is not None:
+            return True
+        return self.is_started() and self._start is not Start.EAGER
+
+    def _awaits_proof(self) -> bool:
+        """Return whether the first request will show that this process serves, after the start.
+
+        A patched master with `start = eager` serves nothing, and its workers have to start.
+        """
+        return self._start is Start.EAGER and not self._serves() and process_is_patched()
+
+    # While it runs ------------------------------------------------------------------------
+
+    def accepts_work(self) -> bool:
+        """Return whether the server wants new work from this process, and from this lifecycle."""
+        if self._server is not None and not self._server.accepts_work():
+            return False
+        return not self._standby or self._check_standby()
+
+    def stop_claiming(self) -> None:
+        """Claim no further run."""
+        if self._running is not None and not self._shut_down:
+            self._running.stop_claiming()
+
+    def shutdown(self, limit_s: float | None = None) -> None:
+        """Drain and stop, unless it was not started or was shut down already.
+
+        Args:
+            limit_s: the limit in seconds; None for the time that the server leaves.
+
+        """
+        if self._running is None or self._shut_down:
             return
-        limit_s = HURRY_S if self._ending else self._host.limit_s()
-        self._ending = True
-        self._begun.shutdown(limit_s)
-        self._ended = True
-        REGISTRY.ended(self._begun)
+        if self._shutting_down:
+            limit_s = REPEATED_SHUTDOWN_S
+        elif limit_s is None:
+            limit_s = self._time_left_s()
+        self._shutting_down = True
+        self._running.shutdown(limit_s)
+        self._shut_down = True
+        REGISTRY.stopped(self._running)
 
     def forked(self) -> None:
-        """Forget the parent's state, and look whether gunicorn has just made a worker.
+        """Discard the parent's state, and check whether gunicorn has just made a worker.
 
-        No request begins a copy of a process that serves: see `pulse.serving.base`.
+        No request starts a copy of a process that serves: see the theory of operation above.
         """
         self._copied = process_is_patched() and (self._copied or self._serves())
         self._reset()
         try:
-            self._served.forked()
-            place = gunicorn.find_forked()
-            if place is not None:
-                place.enter(self)
-        # Nothing may be raised in a child that knows nothing of pulse.
+            self._service.forked()
+            worker = self._detect_forked()
+            if worker is not None:
+                worker.attach(self)
+        # Nothing may be raised in a child that may have nothing to do with pulse.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self.note(f"pulse begins at the first request: {error!r} after a fork")
+            self.note(f"pulse starts at the first request: {error!r} after a fork")
 
     def note(self, text: str) -> None:
-        """Tell whoever takes the notices."""
+        """Report a notice."""
         self._notice(text)
 
-    def _reset(self) -> None:
-        self._host = AnyServer()
-        self._turns = [True]
-        self._begun = None
-        self._ending = self._ended = False
-        self._requested = self._awaits_request = False
-        self._rivalry = Rivalry(self.identity, self._notice)
-        self.fresh = True
-        self.pending = self._begins_by_itself() and not self._copied
+    def may_be_garbage(self) -> bool:
+        """Return whether only a garbage collection can show if this one is still in use.
 
-    def _begins_by_itself(self) -> bool:
-        if is_switched_off():
-            return False
-        if self._start is Start.OFF:
-            return self._awaits_request
-        return self._start is Start.EAGER or not is_test_run()
-
-    def _serves(self) -> bool:
-        """Return whether this process has shown that it serves: `eager` begins in any process."""
-        if self._requested or not isinstance(self._host, AnyServer):
-            return True
-        return self.is_begun() and self._start is not Start.EAGER
-
-    def _awaits_proof(self) -> bool:
-        """Return whether the first request will show that this process serves, though it has begun.
-
-        A master that is patched and begins eagerly serves nobody, and its workers have to begin.
+        The answer is determined once, as soon as the application is loaded. The caller must not
+        hold a reference to the lifecycle while it runs the collector.
         """
-        return self._start is Start.EAGER and not self._serves() and process_is_patched()
-
-    def _takes_turn(self) -> bool:
-        """Return True to one caller only: `list.pop` is atomic, and a lock might be forked."""
-        try:
-            return self._turns.pop()
-        except IndexError:
+        server = self._server
+        if not self.gc_check_due or (server is not None and not server.accepts_work()):
             return False
-
-    def _begin_late(self) -> None:
-        if self._rivalry.doubted:
-            self._rivalry.doubted = self.pending = False
-        place = self.look() if isinstance(self._host, AnyServer) else None
-        if place is not None:
-            place.enter(self)
-        self.begin()
-
-    # Beside others of the same identity (`pulse.serving.rivalry`) -------------------------
-
-    def may_be_dropped(self) -> bool:
-        """Return whether only the garbage collector can say if this one is still in use.
-
-        It is looked for once in what the server calls, as soon as that is loaded. Whoever asks
-        must not hold this one while the collector is called.
-        """
-        if not self.fresh or not self._host.serving():
+        self.gc_check_due = False
+        if self._requested:
             return False
-        self.fresh = False
-        return not self._requested and not is_reached(self, self._host)
+        served = self._served_among([self])
+        return len(REGISTRY.lifecycles()) > 1 if served is None else not served
 
-    def is_rival_of(self, other: ManagedLifecycle) -> bool:
-        """Return whether this one might take part in the place of *other*."""
-        if self._ended or self.identity is None or self.identity != other.identity:
+    def _time_left_s(self) -> float | None:
+        return None if self._server is None else self._server.time_left_s()
+
+    # Duplicates: others of the same identity (`pulse.serving.duplicates`) -------------------
+
+    def is_duplicate_of(self, other: ServiceLifecycle) -> bool:
+        """Return whether this one might be the served one instead of *other*."""
+        if self._shut_down or self.identity is None or self.identity != other.identity:
             return False
-        return not self.is_idle() or other.is_idle()
+        return not self.is_manual() or other.is_manual()
 
-    def is_idle(self) -> bool:
-        """Return whether it takes part only if somebody begins it by hand, and nobody has."""
-        return self._start is Start.OFF and not (self._awaits_request or self.is_begun())
+    def is_manual(self) -> bool:
+        """Return whether only the application's hooks can start it, and they have not yet."""
+        return self._start is Start.OFF and not (self._waits_for_request or self.is_started())
 
     def is_running(self) -> bool:
-        """Return whether it has begun, without an error, and has not ended."""
-        return self._begun is not None and not self._ended
+        """Return whether its start succeeded and it was not shut down."""
+        return self._running is not None and not self._shut_down
 
-    def stands_in(self) -> bool:
-        """Return whether it has begun but may not claim yet: a rival may be the served one."""
-        return self.is_running() and (self._rivalry.doubted or not self._host.serving())
+    def is_standby(self) -> bool:
+        """Return whether it runs but may not claim yet: a duplicate may be the served one."""
+        loading = self._server is not None and not self._server.accepts_work()
+        return self.is_running() and (self._standby or loading)
 
-    def step_back(self) -> None:
-        """End what has begun, and wait until it shows that this one is served after all."""
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            begun.stop_claiming()
-            begun.shutdown(self._host.limit_s())
-            REGISTRY.ended(begun)
-        self._rivalry.doubted = False
-        self._turns = [True]
-        self._awaits_request = self.pending = True
+    def demote(self) -> None:
+        """Shut down, and wait for a request that shows that this one is served after all."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop_claiming()
+            running.shutdown(self._time_left_s())
+            REGISTRY.stopped(running)
+        self._standby = False
+        self._start_token = [True]
+        self._waits_for_request = self.pending = True
 
-    def begin_beside(self) -> None:
-        """Begin, in a thread of its own: what keeps it from beginning is an error in the log."""
-        try:
-            self._begin()
-        # Nobody waits for this thread: the log has to say why nothing runs.
-        except Exception as error:  # noqa: BLE001 - the reason is above
-            self._failure(str(error))
-
-    def _gives_way(self) -> bool:
-        """Return whether to wait for a request, because a rival may be the served one."""
+    def _is_preferred(self) -> bool:
+        """Return whether to start now; otherwise a request must show which duplicate is served."""
+        duplicates = self._duplicates_in_use()
         if self._requested or self._start is Start.EAGER:
-            rivals_in_use(self)
-            return False
-        return self._rivalry.gives_way(self, self._host)
+            return True
+        served = self._served_among([self, *duplicates]) if duplicates else None
+        if served:
+            return self in served
+        loading = self._server is not None and not self._server.accepts_work()
+        self._standby = bool(duplicates) and loading
+        if duplicates and not loading:
+            self.note(UNDECIDED)
+        return loading or not duplicates
+
+    def _demote_duplicates(self) -> None:
+        """Demote duplicates that are a standby, or that the server cannot reach as it can this one.
+
+        Raises:
+            EngineError: a duplicate is served, and both would act as one application.
+
+        """
+        conflict = "" if self.identity is None else self.identity.conflict
+        for other in self._duplicates():
+            if other.is_standby() or (conflict and self._is_served_instead_of(other)):
+                other.demote()
+            elif other.is_running() and conflict:
+                raise EngineError(conflict)
+
+    def _check_standby(self) -> bool:
+        """Return whether this standby is the served one; called at least each second."""
+        self._checks += 1
+        # Garbage is collected once only, at the last check: a collection may take long.
+        last = self._checks == MAX_CHECKS
+        duplicates = self._duplicates_in_use() if last else self._duplicates()
+        asked = self._checks <= MAX_CHECKS
+        served = (self._served_among([self, *duplicates]) if asked else None) or []
+        confirmed = self in served or not duplicates
+        if confirmed:
+            self._standby = self.pending = False
+        if served:
+            self._checks = MAX_CHECKS
+            self._start_served(served)
+        elif duplicates and last:
+            self.note(UNDECIDED)
+        return confirmed
+
+    def _start_served(self, served: Sequence[ServiceLifecycle]) -> None:
+        """Start the duplicates that are served; beside this one they may be a conflict."""
+        others = [each for each in served if each is not self]
+        if self in served and others and self.identity is not None and self.identity.conflict:
+            self.note(self.identity.conflict)
+            return
+        for each in others:
+            each.start_in_thread()
+
+    def _duplicates(self) -> list[ServiceLifecycle]:
+        others = (each for each in REGISTRY.lifecycles() if each is not self)
+        return [each for each in others if each.is_duplicate_of(self)]
+
+    def _duplicates_in_use(self) -> list[ServiceLifecycle]:
+        """Return the duplicates, without those that were dropped but lie in a reference cycle."""
+        if self._duplicates():
+            gc.collect()
+            REGISTRY.shutdown_dropped()
+        return self._duplicates()
+
+    def _is_served_instead_of(self, other: ServiceLifecycle) -> bool:
+        served = self._served_among([self, other]) or []
+        return self in served and other not in served
+
+    def _served_among(
+        self, candidates: Sequence[ServiceLifecycle]
+    ) -> list[ServiceLifecycle] | None:
+        """Return the candidates that the server can reach; None if that is unknown."""
+        return None if self._server is None else served_by(self._server.application, candidates)
+
+
+REGISTRY: ProcessRegistry[ServiceLifecycle] = ProcessRegistry()
+"""One for the process, as at-fork and at-exit callbacks are, which cannot be removed."""

@@ -1,9 +1,9 @@
-"""The call by which a server asks PasteDeploy for its application, found on the stack of calls.
+"""The call by which a server loads its application from PasteDeploy, read from the call stack.
 
-Whatever serves an ini file (`pserve -n NAME`, `gunicorn --paste FILE#NAME`, uWSGI, a module of the
-site's own) calls `paste.deploy.loadapp`, with the file, the section and the variables of the
-command line. A filter's factory is called from within, so the outermost such call says what the
-whole application is. A child process that makes the same call gets the same application.
+Every program that serves an ini file (`pserve -n NAME`, `gunicorn --paste FILE#NAME`, uWSGI, a
+module of the site) calls `paste.deploy.loadapp` with the file, the section and the variables of the
+command line. A filter's factory is called within that call, so the outermost such call names the
+whole application. A child process that makes the same call gets the same application.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _LOADER: Final = "paste.deploy.loadwsgi"
 
 
 def find_call() -> PasteCall | None:
-    """Return the outermost call for an application that goes on, or None where there is none."""
+    """Return the outermost call in progress that loads an application, or None."""
     frames = [frame for frame in frames_out() if module_of(frame) == _LOADER]
     calls = [frame for frame in frames if _loads_application(frame)]
     try:
         return _read(calls[-1].f_locals, frames) if calls else None
-    except KeyError:  # PasteDeploy has changed: then the setting has to say it
+    except KeyError:  # PasteDeploy has changed: the setting `application` is needed then
         return None
 
 
@@ -49,7 +49,7 @@ def _loads_application(frame: FrameType) -> bool:
 
 
 def _gets_application(frame: FrameType) -> bool:
-    """Return whether a composite asks for one of its applications here."""
+    """Return whether a composite loads one of its applications in this frame."""
     return frame.f_code.co_name == "get_app" and "name" in frame.f_locals
 
 

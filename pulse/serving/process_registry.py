@@ -1,4 +1,4 @@
-"""The members of this process, and the two moments that come only to the process: fork and exit."""
+"""The lifecycles of this process and what they started; handles the process's fork and exit."""
 
 from __future__ import annotations
 
@@ -6,161 +6,195 @@ import atexit
 import os
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pulse.engine.loop_thread import spawn
+from pulse.serving.base import RunningService
 
 if TYPE_CHECKING:
-    from pulse.serving.base import Identity, ManagedLifecycle, RunningService, Server
+    from collections.abc import Callable, Iterable
+
+    from pulse.serving.base import Identity
+
+L = TypeVar("L", bound=RunningService)
+"""A lifecycle; the registry only stops, shuts down and forks it, as it does what was started."""
 
 
-class Running:
-    """What has begun in this process, and the member that it belongs to, which may be gone.
+class Started:
+    """A running service, and a weak reference to the lifecycle that started it.
 
     Attributes:
-        kept: what must be there for this to go on after its member was dropped.
-        goes_on: whether it goes on then.
+        lifecycle: the weak reference; it is dead once the middleware was dropped.
+        running: what was started.
+        identity: the identity of the lifecycle.
+        accepts_work: asks the server; None while no server is known.
+        time_left_s: asks the server; None while no server is known.
+        keep_alive: what a detached service needs, such as the application; None otherwise.
+        detached: whether the service continues after its middleware was dropped.
 
     """
 
-    __slots__ = ("begun", "goes_on", "host", "identity", "kept", "member")
+    __slots__ = (
+        "accepts_work",
+        "detached",
+        "identity",
+        "keep_alive",
+        "lifecycle",
+        "running",
+        "time_left_s",
+    )
 
     def __init__(
-        self, member: ManagedLifecycle, begun: RunningService, host: Server, *, kept: object
+        self,
+        lifecycle: RunningService,
+        running: RunningService,
+        *,
+        identity: Identity | None = None,
+        accepts_work: Callable[[], bool] | None = None,
+        time_left_s: Callable[[], float | None] | None = None,
+        keep_alive: object = None,
     ) -> None:
-        self.member: weakref.ref[ManagedLifecycle] = weakref.ref(member)
-        self.identity: Identity | None = member.identity
-        self.begun: RunningService = begun
-        self.host: Server = host
-        self.kept: object = kept
-        self.goes_on: bool = kept is not None
+        self.lifecycle: weakref.ref[RunningService] = weakref.ref(lifecycle)
+        self.running = running
+        self.identity = identity
+        self.accepts_work = accepts_work
+        self.time_left_s = time_left_s
+        self.keep_alive = keep_alive
+        self.detached: bool = keep_alive is not None
 
     def is_dropped(self) -> bool:
-        """Return whether the member is gone, and this is to end with it."""
-        return not self.goes_on and self.member() is None
+        """Return whether the lifecycle is gone and the service has to be shut down with it."""
+        return not self.detached and self.lifecycle() is None
 
-    def release(self) -> None:
-        """End with the member; what is kept may be all that keeps the member itself in use."""
-        self.goes_on = False
-        if self.member() is not None:
-            self.kept = None
+    def reattach(self) -> None:
+        """Make the service end with its lifecycle again."""
+        self.detached = False
+        # `keep_alive` may be all that keeps the lifecycle alive. If the lifecycle is gone already,
+        # the shutdown that follows still needs what is kept.
+        if self.lifecycle() is not None:
+            self.keep_alive = None
+
+    def shutdown(self) -> None:
+        """Shut the service down within the time that the server leaves."""
+        self.running.shutdown(None if self.time_left_s is None else self.time_left_s())
 
 
-class ProcessRegistry:
-    """Knows, without keeping them alive, the members that were arranged in this process.
+class ProcessRegistry(Generic[L]):
+    """Knows the lifecycles of this process, without keeping them alive, and what they started.
 
-    What has begun is kept until it has ended, also where its member was dropped meanwhile. Such a
-    one claims nothing more from the moment of the drop, and is ended, within its drain, by its own
-    loop, by the next member that begins, or by the exit of the process. What was asked to run in
-    this process whatever serves goes on, until a member of the same identity wants its place.
+    What was started is kept until it was shut down, also if its middleware was dropped meanwhile.
+    The service of a dropped middleware claims nothing more from the moment of the drop. It is shut
+    down, within its drain, by its own loop, by the next lifecycle that starts, or by the exit of
+    the process. A detached service (`start = eager`) continues until a lifecycle of the same
+    identity starts.
     """
 
-    __slots__ = ("_copies", "_members", "_retiring", "_running", "_watches")
+    __slots__ = ("_copies", "_hooked", "_lifecycles", "_shutting_down", "_started")
 
     def __init__(self) -> None:
-        self._members: tuple[weakref.ref[ManagedLifecycle], ...] = ()
-        self._running: list[Running] = []
+        self._lifecycles: tuple[weakref.ref[L], ...] = ()
+        self._started: list[Started] = []
         self._copies: list[RunningService] = []  # of the parent's, kept as `pulse.forks` says
-        self._retiring = False
-        self._watches = False
+        self._shutting_down = False
+        self._hooked = False
 
-    def add(self, member: ManagedLifecycle) -> None:
-        """Take *member* in: it is told of forks from now on."""
-        # One assignment: a fork in another thread finds either the old members or the new.
-        self._members = (*(known for known in self._members if known()), weakref.ref(member))
-        if not self._watches:
-            self._watches = True
+    def add(self, lifecycle: L) -> None:
+        """Register *lifecycle*: from now on its `forked` is called in forked children."""
+        # One assignment: a fork in another thread sees either the old tuple or the new one.
+        self._lifecycles = (
+            *(known for known in self._lifecycles if known()),
+            weakref.ref(lifecycle),
+        )
+        if not self._hooked:
+            self._hooked = True
             os.register_at_fork(after_in_child=self._forked)
 
-    def members(self) -> list[ManagedLifecycle]:
-        """Return the members that are still alive, oldest first."""
-        return [member for known in self._members if (member := known()) is not None]
+    def lifecycles(self) -> list[L]:
+        """Return the lifecycles that are still alive, oldest first."""
+        return [each for known in self._lifecycles if (each := known()) is not None]
 
-    def begun(
-        self, member: ManagedLifecycle, begun: RunningService, host: Server, *, kept: object = None
-    ) -> None:
-        """Keep *begun* until it has ended; with *kept* it does not end with its member."""
-        self._running.append(Running(member, begun, host, kept=kept))
+    def started(self, started: Started) -> None:
+        """Keep what was started until it was shut down."""
+        self._started.append(started)
 
-    def ended(self, begun: RunningService) -> None:
-        """Keep *begun* no longer."""
-        for each in [each for each in self._running if each.begun is begun]:
+    def stopped(self, running: RunningService) -> None:
+        """Forget a service that was shut down."""
+        for each in [each for each in self._started if each.running is running]:
             with suppress(ValueError):  # another thread has removed it meanwhile
-                self._running.remove(each)
+                self._started.remove(each)
 
     def has_dropped(self, identity: Identity | None) -> bool:
-        """Return whether something has to end before a member of this identity can begin."""
-        self.release(identity)
-        return any(each.is_dropped() for each in self._running)
+        """Return whether a service has to be shut down before one of *identity* can start."""
+        self.reattach(identity)
+        return any(each.is_dropped() for each in self._started)
 
-    def goes_on(self, member: object) -> bool:
-        """Return whether work is wanted for a member that was dropped, by its weak reference."""
-        kept = (each for each in self._running if each.member is member and each.goes_on)
-        return any(each.host.serving() for each in kept)
+    def accepts_detached_work(self, lifecycle: weakref.ref[L]) -> bool:
+        """Return whether the detached service of a dropped lifecycle may claim runs."""
+        for each in self._started:
+            if each.lifecycle is lifecycle and each.detached:
+                return each.accepts_work is None or each.accepts_work()
+        return False
 
-    def release(self, identity: Identity | None) -> None:
-        """Let what goes on under this identity end with its member: another wants its place."""
-        for each in self._running:
+    def reattach(self, identity: Identity | None) -> None:
+        """Make detached services of *identity* end with their lifecycle: another one starts."""
+        for each in self._started:
             if identity is not None and each.identity == identity:
-                each.release()
+                each.reattach()
 
-    def retire(self) -> None:
-        """End what is to end because its member was dropped, and wait for that."""
-        dropped = [each for each in self._running if each.is_dropped()]
+    def shutdown_dropped(self) -> None:
+        """Shut down the services whose middleware was dropped, and wait for that."""
+        dropped = [each for each in self._started if each.is_dropped()]
         for each in dropped:
-            each.begun.stop_claiming()
+            each.running.stop_claiming()
         for each in dropped:
-            each.begun.shutdown(each.host.limit_s())
-            self.ended(each.begun)
+            each.shutdown()
+            self.stopped(each.running)
 
-    def retire_soon(self) -> None:
-        """Do the same beside the caller, which is a loop that has to end with it."""
-        if not self._retiring:
-            self._retiring = True
-            with suppress(RuntimeError):  # the interpreter exits, and ends all by itself
-                spawn(self._retire_beside, "pulse-retire")
+    def shutdown_dropped_in_thread(self) -> None:
+        """Do the same in a thread: the caller is a scheduler loop that the shutdown ends."""
+        if not self._shutting_down:
+            self._shutting_down = True
+            with suppress(RuntimeError):  # at the interpreter's exit, which shuts everything down
+                spawn(self._run_shutdown_dropped, "pulse-shutdown")
 
-    def _retire_beside(self) -> None:
+    def _run_shutdown_dropped(self) -> None:
         try:
-            self.retire()
+            self.shutdown_dropped()
         finally:
-            self._retiring = False
+            self._shutting_down = False
 
-    def await_exit(self) -> None:
-        """See to it that all ends before the interpreter does."""
-        atexit.unregister(self.leave)
-        atexit.register(self.leave)
+    def shutdown_at_exit(self) -> None:
+        """Shut everything down before the interpreter exits, and before earlier exit hooks run."""
+        atexit.unregister(self.shutdown_all)
+        atexit.register(self.shutdown_all)
 
-    def leave(self) -> None:
-        """End all; whoever presses Ctrl-C again, or ends the program again, has waited enough."""
+    def shutdown_all(self) -> None:
+        """Shut everything down; a second Ctrl-C or exit request cuts the drain short."""
         try:
-            self._end_all()
+            self._shutdown_all()
         except (KeyboardInterrupt, SystemExit):
-            self._end_all()
+            self._shutdown_all()
 
-    def _end_all(self) -> None:
-        end_all(self.members())
-        for each in self._running:
-            each.goes_on = False
-        self.retire()
+    def _shutdown_all(self) -> None:
+        shutdown_in_order(self.lifecycles())
+        for each in self._started:
+            each.detached = False
+        self.shutdown_dropped()
 
     def _forked(self) -> None:
-        self._copies += [each.begun for each in self._running]
-        self._running = []
-        self._retiring = False
+        self._copies += [each.running for each in self._started]
+        self._started = []
+        self._shutting_down = False
         for copy in self._copies:
             copy.forked()
-        for member in self.members():
-            member.forked()
+        for lifecycle in self.lifecycles():
+            lifecycle.forked()
 
 
-def end_all(members: list[ManagedLifecycle]) -> None:
-    """Stop all claims first, then let the members drain one after the other."""
-    for member in members:
-        member.quiet()
-    for member in members:
-        member.end()
-
-
-REGISTRY = ProcessRegistry()
-"""One for the process, as at-fork and at-exit callbacks are, which cannot be taken back."""
+def shutdown_in_order(lifecycles: Iterable[RunningService]) -> None:
+    """Stop all claims first, then drain one lifecycle after the other."""
+    lifecycles = [*lifecycles]
+    for each in lifecycles:
+        each.stop_claiming()
+    for each in lifecycles:
+        each.shutdown(None)

@@ -1,6 +1,6 @@
 """waitress started by its own program or by `pserve`: one process, which builds and serves.
 
-Elsewhere a process that builds an application may do anything with it; these two serve it next.
+Any other process that builds an application may use it for anything; these two programs serve it.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from pulse.serving.call_stack import Loading, frames_of, frames_out, module_of
+from pulse.serving.call_stack import LoadingCall, frames_of, frames_out, module_of
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from pulse.serving.base import ManagedLifecycle
+    from pulse.serving.lifecycle import ServiceLifecycle
 
 WAITRESS_SERVE = ("waitress.runner", "run")
 PSERVE = ("pyramid.scripts.pserve", "run")
 
 
 SERVE = ("waitress", "serve")
-"""The function that serves, whoever calls it; it takes the application as *app*."""
+"""The function that serves, in either program; it takes the application as *app*."""
 
 
 class WaitressMain:
@@ -28,25 +28,25 @@ class WaitressMain:
 
     __slots__ = ("_loading", "_run", "_thread")
 
-    def __init__(self, loading: Loading, run: FrameType | None, thread: int) -> None:
+    def __init__(self, loading: LoadingCall, run: FrameType | None, thread: int) -> None:
         self._loading = loading
         self._run = run
         self._thread = thread
 
-    def enter(self, member: ManagedLifecycle) -> None:
-        """Begin *member* now; it claims nothing until the application is loaded."""
-        member.belong(self)
-        member.enter()
+    def attach(self, lifecycle: ServiceLifecycle) -> None:
+        """Start *lifecycle* now; it claims nothing until the application is loaded."""
+        lifecycle.set_server(self)
+        lifecycle.start_automatically()
 
-    def serving(self) -> bool:
-        """Return whether the application is loaded, and made by its factory where it has one."""
+    def accepts_work(self) -> bool:
+        """Return whether the application is loaded, and its factory, if any, was called."""
         if not self._loading.is_over() or (self._run is not None and _calls_factory(self._run)):
             return False
         self._run = None
         return True
 
-    def limit_s(self) -> None:
-        """Return None: waitress waits for nobody and kills nobody."""
+    def time_left_s(self) -> None:
+        """Return None: waitress neither waits for its process nor kills it."""
 
     def application(self) -> object:
         """Return what waitress serves, once it does."""
@@ -56,13 +56,13 @@ class WaitressMain:
         return None
 
 
-def find() -> WaitressMain | None:
-    """Return the place of an application that is loaded to be served by waitress, if it is."""
+def detect() -> WaitressMain | None:
+    """Return the server if the application is being loaded for waitress, or None."""
     call: FrameType | None = None
     for frame in frames_out():
         if call is not None and _serves_waitress(frame):
             thread = threading.get_ident()
-            return WaitressMain(Loading(call, thread), frame, thread)
+            return WaitressMain(LoadingCall(call, thread), frame, thread)
         call = frame
     return None
 
@@ -77,7 +77,7 @@ def _serves_waitress(frame: FrameType) -> bool:
 
 
 def _calls_factory(run: FrameType) -> bool:
-    """Return whether `waitress-serve --call` has still to call the factory, or does so now."""
+    """Return whether `waitress-serve --call` has yet to call the factory, or is calling it."""
     return "call" in run.f_locals.get("kw", ())
 
 

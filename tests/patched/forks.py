@@ -1,4 +1,4 @@
-"""What goes on in a forked child of a patched process: greenlets are copied, and have no effect."""
+"""Forked children of a patched process: copied greenlets have no effect."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def status_of(child: int) -> int:
 
 
 @pytest.mark.parametrize("kind", [GreenletEngine, ThreadEngine])
-def test_claims_that_were_handed_over_are_performed_in_the_parent_alone(kind: type) -> None:
-    """The greenlets that take them have not begun as another one forks."""
+def test_submitted_claims_are_performed_only_in_the_parent(kind: type) -> None:
+    """The fork comes before the greenlets that take the claims have started."""
     performed: list[str] = []
 
     def perform(claim: Claim) -> Result:
@@ -87,8 +87,8 @@ def test_claims_that_were_handed_over_are_performed_in_the_parent_alone(kind: ty
 
 
 @pytest.mark.parametrize("kind", [GreenletEngine, ThreadEngine])
-def test_a_run_is_neither_interrupted_nor_announced_in_a_forked_child(kind: type) -> None:
-    """The application waits there in a copy of its greenlet, which is its own affair."""
+def test_a_run_is_neither_interrupted_nor_reported_in_a_forked_child(kind: type) -> None:
+    """The copy of the application's greenlet waits there undisturbed."""
     raised: list[BaseException] = []
 
     def perform(_: Claim) -> Result:
@@ -115,8 +115,8 @@ def test_a_run_is_neither_interrupted_nor_announced_in_a_forked_child(kind: type
 
 
 @pytest.mark.parametrize("kind", [GreenletEngine, ThreadEngine])
-def test_a_drain_ends_nothing_in_a_forked_child(kind: type) -> None:
-    """A stop that is under way in the parent goes on in the copy, and interrupts nobody there."""
+def test_a_drain_interrupts_nothing_in_a_forked_child(kind: type) -> None:
+    """A stop that is in progress in the parent continues in the copy, without effect."""
     ended: list[str] = []
 
     def perform(_: Claim) -> Result:
@@ -145,8 +145,8 @@ def test_a_drain_ends_nothing_in_a_forked_child(kind: type) -> None:
     ]
 
 
-def test_an_idle_slot_ends_no_child_process_of_the_parents() -> None:
-    """After a while without runs a slot ends its child; in a forked child it has none."""
+def test_an_idle_slot_of_a_copy_ends_no_child_process_of_the_parent() -> None:
+    """An idle slot ends its child process; in a forked child a slot has none."""
     setup = ChildSetup(
         application="tests.support.child_app:app", fingerprint=MiddlewareFingerprint(digest="inner")
     )
@@ -170,8 +170,8 @@ def test_an_idle_slot_ends_no_child_process_of_the_parents() -> None:
     engine.stop(0)
 
 
-def test_a_slot_takes_no_answer_in_a_forked_child() -> None:
-    """The socket to the child process is shared by both: each byte has one reader."""
+def test_a_slot_reads_no_answer_in_a_forked_child() -> None:
+    """Both share the socket to the child process, and only one may read it."""
     setup = ChildSetup(
         application="pulse.testing.sample_runs:app",
         fingerprint=MiddlewareFingerprint(digest="inner"),
@@ -210,8 +210,8 @@ def redis_store(server: RedisServer) -> RedisStore:
     return store
 
 
-def test_redis_answers_the_parent_alone() -> None:
-    """Calls of several greenlets wait for their answers as another one forks."""
+def test_only_the_parent_gets_answers_from_redis() -> None:
+    """Several greenlets wait for answers when another one forks."""
     server = empty_redis()
     store = redis_store(server)
     server.pause()
@@ -232,7 +232,7 @@ def test_redis_answers_the_parent_alone() -> None:
 
 
 def test_a_greenlet_that_connects_to_redis_sends_nothing_in_a_forked_child() -> None:
-    """The handshake is the parent's: a second one would make the answers go astray."""
+    """A second handshake would mix up the answers."""
     server = empty_redis()
     store = redis_store(server)
     server.pause()
@@ -267,8 +267,8 @@ def ask(server: PostgresDatabase, number: int) -> int:
     return int(answer)
 
 
-def test_postgresql_answers_the_parent_alone(postgres: PostgresDatabase) -> None:
-    """Queries of several greenlets, in connections old and new, go on as another one forks."""
+def test_only_the_parent_gets_answers_from_postgresql(postgres: PostgresDatabase) -> None:
+    """Several greenlets run queries, in old and new connections, when another one forks."""
     ask(postgres, 0)
     calls = [gevent.spawn(ask, postgres, number) for number in range(6)]
     gevent.sleep(0.02)
@@ -283,10 +283,10 @@ def test_postgresql_answers_the_parent_alone(postgres: PostgresDatabase) -> None
     assert status_of(child) == 0
 
 
-def test_a_greenlet_that_connects_to_postgresql_goes_on_in_the_parent_alone(
+def test_a_greenlet_that_connects_to_postgresql_continues_only_in_the_parent(
     postgres: PostgresDatabase,
 ) -> None:
-    """The log-in is the parent's."""
+    """The copy does not log in."""
     calls = [gevent.spawn(ask, postgres, number) for number in range(6)]
     gevent.sleep(0)
 
@@ -303,7 +303,7 @@ def test_a_greenlet_that_connects_to_postgresql_goes_on_in_the_parent_alone(
 def test_a_timeout_of_the_application_in_a_forked_child_ends_no_session(
     postgres: PostgresDatabase,
 ) -> None:
-    """What is thrown into a copy that waits closes its connection, which is the parent's."""
+    """The timeout makes the copy close its connection, which the parent still uses."""
 
     def ask_impatiently() -> int:
         with gevent.Timeout(0.3, exception=False):
@@ -362,7 +362,7 @@ def whole(tmp_path: Path) -> Iterator[Callable[..., PulseRuntime]]:
 def test_a_call_of_the_application_waits_for_ever_in_a_forked_child(
     whole: Callable[..., PulseRuntime],
 ) -> None:
-    """It is neither answered nor failed there, also when the driver has given the server up."""
+    """It gets neither an answer nor an error there, even after the driver's timeout."""
     server = empty_redis()
     runtime = whole(server.url, lease="30s")
     gevent.joinall([gevent.spawn(runtime.handle.members) for _ in range(4)])
@@ -385,7 +385,7 @@ def test_a_call_of_the_application_waits_for_ever_in_a_forked_child(
 def test_a_stop_outlasts_the_greenlet_that_forked(
     tmp_path: Path, mode: str, whole: Callable[..., PulseRuntime]
 ) -> None:
-    """A copy of what ends the process would end the child in the middle of its work."""
+    """Otherwise the copied shutdown would end the child during its work."""
     napping, order, statuses = Event(), [], []
     runtime = whole(f"sqlite:///{tmp_path}/naps.db", mode=mode, app=partial(nap, napping))
     napping.wait(BOUND_S)
@@ -413,7 +413,7 @@ def test_a_stop_outlasts_the_greenlet_that_forked(
 
 
 def test_a_native_thread_may_fork(whole: Callable[..., PulseRuntime]) -> None:
-    """Nothing of the hub's goes on there, and the handle refuses."""
+    """No greenlet of the hub continues in the child, and the handle raises."""
     runtime, heard = whole(), []
     runtime.bus.subscribe(events.RunEnded, heard.append)
     fork, sleep, waitpid = (
@@ -432,10 +432,10 @@ def test_a_native_thread_may_fork(whole: Callable[..., PulseRuntime]) -> None:
     assert gevent.get_hub().threadpool.apply(fork_and_wait) == 0
 
 
-def test_a_worker_that_begins_anew_is_a_member_of_its_own(
+def test_a_worker_that_starts_is_a_member_of_its_own(
     whole: Callable[..., PulseRuntime],
 ) -> None:
-    """A master that has begun forks: its copy is inert, and the worker claims for itself."""
+    """The copy of the master's scheduler has no effect, and the worker claims by itself."""
     runtime = whole()
     master = os.getpid()
 
@@ -456,8 +456,8 @@ def test_a_worker_that_begins_anew_is_a_member_of_its_own(
     assert status_of(child) == 0
 
 
-def test_a_greenlet_that_stays_lets_exceptions_through() -> None:
-    """The application may end its own greenlet, also where pulse keeps it."""
+def test_a_blocked_greenlet_raises_exceptions_that_are_thrown_into_it() -> None:
+    """The application may end its own greenlet while pulse blocks it."""
     mark, caught = ForkMark(), []
 
     def stay() -> None:

@@ -1,4 +1,4 @@
-"""An application that is built more than once in a process: what is served ticks, and alone."""
+"""An application is built more than once in a process: only the served one runs tasks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STORES = {"default": "", "memory": 'store="memory:",'}
 
 
 def write_site(folder: Path, text: str, store: str, *lines: str) -> None:
-    """Write the module `site_app`, with these lines at its end."""
+    """Write the module `site_app`, which ends with these lines."""
     path = write(folder, "site_app.py", text.replace("STORE", STORES[store]))
     path.write_text(path.read_text() + "\n".join((*lines, "")))
 
@@ -63,20 +63,20 @@ def assert_ticks_once(server: Marked, mark: str) -> None:
     ("text", "store"), [(PLAIN, "default"), (FLASK, "memory")], ids=["plain", "flask"]
 )
 @pytest.mark.parametrize("kind", SERVERS)
-def test_what_was_built_and_thrown_away_takes_no_part(
+def test_a_dropped_application_runs_no_tasks(
     kind: str, text: str, store: str, tmp_path: Path
 ) -> None:
-    """A factory is called for a migration first; the server comes up and ticks unasked."""
+    """A factory is called for a migration first; tasks run without a request."""
     write_site(tmp_path, text, store, "create_app()", "app = create_app()")
     with SERVERS[kind](tmp_path, ["site_app:app"]) as server:
         assert_ticks_once(server, "app2")
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress", "uwsgi", "uwsgi lazy"])
-def test_what_was_thrown_away_takes_no_part_under_a_name_of_its_own(
+def test_a_dropped_application_with_a_name_of_its_own_runs_no_tasks(
     kind: str, tmp_path: Path
 ) -> None:
-    """A Flask app holds itself, and it is no rival of the other: the collector is called."""
+    """A Flask app refers to itself, so the garbage collector is called."""
     lines = 'create_app("migration")', 'app = create_app("shop")'
     write_site(tmp_path, FLASK, "default", *lines)
     with SERVERS[kind](tmp_path, ["site_app:app"]) as server:
@@ -93,34 +93,38 @@ def test_what_was_thrown_away_takes_no_part_under_a_name_of_its_own(
         ("waitress", "memory"),
     ],
 )
-def test_what_is_kept_but_not_served_takes_no_part(kind: str, store: str, tmp_path: Path) -> None:
-    """The module has an app of its own, and the server is given the factory."""
+def test_an_application_that_is_kept_but_not_served_runs_no_tasks(
+    kind: str, store: str, tmp_path: Path
+) -> None:
+    """The module has an app of its own, and the server gets the factory."""
     write_site(tmp_path, FLASK, store, "app = create_app()")
     with SERVERS[kind](tmp_path, ["site_app:create_app()"]) as server:
         assert_ticks_once(server, "app2")
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress", "uwsgi lazy"])
-def test_what_is_replaced_takes_no_part(kind: str, tmp_path: Path) -> None:
-    """The first one still has its name while the second is built."""
+def test_an_application_that_is_replaced_runs_no_tasks(kind: str, tmp_path: Path) -> None:
+    """The name still refers to the first one while the second is built."""
     write_site(tmp_path, PLAIN, "default", "app = create_app()", "app = create_app()")
     with SERVERS[kind](tmp_path, ["site_app:app"]) as server:
         assert_ticks_once(server, "app2")
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "gunicorn gevent", "waitress"])
-def test_what_is_kept_and_built_last_takes_no_part(kind: str, tmp_path: Path) -> None:
-    """The order in which they were built proves nothing."""
+def test_an_unserved_application_that_is_built_last_runs_no_tasks(
+    kind: str, tmp_path: Path
+) -> None:
+    """The order in which they were built does not matter."""
     write_site(tmp_path, PLAIN, "default", "app = create_app()", "spare = create_app()")
     with SERVERS[kind](tmp_path, ["site_app:app"]) as server:
         assert_ticks_once(server, "app1")
 
 
 @pytest.mark.parametrize("kind", ["uwsgi", "uwsgi lazy"])
-def test_where_the_server_shows_too_little_the_first_request_decides(
+def test_the_first_request_decides_if_the_server_shows_too_little(
     kind: str, tmp_path: Path
 ) -> None:
-    """The server comes up; the app that is asked for a page ticks from then on."""
+    """The app that receives a request runs its tasks from then on."""
     write_site(tmp_path, PLAIN, "default", "app = create_app()", "spare = create_app()")
     with SERVERS[kind](tmp_path, ["site_app:app"]) as server:
         assert server.get("/").text == "app1"
@@ -128,8 +132,8 @@ def test_where_the_server_shows_too_little_the_first_request_decides(
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress"])
-def test_an_app_that_finds_its_parts_by_name_is_served(kind: str, tmp_path: Path) -> None:
-    """What a function calls stands among the names of its module."""
+def test_an_app_that_finds_its_parts_by_name_runs_its_tasks(kind: str, tmp_path: Path) -> None:
+    """A function may call a global of its module."""
     write_site(
         tmp_path,
         PLAIN,
@@ -142,8 +146,8 @@ def test_an_app_that_finds_its_parts_by_name_is_served(kind: str, tmp_path: Path
         assert_ticks_once(server, "app2")
 
 
-def test_two_that_are_served_end_the_start_of_gunicorn(tmp_path: Path) -> None:
-    """Both would use one store under one name: the error names the setting."""
+def test_two_that_are_served_make_gunicorns_start_fail(tmp_path: Path) -> None:
+    """Both would use one store under one name; the error names the setting."""
     write_site(
         tmp_path,
         PLAIN,
@@ -158,7 +162,7 @@ def test_two_that_are_served_end_the_start_of_gunicorn(tmp_path: Path) -> None:
     assert "pulse.config.name: expected one for each PulseMiddleware" in server.log_text()
 
 
-def test_two_in_memory_that_are_served_both_tick(tmp_path: Path) -> None:
+def test_two_in_memory_that_are_served_both_run_their_tasks(tmp_path: Path) -> None:
     """Each has a store of its own."""
     write_site(
         tmp_path,
@@ -189,8 +193,10 @@ INI = """
 
 @pytest.mark.parametrize("kept", ["", "kept = "], ids=["dropped", "kept"])
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress"])
-def test_a_paste_file_that_is_loaded_twice(kind: str, kept: str, tmp_path: Path) -> None:
-    """As where a script of the start asks for the application first."""
+def test_a_paste_file_that_is_loaded_twice_runs_its_tasks_once(
+    kind: str, kept: str, tmp_path: Path
+) -> None:
+    """A start script may load the application first."""
     write(tmp_path, "site.ini", INI)
     write(
         tmp_path,
@@ -207,8 +213,8 @@ def test_a_paste_file_that_is_loaded_twice(kind: str, kept: str, tmp_path: Path)
         assert_ticks_once(server, "app")
 
 
-def test_pserve_serves_what_an_app_factory_builds_twice(tmp_path: Path) -> None:
-    """The factory of an app section throws its first result away."""
+def test_only_the_second_result_of_an_app_factory_runs_its_tasks(tmp_path: Path) -> None:
+    """The factory of an app section drops its first result."""
     write_site(
         tmp_path,
         FLASK,

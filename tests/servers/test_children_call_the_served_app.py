@@ -61,17 +61,17 @@ app = DispatcherMiddleware(app, {"/inner": inner})
     ("text", "expected"), [(BY_NAME, {"front", "back"}), (NESTED, {"inner", "outer"})],
     ids=["by name", "mounted"],
 )  # fmt: skip
-def test_two_with_the_same_tasks_are_told_apart_by_their_names(
+def test_two_with_the_same_tasks_are_distinguished_by_their_names(
     kind: str, text: str, expected: set[str], tmp_path: Path
 ) -> None:
-    """A run of each calls what that one wraps."""
+    """A run of each middleware calls the application that it wraps."""
     write_site(tmp_path, text)
     with SERVERS[kind](tmp_path, ["site_app:app"]) as server:
         server.wait_for(lambda: {call.mark for call in server.calls()} == expected, 20)
 
 
-def test_two_without_names_whose_stores_differ_are_told_apart_by_these(tmp_path: Path) -> None:
-    """Nothing is shared, so they need no names."""
+def test_two_without_names_are_distinguished_by_their_stores(tmp_path: Path) -> None:
+    """They share no store, so they need no names."""
     write_site(
         tmp_path,
         """
@@ -85,8 +85,8 @@ def app(environ, start_response):
         server.wait_for(lambda: {call.mark for call in server.calls()} == {"front", "back"}, 20)
 
 
-def test_two_without_names_in_memory_end_the_start(tmp_path: Path) -> None:
-    """No child could distinguish them: the error names the setting that helps."""
+def test_two_without_names_in_memory_make_the_start_fail(tmp_path: Path) -> None:
+    """No child can distinguish them; the error names the setting that does."""
     write_site(
         tmp_path,
         """
@@ -102,8 +102,8 @@ def app(environ, start_response):
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "gunicorn preload", "waitress"])
-def test_what_a_module_builds_beside_is_not_called(kind: str, tmp_path: Path) -> None:
-    """The child builds the same: what is dropped, and what is kept but not served."""
+def test_another_application_that_a_module_builds_is_not_called(kind: str, tmp_path: Path) -> None:
+    """The child builds the same applications, dropped ones and unserved ones too."""
     write_site(
         tmp_path,
         """
@@ -118,7 +118,7 @@ app = part("served", "site_app:app")
 
 @pytest.mark.parametrize("kind", ["gunicorn", "gunicorn preload", "waitress"])
 def test_a_factory_is_called_by_the_children_too(kind: str, tmp_path: Path) -> None:
-    """The module's own app is another one, which the server does not serve."""
+    """The module has another app, which the server does not serve."""
     write_site(
         tmp_path,
         """
@@ -133,8 +133,8 @@ app = create_app()
         assert marks(server) == {"app2"}
 
 
-def test_an_app_that_is_not_the_served_one_ends_the_start(tmp_path: Path) -> None:
-    """Its middleware is alike, and its children would call the other application."""
+def test_a_setting_that_names_an_unserved_app_makes_the_start_fail(tmp_path: Path) -> None:
+    """Its middleware is equal, so its children would call the other application."""
     write_site(tmp_path, 'app, spare = (part(mark, "site_app:spare") for mark in ("app", "spare"))')
     server = SERVERS["gunicorn"](tmp_path, ["site_app:app"])
     server.start()
@@ -142,8 +142,8 @@ def test_an_app_that_is_not_the_served_one_ends_the_start(tmp_path: Path) -> Non
     assert "application = site_app:spare: expected the application that is" in server.log_text()
 
 
-def test_children_that_load_another_middleware_fail_their_runs(tmp_path: Path) -> None:
-    """A module that the server has not imported holds one of another name."""
+def test_runs_fail_in_children_that_load_another_middleware(tmp_path: Path) -> None:
+    """A module that the server has not imported holds a middleware of another name."""
     write_site(tmp_path, 'app = part("other", "other_app:app", name="other")', "other_app.py")
     write_site(tmp_path, 'app = part("served", "other_app:app", name="served")')
     with SERVERS["gunicorn"](tmp_path, ["site_app:app"]) as server:
@@ -223,7 +223,7 @@ def write_ini(folder: Path, text: str, extra: str = "") -> str:
 def test_children_of_pserve_load_the_section_that_it_serves(
     text: str, name: str, tmp_path: Path
 ) -> None:
-    """`pserve -n NAME`, whatever else applies the same filter."""
+    """With `pserve -n NAME` other sections may apply the same filter."""
     with pserve(tmp_path, "-n", name, write_ini(tmp_path, text)) as server:
         assert marks(server) == {"front" if name == "main" else "back"}
 
@@ -241,14 +241,14 @@ def test_children_of_pserve_load_the_section_that_it_serves(
 def test_children_load_the_section_that_another_server_serves(
     kind: str, name: str, tmp_path: Path
 ) -> None:
-    """`gunicorn --paste FILE#NAME`, uWSGI's `--paste config:FILE#NAME`."""
+    """Examples are `gunicorn --paste FILE#NAME` and uWSGI's `--paste config:FILE#NAME`."""
     uri = f"{write_ini(tmp_path, TWO)}#{name}"
     with SERVERS[kind](tmp_path, ["--paste", uri]) as server:
         assert marks(server) == {"front" if name == "main" else "back"}
 
 
 def test_children_load_what_a_module_has_loaded(tmp_path: Path) -> None:
-    """A server that knows nothing of ini files, and the module that does."""
+    """The server does not read ini files, but the module that it serves does."""
     uri = f"config:{write_ini(tmp_path, TWO)}"
     write(
         tmp_path,
@@ -260,21 +260,21 @@ def test_children_load_what_a_module_has_loaded(tmp_path: Path) -> None:
 
 
 def test_children_get_the_variables_of_the_command_line(tmp_path: Path) -> None:
-    """As `pserve site.ini colour=x` passes them."""
+    """`pserve site.ini colour=x` passes such a variable."""
     text = OTHER.replace("mark = front", "mark = %(colour)s")
     with pserve(tmp_path, write_ini(tmp_path, text), "colour=x") as server:
         assert marks(server) == {"x"}
 
 
 def test_the_setting_may_name_a_part_of_what_is_served(tmp_path: Path) -> None:
-    """Children load no more than that."""
+    """Children load only that section."""
     ini = write_ini(tmp_path, TWO, "pulse.config.application = administration\n")
     with pserve(tmp_path, "-n", "admin", ini) as server:
         assert marks(server) == {"back"}
 
 
 def ended(folder: Path, *words: str) -> str:
-    """Return what a pserve has written that does not come up."""
+    """Return the output of a pserve that fails to start."""
     server = pserve(folder, *words)
     server.start()
     assert server.wait_ended(20) != 0
@@ -290,7 +290,7 @@ def ended(folder: Path, *words: str) -> str:
         ("admn", "got 'admn'; did you mean 'admin'?"),
     ],
 )
-def test_a_setting_that_names_what_is_not_served_ends_the_start(
+def test_a_setting_that_names_an_unserved_section_makes_the_start_fail(
     application: str, text: str, tmp_path: Path
 ) -> None:
     """Its children would call another application."""
@@ -299,7 +299,7 @@ def test_a_setting_that_names_what_is_not_served_ends_the_start(
     assert f"pulse.config.application: {text}" in " ".join(log.split()) or text in log
 
 
-def test_a_loader_that_shows_nothing_leaves_it_to_the_setting(tmp_path: Path) -> None:
+def test_the_setting_is_required_with_an_unknown_loader(tmp_path: Path) -> None:
     """The file holds several applications with the filter."""
     ini = write_ini(tmp_path, TWO)
     write(
@@ -341,8 +341,8 @@ app = part("served", "{word}")
 
 
 @pytest.mark.parametrize("word", BAD)
-def test_what_is_certain_ends_the_start_of_gunicorn(word: str, tmp_path: Path) -> None:
-    """The error names the setting, what was expected and what came."""
+def test_an_error_that_is_certain_makes_gunicorns_start_fail(word: str, tmp_path: Path) -> None:
+    """The error names the setting, what was expected and what was found."""
     write_site(tmp_path, SITE.format(word=word))
     server = SERVERS["gunicorn"](tmp_path, ["site_app:app"])
     server.start()
@@ -351,8 +351,10 @@ def test_what_is_certain_ends_the_start_of_gunicorn(word: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("word", ["nomodule:app", "site_app:ap", "site_app:settings"])
-def test_under_waitress_it_is_told_as_soon_as_the_server_serves(word: str, tmp_path: Path) -> None:
-    """Its start is past where the module is what is being imported; no run is needed to see it."""
+def test_under_waitress_the_error_is_logged_as_soon_as_the_server_serves(
+    word: str, tmp_path: Path
+) -> None:
+    """The module is being imported during the start; the error is logged before any run."""
     write_site(tmp_path, SITE.format(word=word).replace("interval=0.5", "interval=3600"))
     server = SERVERS["waitress"](tmp_path, ["site_app:app"])
     server.start()
@@ -372,10 +374,10 @@ def test_under_waitress_it_is_told_as_soon_as_the_server_serves(word: str, tmp_p
         ("waitress", "leaves:make()"),
     ],
 )
-def test_what_only_an_import_shows_is_told_before_the_first_run(
+def test_an_error_that_only_an_import_shows_is_logged_before_the_first_run(
     kind: str, word: str, tmp_path: Path
 ) -> None:
-    """A child loads it, and the server imports nothing."""
+    """A child imports the module; the server does not."""
     text = SITE.format(word=word)
     tmp_path.joinpath("site_app.py").write_text(HEAD.replace("0.5", "3600") + text)
     tmp_path.joinpath("leaves.py").write_text("number, make = 7, lambda: None\n")
@@ -390,8 +392,8 @@ def test_what_only_an_import_shows_is_told_before_the_first_run(
         assert server.log_text().count("cannot run in this process") == 1
 
 
-def test_a_section_that_holds_no_pulse_is_told_before_the_first_run(tmp_path: Path) -> None:
-    """It is a part of what is served, and loads well."""
+def test_a_section_without_pulse_is_logged_before_the_first_run(tmp_path: Path) -> None:
+    """It is a part of the served application, and can be loaded."""
     ini = write_ini(tmp_path, TWO, "pulse.config.application = back\n")
     with pserve(tmp_path, "-n", "admin", ini) as server:
         text = "expected section back of config:"
@@ -399,7 +401,7 @@ def test_a_section_that_holds_no_pulse_is_told_before_the_first_run(tmp_path: Pa
         assert "cannot run in this process" in server.log_text()
 
 
-def test_under_other_servers_the_first_request_shows_it(tmp_path: Path) -> None:
+def test_under_other_servers_the_first_request_logs_the_error(tmp_path: Path) -> None:
     """The request is answered, and the error says why nothing runs."""
     write_site(tmp_path, SITE.format(word="nomodule:app"))
     tmp_path.joinpath("serve.py").write_text(

@@ -1,4 +1,4 @@
-"""A process that takes part forks: the child is a copy that does nothing, the parent goes on."""
+"""A process in which pulse runs forks: the child is a copy without effect."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Note(NamedTuple):
     rest: tuple[str, ...]
 
 
-class Told(NamedTuple):
-    """What a host left behind."""
+class HostResult(NamedTuple):
+    """The output and the notes of a host."""
 
     host: int
     notes: list[Note]
@@ -59,7 +59,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the setting of the store that the test names."""
+    """Return the setting `store` for the store that the test names."""
     match request.param:
         case "sqlite":
             return f"sqlite:///{tmp_path}/pulse.db"
@@ -72,8 +72,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory:"
 
 
-def host(folder: Path, *, store: str, mode: str, way: str, kind: str = "patched") -> Told:
-    """Let a process take part and fork, and return what came of it."""
+def host(folder: Path, *, store: str, mode: str, way: str, kind: str = "patched") -> HostResult:
+    """Run a host that forks, and return its results."""
     notes, log = folder / "notes", folder / "log"
     environ = {
         "FORKS_NOTES": str(notes),
@@ -86,64 +86,66 @@ def host(folder: Path, *, store: str, mode: str, way: str, kind: str = "patched"
     with Server(command, port=None, folder=folder, environ=environ) as process:
         assert process.wait_ended(30) == 0, process.log_text()
     assert "Traceback" not in process.log_text()
-    told = json.loads(process.log_text().splitlines()[-1])
+    result = json.loads(process.log_text().splitlines()[-1])
     lines = [line.split() for line in notes.read_text().splitlines()]
     read = [Note(words[0], int(words[1]), int(words[2]), tuple(words[3:])) for words in lines]
-    runs = [(task, fire_time, outcome) for task, fire_time, outcome in told["runs"]]
-    return Told(told["host"], read, log.read_text().splitlines(), runs, told["members"])
+    runs = [(task, fire_time, outcome) for task, fire_time, outcome in result["runs"]]
+    return HostResult(result["host"], read, log.read_text().splitlines(), runs, result["members"])
 
 
-def performers(told: Told, mode: str) -> set[int]:
-    """Return who has performed runs: the process, or the parent of the one that did."""
-    return {run.parent if mode == "processing" else run.pid for run in told.of("run")}
+def performers(result: HostResult, mode: str) -> set[int]:
+    """Return the pids that performed runs: the process, or the parent of its child."""
+    return {run.parent if mode == "processing" else run.pid for run in result.of("run")}
 
 
-def gaps(told: Told, task: str) -> set[int]:
-    """Return the distances between the fire times of a task that ran, one after the other."""
-    times = sorted(int(run.rest[1]) for run in told.of("run") if run.rest[0] == task)
+def gaps(result: HostResult, task: str) -> set[int]:
+    """Return the intervals between consecutive fire times of a task that ran."""
+    times = sorted(int(run.rest[1]) for run in result.of("run") if run.rest[0] == task)
     return {later - earlier for earlier, later in pairwise(times)}
 
 
 @pytest.mark.parametrize("way", ["fork", "multiprocessing", "return", "exit"])
 @pytest.mark.parametrize("store", ["memory", "sqlite", "postgresql", "redis"], indirect=True)
 @pytest.mark.parametrize("mode", ["gevent", "threading", "processing"])
-def test_a_forked_child_of_a_patched_process_takes_no_part(
+def test_a_forked_child_of_a_patched_process_has_no_effect(
     tmp_path: Path, store: str, mode: str, way: str
 ) -> None:
-    """Every greenlet is copied into the child, which waits: there none claims, runs or logs."""
-    told = host(tmp_path, store=store, mode=mode, way=way)
-    assert len(told.of("waited")) >= 1
-    assert performers(told, mode) == {told.host}
-    assert {note.pid for note in told.of("event")} <= {told.host}
-    assert {int(line.split()[0]) for line in told.log} == {told.host}
-    assert told.of("raised") == []
-    assert {note.rest for note in told.of("refused") if note.parent == told.host} == {("True",)}
-    check_parent(told)
+    """Every greenlet is copied into the child; none claims, runs or logs there."""
+    result = host(tmp_path, store=store, mode=mode, way=way)
+    assert len(result.of("waited")) >= 1
+    assert performers(result, mode) == {result.host}
+    assert {note.pid for note in result.of("event")} <= {result.host}
+    assert {int(line.split()[0]) for line in result.log} == {result.host}
+    assert result.of("raised") == []
+    assert {note.rest for note in result.of("refused") if note.parent == result.host} == {("True",)}
+    check_parent(result)
 
 
 @pytest.mark.parametrize("way", ["return", "exit", "multiprocessing"])
 @pytest.mark.parametrize("store", ["memory", "sqlite", "postgresql", "redis"], indirect=True)
 @pytest.mark.parametrize("mode", ["threading", "processing"])
-def test_a_forked_child_of_an_ordinary_process_takes_no_part(
+def test_a_forked_child_of_an_ordinary_process_has_no_effect(
     tmp_path: Path, store: str, mode: str, way: str
 ) -> None:
-    """The thread that forked goes on there alone; what its run comes to is not recorded."""
-    told = host(tmp_path, store=store, mode=mode, way=way, kind="plain")
-    assert len(told.of("waited")) >= 1
-    assert performers(told, mode) == {told.host}
-    assert {note.pid for note in told.of("event")} <= {told.host}
-    assert {int(line.split()[0]) for line in told.log} == {told.host}
-    check_parent(told)
+    """Only the thread that forked continues there; the result of its run is not recorded."""
+    result = host(tmp_path, store=store, mode=mode, way=way, kind="plain")
+    assert len(result.of("waited")) >= 1
+    assert performers(result, mode) == {result.host}
+    assert {note.pid for note in result.of("event")} <= {result.host}
+    assert {int(line.split()[0]) for line in result.log} == {result.host}
+    check_parent(result)
 
 
-def check_parent(told: Told) -> None:
-    """Fail if the parent lost a tick, ran one twice or had anything to complain of."""
-    ran = Counter(note.rest for note in told.of("run"))
+def check_parent(result: HostResult) -> None:
+    """Fail if the parent lost a tick, ran one twice or logged a problem."""
+    ran = Counter(note.rest for note in result.of("run"))
     assert [tick for tick, count in ran.items() if count > 1] == []
-    assert {task: gaps(told, task) for task in "abc"} == {task: {HALF_A_SECOND} for task in "abc"}
-    assert [line for line in told.log if " INFO " not in line and "threading in" not in line] == []
-    assert told.members == [told.host]
-    ended = {outcome for task, _, outcome in told.runs if task != "fork"}
+    assert {task: gaps(result, task) for task in "abc"} == {task: {HALF_A_SECOND} for task in "abc"}
+    assert [
+        line for line in result.log if " INFO " not in line and "threading in" not in line
+    ] == []
+    assert result.members == [result.host]
+    ended = {outcome for task, _, outcome in result.runs if task != "fork"}
     assert ended <= {"succeeded", "None"}
 
 
@@ -151,7 +153,7 @@ def check_parent(told: Told) -> None:
 
 
 def accepting(folder: Path, command: list[str], **environ: str) -> Server:
-    """Return a server of the site whose children accept by accident, not yet started."""
+    """Return a server whose forked children accept connections by accident, not yet started."""
     port = free_port()
     words = [word.format(port=port) for word in command]
     runs = folder / "runs"
@@ -160,14 +162,16 @@ def accepting(folder: Path, command: list[str], **environ: str) -> Server:
 
 
 def noted(folder: Path, word: str) -> list[list[str]]:
-    """Return what stands beside a word in the notes of that site."""
+    """Return the values for a name in the notes of that site."""
     lines = [line.split() for line in (folder / "runs").read_text().splitlines()]
     return [line[1:] for line in lines if line[0] == word]
 
 
 @pytest.mark.parametrize("start", ["auto", "eager"])
-def test_a_child_that_accepts_by_accident_does_not_begin(tmp_path: Path, start: str) -> None:
-    """Greenlets that accept connections are copied, too: the child answers requests for a while."""
+def test_pulse_does_not_start_in_a_child_that_accepts_by_accident(
+    tmp_path: Path, start: str
+) -> None:
+    """Copied greenlets accept connections, so the child answers requests for a while."""
     command = [sys.executable, "-m", "tests.support.accepting_site", "{port}"]
     with accepting(tmp_path, command, START=start) as server:
         assert server.get("/").text == f"{server.pid} here"
@@ -184,8 +188,8 @@ def test_a_child_that_accepts_by_accident_does_not_begin(tmp_path: Path, start: 
         assert {run[0] for run in noted(tmp_path, "run")} == {str(server.pid)}
 
 
-def test_a_child_that_is_forked_in_a_drain_ends_its_work(tmp_path: Path) -> None:
-    """The copy of what stops the worker does not end the child, nor anything of the worker's."""
+def test_a_child_that_is_forked_during_a_drain_finishes_its_work(tmp_path: Path) -> None:
+    """The copied shutdown ends neither the child nor anything of the worker."""
     command = [program("gunicorn"), "-k", "gevent", "-b", "127.0.0.1:{port}"]
     command += ["--no-control-socket", "tests.support.accepting_site:application"]
     with accepting(tmp_path, command, LONG="1") as server:
@@ -199,8 +203,10 @@ def test_a_child_that_is_forked_in_a_drain_ends_its_work(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["gevent", "sync"])
-def test_workers_of_a_patched_master_that_has_begun_begin_anew(tmp_path: Path, kind: str) -> None:
-    """With `start = eager` and preload the master takes part; nothing of it acts in a worker."""
+def test_pulse_starts_in_workers_of_a_patched_master_that_has_started(
+    tmp_path: Path, kind: str
+) -> None:
+    """With `start = eager` and preload pulse runs in the master; its copies have no effect."""
     site = tmp_path / "patched_site.py"
     site.write_text(
         "from gevent import monkey\nmonkey.patch_all()\nfrom tests.support import accepting_site\n"

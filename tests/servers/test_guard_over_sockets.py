@@ -1,4 +1,4 @@
-"""What a real server and a real framework make of a crooked request line never meets the view."""
+"""No malformed request line reaches a guarded view through a real server and framework."""
 
 from __future__ import annotations
 
@@ -101,18 +101,18 @@ WITHOUT_THE_GUARD = [
     ("loose", b"/sessions/cleanup;a=b"),
     ("loose", b"/sessions/cleanup%00"),
 ]
-"""Who takes which spelling for the view: what proves that the guard is what keeps it away."""
+"""Spellings that reach the view without the guard: they show that the guard blocks them."""
 
 
 class Answer(NamedTuple):
-    """A status, 0 where the server hung up, and all that came."""
+    """A status, or 0 if the server closed the connection, and the whole answer."""
 
     status: int
     text: str
 
 
 def ask(port: int, target: bytes, *headers: str, method: str = "GET") -> Answer:
-    """Return the answer to a request line sent as it is."""
+    """Return the answer to a raw request line."""
     lines = [f"{method} ".encode() + target + b" HTTP/1.1", b"Host: h", b"Connection: close"]
     lines += [header.encode() for header in headers]
     received = b""
@@ -128,7 +128,7 @@ def ask(port: int, target: bytes, *headers: str, method: str = "GET") -> Answer:
     scope="module", params=["gunicorn-sync", "gunicorn-gevent", "waitress", "gevent.pywsgi"]
 )
 def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of one server, which all tests of this file share."""
+    """Return the port of a server that all tests of this file share."""
     number = free_port()
     where = f"127.0.0.1:{number}"
     gunicorn = [program("gunicorn"), "-b", where, "-w", "1", "--no-control-socket", "-k"]
@@ -146,7 +146,7 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def crooked(count: int) -> list[bytes]:
-    """Return request targets that are the guarded path with random things put in."""
+    """Return request targets: the guarded path with random insertions."""
     dice = random.Random(20_270_101)  # noqa: S311 - the same paths each time
     extras = [
         b"/",
@@ -175,7 +175,7 @@ def crooked(count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("site", SITES)
 def test_no_spelling_of_the_path_reaches_the_view(port: int, site: str) -> None:
-    """Refused by the guard, by the server, or led elsewhere by the router: never let in."""
+    """The guard or the server refuses it, or the router leads elsewhere."""
     reached = [
         target
         for target in SPELLINGS + crooked(100)
@@ -186,7 +186,7 @@ def test_no_spelling_of_the_path_reaches_the_view(port: int, site: str) -> None:
 
 @pytest.mark.parametrize("site", SITES)
 def test_no_ordinary_path_is_refused(port: int, site: str) -> None:
-    """The framework answers: with a page, with the right address, or that it knows none."""
+    """The framework answers with a page, a redirect or 404."""
     statuses = {target: ask(port, target, f"X-App: {site}").status for target in ORDINARY}
     assert set(statuses.values()) <= {200, 308, 404}, statuses
 
@@ -195,25 +195,25 @@ def test_no_ordinary_path_is_refused(port: int, site: str) -> None:
 def test_without_the_guard_the_spelling_reaches_the_view(
     port: int, site: str, target: bytes
 ) -> None:
-    """The same request line shows the view when nothing stands before the app."""
+    """The same request line reaches the view without the middleware."""
     assert REACHED in ask(port, target, f"X-App: {site}", "X-Guard: off").text
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "ODD"])
 def test_the_method_makes_no_difference(port: int, method: str) -> None:
-    """A guarded path is refused whatever is asked of it."""
+    """A guarded path is refused for every method."""
     answer = ask(port, b"/sessions/cleanup", "X-App: flask", "Content-Length: 0", method=method)
     assert answer.status == 403
 
 
-def test_a_script_name_in_a_header_opens_nothing(port: int) -> None:
+def test_a_script_name_in_a_header_does_not_bypass_the_guard(port: int) -> None:
     """Gunicorn takes SCRIPT_NAME from a trusted peer and moves it off the path."""
     answer = ask(port, b"/sessions/cleanup", "X-App: joined", "SCRIPT_NAME: /sessions")
     assert answer.status == 403
 
 
-def test_headers_of_pulse_open_nothing(port: int) -> None:
-    """An outsider who sends all that pulse sends is still an outsider."""
+def test_forged_headers_of_pulse_do_not_bypass_the_guard(port: int) -> None:
+    """A request from outside with all of pulse's headers is refused."""
     names = ("Task", "Fire-Time", "Run-Id", "Attempt", "Trigger")
     forged = [f"X-Pulse-{name}: 1" for name in names]
     answer = ask(
@@ -223,5 +223,5 @@ def test_headers_of_pulse_open_nothing(port: int) -> None:
 
 
 def test_another_page_of_the_site_is_served(port: int) -> None:
-    """What is asked beside the guarded path comes from the app."""
+    """A path that is not guarded is answered by the app."""
     assert OTHER in ask(port, b"/sessions/cleanup-all", "X-App: flask").text

@@ -1,4 +1,4 @@
-"""Children of mode processing outlive their parent by nothing, however it goes."""
+"""Children of mode processing never outlive their parent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GONE_S = 2.0
 
 
 class Host:
-    """A process with an engine, and what its application notes."""
+    """A process with an engine, and the notes of its application."""
 
     def __init__(self, folder: Path, kind: str, *paths: str) -> None:
         self.notes = folder / "notes"
@@ -46,22 +46,22 @@ class Host:
         )
 
     def hear(self) -> list[object]:
-        """Return the next line that the host tells."""
+        """Return the next line that the host prints."""
         assert self.process.stdout is not None
         line: list[object] = json.loads(self.process.stdout.readline())
         return line
 
     def noted(self, word: str) -> int:
-        """Return the process id beside a word, once it is there."""
+        """Wait for the process id that is printed with a name, and return it."""
         return wait_until(lambda: self._find(word), what=f"the note {word}")
 
     def end(self) -> tuple[str, int]:
-        """Let the host stop by itself; return what it still told, and its exit status."""
-        told, _ = self.process.communicate(timeout=20)
-        return told, self.process.returncode
+        """Stop the host in order; return its remaining output and its exit status."""
+        output, _ = self.process.communicate(timeout=20)
+        return output, self.process.returncode
 
     def close(self) -> None:
-        """End the host, whatever it does."""
+        """Kill the host."""
         self.process.kill()
         self.process.communicate()
 
@@ -72,29 +72,31 @@ class Host:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Host]]:
-    """Start hosts, and end them after the test."""
+    """Return a function that starts hosts; they are killed after the test."""
     hosts: list[Host] = []
 
-    def begin(kind: str, *paths: str) -> Host:
+    def start_host(kind: str, *paths: str) -> Host:
         hosts.append(Host(tmp_path, kind, *paths))
         return hosts[-1]
 
-    yield begin
+    yield start_host
     for host in hosts:
         host.close()
 
 
 @pytest.mark.parametrize("path", ["/nap", "/native", "/stubborn"])
 def test_a_busy_child_dies_with_its_parent(start: Callable[..., Host], path: str) -> None:
-    """A child that waits, that computes in native code, or that ignores TERM is gone."""
+    """The child waits, computes in native code, or ignores TERM."""
     host = start("plain", path)
     child = host.noted("busy")
     host.process.send_signal(SIGKILL)
     wait_until(lambda: not is_alive(child), GONE_S, "the child is gone")
 
 
-def test_what_a_child_has_started_dies_with_its_parent(start: Callable[..., Host]) -> None:
-    """A process of the app's own making is gone, too."""
+def test_a_process_that_a_child_has_started_dies_with_its_parent(
+    start: Callable[..., Host],
+) -> None:
+    """The app in the child has started a process."""
     host = start("plain", "/family")
     family = host.noted("busy"), host.noted("offspring")
     host.process.send_signal(SIGKILL)
@@ -102,7 +104,7 @@ def test_what_a_child_has_started_dies_with_its_parent(start: Callable[..., Host
 
 
 def test_an_idle_child_dies_with_its_parent(start: Callable[..., Host]) -> None:
-    """A child between two runs is gone."""
+    """The child is between two runs."""
     host = start("plain", "/pid")
     child = int(str(host.hear()[1]))
     host.process.send_signal(SIGKILL)
@@ -110,7 +112,7 @@ def test_an_idle_child_dies_with_its_parent(start: Callable[..., Host]) -> None:
 
 
 def test_a_fork_of_the_parent_keeps_no_child_alive(start: Callable[..., Host]) -> None:
-    """A sibling that holds the lifeline open does not stand for the parent."""
+    """A sibling that holds the lifeline open does not count as the parent."""
     host = start("forked", "/pid", "/nap")
     child, fork = (int(str(host.hear()[1])) for _ in range(2))
     assert host.noted("busy") == child
@@ -122,7 +124,7 @@ def test_a_fork_of_the_parent_keeps_no_child_alive(start: Callable[..., Host]) -
 
 
 def test_a_parent_that_stops_leaves_no_child(start: Callable[..., Host]) -> None:
-    """An ordinary end stops the engine, and with it every child."""
+    """An ordinary exit stops the engine, which ends every child."""
     host = start("plain", "/pid")
     child = int(str(host.hear()[1]))
     assert host.end()[1] == 0
@@ -130,9 +132,9 @@ def test_a_parent_that_stops_leaves_no_child(start: Callable[..., Host]) -> None
 
 
 def test_children_work_below_a_parent_patched_by_gevent(start: Callable[..., Host]) -> None:
-    """Runs, deaths and timeouts are told as they are, and the hub goes on meanwhile."""
+    """Runs, deaths and timeouts are reported, and the hub is not blocked."""
     host = start("patched", "/pid", "/exit", "/nap", "/pid")
     outcomes = [host.hear()[0] for _ in range(4)]
-    told, status = host.end()
+    output, status = host.end()
     assert (outcomes, status) == (["succeeded", "failed", "timed_out", "succeeded"], 0)
-    assert json.loads(told)[1] < 1.0
+    assert json.loads(output)[1] < 1.0

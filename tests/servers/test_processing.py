@@ -28,7 +28,7 @@ GONE_S = 2.0
 
 
 class Ran(NamedTuple):
-    """A run, as the site noted it."""
+    """A run that the site has recorded."""
 
     pid: int
     parent: int
@@ -94,14 +94,14 @@ def _by_paste(folder: Path, kind: str) -> Server:
 
 
 def ran(server: Server, path: str) -> list[Ran]:
-    """Return the runs of a path that the site has noted, oldest first."""
+    """Return the runs of a path that the site has recorded, oldest first."""
     lines = [line.split() for line in (server.folder / "runs").read_text().splitlines()]
     found = [Ran(int(fields[1]), int(fields[2]), fields[3]) for fields in lines]
     return [run for run in found if run.path == path]
 
 
 def wait_ran(server: Server, path: str) -> Ran:
-    """Return the latest run of a path, once there is one."""
+    """Wait for a run of a path, and return the latest."""
     return server.wait_for(lambda: ran(server, path), 15.0, f"a run of {path}")[-1]
 
 
@@ -121,7 +121,7 @@ def wait_ran(server: Server, path: str) -> Ran:
 def test_runs_happen_in_children_of_the_worker_and_end_with_it(
     make: Callable[[Path, str], Server], kind: str, tmp_path: Path
 ) -> None:
-    """Two tasks run at once, each in a child; after a TERM or a kill nothing of them is left."""
+    """Two tasks run at once, each in a child; after TERM or SIGKILL no child is left."""
     with make(tmp_path, kind) as server:
         quick, slow = (wait_ran(server, path) for path in ("/quick", "/slow"))
         worker = int(server.get("/").text)
@@ -134,7 +134,7 @@ def test_runs_happen_in_children_of_the_worker_and_end_with_it(
 
 @pytest.mark.parametrize("kind", ["sync", "gevent"])
 def test_a_server_that_stops_ends_its_children(kind: str, tmp_path: Path) -> None:
-    """On TERM the slow run is interrupted within the server's own limit, and nothing is left."""
+    """On TERM the slow run is interrupted within the server's limit, and no child is left."""
     with gunicorn(tmp_path, "-k", kind, "tests.support.processing_site:outermost") as server:
         child = wait_ran(server, "/slow").pid
         status = server.stop()
@@ -142,8 +142,8 @@ def test_a_server_that_stops_ends_its_children(kind: str, tmp_path: Path) -> Non
         assert "interrupted because this process stops; it was here:" in server.log_text()
 
 
-def test_a_view_in_a_child_asks_for_a_run_through_the_store(tmp_path: Path) -> None:
-    """Its handle reaches the store that the workers share, and its worker is the only member."""
+def test_a_view_in_a_child_triggers_a_run_through_the_store(tmp_path: Path) -> None:
+    """Its handle uses the store that the workers share; its worker is the only member."""
     with gunicorn(tmp_path, "tests.support.asking_site:application") as server:
         runs = tmp_path / "runs"
         server.wait_for(lambda: "answer" in runs.read_text(), 15.0, "the answer")

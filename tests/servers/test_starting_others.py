@@ -1,4 +1,4 @@
-"""Servers that are not recognised begin at the first request; what serves nothing never begins."""
+"""Under an undetected server pulse starts at the first request, and never without a server."""
 
 from __future__ import annotations
 
@@ -67,50 +67,50 @@ def script(name: str, port: int) -> str:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_server_in_a_script_begins_at_the_first_request(name: str, tmp_path: Path) -> None:
-    """Nothing begins before the first request; eight at once begin it once."""
+def test_a_server_in_a_script_starts_at_the_first_request(name: str, tmp_path: Path) -> None:
+    """Nothing starts before the first request; eight concurrent requests start it once."""
     port = free_port()
     command = [sys.executable, "-c", script(name, port)]
     with Witnessed(command, port=port, folder=tmp_path) as server:
-        before = server.pids("begin")
+        before = server.pids("start")
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: server.get("/?nap=0.05"), range(8)))
 
         assert before == []
-        assert server.pids("begin") == [server.pid]
+        assert server.pids("start") == [server.pid]
     assert {answer.status for answer in answers} == {200}
 
 
 @pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
-def test_flask_run_begins_at_the_first_request(debug: tuple[str, ...], tmp_path: Path) -> None:
-    """`flask run` begins the process that answers, never the parent of the debugger's reloader."""
+def test_flask_run_starts_at_the_first_request(debug: tuple[str, ...], tmp_path: Path) -> None:
+    """The service starts in the process that answers, never in the reloader's parent."""
     (tmp_path / "flask_app.py").write_text(FLASK_APP)
     port = free_port()
     command = [program("flask"), "--app", "flask_app", "run", "--port", str(port), *debug]
     with Witnessed(command, port=port, folder=tmp_path) as server:
-        before = server.pids("begin")
+        before = server.pids("start")
         served = int(server.get().text)
 
-        assert (before, server.pids("begin")) == ([], [served])
+        assert (before, server.pids("start")) == ([], [served])
         assert (served == server.pid) is not bool(debug)
 
 
 @pytest.mark.parametrize("reload", [(), ("--noreload",)], ids=["reload", "noreload"])
-def test_runserver_begins_at_the_first_request(reload: tuple[str, ...], tmp_path: Path) -> None:
-    """Django's `runserver` begins the process that answers, never the reloader's parent."""
+def test_runserver_starts_at_the_first_request(reload: tuple[str, ...], tmp_path: Path) -> None:
+    """The service starts in the process that answers, never in the reloader's parent."""
     (tmp_path / "site_app.py").write_text(DJANGO_APP)
     port = free_port()
     command = [sys.executable, "site_app.py", "runserver", f"127.0.0.1:{port}", *reload]
     with Witnessed(command, port=port, folder=tmp_path) as server:
-        before = server.pids("begin")
+        before = server.pids("start")
         served = int(server.get().text)
 
-        assert (before, server.pids("begin")) == ([], [served])
+        assert (before, server.pids("start")) == ([], [served])
         assert (served == server.pid) is bool(reload)
 
 
 def events_of(command: list[str], folder: Path, *, text: str = "") -> list[str]:
-    """Return the names of the events of a program that has ended well."""
+    """Return the names of the events of a program that exited with 0."""
     path = folder / "events.txt"
     done = run_program(command, folder=folder, environ={"PROBE_FILE": str(path)}, text=text)
     assert done.returncode == 0, done.stdout
@@ -118,16 +118,16 @@ def events_of(command: list[str], folder: Path, *, text: str = "") -> list[str]:
     return [event.name for event in read_events(path)]
 
 
-def test_flask_routes_begins_nothing(tmp_path: Path) -> None:
-    """`flask routes` builds the application and begins nothing."""
+def test_flask_routes_starts_nothing(tmp_path: Path) -> None:
+    """`flask routes` only builds the application."""
     (tmp_path / "flask_app.py").write_text(FLASK_APP)
     command = [program("flask"), "--app", "flask_app", "routes"]
 
     assert events_of(command, tmp_path) == ["built"]
 
 
-def test_flask_shell_begins_nothing_even_when_it_requests(tmp_path: Path) -> None:
-    """In `flask shell` neither building nor a test client begins anything."""
+def test_flask_shell_starts_nothing_even_if_it_requests(tmp_path: Path) -> None:
+    """In `flask shell` neither building nor a test client starts anything."""
     (tmp_path / "flask_app.py").write_text(FLASK_APP)
     command = [program("flask"), "--app", "flask_app", "shell"]
     text = "assert app.test_client().get('/').status_code == 200\n"
@@ -135,7 +135,7 @@ def test_flask_shell_begins_nothing_even_when_it_requests(tmp_path: Path) -> Non
     assert events_of(command, tmp_path, text=text) == ["built"]
 
 
-def test_prequest_begins_nothing(tmp_path: Path) -> None:
+def test_prequest_starts_nothing(tmp_path: Path) -> None:
     """Pyramid's `prequest` requests the application without serving it."""
     ini = write_ini(tmp_path, "use = egg:waitress")
     command = [program("prequest"), str(ini), "/"]
@@ -143,8 +143,8 @@ def test_prequest_begins_nothing(tmp_path: Path) -> None:
     assert events_of(command, tmp_path) == ["built"]
 
 
-def test_a_migration_begins_nothing(tmp_path: Path) -> None:
-    """`migrate` builds the application and begins nothing."""
+def test_a_migration_starts_nothing(tmp_path: Path) -> None:
+    """`migrate` builds the application and starts nothing."""
     (tmp_path / "site_app.py").write_text(DJANGO_APP)
     command = [sys.executable, "site_app.py", "migrate"]
 
@@ -162,8 +162,8 @@ REQUESTS_OF_NO_SERVER = {
 
 
 @pytest.mark.parametrize("kind", REQUESTS_OF_NO_SERVER)
-def test_a_request_that_shows_no_server_begins_nothing(kind: str, tmp_path: Path) -> None:
-    """Test clients, interactive shells and pytest request the application and begin nothing."""
+def test_a_request_that_shows_no_server_starts_nothing(kind: str, tmp_path: Path) -> None:
+    """Test clients, interactive shells and pytest request the application and start nothing."""
     if kind == "webtest":
         # The client's own package is not needed: what counts is the module that calls.
         (tmp_path / "webtest.py").write_text(
@@ -181,8 +181,8 @@ def test_a_request_that_shows_no_server_begins_nothing(kind: str, tmp_path: Path
     assert events_of(command, tmp_path) == ["built", "loaded"]
 
 
-def test_an_own_child_of_a_process_begins_only_when_it_serves(tmp_path: Path) -> None:
-    """A fork that nobody announced begins nothing by itself, and ends nothing of its parent's."""
+def test_a_child_that_the_application_forks_starts_nothing_unless_it_serves(tmp_path: Path) -> None:
+    """A fork of the application starts nothing, and shuts down nothing of its parent."""
     code = (
         "import os\n"
         "from webob import Request\n"
@@ -194,11 +194,11 @@ def test_an_own_child_of_a_process_begins_only_when_it_serves(tmp_path: Path) ->
     )
     names = events_of([sys.executable, "-c", code], tmp_path)
 
-    assert names == ["built", "loaded", "begin", "quiet", "end", "ended"]
+    assert names == ["built", "loaded", "start", "stop_claiming", "shutdown", "shut_down"]
 
 
-def test_a_child_that_serves_begins_anew(tmp_path: Path) -> None:
-    """A forked child in which a request arrives begins for itself, and ends for itself."""
+def test_a_forked_child_that_serves_starts_a_service_of_its_own(tmp_path: Path) -> None:
+    """The first request in the child starts it, and the child's exit shuts it down."""
     code = (
         "import os\n"
         "from webob import Request\n"
@@ -211,11 +211,17 @@ def test_a_child_that_serves_begins_anew(tmp_path: Path) -> None:
     )
     names = events_of([sys.executable, "-c", code], tmp_path)
 
-    assert names == ["built", "loaded", "begin", *["begin", "quiet", "end", "ended"], *names[-3:]]
+    assert names == [
+        "built",
+        "loaded",
+        "start",
+        *["start", "stop_claiming", "shutdown", "shut_down"],
+        *names[-3:],
+    ]
 
 
 def test_a_dropped_middleware_is_not_kept_alive(tmp_path: Path) -> None:
-    """Nothing but its owner keeps an arrangement alive, so a dropped one ends with its owner."""
+    """Only its owner keeps a lifecycle alive."""
     code = (
         "import gc, weakref\n"
         "from tests.support.probe import Probe, hello\n"
@@ -230,7 +236,7 @@ def test_a_dropped_middleware_is_not_kept_alive(tmp_path: Path) -> None:
 
 
 def test_building_starts_and_opens_nothing(tmp_path: Path) -> None:
-    """After import and construction there are no more threads, descriptors or files than before."""
+    """Import and construction add no threads, file descriptors or files."""
     code = (
         "import os, threading\n"
         "before = os.listdir('/proc/self/fd')\n"

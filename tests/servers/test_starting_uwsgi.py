@@ -1,4 +1,4 @@
-"""uWSGI: every worker begins before any request, once; its master and its mules do not."""
+"""uWSGI: pulse starts once in each worker before any request, not in its master and mules."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ probe.write_event("loaded", "module")
     [(), ("--threads", "2"), ("--py-call-osafterfork",)],
     ids=["plain", "threads", "at-fork"],
 )
-def test_each_worker_begins_before_any_request(
+def test_pulse_starts_in_each_worker_before_any_request(
     lazy: tuple[str, ...], more: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Both workers begin once, without a request, and requests begin nothing more."""
+    """It starts once in both workers, without a request, and requests start nothing more."""
     with uwsgi(tmp_path, "--master", "--processes", "2", *lazy, *more) as server:
-        begun = server.wait_begun(2)
-        served = server.wait_answered(begun)
+        started = server.wait_started(2)
+        served = server.wait_answered(started)
         server.stop()
 
-    assert len(server.pids("begin")) == len(set(begun) - {server.pid}) == 2
-    assert served <= set(begun)
+    assert len(server.pids("start")) == len(set(started) - {server.pid}) == 2
+    assert served <= set(started)
 
 
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
-def test_a_worker_with_gevent_begins(lazy: tuple[str, ...], tmp_path: Path) -> None:
-    """With `--gevent` each worker begins, and what it spawns runs in uWSGI's own hub."""
+def test_pulse_starts_in_a_worker_with_gevent(lazy: tuple[str, ...], tmp_path: Path) -> None:
+    """With `--gevent` it starts in each worker, and its greenlets run in uWSGI's own hub."""
     options = ("--master", "--processes", "1", "--gevent", "9", "--gevent-monkey-patch", *lazy)
     with uwsgi(tmp_path, *options, environ={"PROBE_ASK": "1"}) as server:
-        begun = server.wait_begun(1)
-        server.wait_for(lambda: "True" in str(server.events("serving")), what="it serves")
+        started = server.wait_started(1)
+        server.wait_for(lambda: "True" in str(server.events("accepts_work")), what="it serves")
 
-    assert server.pids("begin") == begun != [server.pid]
+    assert server.pids("start") == started != [server.pid]
 
 
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
@@ -62,7 +62,7 @@ def test_a_worker_with_gevent_begins(lazy: tuple[str, ...], tmp_path: Path) -> N
 def test_a_worker_claims_once_its_application_is_loaded(
     load: str, lazy: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """However the application is loaded, the end of its loading is noticed, not its beginning."""
+    """The end of the loading is detected for each way to load an application."""
     (tmp_path / "slow_app.py").write_text(SLOW_APP)
     ini = write_ini(tmp_path, "use = egg:waitress")
     how = {
@@ -73,32 +73,32 @@ def test_a_worker_claims_once_its_application_is_loaded(
     with uwsgi(
         tmp_path, "--master", "--processes", "1", *lazy, load=how[load], environ={"PROBE_ASK": "1"}
     ) as server:
-        server.wait_for(lambda: "True" in str(server.events("serving")), what="it serves")
+        server.wait_for(lambda: "True" in str(server.events("accepts_work")), what="it serves")
 
-    names = [(e.name, *e.rest) for e in server.events() if e.name in {"serving", "loaded"}]
-    assert ("loaded",) not in names[names.index(("serving", "True")) :]
+    names = [(e.name, *e.rest) for e in server.events() if e.name in {"accepts_work", "loaded"}]
+    assert ("loaded",) not in names[names.index(("accepts_work", "True")) :]
 
 
-def test_mules_do_not_begin(tmp_path: Path) -> None:
-    """A mule runs the same hook after its fork and does not begin."""
+def test_pulse_does_not_start_in_mules(tmp_path: Path) -> None:
+    """A mule runs the same hook after its fork."""
     with uwsgi(tmp_path, "--master", "--processes", "1", "--mule") as server:
-        begun = server.wait_begun(1)
+        started = server.wait_started(1)
         served = int(server.get().text)
         server.wait_workers(2)
         server.stop()
 
-    assert begun == [served]
-    assert server.pids("begin") == begun
+    assert started == [served]
+    assert server.pids("start") == started
 
 
-def test_a_single_process_without_a_master_begins(tmp_path: Path) -> None:
-    """Without a master the one process begins before any request, once."""
+def test_pulse_starts_in_a_single_process_without_a_master(tmp_path: Path) -> None:
+    """It starts before any request, once."""
     with uwsgi(tmp_path, "--processes", "1") as server:
-        begun = server.wait_begun(1)
+        started = server.wait_started(1)
         served = int(server.get().text)
 
-    assert begun == [server.pid] == [served]
-    assert server.pids("begin") == begun
+    assert started == [server.pid] == [served]
+    assert server.pids("start") == started
 
 
 def test_the_users_own_hook_still_runs(tmp_path: Path) -> None:
@@ -111,44 +111,44 @@ def test_the_users_own_hook_still_runs(tmp_path: Path) -> None:
     )
     load = ["--module", "own_app:app"]
     with uwsgi(tmp_path, "--master", "--processes", "2", load=load) as server:
-        begun = server.wait_begun(2)
+        started = server.wait_started(2)
 
-        assert sorted(server.pids("own")) == sorted(begun)
+        assert sorted(server.pids("own")) == sorted(started)
 
 
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
-def test_workers_of_a_reload_begin(lazy: tuple[str, ...], tmp_path: Path) -> None:
-    """HUP replaces the workers: the new ones begin, the old ones end."""
-    # uWSGI runs itself anew with the bare interpreter, which knows no virtual environment.
+def test_a_reload_starts_pulse_in_the_new_workers(lazy: tuple[str, ...], tmp_path: Path) -> None:
+    """HUP replaces the workers; pulse is shut down in the old ones."""
+    # uWSGI restarts with the bare interpreter, which has no virtual environment.
     known = os.pathsep.join([str(ROOT), *sys.path])
     options = ("--master", "--processes", "1", *lazy)
     with uwsgi(tmp_path, *options, environ={"PYTHONPATH": known}) as server:
-        first = server.wait_begun(1)
+        first = server.wait_started(1)
         server.wait_answered(first)
         server.signal(signal.SIGHUP)
-        begun = server.wait_begun(2)
+        started = server.wait_started(2)
 
-        assert server.pids("end") == first
-    assert twice(begun) == []
+        assert server.pids("shutdown") == first
+    assert twice(started) == []
 
 
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["fork", "lazy-apps"])
-def test_a_worker_that_is_recycled_begins(lazy: tuple[str, ...], tmp_path: Path) -> None:
-    """With max-requests of one, the worker that follows begins before any request."""
+def test_pulse_starts_in_a_recycled_worker(lazy: tuple[str, ...], tmp_path: Path) -> None:
+    """With `max-requests = 1` it starts in the next worker before any request."""
     options = ("--master", "--processes", "1", "--max-requests", "1", "--min-worker-lifetime", "0")
     with uwsgi(tmp_path, *options, *lazy) as server:
-        first = server.wait_begun(1)
+        first = server.wait_started(1)
         server.get()
-        begun = server.wait_begun(2)
+        started = server.wait_started(2)
 
-        assert server.pids("end") == first
-    assert twice(begun) == []
+        assert server.pids("shutdown") == first
+    assert twice(started) == []
 
 
-def test_eager_begins_in_the_master_and_anew_in_its_workers(tmp_path: Path) -> None:
-    """With `start = eager` the master begins at once, and so does each worker."""
+def test_eager_starts_in_the_master_and_in_its_workers(tmp_path: Path) -> None:
+    """With `start = eager` pulse starts at once in the master, and in each worker."""
     environ = {"PROBE_START": "eager"}
     with uwsgi(tmp_path, "--master", "--processes", "1", environ=environ) as server:
-        begun = server.wait_begun(2)
+        started = server.wait_started(2)
 
-        assert begun == [server.pid, *server.workers()]
+        assert started == [server.pid, *server.workers()]

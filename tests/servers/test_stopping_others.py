@@ -40,7 +40,7 @@ def waitress(folder: Path, environ: dict[str, str]) -> Witnessed:
 
 
 def pywsgi(folder: Path, environ: dict[str, str]) -> Witnessed:
-    """Return a program with gevent's own server, not yet started."""
+    """Return a program that serves with `gevent.pywsgi`, not yet started."""
     port = free_port()
     command = [sys.executable, "-c", PYWSGI.replace("{port}", str(port))]
     return Witnessed(command, port=port, folder=folder, environ=environ)
@@ -54,7 +54,7 @@ def visit(server: Witnessed) -> None:
 
 
 def wait_loaded(server: Witnessed, times: int) -> None:
-    """Wait for the end of loading: uWSGI dies badly of a signal that interrupts an import."""
+    """Wait until it is loaded: a signal that interrupts an import may hang uWSGI."""
     server.wait_for(lambda: server.log_text().count("WSGI app 0") >= times, what="it is loaded")
 
 
@@ -63,60 +63,60 @@ def wait_loaded(server: Witnessed, times: int) -> None:
 def test_uwsgi_drains_each_worker(
     lazy: tuple[str, ...], number: signal.Signals, tmp_path: Path
 ) -> None:
-    """Each worker ends its work at its exit, within uWSGI's mercy."""
+    """Each worker finishes its work at its exit, within uWSGI's mercy."""
     options = ("--master", "--processes", "2", "--worker-reload-mercy", "9", *lazy)
     with uwsgi(tmp_path, *options, environ={"PROBE_NAP": "0.3"}) as server:
-        begun = server.wait_begun(2)
+        started = server.wait_started(2)
         wait_loaded(server, 2 if lazy else 1)
-        server.wait_answered(begun)
+        server.wait_answered(started)
         server.stop(number)
 
-    assert sorted(server.pids("ended")) == sorted(begun)
-    assert {event.rest for event in server.events("end")} == {("9.0",)}
+    assert sorted(server.pids("shut_down")) == sorted(started)
+    assert {event.rest for event in server.events("shutdown")} == {("9.0",)}
     assert "Traceback" not in server.log_text()
 
 
-def test_uwsgi_leaves_a_minute_by_default(tmp_path: Path) -> None:
-    """With no mercy set, the limit is uWSGI's default."""
+def test_the_limit_under_uwsgi_is_a_minute_by_default(tmp_path: Path) -> None:
+    """Without a mercy option the limit is uWSGI's default."""
     with uwsgi(tmp_path, "--master", "--processes", "1") as server:
-        server.wait_answered(server.wait_begun(1))
+        server.wait_answered(server.wait_started(1))
         server.stop()
 
-    assert [event.rest for event in server.events("end")] == [("60.0",)]
+    assert [event.rest for event in server.events("shutdown")] == [("60.0",)]
 
 
 @pytest.mark.parametrize("serve", [waitress, pywsgi])
 def test_ctrl_c_drains(serve: object, tmp_path: Path) -> None:
-    """Ctrl-C lets work end before the interpreter does, with no limit known."""
+    """After Ctrl-C the work finishes before the interpreter exits; no limit is known."""
     with serve(tmp_path, {"PROBE_NAP": "0.3"}) as server:
         visit(server)
         status = server.stop(signal.SIGINT)
 
     assert status == 0
-    assert [event.rest for event in server.events("end")] == [("None",)]
-    assert len(server.events("ended")) == 1
+    assert [event.rest for event in server.events("shutdown")] == [("None",)]
+    assert len(server.events("shut_down")) == 1
     assert "Traceback" not in server.log_text()
 
 
 @pytest.mark.parametrize("serve", [waitress, pywsgi])
-def test_ctrl_c_again_cuts_the_drain_short(serve: object, tmp_path: Path) -> None:
-    """Whoever presses Ctrl-C twice does not wait for the drain, and sees no traceback."""
+def test_a_second_ctrl_c_ends_the_drain(serve: object, tmp_path: Path) -> None:
+    """After the second Ctrl-C the process exits at once, without a traceback."""
     with serve(tmp_path, {"PROBE_NAP": "20"}) as server:
         visit(server)
         server.signal(signal.SIGINT)
-        server.wait_events("end")
+        server.wait_events("shutdown")
         server.stop(signal.SIGINT, timeout=4.0)
 
-    assert [event.rest for event in server.events("end")] == [("None",), ("1.0",)]
-    assert len(server.events("ended")) == 1
+    assert [event.rest for event in server.events("shutdown")] == [("None",), ("1.0",)]
+    assert len(server.events("shut_down")) == 1
     assert "Traceback" not in server.log_text()
 
 
 def test_term_ends_waitress_at_once(tmp_path: Path) -> None:
-    """Waitress sets no handler for TERM, and pulse sets none either: leases do the rest."""
+    """Neither waitress nor pulse sets a handler for TERM; leases expire instead."""
     with waitress(tmp_path, {"PROBE_NAP": "20"}) as server:
-        server.wait_begun(1)
+        server.wait_started(1)
         status = server.stop(signal.SIGTERM, timeout=2.0)
 
     assert status in {-signal.SIGTERM, 0}
-    assert server.events("end") == []
+    assert server.events("shutdown") == []

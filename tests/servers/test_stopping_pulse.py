@@ -25,9 +25,9 @@ def write(what):
         out.write(what + "\\n")
 
 def app(environ, start_response):
-    write("begin")
+    write("start")
     time.sleep({nap})
-    write("end")
+    write("shutdown")
     start_response("200 OK", [("Content-Length", "0")])
     return []
 
@@ -56,7 +56,7 @@ def worker_exit(server, worker):
 def serve(
     folder: Path, mode: str, command: list[str], *, nap: float = 0.7, at_start: bool = True
 ) -> Server:
-    """Return a server, not yet started, whose task works for as long as *nap*."""
+    """Return a server, not yet started, whose task takes *nap* seconds."""
     code = APP.format(mode=mode, interval="1h", nap=nap, at_start=at_start)
     (folder / "worked_app.py").write_text(code)
     port = free_port()
@@ -69,7 +69,7 @@ def serve(
 
 
 def is_uwsgi(command: list[str]) -> bool:
-    """Return whether uWSGI is what is started."""
+    """Return whether the server is uWSGI."""
     return command[0] == "uwsgi"
 
 
@@ -96,17 +96,17 @@ SERVERS = {
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_run_in_progress_is_drained(name: str, tmp_path: Path) -> None:
-    """A run that began without any request ends although its server is told to stop."""
+    """A run that started without any request finishes while its server stops."""
     mode, command, number = SERVERS[name]
     notes = tmp_path / "notes.txt"
     with serve(tmp_path, mode, command) as server:
-        server.wait_for(notes.exists, what="the run begins")
+        server.wait_for(notes.exists, what="the start of the run")
         if is_uwsgi(command):
             wait_accepting(server, 1)
         server.stop(number)
         log = server.log_text()
 
-    assert notes.read_text().split() == ["begin", "end"]
+    assert notes.read_text().split() == ["start", "shutdown"]
     assert "Traceback" not in log
 
 
@@ -123,17 +123,17 @@ def test_a_run_in_progress_is_drained(name: str, tmp_path: Path) -> None:
 def test_a_second_signal_interrupts_the_run(
     mode: str, command: list[str], number: signal.Signals, tmp_path: Path
 ) -> None:
-    """Whoever does not want to wait for the drain sees the run recorded as interrupted."""
+    """The second signal ends the drain; the run is recorded as interrupted."""
     notes = tmp_path / "notes.txt"
     with serve(tmp_path, mode, command, nap=30) as server:
-        server.wait_for(notes.exists, what="the run begins")
+        server.wait_for(notes.exists, what="the start of the run")
         server.signal(number)
         with pytest.raises(AssertionError, match="has not ended"):
             server.wait_ended(1.3)
         server.stop(signal.SIGINT, timeout=4.0)
         log = server.log_text()
 
-    assert notes.read_text().split() == ["begin"]
+    assert notes.read_text().split() == ["start"]
     assert "interrupted in" in log
 
 
@@ -141,7 +141,7 @@ def test_a_second_signal_interrupts_the_run(
     ("kind", "mode"), [("sync", "threading"), ("gthread", "threading"), ("gevent", "gevent")]
 )
 def test_an_idle_worker_is_not_delayed(kind: str, mode: str, tmp_path: Path) -> None:
-    """Between the worker's last loop and its end, pulse takes less than 0.2 s."""
+    """Between the worker's last loop and its exit, pulse takes less than 0.2 s."""
     (tmp_path / "gunicorn.conf.py").write_text(LOGGED_EXIT)
     with serve(tmp_path, mode, gunicorn_command(kind), at_start=False) as server:
         server.get()

@@ -93,29 +93,29 @@ def of(events: Sequence[Event], *names: str) -> Counter[tuple[str, int]]:
     [("--processes", "1"), ("--processes", "3"), ("--processes", "2", "--threads", "3")],
     ids=["one", "three", "threads"],
 )
-def test_each_application_begins_once_in_each_worker_before_any_request(
+def test_pulse_starts_for_each_application_in_each_worker_before_any_request(
     lazy: tuple[str, ...], more: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Three applications begin in each worker; requests to all of them begin nothing more."""
+    """It starts once for each of three applications; requests start nothing more."""
     count = int(more[1])
     with mounted(tmp_path, *more, *lazy, shop=PROBED, wiki=PROBED, blog=PROBED) as server:
-        begun = [event.pid for event in server.wait_events("begin", 3 * count, timeout=30)]
+        started = [event.pid for event in server.wait_events("start", 3 * count, timeout=30)]
         wait_accepting(server, count)
         for site in ("shop", "wiki", "blog") * 4 * count:
             server.get(f"/{site}/")
         wait_accepting(server, count)
         server.stop()
 
-    expected = Counter((site, pid) for site in ("shop", "wiki", "blog") for pid in set(begun))
-    assert len(set(begun) - {server.pid}) == count
-    assert of(server.events(), "begin") == expected
+    expected = Counter((site, pid) for site in ("shop", "wiki", "blog") for pid in set(started))
+    assert len(set(started) - {server.pid}) == count
+    assert of(server.events(), "start") == expected
 
 
 @LAZY
-def test_each_application_begins_in_its_own_interpreter(
+def test_pulse_starts_in_the_interpreter_of_each_application(
     lazy: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """What begins, and the threads that it starts, know the modules of that application only."""
+    """The service and its threads see only the modules of their application."""
     options = ("--processes", "1", *lazy)
     with mounted(tmp_path, *options, shop=PROBED, wiki=PROBED, blog=PROBED) as server:
         server.wait_events("threaded", 3)
@@ -136,139 +136,143 @@ def test_each_application_begins_in_its_own_interpreter(
     ],
     ids=["second", "first", "second-and-fourth"],
 )
-def test_applications_beside_those_that_begin_need_nothing(
+def test_other_mounted_applications_need_no_pulse(
     sites: dict[str, str], expected: set[str], tmp_path: Path
 ) -> None:
-    """It does not matter which of the applications has something that begins."""
+    """It does not matter which of the applications has a middleware."""
     with mounted(tmp_path, "--processes", "2", **sites) as server:
-        server.wait_begun(2 * len(expected))
+        server.wait_started(2 * len(expected))
         wait_accepting(server, 2)
         for site in tuple(sites) * 4:
             server.get(f"/{site}/")
 
-    begun = of(server.events(), "begin")
-    assert {name for name, _ in begun} == expected
-    assert set(begun.values()) == {1}
-    assert len(begun) == 2 * len(expected)
+    started = of(server.events(), "start")
+    assert {name for name, _ in started} == expected
+    assert set(started.values()) == {1}
+    assert len(started) == 2 * len(expected)
 
 
-def test_two_middlewares_of_a_second_application_begin_once_each(tmp_path: Path) -> None:
-    """An application may have more than one of them, in any interpreter."""
+def test_two_middlewares_of_a_second_application_start_once_each(tmp_path: Path) -> None:
+    """An application may have several middlewares, in any interpreter."""
     two = PROBED + 'app = probe.Probe(app, "NAME-outer")\n'
     with mounted(tmp_path, "--processes", "2", shop=PROBED, wiki=two) as server:
-        begun = server.wait_begun(6)
+        started = server.wait_started(6)
         wait_accepting(server, 2)
         server.stop()
 
     names = ("shop", "wiki", "wiki-outer")
-    assert of(server.events(), "begin") == Counter((n, p) for n in names for p in set(begun))
-    assert of(server.events(), "ended") == of(server.events(), "begin")
+    assert of(server.events(), "start") == Counter((n, p) for n in names for p in set(started))
+    assert of(server.events(), "shut_down") == of(server.events(), "start")
 
 
-def test_all_begin_in_a_single_process_without_a_master(tmp_path: Path) -> None:
-    """Without a master the one process begins all applications, once."""
+def test_all_applications_start_in_a_single_process_without_a_master(tmp_path: Path) -> None:
+    """Without a master pulse starts once for each application."""
     for name in ("shop", "wiki"):
         (tmp_path / f"{name}_site.py").write_text(PROBED.replace("NAME", name))
     load = ["--mount=/shop=shop_site:app", "--mount=/wiki=wiki_site:app"]
     with uwsgi(tmp_path, "--processes", "1", load=load) as server:
-        server.wait_begun(2)
+        server.wait_started(2)
 
-        assert of(server.events(), "begin") == {("shop", server.pid): 1, ("wiki", server.pid): 1}
+        assert of(server.events(), "start") == {("shop", server.pid): 1, ("wiki", server.pid): 1}
 
 
-def test_mules_begin_no_application(tmp_path: Path) -> None:
-    """A mule runs the hook of the first interpreter after its fork, and begins nothing."""
+def test_pulse_starts_for_no_application_in_mules(tmp_path: Path) -> None:
+    """A mule runs the hook of the first interpreter after its fork."""
     options = ("--processes", "1", "--mule")
     with mounted(tmp_path, *options, shop=PROBED, wiki=PROBED) as server:
-        server.wait_begun(2)
+        server.wait_started(2)
         server.wait_workers(2)
         worker = int(server.get("/wiki/").text)
         wait_accepting(server, 1)
         server.stop()
 
-    assert set(server.pids("begin")) == {worker}
+    assert set(server.pids("start")) == {worker}
 
 
 @LAZY
-def test_all_begin_in_a_worker_that_follows(lazy: tuple[str, ...], tmp_path: Path) -> None:
-    """With max-requests of one, the worker that follows begins what the old one has ended."""
+def test_all_applications_start_in_a_recycled_worker(lazy: tuple[str, ...], tmp_path: Path) -> None:
+    """With `max-requests = 1` the next worker starts what the old one has shut down."""
     options = ("--processes", "1", "--max-requests", "1", "--min-worker-lifetime", "0", *lazy)
     with mounted(tmp_path, *options, shop=PROBED, wiki=PROBED) as server:
-        first = set(server.wait_begun(2))
+        first = set(server.wait_started(2))
         wait_accepting(server, 1)
         server.get("/wiki/")
-        begun = server.wait_begun(4)
+        started = server.wait_started(4)
 
-        assert of(server.events(), "end") == {(s, p): 1 for s in ("shop", "wiki") for p in first}
-    assert len(set(begun)) == 2
+        assert of(server.events(), "shutdown") == {
+            (s, p): 1 for s in ("shop", "wiki") for p in first
+        }
+    assert len(set(started)) == 2
 
 
 @LAZY
-def test_all_begin_after_a_reload(lazy: tuple[str, ...], tmp_path: Path) -> None:
-    """HUP runs uWSGI anew: the new worker begins all applications, the old one ends all."""
-    # uWSGI runs itself anew with the bare interpreter, which knows no virtual environment.
+def test_all_applications_start_after_a_reload(lazy: tuple[str, ...], tmp_path: Path) -> None:
+    """HUP restarts uWSGI: pulse starts in the new worker and is shut down in the old one."""
+    # uWSGI restarts with the bare interpreter, which has no virtual environment.
     known = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     options = ("--processes", "1", *lazy)
     with mounted(tmp_path, *options, environ=known, shop=PROBED, wiki=PROBED) as server:
-        first = set(server.wait_begun(2))
+        first = set(server.wait_started(2))
         wait_accepting(server, 1)
         server.signal(signal.SIGHUP)
-        begun = server.wait_begun(4)
+        started = server.wait_started(4)
 
-        assert of(server.events(), "end") == {(s, p): 1 for s in ("shop", "wiki") for p in first}
-    assert set(twice(begun)) == set(begun)
-    assert len(set(begun)) == 2
+        assert of(server.events(), "shutdown") == {
+            (s, p): 1 for s in ("shop", "wiki") for p in first
+        }
+    assert set(twice(started)) == set(started)
+    assert len(set(started)) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @LAZY
-def test_all_drain_at_the_exit_of_a_worker(
+def test_all_applications_drain_at_the_exit_of_a_worker(
     lazy: tuple[str, ...], number: signal.Signals, tmp_path: Path
 ) -> None:
-    """Each application of each worker ends its work, within uWSGI's mercy."""
+    """Each application finishes its work within uWSGI's mercy."""
     options = ("--processes", "2", "--worker-reload-mercy", "9", *lazy)
     slow = {"PROBE_NAP": "0.3"}
     sites = dict.fromkeys(("shop", "wiki", "blog"), PROBED)
     with mounted(tmp_path, *options, environ=slow, **sites) as server:
-        server.wait_begun(6)
+        server.wait_started(6)
         wait_accepting(server, 2)
         server.stop(number)
 
-    assert of(server.events(), "ended") == of(server.events(), "begin")
-    assert {event.rest for event in server.events("end")} == {("9.0",)}
+    assert of(server.events(), "shut_down") == of(server.events(), "start")
+    assert {event.rest for event in server.events("shutdown")} == {("9.0",)}
     assert "Traceback" not in server.log_text()
 
 
-def test_the_hook_of_the_first_application_still_runs(tmp_path: Path) -> None:
-    """A hook that was set before the middleware of a second application was built runs too."""
+def test_the_hook_of_the_first_application_runs_too(tmp_path: Path) -> None:
+    """The hook was set before the middleware of a second application was built."""
     own = (
         "import uwsgi\n"
         "from tests.support import probe\n"
         "uwsgi.post_fork_hook = lambda: probe.write_event('own', 'hook')\n"
     )
     with mounted(tmp_path, "--processes", "2", shop=own + PLAIN, wiki=PROBED) as server:
-        begun = server.wait_begun(2)
+        started = server.wait_started(2)
 
-        assert sorted(server.pids("own")) == sorted(begun)
+        assert sorted(server.pids("own")) == sorted(started)
 
 
-def test_a_hook_that_raises_keeps_no_other_application_from_beginning(tmp_path: Path) -> None:
-    """What goes wrong in the first application is that application's alone."""
+def test_a_hook_that_raises_does_not_affect_other_applications(tmp_path: Path) -> None:
+    """An error in the first application does not keep the others from starting."""
     wrong = "import uwsgi\nuwsgi.post_fork_hook = lambda: 1 / 0\n"
     with mounted(tmp_path, "--processes", "1", shop=wrong + PLAIN, wiki=PROBED) as server:
-        server.wait_begun(1)
+        server.wait_started(1)
         server.wait_for(lambda: "ZeroDivisionError" in server.log_text(), what="uWSGI prints it")
 
 
-def test_eager_begins_in_the_master_and_anew_in_its_workers(tmp_path: Path) -> None:
-    """With `start = eager` a second application begins in the master too."""
+def test_eager_starts_in_the_master_and_in_its_workers(tmp_path: Path) -> None:
+    """With `start = eager` pulse starts in the master for a second application too."""
     # A thread of the master that holds the interpreter's lock during the fork blocks the worker.
     sites = {"shop": PLAIN, "wiki": THREADLESS}
     environ = {"PROBE_START": "eager"}
     with mounted(tmp_path, "--processes", "1", environ=environ, **sites) as server:
-        begun = server.wait_begun(2)
+        started = server.wait_started(2)
 
-        assert begun == [server.pid, *server.workers()]
+        assert started == [server.pid, *server.workers()]
 
 
 @pytest.mark.parametrize("mode", ["threading", "auto"])
@@ -278,7 +282,7 @@ def test_eager_begins_in_the_master_and_anew_in_its_workers(tmp_path: Path) -> N
 def test_tasks_of_each_application_run_without_any_request(
     more: tuple[str, ...], mode: str, tmp_path: Path
 ) -> None:
-    """The real middleware calls each application in its own interpreter, and warns of nothing."""
+    """The real middleware calls each application in its own interpreter, without a warning."""
     sites = dict.fromkeys(("shop", "wiki", "blog"), SCHEDULED)
     options = ("--processes", "1", *more)
     with mounted(tmp_path, *options, environ={"MODE": mode}, **sites) as server:
@@ -294,8 +298,8 @@ def test_tasks_of_each_application_run_without_any_request(
     assert "pulse:" not in log
 
 
-def test_where_an_interpreter_is_out_of_reach_a_warning_names_the_options(tmp_path: Path) -> None:
-    """The second application then begins with its first request; one line at start says so."""
+def test_a_warning_about_an_unreachable_interpreter_names_the_options(tmp_path: Path) -> None:
+    """The second application starts with its first request; one line at the start says so."""
     (tmp_path / "ctypes.py").write_text(NO_CTYPES)
     options = ("--processes", "2")
     with mounted(tmp_path, *options, shop=SCHEDULED, wiki=SCHEDULED) as server:
@@ -318,10 +322,10 @@ def test_where_an_interpreter_is_out_of_reach_a_warning_names_the_options(tmp_pa
     [(1, ()), (2, ("--single-interpreter",)), (2, ("--lazy-apps",))],
     ids=["one", "single-interpreter", "lazy-apps"],
 )
-def test_where_all_begin_anyway_nothing_is_warned_of(
+def test_no_warning_is_logged_if_no_other_interpreter_is_needed(
     sites: int, options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """One application, one interpreter, or `--lazy-apps`: nobody has to be reached."""
+    """Examples are one application, one interpreter, and `--lazy-apps`."""
     (tmp_path / "ctypes.py").write_text(NO_CTYPES)
     names = ("shop", "wiki")[:sites]
     texts = dict.fromkeys(names, SCHEDULED)
@@ -335,10 +339,10 @@ def test_where_all_begin_anyway_nothing_is_warned_of(
 
 
 @LAZY
-def test_under_the_gevent_loop_a_warning_names_the_option(
+def test_a_warning_about_the_gevent_loop_names_the_option(
     lazy: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Tasks of a second application run in threads there, and a request to it kills the worker."""
+    """Without the option a request to a second application kills the worker."""
     options = ("--processes", "1", "--gevent", "9", *lazy)
     with mounted(tmp_path, *options, shop=SCHEDULED, wiki=SCHEDULED) as server:
         server.wait_for(
@@ -351,8 +355,8 @@ def test_under_the_gevent_loop_a_warning_names_the_option(
     assert "start uWSGI with --single-interpreter" in lines[0]
 
 
-def test_under_the_gevent_loop_with_one_interpreter_nothing_is_warned_of(tmp_path: Path) -> None:
-    """The option that the warning names is the remedy."""
+def test_no_warning_is_logged_for_the_gevent_loop_with_one_interpreter(tmp_path: Path) -> None:
+    """The option that the warning names solves the problem."""
     options = ("--processes", "1", "--gevent", "9", "--single-interpreter")
     with mounted(tmp_path, *options, shop=SCHEDULED, wiki=SCHEDULED) as server:
         server.wait_for(

@@ -60,7 +60,7 @@ def perform(path: str) -> None:
 
 
 def answer(environ: WSGIEnvironment) -> str:
-    """Return the process id, and whether the scheduler is there."""
+    """Return the process id, and whether the handle can be used."""
     if environ["PATH_INFO"] == "/fork":
         fork(8)
     try:

@@ -1,9 +1,9 @@
-"""A process that takes part, and forks while it does; it says what became of everything.
+"""A process in which pulse runs, and which forks meanwhile; it prints its results.
 
     python -m tests.support.forking_host <patched|plain> <seconds>
 
-The last line of its output is JSON: what the store has on record, and who takes part. What each
-process does is in the notes of `forking_site`, what is logged and emitted in FORKS_LOG.
+The last line of its output is JSON: the runs and the members in the store. The notes of
+`forking_site` record what each process does, and FORKS_LOG what is logged.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def watch_bus() -> None:
         application.bus.subscribe(kind, lambda event: note("event", type(event).__name__))
 
 
-def take_part(seconds: float) -> None:
-    """Serve for so long: fork once beside the runs, and let the runs fork."""
+def serve(seconds: float) -> None:
+    """Run pulse for *seconds*; fork once outside of runs, and let the runs fork."""
     host = os.getpid()
     note("host")
     watch_bus()
-    application._arrangement.begin()
+    application._lifecycle.start()
     time.sleep(1)
     WAYS["fork"]()
     time.sleep(seconds)
@@ -56,4 +56,4 @@ if __name__ == "__main__":
         level=logging.INFO,
         format="%(process)d %(levelname)s %(message)s",
     )
-    take_part(float(sys.argv[2]))
+    serve(float(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""A site that notes which process performs a run, and whose scheduled view forks.
+"""A site that records which process performs a run, and whose scheduled view forks.
 
 The environment says how: FORKS_MODE, FORKS_STORE, FORKS_WAY (a key of `WAYS`) and FORKS_NOTES, the
 file to which each process appends lines of `<word> <process id> <parent's process id> ...`.
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
 HOST = os.getpid()
-"""The only process that forks: children that dispatch, as they must not, would fork for ever."""
+"""The only process that forks; a child that wrongly dispatched would fork for ever."""
 
 CHILD_LIVES_S = 1.8
-"""How long a forked child waits: the loop would look at the store at least twice in that time."""
+"""How long a forked child waits: a running loop would poll the store at least twice."""
 
 
 def note(*words: object) -> None:
@@ -34,7 +34,7 @@ def note(*words: object) -> None:
 
 
 def wait_in_child() -> None:
-    """Do what a forked child does: call pulse, and wait, so that the hub runs."""
+    """Do what a forked child does: call the handle, and wait, so that the hub runs."""
     try:
         application.scheduler.tasks()
     except NotServingError as error:
@@ -90,7 +90,7 @@ WAYS: dict[str, Callable[[], None]] = {
 
 
 def site(environ: WSGIEnvironment, start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Record a run; the run of `/fork` forks."""
+    """Record a run; the view of `/fork` forks."""
     run = environ.get("pulse.run")
     if run is not None:
         note("run", run.task, run.fire_time)

@@ -1,13 +1,13 @@
-"""A WSGI application whose middleware tells a file when its process begins and ends.
+"""A WSGI application whose middleware records in a file when it starts and shuts down.
 
-It stands in for pulse in the tests of `pulse.serving`: the arrangement is the real one, what is
-served is only a witness. Environment variables shape it:
+It replaces pulse in the tests of `pulse.serving`: the lifecycle is the real one, the service only
+records its calls. Environment variables configure it:
 
     PROBE_FILE   where each event is appended as a line `event pid ppid rest`
-    PROBE_START  the start word, default auto
-    PROBE_NAP    how many seconds of work the drain has to wait for, default 0
+    PROBE_START  the setting `start`, default auto
+    PROBE_NAP    the seconds of work for which the drain has to wait, default 0
     PROBE_COUNT  how many middlewares are built around the application, default 1
-    PROBE_ASK    if set, a thread asks every 0.1 s whether to claim, as a scheduler's loop does
+    PROBE_ASK    if set, a thread calls `accepts_work` every 0.1 s, as a scheduler's loop does
 """
 
 from __future__ import annotations
@@ -27,56 +27,56 @@ if TYPE_CHECKING:
 
 
 def write_event(event: str, *rest: object) -> None:
-    """Append one line, in one write, so that processes do not mix theirs."""
+    """Append one line, in one write, so that lines of several processes do not mix."""
     line = " ".join(map(str, (event, os.getpid(), os.getppid(), *rest)))
     with Path(os.environ["PROBE_FILE"]).open("a") as out:
         out.write(f"{line}\n")
 
 
 class Witness:
-    """Writes down what it is told."""
+    """A service that records its calls in the file."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.serving: Callable[[], bool] = lambda: True
+        self.accepts_work: Callable[[], bool] = lambda: True
 
-    def set_accepting(self, serving: Callable[[], bool]) -> None:
-        """Keep the question."""
-        self.serving = serving
+    def set_accepting(self, accepts_work: Callable[[], bool]) -> None:
+        """Keep the function."""
+        self.accepts_work = accepts_work
 
     def start(self) -> Witness:
-        """Write it down, and begin to ask if the probe is to."""
-        write_event("begin", self.name, threading.current_thread() is threading.main_thread())
+        """Record the call, and start the thread of PROBE_ASK."""
+        write_event("start", self.name, threading.current_thread() is threading.main_thread())
         if os.environ.get("PROBE_ASK"):
             threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def stop_claiming(self) -> None:
-        """Write it down."""
-        write_event("quiet", self.name)
+        """Record the call."""
+        write_event("stop_claiming", self.name)
 
     def shutdown(self, limit_s: float | None) -> None:
-        """Work for the nap, but no longer than the limit less a second."""
-        write_event("end", self.name, limit_s)
+        """Record the call, and work for PROBE_NAP, at most for the limit less a second."""
+        write_event("shutdown", self.name, limit_s)
         nap = float(os.environ.get("PROBE_NAP", "0"))
         time.sleep(nap if limit_s is None else max(0.0, min(nap, limit_s - 1)))
-        write_event("ended", self.name)
+        write_event("shut_down", self.name)
 
     def forked(self) -> None:
-        """Leave no trace: it comes in each forked child."""
+        """Do nothing: it is called in each forked child."""
 
     def _watch(self) -> None:
         before = None
         while True:
-            now = self.serving()
+            now = self.accepts_work()
             if now != before:
-                write_event("serving", self.name, now)
+                write_event("accepts_work", self.name, now)
             before = now
             time.sleep(0.1)
 
 
 class Probe:
-    """Middleware that does with its arrangement what pulse's does."""
+    """Middleware that uses its lifecycle as pulse's does."""
 
     def __init__(self, app: WSGIApplication, name: str = "probe") -> None:
         self.app = app
@@ -85,14 +85,14 @@ class Probe:
         write_event("built", name)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Show the first request to the arrangement, and pass all on."""
+        """Pass the first request to the lifecycle, and all requests to the app."""
         if self.lifecycle.pending:
             self.lifecycle.first_request(environ)
         return self.app(environ, start_response)
 
 
 def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the process id, after `?nap=` seconds, or once the file of `?until=` is there."""
+    """Answer with the process id, after `?nap=` seconds, or once the file of `?until=` exists."""
     kind, _, value = environ.get("QUERY_STRING", "").partition("=")
     if kind:
         write_event("requested", "app")

@@ -39,20 +39,20 @@ class Witnessed(Server):
         super().__init__(command, port=port, folder=folder, environ=told)
 
     def events(self, name: str | None = None) -> list[Event]:
-        """Return what the probe wrote, in order: all, or the events of one name."""
+        """Return the events of the probe in order: all, or those of one name."""
         return [e for e in read_events(self.events_path) if name is None or e.name == name]
 
     def pids(self, name: str) -> list[int]:
         """Return the processes that wrote an event of that name, in order, with repetitions."""
         return [event.pid for event in self.events(name)]
 
-    def wait_begun(self, count: int) -> list[int]:
-        """Return the processes that began, once they are so many."""
-        self.wait_for(lambda: len(self.pids("begin")) >= count, what=f"{count} begun")
-        return self.pids("begin")
+    def wait_started(self, count: int) -> list[int]:
+        """Wait for *count* starts, and return the processes."""
+        self.wait_for(lambda: len(self.pids("start")) >= count, what=f"{count} started")
+        return self.pids("start")
 
     def wait_answered(self, pids: Sequence[int]) -> set[int]:
-        """Return who answered, once each of these workers of uWSGI did and a signal can come."""
+        """Return the processes that answered, once each of these uWSGI workers did and is idle."""
         seen: set[int] = set()
 
         def all_answered() -> bool:
@@ -64,14 +64,14 @@ class Witnessed(Server):
         return seen
 
     def wait_events(self, name: str, count: int = 1, timeout: float = 10.0) -> list[Event]:
-        """Return the events of one name, once they are so many."""
+        """Wait for *count* events of one name, and return them."""
         self.wait_for(
             lambda: len(self.events(name)) >= count, timeout, what=f"{count} times {name}"
         )
         return self.events(name)
 
     def wait_workers(self, count: int, *, gone: Sequence[int] = ()) -> list[int]:
-        """Return the workers once they are so many and none of *gone* is left."""
+        """Wait until so many workers run and none of *gone* is left; return them."""
         self.wait_for(
             lambda: len(self.workers()) == count and not set(gone) & set(self.workers()),
             what=f"{count} workers",
@@ -87,7 +87,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def twice(pids: Sequence[int]) -> list[int]:
-    """Return those that occur more than once."""
+    """Return the values that occur more than once."""
     return [pid for pid, count in Counter(pids).items() if count > 1]
 
 

@@ -25,7 +25,7 @@ def echo(environ: dict, start_response: Callable) -> list[dict]:
 
 
 def built(**keywords: object) -> PulseMiddleware:
-    """Return a middleware around the echo that never begins."""
+    """Return a middleware around the echo that never starts."""
     tasks = {"cleanup": Task(action="cleanup", interval=300)}
     words = {"context": "sessions", "start": "off", "store": "memory:", "tasks": tasks}
     return PulseMiddleware(echo, **(words | keywords))
@@ -40,32 +40,32 @@ def ask(app: PulseMiddleware, path: str = "/articles", **environ: object) -> tup
 
 
 def a_run() -> Run:
-    """Return some run."""
+    """Return a run."""
     return Run(id="0" * 32, task="cleanup", fire_time=0)
 
 
 @pytest.mark.parametrize("name", PULSE_HEADERS)
 def test_a_header_of_pulse_is_dropped_from_a_request_from_outside(name: str) -> None:
-    """No outsider can look like pulse: each of its headers is taken away, guard or no guard."""
+    """A request from outside cannot pass as pulse's: each header is removed, with any guard."""
     _, seen = ask(built(), **{name: "forged"})
     assert name not in seen
 
 
 def test_all_headers_of_pulse_are_dropped_at_once() -> None:
-    """Several forged headers are taken away together."""
+    """Several forged headers are removed together."""
     _, seen = ask(built(), **dict.fromkeys(PULSE_HEADERS, "forged"))
     assert not set(PULSE_HEADERS) & set(seen)
 
 
-def test_the_headers_of_a_run_pass_a_second_pulse() -> None:
-    """A run of an outer pulse keeps its headers on the way through an inner one."""
+def test_the_headers_of_a_run_pass_a_second_middleware() -> None:
+    """A run of an outer middleware keeps its headers in an inner one."""
     words = {"pulse.run": a_run(), "HTTP_X_PULSE_TASK": "cleanup"}
     _, seen = ask(built(), **words)
     assert seen["HTTP_X_PULSE_TASK"] == "cleanup"
 
 
-def test_a_run_passes_a_second_pulse_with_the_handle_of_its_own() -> None:
-    """Its view asks the pulse that sent it, also where another one lies between."""
+def test_a_run_keeps_the_handle_of_its_own_middleware() -> None:
+    """Its view uses the scheduler that sent it, also through another middleware."""
     handle = SchedulerHandle()
     sent = {"pulse.run": a_run(), "pulse.scheduler": handle, "HTTP_X_PULSE_TASK": "cleanup"}
     status, seen = ask(built(guard=True), "/sessions/cleanup", **sent)
@@ -73,7 +73,7 @@ def test_a_run_passes_a_second_pulse_with_the_handle_of_its_own() -> None:
 
 
 def test_the_app_finds_the_handle_in_every_request() -> None:
-    """`environ["pulse.scheduler"]` is there on ordinary requests too."""
+    """`environ["pulse.scheduler"]` is set in ordinary requests too."""
     app = built()
     _, seen = ask(app)
     assert isinstance(seen["pulse.scheduler"], SchedulerHandle)
@@ -81,27 +81,27 @@ def test_the_app_finds_the_handle_in_every_request() -> None:
 
 
 def test_without_a_guard_a_scheduled_path_is_open() -> None:
-    """The guard is off unless it is asked for."""
+    """The guard is off by default."""
     assert ask(built(), "/sessions/cleanup")[0] == "200 OK"
 
 
 @pytest.mark.parametrize(
     "path", ["/sessions/cleanup", "//sessions//cleanup/", "/sessions/cleanup/x"]
 )
-def test_a_guarded_path_is_refused_to_outsiders(path: str) -> None:
+def test_a_request_from_outside_to_a_guarded_path_is_refused(path: str) -> None:
     """With the guard on, a request from outside to a scheduled path gets 403 from pulse."""
     assert ask(built(guard=True), path) == ("403 Forbidden", {})
 
 
 def test_a_guarded_path_is_open_to_a_run() -> None:
-    """A run of an outer pulse may request what an inner one guards."""
+    """A run of an outer middleware may request what an inner one guards."""
     words = {"pulse.run": a_run()}
     assert ask(built(guard=True), "/sessions/cleanup", **words)[0] == "200 OK"
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
 def test_other_paths_pass_the_guard(attempt: int) -> None:
-    """An ordinary path passes, the first time and from the memo."""
+    """An ordinary path passes, the first time and from the cache."""
     app = built(guard=True)
     answers = [ask(app)[0] for _ in range(attempt)]
     assert answers == ["200 OK"] * attempt
@@ -115,8 +115,8 @@ def test_an_environ_without_path_passes_the_guard() -> None:
     assert statuses == ["200 OK"]
 
 
-def test_the_words_of_an_ini_file_make_the_same_middleware() -> None:
-    """The dialect in `config=` and the keywords lead to one and the same behaviour."""
+def test_settings_of_an_ini_file_make_the_same_middleware_as_keywords() -> None:
+    """The mapping in `config=` and the keywords have the same effect."""
     config = {
         "pulse.config.context": "sessions",
         "pulse.config.guard": "true",
@@ -127,8 +127,8 @@ def test_the_words_of_an_ini_file_make_the_same_middleware() -> None:
     assert ask(PulseMiddleware(echo, config=config), "/sessions/cleanup")[0] == "403 Forbidden"
 
 
-def test_settings_that_are_loaded_already_are_taken_as_they_are() -> None:
-    """Whoever has `Settings` passes them in place of the mapping."""
+def test_loaded_settings_are_used_unchanged() -> None:
+    """`Settings` may be passed instead of the mapping."""
     settings = load(
         {}, {"start": "off", "guard": True, "task": {"a": Task(action="a", interval=1)}}
     )
@@ -150,29 +150,29 @@ def test_the_paste_factory_builds_from_a_section(tmp_path: Path) -> None:
     assert ask(app, "/x")[0] == "403 Forbidden"
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    """A construction with three mistakes names all three."""
+def test_one_error_lists_all_problems() -> None:
+    """The error for three mistakes names all three."""
     tasks = {"a": {"action": "a", "interval": "soon"}}
     with pytest.raises(ConfigError) as caught:
         PulseMiddleware(echo, mode="gevnt", lease="0.1s", tasks=tasks)
     assert len(caught.value.problems) == 3
 
 
-def test_processing_without_a_way_to_the_app_is_refused() -> None:
-    """Child processes must find the application; the error names the setting that says where."""
+def test_processing_without_the_application_setting_is_an_error() -> None:
+    """Child processes must find the application; the error names the setting."""
     with pytest.raises(ConfigError, match="application"):
         built(mode="processing")
 
 
-def test_a_header_from_an_unset_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that is not there is an error at the start, with task and variable named."""
+def test_a_header_from_an_unset_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the task and the variable."""
     monkeypatch.delenv("NO_SUCH_SECRET", raising=False)
     task = Task(action="a", interval=1, headers={"X-Key": "${NO_SUCH_SECRET}"})
     with pytest.raises(ConfigError, match=r"cleanup.*NO_SUCH_SECRET"):
         built(tasks={"cleanup": task})
 
 
-def test_in_a_child_the_middleware_announces_itself_and_never_begins() -> None:
+def test_in_a_child_the_middleware_registers_and_never_starts() -> None:
     """A child of `mode = processing` finds the middleware, which starts nothing there."""
     with discovery() as found:
         app = built(start="eager")
@@ -188,13 +188,13 @@ def test_the_public_names_are_those_that_are_listed() -> None:
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
-    """A misspelt import fails as every module's does."""
+    """A misspelt import fails as in any module."""
     with pytest.raises(AttributeError, match="Taks"):
         _ = pulse.Taks
 
 
-def test_what_is_no_application_is_told_with_all_the_rest() -> None:
-    """Whoever forgets the application, or passes its settings instead, learns it at once."""
+def test_an_object_that_is_no_application_is_among_the_problems() -> None:
+    """An example is a forgotten application, or settings in its place."""
     with pytest.raises(ConfigError) as caught:
         PulseMiddleware({"pulse.config.mode": "gevent"}, lease=0.5)
     assert caught.value.problems == (
@@ -203,14 +203,14 @@ def test_what_is_no_application_is_told_with_all_the_rest() -> None:
     )
 
 
-def test_keywords_beside_loaded_settings_are_refused() -> None:
-    """They would be ignored, for the settings are settled."""
+def test_keywords_with_loaded_settings_are_an_error() -> None:
+    """The keywords would be ignored."""
     with pytest.raises(ConfigError, match="mode: expected no keyword beside loaded Settings"):
         PulseMiddleware(echo, load(None, {}), mode="gevent")
 
 
-def test_loaded_settings_do_not_excuse_the_application() -> None:
-    """It is looked at all the same."""
+def test_the_application_is_checked_with_loaded_settings_too() -> None:
+    """An object that cannot be called is an error."""
     with pytest.raises(ConfigError, match="app: expected a WSGI application, got None"):
         PulseMiddleware(None, load(None, {}))
 
@@ -238,7 +238,7 @@ def served_once(
 
 
 @pytest.mark.parametrize(("keywords", "environment"), SWITCHED_OFF, ids=str)
-def test_a_scheduler_that_is_switched_off_does_not_begin(
+def test_a_scheduler_that_is_switched_off_does_not_start(
     keywords: dict[str, object], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is answered, and the handle says that nothing runs here."""
@@ -255,7 +255,7 @@ def test_a_scheduler_that_is_switched_off_says_so_in_the_log(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever wonders why no task runs finds the reason there, at level INFO."""
+    """The reason why no task runs is logged at level INFO."""
     with caplog.at_level(logging.INFO, logger="pulse"):
         served_once(keywords, environment, monkeypatch)
     assert [record for record in caplog.records if "off" in record.getMessage().lower()] != []

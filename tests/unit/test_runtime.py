@@ -1,4 +1,4 @@
-"""How the whole is put together, begun and ended in this process."""
+"""How a runtime is built, started and shut down in this process."""
 
 import json
 import subprocess
@@ -30,16 +30,18 @@ def view(_: dict, start_response: Callable) -> list[bytes]:
 
 @pytest.fixture
 def runtime() -> Iterator[PulseRuntime]:
-    """Return a whole in memory mode that is ended after the test."""
+    """Return a runtime with a memory store that is shut down after the test."""
     made = PulseRuntime(
         view, load({}, {"store": "memory:", "tasks": {"cleanup": AT_ONCE}}), clock=SystemClock()
     )
     yield made
     made.shutdown(None)
+    for copy in made._copies:  # forks are simulated: the threads of copies run in this process
+        copy._engine.stop(0)
 
 
-def test_begun_it_runs_what_is_due(runtime: PulseRuntime) -> None:
-    """A task with `run_at_start` is requested soon after the beginning."""
+def test_a_started_runtime_runs_due_tasks(runtime: PulseRuntime) -> None:
+    """A task with `run_at_start` is requested soon after the start."""
     seen = Recorder(runtime.bus)
     runtime.start()
     (ended,) = seen.wait_for(events.RunEnded)
@@ -47,14 +49,14 @@ def test_begun_it_runs_what_is_due(runtime: PulseRuntime) -> None:
     assert ended.claim.run.trigger is Trigger.STARTUP
 
 
-def test_before_the_beginning_the_handle_says_so(runtime: PulseRuntime) -> None:
-    """Building starts nothing: there is no scheduler to ask yet."""
+def test_before_the_start_the_handle_raises(runtime: PulseRuntime) -> None:
+    """Building a runtime starts no scheduler."""
     with pytest.raises(NotServingError):
         runtime.handle.tasks()
 
 
-def test_after_the_end_the_handle_says_so(runtime: PulseRuntime) -> None:
-    """A process that has ended its part answers no more questions about it."""
+def test_after_the_shutdown_the_handle_raises(runtime: PulseRuntime) -> None:
+    """The process has no scheduler any more."""
     runtime.start()
     runtime.shutdown(None)
     with pytest.raises(NotServingError):
@@ -62,7 +64,7 @@ def test_after_the_end_the_handle_says_so(runtime: PulseRuntime) -> None:
 
 
 def test_a_triggered_run_is_performed_at_once(runtime: PulseRuntime) -> None:
-    """The handle wakes the loop: a manual run does not wait for the next look."""
+    """The handle wakes the loop, so a manual run does not wait for the next poll."""
     seen = Recorder(runtime.bus)
     runtime.start()
     seen.wait_for(events.RunEnded)
@@ -73,8 +75,8 @@ def test_a_triggered_run_is_performed_at_once(runtime: PulseRuntime) -> None:
     assert len(manual) == 1
 
 
-def test_a_server_that_wants_no_work_gets_none(runtime: PulseRuntime) -> None:
-    """The question that the server's part hands over is asked before each claim."""
+def test_nothing_is_claimed_if_the_server_accepts_no_work(runtime: PulseRuntime) -> None:
+    """The function of `set_accepting` is called before each claim."""
     asked = []
     runtime.set_accepting(lambda: bool(asked.append(None)))
     seen = Recorder(runtime.bus)
@@ -86,15 +88,15 @@ def test_a_server_that_wants_no_work_gets_none(runtime: PulseRuntime) -> None:
     assert asked
 
 
-def test_quiet_and_end_before_the_beginning_are_harmless(runtime: PulseRuntime) -> None:
-    """A server may stop a process that never took part."""
+def test_stop_claiming_and_shutdown_before_the_start_have_no_effect(runtime: PulseRuntime) -> None:
+    """A server may stop a process in which pulse never started."""
     runtime.stop_claiming()
     runtime.shutdown(5.0)
     assert runtime.handle is not None
 
 
-def test_quiet_claims_nothing_more(runtime: PulseRuntime) -> None:
-    """After `quiet` a triggered run stays in the store."""
+def test_after_stop_claiming_nothing_is_claimed(runtime: PulseRuntime) -> None:
+    """A triggered run stays in the store."""
     seen = Recorder(runtime.bus)
     runtime.start()
     seen.wait_for(events.RunEnded)
@@ -114,12 +116,12 @@ def test_quiet_claims_nothing_more(runtime: PulseRuntime) -> None:
     ],
 )
 def test_the_drain_is_the_lesser_of_setting_and_server(limit_s: float, expected: int) -> None:
-    """Runs get the drain time, but never so long that the server kills the process."""
+    """The drain ends before the server kills the process."""
     assert drain_within(25 * SECOND, limit_s) == expected
 
 
 def test_in_an_unpatched_process_mode_gevent_warns_and_runs_threads() -> None:
-    """One ini serves gunicorn's gevent workers and waitress: there it is told and goes on."""
+    """One ini file works under gunicorn's gevent workers and under waitress."""
     runtime = PulseRuntime(
         view,
         load({}, {"mode": "gevent", "store": "memory:", "tasks": {"cleanup": AT_ONCE}}),
@@ -142,13 +144,13 @@ def test_in_an_unpatched_process_mode_gevent_warns_and_runs_threads() -> None:
     ],
     ids=["both", "a store", "a name"],
 )
-def test_the_start_tells_what_the_configuration_says_of_store_and_name(
+def test_the_start_event_has_the_name_and_whether_the_store_was_set(
     words: dict[str, str],
     expected: tuple[str, bool],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without a name, all that use a store that was chosen are one application."""
+    """Without a name, all middlewares with one explicit store are one application."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     made = PulseRuntime(
@@ -164,7 +166,7 @@ def test_the_start_tells_what_the_configuration_says_of_store_and_name(
 def test_importing_and_building_load_nothing_that_is_not_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The threading mode with an SQLite store brings in neither gevent nor WebOb nor paste."""
+    """The mode `threading` with an SQLite store imports neither gevent nor WebOb nor paste."""
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # coverage loads sqlite3
     code = (
         "import sys, json\n"
@@ -177,8 +179,8 @@ def test_importing_and_building_load_nothing_that_is_not_needed(
     assert json.loads(found.stdout) == []
 
 
-def test_what_a_configuration_says_of_added_tasks_is_gathered() -> None:
-    """All that a task may leave open, and the paths that the guard covers."""
+def test_defaults_of_run_time_tasks_come_from_the_configuration() -> None:
+    """They hold what a task may omit, and the paths that the guard covers."""
     words = {"context": "sessions", "timeout": 7, "timezone": "Asia/Tokyo", "guard": True}
     settings = load({}, {**words, "guarded": "/reports", "tasks": {"cleanup": AT_ONCE}})
     assert task_defaults(settings) == TaskDefaults(
@@ -189,13 +191,13 @@ def test_what_a_configuration_says_of_added_tasks_is_gathered() -> None:
     )
 
 
-def test_without_a_guard_no_path_is_asked_for() -> None:
-    """A task may be added wherever it lies."""
+def test_without_a_guard_run_time_tasks_may_have_any_path() -> None:
+    """No list of guarded paths exists then."""
     assert task_defaults(load({}, {})).guarded is None
 
 
-def test_a_path_that_is_guarded_beside_those_of_tasks_is_refused() -> None:
-    """Before a task is added that lies there."""
+def test_an_extra_guarded_path_is_refused() -> None:
+    """It is refused even before a task with such a path is added."""
     settings = load({}, {"guard": True, "guarded": "/reports", "store": "memory:"})
     guard = PulseRuntime(view, settings, clock=SystemClock()).guard
     assert guard is not None
@@ -205,16 +207,16 @@ def test_a_path_that_is_guarded_beside_those_of_tasks_is_refused() -> None:
 # In a forked child ----------------------------------------------------------------------------
 
 
-def test_a_copy_answers_no_calls(runtime: PulseRuntime) -> None:
-    """The handle, which the application may hold, refuses as where pulse has not begun."""
+def test_a_copy_refuses_calls(runtime: PulseRuntime) -> None:
+    """The handle raises, as in a process in which pulse has not started."""
     runtime.start()
     runtime.forked()
     with pytest.raises(NotServingError):
         runtime.handle.tasks()
 
 
-def test_a_copy_is_not_ended(runtime: PulseRuntime) -> None:
-    """Hooks and at-exit functions are copied, too: what they call finds nothing to end."""
+def test_a_copy_is_not_shut_down(runtime: PulseRuntime) -> None:
+    """Copied hooks and at-exit functions have no effect."""
     seen = Recorder(runtime.bus)
     runtime.start()
     seen.wait_for(events.RunEnded)
@@ -224,8 +226,8 @@ def test_a_copy_is_not_ended(runtime: PulseRuntime) -> None:
     assert seen.of(events.SchedulerStopped) == []
 
 
-def test_a_worker_begins_anew_with_objects_of_its_own(runtime: PulseRuntime) -> None:
-    """A master may have begun before it forks: nothing of it is used in the worker."""
+def test_a_worker_starts_with_objects_of_its_own(runtime: PulseRuntime) -> None:
+    """A master may have started before the fork; the worker uses none of its objects."""
     seen = Recorder(runtime.bus)
     runtime.start()
     seen.wait_for(events.RunEnded)
@@ -237,10 +239,10 @@ def test_a_worker_begins_anew_with_objects_of_its_own(runtime: PulseRuntime) -> 
     assert len(runtime.handle.runs()) == 1
 
 
-def test_a_fork_in_the_middle_of_a_beginning_leaves_nothing_that_acts(
+def test_a_fork_during_a_start_stops_that_start_in_the_child(
     runtime: PulseRuntime,
 ) -> None:
-    """A greenlet may wait for the store there, and goes on in the child."""
+    """A greenlet that waits for the store during the start continues in the child."""
     seen = Recorder(runtime.bus)
     scheduler = runtime.build()
     runtime.forked()
@@ -249,10 +251,10 @@ def test_a_fork_in_the_middle_of_a_beginning_leaves_nothing_that_acts(
     assert seen.of(events.SchedulerStarted) == []
 
 
-def test_an_end_that_a_fork_interrupts_takes_nothing_from_the_child(
+def test_a_shutdown_that_a_fork_interrupts_does_not_affect_the_child(
     runtime: PulseRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copied greenlet may come back from the drain when the child has begun anew."""
+    """A copied greenlet may return from the drain after the child has started its own runtime."""
 
     def fork_meanwhile(_: Scheduler, __: int) -> None:
         runtime.forked()

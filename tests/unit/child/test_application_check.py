@@ -1,4 +1,4 @@
-"""Whether children will find their application, before the first run."""
+"""The check before the first run that children can load the application."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[ChildSetup]:
-    """Return what children are made to load; each finds a problem."""
+    """Return the setups of the children that are started; each child reports a problem."""
     setups: list[ChildSetup] = []
 
     def problem_of(setup: ChildSetup, _clock: object) -> str:
@@ -43,7 +43,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[ChildSetup]:
 
 
 class Case:
-    """A check, what it reports, and whether the server wants work."""
+    """A check, its reports, and a server that accepts work if the test wants it."""
 
     def __init__(self, mine: Wrapping, setup: ChildSetup, *others: Wrapping) -> None:
         self.wanted = True
@@ -58,46 +58,46 @@ class Case:
         )
 
     def start(self) -> Callable[[], bool]:
-        """Return the question that is asked before each claim."""
+        """Return the function that is called before each claim."""
         return self._check.at_start(lambda: self.wanted)
 
 
-def named(word: str) -> ChildSetup:
-    """Return what children are told for the setting *word*."""
-    return ChildSetup(application=word, fingerprint=MiddlewareFingerprint(digest="d"))
+def named(name: str) -> ChildSetup:
+    """Return the setup of children for the setting `application = name`."""
+    return ChildSetup(application=name, fingerprint=MiddlewareFingerprint(digest="d"))
 
 
-def test_what_is_imported_and_right_needs_no_child(
+def test_an_imported_application_that_is_right_needs_no_child(
     shop: ModuleType, loaded: list[ChildSetup]
 ) -> None:
-    """The usual case: nothing is made, and the question stays as it was."""
+    """In this usual case no child is started."""
     shop.app = mine = Wrapping(app, "d")
     case = Case(mine, named("shop_m:app"))
-    question = case.start()
+    accepts_work = case.start()
 
-    assert (question(), case.reports, loaded) == (True, [], [])
+    assert (accepts_work(), case.reports, loaded) == (True, [], [])
 
 
-def test_what_is_imported_and_wrong_is_an_error_at_start(shop: ModuleType) -> None:
+def test_an_imported_application_that_is_wrong_is_an_error_at_the_start(shop: ModuleType) -> None:
     """The server does not come up."""
     shop.app = {}
     with pytest.raises(ConfigError, match=r"shop_m:app: expected a WSGI application, got \{\}"):
         Case(Wrapping(app, "d"), named("shop_m:app")).start()
 
 
-def test_what_is_not_imported_is_loaded_by_a_child_once_the_server_wants_work(
+def test_a_module_that_is_not_imported_is_loaded_by_a_child_once_the_server_accepts_work(
     loaded: list[ChildSetup], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not before, and only once; what it finds is reported."""
+    """It is loaded only once, and a problem is reported."""
     (tmp_path / "shop_later.py").write_text("raise AssertionError('imported here')")
     monkeypatch.syspath_prepend(tmp_path)
     case = Case(Wrapping(app, "d"), named("shop_later:app"))
-    question = case.start()
+    accepts_work = case.start()
 
     case.wanted = False
-    before = question(), list(loaded)
+    before = accepts_work(), list(loaded)
     case.wanted = True
-    after = question(), question()
+    after = accepts_work(), accepts_work()
 
     assert (before, after) == ((False, []), (True, True))
     assert [setup.application for setup in loaded] == ["shop_later:app"]
@@ -113,19 +113,19 @@ def test_what_is_not_imported_is_loaded_by_a_child_once_the_server_wants_work(
     ],
     ids=["right", "wrong", "missing"],
 )
-def test_a_module_that_is_being_imported_is_looked_at_afterwards(
+def test_a_module_that_is_being_imported_is_checked_afterwards(
     values: dict[str, object], reports: list[str], shop: ModuleType, loaded: list[ChildSetup]
 ) -> None:
-    """It is the served module itself, most of the time."""
+    """Usually it is the served module itself."""
     shop.__spec__ = importing = ModuleType("spec")  # type: ignore[assignment]
     importing._initializing = True
     case = Case(Wrapping(app, "d"), named("shop_m:app"))
-    question = case.start()
+    accepts_work = case.start()
 
     importing._initializing = False
     vars(shop).update(values)
 
-    assert question()
+    assert accepts_work()
     expected = [f"pulse.config.application = shop_m:app: expected {text}" for text in reports]
     assert (case.reports, loaded) == (expected, [])
 
@@ -134,7 +134,7 @@ def test_a_module_that_is_being_imported_is_looked_at_afterwards(
 def test_a_section_that_the_setting_names_is_loaded_by_a_child(
     *, chosen: bool, number: int, loaded: list[ChildSetup]
 ) -> None:
-    """What the server has loaded itself can be loaded."""
+    """A section that the server has loaded needs no check."""
     setup = ChildSetup(paste_uri="config:/x.ini", paste_section="admin", chosen=chosen)
     case = Case(Wrapping(app, "d"), setup)
 
@@ -145,8 +145,8 @@ def test_a_section_that_the_setting_names_is_loaded_by_a_child(
 # Another one that is alike ----------------------------------------------------------------
 
 
-def test_an_application_that_holds_another_one_like_this_is_refused(shop: ModuleType) -> None:
-    """Its children would call what is not served."""
+def test_an_application_that_holds_only_an_equal_middleware_is_an_error(shop: ModuleType) -> None:
+    """Its children would call an application that is not served."""
     served, other = Wrapping(app, "d"), Wrapping(app, "d")
     shop.app = other
     with pytest.raises(ConfigError) as caught:
@@ -164,10 +164,10 @@ def test_an_application_that_holds_another_one_like_this_is_refused(shop: Module
     [["served"], ["other", "served"], []],
     ids=["this one", "both", "neither"],
 )
-def test_an_application_that_may_hold_this_one_is_not_refused(
+def test_an_application_that_may_hold_this_middleware_is_no_error(
     held: list[str], shop: ModuleType
 ) -> None:
-    """The child decides where nothing is certain here."""
+    """The child decides if nothing is certain in the parent."""
     built = {"served": Wrapping(app, "d"), "other": Wrapping(app, "d")}
     parts = [built[each] for each in held]
     shop.app = lambda environ, _: (environ, parts)
@@ -180,21 +180,21 @@ def test_an_application_that_may_hold_this_one_is_not_refused(
 def test_an_application_that_holds_one_of_another_name_is_left_to_the_child(
     shop: ModuleType,
 ) -> None:
-    """There the name shows which one it is."""
+    """In the child the name identifies the middleware."""
     served, other = Wrapping(app, "d"), Wrapping(app, "d", "other")
     shop.app = other
     assert Case(served, named("shop_m:app"), other).start()()
 
 
-def test_what_a_factory_refers_to_proves_nothing(shop: ModuleType) -> None:
-    """It makes another application each time."""
+def test_references_of_a_factory_are_ignored(shop: ModuleType) -> None:
+    """A factory makes another application each time."""
     served, other = Wrapping(app, "d"), Wrapping(app, "d")
     shop.make = lambda: other
     assert Case(served, named("shop_m:make()"), other).start()()
 
 
-def test_the_check_keeps_nothing_alive(shop: ModuleType) -> None:
-    """It lasts as long as the loop, which outlives a middleware that is dropped."""
+def test_the_check_does_not_keep_the_middleware_alive(shop: ModuleType) -> None:
+    """The check lives as long as the loop, which outlives a dropped middleware."""
     mine = Wrapping(app, "d")
     shop.app = mine
     check = ApplicationCheck(
@@ -215,8 +215,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], in
     return (tmp_path / "shop_w.py").write_text
 
 
-def test_an_application_that_loads_is_no_problem() -> None:
-    """It holds the middleware that is looked for."""
+def test_an_application_that_can_be_loaded_is_no_problem() -> None:
+    """It holds the parent's middleware."""
     setup = ChildSetup(
         application="tests.support.child_app:outermost",
         fingerprint=MiddlewareFingerprint(digest="inner"),
@@ -234,10 +234,10 @@ def test_an_application_that_loads_is_no_problem() -> None:
     ],
     ids=["raises", "dies", "no application", "another"],
 )
-def test_what_keeps_a_child_from_loading_is_told_in_a_sentence(
+def test_a_failure_to_load_is_described_in_a_sentence(
     text: str, problem: str, write: Callable[[str], int]
 ) -> None:
-    """It names the setting."""
+    """The sentence names the setting."""
     write(text)
     found = loading_problem(ChildSetup(application="shop_w:app"), SystemClock())
     assert found.startswith("pulse.config.application")
@@ -245,8 +245,8 @@ def test_what_keeps_a_child_from_loading_is_told_in_a_sentence(
     assert "\n" not in found
 
 
-def test_a_child_that_cannot_be_made_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's own words."""
+def test_a_child_that_cannot_be_started_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The problem is the system's error text."""
     monkeypatch.setattr("pulse.engine.child_process.find_python", lambda: "/none")
     found = loading_problem(ChildSetup(application="shop_w:app"), SystemClock())
     assert found.startswith("no child process could be made: ")

@@ -945,3 +945,4 @@ def test_the_loop_of_a_copy_ends_without_a_word() -> None:
     assert engine.join_loop(10 * SECOND)
     assert bench.store.called == []
     assert bench.seen.of(events.SchedulerStopped) == []
+    engine.stop(0)  # the fork is simulated: the engine's threads run in this process

@@ -1,11 +1,11 @@
-"""What the tests of `pulse.serving` share."""
+"""Fixtures that the tests of `pulse.serving` share."""
 
 import pytest
 
-from tests.support.member import RecordingMember
+from tests.support.recording_lifecycle import RecordingLifecycle
 
 
 @pytest.fixture
-def member() -> RecordingMember:
-    """A member that records what it is told."""
-    return RecordingMember()
+def lifecycle() -> RecordingLifecycle:
+    """Return a fake lifecycle that records each call."""
+    return RecordingLifecycle()

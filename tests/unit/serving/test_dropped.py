@@ -1,4 +1,4 @@
-"""A middleware that nobody holds any more is gone, without the garbage collector."""
+"""A dropped middleware is freed at once, without the garbage collector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paste.deploy import loadapp, loadfilter
 from pulse import PulseMiddleware, Task, events
 from pulse.config.loader import load
 from pulse.middleware import pulse_filter_app_factory
-from pulse.serving.process_registry import REGISTRY
+from pulse.serving.lifecycle import REGISTRY
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -42,48 +42,48 @@ start = START
 
 
 @pytest.fixture(autouse=True)
-def _end_what_goes_on() -> Iterator[None]:
-    """End what the test has started and dropped, such as an eager scheduler, which goes on."""
+def _shut_down_what_runs() -> Iterator[None]:
+    """Shut down what the test has started and dropped, such as an eager scheduler."""
     yield
-    for each in [*REGISTRY._running]:
-        each.begun.shutdown(0)
-        REGISTRY.ended(each.begun)
+    for each in [*REGISTRY._started]:
+        each.running.shutdown(0)
+        REGISTRY.stopped(each.running)
 
 
 class Site:
-    """An app that can be referred to weakly."""
+    """An app that supports weak references."""
 
     def __call__(self, _environ: dict, start_response: Callable) -> list[bytes]:
-        """Answer nothing."""
+        """Return an empty response."""
         start_response("200 OK", [])
         return []
 
 
 def make_site(_global_conf: dict, **_local: str) -> Site:
-    """Be the factory of the app alone."""
+    """Return the app without a middleware, as a paste app factory."""
     return Site()
 
 
 def make_whole(_global_conf: dict, mode: str, start: str) -> PulseMiddleware:
-    """Be the factory of an app that wraps itself."""
+    """Return the app within its middleware, as a paste app factory."""
     return in_code(mode, start)
 
 
 def keywords(mode: str, start: str) -> dict[str, object]:
-    """Return keywords that bring every part of a middleware with them."""
+    """Return keywords that make a middleware with every part."""
     tasks = {"cleanup": Task(action="/cleanup", interval=300)}
     words = {"mode": mode, "start": start, "guard": True, "tasks": tasks}
     return words | {"application": f"{__name__}:Site"}
 
 
 def in_code(mode: str, start: str) -> PulseMiddleware:
-    """Build one in code."""
+    """Return a middleware that is built in code."""
     return PulseMiddleware(Site(), **keywords(mode, start))
 
 
 @pytest.fixture(autouse=True)
 def _no_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep the collector from helping."""
+    """Disable the garbage collector."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     gc.disable()
@@ -138,7 +138,7 @@ WAYS = {
 def test_a_dropped_middleware_is_freed_at_once(
     way: str, mode: str, start: str, tmp_path: Path
 ) -> None:
-    """However it was built: also one that has begun is not kept by what it began."""
+    """It does not matter how it was built, nor whether it has started."""
     built = WAYS[way](tmp_path, mode, start)
     known = weakref.ref(built)
     call = weakref.ref(built.__call__)
@@ -146,15 +146,15 @@ def test_a_dropped_middleware_is_freed_at_once(
     del built
 
     assert (known(), call()) == (None, None)
-    REGISTRY.retire()
+    REGISTRY.shutdown_dropped()
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_dropped_middleware_wraps_is_freed_with_it(
+def test_the_application_of_a_dropped_middleware_is_freed_with_it(
     way: str, mode: str, tmp_path: Path
 ) -> None:
-    """The application, the scheduler's parts, the listeners: none lies in a cycle."""
+    """Neither the application nor the runtime lies in a reference cycle."""
     built = WAYS[way](tmp_path, mode, "auto")
     kept = [weakref.ref(built.runtime), weakref.ref(built.__call__.__closure__[0].cell_contents)]
 
@@ -163,18 +163,18 @@ def test_what_a_dropped_middleware_wraps_is_freed_with_it(
     assert [known() for known in kept] == [None, None]
 
 
-# Dropped after it has begun ----------------------------------------------------------------
+# Dropped after the start ----------------------------------------------------------------
 
 
 class Gate:
-    """An app whose runs go on until they are let go."""
+    """An app whose runs last until the test opens it."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
         self.open = threading.Event()
 
     def __call__(self, environ: dict, start_response: Callable) -> list[bytes]:
-        """Hold a run; answer anybody else."""
+        """Block a run until the gate opens; answer other requests at once."""
         if "pulse.run" in environ:
             self.entered.set()
             self.open.wait(20)
@@ -188,20 +188,20 @@ TASKS = {
 }
 
 
-def begun(gate: Gate, **keywords: object) -> tuple[PulseMiddleware, Recorder]:
-    """Return a middleware in the middle of its first run, and what its bus says."""
+def started(gate: Gate, **keywords: object) -> tuple[PulseMiddleware, Recorder]:
+    """Return a middleware during its first run, and a recorder of its events."""
     built = PulseMiddleware(gate, start="off", tasks=TASKS, **keywords)
     seen = Recorder(built.bus)
-    built._arrangement.begin()
+    built._lifecycle.start()
     assert gate.entered.wait(10)
     return built, seen
 
 
 @pytest.mark.parametrize("store", ["memory:", None], ids=["memory", "default"])
-def test_dropped_in_the_middle_of_a_run_it_ends_by_itself(store: str | None) -> None:
-    """The run may end, and is recorded; nothing more is claimed; the store is left."""
+def test_a_middleware_that_is_dropped_during_a_run_shuts_down(store: str | None) -> None:
+    """The run finishes and is recorded; nothing more is claimed; the store is closed."""
     gate = Gate()
-    built, seen = begun(gate, store=store)
+    built, seen = started(gate, store=store)
     handle = built.scheduler
 
     del built
@@ -215,9 +215,9 @@ def test_dropped_in_the_middle_of_a_run_it_ends_by_itself(store: str | None) -> 
 
 
 def test_a_run_that_outlasts_the_drain_of_a_dropped_middleware_is_interrupted() -> None:
-    """It gets the drain that is configured, as where a process stops."""
+    """The run gets the configured drain, as in a process that stops."""
     gate = Gate()
-    built, seen = begun(gate, store="memory:", drain=0)
+    built, seen = started(gate, store="memory:", drain=0)
 
     del built
     (stopped,) = seen.wait_for(events.SchedulerStopped)
@@ -226,10 +226,10 @@ def test_a_run_that_outlasts_the_drain_of_a_dropped_middleware_is_interrupted() 
     assert stopped.interrupted == 1
 
 
-def test_the_store_of_a_dropped_middleware_is_free_for_the_next() -> None:
-    """Whoever begins next waits until it is left."""
+def test_the_next_middleware_waits_until_a_dropped_one_has_left_the_store() -> None:
+    """Then the next one can open the same store."""
     gate = Gate()
-    built, seen = begun(gate)
+    built, seen = started(gate)
     gate.open.set()
 
     del built
@@ -237,15 +237,17 @@ def test_the_store_of_a_dropped_middleware_is_free_for_the_next() -> None:
 
     assert len(seen.of(events.SchedulerStopped)) == 1
     assert {state.name for state in following.scheduler.tasks()} == {"held", "more"}
-    following._arrangement.end()
+    following._lifecycle.shutdown()
 
 
-def test_an_exit_ends_what_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter's exit waits for it as for all others."""
+def test_the_interpreters_exit_shuts_down_a_dropped_middleware(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The exit waits for it as for all others."""
     registered: list[Callable[[], None]] = []
     monkeypatch.setattr("atexit.register", registered.append)
     gate = Gate()
-    built, seen = begun(gate, store="memory:")
+    built, seen = started(gate, store="memory:")
     gate.open.set()
 
     del built
@@ -255,14 +257,16 @@ def test_an_exit_ends_what_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def eager(gate: Gate, **keywords: object) -> tuple[PulseMiddleware, Recorder]:
-    """Return an eager middleware, and what its bus says."""
+    """Return an eager middleware, and a recorder of its events."""
     gate.open.set()
     built = PulseMiddleware(gate, start="eager", store="memory:", tasks=TASKS, **keywords)
     return built, Recorder(built.bus)
 
 
-def test_an_eager_one_goes_on_where_it_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was asked to run in this process, whatever serves; the exit ends it."""
+def test_an_eager_middleware_continues_after_it_was_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is configured to run in this process; the exit shuts it down."""
     registered: list[Callable[[], None]] = []
     monkeypatch.setattr("atexit.register", registered.append)
     built, seen = eager(Gate(), name="alone")
@@ -277,20 +281,20 @@ def test_an_eager_one_goes_on_where_it_was_dropped(monkeypatch: pytest.MonkeyPat
     assert len(seen.of(events.SchedulerStopped)) == 1
 
 
-def test_an_eager_one_that_was_dropped_ends_where_another_of_its_name_begins() -> None:
-    """The one that was built last goes on, and others are not disturbed."""
+def test_a_dropped_eager_middleware_ends_when_another_of_its_name_starts() -> None:
+    """The one that was built last runs, and others are not disturbed."""
     recorders = [eager(Gate(), name=name)[1] for name in ("a", "b", "a")]
 
     stopped = [len(seen.of(events.SchedulerStopped)) for seen in recorders]
 
     assert stopped == [1, 0, 0]
-    REGISTRY.leave()
+    REGISTRY.shutdown_all()
 
 
-def test_what_calls_into_a_dropped_middleware_keeps_it_going() -> None:
-    """A server that holds the callable alone still serves it."""
+def test_a_reference_to_the_callable_of_a_middleware_keeps_it_running() -> None:
+    """A server may hold only the callable."""
     gate = Gate()
-    built, seen = begun(gate, store="memory:")
+    built, seen = started(gate, store="memory:")
     call, handle = built.__call__, built.scheduler
     gate.open.set()
 

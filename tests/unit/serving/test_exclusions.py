@@ -1,4 +1,4 @@
-"""Requests that do not show that a process serves."""
+"""Which requests show that a process serves."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from types import SimpleNamespace
 
 import pytest
 
-from pulse.serving.exclusions import serves_nobody
+from pulse.serving.exclusions import is_server_request
 
 
-def test_an_ordinary_request_shows_a_server() -> None:
-    """A request with nothing special about it comes from a server."""
-    assert serves_nobody({"PATH_INFO": "/"}) is False
+def test_an_ordinary_request_is_a_servers() -> None:
+    """A request without any special mark comes from a server."""
+    assert is_server_request({"PATH_INFO": "/"}) is True
 
 
 @pytest.mark.parametrize("mark", ["paste.testing", "paste.command_request"])
-def test_a_marked_request_does_not(mark: str) -> None:
+def test_a_marked_request_is_not_a_servers(mark: str) -> None:
     """Test clients and Pyramid's `prequest` mark their requests."""
-    assert serves_nobody({mark: True}) is True
+    assert is_server_request({mark: True}) is False
 
 
-@pytest.mark.parametrize(("worker", "expected"), [(0, True), (3, False)], ids=["master", "worker"])
-def test_uwsgis_master_serves_nobody(
+@pytest.mark.parametrize(("worker", "expected"), [(0, False), (3, True)], ids=["master", "worker"])
+def test_only_a_request_in_a_uwsgi_worker_is_a_servers(
     worker: int,
     expected: bool,  # noqa: FBT001 - a parameter of pytest's
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A request in uWSGI's master, or in a mule, is the application's own."""
+    """In uWSGI's master and mules the application itself makes the request."""
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(worker_id=lambda: worker))
 
-    assert serves_nobody({}) is expected
+    assert is_server_request({}) is expected
 
 
 @pytest.mark.parametrize("module", ["celery.app.trace", "webtest", "werkzeug.test"])
-def test_a_request_from_elsewhere_does_not(module: str) -> None:
-    """What counts is whose code is calling."""
-    code = "answer = serves_nobody({})"
-    scope = {"__name__": module, "serves_nobody": serves_nobody}
+def test_a_request_by_client_code_is_not_a_servers(module: str) -> None:
+    """A module on the call stack shows which code makes the request."""
+    code = "answer = is_server_request({})"
+    scope = {"__name__": module, "is_server_request": is_server_request}
     exec(code, scope)  # noqa: S102 - code that belongs to another module, by name
 
-    assert scope["answer"] is True
+    assert scope["answer"] is False

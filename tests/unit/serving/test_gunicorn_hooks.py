@@ -10,44 +10,48 @@ import pytest
 from pulse import gunicorn
 from pulse.serving.gunicorn import GunicornWorker
 from pulse.serving.process_registry import ProcessRegistry
-from tests.support.member import RecordingMember
+from tests.support.recording_lifecycle import RecordingLifecycle
 
 
 @pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> RecordingMember:
-    """The only member on the roll."""
-    roll, member = ProcessRegistry(), RecordingMember()
-    roll.add(member)
-    monkeypatch.setattr(gunicorn, "REGISTRY", roll)
-    return member
+def listed(monkeypatch: pytest.MonkeyPatch) -> RecordingLifecycle:
+    """Return the only lifecycle in the registry."""
+    registry, lifecycle = ProcessRegistry(), RecordingLifecycle()
+    registry.add(lifecycle)
+    monkeypatch.setattr(gunicorn, "REGISTRY", registry)
+    return lifecycle
 
 
-def test_post_worker_init_begins_once(listed: RecordingMember) -> None:
-    """It begins what has not begun, in the worker that is passed."""
+def test_post_worker_init_starts_a_lifecycle_once(listed: RecordingLifecycle) -> None:
+    """It starts what was not started, with the worker that is passed as the server."""
     worker = SimpleNamespace(pid=os.getpid())
 
     gunicorn.post_worker_init(worker)
     gunicorn.post_worker_init(worker)
 
-    assert listed.told == ["belong", "begin"]
-    assert isinstance(listed.host, GunicornWorker)
+    assert listed.calls == ["set_server", "start"]
+    assert isinstance(listed.server, GunicornWorker)
 
 
 @pytest.mark.parametrize("hook", [gunicorn.worker_int, gunicorn.worker_abort])
-def test_a_worker_that_is_stopped_at_once_goes_quiet(hook: object, listed: RecordingMember) -> None:
+def test_a_worker_that_has_to_stop_at_once_stops_claiming(
+    hook: object, listed: RecordingLifecycle
+) -> None:
     """INT, QUIT and ABRT stop all claims."""
     hook(SimpleNamespace(pid=os.getpid()))
 
-    assert listed.told == ["quiet"]
+    assert listed.calls == ["stop_claiming"]
 
 
 @pytest.mark.parametrize(
-    ("pid", "told"), [(os.getpid(), ["quiet", "end"]), (1, [])], ids=["worker", "master"]
+    ("pid", "calls"),
+    [(os.getpid(), ["stop_claiming", "shutdown"]), (1, [])],
+    ids=["worker", "master"],
 )
-def test_worker_exit_ends_only_its_own_process(
-    pid: int, told: list[str], listed: RecordingMember
+def test_worker_exit_shuts_down_only_its_own_process(
+    pid: int, calls: list[str], listed: RecordingLifecycle
 ) -> None:
-    """The master calls the hook too, for a worker that vanished, and ends nothing of its own."""
+    """The master also calls the hook, for a worker that vanished, and shuts down nothing."""
     gunicorn.worker_exit(object(), SimpleNamespace(pid=pid))
 
-    assert listed.told == told
+    assert listed.calls == calls

@@ -1,6 +1,6 @@
-"""Code that runs in an interpreter by its number; the tests enter the one that they run in.
+"""Code that runs in an interpreter given by its number; here it is the one of the tests.
 
-How several interpreters of uWSGI go together is tested with real servers.
+Tests with real servers cover several interpreters of uWSGI.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pulse.serving.interpreters import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOBODY = 10**6
+UNUSED_NUMBER = 10**6
 
 
 @pytest.fixture
 def uwsgi(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Return the module that uWSGI would put into this process."""
+    """Return a fake of the module `uwsgi`."""
     module = SimpleNamespace(calls=[])
     monkeypatch.setitem(sys.modules, "uwsgi", module)
     return module
@@ -39,7 +39,7 @@ def uwsgi(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.fixture
 def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
-    """Return the functions that are registered to run at exit, which do not run by themselves."""
+    """Return the functions that are registered to run at exit; the test calls them."""
     registered: list[Callable[[], object]] = []
 
     def register(function: Callable[..., object], *arguments: object) -> None:
@@ -50,12 +50,12 @@ def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
 
 
 def call(name: str) -> str:
-    """Return code that notes a call in the module `uwsgi`."""
+    """Return code that records a call in the module `uwsgi`."""
     return f"__import__('uwsgi').calls.append({name!r})"
 
 
 def test_tests_run_in_the_first_interpreter() -> None:
-    """The interpreter with which a process begins has number 0."""
+    """The first interpreter of a process has number 0."""
     assert this_interpreter() == FIRST == 0
 
 
@@ -65,8 +65,8 @@ def test_code_runs_in_the_interpreter(uwsgi: SimpleNamespace) -> None:
     assert uwsgi.calls == ["ran"]
 
 
-def test_code_that_raises_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
-    """The exception is printed, and does not reach the caller."""
+def test_an_exception_of_the_code_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """The caller gets False, not the exception."""
     assert run_in(FIRST, "1 / 0") is False
     assert "ZeroDivisionError" in capfd.readouterr().err
 
@@ -79,14 +79,14 @@ def test_code_may_enter_an_interpreter_itself(uwsgi: SimpleNamespace) -> None:
     assert uwsgi.calls == ["inner"]
 
 
-def test_an_interpreter_that_does_not_exist_is_named() -> None:
-    """Nothing is entered, and the error says which number was asked for."""
-    with pytest.raises(RuntimeError, match=rf"expected the number .*, got {NOBODY}"):
-        run_in(NOBODY, "pass")
+def test_an_interpreter_that_does_not_exist_is_an_error() -> None:
+    """The error names the number."""
+    with pytest.raises(RuntimeError, match=rf"expected the number .*, got {UNUSED_NUMBER}"):
+        run_in(UNUSED_NUMBER, "pass")
 
 
 def test_a_hook_runs_the_code_after_the_users_own(uwsgi: SimpleNamespace) -> None:
-    """The hook of the first interpreter goes on to the others, in the order of their loading."""
+    """Then it runs the code of the other interpreters, in the order of their loading."""
     uwsgi.post_fork_hook = lambda: uwsgi.calls.append("own")
     run_after_fork(FIRST, call("second"))
     run_after_fork(FIRST, call("third"))
@@ -96,7 +96,7 @@ def test_a_hook_runs_the_code_after_the_users_own(uwsgi: SimpleNamespace) -> Non
     assert uwsgi.calls == ["own", "second", "third"]
 
 
-def test_a_hook_is_set_where_there_is_none(uwsgi: SimpleNamespace) -> None:
+def test_a_hook_is_set_if_there_is_none(uwsgi: SimpleNamespace) -> None:
     """The first application need not have a hook."""
     call_after_fork(call("ran"))
 
@@ -106,7 +106,7 @@ def test_a_hook_is_set_where_there_is_none(uwsgi: SimpleNamespace) -> None:
 
 
 def test_a_hook_that_raises_does_not_stop_the_others(uwsgi: SimpleNamespace) -> None:
-    """The exception is uWSGI's to print; the other interpreters begin all the same."""
+    """The caller, uWSGI, prints the exception; the code of the other interpreters runs."""
     uwsgi.post_fork_hook = lambda: 1 / 0
     run_after_fork(FIRST, call("ran"))
 
@@ -128,7 +128,7 @@ def test_code_runs_at_exit(uwsgi: SimpleNamespace, at_exit: list[Callable[[], ob
     assert uwsgi.calls == ["direct", "from another"]
 
 
-def test_a_first_interpreter_that_accepts_nothing_is_an_error(
+def test_a_failure_in_the_first_interpreter_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Without the module `uwsgi` no hook can be set, and the traceback of the cause is printed."""
@@ -140,7 +140,7 @@ def test_a_first_interpreter_that_accepts_nothing_is_an_error(
     assert "ModuleNotFoundError" in capfd.readouterr().err
 
 
-def test_the_file_needs_nothing_of_pulse(uwsgi: SimpleNamespace) -> None:
+def test_the_file_imports_nothing_of_pulse(uwsgi: SimpleNamespace) -> None:
     """The first interpreter executes the file by its path, where pulse may be absent."""
     hidden = "sys.modules.update(dict.fromkeys([n for n in sys.modules if n.startswith('pulse')]))"
     load = f"import runpy; runpy.run_path({interpreters.__file__!r})"

@@ -1,4 +1,4 @@
-"""One middleware's part in this process, without any server around it."""
+"""The lifecycle of one service in this process, without any server around it."""
 
 from __future__ import annotations
 
@@ -12,226 +12,229 @@ import pytest
 
 from pulse.core.policies import Start
 from pulse.errors import EngineError
-from pulse.serving import gunicorn, install, lifecycle
+from pulse.serving import gunicorn, install, installation
+from pulse.serving import lifecycle as lifecycle_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Served:
-    """Writes down what it is told, and fails to begin if it is to."""
+class RecordingService:
+    """A service that records each call; its start fails if the test wants that."""
 
     def __init__(self, fault: Exception | None = None) -> None:
-        self.told: list[object] = []
-        self.serving: Callable[[], bool] | None = None
+        self.calls: list[object] = []
+        self.accepts_work: Callable[[], bool] | None = None
         self._fault = fault
 
-    def set_accepting(self, serving: Callable[[], bool]) -> None:
-        """Keep the question."""
-        self.serving = serving
+    def set_accepting(self, accepts_work: Callable[[], bool]) -> None:
+        """Keep the function."""
+        self.accepts_work = accepts_work
 
-    def start(self) -> Served:
+    def start(self) -> RecordingService:
         """Record it, or fail."""
         if self._fault is not None:
             raise self._fault
-        self.told.append("begin")
+        self.calls.append("start")
         return self
 
     def stop_claiming(self) -> None:
         """Record it."""
-        self.told.append("quiet")
+        self.calls.append("stop_claiming")
 
     def shutdown(self, limit_s: float | None) -> None:
         """Record it."""
-        self.told.append(("end", limit_s))
+        self.calls.append(("shutdown", limit_s))
 
     def forked(self) -> None:
         """Record it."""
-        self.told.append("forked")
+        self.calls.append("forked")
 
 
 @pytest.fixture
 def no_test_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process look as one that pytest does not run."""
+    """Make this process look like one that pytest does not run."""
     monkeypatch.delitem(sys.modules, "pytest")
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_the_first_request_begins_once() -> None:
-    """Building begins nothing, the first request begins, the second changes nothing."""
-    served = Served()
-    here = install(served)
-    before = (here.pending, here.is_begun(), list(served.told))
+def test_the_first_request_starts_the_service_once() -> None:
+    """Building starts nothing, the first request starts it, the second changes nothing."""
+    service = RecordingService()
+    lifecycle = install(service)
+    before = (lifecycle.pending, lifecycle.is_started(), list(service.calls))
 
-    here.first_request({})
-    here.first_request({})
+    lifecycle.first_request({})
+    lifecycle.first_request({})
 
     assert before == (True, False, [])
-    assert (here.pending, here.is_begun(), served.told) == (False, True, ["begin"])
+    assert (lifecycle.pending, lifecycle.is_started(), service.calls) == (False, True, ["start"])
 
 
-def test_under_pytest_nothing_is_pending() -> None:
-    """A process that pytest runs does not even look at its requests."""
-    assert install(Served()).pending is False
-
-
-@pytest.mark.usefixtures("no_test_run")
-def test_a_test_client_leaves_it_pending() -> None:
-    """A request marked by paste.testing shows nothing; a real one may still come."""
-    served = Served()
-    here = install(served)
-
-    here.first_request({"paste.testing": True})
-
-    assert (here.pending, served.told) == (True, [])
+def test_under_pytest_no_request_is_awaited() -> None:
+    """A process that pytest runs ignores its requests."""
+    assert install(RecordingService()).pending is False
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_a_shell_leaves_it_pending(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interactive interpreter may request what it likes."""
+def test_a_request_of_a_test_client_starts_nothing() -> None:
+    """A request with the mark paste.testing shows no server; a real request may follow."""
+    service = RecordingService()
+    lifecycle = install(service)
+
+    lifecycle.first_request({"paste.testing": True})
+
+    assert (lifecycle.pending, service.calls) == (True, [])
+
+
+@pytest.mark.usefixtures("no_test_run")
+def test_a_request_in_a_shell_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request in an interactive interpreter shows no server."""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    served = Served()
+    service = RecordingService()
 
-    install(served).first_request({})
+    install(service).first_request({})
 
-    assert served.told == []
-
-
-def test_eager_begins_at_once_even_under_pytest() -> None:
-    """`eager` asks nobody."""
-    served = Served()
-
-    install(served, start=Start.EAGER)
-
-    assert served.told == ["begin"]
+    assert service.calls == []
 
 
-def test_off_is_never_pending_but_can_be_begun_by_hand() -> None:
-    """With `off` no request begins it; the hooks of `pulse.gunicorn` do."""
-    served = Served()
-    here = install(served, start=Start.OFF)
-    before = here.pending
+def test_eager_starts_at_once_even_under_pytest() -> None:
+    """`eager` overrides the exclusion of test runs."""
+    service = RecordingService()
 
-    here.begin()
+    install(service, start=Start.EAGER)
 
-    assert (before, served.told) == (False, ["begin"])
+    assert service.calls == ["start"]
+
+
+def test_off_awaits_no_request_but_can_be_started_by_a_call() -> None:
+    """With `off` no request starts it; the hooks of `pulse.gunicorn` do."""
+    service = RecordingService()
+    lifecycle = install(service, start=Start.OFF)
+    before = lifecycle.pending
+
+    lifecycle.start()
+
+    assert (before, service.calls) == (False, ["start"])
 
 
 @pytest.mark.parametrize("word", ["off", " OFF "])
-def test_the_environment_overrides_everything(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PULSE_START=off keeps even `eager` and a call by hand from beginning."""
+def test_the_environment_variable_overrides_every_setting(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With PULSE_START=off neither `eager` nor a call starts the service."""
     monkeypatch.setenv("PULSE_START", word)
-    served = Served()
+    service = RecordingService()
 
-    install(served, start=Start.EAGER).begin()
+    install(service, start=Start.EAGER).start()
 
-    assert served.told == []
+    assert service.calls == []
 
 
-def test_the_end_comes_once() -> None:
-    """A second quiet and a second end tell it nothing."""
-    served = Served()
-    here = install(served, start=Start.EAGER)
+def test_a_service_is_shut_down_once() -> None:
+    """A second stop_claiming and a second shutdown do not reach the service."""
+    service = RecordingService()
+    lifecycle = install(service, start=Start.EAGER)
 
     for _ in range(2):
-        here.quiet()
-        here.end()
+        lifecycle.stop_claiming()
+        lifecycle.shutdown()
 
-    assert served.told == ["begin", "quiet", ("end", None)]
-
-
-def test_what_has_not_begun_does_not_end() -> None:
-    """Neither quiet nor end reaches it before it has begun."""
-    served = Served()
-    here = install(served, start=Start.OFF)
-
-    here.quiet()
-    here.end()
-
-    assert served.told == []
+    assert service.calls == ["start", "stop_claiming", ("shutdown", None)]
 
 
-def test_the_question_is_handed_over_and_answered() -> None:
-    """Outside every known server the answer is yes."""
-    served = Served()
-    kept = install(served, start=Start.OFF)
+def test_a_service_that_was_not_started_is_not_shut_down() -> None:
+    """Neither stop_claiming nor shutdown reaches it before its start."""
+    service = RecordingService()
+    lifecycle = install(service, start=Start.OFF)
 
-    assert served.serving is not None
-    assert served.serving() is kept.serving() is True
+    lifecycle.stop_claiming()
+    lifecycle.shutdown()
+
+    assert service.calls == []
 
 
-def test_a_start_that_fails_is_an_error_where_the_server_starts() -> None:
-    """Before any request the error is raised: the server must not come up without pulse."""
+def test_the_service_gets_the_check_to_call_before_each_claim() -> None:
+    """Without a known server the process accepts work."""
+    service = RecordingService()
+    kept = install(service, start=Start.OFF)
+
+    assert service.accepts_work is not None
+    assert service.accepts_work() is kept.accepts_work() is True
+
+
+def test_a_failed_start_before_any_request_is_raised() -> None:
+    """The server must not come up without pulse."""
     with pytest.raises(EngineError, match="no"):
-        install(Served(EngineError("no")), start=Start.EAGER)
+        install(RecordingService(EngineError("no")), start=Start.EAGER)
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_a_start_that_fails_at_a_request_is_only_noted() -> None:
-    """The request is answered, a notice says why nothing runs, and nothing is tried again."""
+def test_a_failed_start_at_a_request_is_only_reported() -> None:
+    """The request is answered, a notice names the reason, and the start is not repeated."""
     notes: list[str] = []
-    here = install(Served(EngineError("no engine here")), notice=notes.append)
+    lifecycle = install(RecordingService(EngineError("no engine here")), notice=notes.append)
 
-    here.first_request({})
+    lifecycle.first_request({})
 
     assert notes == ["no engine here"]
-    assert here.pending is False
+    assert lifecycle.pending is False
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_detection_that_fails_only_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What looks for the server may break: the first request begins all the same."""
+def test_a_failed_detection_only_delays_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the detection raises, the first request starts the service."""
 
     def broken() -> None:
         raise LookupError("frames")
 
-    monkeypatch.setattr(lifecycle, "FINDERS", (broken,))
+    monkeypatch.setattr(installation, "DETECTORS", (broken,))
     notes: list[str] = []
-    served = Served()
+    service = RecordingService()
 
-    here = install(served, notice=notes.append)
-    here.first_request({})
+    lifecycle = install(service, notice=notes.append)
+    lifecycle.first_request({})
 
-    assert served.told == ["begin"]
+    assert service.calls == ["start"]
     assert "LookupError('frames')" in notes[0]
 
 
-def test_a_notice_nobody_takes_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a taker a notice shows as a warning."""
-    monkeypatch.setattr(lifecycle, "FINDERS", (lambda: 1 // 0,))
+def test_a_notice_without_a_receiver_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default a notice is a RuntimeWarning."""
+    monkeypatch.setattr(installation, "DETECTORS", (lambda: 1 // 0,))
 
     with pytest.warns(RuntimeWarning, match="ZeroDivisionError"):
-        install(Served(), start=Start.OFF)
+        install(RecordingService(), start=Start.OFF)
 
 
-def test_a_fork_forgets_the_parent_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a fork it is as new, even where looking at the stack fails."""
+def test_a_fork_resets_the_state_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child starts from nothing, even if the detection after the fork raises."""
     notes: list[str] = []
-    served = Served()
-    here = install(served, start=Start.EAGER, notice=notes.append)
-    monkeypatch.setattr(gunicorn, "find_forked", lambda: 1 // 0)
+    service = RecordingService()
+    lifecycle = install(service, start=Start.EAGER, notice=notes.append)
+    monkeypatch.setattr(gunicorn, "detect_forked", lambda: 1 // 0)
 
-    here.forked()
+    lifecycle.forked()
 
-    assert (here.is_begun(), here.pending) == (False, True)
+    assert (lifecycle.is_started(), lifecycle.pending) == (False, True)
     assert "ZeroDivisionError" in notes[0]
 
 
-def test_a_real_fork_reaches_a_living_arrangement() -> None:
-    """The at-fork callback resets the child's state and leaves the parent's."""
-    here = install(Served(), start=Start.EAGER)
+def test_a_real_fork_resets_the_child_only() -> None:
+    """The at-fork callback resets the child's state and keeps the parent's."""
+    lifecycle = install(RecordingService(), start=Start.EAGER)
     child = os.fork()
     if not child:
-        os._exit(0 if not here.is_begun() and here.pending else 1)
+        os._exit(0 if not lifecycle.is_started() and lifecycle.pending else 1)
 
     _, status = os.waitpid(child, 0)
 
-    assert (status, here.is_begun()) == (0, True)
+    assert (status, lifecycle.is_started()) == (0, True)
 
 
-def test_nothing_else_keeps_it_alive() -> None:
-    """An arrangement ends with its owner, although forks would be told to it."""
-    kept = weakref.ref(install(Served(), start=Start.OFF))
+def test_only_its_owner_keeps_a_lifecycle_alive() -> None:
+    """The registry of lifecycles, which forks need, holds only weak references."""
+    kept = weakref.ref(install(RecordingService(), start=Start.OFF))
     gc.collect()
 
     assert kept() is None
@@ -240,127 +243,130 @@ def test_nothing_else_keeps_it_alive() -> None:
 # In a forked child ----------------------------------------------------------------------------
 
 
-class Place:
-    """A server that was recognised."""
+class DetectedServer:
+    """A server that was detected."""
 
-    def enter(self, member: lifecycle.ServiceLifecycle) -> None:
-        """Take the member in, and begin."""
-        member.belong(self)
-        member.enter()
+    def attach(self, lifecycle: lifecycle_module.ServiceLifecycle) -> None:
+        """Start the lifecycle."""
+        lifecycle.set_server(self)
+        lifecycle.start_automatically()
 
-    def serving(self) -> bool:
+    def accepts_work(self) -> bool:
         """Return True."""
         return True
 
-    def limit_s(self) -> None:
+    def time_left_s(self) -> None:
         """Return None."""
 
 
 @pytest.fixture
 def patched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process look as one that gevent has patched."""
-    monkeypatch.setattr(lifecycle, "process_is_patched", lambda: True)
+    """Make this process look like one that gevent has patched."""
+    monkeypatch.setattr(lifecycle_module, "process_is_patched", lambda: True)
 
 
-def test_what_is_served_hears_of_each_fork() -> None:
-    """Whether it has begun or not: it may be about to."""
-    served = Served()
-    here = install(served, start=Start.OFF)
-    here.forked()
-    here.begin()
-    here.forked()
-    assert served.told == ["forked", "begin", "forked"]
-
-
-@pytest.mark.usefixtures("no_test_run", "patched")
-def test_no_request_begins_a_copy_of_a_process_that_serves() -> None:
-    """The greenlets that accept connections are copied into its children, which wait for others."""
-    served = Served()
-    here = install(served)
-    here.first_request({})
-    here.forked()
-    assert (here.pending, here.is_begun(), served.told) == (False, False, ["begin", "forked"])
+def test_the_service_is_called_in_each_fork() -> None:
+    """It is called before its start too, because a start may be in progress."""
+    service = RecordingService()
+    lifecycle = install(service, start=Start.OFF)
+    lifecycle.forked()
+    lifecycle.start()
+    lifecycle.forked()
+    assert service.calls == ["forked", "start", "forked"]
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
-def test_no_request_begins_a_copy_of_a_copy() -> None:
-    """A fork of a fork accepts by accident as well."""
-    here = install(Served())
-    here.first_request({})
-    here.forked()
-    here.forked()
-    assert here.pending is False
+def test_no_request_starts_a_copy_of_a_process_that_serves() -> None:
+    """The greenlets that accept connections are copied into its children."""
+    service = RecordingService()
+    lifecycle = install(service)
+    lifecycle.first_request({})
+    lifecycle.forked()
+    assert (lifecycle.pending, lifecycle.is_started()) == (False, False)
+    assert service.calls == ["start", "forked"]
+
+
+@pytest.mark.usefixtures("no_test_run", "patched")
+def test_no_request_starts_a_copy_of_a_copy() -> None:
+    """A fork of a forked child accepts connections by accident too."""
+    lifecycle = install(RecordingService())
+    lifecycle.first_request({})
+    lifecycle.forked()
+    lifecycle.forked()
+    assert lifecycle.pending is False
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
 @pytest.mark.parametrize("start", [Start.AUTO, Start.EAGER])
-def test_no_request_begins_a_copy_of_a_worker(
+def test_no_request_starts_a_copy_of_a_worker(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that was recognised needs no request to show that it serves."""
-    monkeypatch.setattr(lifecycle, "FINDERS", (Place,))
-    here = install(Served(), start=start)
-    here.forked()
-    assert here.pending is False
+    """A detected server needs no request to show that it serves."""
+    monkeypatch.setattr(installation, "DETECTORS", (DetectedServer,))
+    lifecycle = install(RecordingService(), start=start)
+    lifecycle.forked()
+    assert lifecycle.pending is False
 
 
-def test_a_beginning_that_waited_as_the_fork_came_begins_nothing(
+def test_a_start_that_waits_during_a_fork_starts_nothing_in_the_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may wait for the drain of a middleware that was dropped, in a greenlet that is copied."""
-    served = Served()
-    here = install(served, start=Start.OFF)
+    """It may wait for the drain of a dropped middleware, in a greenlet that is copied."""
+    service = RecordingService()
+    lifecycle = install(service, start=Start.OFF)
     with monkeypatch.context() as patch:
-        patch.setattr(type(lifecycle.REGISTRY), "retire", lambda _: here.forked())
-        here.begin()
-    assert (here.is_begun(), served.told) == (False, ["forked"])
+        patch.setattr(
+            type(lifecycle_module.REGISTRY), "shutdown_dropped", lambda _: lifecycle.forked()
+        )
+        lifecycle.start()
+    assert (lifecycle.is_started(), service.calls) == (False, ["forked"])
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
-def test_a_worker_of_a_copy_begins() -> None:
-    """What recognises the child as a worker, or asks for it, begins it all the same."""
-    served = Served()
-    here = install(served)
-    here.first_request({})
-    here.forked()
-    Place().enter(here)
-    assert here.is_begun()
+def test_a_worker_in_a_copy_starts() -> None:
+    """If the child is detected as a worker, the service starts."""
+    service = RecordingService()
+    lifecycle = install(service)
+    lifecycle.first_request({})
+    lifecycle.forked()
+    DetectedServer().attach(lifecycle)
+    assert lifecycle.is_started()
 
 
 @pytest.mark.usefixtures("no_test_run")
-def test_a_child_of_an_ordinary_process_begins_at_its_first_request() -> None:
-    """There nothing accepts in the child but what the application starts in it."""
-    here = install(Served())
-    here.first_request({})
-    here.forked()
-    assert here.pending is True
+def test_a_child_of_an_ordinary_process_starts_at_its_first_request() -> None:
+    """In such a child only a server of its own accepts connections."""
+    lifecycle = install(RecordingService())
+    lifecycle.first_request({})
+    lifecycle.forked()
+    assert lifecycle.pending is True
 
 
 @pytest.mark.usefixtures("no_test_run", "patched")
-def test_a_child_of_a_process_that_has_not_begun_begins_at_its_first_request() -> None:
-    """A master that nobody recognises has children that serve."""
-    here = install(Served())
-    here.forked()
-    assert here.pending is True
+def test_a_child_of_a_process_that_has_not_started_starts_at_its_first_request() -> None:
+    """The children of an undetected master serve."""
+    lifecycle = install(RecordingService())
+    lifecycle.forked()
+    assert lifecycle.pending is True
 
 
 @pytest.mark.usefixtures("patched")
-def test_a_child_of_an_eager_master_begins_at_its_first_request() -> None:
-    """`eager` begins in any process; one that has answered nothing may be a master."""
-    here = install(Served(), start=Start.EAGER)
-    here.forked()
-    assert here.pending is True
+def test_a_child_of_an_eager_master_starts_at_its_first_request() -> None:
+    """`eager` starts in any process; one without a request may be a master."""
+    lifecycle = install(RecordingService(), start=Start.EAGER)
+    lifecycle.forked()
+    assert lifecycle.pending is True
 
 
 @pytest.mark.usefixtures("patched")
-def test_no_request_begins_a_copy_of_an_eager_process_that_has_answered_one() -> None:
-    """The first request is looked at for this alone: it begins nothing again."""
-    served = Served()
-    here = install(served, start=Start.EAGER)
-    awaited = here.pending
-    here.first_request({})
-    here.first_request({})
-    looked = here.pending
-    here.forked()
-    assert (awaited, looked, here.pending) == (True, False, False)
-    assert served.told == ["begin", "forked"]
+def test_no_request_starts_a_copy_of_an_eager_process_that_has_answered_one() -> None:
+    """An eager service observes its first request only to learn that it serves."""
+    service = RecordingService()
+    lifecycle = install(service, start=Start.EAGER)
+    awaited = lifecycle.pending
+    lifecycle.first_request({})
+    lifecycle.first_request({})
+    looked = lifecycle.pending
+    lifecycle.forked()
+    assert (awaited, looked, lifecycle.pending) == (True, False, False)
+    assert service.calls == ["start", "forked"]

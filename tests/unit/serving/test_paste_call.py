@@ -1,4 +1,4 @@
-"""What PasteDeploy was asked for, as a filter's factory finds it on the stack."""
+"""The call of PasteDeploy that a filter's factory finds on the call stack."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ seen: list[PasteCall | None] = []
 
 
 def make_site(_global_conf: dict[str, str], **_: str) -> App:
-    """Be the factory of an app."""
+    """Return an app, as a paste app factory."""
     return lambda *_: []
 
 
 def make_filter(_global_conf: dict[str, str]) -> Callable[[App], App]:
-    """Be the factory of a filter that notes what it finds."""
+    """Record the call that is found, as a paste filter factory."""
 
     def wrap(app: App) -> App:
         seen.append(find_call())
@@ -78,19 +78,19 @@ def make_filter(_global_conf: dict[str, str]) -> Callable[[App], App]:
 
 
 def make_mounts(loader: Any, global_conf: dict[str, str], apps: str) -> App:
-    """Be the factory of a composite that asks for its applications itself."""
+    """Load several applications, as a paste composite factory."""
     loaded = [loader.get_app(name, global_conf=global_conf) for name in apps.split()]
     return loaded[0]
 
 
 def make_nested(global_conf: dict[str, str]) -> App:
-    """Be the factory of an app that loads another file's."""
+    """Load the application of another file, as a paste app factory."""
     return loadapp("config:other.ini", "inner", relative_to=global_conf["here"])
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return the path of an ini file; nothing has been noted yet."""
+    """Return the path of an ini file, and clear the record."""
     seen.clear()
     (tmp_path / "other.ini").write_text(OTHER)
     path = tmp_path / "site.ini"
@@ -115,7 +115,7 @@ def file(tmp_path: Path) -> Path:
 def test_the_call_names_the_section_that_is_loaded(
     section: str, within: tuple[str, ...], file: Path
 ) -> None:
-    """However the filter is applied in it, and the applications that led to it."""
+    """It also lists the applications through which the filter was reached."""
     loadapp(f"config:{file}", name=section, global_conf={"debug": "true"})
 
     assert seen == [
@@ -141,7 +141,7 @@ def test_the_call_names_the_section_that_is_loaded(
 def test_a_fragment_names_the_section_as_paste_deploy_reads_it(
     uri: str, name: str | None, section: str, file: Path
 ) -> None:
-    """As in `gunicorn --paste site.ini#admin`; a relative file has the folder it counts from."""
+    """An example is `gunicorn --paste site.ini#admin`; the folder of a relative file is kept."""
     loadapp(uri, name=name, relative_to=str(file.parent))
 
     (call,) = seen
@@ -150,8 +150,8 @@ def test_a_fragment_names_the_section_as_paste_deploy_reads_it(
     assert call.relative_to == str(file.parent)
 
 
-def test_variables_that_are_no_text_are_left_out(file: Path) -> None:
-    """A child could not be told of them."""
+def test_variables_that_are_not_text_are_omitted(file: Path) -> None:
+    """They cannot be sent to a child process."""
     loadapp(f"config:{file}", global_conf={"a": "1", "b": "2"})
     (first,) = seen
     assert paste_call._texts({"a": "1", "b": None, 3: "4"}) == {"a": "1"}
@@ -160,8 +160,8 @@ def test_variables_that_are_no_text_are_left_out(file: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["filter", "loader"])
-def test_outside_of_a_call_for_an_application_nothing_is_found(way: str, file: Path) -> None:
-    """A filter that is applied by hand, a loader that is used by hand."""
+def test_without_a_call_that_loads_an_application_nothing_is_found(way: str, file: Path) -> None:
+    """Examples are a filter or a loader that the site calls itself."""
     if way == "filter":
         loadfilter(f"config:{file}", name="find")(print)
     else:
@@ -170,10 +170,8 @@ def test_outside_of_a_call_for_an_application_nothing_is_found(way: str, file: P
     assert seen == [None]
 
 
-def test_a_paste_deploy_that_has_changed_shows_nothing(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then the file, or the setting, has to say it."""
+def test_a_changed_paste_deploy_shows_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the file or the setting `application` is used."""
     monkeypatch.setattr(paste_call, "_read", lambda *_: {}["uri"])
     loadapp(f"config:{file}")
 

@@ -1,47 +1,47 @@
-"""The members of a process, told of its fork and its exit."""
+"""The process registry stops and shuts down the lifecycles of its process."""
 
 from __future__ import annotations
 
 import pytest
 
-from pulse.serving.process_registry import ProcessRegistry, end_all
-from tests.support.member import RecordingMember
+from pulse.serving.process_registry import ProcessRegistry, shutdown_in_order
+from tests.support.recording_lifecycle import RecordingLifecycle
 
 
-def test_all_go_quiet_before_the_first_drains() -> None:
-    """While one member drains, none of the others claims any more."""
-    told: list[str] = []
-    members = [RecordingMember(), RecordingMember()]
-    for member in members:
-        member.told = told
+def test_all_lifecycles_stop_claiming_before_the_first_one_drains() -> None:
+    """While one lifecycle drains, no other one claims."""
+    calls: list[str] = []
+    lifecycles = [RecordingLifecycle(), RecordingLifecycle()]
+    for lifecycle in lifecycles:
+        lifecycle.calls = calls
 
-    end_all(members)
+    shutdown_in_order(lifecycles)
 
-    assert told == ["quiet", "quiet", "end", "end"]
+    assert calls == ["stop_claiming", "stop_claiming", "shutdown", "shutdown"]
 
 
-def test_the_dropped_are_forgotten() -> None:
-    """Only members that somebody keeps are on the roll."""
-    roll = ProcessRegistry()
-    kept = RecordingMember()
-    roll.add(kept)
-    roll.add(RecordingMember())
+def test_a_dropped_lifecycle_is_not_listed() -> None:
+    """The registry keeps no lifecycle alive."""
+    registry = ProcessRegistry()
+    kept = RecordingLifecycle()
+    registry.add(kept)
+    registry.add(RecordingLifecycle())
 
-    assert roll.members() == [kept]
+    assert registry.lifecycles() == [kept]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_what_cuts_a_drain_short_ends_it_without_a_traceback(
+def test_an_interrupted_shutdown_at_exit_is_repeated_without_a_traceback(
     kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted at the interpreter's exit, the members are told to end once more."""
+    """If the exit hook is interrupted, it calls all lifecycles once more."""
     registered = []
     monkeypatch.setattr("atexit.register", registered.append)
-    roll = ProcessRegistry()
-    impatient = RecordingMember(interrupts=1, kind=kind)
-    roll.add(impatient)
-    roll.await_exit()
+    registry = ProcessRegistry()
+    impatient = RecordingLifecycle(interrupts=1, kind=kind)
+    registry.add(impatient)
+    registry.shutdown_at_exit()
 
     registered[0]()
 
-    assert impatient.told == ["quiet", "end", "quiet", "end"]
+    assert impatient.calls == ["stop_claiming", "shutdown"] * 2

@@ -1,4 +1,4 @@
-"""uWSGI's workers, masters and mules, with a module in uWSGI's place."""
+"""uWSGI's workers, masters and mules, with a fake of the module `uwsgi`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.serving import interpreters, process_registry
-from pulse.serving.uwsgi import UwsgiMaster, UwsgiWorker, find
-from tests.support.member import RecordingMember
+from pulse.serving import interpreters
+from pulse.serving import lifecycle as lifecycle_module
+from pulse.serving.process_registry import shutdown_in_order
+from pulse.serving.uwsgi import UwsgiMaster, UwsgiWorker, detect
+from tests.support.recording_lifecycle import RecordingLifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Uwsgi(SimpleNamespace):
-    """The module that uWSGI puts into its processes."""
+    """A fake of the module `uwsgi`."""
 
     def __init__(self, worker: int = 0, mule: int = 0, **opt: object) -> None:
         super().__init__(worker=worker, mule=mule, apps=(), loop=None)
@@ -41,7 +43,7 @@ class Uwsgi(SimpleNamespace):
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Uwsgi], Uwsgi]:
-    """Return what puts a module in uWSGI's place."""
+    """Return a function that installs the fake module."""
 
     def put(uwsgi: Uwsgi) -> Uwsgi:
         monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
@@ -51,7 +53,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Uwsgi], Uwsgi]:
 
 
 class Interpreters(SimpleNamespace):
-    """Stands in for the way into other interpreters of the process."""
+    """A fake of the functions that run code in other interpreters."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number=number, after_fork=[], at_exit=[], error=None)
@@ -75,119 +77,123 @@ class Interpreters(SimpleNamespace):
 
 @pytest.fixture
 def another(monkeypatch: pytest.MonkeyPatch) -> Interpreters:
-    """Return the way into other interpreters, as the second one of the process sees it."""
+    """Return a fake in which the test runs in the second interpreter of the process."""
     found = Interpreters(number=1)
     for name in ("this_interpreter", "call_after_fork", "call_at_exit"):
         monkeypatch.setattr(interpreters, name, getattr(found, name))
     return found
 
 
-def test_elsewhere_there_is_no_place() -> None:
-    """A process that uWSGI does not run has no place in it."""
-    assert find() is None
+def test_a_process_outside_uwsgi_is_not_detected() -> None:
+    """Without the module `uwsgi` nothing is detected."""
+    assert detect() is None
 
 
-def test_a_lazy_worker_begins_and_serves_once_loaded(
+def test_a_lazy_worker_starts_at_once_and_accepts_work_once_loaded(
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With lazy-apps the worker builds the application: it begins, and does not serve yet."""
+    """With lazy-apps the worker builds the application, so it starts before it serves."""
     install(Uwsgi(worker=1))
     (tmp_path / "lazily_loaded.py").write_text(
-        "from pulse.serving.uwsgi import find\nplace = find()\nwas_serving = place.serving()\n"
+        "from pulse.serving.uwsgi import detect\n"
+        "server = detect()\n"
+        "accepted = server.accepts_work()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     loaded = importlib.import_module("lazily_loaded")
 
-    loaded.place.enter(member)
+    loaded.server.attach(lifecycle)
 
-    assert member.told == ["belong", "enter"]
-    assert (loaded.was_serving, member.host.serving()) == (False, True)
+    assert lifecycle.calls == ["set_server", "start_automatically"]
+    assert (loaded.accepted, lifecycle.server.accepts_work()) == (False, True)
 
 
-def test_a_master_begins_its_workers(
-    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember, monkeypatch: pytest.MonkeyPatch
+def test_a_master_starts_the_lifecycle_in_its_workers(
+    install: Callable[[Uwsgi], Uwsgi],
+    lifecycle: RecordingLifecycle,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The hook after a fork begins a worker anew, after the user's own hook."""
+    """The hook after a fork starts it in the worker, after the user's own hook."""
     own: list[str] = []
     uwsgi = install(Uwsgi())
     uwsgi.post_fork_hook = lambda: own.append("own")
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.worker = 2
     child = os.getpid() + 1
     monkeypatch.setattr(os, "getpid", lambda: child)
 
     uwsgi.post_fork_hook()
 
-    assert (own, member.told) == (["own"], ["forked", "belong", "enter"])
-    assert member.host.serving() is True
+    assert (own, lifecycle.calls) == (["own"], ["forked", "set_server", "start_automatically"])
+    assert lifecycle.server.accepts_work() is True
 
 
 def test_a_process_that_becomes_the_only_worker_keeps_its_state(
-    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+    install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle
 ) -> None:
-    """Without a master the hook runs in the same process, where nothing is forgotten."""
+    """Without a master the hook runs in the same process, where no state is reset."""
     uwsgi = install(Uwsgi())
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.worker = 1
 
     uwsgi.post_fork_hook()
 
-    assert member.told == ["belong", "enter"]
+    assert lifecycle.calls == ["set_server", "start_automatically"]
 
 
 @pytest.mark.parametrize("mule", [0, 1], ids=["spooler", "mule"])
-def test_other_children_do_not_begin(
-    mule: int, install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+def test_mules_and_the_spooler_do_not_start(
+    mule: int, install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle
 ) -> None:
-    """Mules and the spooler run the same hook and begin nothing."""
+    """Mules and the spooler run the same hook, which starts nothing there."""
     uwsgi = install(Uwsgi())
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.mule = mule
 
     uwsgi.post_fork_hook()
 
-    assert member.told == []
+    assert lifecycle.calls == []
 
 
 @pytest.mark.parametrize("mule", [0, 1], ids=["spooler", "mule"])
-def test_other_children_leave_what_the_master_has_begun(
+def test_mules_and_the_spooler_discard_what_the_master_has_started(
     mule: int,
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A master that begins eagerly is copied into them, too."""
+    """An eager service of the master is copied into them."""
     uwsgi = install(Uwsgi())
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.mule = mule
     monkeypatch.setattr("os.getpid", lambda: -1)
 
     uwsgi.post_fork_hook()
 
-    assert member.told == ["forked"]
+    assert lifecycle.calls == ["forked"]
 
 
-def test_a_mule_that_builds_the_application_has_no_place(
+def test_a_mule_that_builds_the_application_is_not_detected(
     install: Callable[[Uwsgi], Uwsgi],
 ) -> None:
     """A mule may load the application for itself."""
     install(Uwsgi(mule=1))
 
-    assert find() is None
+    assert detect() is None
 
 
-def test_a_dropped_member_is_not_begun(install: Callable[[Uwsgi], Uwsgi]) -> None:
-    """The hook keeps nobody alive."""
+def test_a_dropped_lifecycle_is_not_started(install: Callable[[Uwsgi], Uwsgi]) -> None:
+    """The hook keeps no lifecycle alive."""
     uwsgi = install(Uwsgi())
-    find().enter(RecordingMember())
+    detect().attach(RecordingLifecycle())
     uwsgi.worker = 1
 
     uwsgi.post_fork_hook()
 
-    assert isinstance(find(), UwsgiWorker)
+    assert isinstance(detect(), UwsgiWorker)
 
 
 @pytest.mark.parametrize(
@@ -199,16 +205,16 @@ def test_a_dropped_member_is_not_begun(install: Callable[[Uwsgi], Uwsgi]) -> Non
         ({"reload_mercy": True}, 60.0),
     ],
 )
-def test_the_limit_is_uwsgis_mercy(options: dict[str, object], limit: float) -> None:
-    """A worker that is told to stop is killed after the least mercy that is set."""
-    assert UwsgiWorker(Uwsgi(worker=1, **options)).limit_s() == limit
+def test_the_time_left_is_uwsgis_mercy(options: dict[str, object], limit: float) -> None:
+    """A stopping worker is killed after the least mercy that is set."""
+    assert UwsgiWorker(Uwsgi(worker=1, **options)).time_left_s() == limit
 
 
-def test_a_master_is_found(install: Callable[[Uwsgi], Uwsgi]) -> None:
-    """Worker number 0 that is no mule is the master."""
+def test_a_master_is_detected(install: Callable[[Uwsgi], Uwsgi]) -> None:
+    """A process with worker number 0 that is no mule is the master."""
     install(Uwsgi())
 
-    assert isinstance(find(), UwsgiMaster)
+    assert isinstance(detect(), UwsgiMaster)
 
 
 def second(**more: object) -> Uwsgi:
@@ -218,15 +224,15 @@ def second(**more: object) -> Uwsgi:
     return uwsgi
 
 
-def test_another_interpreter_is_begun_by_the_first(
+def test_the_first_interpreter_starts_lifecycles_of_another_one(
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the first interpreter is to run begins the member; uWSGI's own hook is left alone."""
+    """The code for the first interpreter starts it; uWSGI's own hook is unchanged."""
     uwsgi = install(second())
-    find().enter(member)
+    detect().attach(lifecycle)
     assert not hasattr(uwsgi, "post_fork_hook")
     uwsgi.worker = 1
     child = os.getpid() + 1
@@ -235,90 +241,87 @@ def test_another_interpreter_is_begun_by_the_first(
     for code in another.after_fork:
         exec(code, {})  # noqa: S102 - what the first interpreter does
 
-    assert member.told == ["forked", "belong", "enter"]
-    assert member.notes == []
+    assert lifecycle.calls == ["forked", "set_server", "start_automatically"]
+    assert lifecycle.notes == []
 
 
-def test_two_members_of_another_interpreter_begin_once_each(
+def test_two_lifecycles_of_another_interpreter_start_once_each(
     install: Callable[[Uwsgi], Uwsgi], another: Interpreters
 ) -> None:
-    """The first interpreter is asked once, and each member begins."""
+    """The first interpreter gets one hook, which starts both."""
     uwsgi = install(second())
-    members = [RecordingMember(), RecordingMember()]
-    for member in members:
-        find().enter(member)
+    lifecycles = [RecordingLifecycle(), RecordingLifecycle()]
+    for lifecycle in lifecycles:
+        detect().attach(lifecycle)
     uwsgi.worker = 1
 
     for code in another.after_fork:
         exec(code, {})  # noqa: S102 - what the first interpreter does
 
-    assert [member.told for member in members] == [["belong", "enter"]] * 2
+    assert [each.calls for each in lifecycles] == [["set_server", "start_automatically"]] * 2
     assert len(another.at_exit) == 1
 
 
 @pytest.mark.parametrize("worker", [0, 1], ids=["master", "lazy-apps"])
-def test_members_of_another_interpreter_end_with_the_process(
+def test_lifecycles_of_another_interpreter_are_shut_down_at_exit(
     worker: int,
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the first interpreter is to run at exit ends all members of this one."""
+    """The at-exit code for the first interpreter shuts down all lifecycles of this one."""
     install(second(worker=worker))
-    find().enter(member)
-    monkeypatch.setattr(
-        process_registry,
-        "REGISTRY",
-        SimpleNamespace(leave=lambda: process_registry.end_all([member])),
-    )
-    member.told.clear()
+    detect().attach(lifecycle)
+    registry = SimpleNamespace(shutdown_all=lambda: shutdown_in_order([lifecycle]))
+    monkeypatch.setattr(lifecycle_module, "REGISTRY", registry)
+    lifecycle.calls.clear()
 
     for code in another.at_exit:
         exec(code, {})  # noqa: S102 - what the first interpreter does
 
-    assert member.told == ["quiet", "end"]
+    assert lifecycle.calls == ["stop_claiming", "shutdown"]
 
 
 @pytest.mark.parametrize("error", [ImportError("no ctypes"), RuntimeError("it failed there")])
-def test_an_interpreter_out_of_reach_is_noted_once(
+def test_an_unreachable_interpreter_is_reported_once(
     error: Exception, install: Callable[[Uwsgi], Uwsgi], another: Interpreters
 ) -> None:
-    """The notice names the reason and both remedies, and members begin with the first request."""
+    """The notice names the reason and both remedies; a request starts the lifecycles."""
     install(second())
     another.error = error
-    members = [RecordingMember(), RecordingMember()]
+    lifecycles = [RecordingLifecycle(), RecordingLifecycle()]
 
-    for member in members:
-        find().enter(member)
+    for lifecycle in lifecycles:
+        detect().attach(lifecycle)
 
-    notes = [note for member in members for note in member.notes]
+    notes = [note for lifecycle in lifecycles for note in lifecycle.notes]
     assert len(notes) == 1
     assert str(error) in notes[0]
     assert "--single-interpreter or --lazy-apps" in notes[0]
-    assert [member.told for member in members] == [[], []]
+    assert [lifecycle.calls for lifecycle in lifecycles] == [[], []]
 
 
-def test_a_lazy_worker_out_of_reach_begins_all_the_same(
-    install: Callable[[Uwsgi], Uwsgi], member: RecordingMember, another: Interpreters
+def test_a_lazy_worker_in_an_unreachable_interpreter_starts(
+    install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle, another: Interpreters
 ) -> None:
-    """With lazy-apps nothing else is needed for a beginning, and nothing is noted."""
+    """With lazy-apps the start needs no other interpreter, and nothing is reported."""
     install(second(worker=1))
     another.error = ImportError("no ctypes")
 
-    find().enter(member)
+    detect().attach(lifecycle)
 
-    assert member.told == ["belong", "enter"]
-    assert member.notes == []
+    assert lifecycle.calls == ["set_server", "start_automatically"]
+    assert lifecycle.notes == []
 
 
 def test_an_unknown_number_counts_as_another_interpreter(
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the interpreter cannot be found out, the notice says that a start may be late."""
+    """If the number cannot be determined, the notice says that the start may be late."""
     uwsgi = install(second())
     another.error = AttributeError("PyInterpreterState_Get")
 
@@ -327,16 +330,16 @@ def test_an_unknown_number_counts_as_another_interpreter(
 
     monkeypatch.setattr(interpreters, "this_interpreter", unknown)
 
-    find().enter(member)
+    detect().attach(lifecycle)
 
     assert not hasattr(uwsgi, "post_fork_hook")
-    assert len(member.notes) == 1
+    assert len(lifecycle.notes) == 1
 
 
 @pytest.mark.parametrize(
     ("uwsgi", "number"),
     [
-        (Uwsgi(), 1),  # nobody asks for the number
+        (Uwsgi(), 1),  # the number is not used
         (second(single_interpreter=True), 1),  # likewise
         (second(), 0),
     ],
@@ -346,32 +349,32 @@ def test_in_the_first_interpreter_uwsgis_own_hook_is_set(
     uwsgi: Uwsgi,
     number: int,
     install: Callable[[Uwsgi], Uwsgi],
-    member: RecordingMember,
+    lifecycle: RecordingLifecycle,
     another: Interpreters,
 ) -> None:
-    """Where uWSGI calls its hook, nothing is asked of another interpreter."""
+    """In the interpreter in which uWSGI calls hooks, no other interpreter is used."""
     another.number = number
     uwsgi.loop = b"gevent"
     install(uwsgi)
-    find().enter(member)
+    detect().attach(lifecycle)
     uwsgi.worker = 1
 
     uwsgi.post_fork_hook()
 
-    assert member.told == ["belong", "enter"]
-    assert (another.after_fork, another.at_exit, member.notes) == ([], [], [])
+    assert lifecycle.calls == ["set_server", "start_automatically"]
+    assert (another.after_fork, another.at_exit, lifecycle.notes) == ([], [], [])
 
 
 @pytest.mark.parametrize("worker", [0, 1], ids=["master", "lazy-apps"])
 @pytest.mark.usefixtures("another")
-def test_the_gevent_loop_in_another_interpreter_is_noted(
-    worker: int, install: Callable[[Uwsgi], Uwsgi], member: RecordingMember
+def test_the_gevent_loop_in_another_interpreter_is_reported(
+    worker: int, install: Callable[[Uwsgi], Uwsgi], lifecycle: RecordingLifecycle
 ) -> None:
     """The notice names the only remedy."""
     uwsgi = install(second(worker=worker))
     uwsgi.loop = b"gevent"
 
-    find().enter(member)
+    detect().attach(lifecycle)
 
-    assert len(member.notes) == 1
-    assert member.notes[0].endswith("start uWSGI with --single-interpreter")
+    assert len(lifecycle.notes) == 1
+    assert lifecycle.notes[0].endswith("start uWSGI with --single-interpreter")

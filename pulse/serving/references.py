@@ -1,14 +1,14 @@
-"""Which of several objects an application refers to, directly or by way of other objects.
+"""Which of several objects an application refers to, directly or through other objects.
 
-A server holds one application. What that application calls, it refers to: as an attribute, in a
-container, in the closure of a function. So the references show which of several middlewares the
-server can reach, without calling anything.
+A server holds one application. The application refers to everything that it calls: as an attribute,
+in a container, in the closure of a function. So the references show which of several middlewares
+the server can reach, without calling anything.
 
-What pulse itself knows of the server is passed over: a middleware does not call the server.
+pulse's own references to the server are skipped: a middleware does not call the server.
 
-Functions also find what they call by its name among the globals of their module. Such names are
-followed only where a caller asks for it, or where nothing was found without: a module may hold more
-than what is served, and its names lead far.
+Functions also find what they call by name, among the globals of their module. Such names are
+followed only if the caller asks for that, or if nothing was found without them: a module may hold
+more than what is served, and its names lead to many unrelated objects.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST: Final = 100_000
-"""How many objects are looked at; that takes a quarter of a second."""
+MAX_OBJECTS: Final = 100_000
+"""How many objects are visited at most; that takes a quarter of a second."""
 
-MARK: Final = "KNOWS_THE_SERVER"
-"""A class with this attribute refers to the server, and thereby to all that is served."""
+SKIP_ATTRIBUTE: Final = "REFERS_TO_SERVER"
+"""A class with this attribute refers to the server, and so to everything that is served."""
 
 _OPAQUE: Final = (
     ModuleType, FrameType, TracebackType, GeneratorType, CodeType, weakref.ref,
 )  # fmt: skip
-"""What leads everywhere, or to what is not held."""
+"""Types whose references lead to unrelated objects, or do not keep their target alive."""
 
 
-def reached(top: object, wanted: Sequence[T]) -> list[T]:
-    """Return those of *wanted* that *top* refers to; by names of globals only where it must be."""
+def reachable(top: object, wanted: Sequence[T]) -> list[T]:
+    """Return those of *wanted* that *top* refers to; by names of globals only if none else."""
     return follow(top, wanted, by_name=False) or follow(top, wanted, by_name=True)
 
 
@@ -45,16 +45,16 @@ def follow(top: object, wanted: Sequence[T], *, by_name: bool) -> list[T]:
     """Return those of *wanted* that *top* refers to, the nearest first.
 
     Args:
-        top: where to begin; it may be one of *wanted*.
-        wanted: what is looked for.
-        by_name: whether functions lead to the globals that their code names, and objects to the
-            methods of their class.
+        top: the first object to visit; it may be one of *wanted*.
+        wanted: the objects to search for.
+        by_name: whether to follow functions to the globals that their code names, and objects to
+            the methods of their class.
 
     """
     missing = {id(each): each for each in wanted}
     seen, waiting = {id(top)}, deque([top])
     found: list[T] = []
-    while waiting and missing and len(seen) < MOST:
+    while waiting and missing and len(seen) < MAX_OBJECTS:
         current = waiting.popleft()
         if id(current) in missing:
             found.append(missing.pop(id(current)))
@@ -66,12 +66,12 @@ def follow(top: object, wanted: Sequence[T], *, by_name: bool) -> list[T]:
 
 
 def _parts(current: object, *, by_name: bool) -> Iterable[object]:
-    # The class itself is asked: isinstance would wake a proxy such as Flask's current_app.
+    # isinstance would call into a proxy such as Flask's current_app; `type` does not.
     kind = type(current)
-    if issubclass(kind, _OPAQUE) or MARK in vars(kind):
+    if issubclass(kind, _OPAQUE) or SKIP_ATTRIBUTE in vars(kind):
         return ()
     if kind is FunctionType:
-        return _parts_of_function(current, by_name=by_name)  # type: ignore[arg-type] # it is one
+        return _parts_of_function(current, by_name=by_name)  # type: ignore[arg-type] # checked above
     if issubclass(kind, type):
         return list(vars(current).values()) if by_name and not _is_ours(vars(current)) else ()
     return gc.get_referents(current)
@@ -88,12 +88,12 @@ def _parts_of_function(function: FunctionType, *, by_name: bool) -> Iterator[obj
 
 
 def _is_ours(namespace: Mapping[str, object]) -> bool:
-    """Return whether a class or a module is pulse's, whose names lead to the server's own parts."""
+    """Return whether a class or module is pulse's: its names lead to the server's own objects."""
     name = namespace.get("__module__", namespace.get("__name__"))
     return isinstance(name, str) and (name == "pulse" or name.startswith("pulse."))
 
 
 def _names(code: CodeType) -> set[str]:
-    """Return the names that *code* and the functions written in it look up."""
+    """Return the global names that *code* and the functions nested in it use."""
     inner = (const for const in code.co_consts if isinstance(const, CodeType))
     return set(code.co_names).union(*map(_names, inner))

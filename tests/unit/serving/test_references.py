@@ -13,19 +13,19 @@ from werkzeug.local import LocalProxy
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from pulse.serving import reach
+from pulse.serving import references
 from pulse.serving.gunicorn import GunicornWorker
-from pulse.serving.reach import follow, reached
+from pulse.serving.references import follow, reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class Inner:
-    """What is looked for; it can be called, as a middleware can."""
+    """The object to search for; it can be called, as a middleware can."""
 
     def __call__(self, *_: object) -> list[bytes]:
-        """Answer nothing."""
+        """Return an empty response."""
         return []
 
 
@@ -64,7 +64,7 @@ def in_flask(app: Callable) -> Flask:
 
 
 class Mounts(dict):
-    """A dict that keeps its apps beside what it holds, as Paste's composite does."""
+    """A dict that keeps its apps in an attribute, as Paste's composite does."""
 
     def __init__(self, app: Callable) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ class Mounts(dict):
         "partial", "wraps", "method", "several",
     ],
 )  # fmt: skip
-def test_what_an_app_calls_is_reached_without_names(wrap: Callable) -> None:
-    """And another one of its kind is not."""
+def test_an_object_that_an_app_calls_is_found_without_names(wrap: Callable) -> None:
+    """Another object of its class is not found."""
     inner, other = Inner(), Inner()
     assert follow(wrap(inner), [other, inner], by_name=False) == [inner]
 
@@ -103,12 +103,12 @@ FRONT, BACK, SPARE = Inner(), Inner(), Inner()
 
 
 def by_name(environ: dict, *words: object) -> object:
-    """Call what stands among the names of this module."""
+    """Call a global of this module."""
     return (FRONT if environ else BACK)(*words)
 
 
 def by_inner_name(*words: object) -> object:
-    """Call it from a function within."""
+    """Call a global from a nested function."""
     return [FRONT(word) for word in words]
 
 
@@ -118,7 +118,7 @@ class Site:
     back = BACK
 
     def __call__(self, *words: object) -> object:
-        """Call what stands among the names of this module, and in the class."""
+        """Call a global of this module, and an attribute of the class."""
         return FRONT(*words), self.back(*words)
 
 
@@ -127,7 +127,7 @@ class Routes:
 
     @staticmethod
     def front(*words: object) -> object:
-        """Call what stands among the names of this module."""
+        """Call a global of this module."""
         return FRONT(*words)
 
 
@@ -147,22 +147,22 @@ def by_class(*words: object) -> object:
     ],
     ids=["function", "inner function", "method", "class", "wrapped"],
 )
-def test_names_of_globals_are_followed_where_nothing_else_leads_on(
+def test_names_of_globals_are_followed_if_no_reference_leads_further(
     app: Callable, expected: list[Inner]
 ) -> None:
-    """Only those that the code names: a module holds more than what is served."""
-    found = reached(app, [FRONT, BACK, SPARE])
+    """Only globals that the code names are followed: a module holds other objects too."""
+    found = reachable(app, [FRONT, BACK, SPARE])
     assert sorted(map(id, found)) == sorted(map(id, expected))
 
 
-def test_names_are_not_followed_where_references_lead_on() -> None:
-    """What is held goes before what might be looked up."""
+def test_names_are_not_followed_if_a_reference_leads_further() -> None:
+    """References have priority over names."""
 
     def call(*words: object) -> object:
         return (held, FRONT)[0](*words)
 
     held = Inner()
-    assert reached(call, [FRONT, held]) == [held]
+    assert reachable(call, [FRONT, held]) == [held]
 
 
 @pytest.mark.parametrize(
@@ -170,44 +170,44 @@ def test_names_are_not_followed_where_references_lead_on() -> None:
     [
         weakref.ref,
         lambda app: weakref.WeakValueDictionary({"a": app}),
-        lambda _: reach,
+        lambda _: references,
         lambda _: None,
         lambda _: "text",
     ],
     ids=["weak", "weak values", "module", "nothing", "text"],
 )
-def test_what_is_not_held_is_not_reached(top: Callable) -> None:
-    """A weak reference, the modules of the process."""
+def test_an_object_without_a_strong_reference_is_not_found(top: Callable) -> None:
+    """Weak references and modules are not followed."""
     inner = Inner()
-    assert reached(top(inner), [inner]) == []
+    assert reachable(top(inner), [inner]) == []
 
 
-def test_what_knows_the_server_is_passed_over() -> None:
-    """A middleware knows its worker, and the worker what it serves."""
+def test_an_object_that_refers_to_the_server_is_skipped() -> None:
+    """A middleware refers to its worker, and the worker to what it serves."""
     inner = Inner()
     worker = SimpleNamespace(wsgi=inner)
-    assert reached([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # stands in
+    assert reachable([GunicornWorker(worker)], [inner]) == []  # type: ignore[arg-type] # a fake
 
 
-def test_proxies_are_not_woken() -> None:
-    """Flask's current_app raises where no request is handled."""
+def test_proxies_are_not_called() -> None:
+    """Flask's current_app raises outside of a request."""
     calls: list[int] = []
     proxy = LocalProxy(lambda: calls.append(1))
     inner = Inner()
-    assert reached([proxy, current_app, inner], [inner]) == [inner]
+    assert reachable([proxy, current_app, inner], [inner]) == [inner]
     assert calls == []
 
 
-def test_the_search_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large application is not searched for ever."""
-    monkeypatch.setattr(reach, "MOST", 10)
+def test_the_search_stops_after_a_maximum_of_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search of a large application takes a limited time."""
+    monkeypatch.setattr(references, "MAX_OBJECTS", 10)
     inner = Inner()
-    assert reached([[[] for _ in range(20)], [[[inner]]]], [inner]) == []
+    assert reachable([[[] for _ in range(20)], [[[inner]]]], [inner]) == []
 
 
-def test_cycles_are_walked_once() -> None:
+def test_an_object_in_a_reference_cycle_is_found_once() -> None:
     """An app may refer to itself."""
     inner = Inner()
     app: list[object] = [inner]
     app.append(app)
-    assert reached(app, [inner]) == [inner]
+    assert reachable(app, [inner]) == [inner]
