@@ -26,16 +26,13 @@ What every keeper promises:
    reported. It is safe to call twice, and from any thread or greenlet but a slot's own. What
    cannot be ended is reported all the same (`timed_out` when it was past its timeout), and its
    late result is dropped. A claim submitted after the stop is reported `interrupted`, never run.
-   `wait`, `wake`, `offload` and the loop go on until the process ends: the loop has to record.
-6. The store is called through `offload`, which keeps a blocking call from stalling the hub, and
-   never from a slot: a greenlet that may be killed must not hold a database connection.
+   `Engine.loop` works until the process ends: the loop has to record.
+6. The store is called through `Engine.loop.offload`, so that a blocking call stalls no hub,
+   and never from a slot: a greenlet that may be killed must not hold a database connection.
 7. `forked` is called in a forked child, where the engine is a copy (`pulse.forks`), at any time and
    by any thread or greenlet. It neither waits nor switches. From then on the copy performs and
    interrupts nothing, reports nothing of what was submitted before, and ends no process. A run in
    whose course the application forked ends its slot when it returns in the child.
-
-`wait` returns when `wake` was called since the last `wait` returned, or when the time is over;
-a wake-up is never lost. `wake` may be called from any slot or thread, and costs little.
 """
 
 from __future__ import annotations
@@ -83,13 +80,40 @@ class EngineCallbacks(NamedTuple):
     overdue: Callable[[Claim, int], None]
 
 
+class LoopDriver(Protocol):
+    """Runs the scheduler's loop, and lets it sleep and call the store without stalling others.
+
+    `wait` returns when `wake` was called since the last `wait` returned, or when the time is over;
+    a wake-up is never lost. `wake` may be called from any slot or thread, and costs little.
+    """
+
+    def spawn(self, loop: Callable[[], None]) -> None:
+        """Run *loop* in a thread or greenlet of its own; it must not keep the process alive."""
+
+    def join(self, timeout_us: Span) -> bool:
+        """Wait for the loop to return; False when it has not within the time."""
+
+    def wait(self, timeout_us: Span) -> None:
+        """Let the loop sleep until `wake`, or for the given time."""
+
+    def wake(self) -> None:
+        """End the loop's sleep, or keep the next one from beginning."""
+
+    def offload(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns, without stalling other threads or greenlets."""
+
+
 class Engine(Protocol):
     """Runs claims side by side, and the scheduler's loop beside them."""
 
     name: str
     interrupts: InterruptSupport
     default_concurrency: int
-    """How many runs go on at once in a process where the setting is left out."""
+    """How many runs are in progress at once in a process where the setting is left out."""
+
+    @property
+    def loop(self) -> LoopDriver:
+        """What runs the scheduler's loop; usable from `start` until the process ends."""
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Make the slots.
@@ -99,26 +123,11 @@ class Engine(Protocol):
 
         """
 
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Run *loop* in a thread or greenlet of its own; it must not keep the process alive."""
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Wait for the loop to return; False when it has not within the time."""
-
     def free(self) -> int:
         """Return how many claims may be submitted now."""
 
     def submit(self, claim: Claim) -> None:
         """Hand a claim to a free slot."""
-
-    def wait(self, timeout_us: Span) -> None:
-        """Let the loop sleep until `wake`, or for the given time."""
-
-    def wake(self) -> None:
-        """End the loop's sleep, or keep the next one from beginning."""
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns, without stalling others in this flavour."""
 
     def stop(self, drain_us: Span) -> None:
         """End the slots: drain, then interrupt; see promise 5."""

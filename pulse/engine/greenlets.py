@@ -10,32 +10,25 @@ from __future__ import annotations
 from collections import deque
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import gevent
 from gevent.event import Event
-from gevent.monkey import get_original
 
 from pulse.clock import SECOND
 from pulse.core.run import CompletedRun, Outcome
 from pulse.engine.base import Interruption, InterruptSupport
-from pulse.engine.gevent_bridge import NativeThread, call_in_hub
+from pulse.engine.gevent_bridge import call_in_hub
+from pulse.engine.hub_loop import HubLoop
 from pulse.engine.in_flight import NEVER, InFlight, InFlightRun
 from pulse.errors import EngineError
 from pulse.forks import ForkMark
 from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim
     from pulse.engine.base import EngineCallbacks
-
-T = TypeVar("T")
-
-_thread_id = get_original("_thread", "get_ident")
-"""The native thread's id, of which a patched process keeps quiet."""
 
 MAX_PUMP_TIME: Final[Span] = SECOND // 200
 """How long runs follow one another before the hub looks after requests again."""
@@ -54,13 +47,12 @@ class GreenletEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._in_flight = InFlight(0)
-        self._started = self._ending = self._pumping = self._awake = False
-        self._sleeper: gevent.Greenlet | None = None
+        self.loop: HubLoop = HubLoop()
+        self._started = self._ending = self._pumping = False
         self._waiting: deque[InFlightRun] = deque()
         self._submitted_at = self._seen_at = self._yield_at = 0
         self._greenlets: dict[InFlightRun, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
-        self._loop: gevent.Greenlet | None = None
         self._mark = ForkMark()
         self._kept: tuple[object, ...] = ()
 
@@ -77,9 +69,8 @@ class GreenletEngine:
             raise EngineError("mode gevent: expected a process patched by gevent, got another")
         self._work = work
         self._hub = gevent.get_hub()
-        self._thread = _thread_id()
+        self.loop.open(self._hub)
         self._alarm, self._drained, self._stopped = (Event() for _ in range(3))
-        self._native = NativeThread()
         self._next_round = self._hub.loop.timer(0)
         self._in_flight = InFlight(concurrency)
         self._watcher = gevent.spawn(self._watch)
@@ -129,60 +120,6 @@ class GreenletEngine:
     def _interrupt_all(self) -> None:
         for attempt in self._in_flight.active - self._in_flight.overdue:
             self._hub.loop.run_callback(self._interrupt, attempt, Outcome.INTERRUPTED)
-
-    # The loop -----------------------------------------------------------------------------
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Run *loop* in a greenlet."""
-        self._loop = gevent.spawn(loop)
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Wait for the loop to return; False when it has not within the time."""
-        if self._loop is None:
-            return True
-        self._loop.join(timeout_us / SECOND)
-        return bool(self._loop.ready())
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time."""
-        # Waiting for an event with a timeout costs twice this timer: it ends by an exception. A
-        # raw timer may fire early after a long run, which the loop, who reads the clock, bears.
-        timer = self._hub.loop.timer(timeout_us / SECOND)
-        self._sleeper = gevent.getcurrent()
-        try:
-            if not self._awake:
-                timer.start(self._wake_loop, update=True)
-                self._hub.switch()
-        finally:
-            self._sleeper = None
-            self._awake = False
-            timer.close()
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning; also from a thread."""
-        if self._awake:
-            return
-        self._awake = True  # before looking for a sleeper, who looks for this after lying down
-        if self._sleeper is None:
-            return
-        if _thread_id() == self._thread:
-            self._hub.loop.run_callback(self._wake_loop_if_due)
-        else:
-            self._hub.loop.run_callback_threadsafe(self._wake_loop_if_due)
-
-    def _wake_loop_if_due(self) -> None:
-        if self._awake:  # else the sleep that was meant is over
-            self._wake_loop()
-
-    def _wake_loop(self) -> None:
-        """Switch into the loop if it sleeps in `wait`; called in the hub."""
-        sleeper, self._sleeper = self._sleeper, None
-        if sleeper is not None:
-            sleeper.switch()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns, from a native thread beside the hub."""
-        return self._native.call(call)
 
     # The slots ----------------------------------------------------------------------------
 

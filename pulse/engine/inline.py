@@ -21,11 +21,43 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class InlineEngine:
-    """Performs each claim at once, in its caller; it has no slots, and no loop of its own.
+class InlineLoop:
+    """Runs no loop: the caller of the engine calls the scheduler's `step` by hand."""
 
-    `spawn_loop` does nothing: whoever uses this engine calls the scheduler's `step` by hand.
-    """
+    __slots__ = ("_woken",)
+
+    def __init__(self) -> None:
+        self._woken: threading.Event | None = None
+
+    def open(self) -> None:
+        """Make the event that `wait` waits for, after any fork."""
+        self._woken = threading.Event()
+
+    def spawn(self, loop: Callable[[], None]) -> None:
+        """Do nothing: the loop's steps are called by hand."""
+
+    def join(self, timeout_us: Span) -> bool:  # noqa: ARG002 - the interface's signature
+        """Return True: no loop is in progress."""
+        return True
+
+    def wait(self, timeout_us: Span) -> None:
+        """Sleep until `wake`, or for the given time."""
+        if self._woken is not None:
+            self._woken.wait(timeout_us / SECOND)
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """End the sleep of `wait`, or keep the next one from beginning."""
+        if self._woken is not None:
+            self._woken.set()
+
+    def offload(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns."""
+        return call()
+
+
+class InlineEngine:
+    """Performs each claim at once, in its caller; it has no slots."""
 
     name = "inline"
     interrupts: InterruptSupport = InterruptSupport(waiting=False, computing=False)
@@ -35,20 +67,13 @@ class InlineEngine:
         self._clock = clock
         self._free = 0
         self._mark = ForkMark()
-        self._woken: threading.Event | None = None
+        self.loop: InlineLoop = InlineLoop()
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Take the work; *concurrency* is how many claims are asked for in one step."""
         self._work = work
         self._free = concurrency
-        self._woken = threading.Event()
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Do nothing: the loop's steps are called by hand."""
-
-    def join_loop(self, timeout_us: Span) -> bool:  # noqa: ARG002 - the port's signature
-        """Return True: no loop goes on."""
-        return True
+        self.loop.open()
 
     def free(self) -> int:
         """Return the concurrency: whatever was submitted has ended."""
@@ -70,21 +95,6 @@ class InlineEngine:
             result = attempt.result_of(error, self._clock)
         if not self._mark.in_child:
             self._work.report(CompletedRun(claim, attempt.final_result(result, self._clock.boot())))
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time."""
-        if self._woken is not None:
-            self._woken.wait(timeout_us / SECOND)
-            self._woken.clear()
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning."""
-        if self._woken is not None:
-            self._woken.set()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns."""
-        return call()
 
     def stop(self, drain_us: Span) -> None:  # noqa: ARG002 - the port's signature
         """Take no more claims."""

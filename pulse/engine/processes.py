@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim
     from pulse.engine.base import EngineCallbacks
     from pulse.engine.child_protocol import ChildSetup
-
-T = TypeVar("T")
 
 IDLE: Span = 60 * SECOND
 """How long a child may be idle before it is ended."""
@@ -166,7 +164,7 @@ class ProcessEngine:
         self._setup = child
         self._idle_us = idle_us
         self._mark = ForkMark()
-        self._loop = LoopThread(self._mark)
+        self.loop: LoopThread = LoopThread(self._mark)
         self._slots: dict[ProcessSlot, threading.Thread] = {}
         self._idle: list[ProcessSlot] = []
         self._taking = False
@@ -180,7 +178,7 @@ class ProcessEngine:
         """
         check_setup(self._setup)
         find_python()
-        self._loop.open()
+        self.loop.open()
         self._work = work
         self._state = threading.Condition()
         nursery = ChildStarter(self._setup, self._clock)
@@ -230,26 +228,6 @@ class ProcessEngine:
         self._taking = False
         for slot in self._slots:
             slot.forked()
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Run *loop* in a daemon thread, or a greenlet where the process is patched."""
-        self._loop.spawn(loop)
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Wait for the loop to return; False when it has not within the time."""
-        return self._loop.join(timeout_us)
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time."""
-        self._loop.wait(timeout_us)
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning."""
-        self._loop.wake()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns, beside the hub where the process has one."""
-        return self._loop.offload(call)
 
     def _end(self, slot: ProcessSlot, completed_run: CompletedRun) -> None:
         with self._state:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from pulse.clock import SECOND
 from pulse.core.run import CompletedRun
@@ -20,13 +20,9 @@ from pulse.engine.loop_thread import LoopThread, spawn
 from pulse.forks import ForkMark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim
     from pulse.engine.base import EngineCallbacks
-
-T = TypeVar("T")
 
 _EXIT_SIGNAL: Final = 1.0
 """Seconds within which a thread that has ended its last run has also reported it."""
@@ -42,7 +38,7 @@ class ThreadEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._mark = ForkMark()
-        self._loop = LoopThread(self._mark)
+        self.loop: LoopThread = LoopThread(self._mark)
         self._in_flight = InFlight(0)
         self._started = False
         self._drain_s = 0.0
@@ -60,7 +56,7 @@ class ThreadEngine:
         self._asked, self._drained, self._gone, self._stopped = (
             threading.Event() for _ in range(4)
         )
-        self._loop.open()
+        self.loop.open()
         self._in_flight = InFlight(concurrency)
         self._started = True
         spawn(self._watch, "pulse-watch")
@@ -118,28 +114,6 @@ class ThreadEngine:
         self._alarm.set()
         if threads > self._quota:
             self._gone.wait(_EXIT_SIGNAL)
-
-    # The loop -----------------------------------------------------------------------------
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Run *loop* in a daemon thread."""
-        self._loop.spawn(loop)
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Wait for the loop to return; False when it has not within the time."""
-        return self._loop.join(timeout_us)
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time."""
-        self._loop.wait(timeout_us)
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning."""
-        self._loop.wake()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns; beside the hub, where the process has one."""
-        return self._loop.offload(call)
 
     # The slots ----------------------------------------------------------------------------
 

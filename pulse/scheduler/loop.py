@@ -131,7 +131,7 @@ class Scheduler:
         """Open, and run the loop beside the application; raises what `open` raises."""
         self.open()
         with self._or_nothing():
-            self._engine.spawn_loop(self._loop)
+            self._engine.loop.spawn(self._loop)
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:
@@ -157,8 +157,8 @@ class Scheduler:
         self._let_claim_end()
         self._engine.stop(drain_us)
         self._stopping = True
-        self._engine.wake()
-        if self._engine.join_loop(_JOIN):
+        self._engine.loop.wake()
+        if self._engine.loop.join(_JOIN):
             self.close()
         self._mark.outlast_forker()
 
@@ -194,7 +194,7 @@ class Scheduler:
         pause = min(self._back_off.wait(), self._gone_at - self._clock.boot())
         if pause <= 0:
             return False
-        self._engine.wait(pause)
+        self._engine.loop.wait(pause)
         return True
 
     def _leave(self) -> None:
@@ -208,7 +208,7 @@ class Scheduler:
 
     def wake(self) -> None:
         """Look at the store now rather than at the next instant of work."""
-        self._engine.wake()
+        self._engine.loop.wake()
 
     def emit(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
         """Tell of what was done through the handle, and of the fire times that it missed."""
@@ -226,7 +226,7 @@ class Scheduler:
             raise self._mark.refusal()
         try:
             if self.store.blocking:
-                return self._engine.offload(partial(method, *args, **kwargs))
+                return self._engine.loop.offload(partial(method, *args, **kwargs))
             return method(*args, **kwargs)
         finally:
             self._mark.stay()
@@ -236,7 +236,7 @@ class Scheduler:
     def _loop(self) -> None:
         while not self._stopping:
             self._sleep = self.step()
-            self._engine.wait(self._sleep)
+            self._engine.loop.wait(self._sleep)
             self._sleep = MAX_SLEEP  # what ends during a step cuts the next sleep short
         self.close()
 
@@ -284,7 +284,7 @@ class Scheduler:
     def _report(self, completed_run: CompletedRun) -> None:
         self._completer.put(completed_run)
         if self._sleep > MAX_UNINTERRUPTED_SLEEP:
-            self._engine.wake()
+            self._engine.loop.wake()
 
     # Staying alive -----------------------------------------------------------------------
 

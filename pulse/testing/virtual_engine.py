@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse.core.run import CompletedRun, Outcome
 from pulse.engine.base import EngineCallbacks, InterruptSupport
-from pulse.engine.inline import InlineEngine
+from pulse.engine.inline import InlineEngine, InlineLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim
-
-T = TypeVar("T")
 
 
 class VirtualEngine:
@@ -40,6 +38,7 @@ class VirtualEngine:
         self._clock = clock
         self._took = took
         self._inline = InlineEngine(clock)
+        self.loop: InlineLoop = self._inline.loop
         self._going: list[tuple[Span, int, CompletedRun]] = []
         self._count = 0
 
@@ -48,13 +47,6 @@ class VirtualEngine:
         self._report = work.report
         held_back = EngineCallbacks(work.perform, self._hold, work.overdue)
         self._inline.start(held_back, concurrency=concurrency)
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Do nothing: the loop's steps are called by hand."""
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Return True: no loop goes on."""
-        return self._inline.join_loop(timeout_us)
 
     def free(self) -> int:
         """Return how many claims may be submitted now."""
@@ -84,18 +76,6 @@ class VirtualEngine:
         """Report the runs whose time has passed, in the order of their ends."""
         while self._going and self._going[0][0] <= self._clock.boot():
             self._report(heappop(self._going)[2])
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time, which is a real one."""
-        self._inline.wait(timeout_us)
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning."""
-        self._inline.wake()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns."""
-        return call()
 
     def stop(self, drain_us: Span) -> None:
         """Take no more claims, and interrupt the runs that go on: no time passes in a drain."""

@@ -16,7 +16,7 @@ from pulse.clock import SECOND, moment_of
 from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Trigger
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import Task, build_definition
-from pulse.engine.inline import InlineEngine
+from pulse.engine.inline import InlineEngine, InlineLoop
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnavailableError
 from pulse.handle import NotServingError, SchedulerHandle
@@ -451,50 +451,53 @@ def test_stopping_in_an_outage_without_a_drain_gives_up_at_once(bench: Bench) ->
     assert len(bench.seen.of(events.SchedulerStopped)) == 1
 
 
-class PatientEngine(InlineEngine):
-    """An engine whose sleeps take no real time."""
+class PatientLoop(InlineLoop):
+    """A loop whose sleeps take no real time."""
+
+    __slots__ = ("after", "clock", "slept")
 
     def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock)
+        super().__init__()
         self.clock = clock
         self.slept: list[int] = []
         self.after: Callable[[], None] = lambda: None
 
     def wait(self, timeout_us: int) -> None:
-        """Let the clock go on, and do what the test wants to happen meanwhile."""
+        """Move the clock, and do what the test wants to happen meanwhile."""
         self.slept.append(timeout_us)
         self.clock.forward(timeout_us / SECOND)
         self.after()
 
 
-def patient() -> tuple[Bench, PatientEngine]:
-    """Return a bench on whose store a run's end cannot be recorded, and its engine."""
+def patient() -> tuple[Bench, PatientLoop]:
+    """Return a bench on whose store a run's end cannot be recorded, and its engine's loop."""
     bench = Bench()
-    engine = PatientEngine(bench.clock)
+    engine = InlineEngine(bench.clock)
+    engine.loop = PatientLoop(bench.clock)
     tasks = {"cleanup": Task(action="cleanup", interval=60)}
     bench.scheduler = Scheduler(bench.parts(tasks, engine))
     bench.scheduler.open()
     bench.view = lambda: setattr(bench.store, "error", StoreUnavailableError("away"))
     bench.clock.forward(60)
     bench.scheduler.step()
-    return bench, engine
+    return bench, engine.loop
 
 
 def test_stopping_in_an_outage_waits_for_the_store_as_long_as_the_drain() -> None:
     """And not a moment longer."""
-    bench, engine = patient()
+    bench, loop = patient()
     bench.scheduler.stop(2 * SECOND)
-    assert sum(engine.slept) == 2 * SECOND
+    assert sum(loop.slept) == 2 * SECOND
     assert bench.seen.of(events.RunEnded) == []
 
 
 def test_an_end_is_recorded_when_the_store_comes_back_within_the_drain() -> None:
     """What ran while the store was away is on record although the process ends."""
-    bench, engine = patient()
-    engine.after = lambda: setattr(bench.store, "error", None)
+    bench, loop = patient()
+    loop.after = lambda: setattr(bench.store, "error", None)
     bench.scheduler.stop(2 * SECOND)
     assert [event.result.outcome for event in bench.seen.of(events.RunEnded)] == [Outcome.SUCCEEDED]
-    assert len(engine.slept) == 1
+    assert len(loop.slept) == 1
 
 
 def test_an_error_in_the_last_record_is_told(bench: Bench) -> None:
@@ -940,7 +943,7 @@ def test_the_loop_of_a_copy_ends_without_a_word() -> None:
     scheduler.start()
     scheduler.forked()
     bench.store.called.clear()
-    engine.wake()
-    assert engine.join_loop(10 * SECOND)
+    engine.loop.wake()
+    assert engine.loop.join(10 * SECOND)
     assert bench.store.called == []
     assert bench.seen.of(events.SchedulerStopped) == []
