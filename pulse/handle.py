@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from pulse import events
 from pulse.config.runtime_task import validate_runtime_task
@@ -13,14 +13,11 @@ from pulse.forks import refusal
 from pulse.settings.converters import body as convert_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pulse.core.run import Run
     from pulse.core.task import Task
     from pulse.store.base import Member, Store, TaskState
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Access(Protocol):
@@ -28,10 +25,7 @@ class Access(Protocol):
 
     @property
     def store(self) -> Store:
-        """The store, open."""
-
-    def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a method of the store returns, without stalling others."""
+        """The store, open; a call stalls no other thread or greenlet."""
 
     def wake(self) -> None:
         """Let the store be looked at soon."""
@@ -91,7 +85,7 @@ class SchedulerHandle:
         """
         runtime_task = validate_runtime_task(name, task, self._defaults)
         access = self._reached()
-        passed = access.call(access.store.add, runtime_task, replace=replace)
+        passed = access.store.add(runtime_task, replace=replace)
         access.emit(events.TaskAdded(name, replace), passed)
         access.wake()
 
@@ -108,7 +102,7 @@ class SchedulerHandle:
 
         """
         access = self._reached()
-        access.call(access.store.remove, name)
+        access.store.remove(name)
         access.emit(events.TaskRemoved(name))
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
@@ -126,35 +120,35 @@ class SchedulerHandle:
         """
         access = self._reached()
         content = None if body is None else convert_body(body)
-        run = access.call(access.store.trigger, name, body=content)
+        run = access.store.trigger(name, body=content)
         access.wake()
         return run
 
     def pause(self, name: str) -> None:
         """Let a task's fire times pass until it is resumed; raises as `trigger` does."""
         access = self._reached()
-        access.call(access.store.pause, name, paused=True)
+        access.store.pause(name, paused=True)
 
     def resume(self, name: str) -> None:
         """Let a paused task fire again, from its next fire time on; raises as `trigger` does."""
         access = self._reached()
-        access.call(access.store.pause, name, paused=False)
+        access.store.pause(name, paused=False)
         access.wake()
 
     def tasks(self) -> Sequence[TaskState]:
         """Return every task as it stands in the store."""
         access = self._reached()
-        return access.call(access.store.tasks)
+        return access.store.tasks()
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> Sequence[Run]:
         """Return the newest runs, of one task or of all, newest first."""
         access = self._reached()
-        return access.call(access.store.runs, task=task, limit=limit)
+        return access.store.runs(task=task, limit=limit)
 
     def members(self) -> Sequence[Member]:
         """Return the processes that take part."""
         access = self._reached()
-        return access.call(access.store.members)
+        return access.store.members()
 
     def _reached(self) -> Access:
         here = os.getpid()

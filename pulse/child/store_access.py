@@ -9,26 +9,24 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse.clock import SECOND
 from pulse.forks import ForkMark
 from pulse.store.factory import choose_store
+from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pulse.clock import Clock
     from pulse.core.run import Run
     from pulse.engine.child_protocol import StoreSetup
     from pulse.events import Event
     from pulse.store.base import Store
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class ChildStoreAccess:
@@ -42,7 +40,7 @@ class ChildStoreAccess:
         self._clock = clock
         self._mark = ForkMark()
         self._lock = threading.Lock()
-        self._store: Store | None = None
+        self._store: OffloadedStore | None = None
 
     @property
     def store(self) -> Store:
@@ -58,13 +56,6 @@ class ChildStoreAccess:
                 self._store = self._open()
             return self._store
 
-    def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a method of the store returns; a child may wait for it."""
-        try:
-            return method(*args, **kwargs)
-        finally:
-            self._mark.stay()
-
     def forked(self) -> None:
         """Leave the store to this process: called in a process that the app has forked."""
         self._mark.set()
@@ -77,7 +68,7 @@ class ChildStoreAccess:
     def emit(self, event: Event, passed: Iterable[Run] = ()) -> None:
         """Leave it to the store's record: listeners live in the parent."""
 
-    def _open(self) -> Store:
+    def _open(self) -> OffloadedStore:
         setup = self._setup
         store, _ = choose_store(
             setup.url,
@@ -91,4 +82,4 @@ class ChildStoreAccess:
         store.open_as_client(msgspec.structs.replace(me, holder=setup.holder))
         atexit.register(store.close)
         os.register_at_fork(after_in_child=self.forked)
-        return store
+        return OffloadedStore(store, self._mark)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from pulse.engine.base import Engine
     from pulse.store.base import Claimed, Member, Store
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 MAX_SLEEP: Span = SECOND
 """The loop looks at least this often: somebody may have set the clock, or triggered a task."""
 
@@ -59,6 +55,7 @@ class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
     """What a scheduler works with; built by `pulse.runtime`, once for each process.
 
     Attributes:
+        store: called directly: one that blocks is an `OffloadedStore`.
         perform: runs a claim to its result; called by the engine.
         name: `pulse.config.name`.
         chosen: whether the configuration says which store it is.
@@ -201,7 +198,7 @@ class Scheduler:
         if not self._opened:
             return
         try:
-            self.call(self.store.close)
+            self.store.close()
         # The process ends here, whatever state the store is in: the others find that it is gone.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._bus.emit(events.SchedulerError(error))
@@ -214,22 +211,6 @@ class Scheduler:
         """Tell of what was done through the handle, and of the fire times that it missed."""
         self._bus.emit(event)
         self._reporter.not_run(passed)
-
-    def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a method of the store returns, without stalling others.
-
-        Raises:
-            NotServingError: this is a copy, in a forked child.
-
-        """
-        if self._mark.in_child:
-            raise self._mark.refusal()
-        try:
-            if self.store.blocking:
-                return self._engine.loop.offload(partial(method, *args, **kwargs))
-            return method(*args, **kwargs)
-        finally:
-            self._mark.stay()
 
     # The loop ----------------------------------------------------------------------------
 
@@ -268,18 +249,18 @@ class Scheduler:
 
     def _join(self) -> None:
         if not self._opened:
-            self.call(self.store.open, self._parts.member)
+            self.store.open(self._parts.member)
             self._opened = True
             if self.store.notice:
                 self._bus.emit(events.Notice(self.store.notice))
-        synced = self.call(self.store.sync, self._parts.definitions)
+        synced = self.store.sync(self._parts.definitions)
         self._synced = True
         self._beat_at = self._clock.boot()
         self._reporter.synced(synced)
         self._reporter.started(self._parts.member, self.store, len(self._parts.definitions))
 
     def _finish(self, batch: Sequence[CompletedRun]) -> list[RecordResult]:
-        return self.call(self.store.finish, batch)
+        return self.store.finish(batch)
 
     def _report(self, completed_run: CompletedRun) -> None:
         self._completer.put(completed_run)
@@ -305,13 +286,13 @@ class Scheduler:
         if not held:
             return
         try:
-            self.call(self.store.renew, held)
+            self.store.renew(held)
         except StoreUnavailableError:
             self._renew_at = 0  # at the next step, not in a third of a lease: others may count
             raise
 
     def _heartbeat(self) -> None:
-        beat = self.call(self.store.heartbeat)
+        beat = self.store.heartbeat()
         if beat.next_expiry is not None:
             self._beat_at = min(self._beat_at, beat.next_expiry)
         for run in beat.abandoned:
@@ -324,7 +305,7 @@ class Scheduler:
     def _compare(self) -> None:
         """Tell where processes hold other configurations; a store of one process has no others."""
         if self.store.reach is not Reach.PROCESS:
-            members = self.call(self.store.members)
+            members = self.store.members()
             self._reporter.members(members, self._parts.member.digest)
 
     # Claiming ----------------------------------------------------------------------------
@@ -333,7 +314,7 @@ class Scheduler:
         limit = 0 if self._quiet or not self._parts.serving() else self._engine.free()
         if limit <= 0:
             return self._longest_sleep()
-        claimed = self.call(self.store.claim_due, limit)
+        claimed = self.store.claim_due(limit)
         self._submit(claimed.claims)
         self._reporter.not_run(claimed.not_run)
         for run in claimed.expired_retries:

@@ -19,11 +19,13 @@ from pulse.core.task import Task, build_definition
 from pulse.engine.inline import InlineEngine, InlineLoop
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnavailableError
+from pulse.forks import ForkMark
 from pulse.handle import NotServingError, SchedulerHandle
 from pulse.log.listener import subscribe_log
 from pulse.scheduler.loop import HEARTBEAT_INTERVAL, MAX_SLEEP, Scheduler, SchedulerParts
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Reach, SyncResult
 from pulse.store.memory.store import MemoryStore
+from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
 from pulse.testing.recorder import Recorder
@@ -112,16 +114,18 @@ class Bench:
 
     def parts(self, tasks: dict[str, Task], engine: object) -> SchedulerParts:
         """Return what a scheduler is made from."""
+        mark = ForkMark()
         return SchedulerParts(
             definitions={name: build_definition(name, task) for name, task in tasks.items()},
             member=this_member("inline", "digest", 30 * SECOND),
-            store=self.store,
+            store=OffloadedStore(self.store, mark, offload=engine.loop.offload),
             engine=engine,
             bus=self.bus,
             clock=self.clock,
             perform=Runner(Dispatcher(self.app, multithread=False), self.clock).perform,
             concurrency=10,
             serving=lambda: self.serving,
+            mark=mark,
         )
 
     def app(self, environ: dict, start_response: Callable) -> list[bytes]:
@@ -318,7 +322,7 @@ def test_a_start_that_fails_after_the_store_was_opened_closes_it() -> None:
     bench.store.fail("sync", RuntimeError("unforeseen"))
     with pytest.raises(RuntimeError):
         bench.scheduler.open()
-    bench.store.open(bench.parts({}, None).member)
+    bench.store.open(this_member("inline", "digest", 30 * SECOND))
 
 
 def test_an_end_that_cannot_be_recorded_keeps_no_other_from_it() -> None:
@@ -689,7 +693,7 @@ def test_tasks_that_nobody_wants_any_more_are_told_of(bench: Bench) -> None:
 def test_processes_that_hold_other_tasks_are_told_of(bench: Bench) -> None:
     """Where processes share a store, and no more often than a third of a lease."""
     old = msgspec.structs.replace(this_member("inline", "old", SECOND), holder="old:1:x")
-    bench.store.reach = Reach.HOST
+    bench.scheduler.store.reach = Reach.HOST
     bench.store.answers["members"] = [old, this_member("inline", "digest", SECOND)]
     for _ in range(3):
         bench.forward(1)
@@ -826,7 +830,7 @@ def test_long_outage_is_logged_every_five_minutes(
 @pytest.mark.parametrize("method", ["heartbeat", "members"])
 def test_outage_of_some_calls_is_reported_once(bench: Bench, method: str) -> None:
     """A success of another call, such as a read, does not end the outage."""
-    bench.store.reach = Reach.HOST
+    bench.scheduler.store.reach = Reach.HOST
     bench.store.fail(method, StoreUnavailableError("read-only"))
     for _ in range(120):
         bench.forward(0.5)
@@ -906,7 +910,7 @@ def test_a_copy_refuses_the_calls_of_the_application(bench: Bench) -> None:
     """They belong into the parent process."""
     bench.scheduler.forked()
     with pytest.raises(NotServingError, match="its forked child"):
-        bench.scheduler.call(bench.store.tasks)
+        bench.scheduler.store.tasks()
 
 
 def test_a_fork_in_the_middle_of_a_claim_dispatches_nothing(bench: Bench) -> None:
