@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pulse.core.run import Claim, RecordResult
-
-    Finish = Callable[[Sequence[CompletedRun]], Sequence[RecordResult]]
+    from pulse.store.base import Store
 
 
 _INTERRUPTED = Outcome.INTERRUPTED
@@ -26,7 +25,7 @@ class Completer:
     """Keeps each claim until its end is recorded: recorded first, told after.
 
     Args:
-        finish: records a batch of ends in the store.
+        store: records the ends.
         bus: hears of each end once it is recorded, or refused.
 
     Attributes:
@@ -36,10 +35,10 @@ class Completer:
 
     """
 
-    __slots__ = ("_bus", "_finish", "_held", "interrupted", "put", "waiting")
+    __slots__ = ("_bus", "_held", "_store", "interrupted", "put", "waiting")
 
-    def __init__(self, finish: Finish, bus: events.EventBus) -> None:
-        self._finish = finish
+    def __init__(self, store: Store, bus: events.EventBus) -> None:
+        self._store = store
         self._bus = bus
         self._held: dict[str, Claim] = {}
         self.waiting: deque[CompletedRun] = deque()
@@ -90,7 +89,7 @@ class Completer:
                     return None
 
     def _record_all(self, batch: Sequence[CompletedRun]) -> None:
-        finished = self._finish(batch)
+        finished = self._store.finish(batch)
         for completed_run, became in zip(batch, finished, strict=True):
             self._remove(completed_run.claim)
             self._emit(completed_run, became)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,7 @@ from pulse.engine.base import EngineCallbacks
 from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
+from pulse.scheduler.heartbeat import Heartbeat
 from pulse.scheduler.poll_delay import ContentionDelay
 from pulse.scheduler.reporter import Reporter
 from pulse.store.base import Reach
@@ -28,17 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Clock, Span
-    from pulse.core.run import Claim, CompletedRun, RecordResult, Result, Run
+    from pulse.core.run import Claim, CompletedRun, Result, Run
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
     from pulse.store.base import Claimed, Member, Store
 
 MAX_SLEEP: Span = SECOND
 """The loop looks at least this often: somebody may have set the clock, or triggered a task."""
-
-HEARTBEAT_INTERVAL: Span = 750_000
-"""A lease is seen so much later than it begins, at most: a dead holder's tasks go on within a lease
-and a second."""
 
 MIN_SLEEP_AFTER_CLAIM: Span = 300
 """After a step that won something the loop sleeps at least this long: what is due next is claimed
@@ -48,7 +46,26 @@ MAX_UNINTERRUPTED_SLEEP: Span = 2_000
 """A run's end does not cut a sleep of this length short: ends are recorded together."""
 
 _JOIN: Span = 5 * SECOND
-_CLAIM_LOOKS, _CLAIM_LOOK_S = 200, 0.005
+_CLAIM_S = 1.0
+"""How many seconds a stop waits for a claim in progress: its runs belong to the drain."""
+
+
+class State(IntEnum):
+    """How far a scheduler has come; it only moves forward.
+
+        NEW --store opened--> OPEN --tasks synced--> CLAIMING --told to stop--> DRAINING
+            --slots stopped--> STOPPING --ends recorded, store left--> CLOSED
+
+    A process that is told to stop before it could join the store goes to DRAINING from NEW or OPEN,
+    and joins no more. A copy in a forked child is CLOSED.
+    """
+
+    NEW = 0
+    OPEN = 1
+    CLAIMING = 2
+    DRAINING = 3
+    STOPPING = 4
+    CLOSED = 5
 
 
 class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,22 +105,18 @@ class Scheduler:
         self._mark = parts.mark
         self._bus = bus = parts.bus.until_fork(parts.mark)
         self._clock = parts.clock
-        self._completer = Completer(self._finish, bus)
+        self._completer = Completer(parts.store, bus)
         self._reporter = Reporter(bus, parts.clock, name=parts.name, chosen=parts.chosen)
         self._back_off = BackOff(chance)
         self._turn = ContentionDelay()
-        self._renew_every = parts.member.lease_us // 3
-        self._renew_at: Span = 0
+        self._heartbeat = Heartbeat(
+            parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
+        )
         self._gone_at: Span = 0
-        self._beat_at: Span = 0
-        self._compare_at: Span = 0
         self._sleep: Span = MAX_SLEEP
-        self._synced = False
-        self._opened = False
-        self._quiet = False
+        self._state = State.NEW
         self._claiming = False
-        self._stopping = False
-        self._closed = False
+        self._claim_waiters: list[threading.Event] = []
 
     # What the owner does -----------------------------------------------------------------
 
@@ -137,49 +150,59 @@ class Scheduler:
             yield
         except BaseException:
             self._engine.stop(0)
-            self._leave()
+            if State.NEW < self._state < State.CLOSED:
+                self._leave()
             raise
 
+    def _advance(self, state: State) -> None:
+        """Move forward to *state*, unless the scheduler has come further already.
+
+        The loop and those who stop it call this at the same time. Nothing between comparison and
+        assignment lets another thread, greenlet or signal handler run.
+        """
+        self._state = max(self._state, state)
+
     def stop_claiming(self) -> None:
-        """Claim nothing more; what is running goes on."""
-        self._quiet = True
+        """Claim nothing more; runs in progress continue."""
+        self._advance(State.DRAINING)
 
     def stop(self, drain_us: Span) -> None:
         """Drain for that long, interrupt what is left, record all, and leave the store.
 
-        The loop goes on during the drain: leases are renewed, and ends are recorded.
+        The loop continues during the drain: leases are renewed, and ends are recorded.
         """
-        self._quiet = True
+        self._advance(State.DRAINING)
         self._gone_at = self._clock.boot() + min(drain_us, _JOIN)
         self._let_claim_end()
         self._engine.stop(drain_us)
-        self._stopping = True
+        self._advance(State.STOPPING)
         self._engine.loop.wake()
         if self._engine.loop.join(_JOIN):
             self.close()
         self._mark.outlast_forker()
 
     def forked(self) -> None:
-        """Take no more part, without a word: this is a copy, in a forked child (`pulse.forks`)."""
+        """Take no more part, and log nothing: this is a copy, in a forked child (`pulse.forks`)."""
         self._mark.set()
-        self._quiet = self._stopping = self._closed = True
-        self._opened = False
+        self._state = State.CLOSED
         self.store.forked()
         self._engine.forked()
 
     def _let_claim_end(self) -> None:
-        """Give a claim that is on its way a second: its runs belong in the drain."""
-        pause = threading.Event()
-        for _ in range(_CLAIM_LOOKS):
-            if not self._claiming:
-                return
-            pause.wait(_CLAIM_LOOK_S)
+        """Wait for a claim that is in progress, but not longer than a second."""
+        # A signal handler may call this while its own thread is in here: so each call has an event
+        # of its own, whose lock no other call waits for. The loop clears `_claiming` before it
+        # sets the events, and this adds the event before it reads `_claiming`: none is overlooked.
+        ended = threading.Event()
+        self._claim_waiters.append(ended)
+        if self._claiming:
+            ended.wait(_CLAIM_S)
 
     def close(self) -> None:
         """Record what is left and leave the store; the loop does it when it ends."""
-        if self._closed:
+        if self._state is State.CLOSED:
             return
-        self._closed = True
+        self._state = State.CLOSED
         self._back_off.reset()
         self._completer.drain(self._wait_for_store)
         self._leave()
@@ -195,8 +218,6 @@ class Scheduler:
         return True
 
     def _leave(self) -> None:
-        if not self._opened:
-            return
         try:
             self.store.close()
         # The process ends here, whatever state the store is in: the others find that it is gone.
@@ -215,7 +236,7 @@ class Scheduler:
     # The loop ----------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while not self._stopping:
+        while self._state < State.STOPPING:
             self._sleep = self.step()
             self._engine.loop.wait(self._sleep)
             self._sleep = MAX_SLEEP  # what ends during a step cuts the next sleep short
@@ -234,84 +255,47 @@ class Scheduler:
         return self._back_off.wait(self._clock.boot() - began)
 
     def _one_turn(self) -> Span:
-        if not self._synced:
+        if self._state < State.CLAIMING:
             self._join()
+        elif not self._heartbeat.started:
+            return MAX_SLEEP  # told to stop before it could join: there is nothing to record
         self._completer.flush()
-        self._stay_alive()
+        now = self._clock.boot()
+        if now >= self._heartbeat.next_at:
+            self._heartbeat.run(now)
         self._claiming = True
         try:
             pause = self._claim()
         finally:
             self._claiming = False
+            for ended in self._claim_waiters:
+                ended.set()
         if self._reporter.store_recovered():
             self._back_off.reset()
         return 0 if self._completer.waiting else pause
 
     def _join(self) -> None:
-        if not self._opened:
+        if self._state is State.NEW:
             self.store.open(self._parts.member)
-            self._opened = True
+            self._advance(State.OPEN)
             if self.store.notice:
                 self._bus.emit(events.Notice(self.store.notice))
         synced = self.store.sync(self._parts.definitions)
-        self._synced = True
-        self._beat_at = self._clock.boot()
+        self._advance(State.CLAIMING)
+        self._heartbeat.start(self._clock.boot())
         self._reporter.synced(synced)
         self._reporter.started(self._parts.member, self.store, len(self._parts.definitions))
-
-    def _finish(self, batch: Sequence[CompletedRun]) -> list[RecordResult]:
-        return self.store.finish(batch)
 
     def _report(self, completed_run: CompletedRun) -> None:
         self._completer.put(completed_run)
         if self._sleep > MAX_UNINTERRUPTED_SLEEP:
             self._engine.loop.wake()
 
-    # Staying alive -----------------------------------------------------------------------
-
-    def _stay_alive(self) -> None:
-        now = self._clock.boot()
-        if now >= self._renew_at:
-            self._renew_at = now + self._renew_every
-            self._renew()
-        if now >= self._beat_at:
-            self._beat_at = now + min(HEARTBEAT_INTERVAL, self._renew_every)
-            self._heartbeat()
-        if now >= self._compare_at:
-            self._compare_at = now + self._renew_every
-            self._compare()
-
-    def _renew(self) -> None:
-        held = self._completer.in_progress()
-        if not held:
-            return
-        try:
-            self.store.renew(held)
-        except StoreUnavailableError:
-            self._renew_at = 0  # at the next step, not in a third of a lease: others may count
-            raise
-
-    def _heartbeat(self) -> None:
-        beat = self.store.heartbeat()
-        if beat.next_expiry is not None:
-            self._beat_at = min(self._beat_at, beat.next_expiry)
-        for run in beat.abandoned:
-            self._bus.emit(events.RunAbandoned(run))
-        self._reporter.superseded(beat.superseded)
-        self._reporter.not_run(beat.missed)
-        if beat.archived:
-            self._bus.emit(events.TasksArchived(beat.archived))
-
-    def _compare(self) -> None:
-        """Tell where processes hold other configurations; a store of one process has no others."""
-        if self.store.reach is not Reach.PROCESS:
-            members = self.store.members()
-            self._reporter.members(members, self._parts.member.digest)
-
     # Claiming ----------------------------------------------------------------------------
 
     def _claim(self) -> Span:
-        limit = 0 if self._quiet or not self._parts.serving() else self._engine.free()
+        claiming = self._state is State.CLAIMING and self._parts.serving()
+        limit = self._engine.free() if claiming else 0
         if limit <= 0:
             return self._longest_sleep()
         claimed = self.store.claim_due(limit)
@@ -344,5 +328,4 @@ class Scheduler:
         return min(pause, self._longest_sleep())
 
     def _longest_sleep(self) -> Span:
-        until_beat = max(self._beat_at - self._clock.boot(), 0)
-        return min(MAX_SLEEP, self._renew_every, until_beat)
+        return min(MAX_SLEEP, max(self._heartbeat.next_at - self._clock.boot(), 0))

@@ -22,7 +22,8 @@ from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnav
 from pulse.forks import ForkMark
 from pulse.handle import NotServingError, SchedulerHandle
 from pulse.log.listener import subscribe_log
-from pulse.scheduler.loop import HEARTBEAT_INTERVAL, MAX_SLEEP, Scheduler, SchedulerParts
+from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
+from pulse.scheduler.loop import MAX_SLEEP, Scheduler, SchedulerParts
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Reach, SyncResult
 from pulse.store.memory.store import MemoryStore
 from pulse.store.offloaded import OffloadedStore
@@ -399,6 +400,45 @@ def test_a_claim_on_its_way_is_drained_like_the_others() -> None:
     ended = bench.seen.wait_for(events.RunEnded)
     completed_run.join(10)
     assert [event.result.outcome for event in ended] == [Outcome.SUCCEEDED]
+
+
+def test_a_stop_before_the_store_answered_leaves_nothing_to_do() -> None:
+    """A process that was told to stop joins no more, and its end is no recovery of the store."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    bench.store.error = StoreUnavailableError("away")
+    bench.scheduler.open()
+    bench.scheduler.stop_claiming()
+    bench.store.error = None
+    bench.store.called.clear()
+    bench.forward(60)
+    bench.scheduler.stop(0)
+    assert bench.store.called == ["close"]
+    assert bench.seen.of(events.StoreRecovered) == bench.seen.of(events.SchedulerStarted) == []
+
+
+def test_a_stop_waits_a_second_for_a_claim_that_hangs() -> None:
+    """The store may not answer before the server kills the process."""
+    tasks = {"work": Task(action="work", interval=3600, run_at_start=True)}
+    bench = Bench(**tasks)
+    scheduler = Scheduler(bench.parts(tasks, ThreadEngine(bench.clock)))
+    claiming, answer = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        claiming.set()
+        answer.wait(10)
+
+    bench.store.meanwhile["claim_due"] = hang
+    scheduler.start()
+    assert claiming.wait(10)
+    stopping = threading.Thread(target=scheduler.stop, args=(0,))
+    stopping.start()
+    while scheduler._engine.free():
+        stopping.join(0.01)
+    answer.set()
+    stopping.join(10)
+    assert [event.result.outcome for event in bench.seen.of(events.RunEnded)] == [
+        Outcome.INTERRUPTED
+    ]
 
 
 def test_a_schedule_that_raises_is_told_once_with_its_task(bench: Bench) -> None:
