@@ -63,7 +63,8 @@ class LoopThread:
         """Sleep until `wake`, or for the given time."""
         if self._woken is not None:
             self._woken.wait(timeout_us / SECOND)
-            self._mark.stay()
+            if self._mark.in_child:
+                self._mark.stay()
             self._woken.clear()
 
     def wake(self) -> None:

@@ -33,6 +33,7 @@ class Heartbeat:
 
     Attributes:
         next_at: the earliest deadline; `NEVER` until the process takes part.
+        started: whether the process takes part.
 
     """
 
@@ -47,6 +48,7 @@ class Heartbeat:
         "_reporter",
         "_store",
         "next_at",
+        "started",
     )
 
     def __init__(
@@ -65,15 +67,12 @@ class Heartbeat:
         self._bus = bus
         self._interval = member.lease_us // 3
         self._renew_at = self._beat_at = self._compare_at = self.next_at = NEVER
+        self.started: bool = False
 
     def start(self, now: Span) -> None:
         """Make all three due: this process takes part from now on."""
         self._renew_at = self._beat_at = self._compare_at = self.next_at = now
-
-    @property
-    def started(self) -> bool:
-        """Whether this process takes part."""
-        return self.next_at != NEVER
+        self.started = True
 
     def run(self, now: Span) -> None:
         """Do what is due at *now*.

@@ -22,7 +22,7 @@ from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
 from pulse.scheduler.heartbeat import Heartbeat
-from pulse.scheduler.poll_delay import ContentionDelay
+from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
 from pulse.scheduler.reporter import Reporter
 from pulse.store.base import Reach
 
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
     from pulse.store.base import Claimed, Member, Store
-
-MAX_SLEEP: Span = SECOND
-"""The loop looks at least this often: somebody may have set the clock, or triggered a task."""
-
-MIN_SLEEP_AFTER_CLAIM: Span = 300
-"""After a step that won something the loop sleeps at least this long: what is due next is claimed
-together. At thousands of ticks a second that saves a third of the CPU."""
 
 MAX_UNINTERRUPTED_SLEEP: Span = 2_000
 """A run's end does not cut a sleep of this length short: ends are recorded together."""
@@ -105,10 +98,10 @@ class Scheduler:
         self._mark = parts.mark
         self._bus = bus = parts.bus.until_fork(parts.mark)
         self._clock = parts.clock
-        self._completer = Completer(parts.store, bus)
+        self._completer = Completer(parts.store, bus, parts.definitions)
         self._reporter = Reporter(bus, parts.clock, name=parts.name, chosen=parts.chosen)
         self._back_off = BackOff(chance)
-        self._turn = ContentionDelay()
+        self._next_claim = NextClaim()
         self._heartbeat = Heartbeat(
             parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
         )
@@ -225,7 +218,8 @@ class Scheduler:
             self._bus.emit(events.SchedulerError(error))
 
     def wake(self) -> None:
-        """Look at the store now rather than at the next instant of work."""
+        """Claim now rather than at the next instant of work."""
+        self._next_claim.request()
         self._engine.loop.wake()
 
     def emit(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
@@ -246,7 +240,7 @@ class Scheduler:
         """Do one turn, whatever happens; return how long to sleep before the next."""
         began = self._clock.boot()
         try:
-            return self._one_turn()
+            return self._one_turn(began)
         except StoreUnavailableError as error:
             self._reporter.store_unavailable(error)
         # One bad turn must not end the loop: it is told of, and the next one comes.
@@ -254,25 +248,36 @@ class Scheduler:
             self._reporter.scheduler_error(error)
         return self._back_off.wait(self._clock.boot() - began)
 
-    def _one_turn(self) -> Span:
-        if self._state < State.CLAIMING:
-            self._join()
-        elif not self._heartbeat.started:
+    def _one_turn(self, began: Span) -> Span:
+        if not self._heartbeat.started and not self._joins():
             return MAX_SLEEP  # told to stop before it could join: there is nothing to record
-        self._completer.flush()
-        now = self._clock.boot()
+        now, ended = began, bool(self._completer.waiting)
+        if ended:
+            if self._completer.flush():
+                self._next_claim.expire()
+            now = self._clock.boot()
         if now >= self._heartbeat.next_at:
+            self._next_claim.expire()
             self._heartbeat.run(now)
-        self._claiming = True
-        try:
-            pause = self._claim()
-        finally:
-            self._claiming = False
-            for ended in self._claim_waiters:
-                ended.set()
-        if self._reporter.store_recovered():
+            now = self._clock.boot()
+        # A turn that was needed only to record ends claims nothing: no store has work before the
+        # deadline of the last claim, unless an end, a heartbeat or the application made some.
+        if ended and self._next_claim.idle(now):
+            pause = self._next_claim.at - now
+        else:
+            now, pause = self._claim(now)
+        if self._reporter.failing and self._reporter.store_recovered():
             self._back_off.reset()
-        return 0 if self._completer.waiting else pause
+        if self._completer.waiting:
+            return 0
+        return min(pause, max(self._heartbeat.next_at - now, 0))
+
+    def _joins(self) -> bool:
+        """Join the store, unless the process was told to stop before; return whether it has."""
+        if self._state >= State.DRAINING:
+            return False
+        self._join()
+        return True
 
     def _join(self) -> None:
         if self._state is State.NEW:
@@ -293,19 +298,25 @@ class Scheduler:
 
     # Claiming ----------------------------------------------------------------------------
 
-    def _claim(self) -> Span:
-        claiming = self._state is State.CLAIMING and self._parts.serving()
-        limit = self._engine.free() if claiming else 0
-        if limit <= 0:
-            return self._longest_sleep()
-        claimed = self.store.claim_due(limit)
-        self._submit(claimed.claims)
-        self._reporter.not_run(claimed.not_run)
-        for run in claimed.expired_retries:
-            self._bus.emit(events.RetryExpired(run))
-        for task, error in claimed.failed_tasks:
-            self._reporter.task_failed(task, error)
-        return self._pause(claimed)
+    def _claim(self, asked_at: Span) -> tuple[Span, Span]:
+        """Claim what is due; return the boot clock after that, and how long to sleep then."""
+        # Set before the state is read: see `_let_claim_end`.
+        self._claiming = True
+        try:
+            claiming = self._state is State.CLAIMING and self._parts.serving()
+            limit = self._engine.free() if claiming else 0
+            if limit <= 0:
+                return self._clock.boot(), MAX_SLEEP
+            self._next_claim.begin()
+            claimed = self.store.claim_due(limit)
+            self._submit(claimed.claims)
+        finally:
+            self._claiming = False
+            for ended in self._claim_waiters:
+                ended.set()
+        self._report_claimed(claimed)
+        now, shared = self._clock.boot(), self.store.reach is not Reach.PROCESS
+        return now, self._next_claim.after(claimed, asked_at=asked_at, now=now, shared=shared)
 
     def _submit(self, claims: Sequence[Claim]) -> None:
         self._completer.track(claims)
@@ -315,17 +326,11 @@ class Scheduler:
                 self._bus.emit(events.RunClaimed(claim))
             submit(claim)
 
-    def _pause(self, claimed: Claimed) -> Span:
-        won = bool(claimed.claims or claimed.not_run)
-        self._turn.after(now=claimed.now, won=won, next_wakeup=claimed.next_wakeup)
-        if claimed.next_wakeup is None:
-            return self._longest_sleep()
-        pause = max(claimed.next_wakeup - claimed.now, 0)
-        if won and pause:
-            pause = max(pause, MIN_SLEEP_AFTER_CLAIM)
-        if self.store.reach is not Reach.PROCESS:
-            pause += self._turn.delay()
-        return min(pause, self._longest_sleep())
-
-    def _longest_sleep(self) -> Span:
-        return min(MAX_SLEEP, max(self._heartbeat.next_at - self._clock.boot(), 0))
+    def _report_claimed(self, claimed: Claimed) -> None:
+        if claimed.not_run:
+            self._reporter.not_run(claimed.not_run)
+        for run in claimed.expired_retries:
+            self._bus.emit(events.RetryExpired(run))
+        for task, error in claimed.failed_tasks:
+            self._completer.schedule_failed(task)
+            self._reporter.task_failed(task, error)

@@ -24,12 +24,13 @@ class Reporter:
         "_bus",
         "_chosen",
         "_clock",
-        "_failing",
+        "_error",
         "_lost_at",
         "_name",
         "_others",
         "_superseded",
         "_unplanned",
+        "failing",
     )
 
     def __init__(
@@ -40,7 +41,8 @@ class Reporter:
         self._name = name
         self._chosen = chosen
         self._lost_at: Span | None = None
-        self._failing = ""
+        self._error = ""
+        self.failing: bool = False
         self._superseded: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()
         self._unplanned: dict[str, str] = {}
@@ -103,22 +105,25 @@ class Reporter:
 
     def store_unavailable(self, error: StoreUnavailableError) -> None:
         """Tell that the store does not answer."""
+        self.failing = True
         if self._lost_at is None:
             self._lost_at = self._clock.boot()
             self._bus.emit(events.StoreUnavailable(str(error)))
 
     def scheduler_error(self, error: Exception) -> None:
         """Tell of an error that nobody foresaw."""
-        if repr(error) != self._failing:
-            self._failing = repr(error)
+        self.failing = True
+        if repr(error) != self._error:
+            self._error = repr(error)
             self._bus.emit(events.SchedulerError(error))
 
     def store_recovered(self) -> bool:
         """Tell that what was lost or failed is well again; return whether anything was."""
+        self.failing = False
         if self._lost_at is None:
-            failed, self._failing = bool(self._failing), ""
+            failed, self._error = bool(self._error), ""
             return failed
         after, self._lost_at = self._clock.boot() - self._lost_at, None
-        self._failing = ""
+        self._error = ""
         self._bus.emit(events.StoreRecovered(after))
         return True

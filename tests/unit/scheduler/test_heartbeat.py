@@ -58,7 +58,7 @@ def store() -> SpyStore:
 def heartbeat(store: SpyStore) -> Heartbeat:
     """Return the heartbeat of a process that holds one claim, not started."""
     bus = events.EventBus()
-    completer = Completer(store, bus)
+    completer = Completer(store, bus, {})
     completer.track([make_claim()])
     return Heartbeat(
         this_member("inline", "digest", LEASE),

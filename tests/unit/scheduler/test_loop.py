@@ -23,7 +23,8 @@ from pulse.forks import ForkMark
 from pulse.handle import NotServingError, SchedulerHandle
 from pulse.log.listener import subscribe_log
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
-from pulse.scheduler.loop import MAX_SLEEP, Scheduler, SchedulerParts
+from pulse.scheduler.loop import Scheduler, SchedulerParts
+from pulse.scheduler.poll_delay import MAX_SLEEP
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Reach, SyncResult
 from pulse.store.memory.store import MemoryStore
 from pulse.store.offloaded import OffloadedStore
