@@ -1,7 +1,7 @@
-"""The way of a child process to its parent's store, for the views that run in it.
+"""The access of a child process to its parent's store, for the views that run in the child.
 
-In `mode = processing` a view runs where no scheduler does. What it asks of
-`environ["pulse.scheduler"]` is all in the store, which other processes may reach too.
+In `mode = processing` a view runs in a process without a scheduler. Everything that
+`environ["pulse.scheduler"]` reads or changes is in the store, which the child opens itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ChildStoreAccess:
-    """Opens the store at its first use, and takes no part: it is no member and claims nothing.
+    """Opens the store at its first use, as a client: it is no member and claims nothing.
 
     Make it in the process that uses it, after any fork.
     """
@@ -47,7 +47,7 @@ class ChildStoreAccess:
         """The parent's store, open.
 
         Raises:
-            NotServingError: the parent keeps its store to itself.
+            NotServingError: no other process can reach the parent's store.
             StoreError: the store cannot be opened; the next use tries again.
 
         """
@@ -57,16 +57,16 @@ class ChildStoreAccess:
             return self._store
 
     def forked(self) -> None:
-        """Leave the store to this process: called in a process that the app has forked."""
+        """Leave the store to its process: this is a copy, in a process that the app has forked."""
         self._mark.set()
         if self._store is not None:
             self._store.forked()
 
     def wake(self) -> None:
-        """Leave it to those who take part: they look at the store every second."""
+        """Do nothing: the members of the fleet claim at least every second."""
 
     def emit(self, event: Event, passed: Iterable[Run] = ()) -> None:
-        """Leave it to the store's record: listeners live in the parent."""
+        """Do nothing: the store has the record, and the listeners are in the parent."""
 
     def _open(self) -> OffloadedStore:
         setup = self._setup
@@ -75,7 +75,7 @@ class ChildStoreAccess:
             clock=self._clock,
             name=setup.name,
             origin=setup.origin,
-            keep_runs=1,  # a visitor trims nothing
+            keep_runs=1,  # a client prunes nothing
             keep_for_us=SECOND,
         )
         me = this_member("processing", "", SECOND)

@@ -70,13 +70,13 @@ class InlineEngine:
         self.loop: InlineLoop = InlineLoop()
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Take the work; *concurrency* is how many claims are asked for in one step."""
+        """Keep the callbacks; *concurrency* is how many claims one step asks for."""
         self._work = work
         self._free = concurrency
         self.loop.open()
 
     def free(self) -> int:
-        """Return the concurrency: whatever was submitted has ended."""
+        """Return the concurrency: every submitted claim has ended."""
         return self._free
 
     def submit(self, claim: Claim) -> None:
@@ -88,7 +88,7 @@ class InlineEngine:
         attempt.begun = True
         try:
             result = self._work.perform(claim)
-        # Whatever a run lets out is how it failed; see promise 3 of the port.
+        # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
         except BaseException as error:
             if self._mark.ends_child(error):
                 raise
@@ -96,7 +96,7 @@ class InlineEngine:
         if not self._mark.in_child:
             self._work.report(CompletedRun(claim, attempt.final_result(result, self._clock.boot())))
 
-    def stop(self, drain_us: Span) -> None:  # noqa: ARG002 - the port's signature
+    def stop(self, drain_us: Span) -> None:  # noqa: ARG002 - the interface's signature
         """Take no more claims."""
         self._free = 0
 

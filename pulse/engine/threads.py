@@ -1,8 +1,8 @@
 """The engine of threads: a fixed pool of daemon threads, fed from a queue.
 
-A thread cannot be stopped. A run past its timeout is announced, another thread takes its slot,
-and the one left behind ends with its run. In a process patched by gevent the same code runs on
-greenlets: every primitive is looked up and made in `start`, never before.
+A thread cannot be stopped. A run past its timeout is reported as overdue, another thread takes its
+slot, and the thread left behind ends with its run. In a process patched by gevent the same code
+runs on greenlets: `start` looks up and makes every primitive, nothing does so before.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pulse.engine.base import EngineCallbacks
 
 _EXIT_SIGNAL: Final = 1.0
-"""Seconds within which a thread that has ended its last run has also reported it."""
+"""How many seconds a stop waits for threads that have reported their last run to end."""
 
 
 class ThreadEngine:
-    """Runs claims in threads, which it can watch but not stop."""
+    """Runs claims in threads, whose timeouts it watches but cannot enforce."""
 
     name = "threading"
     interrupts: InterruptSupport = InterruptSupport(waiting=False, computing=False)
@@ -66,10 +66,10 @@ class ThreadEngine:
             spawn(self._serve, "pulse-run")
 
     def stop(self, drain_us: Span) -> None:
-        """Let runs end for that long; report the others `interrupted`, though they go on.
+        """Let runs end for that long; report the others `interrupted`, although they continue.
 
-        The stopping itself is done by a thread of the engine's own: a second Ctrl-C may hit any
-        line here, and must not leave it half done.
+        A thread of the engine does the work: a second Ctrl-C may interrupt any line here, and must
+        not leave the stop half done.
         """
         if not self._started:
             return
@@ -84,8 +84,8 @@ class ThreadEngine:
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child.
 
-        Threads that are not here may hold the lock, so there is another one. Where the threads are
-        greenlets, they find nothing to do when they go on, and stay.
+        A thread that does not exist in the child may hold the lock, so the copy gets another lock.
+        Threads that are greenlets find no work in the child, and stay there (`ForkMark.stay`).
         """
         self._mark.set()
         self._lock = threading.Lock()
@@ -150,7 +150,7 @@ class ThreadEngine:
         claim = attempt.claim
         try:
             result = Context().run(self._work.perform, claim)
-        # Whatever a run lets out is how it failed; see promise 3 of the port.
+        # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
         except BaseException as error:
             if self._mark.ends_child(error):
                 self._signal_drained()
@@ -165,7 +165,7 @@ class ThreadEngine:
             self._signal_drained()
 
     def _begin(self, attempt: InFlightRun) -> bool:
-        """Return whether the attempt is still to be performed, from now on under watch."""
+        """Return whether the attempt is still to be performed; start its timeout if it is."""
         with self._lock:
             wanted = attempt in self._in_flight.active
             sooner = wanted and self._in_flight.begin(attempt, self._clock.boot())
@@ -174,7 +174,7 @@ class ThreadEngine:
         return wanted
 
     def _leaves(self, *, unless_needed: bool) -> bool:
-        """Count this thread out; when it may be needed, only if its slot has another thread."""
+        """Count this thread out; with *unless_needed* only if another thread serves its slot."""
         with self._lock:
             if unless_needed and self._threads <= self._in_flight.capacity():
                 return False
@@ -206,11 +206,11 @@ class ThreadEngine:
     def _leave_late_runs_behind(self) -> None:
         with self._lock:
             late = self._in_flight.due(self._clock.boot())
-            told = [(attempt.claim, self._in_flight.leave_behind(attempt)) for attempt in late]
-        for claim, count in told:
+            overdue = [(attempt.claim, self._in_flight.leave_behind(attempt)) for attempt in late]
+        for claim, count in overdue:
             self._replace()
             self._work.overdue(claim, count)
-        if told and not self._in_flight.open:
+        if overdue and not self._in_flight.open:
             self._signal_drained()
 
     def _replace(self) -> None:
@@ -220,7 +220,7 @@ class ThreadEngine:
             self._threads += 1
         try:
             spawn(self._serve, "pulse-run")
-        except RuntimeError:  # the system gives no more threads: these slots stay taken
+        except RuntimeError:  # the system starts no more threads: these slots stay occupied
             with self._lock:
                 self._threads -= 1
                 self._in_flight.cap = self._threads - self._in_flight.slots

@@ -1,4 +1,4 @@
-"""What a process holds, and the ends of its runs until the store has them."""
+"""The claims of a process, and its ended runs until the store has recorded them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _PLANNED = frozenset((Trigger.SCHEDULE, Trigger.CATCH_UP))
 
 
 class Completer:
-    """Keeps each claim until its end is recorded: recorded first, told after.
+    """Keeps each claim until its end is recorded, then emits the event.
 
     Args:
         store: records the ends.
         definitions: the tasks of this process's configuration.
-        bus: hears of each end once it is recorded, or refused.
+        bus: takes an event for each end that is recorded or refused.
 
     Attributes:
-        interrupted: how many runs were interrupted so far.
+        interrupted: how many runs have been interrupted.
         waiting: the ends that are not recorded yet; any thread may add to them.
-        put: notes an end, to be recorded with those that come at the same time.
+        put: adds an end, which is recorded in one batch with other ends.
 
     """
 
@@ -80,7 +80,7 @@ class Completer:
             return self._record_all(batch)
         except StoreUnavailableError:
             raise
-        # One end that the store chokes on must not keep the others from their records.
+        # One end that the store cannot record must not keep the others from being recorded.
         except Exception:  # noqa: BLE001 - the reason is above
             for completed_run in batch:
                 self._record_one(completed_run)
@@ -91,10 +91,10 @@ class Completer:
         self._independent.pop(task, None)
 
     def drain(self, linger: Callable[[], bool]) -> None:
-        """Record what is left; the process ends, and what cannot be recorded has its lease.
+        """Record the ends that are left; others are abandoned when their leases end.
 
         Args:
-            linger: waits a little for a store that does not answer; False when it is time to go.
+            linger: waits for a store that does not answer; returns False if the process has to end.
 
         """
         while True:
@@ -138,18 +138,18 @@ class Completer:
         )
 
     def _record_one(self, completed_run: CompletedRun) -> None:
-        """Record one end: as it is, else without its words; else it is left to its lease."""
-        for told in (completed_run, _without_words(completed_run)):
+        """Record one end: as it is, else without its message; else the lease of the run ends it."""
+        for attempt in (completed_run, _without_message(completed_run)):
             try:
-                self._record_all([told])
+                self._record_all([attempt])
             except StoreUnavailableError:
                 raise
-            except Exception as error:  # noqa: BLE001 - as in `record`
-                unforeseen = error
+            except Exception as error:  # noqa: BLE001 - as in `flush`
+                unexpected = error
             else:
                 return
         self._remove(completed_run.claim)
-        self._bus.emit(events.SchedulerError(unforeseen, completed_run.claim.run.task))
+        self._bus.emit(events.SchedulerError(unexpected, completed_run.claim.run.task))
 
     def _remove(self, claim: Claim) -> None:
         self.waiting.popleft()
@@ -170,8 +170,8 @@ class Completer:
             self._bus.emit(kind(completed_run.claim, completed_run.result))
 
 
-def _without_words(completed_run: CompletedRun) -> CompletedRun:
+def _without_message(completed_run: CompletedRun) -> CompletedRun:
     bare = msgspec.structs.replace(
-        completed_run.result, message="what it said could not be recorded"
+        completed_run.result, message="the message of the run could not be recorded"
     )
     return CompletedRun(completed_run.claim, bare)

@@ -1,8 +1,18 @@
-"""The loop of one process: record what ended, stay alive, claim what is due, hand it on.
+"""The loop of one process: record ended runs, keep leases, claim what is due, submit the claims.
 
-`step` does one turn and can be called by hand; `start` runs it in a loop of the engine's flavour.
-Nothing ends that loop but `stop`: an outage of the store, and any error that nobody foresaw, is
-announced, and the loop goes on after a pause.
+Theory of operation
+-------------------
+`step` does one turn and can be called by hand; `start` runs turns in the loop of the engine. A turn
+
+1. records the runs that have ended (`Completer`);
+2. renews leases and sends a heartbeat, if their deadlines have passed (`Heartbeat`);
+3. claims what is due and submits it to the engine, unless the turn was needed only for step 1 and
+   nothing can have become claimable (`NextClaim`, `Completer`);
+4. sleeps until the next instant of work that the store knows, the next heartbeat, or a wake-up: by
+   the end of a run, or by a call of the application that changes the store.
+
+Only `stop` ends the loop. An outage of the store and any unexpected error are reported once, and
+the next turn comes after a back-off.
 """
 
 from __future__ import annotations
@@ -36,7 +46,7 @@ if TYPE_CHECKING:
     from pulse.store.base import Claimed, Member, Store
 
 MAX_UNINTERRUPTED_SLEEP: Span = 2_000
-"""A run's end does not cut a sleep of this length short: ends are recorded together."""
+"""The end of a run does not cut a sleep of up to this length short: ends are recorded together."""
 
 _JOIN: Span = 5 * SECOND
 _CLAIM_S = 1.0
@@ -62,15 +72,15 @@ class State(IntEnum):
 
 
 class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scheduler works with; built by `pulse.runtime`, once for each process.
+    """The parts of a scheduler; built by `pulse.runtime`, once for each process.
 
     Attributes:
         store: called directly: one that blocks is an `OffloadedStore`.
         perform: runs a claim to its result; called by the engine.
         name: `pulse.config.name`.
-        chosen: whether the configuration says which store it is.
-        serving: whether the server still wants this process to take new work.
-        mark: set in forked children, whose copy of all this takes no part.
+        chosen: whether the configuration names the store.
+        serving: returns whether the server still lets this process accept new work.
+        mark: set in forked children, whose copy of the scheduler is inactive.
 
     """
 
@@ -89,7 +99,7 @@ class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scheduler:
-    """One process's part in the fleet."""
+    """Runs the tasks of one process, as a member of the fleet."""
 
     def __init__(self, parts: SchedulerParts) -> None:
         self._parts = parts
@@ -114,7 +124,7 @@ class Scheduler:
     # What the owner does -----------------------------------------------------------------
 
     def open(self) -> None:
-        """Start the engine's slots and join the store; an outage is left to the loop.
+        """Start the engine's slots and join the store; after an outage the loop joins the store.
 
         Raises:
             EngineError: the engine cannot run here.
@@ -138,7 +148,7 @@ class Scheduler:
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:
-        """Leave neither slots nor an open store behind where a start fails half way."""
+        """Stop the slots and close the store if the start fails."""
         try:
             yield
         except BaseException:
@@ -192,7 +202,7 @@ class Scheduler:
             ended.wait(_CLAIM_S)
 
     def close(self) -> None:
-        """Record what is left and leave the store; the loop does it when it ends."""
+        """Record the runs that are left and close the store; the loop calls this when it ends."""
         if self._state is State.CLOSED:
             return
         self._state = State.CLOSED
@@ -203,7 +213,7 @@ class Scheduler:
         self._bus.emit(events.SchedulerStopped(holder, self._completer.interrupted))
 
     def _wait_for_store(self) -> bool:
-        """Wait for the store as long as the drain, if it has not been used up."""
+        """Wait for the store, at most until the drain is over; return False when it is over."""
         pause = min(self._back_off.wait(), self._gone_at - self._clock.boot())
         if pause <= 0:
             return False
@@ -213,7 +223,7 @@ class Scheduler:
     def _leave(self) -> None:
         try:
             self.store.close()
-        # The process ends here, whatever state the store is in: the others find that it is gone.
+        # The process ends here, whatever state the store is in: other members find that it is gone.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._bus.emit(events.SchedulerError(error))
 
@@ -223,7 +233,7 @@ class Scheduler:
         self._engine.loop.wake()
 
     def emit(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
-        """Tell of what was done through the handle, and of the fire times that it missed."""
+        """Emit an event of the handle, and those of the fire times that the call missed."""
         self._bus.emit(event)
         self._reporter.not_run(passed)
 
@@ -233,17 +243,17 @@ class Scheduler:
         while self._state < State.STOPPING:
             self._sleep = self.step()
             self._engine.loop.wait(self._sleep)
-            self._sleep = MAX_SLEEP  # what ends during a step cuts the next sleep short
+            self._sleep = MAX_SLEEP  # a run that ends during a step cuts the next sleep short
         self.close()
 
     def step(self) -> Span:
-        """Do one turn, whatever happens; return how long to sleep before the next."""
+        """Do one turn; return how long to sleep after it. Errors are reported, not raised."""
         began = self._clock.boot()
         try:
             return self._one_turn(began)
         except StoreUnavailableError as error:
             self._reporter.store_unavailable(error)
-        # One bad turn must not end the loop: it is told of, and the next one comes.
+        # One bad turn must not end the loop: the error is reported, and the next turn comes.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._reporter.scheduler_error(error)
         return self._back_off.wait(self._clock.boot() - began)

@@ -83,10 +83,10 @@ class NextClaim:
 
 
 class ContentionDelay:
-    """How long after an instant of work this process looks, so that idle ones do not crowd.
+    """How long after an instant of work this process claims, so that idle processes do not contend.
 
-    A process that keeps winning looks at once. Each time it looked when something was due and won
-    nothing, it looks later: 5 ms, 10 ms and so on, up to a quarter of a second.
+    A process that keeps winning claims without delay. Each claim that found something due and won
+    nothing doubles the delay: 10 ms, 20 ms and so on, up to a quarter of a second.
     """
 
     __slots__ = ("_expected", "_lost")
@@ -96,7 +96,7 @@ class ContentionDelay:
         self._expected: Instant | None = None
 
     def after(self, *, now: Instant, won: bool, next_wakeup: Instant | None) -> None:
-        """Take note of a look at the store: what time it was, and what came of it."""
+        """Record a claim: the time on the store's clock, and its result."""
         if won:
             self._lost = 0
         elif self._expected is not None and now >= self._expected:
@@ -104,5 +104,5 @@ class ContentionDelay:
         self._expected = next_wakeup
 
     def delay(self) -> Span:
-        """Return how long after the next instant of work to look."""
+        """Return how long after the next instant of work to claim."""
         return min(LOSER_STEP << self._lost, LONGEST_LOSER_DELAY) if self._lost else 0

@@ -1,12 +1,12 @@
 """The contract of engines as a pytest class: subclass it, and every promise is tested.
 
-A keeper's test module says how to make the engine, and no more:
+The test module of an engine defines how to make it:
 
     class TestThreadEngine(EngineContract):
         def make(self, clock: Clock) -> Engine:
             return ThreadEngine(clock)
 
-The contract asks what an engine can do (`engine.interrupts`), never what it is called. The runs
+The contract depends on what an engine can do (`engine.interrupts`), never on its name. The runs
 that it submits behave as `pulse.testing.sample_runs` says; an engine whose runs happen elsewhere
 lets `pulse.testing.sample_runs:app` answer them there.
 """
@@ -151,7 +151,7 @@ class StepContract:
         assert engine.free() == 0
 
     def test_wait_ends_when_its_time_is_over(self, stage: EngineHarness) -> None:
-        """`wait` lasts as long as it was told where nobody wakes it, and never less."""
+        """`wait` lasts for its whole timeout if no `wake` ends it."""
         before = read_seconds()
         stage.engine.loop.wait(MOMENT)
         assert read_seconds() - before >= MOMENT / SECOND
@@ -188,7 +188,7 @@ class StepContract:
     def test_offload_raises_what_the_call_raises(
         self, stage: EngineHarness, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """An error of the call comes to the caller, and to nobody else."""
+        """The caller gets the error of the call, and nothing is printed."""
         with pytest.raises(KeyError, match="nowhere"):
             stage.engine.loop.offload(partial(_look_up, "nowhere"))
         assert capfd.readouterr() == ("", "")
@@ -334,13 +334,13 @@ class EngineContract(StepContract):
         assert stage.completed == []
 
     def test_the_loop_runs_beside_its_caller(self, stage: EngineHarness) -> None:
-        """`loop.spawn` returns at once; the loop ends by itself, and `loop.join` tells."""
+        """`loop.spawn` returns at once, and `loop.join` returns True once the loop has ended."""
         seen: list[str] = []
         stage.engine.loop.spawn(lambda: seen.append("ran"))
         assert (stage.engine.loop.join(BOUND), seen) == (True, ["ran"])
 
     def test_a_loop_that_goes_on_is_not_joined(self, stage: EngineHarness) -> None:
-        """`loop.join` waits no longer than it was told, and says that the loop goes on."""
+        """`loop.join` waits no longer than its timeout, and returns False while the loop runs."""
         stage.engine.loop.spawn(lambda: stage.engine.loop.wait(BOUND))
         joined = stage.engine.loop.join(MOMENT)
         stage.engine.loop.wake()

@@ -1,4 +1,4 @@
-"""An engine on stage: the test plays the scheduler that owns it."""
+"""A started engine whose owner is the test instead of a scheduler."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ BOUND: Final[Span] = 20 * SECOND
 
 
 class EngineHarness:
-    """A started engine, and what it has told its owner so far.
+    """A started engine, and what it has reported so far.
 
-    The test plays the scheduler's loop: `report` wakes it, `until` waits as the loop does.
+    The test acts as the scheduler's loop: a report wakes it, and `until` waits as the loop does.
     """
 
     def __init__(

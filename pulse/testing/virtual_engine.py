@@ -1,4 +1,4 @@
-"""The engine of a trip: a run happens in the call of `submit`, and ends once its time is over."""
+"""The engine of time travel: a run happens in `submit`, and ends once its duration is over."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class VirtualEngine:
-    """The inline engine, which holds each ending back for as long as the run is told to take.
+    """The inline engine, which reports each end after the duration that the test has set.
 
-    A run that takes longer than its timeout goes on to its end and is `timed_out` then, as it is
-    in threads.
+    A run that takes longer than its timeout ends after its duration and is `timed_out`, as in
+    threads.
 
     Args:
-        clock: stands still while a run is performed.
-        took: how long the runs of a task take; of one that is not named, no time.
+        clock: does not advance while a run is performed.
+        took: how long the runs of a task take; those of other tasks take no time.
 
     """
 
@@ -43,7 +43,7 @@ class VirtualEngine:
         self._count = 0
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Take the work; at most *concurrency* runs go on at a time."""
+        """Keep the callbacks; at most *concurrency* runs are in progress at a time."""
         self._report = work.report
         held_back = EngineCallbacks(work.perform, self._hold, work.overdue)
         self._inline.start(held_back, concurrency=concurrency)
@@ -62,23 +62,23 @@ class VirtualEngine:
             self._report(completed_run)
             return
         self._count += 1
-        told = msgspec.structs.replace(completed_run.result, took_us=span)
+        result = msgspec.structs.replace(completed_run.result, took_us=span)
         if span > completed_run.claim.definition.timeout_us:
-            told = msgspec.structs.replace(told, outcome=Outcome.TIMED_OUT)
+            result = msgspec.structs.replace(result, outcome=Outcome.TIMED_OUT)
         until = self._clock.boot() + span
-        heappush(self._going, (until, self._count, CompletedRun(completed_run.claim, told)))
+        heappush(self._going, (until, self._count, CompletedRun(completed_run.claim, result)))
 
     def next_end(self) -> Span | None:
-        """Return the boot clock when the next run ends; None when none goes on."""
+        """Return the boot clock when the next run ends; None when none is in progress."""
         return self._going[0][0] if self._going else None
 
     def end_due(self) -> None:
-        """Report the runs whose time has passed, in the order of their ends."""
+        """Report the runs whose duration is over, in the order of their ends."""
         while self._going and self._going[0][0] <= self._clock.boot():
             self._report(heappop(self._going)[2])
 
     def stop(self, drain_us: Span) -> None:
-        """Take no more claims, and interrupt the runs that go on: no time passes in a drain."""
+        """Take no more claims, and interrupt the runs in progress: no time passes in a drain."""
         self._inline.stop(drain_us)
         for until, _, (claim, result) in sorted(self._going):
             took = result.took_us - (until - self._clock.boot())

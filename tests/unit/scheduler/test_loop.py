@@ -334,7 +334,7 @@ def test_an_end_that_cannot_be_recorded_keeps_no_other_from_it() -> None:
     bench.store.chokes_on = "bad"
     bench.forward(60)
     assert {run.outcome for run in bench.store.runs()} == {Outcome.SUCCEEDED}
-    assert bench.store.runs(task="bad")[0].message == "what it said could not be recorded"
+    assert bench.store.runs(task="bad")[0].message == "the message of the run could not be recorded"
     assert bench.store.runs(task="good")[0].message == "said /good"
 
 
