@@ -39,6 +39,7 @@ class BareQueue:
         import threading
 
         self._queue, self._woken = queue.SimpleQueue(), threading.Event()
+        self.loop = self
         self._slots, self._begun, self._ended = concurrency, 0, 0
         for _ in range(concurrency):
             threading.Thread(target=self._serve, args=(work,), daemon=True).start()
@@ -85,7 +86,7 @@ def time_round(engine: object, ended: list[CompletedRun], runs: int) -> tuple[fl
     run = Run(id="0" * 32, task="t", fire_time=0)
     claim = Claim(run, build_definition("t", Task(action="t", interval=1)), 0)
     ended.clear()
-    free, submit, wait = engine.free, engine.submit, engine.wait
+    free, submit, wait = engine.free, engine.submit, engine.loop.wait
     begun, start, cpu = 0, time.perf_counter(), time.process_time()
     while begun < runs:
         room = min(free(), runs - begun)
@@ -108,7 +109,7 @@ def measure(kind: str, runs: int) -> dict[str, float]:
 
     def report(completed_run: CompletedRun) -> None:
         ended.append(completed_run)
-        engine.wake()
+        engine.loop.wake()
 
     engine.start(EngineCallbacks(perform, report, print), concurrency=SLOTS)
     rounds = [time_round(engine, ended, runs) for _ in range(ROUNDS)]

@@ -76,13 +76,16 @@ def trace(store: str, ticks: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         word = "memory:" if store == "memory" else f"sqlite:///{folder}/pulse.db"
         task = pulse.Task(action="/tick", interval=INTERVAL_S)
-        pulse.PulseMiddleware(
+        # Kept alive: the scheduler of a middleware that was dropped asks the server more questions.
+        served = pulse.PulseMiddleware(
             app, mode="threading", store=word, start="eager", tasks={"tick": task}
         )
         time.sleep(SETTLE_S)
         calls.clear()
         time.sleep(INTERVAL_S * ticks)
-        return most_frequent(calls.copy())
+        found = most_frequent(calls.copy())
+        del served
+        return found
 
 
 def most_frequent(calls: list[tuple[float, int, str]]) -> dict[str, int]:

@@ -1,9 +1,9 @@
-"""What the application holds of the scheduler: `environ["pulse.scheduler"]`."""
+"""The application's access to the scheduler: `environ["pulse.scheduler"]`."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from pulse import events
 from pulse.config.runtime_task import validate_runtime_task
@@ -13,41 +13,35 @@ from pulse.forks import refusal
 from pulse.settings.converters import body as convert_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pulse.core.run import Run
     from pulse.core.task import Task
     from pulse.store.base import Member, Store, TaskState
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 class Access(Protocol):
-    """What a handle speaks through: a process's scheduler, or a child's visitor."""
+    """What a handle calls: the scheduler of the process, or the store access of a child process."""
 
     @property
     def store(self) -> Store:
-        """The store, open."""
-
-    def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a method of the store returns, without stalling others."""
+        """The store, open; a call stalls no other thread or greenlet."""
 
     def wake(self) -> None:
-        """Let the store be looked at soon."""
+        """Let the scheduler claim soon."""
 
     def emit(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
-        """Tell listeners of what was done, and of fire times that do not run for it."""
+        """Emit an event of the handle, and those of the fire times that the call missed."""
 
 
 class SchedulerHandle:
     """Adds, removes, pauses, triggers and shows tasks, from any process that takes part.
 
-    What a call changes holds for the whole fleet: it is kept in the store. It works in the child
-    processes of `mode = processing` too, unless the store is `memory:`.
+    A change applies to the whole fleet, because it is kept in the store. The handle works in the
+    child processes of `mode = processing` too, unless the store is `memory:`.
 
     Args:
-        usual: what tasks that are added take from the configuration.
+        defaults: the settings of the configuration that apply to tasks that are added.
 
     """
 
@@ -59,27 +53,27 @@ class SchedulerHandle:
         self._pid = 0
 
     def attach(self, access: Access | None) -> None:
-        """Speak through *access* from now on; None while there is none in this process."""
+        """Use *access* for calls after this one; None means that this process has none."""
         self._access = access
         self._pid = os.getpid()
 
     def forked(self) -> None:
-        """Speak through nothing any more: this is a copy, in a forked child."""
+        """Refuse all calls: this is a copy, in a forked child."""
         self._access = None
 
     def add(self, name: str, task: Task, *, replace: bool = False) -> None:
         """Add a task to those of the configuration, for the whole fleet, until it is removed.
 
-        It is kept in the store and survives restarts; every process that shares the store may
-        run it, within a second. Its action lies below the configuration's context, and what it
-        leaves open of timeout and time zone is what the configuration says now.
+        The task is kept in the store and survives restarts; after at most a second every process
+        that shares the store may run it. Its action is relative to the configuration's context. If
+        it sets no timeout or time zone, the present ones of the configuration apply.
 
         Args:
-            name: how it is called from now on.
+            name: the name of the task.
             task: a `pulse.Task`, whose `scope` is `fleet`.
-            replace: whether it may take the place of a task of that name that was added before.
-                Where the schedule is the same, its count goes on; a pause stays. What was due of
-                another schedule is missed.
+            replace: whether it may replace a task of that name that was added before. If the
+                schedule is the same, its fire times continue; a pause stays. Fire times of another
+                schedule that are due are missed.
 
         Raises:
             ConfigError: an argument is wrong, or the guard does not cover the task's path.
@@ -91,14 +85,14 @@ class SchedulerHandle:
         """
         runtime_task = validate_runtime_task(name, task, self._defaults)
         access = self._reached()
-        passed = access.call(access.store.add, runtime_task, replace=replace)
+        passed = access.store.add(runtime_task, replace=replace)
         access.emit(events.TaskAdded(name, replace), passed)
         access.wake()
 
     def remove(self, name: str) -> None:
-        """Remove a task that was added; what waits to be run ends, a run that goes on goes on.
+        """Remove a task that was added; pending runs end, runs in progress continue.
 
-        Should it be added again, no fire time that it has had runs a second time.
+        If the task is added again, no earlier fire time runs a second time.
 
         Raises:
             ConfigTaskError: the configuration declares it.
@@ -108,14 +102,14 @@ class SchedulerHandle:
 
         """
         access = self._reached()
-        access.call(access.store.remove, name)
+        access.store.remove(name)
         access.emit(events.TaskRemoved(name))
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
-        """Run a task now, beside its schedule, with *body* instead of its own if given.
+        """Run a task now, in addition to its schedule; *body* replaces the task's own body.
 
         Returns:
-            The run, which the first free process takes; None when overlap refuses it because the
+            The run, which the first free process claims; None if `overlap` refuses it because the
             task is running.
 
         Raises:
@@ -126,35 +120,35 @@ class SchedulerHandle:
         """
         access = self._reached()
         content = None if body is None else convert_body(body)
-        run = access.call(access.store.trigger, name, body=content)
+        run = access.store.trigger(name, body=content)
         access.wake()
         return run
 
     def pause(self, name: str) -> None:
-        """Let a task's fire times pass until it is resumed; raises as `trigger` does."""
+        """Skip a task's fire times until it is resumed; raises the same errors as `trigger`."""
         access = self._reached()
-        access.call(access.store.pause, name, paused=True)
+        access.store.pause(name, paused=True)
 
     def resume(self, name: str) -> None:
-        """Let a paused task fire again, from its next fire time on; raises as `trigger` does."""
+        """Resume a paused task from its next fire time; raises the same errors as `trigger`."""
         access = self._reached()
-        access.call(access.store.pause, name, paused=False)
+        access.store.pause(name, paused=False)
         access.wake()
 
     def tasks(self) -> Sequence[TaskState]:
-        """Return every task as it stands in the store."""
+        """Return every task in the store."""
         access = self._reached()
-        return access.call(access.store.tasks)
+        return access.store.tasks()
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> Sequence[Run]:
         """Return the newest runs, of one task or of all, newest first."""
         access = self._reached()
-        return access.call(access.store.runs, task=task, limit=limit)
+        return access.store.runs(task=task, limit=limit)
 
     def members(self) -> Sequence[Member]:
         """Return the processes that take part."""
         access = self._reached()
-        return access.call(access.store.members)
+        return access.store.members()
 
     def _reached(self) -> Access:
         here = os.getpid()

@@ -23,6 +23,7 @@ from pulse.serving.identity import fingerprint_of
 from pulse.serving.lifecycle import REGISTRY
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
+from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 from pulse.wsgi.dispatcher import Dispatcher
 from pulse.wsgi.runner import Runner, dropped
@@ -176,7 +177,7 @@ class PulseRuntime:
         parts = SchedulerParts(
             definitions=self.settings.tasks,
             member=member,
-            store=store,
+            store=OffloadedStore(store, mark, offload=engine.loop.offload),
             engine=engine,
             bus=self.bus,
             clock=clock,

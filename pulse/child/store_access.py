@@ -1,7 +1,7 @@
-"""The way of a child process to its parent's store, for the views that run in it.
+"""The access of a child process to its parent's store, for the views that run in the child.
 
-In `mode = processing` a view runs where no scheduler does. What it asks of
-`environ["pulse.scheduler"]` is all in the store, which other processes may reach too.
+In `mode = processing` a view runs in a process without a scheduler. Everything that
+`environ["pulse.scheduler"]` reads or changes is in the store, which the child opens itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,10 +17,11 @@ from pulse.clock import SECOND
 from pulse.forks import ForkMark
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
+from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pulse.clock import Clock
     from pulse.core.run import Run
@@ -28,12 +29,9 @@ if TYPE_CHECKING:
     from pulse.events import Event
     from pulse.store.base import Store
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 class ChildStoreAccess:
-    """Opens the store at its first use, and takes no part: it is no member and claims nothing.
+    """Opens the store at its first use, as a client: it is no member and claims nothing.
 
     Make it in the process that uses it, after any fork.
     """
@@ -43,14 +41,14 @@ class ChildStoreAccess:
         self._clock = clock
         self._mark = ForkMark()
         self._lock = threading.Lock()
-        self._store: Store | None = None
+        self._store: OffloadedStore | None = None
 
     @property
     def store(self) -> Store:
         """The parent's store, open.
 
         Raises:
-            NotServingError: the parent keeps its store to itself.
+            NotServingError: no other process can reach the parent's store.
             StoreError: the store cannot be opened; the next use tries again.
 
         """
@@ -59,26 +57,19 @@ class ChildStoreAccess:
                 self._store = self._open()
             return self._store
 
-    def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a method of the store returns; a child may wait for it."""
-        try:
-            return method(*args, **kwargs)
-        finally:
-            self._mark.stay()
-
     def forked(self) -> None:
-        """Leave the store to this process: called in a process that the app has forked."""
+        """Leave the store to its process: this is a copy, in a process that the app has forked."""
         self._mark.set()
         if self._store is not None:
             self._store.forked()
 
     def wake(self) -> None:
-        """Leave it to those who take part: they look at the store every second."""
+        """Do nothing: the members of the fleet claim at least every second."""
 
     def emit(self, event: Event, passed: Iterable[Run] = ()) -> None:
-        """Leave it to the store's record: listeners live in the parent."""
+        """Do nothing: the store has the record, and the listeners are in the parent."""
 
-    def _open(self) -> Store:
+    def _open(self) -> OffloadedStore:
         setup = self._setup
         store, _ = choose_store(
             setup.url,
@@ -90,4 +81,4 @@ class ChildStoreAccess:
         store.open_as_client(msgspec.structs.replace(me, holder=setup.holder))
         atexit.register(store.close)
         os.register_at_fork(after_in_child=self.forked)
-        return store
+        return OffloadedStore(store, self._mark)

@@ -1,20 +1,20 @@
-"""A child process that holds the application: how it is made, spoken to and ended.
+"""A child process that has loaded the application: how it is started, called and ended.
 
 Theory of operation
 -------------------
 A child is a fresh interpreter, never a fork: a fork of a server's worker runs the worker's own
 signal handlers, exit hooks and greenlets. Two things tie it to its parent:
 
-* the line, a private socket pair, on which errands and results travel
+* the line, a private socket pair that carries run requests and results
   (`pulse.engine.child_protocol`);
-* the lifeline, a pipe in which nothing is ever written. The parent alone holds its writing end,
-  so that the child's end reports a hang-up the moment the parent is gone, however it went.
+* the lifeline, a pipe into which nothing is written. Only the parent holds its writing end, so that
+  the child's end reports a hang-up as soon as the parent is gone, for whatever reason.
 
-The child leads a session and a process group of its own, with which all that the app starts in it
-is ended: TERM, a short grace, KILL. Nothing of it is the owner's concern but `perform`, which
-returns a result or raises what became of the child, and `end`.
+The child leads a session and a process group of its own. Signals to that group also end the
+processes that the app started: TERM, a short grace, KILL. Its owner calls `perform`, which returns
+a result or raises what happened to the child, and `end`.
 
-`ChildStarter` makes the children. It backs off while they fail to load the application.
+`ChildStarter` starts the children, and backs off while they fail to load the application.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ LOADING: Span = 60 * SECOND
 
 FIRST_PAUSE: Span = SECOND
 LONGEST_PAUSE: Span = 60 * SECOND
-"""How long no child is made after one could not load the application: at first, and at most."""
+"""How long no child is started after one failed to load the application: at first and at most."""
 
 _LOOK_EVERY: Span = SECOND // 2
 _MAX_OUTPUT: Span = SECOND
 
 
 class ChildLostError(Exception):
-    """A child ended, or could not begin; the message is what its run is recorded with.
+    """A child ended, or could not start; the message is recorded with its run.
 
     Attributes:
         summary: the same in one sentence.
@@ -79,7 +79,7 @@ class ChildLostError(Exception):
 
 
 class ChildTimeoutError(Exception):
-    """A child has not answered in time, and goes on."""
+    """A child has not answered in time, and still runs."""
 
 
 class ChildProcess:
@@ -101,7 +101,7 @@ class ChildProcess:
             self._process = _launch(theirs.fileno(), far_end)
         except OSError as error:
             self._release()
-            raise ChildLostError(f"no child process could be made: {error}") from error
+            raise ChildLostError(f"no child process could be started: {error}") from error
         finally:
             theirs.close()
             os.close(far_end)
@@ -132,15 +132,15 @@ class ChildProcess:
         return f"{KEY}: expected {self._setup.where} to be an application that loads: {problem}"
 
     def is_usable(self) -> bool:
-        """Return whether the idle child is still there; somebody may have killed it."""
+        """Return whether the idle child still runs; another process may have killed it."""
         return not self._process.has_ended()
 
     def perform(self, claim: Claim) -> Result:
-        """Return what came of the claim, in the child's own words.
+        """Perform the claim in the child, and return its result.
 
         Raises:
             ChildLostError: the child ended before it answered.
-            ChildOvertimeError: the claim's timeout has passed.
+            ChildTimeoutError: the claim's timeout has passed.
 
         """
         try:
@@ -153,9 +153,9 @@ class ChildProcess:
             ) from None
 
     def interrupt(self) -> None:
-        """Stop whatever goes on in the child; may be called beside `open` and `perform`.
+        """Stop the child's work; may be called during `open` and `perform`.
 
-        They return what the child still says of it, or raise once it is gone or the grace is over.
+        These return what the child still answers, or raise once it is gone or the grace is over.
         """
         self._interrupted = True
         self._until = min(self._until, self._clock.boot() + GRACE)
@@ -164,7 +164,7 @@ class ChildProcess:
         self._signal(signal.SIGTERM)
 
     def last_output(self) -> Result | None:
-        """Interrupt a run that is past its timeout; return what the child still says of it."""
+        """Interrupt a run that is past its timeout; return the result that it still sends."""
         self.interrupt()
         self._set_timeout(GRACE)
         try:
@@ -183,14 +183,14 @@ class ChildProcess:
     def forked(self) -> None:
         """Leave the child to the parent: this is a copy, in a forked child of the parent's.
 
-        What waits for an answer here takes it from nobody, and the lifeline is the parent's alone.
+        A copy that waits for an answer receives none, and only the parent holds the lifeline.
         """
         if not self._dismissed:
             sever(self._line.fileno())
             sever(self._lifeline)
 
     def _set_timeout(self, time_us: Span) -> Span:
-        """Let the child be silent for that long; return until when on the boot clock."""
+        """Let the child take that long to answer; return the deadline on the boot clock."""
         self._until = self._clock.boot() + time_us
         if self._interrupted:
             self._until = self._clock.boot() + min(time_us, GRACE)
@@ -207,7 +207,7 @@ class ChildProcess:
 
         Raises `ConnectionClosedError` if the child has ended.
 
-        The end of the line is not enough to know: what the app left behind may hold it open.
+        The line alone does not show that: a process that the app left behind may hold it open.
         """
         gone = self._process.has_ended()
         left = self._until - self._clock.boot()
@@ -223,9 +223,9 @@ class ChildProcess:
         return True
 
     def _exit_description(self) -> str:
-        """Say how the process ended, once it has."""
+        """Return how the process ended, once it has."""
         ended = self._process.wait(_MAX_OUTPUT, self._clock)
-        return self._process.exit_description() if ended else "it closed its line"
+        return self._process.exit_description() if ended else "it closed its socket"
 
     def _signal(self, number: signal.Signals) -> None:
         if not self._dismissed:
@@ -238,9 +238,9 @@ class ChildProcess:
 
 
 class ChildStarter:
-    """Makes children; after one that could not load the application it pauses, longer each time.
+    """Starts children; after one that failed to load the application it pauses, longer each time.
 
-    A claim that comes in the pause fails with the traceback that is known already.
+    A claim during the pause fails with the traceback of that child.
     """
 
     def __init__(self, setup: ChildSetup, clock: Clock) -> None:
@@ -252,7 +252,7 @@ class ChildStarter:
         self._pid = os.getpid()
 
     def make(self, adopt: Callable[[ChildProcess], None]) -> ChildProcess:
-        """Return a child that has loaded the application; *adopt* is told of it before it loads.
+        """Return a child that has loaded the application; *adopt* gets it before it loads.
 
         Raises:
             ChildLostError: it could not, or this is the pause after another that could not, or this
@@ -260,7 +260,7 @@ class ChildStarter:
 
         """
         if os.getpid() != self._pid:
-            raise ChildLostError("a forked child of the process that serves makes no child process")
+            raise ChildLostError("a forked child of the serving process starts no child process")
         left = self._again_at - self._clock.boot()
         if left > 0:
             raise ChildLostError(f"{self._problem}\n(tried again in {-(-left // SECOND)} s)")
@@ -281,7 +281,7 @@ class ChildStarter:
 
 
 def check_setup(setup: ChildSetup) -> None:
-    """Find out now whether a child could know its application.
+    """Check that the setup names the application.
 
     Raises:
         EngineError: neither an import string nor a paste URI is known.
@@ -295,7 +295,7 @@ def check_setup(setup: ChildSetup) -> None:
 
 
 def find_python() -> str:
-    """Return the Python interpreter that this process runs in, also where a server embeds it.
+    """Return the Python interpreter of this process, also if a server embeds it.
 
     `sys.executable` may be the server, or the Python that a virtual environment was made from:
     the environment's own goes before it.
@@ -307,9 +307,9 @@ def find_python() -> str:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     homes = dict.fromkeys([sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix])
     found = [Path(home, "bin", name) for home in homes for name in (version, "python3", "python")]
-    told = Path(sys.executable or "")
-    if sys.prefix == sys.base_prefix and told.name.startswith(("python", "pypy")):
-        found.insert(0, told)
+    running = Path(sys.executable or "")
+    if sys.prefix == sys.base_prefix and running.name.startswith(("python", "pypy")):
+        found.insert(0, running)
     for path in found:
         if os.access(path, os.X_OK):
             return str(path)

@@ -1,8 +1,8 @@
-"""What a child process and its parent say to each other, and how it is framed.
+"""The messages between a child process and its parent, and their framing.
 
 Each message is one JSON text after its length in four bytes. The parent opens with an `Hello`,
-the child answers `Ready` once it has loaded the application; from then on each `RunRequest` is
-answered by one `Result`. Whoever closes the line ends the child.
+the child answers `Ready` once it has loaded the application; after that it answers each
+`RunRequest` with one `Result`. The child ends when either side closes the line.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ConnectionClosedError(Exception):
 
 
 class MiddlewareFingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What a middleware has in common with itself in another process that loads its application.
+    """Identifies a middleware in another process that loads the same application.
 
     Attributes:
         name: `pulse.config.name`, where it is set.
@@ -54,10 +54,10 @@ class MiddlewareFingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the parent's store is, and who the parent is there.
+    """Where the parent's store is, and the parent's name in it.
 
     Attributes:
-        url: `pulse.config.store`; None stands for the default.
+        url: `pulse.config.store`; None is the default.
         name: `pulse.config.name`.
         origin: the ini file, or the working directory.
         holder: the parent's name among the members.
@@ -71,7 +71,7 @@ class StoreSetup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """How a child process finds the application, and the middleware in it that its parent is.
+    """How a child process finds the application, and its parent's middleware in it.
 
     Attributes:
         application: `package.module:name` of a WSGI application, or of its factory with `()`; it
@@ -81,7 +81,7 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
         relative_to: the folder that a relative *paste_uri* counts from.
         global_conf: what PasteDeploy is passed.
         chosen: whether the setting names the section; else the server has loaded it.
-        likeness: by which the parent's middleware is known in the application.
+        fingerprint: identifies the parent's middleware in the application.
         base_url: scheme, host, port and script name of the calls.
         defaults: what tasks that a view adds take from the parent's configuration.
         store: what views ask when they use the handle; None where they have none to ask.
@@ -101,7 +101,7 @@ class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def where(self) -> str:
-        """Return in words what is loaded."""
+        """Return a description of what is loaded, for error messages."""
         return self.application or f"section {self.paste_section} of {self.paste_uri}"
 
 
@@ -135,7 +135,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim as a child needs it: all but the schedule, which is the parent's business.
+    """A claim as a child needs it: everything but the schedule, which only the parent uses.
 
     Attributes:
         overdue_at: the instant of the boot clock, one for the whole host, when its timeout is over.
@@ -159,16 +159,16 @@ _CALL_FIELDS = ("name", "path", "query", "digest", "method", "headers", "body", 
 
 
 def run_request(claim: Claim, *, overdue_at: Span) -> RunRequest:
-    """Return what a child must know of *claim*."""
+    """Return the request to perform *claim*."""
     call = {field: getattr(claim.definition, field) for field in _CALL_FIELDS}
     return RunRequest(run=claim.run, good_until=claim.good_until, overdue_at=overdue_at, **call)
 
 
-def requested_claim(errand: RunRequest) -> Claim:
+def requested_claim(request: RunRequest) -> Claim:
     """Return the claim again; its definition has no schedule, for nothing is planned in a child."""
-    call = {field: getattr(errand, field) for field in _CALL_FIELDS}
+    call = {field: getattr(request, field) for field in _CALL_FIELDS}
     definition = TaskDefinition(schedule=cast("Schedule", None), **call)
-    return Claim(errand.run, definition, errand.good_until)
+    return Claim(request.run, definition, request.good_until)
 
 
 def encodable(text: str) -> str:
@@ -180,7 +180,7 @@ def send(line: socket.socket, message: msgspec.Struct) -> None:
     """Send one message.
 
     Raises:
-        LineClosedError: the other side is gone.
+        ConnectionClosedError: the other side is gone.
 
     """
     text = msgspec.json.encode(message)
@@ -194,7 +194,7 @@ def receive(line: socket.socket, kind: type[M]) -> M:
     """Return the next message, which is of that kind.
 
     Raises:
-        LineClosedError: the other side has closed the line, or is gone.
+        ConnectionClosedError: the other side has closed the line, or is gone.
         TimeoutError: the line has a timeout, and nothing came in that time.
 
     """

@@ -1,8 +1,8 @@
-"""The words of `pulse.config.mode`, and the engine that each of them names.
+"""The values of `pulse.config.mode`, and the engine that each of them names.
 
 An engine's module is imported only when it is chosen. Other packages add modes by an entry point
-of the group `pulse.engines`: its name is the config word, its object takes an `EngineSetup` and
-returns an `Engine`. They are looked for only when a word is not one of pulse's own.
+of the group `pulse.engines`: its name is the value of the setting, its object takes an
+`EngineSetup` and returns an `Engine`. They are searched only if the value is no mode of pulse.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GROUP: Final = "pulse.engines"
 KEY: Final = "pulse.config.mode"
 
 UNPATCHED_NOTICE: Final = (
-    "mode gevent needs a process that gevent has patched, and this one is not: runs go on in "
+    "mode gevent needs a process that gevent has patched, and this one is not: runs happen in "
     "threads here (mode = auto chooses so without this notice)"
 )
 PATCHED_NOTICE: Final = (
@@ -42,12 +42,12 @@ INLINE_NOTICE: Final = (
 
 
 class EngineSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine is made from.
+    """The arguments of an engine.
 
     Attributes:
         clock: measures timeouts.
-        child: how a child process finds the application; None where nothing says so, which only
-            engines with children mind.
+        child: how a child process finds the application; None if the configuration does not say.
+            Only engines with children need it.
 
     """
 
@@ -56,7 +56,7 @@ class EngineSetup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def resolve(mode: str) -> tuple[str, str]:
-    """Return the mode that stands in this process, and a notice where that needs a word.
+    """Return the mode that applies in this process, and a notice if a person should know of it.
 
     Raises:
         ConfigError: no engine has that name.
@@ -138,7 +138,7 @@ def _check_gevent() -> None:
 
 
 def _find_entry_point(mode: str) -> EntryPoint:
-    from importlib.metadata import entry_points  # dear, and seldom needed
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
 
     found = entry_points(group=GROUP)
     for entry in found:

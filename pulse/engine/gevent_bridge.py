@@ -1,4 +1,4 @@
-"""What an engine needs in a process patched by gevent: a way between threads."""
+"""Calls between native threads and the hub, in a process that gevent has patched."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ T = TypeVar("T")
 
 
 def call_in_hub(hub: Hub, call: Callable[[], None]) -> None:
-    """Run *call* in a greenlet of *hub*, which belongs to another thread, and wait for its end."""
+    """Run *call* in a greenlet of *hub*, which belongs to another thread, and wait for it."""
     import gevent
     from gevent.monkey import get_original
 
     ended = get_original("_thread", "allocate_lock")()
     ended.acquire()
 
-    def call_and_tell() -> None:
+    def call_and_release() -> None:
         try:
             call()
         finally:
             ended.release()
 
-    hub.loop.run_callback_threadsafe(gevent.spawn, call_and_tell)
+    hub.loop.run_callback_threadsafe(gevent.spawn, call_and_release)
     ended.acquire()
 
 
@@ -43,7 +43,7 @@ class NativeThread:
         self._pool = ThreadPool(1)
 
     def call(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns while the hub goes on; who has no hub here calls directly."""
+        """Return what *call* returns while the hub continues; outside the hub's thread, call it."""
         from gevent import get_hub
 
         if get_hub() is not self._hub:
@@ -53,7 +53,7 @@ class NativeThread:
 
 
 class _OffloadedCall(Generic[T]):
-    """What a call returned or raised: gevent prints what a pool's call raises, so none does."""
+    """What a call returned or raised. gevent prints an exception in a pool, so it is kept here."""
 
     __slots__ = ("_error", "_value")
 

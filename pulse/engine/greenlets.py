@@ -1,8 +1,16 @@
 """The engine of greenlets: long-lived worker greenlets in the hub of the server itself.
 
-A claim is handed on by one callback of the hub, which switches straight into idle greenlets; one
-that ends its run takes the next waiting claim without a switch. An interruption is thrown by the
-hub too: there, and only there, it is certain which claim a greenlet runs at that moment.
+Theory of operation
+-------------------
+`submit` queues a claim and schedules one callback of the hub, the pump. The pump switches into idle
+greenlets, which perform the queued claims; a greenlet that has ended a run takes the next claim
+without a switch.
+
+    submit --> queue --pump, in the hub--> idle greenlet: run, run, ... --> idle
+
+The pump stops after `MAX_PUMP_TIME`, so that the hub reads its sockets between runs, and resumes
+in the next round of the hub's event loop. An interruption is thrown by a callback of the hub too:
+only there is it certain which claim a greenlet runs at that moment.
 """
 
 from __future__ import annotations
@@ -10,42 +18,35 @@ from __future__ import annotations
 from collections import deque
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import gevent
 from gevent.event import Event
-from gevent.monkey import get_original
 
 from pulse.clock import SECOND
 from pulse.core.run import CompletedRun, Outcome
 from pulse.engine.base import Interruption, InterruptSupport
-from pulse.engine.gevent_bridge import NativeThread, call_in_hub
+from pulse.engine.gevent_bridge import call_in_hub
+from pulse.engine.hub_loop import HubLoop
 from pulse.engine.in_flight import NEVER, InFlight, InFlightRun
 from pulse.errors import EngineError
 from pulse.forks import ForkMark
 from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim
     from pulse.engine.base import EngineCallbacks
 
-T = TypeVar("T")
-
-_thread_id = get_original("_thread", "get_ident")
-"""The native thread's id, of which a patched process keeps quiet."""
-
 MAX_PUMP_TIME: Final[Span] = SECOND // 200
-"""How long runs follow one another before the hub looks after requests again."""
+"""How long runs follow one another before the hub serves requests again."""
 
 GRACE: Final[Span] = SECOND // 2
-"""How long an interrupted run may take to clean up before its slot is given away."""
+"""How long an interrupted run may take to clean up before its slot is free for others."""
 
 
 class GreenletEngine:
-    """Runs claims in greenlets, which it interrupts where they wait."""
+    """Runs claims in greenlets, and interrupts those that wait."""
 
     name = "gevent"
     interrupts: InterruptSupport = InterruptSupport(waiting=True, computing=False)
@@ -54,20 +55,19 @@ class GreenletEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._in_flight = InFlight(0)
-        self._started = self._ending = self._pumping = self._awake = False
-        self._sleeper: gevent.Greenlet | None = None
+        self.loop: HubLoop = HubLoop()
+        self._started = self._ending = self._pumping = False
         self._waiting: deque[InFlightRun] = deque()
         self._submitted_at = self._seen_at = self._yield_at = 0
         self._greenlets: dict[InFlightRun, gevent.Greenlet] = {}
         self._idle: dict[gevent.Greenlet, None] = {}
-        self._loop: gevent.Greenlet | None = None
         self._mark = ForkMark()
         self._kept: tuple[object, ...] = ()
 
     # Start and stop -----------------------------------------------------------------------
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Take the hub of this thread; greenlets are made when they are first needed.
+        """Use the hub of this thread; greenlets are made when they are first needed.
 
         Raises:
             EngineError: gevent has not patched this process, so the app would block the hub.
@@ -77,16 +77,15 @@ class GreenletEngine:
             raise EngineError("mode gevent: expected a process patched by gevent, got another")
         self._work = work
         self._hub = gevent.get_hub()
-        self._thread = _thread_id()
+        self.loop.open(self._hub)
         self._alarm, self._drained, self._stopped = (Event() for _ in range(3))
-        self._native = NativeThread()
         self._next_round = self._hub.loop.timer(0)
         self._in_flight = InFlight(concurrency)
         self._watcher = gevent.spawn(self._watch)
         self._started = True
 
     def stop(self, drain_us: Span) -> None:
-        """Let runs end for that long, then interrupt the others; see promise 5 of the port."""
+        """Let runs end for that long, then interrupt the others; see promise 5 of the interface."""
         if not self._started:
             return
         if gevent.get_hub() is not self._hub:
@@ -96,7 +95,7 @@ class GreenletEngine:
             self._ending = True
             gevent.spawn(self._end, drain_us)
         elif not self._stopped.wait(drain_us / SECOND):
-            self._drained.set()  # whoever stops again, in more of a hurry, cuts the drain short
+            self._drained.set()  # a second stop with a shorter drain cuts the first drain short
         self._stopped.wait()
 
     def _end(self, drain_us: Span) -> None:
@@ -113,8 +112,8 @@ class GreenletEngine:
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child.
 
-        What the hub does here later (timers, callbacks, waits that end) finds nothing to do. The
-        greenlets are kept: one that nobody knows is ended, wherever the application waits in it.
+        Timers and callbacks of the hub that still fire in the child find no work. The greenlets are
+        kept: gevent ends a greenlet without references, wherever the application waits in it.
         """
         self._mark.set()
         self._kept = (*self._kept, self._greenlets, self._idle)
@@ -130,60 +129,6 @@ class GreenletEngine:
         for attempt in self._in_flight.active - self._in_flight.overdue:
             self._hub.loop.run_callback(self._interrupt, attempt, Outcome.INTERRUPTED)
 
-    # The loop -----------------------------------------------------------------------------
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Run *loop* in a greenlet."""
-        self._loop = gevent.spawn(loop)
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Wait for the loop to return; False when it has not within the time."""
-        if self._loop is None:
-            return True
-        self._loop.join(timeout_us / SECOND)
-        return bool(self._loop.ready())
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time."""
-        # Waiting for an event with a timeout costs twice this timer: it ends by an exception. A
-        # raw timer may fire early after a long run, which the loop, who reads the clock, bears.
-        timer = self._hub.loop.timer(timeout_us / SECOND)
-        self._sleeper = gevent.getcurrent()
-        try:
-            if not self._awake:
-                timer.start(self._wake_loop, update=True)
-                self._hub.switch()
-        finally:
-            self._sleeper = None
-            self._awake = False
-            timer.close()
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning; also from a thread."""
-        if self._awake:
-            return
-        self._awake = True  # before looking for a sleeper, who looks for this after lying down
-        if self._sleeper is None:
-            return
-        if _thread_id() == self._thread:
-            self._hub.loop.run_callback(self._wake_loop_if_due)
-        else:
-            self._hub.loop.run_callback_threadsafe(self._wake_loop_if_due)
-
-    def _wake_loop_if_due(self) -> None:
-        if self._awake:  # else the sleep that was meant is over
-            self._wake_loop()
-
-    def _wake_loop(self) -> None:
-        """Switch into the loop if it sleeps in `wait`; called in the hub."""
-        sleeper, self._sleeper = self._sleeper, None
-        if sleeper is not None:
-            sleeper.switch()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns, from a native thread beside the hub."""
-        return self._native.call(call)
-
     # The slots ----------------------------------------------------------------------------
 
     def free(self) -> int:
@@ -191,9 +136,11 @@ class GreenletEngine:
         return self._in_flight.free()
 
     def submit(self, claim: Claim) -> None:
-        """Hand a claim to an idle greenlet, at the hub's next turn."""
+        """Queue a claim for an idle greenlet, which takes it in the hub's next round."""
         if not self._pumping:
-            self._submitted_at = self._clock.boot()  # one look for all that the pump finds
+            self._submitted_at = (
+                self._clock.boot()
+            )  # one clock reading for all claims that the pump finds
         attempt = InFlightRun(claim, self._submitted_at)
         if not self._in_flight.open:
             self._work.report(attempt.unfinished(self._clock))
@@ -205,7 +152,12 @@ class GreenletEngine:
             self._hub.loop.run_callback(self._pump)
 
     def _pump(self) -> None:
-        """Switch into idle greenlets, in the hub, until no claim waits or its turn is over."""
+        """Switch into idle greenlets until no claim is queued or `MAX_PUMP_TIME` is over.
+
+        Runs in the hub, as a callback: `switch` returns here as soon as the greenlet waits, because
+        a greenlet that waits switches to the hub. `_seen_at` is read by the greenlets too, which
+        set it after each run: so most claims need no clock reading of their own.
+        """
         self._pumping = False
         self._seen_at = self._clock.boot()
         self._yield_at = self._seen_at + MAX_PUMP_TIME
@@ -217,9 +169,9 @@ class GreenletEngine:
             self._seen_at = self._clock.boot()
 
     def _pump_after_requests(self) -> None:
-        """Pump again when the hub has looked at its sockets: a callback would run before that."""
+        """Pump again after the hub has read its sockets; a callback would run before that."""
         self._pumping = True
-        # A raw timer may fire early, never before the loop's next round, which is all it is for.
+        # A raw timer may fire early, but never before the next round, and only the round matters.
         self._next_round.start(self._pump)
 
     def _next_greenlet(self) -> gevent.Greenlet:
@@ -234,7 +186,7 @@ class GreenletEngine:
                 return
 
     def _run_queued(self, greenlet: gevent.Greenlet) -> bool:
-        """Perform what waits; False when an interruption went through this greenlet."""
+        """Perform queued claims; return False after an interruption, which ends this greenlet."""
         while self._waiting and self._seen_at < self._yield_at:
             attempt = self._waiting.popleft()
             self._run_claim(attempt, greenlet)
@@ -243,7 +195,7 @@ class GreenletEngine:
         return True
 
     def _wait_idle(self, greenlet: gevent.Greenlet) -> bool:
-        """Be idle until the pump switches here; False when somebody ended this greenlet."""
+        """Wait until the pump switches here; return False when this greenlet was killed."""
         self._idle[greenlet] = None
         while greenlet in self._idle:
             try:
@@ -251,7 +203,7 @@ class GreenletEngine:
             except gevent.GreenletExit:
                 self._idle.pop(greenlet, None)
                 return False
-            # Something that an app left behind, such as its own timeout: not meant for anybody.
+            # The app left it behind, for example its own gevent timeout; it concerns no run.
             except BaseException:  # noqa: BLE001, S112 - the reason is above
                 continue
         return True
@@ -266,12 +218,12 @@ class GreenletEngine:
         self._greenlets[attempt] = greenlet
         try:
             result = Context().run(self._work.perform, claim)
-        # Whatever a run lets out is how it failed; see promise 3 of the port.
+        # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
         except BaseException as error:
             if self._mark.ends_child(error):
                 raise
             result = attempt.result_of(error, self._clock)
-        # No switch lies between the run's end and this line: no interruption hits what follows.
+        # No switch happens between the end of the run and this line: no interruption comes later.
         self._greenlets.pop(attempt, None)  # absent where this is a copy, in a forked child
         self._seen_at = now = self._clock.boot()
         if self._in_flight.remove(attempt):
@@ -280,7 +232,7 @@ class GreenletEngine:
             self._signal_drained()
 
     def _interrupt(self, attempt: InFlightRun, outcome: Outcome) -> None:
-        """Interrupt the run where it waits, if it still goes on; called in the hub."""
+        """Throw the interruption into the run, if it is still in progress; called in the hub."""
         greenlet = self._greenlets.get(attempt)
         if greenlet is not None:
             attempt.stopped = outcome
@@ -304,7 +256,7 @@ class GreenletEngine:
         return None if next_at == NEVER else max(0, next_at - self._clock.boot()) / SECOND
 
     def _interrupt_late(self, attempt: InFlightRun) -> None:
-        """Interrupt a run that is late; leave it behind when that did not end it."""
+        """Interrupt a run that is past its timeout; leave it behind if that did not end it."""
         if attempt.stopped is None:
             attempt.watch_at = self._clock.boot() + GRACE
             self._in_flight.watch(attempt)

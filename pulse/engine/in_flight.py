@@ -1,8 +1,7 @@
-"""Claims in slots: who has which, until when, and in which words an end is reported.
+"""Claims in slots, their deadlines, and the results of runs that the engine ended.
 
-`InFlightRun` is one claim on its way through a slot; `Roll` is the list of those in progress, from
-which each is taken exactly once. Neither waits nor locks: an engine of threads holds its lock
-around each call of the roll.
+`InFlightRun` is one claim in a slot. `InFlight` is the set of those in progress, from which each is
+removed exactly once. Neither waits nor locks: an engine of threads holds its lock around each call.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ _ENDED_BY_APP: Final = frozenset((Outcome.SUCCEEDED, Outcome.FAILED))
 
 
 class InFlightRun(msgspec.Struct, eq=False):
-    """A claim on its way through a slot.
+    """A claim in a slot.
 
     Attributes:
         claim: what is run.
-        since: the boot clock from which its time counts: its submission, then its begin.
-        watch_at: the boot clock when the engine should look at it next; not before it has begun.
-        begun: whether a slot has taken it up.
-        stopped: the outcome for which it was interrupted or left behind, None while it was not.
+        since: the boot clock from which its timeout counts: its submission, then its start.
+        watch_at: the boot clock when the engine checks it next; `NEVER` before it has begun.
+        begun: whether a slot has started it.
+        stopped: the outcome with which it was interrupted or left behind; None if it was not.
 
     """
 
@@ -51,7 +50,7 @@ class InFlightRun(msgspec.Struct, eq=False):
         return self.since + self.claim.definition.timeout_us
 
     def final_result(self, result: Result, now: Span) -> Result:
-        """Return *result*, with the outcome that stands when it was stopped or ended too late."""
+        """Return *result*, with another outcome if the run was stopped or ended too late."""
         if self.stopped is None and now - self.since <= self.claim.definition.timeout_us:
             return result
         if result.outcome not in _ENDED_BY_APP:
@@ -66,7 +65,7 @@ class InFlightRun(msgspec.Struct, eq=False):
         return self._result(Outcome.FAILED, clock, text)
 
     def unfinished(self, clock: Clock) -> CompletedRun:
-        """Return the ending of a run that the engine can wait for no longer, or never began."""
+        """Return the end of a run that never began, or for which the engine waits no longer."""
         if not self.begun:
             text = "the engine stopped before the run could begin"
             return CompletedRun(self.claim, self._result(Outcome.INTERRUPTED, clock, text))
@@ -74,7 +73,7 @@ class InFlightRun(msgspec.Struct, eq=False):
         if clock.boot() > self.deadline:
             timeout = duration_text(self.claim.definition.timeout_us)
             outcome, why = Outcome.TIMED_OUT, f"was past its timeout of {timeout} at the stop"
-        text = f"the run {why}; it may go on until its process ends"
+        text = f"the run {why}; it may continue until its process ends"
         return CompletedRun(self.claim, self._result(outcome, clock, text))
 
     def _result(self, outcome: Outcome, clock: Clock, message: str = "") -> Result:
@@ -83,7 +82,7 @@ class InFlightRun(msgspec.Struct, eq=False):
 
 
 class InFlight:
-    """The attempts in progress; `overdue` are those of them that outlasted their timeout.
+    """The runs in progress; `overdue` are those past their timeout that could not be stopped.
 
     A run left behind does not count against the slots, up to two a slot: that bound keeps an
     application that hangs from filling the process.
@@ -101,31 +100,31 @@ class InFlight:
 
     @classmethod
     def closed(cls) -> InFlight:
-        """Return a roll that is empty and takes nothing."""
-        roll = cls(0)
-        roll.open = False
-        return roll
+        """Return an empty set that accepts no run."""
+        in_flight = cls(0)
+        in_flight.open = False
+        return in_flight
 
     def free(self) -> int:
-        """Return how many attempts may be added now."""
+        """Return how many runs may be added now."""
         return max(0, self.capacity() - len(self.active)) if self.open else 0
 
     def capacity(self) -> int:
-        """Return how many attempts may be in progress, those left behind included."""
+        """Return how many runs may be in progress, including those left behind."""
         return self.slots + min(len(self.overdue), self.cap)
 
     def within_time(self) -> int:
-        """Return how many attempts are in progress and within their time."""
+        """Return how many runs are in progress and within their timeout."""
         return len(self.active) - len(self.overdue)
 
     def add(self, attempt: InFlightRun) -> None:
-        """Enter *attempt*, which waits for a slot to take it up."""
+        """Add *attempt*, which waits for a slot."""
         self.active.add(attempt)
 
     def begin(self, attempt: InFlightRun, now: Span) -> bool:
-        """Let its time count from *now*; return whether it is to be looked at before all others.
+        """Let its timeout count from *now*; return whether it is the first one to check.
 
-        What it waited for its slot, because others kept the process busy, is no part of the run.
+        The time that it waited for its slot is no part of the run.
         """
         attempt.begun = True
         attempt.since = now
@@ -133,14 +132,14 @@ class InFlight:
         return watch_at < self.next_at and self.watch(attempt)
 
     def watch(self, attempt: InFlightRun) -> bool:
-        """Note when to look at *attempt*; return whether that is before all others."""
+        """Register when to check *attempt*; return whether it is the first one to check."""
         if attempt.watch_at >= self.next_at:
             return False
         self.next_at = attempt.watch_at
         return True
 
     def due(self, now: Span) -> list[InFlightRun]:
-        """Return the attempts to look at now, each once, and find out when the next one is."""
+        """Return the runs to check now, each once, and set `next_at` to the next check."""
         late = [attempt for attempt in self.active if attempt.watch_at <= now]
         for attempt in late:
             attempt.watch_at = NEVER
@@ -148,13 +147,13 @@ class InFlight:
         return late
 
     def leave_behind(self, attempt: InFlightRun) -> int:
-        """Mark *attempt* as left behind; return how many are."""
+        """Mark *attempt* as left behind; return how many runs are."""
         attempt.stopped = attempt.stopped or Outcome.TIMED_OUT
         self.overdue.add(attempt)
         return len(self.overdue)
 
     def remove(self, attempt: InFlightRun) -> bool:
-        """Strike *attempt* off; return False when somebody else has, and reports it."""
+        """Remove *attempt*; return False if another thread or greenlet has, and reports it."""
         if attempt not in self.active:
             return False
         self.active.remove(attempt)
@@ -163,7 +162,7 @@ class InFlight:
         return True
 
     def remove_all(self) -> list[InFlightRun]:
-        """Strike off all that are in progress, and return them."""
+        """Remove all runs in progress, and return them."""
         taken = list(self.active)
         self.active.clear()
         self.overdue.clear()

@@ -21,55 +21,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class InlineEngine:
-    """Performs each claim at once, in its caller; it has no slots, and no loop of its own.
+class InlineLoop:
+    """Runs no loop: the caller of the engine calls the scheduler's `step` by hand."""
 
-    `spawn_loop` does nothing: whoever uses this engine calls the scheduler's `step` by hand.
-    """
+    __slots__ = ("_woken",)
 
-    name = "inline"
-    interrupts: InterruptSupport = InterruptSupport(waiting=False, computing=False)
-    default_concurrency = 10
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._free = 0
-        self._mark = ForkMark()
+    def __init__(self) -> None:
         self._woken: threading.Event | None = None
 
-    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Take the work; *concurrency* is how many claims are asked for in one step."""
-        self._work = work
-        self._free = concurrency
+    def open(self) -> None:
+        """Make the event that `wait` waits for, after any fork."""
         self._woken = threading.Event()
 
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
+    def spawn(self, loop: Callable[[], None]) -> None:
         """Do nothing: the loop's steps are called by hand."""
 
-    def join_loop(self, timeout_us: Span) -> bool:  # noqa: ARG002 - the port's signature
-        """Return True: no loop goes on."""
+    def join(self, timeout_us: Span) -> bool:  # noqa: ARG002 - the interface's signature
+        """Return True: no loop is in progress."""
         return True
-
-    def free(self) -> int:
-        """Return the concurrency: whatever was submitted has ended."""
-        return self._free
-
-    def submit(self, claim: Claim) -> None:
-        """Perform *claim* and report its ending before returning."""
-        attempt = InFlightRun(claim, self._clock.boot())
-        if not self._free:
-            self._work.report(attempt.unfinished(self._clock))
-            return
-        attempt.begun = True
-        try:
-            result = self._work.perform(claim)
-        # Whatever a run lets out is how it failed; see promise 3 of the port.
-        except BaseException as error:
-            if self._mark.ends_child(error):
-                raise
-            result = attempt.result_of(error, self._clock)
-        if not self._mark.in_child:
-            self._work.report(CompletedRun(claim, attempt.final_result(result, self._clock.boot())))
 
     def wait(self, timeout_us: Span) -> None:
         """Sleep until `wake`, or for the given time."""
@@ -86,7 +55,48 @@ class InlineEngine:
         """Return what *call* returns."""
         return call()
 
-    def stop(self, drain_us: Span) -> None:  # noqa: ARG002 - the port's signature
+
+class InlineEngine:
+    """Performs each claim at once, in its caller; it has no slots."""
+
+    name = "inline"
+    interrupts: InterruptSupport = InterruptSupport(waiting=False, computing=False)
+    default_concurrency = 10
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._free = 0
+        self._mark = ForkMark()
+        self.loop: InlineLoop = InlineLoop()
+
+    def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
+        """Keep the callbacks; *concurrency* is how many claims one step asks for."""
+        self._work = work
+        self._free = concurrency
+        self.loop.open()
+
+    def free(self) -> int:
+        """Return the concurrency: every submitted claim has ended."""
+        return self._free
+
+    def submit(self, claim: Claim) -> None:
+        """Perform *claim* and report its ending before returning."""
+        attempt = InFlightRun(claim, self._clock.boot())
+        if not self._free:
+            self._work.report(attempt.unfinished(self._clock))
+            return
+        attempt.begun = True
+        try:
+            result = self._work.perform(claim)
+        # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
+        except BaseException as error:
+            if self._mark.ends_child(error):
+                raise
+            result = attempt.result_of(error, self._clock)
+        if not self._mark.in_child:
+            self._work.report(CompletedRun(claim, attempt.final_result(result, self._clock.boot())))
+
+    def stop(self, drain_us: Span) -> None:  # noqa: ARG002 - the interface's signature
         """Take no more claims."""
         self._free = 0
 

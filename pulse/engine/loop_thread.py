@@ -1,4 +1,4 @@
-"""What goes on beside the slots of threads: the loop, its sleep, and the calls that block."""
+"""The scheduler's loop as a thread, its sleep, and its blocking calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def spawn(target: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread that inherits no context: a request may be what starts it."""
+    """Start a daemon thread that inherits no context; a request may start the engine."""
     thread = threading.Thread(target=Context().run, args=(target,), name=name, daemon=True)
     thread.start()
     return thread
@@ -29,10 +29,8 @@ def spawn(target: Callable[[], None], name: str) -> threading.Thread:
 class LoopThread:
     """The scheduler's loop in a thread, or in a greenlet where the process is patched by gevent.
 
-    Its methods keep the promises that the port makes for those of the same name.
-
     Args:
-        mark: says whether this is a copy in a forked child, where the loop does not go on.
+        mark: whether this is a copy in a forked child, where the loop does not continue.
 
     """
 
@@ -44,7 +42,7 @@ class LoopThread:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Make what is needed, after any fork and any patching."""
+        """Make the event and the native thread, after any fork and any patching."""
         self._woken = threading.Event()
         self._native = NativeThread() if process_is_patched() else None
 
@@ -63,7 +61,8 @@ class LoopThread:
         """Sleep until `wake`, or for the given time."""
         if self._woken is not None:
             self._woken.wait(timeout_us / SECOND)
-            self._mark.stay()
+            if self._mark.in_child:
+                self._mark.stay()
             self._woken.clear()
 
     def wake(self) -> None:
@@ -72,5 +71,5 @@ class LoopThread:
             self._woken.set()
 
     def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns; beside the hub, where the process has one."""
+        """Return what *call* returns; in a process with a hub, from a native thread beside it."""
         return call() if self._native is None else self._native.call(call)

@@ -1,8 +1,8 @@
-"""A process started by this one without a fork that Python or gevent could take part in.
+"""A process started by `posix_spawn`, which runs no at-fork hooks of Python or gevent.
 
-`subprocess` will not do: gevent's own `Popen` runs the at-fork hooks of the whole process in each
-child, and needs the default loop, which a worker of uWSGI lacks; and it takes away what the
-standard library's needs. `posix_spawn` knows neither.
+`subprocess` cannot be used: gevent's `Popen` runs the at-fork hooks of the whole process in each
+child and needs the default event loop, which a uWSGI worker lacks; and in a patched process it
+replaces the one of the standard library.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOOK_LAST: Span = 20_000
 
 
 class SpawnedProcess:
-    """A process that leads a session of its own, from its start to its end.
+    """A process that leads its own session.
 
     Args:
         command: the program's path, and its arguments.
@@ -58,7 +58,7 @@ class SpawnedProcess:
         )
 
     def has_ended(self) -> bool:
-        """Return whether it has ended; only its owner may ask."""
+        """Return whether it has ended; only its owner may call this."""
         if self._ended:
             return True
         try:
@@ -72,7 +72,7 @@ class SpawnedProcess:
         return self._ended
 
     def wait(self, timeout_us: Span, clock: Clock) -> bool:
-        """Wait for its end; False when it has not come within the time."""
+        """Wait until it has ended; return False if it has not within the time."""
         until = clock.boot() + timeout_us
         pause, never = _LOOK_FIRST, threading.Event()
         while not self.has_ended():
@@ -84,7 +84,7 @@ class SpawnedProcess:
         return True
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Send a signal to it and to all that it has started, but for what left its group.
+        """Send a signal to its process group.
 
         A copy of this object, in a forked child, sends none: the process is the parent's.
         """
@@ -94,9 +94,9 @@ class SpawnedProcess:
             os.killpg(self.pid, number)
 
     def exit_description(self) -> str:
-        """Say how it ended."""
+        """Return how it ended."""
         if self._status is None:
-            return "exit status not known, for something else in this process took it"
+            return "exit status unknown: other code in this process has read it"
         if self._status >= 0:
             return f"exit status {self._status}"
         return f"signal {_name_of(-self._status)}"

@@ -1,9 +1,9 @@
 """The engine of `mode = processing`: runs happen in child processes, which can be ended.
 
-Each slot is a thread, or a greenlet where the process is patched by gevent, that owns at most one
-child. A child is made for a slot's first claim, kept between runs, ended when its slot has been
-idle for a while, and replaced after an interruption. Claims go to the slot that was idle last, so
-that a process with little to do keeps one child, not all.
+Each slot is a thread, or a greenlet if gevent has patched the process, and owns at most one child.
+A child is started for a slot's first claim, kept between runs, ended when its slot has been idle
+for `IDLE`, and replaced after an interruption. A claim goes to the slot that became idle last, so
+that a process with little work keeps one child, not all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -39,14 +39,12 @@ if TYPE_CHECKING:
     from pulse.engine.base import EngineCallbacks
     from pulse.engine.child_protocol import ChildSetup
 
-T = TypeVar("T")
-
 IDLE: Span = 60 * SECOND
 """How long a child may be idle before it is ended."""
 
 
 class ProcessSlot:
-    """One claim at a time, and the child that performs it; lives in a thread or greenlet."""
+    """Performs one claim at a time in its child; runs in a thread or greenlet."""
 
     def __init__(self, nursery: ChildStarter, clock: Clock, *, idle_us: Span) -> None:
         self._nursery = nursery
@@ -57,17 +55,17 @@ class ProcessSlot:
         self._interrupted = False
 
     def assign(self, claim: Claim | None) -> None:
-        """Hand it its next claim; None ends it."""
+        """Queue the next claim; None ends the slot."""
         self._claims.put(claim)
 
     def serve(self, report: Callable[[ProcessSlot, CompletedRun], None]) -> None:
-        """Perform the claims that are given, until there are no more."""
+        """Perform the queued claims until None comes."""
         while (claim := self._next()) is not None:
             report(self, CompletedRun(claim, self._result_of(claim)))
         self._end_child()
 
     def interrupt(self) -> None:
-        """Stop the run that goes on; called once, when the engine stops."""
+        """Stop the run in progress; called once, when the engine stops."""
         self._interrupted = True
         if self._child is not None:
             self._child.interrupt()
@@ -95,13 +93,13 @@ class ProcessSlot:
         except ChildLostError as lost:
             self._end_child()
             result = self._report_outcome(attempt, Outcome.FAILED, str(lost))
-        # Promise 3 of the port: whatever a slot meets is how its run failed.
+        # Any exception in the slot is how its run failed; see promise 3 of `pulse.engine.base`.
         except BaseException as error:  # noqa: BLE001 - the reason is above
             self._end_child()
             result = attempt.result_of(error, self._clock)
         if self._interrupted:
             attempt.stopped = Outcome.INTERRUPTED
-        # Its length was judged by the child: what came before the call is no part of the run.
+        # The child has measured the run: the time before the call is no part of it.
         return attempt.final_result(result, attempt.since)
 
     def _usable_child(self) -> ChildProcess | None:
@@ -124,10 +122,10 @@ class ProcessSlot:
 
     def _result_of_lost(self, child: ChildProcess, attempt: InFlightRun) -> Result:
         outcome = Outcome.INTERRUPTED if self._interrupted else Outcome.TIMED_OUT
-        words = None if self._interrupted else child.last_output()
-        if words is not None:
+        last = None if self._interrupted else child.last_output()
+        if last is not None:
             self._end_child()
-            return msgspec.structs.replace(words, outcome=outcome)
+            return msgspec.structs.replace(last, outcome=outcome)
         self._end_child(grace_us=0)
         return self._report_outcome(attempt, outcome, _SILENT)
 
@@ -146,9 +144,9 @@ _SILENT = f"the child process was silent for {GRACE // SECOND} s after SIGTERM, 
 
 
 class ProcessEngine:
-    """Runs claims in child processes, each of which holds the application.
+    """Runs claims in child processes, each of which has loaded the application.
 
-    `Work.perform` is not called: each child has a runner of its own.
+    `EngineCallbacks.perform` is not called: each child has a runner of its own.
 
     Args:
         clock: measures timeouts.
@@ -166,21 +164,21 @@ class ProcessEngine:
         self._setup = child
         self._idle_us = idle_us
         self._mark = ForkMark()
-        self._loop = LoopThread(self._mark)
+        self.loop: LoopThread = LoopThread(self._mark)
         self._slots: dict[ProcessSlot, threading.Thread] = {}
         self._idle: list[ProcessSlot] = []
         self._taking = False
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Make the slots; children come with the first claims.
+        """Make the slots; the first claims start the children.
 
         Raises:
-            EngineError: nothing says where a child finds the application, or there is no Python.
+            EngineError: the setup does not name the application, or there is no Python interpreter.
 
         """
         check_setup(self._setup)
         find_python()
-        self._loop.open()
+        self.loop.open()
         self._work = work
         self._state = threading.Condition()
         nursery = ChildStarter(self._setup, self._clock)
@@ -196,7 +194,7 @@ class ProcessEngine:
         return len(self._idle) if self._taking else 0
 
     def submit(self, claim: Claim) -> None:
-        """Hand a claim to the slot that was idle last, whose child is the likeliest to be there."""
+        """Queue a claim in the slot that became idle last, which most likely has a child."""
         with self._state:
             if self._taking:
                 self._idle.pop().assign(claim)
@@ -224,32 +222,12 @@ class ProcessEngine:
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child.
 
-        Slots that are greenlets go on here: they find their children gone, and make no others.
+        Slots that are greenlets continue here: they find no child, and start none.
         """
         self._mark.set()
         self._taking = False
         for slot in self._slots:
             slot.forked()
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Run *loop* in a daemon thread, or a greenlet where the process is patched."""
-        self._loop.spawn(loop)
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Wait for the loop to return; False when it has not within the time."""
-        return self._loop.join(timeout_us)
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time."""
-        self._loop.wait(timeout_us)
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning."""
-        self._loop.wake()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns, beside the hub where the process has one."""
-        return self._loop.offload(call)
 
     def _end(self, slot: ProcessSlot, completed_run: CompletedRun) -> None:
         with self._state:

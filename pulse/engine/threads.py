@@ -1,8 +1,8 @@
 """The engine of threads: a fixed pool of daemon threads, fed from a queue.
 
-A thread cannot be stopped. A run past its timeout is announced, another thread takes its slot,
-and the one left behind ends with its run. In a process patched by gevent the same code runs on
-greenlets: every primitive is looked up and made in `start`, never before.
+A thread cannot be stopped. A run past its timeout is reported as overdue, another thread takes its
+slot, and the thread left behind ends with its run. In a process patched by gevent the same code
+runs on greenlets: `start` looks up and makes every primitive, nothing does so before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from pulse.clock import SECOND
 from pulse.core.run import CompletedRun
@@ -20,20 +20,16 @@ from pulse.engine.loop_thread import LoopThread, spawn
 from pulse.forks import ForkMark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim
     from pulse.engine.base import EngineCallbacks
 
-T = TypeVar("T")
-
 _EXIT_SIGNAL: Final = 1.0
-"""Seconds within which a thread that has ended its last run has also reported it."""
+"""How many seconds a stop waits for threads that have reported their last run to end."""
 
 
 class ThreadEngine:
-    """Runs claims in threads, which it can watch but not stop."""
+    """Runs claims in threads, whose timeouts it watches but cannot enforce."""
 
     name = "threading"
     interrupts: InterruptSupport = InterruptSupport(waiting=False, computing=False)
@@ -42,7 +38,7 @@ class ThreadEngine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._mark = ForkMark()
-        self._loop = LoopThread(self._mark)
+        self.loop: LoopThread = LoopThread(self._mark)
         self._in_flight = InFlight(0)
         self._started = False
         self._drain_s = 0.0
@@ -60,7 +56,7 @@ class ThreadEngine:
         self._asked, self._drained, self._gone, self._stopped = (
             threading.Event() for _ in range(4)
         )
-        self._loop.open()
+        self.loop.open()
         self._in_flight = InFlight(concurrency)
         self._started = True
         spawn(self._watch, "pulse-watch")
@@ -70,10 +66,10 @@ class ThreadEngine:
             spawn(self._serve, "pulse-run")
 
     def stop(self, drain_us: Span) -> None:
-        """Let runs end for that long; report the others `interrupted`, though they go on.
+        """Let runs end for that long; report the others `interrupted`, although they continue.
 
-        The stopping itself is done by a thread of the engine's own: a second Ctrl-C may hit any
-        line here, and must not leave it half done.
+        A thread of the engine does the work: a second Ctrl-C may interrupt any line here, and must
+        not leave the stop half done.
         """
         if not self._started:
             return
@@ -88,8 +84,8 @@ class ThreadEngine:
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child.
 
-        Threads that are not here may hold the lock, so there is another one. Where the threads are
-        greenlets, they find nothing to do when they go on, and stay.
+        A thread that does not exist in the child may hold the lock, so the copy gets another lock.
+        Threads that are greenlets find no work in the child, and stay there (`ForkMark.stay`).
         """
         self._mark.set()
         self._lock = threading.Lock()
@@ -118,28 +114,6 @@ class ThreadEngine:
         self._alarm.set()
         if threads > self._quota:
             self._gone.wait(_EXIT_SIGNAL)
-
-    # The loop -----------------------------------------------------------------------------
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Run *loop* in a daemon thread."""
-        self._loop.spawn(loop)
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Wait for the loop to return; False when it has not within the time."""
-        return self._loop.join(timeout_us)
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for the given time."""
-        self._loop.wait(timeout_us)
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or keep the next one from beginning."""
-        self._loop.wake()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns; beside the hub, where the process has one."""
-        return self._loop.offload(call)
 
     # The slots ----------------------------------------------------------------------------
 
@@ -176,7 +150,7 @@ class ThreadEngine:
         claim = attempt.claim
         try:
             result = Context().run(self._work.perform, claim)
-        # Whatever a run lets out is how it failed; see promise 3 of the port.
+        # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
         except BaseException as error:
             if self._mark.ends_child(error):
                 self._signal_drained()
@@ -191,7 +165,7 @@ class ThreadEngine:
             self._signal_drained()
 
     def _begin(self, attempt: InFlightRun) -> bool:
-        """Return whether the attempt is still to be performed, from now on under watch."""
+        """Return whether the attempt is still to be performed; start its timeout if it is."""
         with self._lock:
             wanted = attempt in self._in_flight.active
             sooner = wanted and self._in_flight.begin(attempt, self._clock.boot())
@@ -200,7 +174,7 @@ class ThreadEngine:
         return wanted
 
     def _leaves(self, *, unless_needed: bool) -> bool:
-        """Count this thread out; when it may be needed, only if its slot has another thread."""
+        """Count this thread out; with *unless_needed* only if another thread serves its slot."""
         with self._lock:
             if unless_needed and self._threads <= self._in_flight.capacity():
                 return False
@@ -232,11 +206,11 @@ class ThreadEngine:
     def _leave_late_runs_behind(self) -> None:
         with self._lock:
             late = self._in_flight.due(self._clock.boot())
-            told = [(attempt.claim, self._in_flight.leave_behind(attempt)) for attempt in late]
-        for claim, count in told:
+            overdue = [(attempt.claim, self._in_flight.leave_behind(attempt)) for attempt in late]
+        for claim, count in overdue:
             self._replace()
             self._work.overdue(claim, count)
-        if told and not self._in_flight.open:
+        if overdue and not self._in_flight.open:
             self._signal_drained()
 
     def _replace(self) -> None:
@@ -246,7 +220,7 @@ class ThreadEngine:
             self._threads += 1
         try:
             spawn(self._serve, "pulse-run")
-        except RuntimeError:  # the system gives no more threads: these slots stay taken
+        except RuntimeError:  # the system starts no more threads: these slots stay occupied
             with self._lock:
                 self._threads -= 1
                 self._in_flight.cap = self._threads - self._in_flight.slots

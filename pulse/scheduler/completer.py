@@ -1,4 +1,4 @@
-"""What a process holds, and the ends of its runs until the store has them."""
+"""The claims of a process, and its ended runs until the store has recorded them."""
 
 from __future__ import annotations
 
@@ -8,40 +8,50 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse import events
-from pulse.core.run import CompletedRun, Outcome
+from pulse.core.policies import Misfire, Overlap
+from pulse.core.run import CompletedRun, Outcome, Trigger
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pulse.core.run import Claim, RecordResult
-
-    Finish = Callable[[Sequence[CompletedRun]], Sequence[RecordResult]]
+    from pulse.core.task import TaskDefinition
+    from pulse.store.base import Store
 
 
 _INTERRUPTED = Outcome.INTERRUPTED
+_PLANNED = frozenset((Trigger.SCHEDULE, Trigger.CATCH_UP))
 
 
 class Completer:
-    """Keeps each claim until its end is recorded: recorded first, told after.
+    """Keeps each claim until its end is recorded, then emits the event.
 
     Args:
-        finish: records a batch of ends in the store.
-        bus: hears of each end once it is recorded, or refused.
+        store: records the ends.
+        definitions: the tasks of this process's configuration.
+        bus: takes an event for each end that is recorded or refused.
 
     Attributes:
-        interrupted: how many runs were interrupted so far.
+        interrupted: how many runs have been interrupted.
         waiting: the ends that are not recorded yet; any thread may add to them.
-        put: notes an end, to be recorded with those that come at the same time.
+        put: adds an end, which is recorded in one batch with other ends.
 
     """
 
-    __slots__ = ("_bus", "_finish", "_held", "interrupted", "put", "waiting")
+    __slots__ = ("_bus", "_held", "_independent", "_store", "interrupted", "put", "waiting")
 
-    def __init__(self, finish: Finish, bus: events.EventBus) -> None:
-        self._finish = finish
+    def __init__(
+        self, store: Store, bus: events.EventBus, definitions: Mapping[str, TaskDefinition]
+    ) -> None:
+        self._store = store
         self._bus = bus
         self._held: dict[str, Claim] = {}
+        self._independent = {
+            name: definition
+            for name, definition in definitions.items()
+            if definition.overlap is not Overlap.WAIT and definition.misfire is not Misfire.ALL
+        }
         self.waiting: deque[CompletedRun] = deque()
         self.put: Callable[[CompletedRun], None] = self.waiting.append
         self.interrupted: int = 0
@@ -56,8 +66,8 @@ class Completer:
         """Return the claims whose leases have to be renewed."""
         return list(self._held.values())
 
-    def flush(self) -> None:
-        """Record what has ended.
+    def flush(self) -> bool:
+        """Record what has ended; return whether that may have made a run claimable.
 
         Raises:
             StoreUnavailableError: the store does not answer; what is not recorded waits.
@@ -65,49 +75,81 @@ class Completer:
         """
         batch = list(self.waiting)
         if not batch:
-            return
+            return False
         try:
-            self._record_all(batch)
+            return self._record_all(batch)
         except StoreUnavailableError:
             raise
-        # One end that the store chokes on must not keep the others from their records.
+        # One end that the store cannot record must not keep the others from being recorded.
         except Exception:  # noqa: BLE001 - the reason is above
             for completed_run in batch:
                 self._record_one(completed_run)
+        return True
+
+    def schedule_failed(self, task: str) -> None:
+        """Note that a store has set *task* aside: it may consider the task when a run has ended."""
+        self._independent.pop(task, None)
 
     def drain(self, linger: Callable[[], bool]) -> None:
-        """Record what is left; the process ends, and what cannot be recorded has its lease.
+        """Record the ends that are left; others are abandoned when their leases end.
 
         Args:
-            linger: waits a little for a store that does not answer; False when it is time to go.
+            linger: waits for a store that does not answer; returns False if the process has to end.
 
         """
         while True:
             try:
-                return self.flush()
+                self.flush()
             except StoreUnavailableError:
                 if not linger():
-                    return None
+                    return
+            else:
+                return
 
-    def _record_all(self, batch: Sequence[CompletedRun]) -> None:
-        finished = self._finish(batch)
+    def _record_all(self, batch: Sequence[CompletedRun]) -> bool:
+        finished = self._store.finish(batch)
+        unblocks = False
         for completed_run, became in zip(batch, finished, strict=True):
             self._remove(completed_run.claim)
             self._emit(completed_run, became)
+            unblocks = unblocks or self._may_unblock(completed_run.claim, became)
+        return unblocks
+
+    def _may_unblock(self, claim: Claim, became: RecordResult) -> bool:
+        """Return whether the end of a run may make a run claimable: another one, or itself again.
+
+        It cannot where no run of the task ever waits for another run's end:
+
+        - The run is recorded, and not retried or requeued.
+        - The task is one of this process's configuration, with the definition that the run was
+          claimed with. A task that was added at run time may have been replaced meanwhile.
+        - No fire time waits for the end, as under `misfire = all`, and no run, as under
+          `overlap = wait`. Under `skip` and `allow` as many runs are claimed as may be unfinished.
+        - The run was opened for a fire time, under that bound, and this was its first attempt. A
+          run that was pending may come from an earlier definition, which allowed others beside it.
+        """
+        run = claim.run
+        return (
+            not became.recorded
+            or became.retry_at is not None
+            or self._independent.get(run.task) is not claim.definition
+            or run.attempt != 1
+            or run.trigger not in _PLANNED
+        )
 
     def _record_one(self, completed_run: CompletedRun) -> None:
-        """Record one end: as it is, else without its words; else it is left to its lease."""
-        for told in (completed_run, _without_words(completed_run)):
+        """Record one end: as it is, else without its message; else the lease of the run ends it."""
+        for attempt in (completed_run, _without_message(completed_run)):
             try:
-                self._record_all([told])
+                self._record_all([attempt])
             except StoreUnavailableError:
                 raise
-            except Exception as error:  # noqa: BLE001 - as in `record`
-                unforeseen = error
+            except Exception as error:  # noqa: BLE001 - as in `flush`
+                unexpected = error
             else:
                 return
         self._remove(completed_run.claim)
-        self._bus.emit(events.SchedulerError(unforeseen, completed_run.claim.run.task))
+        self._bus.emit(events.SchedulerError(unexpected, completed_run.claim.run.task))
 
     def _remove(self, claim: Claim) -> None:
         self.waiting.popleft()
@@ -128,8 +170,8 @@ class Completer:
             self._bus.emit(kind(completed_run.claim, completed_run.result))
 
 
-def _without_words(completed_run: CompletedRun) -> CompletedRun:
+def _without_message(completed_run: CompletedRun) -> CompletedRun:
     bare = msgspec.structs.replace(
-        completed_run.result, message="what it said could not be recorded"
+        completed_run.result, message="the message of the run could not be recorded"
     )
     return CompletedRun(completed_run.claim, bare)

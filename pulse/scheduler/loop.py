@@ -1,16 +1,26 @@
-"""The loop of one process: record what ended, stay alive, claim what is due, hand it on.
+"""The loop of one process: record ended runs, keep leases, claim what is due, submit the claims.
 
-`step` does one turn and can be called by hand; `start` runs it in a loop of the engine's flavour.
-Nothing ends that loop but `stop`: an outage of the store, and any error that nobody foresaw, is
-announced, and the loop goes on after a pause.
+Theory of operation
+-------------------
+`step` does one turn and can be called by hand; `start` runs turns in the loop of the engine. A turn
+
+1. records the runs that have ended (`Completer`);
+2. renews leases and sends a heartbeat, if their deadlines have passed (`Heartbeat`);
+3. claims what is due and submits it to the engine, unless the turn was needed only for step 1 and
+   nothing can have become claimable (`NextClaim`, `Completer`);
+4. sleeps until the next instant of work that the store knows, the next heartbeat, or a wake-up: by
+   the end of a run, or by a call of the application that changes the store.
+
+Only `stop` ends the loop. An outage of the store and any unexpected error are reported once, and
+the next turn comes after a back-off.
 """
 
 from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,48 +32,55 @@ from pulse.engine.base import EngineCallbacks
 from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
-from pulse.scheduler.poll_delay import ContentionDelay
+from pulse.scheduler.heartbeat import Heartbeat
+from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
 from pulse.scheduler.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Clock, Span
-    from pulse.core.run import Claim, CompletedRun, RecordResult, Result, Run
+    from pulse.core.run import Claim, CompletedRun, Result, Run
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
     from pulse.store.base import Claimed, Member, Store
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-MAX_SLEEP: Span = SECOND
-"""The loop looks at least this often: somebody may have set the clock, or triggered a task."""
-
-HEARTBEAT_INTERVAL: Span = 750_000
-"""A lease is seen so much later than it begins, at most: a dead holder's tasks go on within a lease
-and a second."""
-
-MIN_SLEEP_AFTER_CLAIM: Span = 300
-"""After a step that won something the loop sleeps at least this long: what is due next is claimed
-together. At thousands of ticks a second that saves a third of the CPU."""
-
 MAX_UNINTERRUPTED_SLEEP: Span = 2_000
-"""A run's end does not cut a sleep of this length short: ends are recorded together."""
+"""The end of a run does not cut a sleep of up to this length short: ends are recorded together."""
 
 _JOIN: Span = 5 * SECOND
-_CLAIM_LOOKS, _CLAIM_LOOK_S = 200, 0.005
+_CLAIM_S = 1.0
+"""How many seconds a stop waits for a claim in progress: its runs belong to the drain."""
+
+
+class State(IntEnum):
+    """How far a scheduler has come; it only moves forward.
+
+        NEW --store opened--> OPEN --tasks synced--> CLAIMING --told to stop--> DRAINING
+            --slots stopped--> STOPPING --ends recorded, store left--> CLOSED
+
+    A process that is told to stop before it could join the store goes to DRAINING from NEW or OPEN,
+    and joins no more. A copy in a forked child is CLOSED.
+    """
+
+    NEW = 0
+    OPEN = 1
+    CLAIMING = 2
+    DRAINING = 3
+    STOPPING = 4
+    CLOSED = 5
 
 
 class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scheduler works with; built by `pulse.runtime`, once for each process.
+    """The parts of a scheduler; built by `pulse.runtime`, once for each process.
 
     Attributes:
+        store: called directly: one that blocks is an `OffloadedStore`.
         perform: runs a claim to its result; called by the engine.
         name: `pulse.config.name`.
-        chosen: whether the configuration says which store it is.
-        serving: whether the server still wants this process to take new work.
-        mark: set in forked children, whose copy of all this takes no part.
+        chosen: whether the configuration names the store.
+        serving: returns whether the server still lets this process accept new work.
+        mark: set in forked children, whose copy of the scheduler is inactive.
 
     """
 
@@ -82,7 +99,7 @@ class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scheduler:
-    """One process's part in the fleet."""
+    """Runs the tasks of one process, as a member of the fleet."""
 
     def __init__(self, parts: SchedulerParts) -> None:
         self._parts = parts
@@ -91,27 +108,23 @@ class Scheduler:
         self._mark = parts.mark
         self._bus = bus = parts.bus.until_fork(parts.mark)
         self._clock = parts.clock
-        self._completer = Completer(self._finish, bus)
+        self._completer = Completer(parts.store, bus, parts.definitions)
         self._reporter = Reporter(bus, parts.clock, name=parts.name, chosen=parts.chosen)
         self._back_off = BackOff(chance)
-        self._turn = ContentionDelay()
-        self._renew_every = parts.member.lease_us // 3
-        self._renew_at: Span = 0
+        self._next_claim = NextClaim()
+        self._heartbeat = Heartbeat(
+            parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
+        )
         self._gone_at: Span = 0
-        self._beat_at: Span = 0
-        self._compare_at: Span = 0
         self._sleep: Span = MAX_SLEEP
-        self._synced = False
-        self._opened = False
-        self._quiet = False
+        self._state = State.NEW
         self._claiming = False
-        self._stopping = False
-        self._closed = False
+        self._claim_waiters: list[threading.Event] = []
 
     # What the owner does -----------------------------------------------------------------
 
     def open(self) -> None:
-        """Start the engine's slots and join the store; an outage is left to the loop.
+        """Start the engine's slots and join the store; after an outage the loop joins the store.
 
         Raises:
             EngineError: the engine cannot run here.
@@ -131,58 +144,68 @@ class Scheduler:
         """Open, and run the loop beside the application; raises what `open` raises."""
         self.open()
         with self._or_nothing():
-            self._engine.spawn_loop(self._loop)
+            self._engine.loop.spawn(self._loop)
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:
-        """Leave neither slots nor an open store behind where a start fails half way."""
+        """Stop the slots and close the store if the start fails."""
         try:
             yield
         except BaseException:
             self._engine.stop(0)
-            self._leave()
+            if State.NEW < self._state < State.CLOSED:
+                self._leave()
             raise
 
+    def _advance(self, state: State) -> None:
+        """Move forward to *state*, unless the scheduler has come further already.
+
+        The loop and those who stop it call this at the same time. Nothing between comparison and
+        assignment lets another thread, greenlet or signal handler run.
+        """
+        self._state = max(self._state, state)
+
     def stop_claiming(self) -> None:
-        """Claim nothing more; what is running goes on."""
-        self._quiet = True
+        """Claim nothing more; runs in progress continue."""
+        self._advance(State.DRAINING)
 
     def stop(self, drain_us: Span) -> None:
         """Drain for that long, interrupt what is left, record all, and leave the store.
 
-        The loop goes on during the drain: leases are renewed, and ends are recorded.
+        The loop continues during the drain: leases are renewed, and ends are recorded.
         """
-        self._quiet = True
+        self._advance(State.DRAINING)
         self._gone_at = self._clock.boot() + min(drain_us, _JOIN)
         self._let_claim_end()
         self._engine.stop(drain_us)
-        self._stopping = True
-        self._engine.wake()
-        if self._engine.join_loop(_JOIN):
+        self._advance(State.STOPPING)
+        self._engine.loop.wake()
+        if self._engine.loop.join(_JOIN):
             self.close()
         self._mark.outlast_forker()
 
     def forked(self) -> None:
-        """Take no more part, without a word: this is a copy, in a forked child (`pulse.forks`)."""
+        """Take no more part, and log nothing: this is a copy, in a forked child (`pulse.forks`)."""
         self._mark.set()
-        self._quiet = self._stopping = self._closed = True
-        self._opened = False
+        self._state = State.CLOSED
         self.store.forked()
         self._engine.forked()
 
     def _let_claim_end(self) -> None:
-        """Give a claim that is on its way a second: its runs belong in the drain."""
-        pause = threading.Event()
-        for _ in range(_CLAIM_LOOKS):
-            if not self._claiming:
-                return
-            pause.wait(_CLAIM_LOOK_S)
+        """Wait for a claim that is in progress, but not longer than a second."""
+        # A signal handler may call this while its own thread is in here: so each call has an event
+        # of its own, whose lock no other call waits for. The loop clears `_claiming` before it
+        # sets the events, and this adds the event before it reads `_claiming`: none is overlooked.
+        ended = threading.Event()
+        self._claim_waiters.append(ended)
+        if self._claiming:
+            ended.wait(_CLAIM_S)
 
     def close(self) -> None:
-        """Record what is left and leave the store; the loop does it when it ends."""
-        if self._closed:
+        """Record the runs that are left and close the store; the loop calls this when it ends."""
+        if self._state is State.CLOSED:
             return
-        self._closed = True
+        self._state = State.CLOSED
         self._back_off.reset()
         self._completer.drain(self._wait_for_store)
         self._leave()
@@ -190,157 +213,120 @@ class Scheduler:
         self._bus.emit(events.SchedulerStopped(holder, self._completer.interrupted))
 
     def _wait_for_store(self) -> bool:
-        """Wait for the store as long as the drain, if it has not been used up."""
+        """Wait for the store, at most until the drain is over; return False when it is over."""
         pause = min(self._back_off.wait(), self._gone_at - self._clock.boot())
         if pause <= 0:
             return False
-        self._engine.wait(pause)
+        self._engine.loop.wait(pause)
         return True
 
     def _leave(self) -> None:
-        if not self._opened:
-            return
         try:
-            self.call(self.store.close)
-        # The process ends here, whatever state the store is in: the others find that it is gone.
+            self.store.close()
+        # The process ends here, whatever state the store is in: other members find that it is gone.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._bus.emit(events.SchedulerError(error))
 
     def wake(self) -> None:
-        """Look at the store now rather than at the next instant of work."""
-        self._engine.wake()
+        """Claim now rather than at the next instant of work."""
+        self._next_claim.request()
+        self._engine.loop.wake()
 
     def emit(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
-        """Tell of what was done through the handle, and of the fire times that it missed."""
+        """Emit an event of the handle, and those of the fire times that the call missed."""
         self._bus.emit(event)
         self._reporter.not_run(passed)
-
-    def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a method of the store returns, without stalling others.
-
-        Raises:
-            NotServingError: this is a copy, in a forked child.
-
-        """
-        if self._mark.in_child:
-            raise self._mark.refusal()
-        try:
-            if self.store.blocking:
-                return self._engine.offload(partial(method, *args, **kwargs))
-            return method(*args, **kwargs)
-        finally:
-            self._mark.stay()
 
     # The loop ----------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while not self._stopping:
+        while self._state < State.STOPPING:
             self._sleep = self.step()
-            self._engine.wait(self._sleep)
-            self._sleep = MAX_SLEEP  # what ends during a step cuts the next sleep short
+            self._engine.loop.wait(self._sleep)
+            self._sleep = MAX_SLEEP  # a run that ends during a step cuts the next sleep short
         self.close()
 
     def step(self) -> Span:
-        """Do one turn, whatever happens; return how long to sleep before the next."""
+        """Do one turn; return how long to sleep after it. Errors are reported, not raised."""
         began = self._clock.boot()
         try:
-            return self._one_turn()
+            return self._one_turn(began)
         except StoreUnavailableError as error:
             self._reporter.store_unavailable(error)
-        # One bad turn must not end the loop: it is told of, and the next one comes.
+        # One bad turn must not end the loop: the error is reported, and the next turn comes.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._reporter.scheduler_error(error)
         return self._back_off.wait(self._clock.boot() - began)
 
-    def _one_turn(self) -> Span:
-        if not self._synced:
-            self._join()
-        self._completer.flush()
-        self._stay_alive()
-        self._claiming = True
-        try:
-            pause = self._claim()
-        finally:
-            self._claiming = False
-        if self._reporter.store_recovered():
+    def _one_turn(self, began: Span) -> Span:
+        if not self._heartbeat.started and not self._joins():
+            return MAX_SLEEP  # told to stop before it could join: there is nothing to record
+        now, ended = began, bool(self._completer.waiting)
+        if ended:
+            if self._completer.flush():
+                self._next_claim.expire()
+            now = self._clock.boot()
+        if now >= self._heartbeat.next_at:
+            self._next_claim.expire()
+            self._heartbeat.run(now)
+            now = self._clock.boot()
+        # A turn that was needed only to record ends claims nothing: no store has work before the
+        # deadline of the last claim, unless an end, a heartbeat or the application made some.
+        if ended and self._next_claim.idle(now):
+            pause = self._next_claim.at - now
+        else:
+            now, pause = self._claim(now)
+        if self._reporter.failing and self._reporter.store_recovered():
             self._back_off.reset()
-        return 0 if self._completer.waiting else pause
+        if self._completer.waiting:
+            return 0
+        return min(pause, max(self._heartbeat.next_at - now, 0))
+
+    def _joins(self) -> bool:
+        """Join the store, unless the process was told to stop before; return whether it has."""
+        if self._state >= State.DRAINING:
+            return False
+        self._join()
+        return True
 
     def _join(self) -> None:
-        if not self._opened:
-            self.call(self.store.open, self._parts.member)
-            self._opened = True
+        if self._state is State.NEW:
+            self.store.open(self._parts.member)
+            self._advance(State.OPEN)
             if self.store.notice:
                 self._bus.emit(events.Notice(self.store.notice))
-        synced = self.call(self.store.sync, self._parts.definitions)
-        self._synced = True
-        self._beat_at = self._clock.boot()
+        synced = self.store.sync(self._parts.definitions)
+        self._advance(State.CLAIMING)
+        self._heartbeat.start(self._clock.boot())
         self._reporter.synced(synced)
         self._reporter.started(self._parts.member, self.store, len(self._parts.definitions))
-
-    def _finish(self, batch: Sequence[CompletedRun]) -> list[RecordResult]:
-        return self.call(self.store.finish, batch)
 
     def _report(self, completed_run: CompletedRun) -> None:
         self._completer.put(completed_run)
         if self._sleep > MAX_UNINTERRUPTED_SLEEP:
-            self._engine.wake()
-
-    # Staying alive -----------------------------------------------------------------------
-
-    def _stay_alive(self) -> None:
-        now = self._clock.boot()
-        if now >= self._renew_at:
-            self._renew_at = now + self._renew_every
-            self._renew()
-        if now >= self._beat_at:
-            self._beat_at = now + min(HEARTBEAT_INTERVAL, self._renew_every)
-            self._heartbeat()
-        if now >= self._compare_at:
-            self._compare_at = now + self._renew_every
-            self._compare()
-
-    def _renew(self) -> None:
-        held = self._completer.in_progress()
-        if not held:
-            return
-        try:
-            self.call(self.store.renew, held)
-        except StoreUnavailableError:
-            self._renew_at = 0  # at the next step, not in a third of a lease: others may count
-            raise
-
-    def _heartbeat(self) -> None:
-        beat = self.call(self.store.heartbeat)
-        if beat.next_expiry is not None:
-            self._beat_at = min(self._beat_at, beat.next_expiry)
-        for run in beat.abandoned:
-            self._bus.emit(events.RunAbandoned(run))
-        self._reporter.superseded(beat.superseded)
-        self._reporter.not_run(beat.missed)
-        if beat.archived:
-            self._bus.emit(events.TasksArchived(beat.archived))
-
-    def _compare(self) -> None:
-        """Tell where processes hold other configurations; a store of one process has no others."""
-        if self.store.reach is not Scope.PROCESS:
-            members = self.call(self.store.members)
-            self._reporter.members(members, self._parts.member.digest)
+            self._engine.loop.wake()
 
     # Claiming ----------------------------------------------------------------------------
 
-    def _claim(self) -> Span:
-        limit = 0 if self._quiet or not self._parts.serving() else self._engine.free()
-        if limit <= 0:
-            return self._longest_sleep()
-        claimed = self.call(self.store.claim_due, limit)
-        self._submit(claimed.claims)
-        self._reporter.not_run(claimed.not_run)
-        for run in claimed.expired_retries:
-            self._bus.emit(events.RetryExpired(run))
-        for task, error in claimed.failed_tasks:
-            self._reporter.task_failed(task, error)
-        return self._pause(claimed)
+    def _claim(self, asked_at: Span) -> tuple[Span, Span]:
+        """Claim what is due; return the boot clock after that, and how long to sleep then."""
+        # Set before the state is read: see `_let_claim_end`.
+        self._claiming = True
+        try:
+            claiming = self._state is State.CLAIMING and self._parts.serving()
+            limit = self._engine.free() if claiming else 0
+            if limit <= 0:
+                return self._clock.boot(), MAX_SLEEP
+            self._next_claim.begin()
+            claimed = self.store.claim_due(limit)
+            self._submit(claimed.claims)
+        finally:
+            self._claiming = False
+            for ended in self._claim_waiters:
+                ended.set()
+        self._report_claimed(claimed)
+        now, shared = self._clock.boot(), self.store.reach is not Scope.PROCESS
+        return now, self._next_claim.after(claimed, asked_at=asked_at, now=now, shared=shared)
 
     def _submit(self, claims: Sequence[Claim]) -> None:
         self._completer.track(claims)
@@ -350,18 +336,11 @@ class Scheduler:
                 self._bus.emit(events.RunClaimed(claim))
             submit(claim)
 
-    def _pause(self, claimed: Claimed) -> Span:
-        won = bool(claimed.claims or claimed.not_run)
-        self._turn.after(now=claimed.now, won=won, next_wakeup=claimed.next_wakeup)
-        if claimed.next_wakeup is None:
-            return self._longest_sleep()
-        pause = max(claimed.next_wakeup - claimed.now, 0)
-        if won and pause:
-            pause = max(pause, MIN_SLEEP_AFTER_CLAIM)
-        if self.store.reach is not Scope.PROCESS:
-            pause += self._turn.delay()
-        return min(pause, self._longest_sleep())
-
-    def _longest_sleep(self) -> Span:
-        until_beat = max(self._beat_at - self._clock.boot(), 0)
-        return min(MAX_SLEEP, self._renew_every, until_beat)
+    def _report_claimed(self, claimed: Claimed) -> None:
+        if claimed.not_run:
+            self._reporter.not_run(claimed.not_run)
+        for run in claimed.expired_retries:
+            self._bus.emit(events.RetryExpired(run))
+        for task, error in claimed.failed_tasks:
+            self._completer.schedule_failed(task)
+            self._reporter.task_failed(task, error)

@@ -1,4 +1,4 @@
-"""What one process's loop has to tell, and what it has told already: nothing is told twice."""
+"""The events of one process's loop, each emitted once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Emits what happens in the loop: an outage once, an error once until it is another one."""
+    """Emits the events of the loop: one for each outage, and one for each error until it changes.
+
+    Attributes:
+        failing: whether an outage or an error was reported whose end was not.
+
+    """
 
     __slots__ = (
         "_bus",
         "_chosen",
         "_clock",
-        "_failing",
+        "_error",
         "_lost_at",
         "_name",
         "_others",
         "_superseded",
         "_unplanned",
+        "failing",
     )
 
     def __init__(
@@ -40,13 +46,14 @@ class Reporter:
         self._name = name
         self._chosen = chosen
         self._lost_at: Span | None = None
-        self._failing = ""
+        self._error = ""
+        self.failing: bool = False
         self._superseded: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()
         self._unplanned: dict[str, str] = {}
 
     def started(self, member: Member, store: Store, tasks: int) -> None:
-        """Tell that this process takes part, and how far "once" reaches."""
+        """Report that this process takes part, and how far "once" reaches."""
         self._bus.emit(
             events.SchedulerStarted(
                 member.holder,
@@ -60,13 +67,13 @@ class Reporter:
         )
 
     def not_run(self, runs: Iterable[Run]) -> None:
-        """Tell of fire times that do not run; the store has them on record."""
+        """Report fire times that do not run; the store has recorded them."""
         for run in runs:
             missed = run.outcome is Outcome.MISSED
             self._bus.emit(events.TickMissed(run) if missed else events.TickSkipped(run))
 
     def synced(self, synced: SyncResult) -> None:
-        """Tell what this process has done to the store's tasks as it joined."""
+        """Report what this process has changed in the store's tasks as it joined."""
         self.superseded(synced.superseded)
         if changed := tuple(name for name in synced.changed if name not in synced.overridden):
             self._bus.emit(events.TasksChanged(changed))
@@ -75,50 +82,53 @@ class Reporter:
             self._bus.emit(events.TasksOverridden(synced.overridden))
 
     def task_failed(self, task: str, error: Exception) -> None:
-        """Tell of a task that was set aside; one of a newer release is no failure."""
+        """Report a task that was set aside; a task of a newer release is no failure."""
         if self._unplanned.get(task) == repr(error):
             return
         self._unplanned[task] = repr(error)
         if isinstance(error, ConfigError):
-            self._bus.emit(events.Notice(f"this process leaves a task alone; {error}"))
+            self._bus.emit(events.Notice(f"this process does not run a task: {error}"))
         else:
             self._bus.emit(events.SchedulerError(error, task))
 
     def overdue(self, claim: Claim, left_behind: int) -> None:
-        """Tell of a run that cannot be stopped."""
+        """Report a run that cannot be stopped."""
         self._bus.emit(events.RunOverdue(claim, left_behind))
 
     def superseded(self, names: Sequence[str]) -> None:
-        """Tell which tasks have newer definitions elsewhere, where they are others than before."""
+        """Report which tasks have newer definitions in other processes, if that has changed."""
         if tuple(names) != self._superseded:
             self._superseded = tuple(names)
             self._bus.emit(events.DefinitionsSuperseded(self._superseded, self._name))
 
     def members(self, members: Iterable[Member], digest: str) -> None:
-        """Tell which live processes hold other tasks than *digest* stands for, if others do now."""
+        """Report the live processes whose configuration has another digest, if these changed."""
         others = tuple(sorted(one.holder for one in members if one.digest != digest))
         if others != self._others:
             self._others = others
             self._bus.emit(events.ConfigMismatch(others))
 
     def store_unavailable(self, error: StoreUnavailableError) -> None:
-        """Tell that the store does not answer."""
+        """Report that the store does not answer."""
+        self.failing = True
         if self._lost_at is None:
             self._lost_at = self._clock.boot()
             self._bus.emit(events.StoreUnavailable(str(error)))
 
     def scheduler_error(self, error: Exception) -> None:
-        """Tell of an error that nobody foresaw."""
-        if repr(error) != self._failing:
-            self._failing = repr(error)
+        """Report an unexpected error."""
+        self.failing = True
+        if repr(error) != self._error:
+            self._error = repr(error)
             self._bus.emit(events.SchedulerError(error))
 
     def store_recovered(self) -> bool:
-        """Tell that what was lost or failed is well again; return whether anything was."""
+        """Report that the outage or the error is over; return whether there was one."""
+        self.failing = False
         if self._lost_at is None:
-            failed, self._failing = bool(self._failing), ""
+            failed, self._error = bool(self._error), ""
             return failed
         after, self._lost_at = self._clock.boot() - self._lost_at, None
-        self._failing = ""
+        self._error = ""
         self._bus.emit(events.StoreRecovered(after))
         return True

@@ -80,7 +80,7 @@ class StepContract:
     def test_waking_or_stopping_an_engine_that_was_not_started_does_nothing(self) -> None:
         """`wake` and `stop` before `start` are harmless."""
         engine = self.make(SystemClock())
-        engine.wake()
+        engine.loop.wake()
         engine.stop(0)
         assert engine.free() == 0
 
@@ -153,44 +153,44 @@ class StepContract:
     def test_wait_ends_when_its_time_is_over(self, stage: EngineHarness) -> None:
         """Without a wake-up, `wait` does not return before its time limit."""
         before = read_seconds()
-        stage.engine.wait(MOMENT)
+        stage.engine.loop.wait(MOMENT)
         assert read_seconds() - before >= MOMENT / SECOND
 
     def test_a_wake_up_before_the_wait_is_not_lost(self, stage: EngineHarness) -> None:
         """`wait` returns at once if `wake` was called before it."""
         before = read_seconds()
-        stage.engine.wake()
-        stage.engine.wait(BOUND)
+        stage.engine.loop.wake()
+        stage.engine.loop.wait(BOUND)
         assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_one_wait_uses_up_all_wake_ups_before_it(self, stage: EngineHarness) -> None:
         """Wake-ups do not accumulate: the second `wait` sleeps."""
-        stage.engine.wake()
-        stage.engine.wake()
-        stage.engine.wait(BOUND)
+        stage.engine.loop.wake()
+        stage.engine.loop.wake()
+        stage.engine.loop.wait(BOUND)
         before = read_seconds()
-        stage.engine.wait(MOMENT)
+        stage.engine.loop.wait(MOMENT)
         assert read_seconds() - before >= MOMENT / SECOND
 
     def test_a_wake_up_from_elsewhere_ends_the_wait(self, stage: EngineHarness) -> None:
         """`wake` ends a `wait` in progress, from every thread or greenlet."""
         before = read_seconds()
-        waker = threading.Timer(MOMENT / SECOND, stage.engine.wake)
+        waker = threading.Timer(MOMENT / SECOND, stage.engine.loop.wake)
         waker.start()
-        stage.engine.wait(BOUND)
+        stage.engine.loop.wait(BOUND)
         waker.join()
         assert read_seconds() - before < BOUND / SECOND / 2
 
     def test_offload_returns_what_the_call_returns(self, stage: EngineHarness) -> None:
         """The result of the call is the result of `offload`."""
-        assert stage.engine.offload(lambda: [1, 2]) == [1, 2]
+        assert stage.engine.loop.offload(lambda: [1, 2]) == [1, 2]
 
     def test_offload_raises_what_the_call_raises(
         self, stage: EngineHarness, capfd: pytest.CaptureFixture[str]
     ) -> None:
         """The caller receives the exception, and nothing is written to stderr."""
         with pytest.raises(KeyError, match="nowhere"):
-            stage.engine.offload(partial(_look_up, "nowhere"))
+            stage.engine.loop.offload(partial(_look_up, "nowhere"))
         assert capfd.readouterr() == ("", "")
 
 
@@ -210,11 +210,11 @@ class EngineContract(StepContract):
 
         def look(_: CompletedRun) -> None:
             seen.append(engine.free())
-            engine.wake()
+            engine.loop.wake()
 
         engine.start(EngineCallbacks(self.perform, look, lambda _, __: None), concurrency=1)
         engine.submit(make_claim("quick"))
-        engine.wait(BOUND)
+        engine.loop.wait(BOUND)
         engine.stop(0)
         assert seen == [1]
 
@@ -334,23 +334,23 @@ class EngineContract(StepContract):
         assert stage.completed == []
 
     def test_the_loop_runs_beside_its_caller(self, stage: EngineHarness) -> None:
-        """`spawn_loop` returns at once; `join_loop` returns True after the end of the loop."""
+        """`loop.spawn` returns at once, and `loop.join` returns True once the loop has ended."""
         seen: list[str] = []
-        stage.engine.spawn_loop(lambda: seen.append("ran"))
-        assert (stage.engine.join_loop(BOUND), seen) == (True, ["ran"])
+        stage.engine.loop.spawn(lambda: seen.append("ran"))
+        assert (stage.engine.loop.join(BOUND), seen) == (True, ["ran"])
 
     def test_a_loop_that_goes_on_is_not_joined(self, stage: EngineHarness) -> None:
-        """`join_loop` returns False after its time limit while the loop is running."""
-        stage.engine.spawn_loop(lambda: stage.engine.wait(BOUND))
-        joined = stage.engine.join_loop(MOMENT)
-        stage.engine.wake()
-        assert (joined, stage.engine.join_loop(BOUND)) == (False, True)
+        """`loop.join` waits no longer than its timeout, and returns False while the loop runs."""
+        stage.engine.loop.spawn(lambda: stage.engine.loop.wait(BOUND))
+        joined = stage.engine.loop.join(MOMENT)
+        stage.engine.loop.wake()
+        assert (joined, stage.engine.loop.join(BOUND)) == (False, True)
 
     def test_the_loop_can_drive_the_slots(self, stage: EngineHarness) -> None:
         """Claims that the loop submits are executed while the loop waits for their results."""
         claims = [make_claim("quick") for _ in range(20)]
-        stage.engine.spawn_loop(partial(stage.drive, claims))
-        assert (stage.engine.join_loop(BOUND), len(stage.completed)) == (True, len(claims))
+        stage.engine.loop.spawn(partial(stage.drive, claims))
+        assert (stage.engine.loop.join(BOUND), len(stage.completed)) == (True, len(claims))
 
 
 def _children() -> int:

@@ -39,11 +39,11 @@ class EngineHarness:
 
     def _take_report(self, completed_run: CompletedRun) -> None:
         self.completed.append(completed_run)
-        self.engine.wake()
+        self.engine.loop.wake()
 
     def _take_overdue(self, claim: Claim, left_behind: int) -> None:
         self.left.append((claim, left_behind))
-        self.engine.wake()
+        self.engine.loop.wake()
 
     def submit(self, *claims: Claim) -> None:
         """Submit each claim as soon as a slot is free for it."""
@@ -57,7 +57,7 @@ class EngineHarness:
         while not condition():
             if self._clock.boot() > end:
                 pytest.fail(f"no {what} within {within / SECOND} s; reported: {self.completed}")
-            self.engine.wait(20_000)
+            self.engine.loop.wait(20_000)
 
     def await_endings(self, count: int) -> list[CompletedRun]:
         """Return the completed runs once there are *count* of them."""

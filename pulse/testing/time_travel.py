@@ -28,7 +28,7 @@ from pulse.errors import (
     did_you_mean,
     shown,
 )
-from pulse.scheduler.loop import MAX_SLEEP
+from pulse.scheduler.poll_delay import MAX_SLEEP
 from pulse.settings.converters import duration, duration_or_zero, instant
 from pulse.store.base import StoreOptions
 from pulse.store.memory.store import MemoryStore

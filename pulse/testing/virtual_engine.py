@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse.core.run import CompletedRun, Outcome
 from pulse.engine.base import EngineCallbacks, InterruptSupport
-from pulse.engine.inline import InlineEngine
+from pulse.engine.inline import InlineEngine, InlineLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pulse.clock import Clock, Span
     from pulse.core.run import Claim
-
-T = TypeVar("T")
 
 
 class VirtualEngine:
@@ -40,21 +38,15 @@ class VirtualEngine:
         self._clock = clock
         self._took = took
         self._inline = InlineEngine(clock)
+        self.loop: InlineLoop = self._inline.loop
         self._in_progress: list[tuple[Span, int, CompletedRun]] = []
         self._count = 0
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Accept claims; at most *concurrency* runs are in progress at a time."""
+        """Keep the callbacks; at most *concurrency* runs are in progress at a time."""
         self._report = work.report
         held_back = EngineCallbacks(work.perform, self._hold, work.overdue)
         self._inline.start(held_back, concurrency=concurrency)
-
-    def spawn_loop(self, loop: Callable[[], None]) -> None:
-        """Do nothing: the time travel calls the steps of the loop."""
-
-    def join_loop(self, timeout_us: Span) -> bool:
-        """Return True: no loop is running."""
-        return self._inline.join_loop(timeout_us)
 
     def free(self) -> int:
         """Return how many claims may be submitted now."""
@@ -70,32 +62,20 @@ class VirtualEngine:
             self._report(completed_run)
             return
         self._count += 1
-        ended = msgspec.structs.replace(completed_run.result, took_us=span)
+        result = msgspec.structs.replace(completed_run.result, took_us=span)
         if span > completed_run.claim.definition.timeout_us:
-            ended = msgspec.structs.replace(ended, outcome=Outcome.TIMED_OUT)
+            result = msgspec.structs.replace(result, outcome=Outcome.TIMED_OUT)
         until = self._clock.boot() + span
-        heappush(self._in_progress, (until, self._count, CompletedRun(completed_run.claim, ended)))
+        heappush(self._in_progress, (until, self._count, CompletedRun(completed_run.claim, result)))
 
     def next_end(self) -> Span | None:
-        """Return when the next run ends, by the boot clock; None if no run is in progress."""
+        """Return the boot clock when the next run ends; None when none is in progress."""
         return self._in_progress[0][0] if self._in_progress else None
 
     def end_due(self) -> None:
-        """Report the runs whose virtual time has passed, in the order of their ends."""
+        """Report the runs whose duration is over, in the order of their ends."""
         while self._in_progress and self._in_progress[0][0] <= self._clock.boot():
             self._report(heappop(self._in_progress)[2])
-
-    def wait(self, timeout_us: Span) -> None:
-        """Sleep until `wake`, or for *timeout_us* of real time."""
-        self._inline.wait(timeout_us)
-
-    def wake(self) -> None:
-        """End the sleep of `wait`, or make the next `wait` return at once."""
-        self._inline.wake()
-
-    def offload(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns."""
-        return call()
 
     def stop(self, drain_us: Span) -> None:
         """Stop accepting claims, and interrupt the runs in progress; no virtual time passes."""

@@ -26,9 +26,9 @@ def perform(claim):
 task = build_definition("task", Task(action="/", interval=60))
 engine = {engine}(SystemClock())
 engine.start(EngineCallbacks(perform, lambda _: None, print), concurrency=4)
-engine.spawn_loop(lambda: [engine.wait(60_000_000) for _ in range(60)])
+engine.loop.spawn(lambda: [engine.loop.wait(60_000_000) for _ in range(60)])
 engine.submit(Claim(Run(id="1", task="{kind}", fire_time=0), task, 2**62))
-engine.offload(lambda: None)
+engine.loop.offload(lambda: None)
 if not entered.wait(10):
     sys.exit("the run did not begin")
 {last}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,14 +13,11 @@ from tests.support.setups import error_of
 from tests.support.stores import POSTGRES, REDIS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pulse.store.base import Store
     from tests.contracts.suite.store_harness import Fleet
 
 issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 
-T = TypeVar("T")
 VERBS = ["trigger", "pause", "resume", "remove"]
 
 
@@ -29,10 +26,6 @@ class Direct:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-
-    def call(self, method: Callable[..., T], *words: object, **more: object) -> T:
-        """Call the method of the store."""
-        return method(*words, **more)
 
     def wake(self) -> None:
         """Do nothing: there is no loop to wake."""

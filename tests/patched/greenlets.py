@@ -205,8 +205,8 @@ def test_runs_and_the_loop_inherit_no_context(begin: Callable[..., EngineHarness
     word.set("the request's")
     stage = begin(lambda _: seen.append(word.get()))
     stage.perform_all(make_claim("quick"))
-    stage.engine.spawn_loop(lambda: seen.append(word.get()))
-    stage.engine.join_loop(BOUND)
+    stage.engine.loop.spawn(lambda: seen.append(word.get()))
+    stage.engine.loop.join(BOUND)
     assert seen == ["unset", "unset"]
 
 
@@ -263,7 +263,7 @@ def test_offload_does_not_stall_the_hub(begin: Callable[..., EngineHarness]) -> 
             native_sleep(0.01)
 
     beating = gevent.spawn(beat)
-    stage.engine.offload(block)
+    stage.engine.loop.offload(block)
     beating.kill()
     assert len(beats) > 10
 
@@ -271,7 +271,7 @@ def test_offload_does_not_stall_the_hub(begin: Callable[..., EngineHarness]) -> 
 def test_offload_in_a_native_thread_is_a_plain_call(begin: Callable[..., EngineHarness]) -> None:
     """A caller outside the hub's thread may block, and does."""
     stage = begin(lambda _: None)
-    assert ThreadPool(1).apply(stage.engine.offload, (lambda: "there",)) == "there"
+    assert ThreadPool(1).apply(stage.engine.loop.offload, (lambda: "there",)) == "there"
 
 
 def test_a_native_thread_can_wake_the_loop(begin: Callable[..., EngineHarness]) -> None:
@@ -280,10 +280,10 @@ def test_a_native_thread_can_wake_the_loop(begin: Callable[..., EngineHarness]) 
 
     def wake_later() -> None:
         native_sleep(0.05)
-        stage.engine.wake()
+        stage.engine.loop.wake()
 
     ThreadPool(1).spawn(wake_later)
-    stage.engine.wait(BOUND)
+    stage.engine.loop.wait(BOUND)
     assert time.monotonic() - before < BOUND / SECOND / 2
 
 
@@ -312,4 +312,4 @@ def test_a_run_that_waited_for_the_hub_is_not_late(begin: Callable[..., EngineHa
 
 def test_a_loop_that_was_never_spawned_has_ended() -> None:
     """An engine whose start failed half way is stopped without having run a loop."""
-    assert GreenletEngine(SystemClock()).join_loop(0)
+    assert GreenletEngine(SystemClock()).loop.join(0)

@@ -175,7 +175,7 @@ class SqlSession:
 
     # Claiming ----------------------------------------------------------------------------
 
-    def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:
+    def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:  # noqa: ARG002 - one read finds all
         """Return what is due."""
         query = DueQuery(
             DUE, PENDING, tuple(caller.partitions), limit, self.backend.spread_of(limit)

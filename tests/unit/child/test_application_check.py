@@ -249,4 +249,4 @@ def test_a_child_that_cannot_be_started_is_a_problem(monkeypatch: pytest.MonkeyP
     """The problem is the system's error text."""
     monkeypatch.setattr("pulse.engine.child_process.find_python", lambda: "/none")
     found = loading_problem(ChildSetup(application="shop_w:app"), SystemClock())
-    assert found.startswith("no child process could be made: ")
+    assert found.startswith("no child process could be started: ")

@@ -26,12 +26,12 @@ def test_no_slot_is_ever_taken() -> None:
 
 
 def test_the_loop_is_left_to_the_caller() -> None:
-    """`spawn_loop` runs nothing, and there is nothing to join."""
+    """`loop.spawn` runs nothing, and there is nothing to join."""
     stage, seen = EngineHarness(InlineEngine(FakeClock()), concurrency=1), []
-    stage.engine.spawn_loop(lambda: seen.append("ran"))
-    assert (stage.engine.join_loop(0), seen) == (True, [])
+    stage.engine.loop.spawn(lambda: seen.append("ran"))
+    assert (stage.engine.loop.join(0), seen) == (True, [])
 
 
 def test_waiting_before_the_start_returns_at_once() -> None:
     """An engine that was not started has nothing to wait for."""
-    assert InlineEngine(FakeClock()).wait(10_000_000) is None
+    assert InlineEngine(FakeClock()).loop.wait(10_000_000) is None

@@ -58,8 +58,7 @@ def test_a_status_that_somebody_else_took_is_not_made_up(start: Start) -> None:
     os.waitpid(process.pid, 0)
     assert process.wait(BOUND, SystemClock())
     assert (
-        process.exit_description()
-        == "exit status not known, for something else in this process took it"
+        process.exit_description() == "exit status unknown: other code in this process has read it"
     )
 
 

@@ -478,7 +478,7 @@ def test_a_process_that_cannot_be_made_fails_the_run(
     monkeypatch.setattr("pulse.engine.child_process.find_python", lambda: str(tmp_path / "none"))
     result = perform(stage, "/pid")
     assert result.outcome is Outcome.FAILED
-    assert result.message.startswith("no child process could be made: [Errno 2]")
+    assert result.message.startswith("no child process could be started: [Errno 2]")
 
 
 def test_an_application_that_cannot_be_loaded_is_not_tried_at_once(begin: Begin) -> None:

@@ -164,8 +164,8 @@ def test_runs_and_the_loop_inherit_no_context(gated: Gated) -> None:
     """Each run has a context of its own: not the caller's, not that of the run before."""
     word.set("the request's")
     gated.stage.perform_all(make_claim("quick"), make_claim("quick"))
-    gated.engine.spawn_loop(lambda: gated.seen.append(word.get()))
-    gated.engine.join_loop(BOUND)
+    gated.engine.loop.spawn(lambda: gated.seen.append(word.get()))
+    gated.engine.loop.join(BOUND)
     assert gated.seen == ["unset"] * 3
 
 

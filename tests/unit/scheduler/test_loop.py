@@ -17,14 +17,18 @@ from pulse.core.policies import Scope
 from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Trigger
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import Task, build_definition
-from pulse.engine.inline import InlineEngine
+from pulse.engine.inline import InlineEngine, InlineLoop
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnavailableError
+from pulse.forks import ForkMark
 from pulse.handle import NotServingError, SchedulerHandle
 from pulse.log.listener import subscribe_log
-from pulse.scheduler.loop import HEARTBEAT_INTERVAL, MAX_SLEEP, Scheduler, SchedulerParts
+from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
+from pulse.scheduler.loop import Scheduler, SchedulerParts
+from pulse.scheduler.poll_delay import MAX_SLEEP
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, SyncResult
 from pulse.store.memory.store import MemoryStore
+from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
 from pulse.testing.recorder import Recorder
@@ -113,16 +117,18 @@ class Bench:
 
     def parts(self, tasks: dict[str, Task], engine: object) -> SchedulerParts:
         """Return what a scheduler is made from."""
+        mark = ForkMark()
         return SchedulerParts(
             definitions={name: build_definition(name, task) for name, task in tasks.items()},
             member=this_member("inline", "digest", 30 * SECOND),
-            store=self.store,
+            store=OffloadedStore(self.store, mark, offload=engine.loop.offload),
             engine=engine,
             bus=self.bus,
             clock=self.clock,
             perform=Runner(Dispatcher(self.app, multithread=False), self.clock).perform,
             concurrency=10,
             serving=lambda: self.serving,
+            mark=mark,
         )
 
     def app(self, environ: dict, start_response: Callable) -> list[bytes]:
@@ -319,7 +325,7 @@ def test_a_start_that_fails_after_the_store_was_opened_closes_it() -> None:
     bench.store.fail("sync", RuntimeError("unforeseen"))
     with pytest.raises(RuntimeError):
         bench.scheduler.open()
-    bench.store.open(bench.parts({}, None).member)
+    bench.store.open(this_member("inline", "digest", 30 * SECOND))
 
 
 def test_an_end_that_cannot_be_recorded_keeps_no_other_from_it() -> None:
@@ -329,7 +335,7 @@ def test_an_end_that_cannot_be_recorded_keeps_no_other_from_it() -> None:
     bench.store.chokes_on = "bad"
     bench.forward(60)
     assert {run.outcome for run in bench.store.runs()} == {Outcome.SUCCEEDED}
-    assert bench.store.runs(task="bad")[0].message == "what it said could not be recorded"
+    assert bench.store.runs(task="bad")[0].message == "the message of the run could not be recorded"
     assert bench.store.runs(task="good")[0].message == "said /good"
 
 
@@ -398,6 +404,45 @@ def test_a_claim_on_its_way_is_drained_like_the_others() -> None:
     assert [event.result.outcome for event in ended] == [Outcome.SUCCEEDED]
 
 
+def test_a_stop_before_the_store_answered_leaves_nothing_to_do() -> None:
+    """A process that was told to stop joins no more, and its end is no recovery of the store."""
+    bench = Bench(cleanup=Task(action="cleanup", interval=60))
+    bench.store.error = StoreUnavailableError("away")
+    bench.scheduler.open()
+    bench.scheduler.stop_claiming()
+    bench.store.error = None
+    bench.store.called.clear()
+    bench.forward(60)
+    bench.scheduler.stop(0)
+    assert bench.store.called == ["close"]
+    assert bench.seen.of(events.StoreRecovered) == bench.seen.of(events.SchedulerStarted) == []
+
+
+def test_a_stop_waits_a_second_for_a_claim_that_hangs() -> None:
+    """The store may not answer before the server kills the process."""
+    tasks = {"work": Task(action="work", interval=3600, run_at_start=True)}
+    bench = Bench(**tasks)
+    scheduler = Scheduler(bench.parts(tasks, ThreadEngine(bench.clock)))
+    claiming, answer = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        claiming.set()
+        answer.wait(10)
+
+    bench.store.meanwhile["claim_due"] = hang
+    scheduler.start()
+    assert claiming.wait(10)
+    stopping = threading.Thread(target=scheduler.stop, args=(0,))
+    stopping.start()
+    while scheduler._engine.free():
+        stopping.join(0.01)
+    answer.set()
+    stopping.join(10)
+    assert [event.result.outcome for event in bench.seen.of(events.RunEnded)] == [
+        Outcome.INTERRUPTED
+    ]
+
+
 def test_a_schedule_that_raises_is_told_once_with_its_task(bench: Bench) -> None:
     """However often the store tells of it, people are told once."""
     error = RuntimeError("no such month")
@@ -452,50 +497,53 @@ def test_stopping_in_an_outage_without_a_drain_gives_up_at_once(bench: Bench) ->
     assert len(bench.seen.of(events.SchedulerStopped)) == 1
 
 
-class PatientEngine(InlineEngine):
-    """An engine whose sleeps take no real time."""
+class PatientLoop(InlineLoop):
+    """A loop whose sleeps take no real time."""
+
+    __slots__ = ("after", "clock", "slept")
 
     def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock)
+        super().__init__()
         self.clock = clock
         self.slept: list[int] = []
         self.after: Callable[[], None] = lambda: None
 
     def wait(self, timeout_us: int) -> None:
-        """Let the clock go on, and do what the test wants to happen meanwhile."""
+        """Move the clock, and do what the test wants to happen meanwhile."""
         self.slept.append(timeout_us)
         self.clock.forward(timeout_us / SECOND)
         self.after()
 
 
-def patient() -> tuple[Bench, PatientEngine]:
-    """Return a bench on whose store a run's end cannot be recorded, and its engine."""
+def patient() -> tuple[Bench, PatientLoop]:
+    """Return a bench on whose store a run's end cannot be recorded, and its engine's loop."""
     bench = Bench()
-    engine = PatientEngine(bench.clock)
+    engine = InlineEngine(bench.clock)
+    engine.loop = PatientLoop(bench.clock)
     tasks = {"cleanup": Task(action="cleanup", interval=60)}
     bench.scheduler = Scheduler(bench.parts(tasks, engine))
     bench.scheduler.open()
     bench.view = lambda: setattr(bench.store, "error", StoreUnavailableError("away"))
     bench.clock.forward(60)
     bench.scheduler.step()
-    return bench, engine
+    return bench, engine.loop
 
 
 def test_stopping_in_an_outage_waits_for_the_store_as_long_as_the_drain() -> None:
     """And not a moment longer."""
-    bench, engine = patient()
+    bench, loop = patient()
     bench.scheduler.stop(2 * SECOND)
-    assert sum(engine.slept) == 2 * SECOND
+    assert sum(loop.slept) == 2 * SECOND
     assert bench.seen.of(events.RunEnded) == []
 
 
 def test_an_end_is_recorded_when_the_store_comes_back_within_the_drain() -> None:
     """What ran while the store was away is on record although the process ends."""
-    bench, engine = patient()
-    engine.after = lambda: setattr(bench.store, "error", None)
+    bench, loop = patient()
+    loop.after = lambda: setattr(bench.store, "error", None)
     bench.scheduler.stop(2 * SECOND)
     assert [event.result.outcome for event in bench.seen.of(events.RunEnded)] == [Outcome.SUCCEEDED]
-    assert len(engine.slept) == 1
+    assert len(loop.slept) == 1
 
 
 def test_an_error_in_the_last_record_is_told(bench: Bench) -> None:
@@ -687,7 +735,7 @@ def test_tasks_that_nobody_wants_any_more_are_told_of(bench: Bench) -> None:
 def test_processes_that_hold_other_tasks_are_told_of(bench: Bench) -> None:
     """Where processes share a store, and no more often than a third of a lease."""
     old = msgspec.structs.replace(this_member("inline", "old", SECOND), holder="old:1:x")
-    bench.store.reach = Scope.HOST
+    bench.scheduler.store.reach = Scope.HOST
     bench.store.answers["members"] = [old, this_member("inline", "digest", SECOND)]
     for _ in range(3):
         bench.forward(1)
@@ -824,7 +872,7 @@ def test_long_outage_is_logged_every_five_minutes(
 @pytest.mark.parametrize("method", ["heartbeat", "members"])
 def test_outage_of_some_calls_is_reported_once(bench: Bench, method: str) -> None:
     """A success of another call, such as a read, does not end the outage."""
-    bench.store.reach = Scope.HOST
+    bench.scheduler.store.reach = Scope.HOST
     bench.store.fail(method, StoreUnavailableError("read-only"))
     for _ in range(120):
         bench.forward(0.5)
@@ -904,7 +952,7 @@ def test_a_copy_refuses_the_calls_of_the_application(bench: Bench) -> None:
     """They belong into the parent process."""
     bench.scheduler.forked()
     with pytest.raises(NotServingError, match="its forked child"):
-        bench.scheduler.call(bench.store.tasks)
+        bench.scheduler.store.tasks()
 
 
 def test_a_fork_in_the_middle_of_a_claim_dispatches_nothing(bench: Bench) -> None:
@@ -941,8 +989,8 @@ def test_the_loop_of_a_copy_ends_without_a_word() -> None:
     scheduler.start()
     scheduler.forked()
     bench.store.called.clear()
-    engine.wake()
-    assert engine.join_loop(10 * SECOND)
+    engine.loop.wake()
+    assert engine.loop.join(10 * SECOND)
     assert bench.store.called == []
     assert bench.seen.of(events.SchedulerStopped) == []
     engine.stop(0)  # the fork is simulated: the engine's threads run in this process

@@ -41,7 +41,7 @@ def test_a_task_of_a_newer_release_is_a_notice(listener: Listener) -> None:
     for _ in range(2):
         listener.reporter.task_failed("report", ConfigError(["report: expected words"]))
     (notice,) = listener.seen.events
-    expected = "this process leaves a task alone; report: expected words"
+    expected = "this process does not run a task: report: expected words"
     assert (type(notice), notice.text) == (events.Notice, expected)
 
 

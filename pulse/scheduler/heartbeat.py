@@ -1,0 +1,122 @@
+"""What keeps a process in the fleet: leases, heartbeats and a comparison of configurations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse import events
+from pulse.core.policies import Scope
+from pulse.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from pulse.clock import Span
+    from pulse.scheduler.completer import Completer
+    from pulse.scheduler.reporter import Reporter
+    from pulse.store.base import Member, Store
+
+HEARTBEAT_INTERVAL: Span = 750_000
+"""The longest time between two heartbeats. An observer sees a lease that much later than it begins,
+at most: the tasks of a dead holder continue within a lease and a second."""
+
+NEVER: Span = 2**62
+
+
+class Heartbeat:
+    """Calls the store at deadlines of the boot clock; the loop calls `run` in each turn.
+
+    Args:
+        member: this process; leases are renewed every third of its lease.
+        store: the store, in which the process takes part.
+        completer: names the claims whose leases are renewed.
+        reporter: reports what a heartbeat found.
+        bus: takes the events of runs that a heartbeat abandoned.
+
+    Attributes:
+        next_at: the earliest deadline; `NEVER` until the process takes part.
+        started: whether the process takes part.
+
+    """
+
+    __slots__ = (
+        "_beat_at",
+        "_bus",
+        "_compare_at",
+        "_completer",
+        "_interval",
+        "_member",
+        "_renew_at",
+        "_reporter",
+        "_store",
+        "next_at",
+        "started",
+    )
+
+    def __init__(
+        self,
+        member: Member,
+        store: Store,
+        *,
+        completer: Completer,
+        reporter: Reporter,
+        bus: events.EventBus,
+    ) -> None:
+        self._member = member
+        self._store = store
+        self._completer = completer
+        self._reporter = reporter
+        self._bus = bus
+        self._interval = member.lease_us // 3
+        self._renew_at = self._beat_at = self._compare_at = self.next_at = NEVER
+        self.started: bool = False
+
+    def start(self, now: Span) -> None:
+        """Make all three due: this process takes part from now on."""
+        self._renew_at = self._beat_at = self._compare_at = self.next_at = now
+        self.started = True
+
+    def run(self, now: Span) -> None:
+        """Do what is due at *now*.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; the rest is done in the next turn.
+
+        """
+        try:
+            if now >= self._renew_at:
+                self._renew_at = now + self._interval
+                self._renew()
+            if now >= self._beat_at:
+                self._beat_at = now + min(HEARTBEAT_INTERVAL, self._interval)
+                self._beat()
+            if now >= self._compare_at:
+                self._compare_at = now + self._interval
+                self._compare()
+        finally:
+            self.next_at = min(self._renew_at, self._beat_at, self._compare_at)
+
+    def _renew(self) -> None:
+        held = self._completer.in_progress()
+        if not held:
+            return
+        try:
+            self._store.renew(held)
+        except StoreUnavailableError:
+            # Due in the next turn, not in a third of a lease: others may take the runs by then.
+            self._renew_at = 0
+            raise
+
+    def _beat(self) -> None:
+        beat = self._store.heartbeat()
+        if beat.next_expiry is not None:
+            self._beat_at = min(self._beat_at, beat.next_expiry)
+        for run in beat.abandoned:
+            self._bus.emit(events.RunAbandoned(run))
+        self._reporter.superseded(beat.superseded)
+        self._reporter.not_run(beat.missed)
+        if beat.archived:
+            self._bus.emit(events.TasksArchived(beat.archived))
+
+    def _compare(self) -> None:
+        """Report processes with another configuration; a store of one process has no others."""
+        if self._store.reach is not Scope.PROCESS:
+            self._reporter.members(self._store.members(), self._member.digest)
