@@ -41,7 +41,7 @@ def wrapped(environ: dict[str, str], start_response: object) -> object:
 def guarded(guard: Guard) -> App:
     def inline(environ: dict[str, str], start_response: object) -> object:
         key = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO")
-        if key not in guard.passed and guard.refuses(environ):
+        if key not in guard.allowed and guard.refuses(environ):
             return forbid(environ, start_response)
         return bare(environ, start_response)
 
@@ -87,7 +87,7 @@ def decision(guard: Guard, path: bytes) -> float:
     for _ in range(REPEATS):
         total = 0
         for _ in range(rounds):
-            guard.passed.clear()
+            guard.allowed.clear()
             start = time.perf_counter_ns()
             guard.refuses(environ)
             total += time.perf_counter_ns() - start

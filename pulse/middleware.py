@@ -126,7 +126,7 @@ def _passing(
             lifecycle.first_request(environ)
         if guard is not None:
             try:
-                known = (environ["SCRIPT_NAME"], environ["PATH_INFO"]) in guard.passed
+                known = (environ["SCRIPT_NAME"], environ["PATH_INFO"]) in guard.allowed
             except KeyError:  # PEP 3333 lets either be absent
                 known = False
             if not known and guard.refuses(environ) and not is_run(environ):

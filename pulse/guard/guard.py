@@ -54,11 +54,11 @@ _Tree: TypeAlias = "dict[str, _Tree]"
 class Guard:
     """Refuses requests of outsiders for guarded paths and all paths below them.
 
-    A decision takes microseconds, so allowed paths are cached in `passed`. A middleware can avoid a
+    A decision takes microseconds, so allowed paths are cached in `allowed`. A middleware can avoid a
     function call if it checks the cache first:
 
         key = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO")
-        if key not in guard.passed and guard.refuses(environ):
+        if key not in guard.allowed and guard.refuses(environ):
             return forbid(environ, start_response)
 
     The middleware must read the set from the guard for each request, because `add` replaces it.
@@ -77,12 +77,12 @@ class Guard:
 
     """
 
-    __slots__ = ("_tree", "passed")
+    __slots__ = ("_tree", "allowed")
 
     def __init__(self, paths: Iterable[tuple[str, str]]) -> None:
-        self.passed: set[tuple[object, object]] = set()
+        self.allowed: set[tuple[object, object]] = set()
         self._tree: _Tree = {}
-        problems = [problem for name, path in paths if (problem := self._plant(name, path))]
+        problems = [problem for name, path in paths if (problem := self._insert_path(name, path))]
         if problems:
             raise ConfigError(problems)
 
@@ -93,27 +93,27 @@ class Guard:
             ConfigError: *path* is the root.
 
         """
-        problem = self._plant(name, path)
+        problem = self._insert_path(name, path)
         if problem:
             raise ConfigError([problem])
-        self.passed = set()  # a concurrent decision still adds to the old set
+        self.allowed = set()  # a concurrent decision still adds to the old set
 
     def refuses(self, environ: WSGIEnvironment) -> bool:
         """Return whether the canonical path of *environ* is a guarded path."""
         key = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO")
-        passed = self.passed
-        if key in passed:
+        allowed = self.allowed
+        if key in allowed:
             return False
         script, path = key[0] or "", key[1] or ""
         if any(self._covers(candidate) for candidate in _candidate_paths(script, path)):
             return True
         if len(script) + len(path) <= MAX_CACHED_LENGTH:
-            if len(passed) >= MAX_ALLOWED_CACHED:
-                passed.clear()
-            passed.add(key)
+            if len(allowed) >= MAX_ALLOWED_CACHED:
+                allowed.clear()
+            allowed.add(key)
         return False
 
-    def _plant(self, name: str, path: str) -> str:
+    def _insert_path(self, name: str, path: str) -> str:
         canonical = canonical_form(path)
         segments = resolve_dot_segments(canonical) if canonical else []
         if not segments:

@@ -436,13 +436,13 @@ def test_added_root_is_rejected() -> None:
 def test_allowed_path_is_cached(guard: Guard) -> None:
     """A middleware may read the cache with script name and path."""
     guard.refuses(environ_of("/ordinary", "/app"))
-    assert ("/app", "/ordinary") in guard.passed
+    assert ("/app", "/ordinary") in guard.allowed
 
 
 def test_refused_path_is_not_cached(guard: Guard) -> None:
     """The cache contains only allowed paths."""
     guard.refuses(environ_of(VIEW))
-    assert not guard.passed
+    assert not guard.allowed
 
 
 def test_cache_is_bounded_in_entries(guard: Guard) -> None:
@@ -450,7 +450,7 @@ def test_cache_is_bounded_in_entries(guard: Guard) -> None:
     sizes = set()
     for number in range(2 * MAX_ALLOWED_CACHED + 10):
         guard.refuses(environ_of(f"/random/{number}"))
-        sizes.add(len(guard.passed))
+        sizes.add(len(guard.allowed))
     assert max(sizes) == MAX_ALLOWED_CACHED
 
 
@@ -459,7 +459,7 @@ def test_new_path_is_cached_after_many_random_paths(guard: Guard) -> None:
     for number in range(MAX_ALLOWED_CACHED):
         guard.refuses(environ_of(f"/random/{number}"))
     guard.refuses(environ_of("/ordinary"))
-    assert ("", "/ordinary") in guard.passed
+    assert ("", "/ordinary") in guard.allowed
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_new_path_is_cached_after_many_random_paths(guard: Guard) -> None:
 def test_long_path_is_not_cached(guard: Guard, length: int, cached: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """The cache is bounded in bytes, too."""
     guard.refuses(environ_of("/" * length))
-    assert bool(guard.passed) is cached
+    assert bool(guard.allowed) is cached
 
 
 def test_cache_is_bounded_in_bytes(guard: Guard) -> None:
@@ -476,8 +476,8 @@ def test_cache_is_bounded_in_bytes(guard: Guard) -> None:
     longest = MAX_CACHED_LENGTH - 8
     for number in range(MAX_ALLOWED_CACHED):
         guard.refuses(environ_of(f"/{number:07d}".ljust(longest, "x"), "/script"))
-    keys = sum(sys.getsizeof(key) + sum(map(sys.getsizeof, key)) for key in guard.passed)
-    assert keys + sys.getsizeof(guard.passed) < 3_000_000
+    keys = sum(sys.getsizeof(key) + sum(map(sys.getsizeof, key)) for key in guard.allowed)
+    assert keys + sys.getsizeof(guard.allowed) < 3_000_000
 
 
 # The response, the proof
