@@ -39,14 +39,14 @@ class Completer:
 
     """
 
-    __slots__ = ("_bus", "_held", "_independent", "_store", "interrupted", "put", "waiting")
+    __slots__ = ("_bus", "_claims", "_independent", "_store", "interrupted", "put", "waiting")
 
     def __init__(
         self, store: Store, bus: events.EventBus, definitions: Mapping[str, TaskDefinition]
     ) -> None:
         self._store = store
         self._bus = bus
-        self._held: dict[str, Claim] = {}
+        self._claims: dict[str, Claim] = {}
         self._independent = {
             name: definition
             for name, definition in definitions.items()
@@ -58,13 +58,13 @@ class Completer:
 
     def track(self, claims: Iterable[Claim]) -> None:
         """Note that this process has won *claims*."""
-        held = self._held
+        held = self._claims
         for claim in claims:
             held[claim.run.id] = claim
 
     def in_progress(self) -> Sequence[Claim]:
         """Return the claims whose leases have to be renewed."""
-        return list(self._held.values())
+        return list(self._claims.values())
 
     def flush(self) -> bool:
         """Record what has ended; return whether that may have made a run claimable.
@@ -154,8 +154,8 @@ class Completer:
     def _remove(self, claim: Claim) -> None:
         self.waiting.popleft()
         # A later attempt at the same run may have come here since this one lost its claim.
-        if self._held.get(claim.run.id) is claim:
-            del self._held[claim.run.id]
+        if self._claims.get(claim.run.id) is claim:
+            del self._claims[claim.run.id]
 
     def _emit(self, completed_run: CompletedRun, became: RecordResult) -> None:
         if completed_run.result.outcome is _INTERRUPTED:

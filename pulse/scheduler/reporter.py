@@ -34,7 +34,7 @@ class Reporter:
         "_name",
         "_others",
         "_superseded",
-        "_unplanned",
+        "_failed_tasks",
         "failing",
     )
 
@@ -50,7 +50,7 @@ class Reporter:
         self.failing: bool = False
         self._superseded: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()
-        self._unplanned: dict[str, str] = {}
+        self._failed_tasks: dict[str, str] = {}
 
     def started(self, member: Member, store: Store, tasks: int) -> None:
         """Report that this process takes part, and how far "once" reaches."""
@@ -83,9 +83,9 @@ class Reporter:
 
     def task_failed(self, task: str, error: Exception) -> None:
         """Report a task that was set aside; a task of a newer release is no failure."""
-        if self._unplanned.get(task) == repr(error):
+        if self._failed_tasks.get(task) == repr(error):
             return
-        self._unplanned[task] = repr(error)
+        self._failed_tasks[task] = repr(error)
         if isinstance(error, ConfigError):
             self._bus.emit(events.Notice(f"this process does not run a task: {error}"))
         else:

@@ -56,7 +56,7 @@ NAMES = frozenset(
     How Ladder bring_up Plant Assembly rehearse Endings record_last _strike_off Telling
     Roll Interrupts Errand Opening Readiness Spawned Served Host Arrangement
     Reception Reply KEPT LONGEST _holds_scattered StepFailed TasksTaken StoreLost StoreBack
-    RunGivenUp ConfigsDiffer MembersDiffer Trip TripRun Reach Caller Standable Visitor
+    RunGivenUp ConfigsDiffer MembersDiffer Trip TripRun Reach Standable Visitor
     """.split()
 )
 """Classes, functions and constants that no definition may have."""
