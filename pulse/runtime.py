@@ -19,11 +19,11 @@ from pulse.guard.guard import Guard
 from pulse.handle import SchedulerHandle
 from pulse.log.listener import subscribe_claims, subscribe_log
 from pulse.scheduler.loop import Scheduler, SchedulerParts
+from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.serving.identity import fingerprint_of
 from pulse.serving.lifecycle import REGISTRY
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
-from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 from pulse.wsgi.dispatcher import Dispatcher
 from pulse.wsgi.runner import Runner, dropped

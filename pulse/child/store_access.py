@@ -15,9 +15,9 @@ import msgspec
 
 from pulse.clock import SECOND
 from pulse.forks import ForkMark
+from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
-from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 
 if TYPE_CHECKING:

@@ -54,8 +54,8 @@ _Tree: TypeAlias = "dict[str, _Tree]"
 class Guard:
     """Refuses requests of outsiders for guarded paths and all paths below them.
 
-    A decision takes microseconds, so allowed paths are cached in `allowed`. A middleware can avoid a
-    function call if it checks the cache first:
+    A decision takes microseconds, so `allowed` caches paths that are allowed. A middleware can
+    avoid a function call if it checks the cache first:
 
         key = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO")
         if key not in guard.allowed and guard.refuses(environ):

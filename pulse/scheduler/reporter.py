@@ -30,11 +30,11 @@ class Reporter:
         "_chosen",
         "_clock",
         "_error",
+        "_failed_tasks",
         "_lost_at",
         "_name",
         "_others",
         "_superseded",
-        "_failed_tasks",
         "failing",
     )
 

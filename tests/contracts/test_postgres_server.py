@@ -50,6 +50,7 @@ import os, signal, sys
 from pulse.clock import SECOND
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.shared.backend import Transaction
+from pulse.store.sql.database import Attempt
 
 def stop(connection):
     list(connection.execute("SELECT key FROM @tasks FOR UPDATE"))
@@ -58,7 +59,7 @@ def stop(connection):
 
 server = PostgresDatabase(sys.argv[1], space="", limit_us=5 * SECOND, server_clock=None)
 server.open()
-for attempt in server.attempts(Transaction[sys.argv[2]]):
+for attempt in server.attempts(Transaction[sys.argv[2]], Attempt):
     with attempt as connection:
         stop(connection)
 """

@@ -30,6 +30,7 @@ from pulse.store.redis.store import RedisStore
 from pulse.store.shared.backend import Transaction
 from pulse.store.shared.claiming import plan_due
 from pulse.store.shared.manifests import manifest_of
+from pulse.store.shared.recovery import RecoveryWindow
 from pulse.store.shared.rows import Caller
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
@@ -268,7 +269,7 @@ def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None
     caller = Caller(member, "", TASKS, load_runtime_task, partitions, key, 1_000)
     for attempt in backend.sessions(Transaction.READ):
         with attempt as session:
-            plan = plan_due(session, caller, 10, recovering=False)
+            plan = plan_due(session, caller, 10, recovery=RecoveryWindow(), boot=0)
     assert plan.is_work()
     backend.close()
 

@@ -17,8 +17,7 @@ PACKAGE = ROOT / "pulse"
 WRITTEN_BY_OLD_RELEASE = ROOT / "tests/contracts/stored"
 """Programs of an older release: the scripts that made the stored data use the names of that one."""
 
-MODULES = frozenset(
-    """
+MODULES = """
     addition announce child compose convert declaration dispatch endings environ guard insider lines
     log pacing planner policy reply retry run runner scheduler setting spelling task telling visitor
     config.adding config.load config.sections config.words
@@ -42,12 +41,10 @@ MODULES = frozenset(
     store.redis.reading store.redis.writing store.redis.left store.redis.trust store.redis.unheld
     store.redis.syncing store.redis.definitions store.redis.additions store.redis.configs
     testing.trip testing.virtual testing.search testing.stage testing.behaviour testing.fleet
-    """.split()
-)
+    """.split()  # noqa: SIM905 - a list of words is easier to read
 """Modules of the old layout, below `pulse`; a package of the name is another thing."""
 
-NAMES = frozenset(
-    """
+NAMES = """
     Definition Usual usual_of USUAL usual_concurrency Addition define_words remembering
     define_values _lacking _crossed Try tries Ending ENDED place_of spot_of unheld_run at_once
     Passed wake_at unplanned Won Intent Beat look_at Verdict judge_unheld judge_found sift_unheld
@@ -57,8 +54,7 @@ NAMES = frozenset(
     Roll Interrupts Errand Opening Readiness Spawned Served Host Arrangement
     Reception Reply KEPT LONGEST _holds_scattered StepFailed TasksTaken StoreLost StoreBack
     RunGivenUp ConfigsDiffer MembersDiffer Trip TripRun Reach Standable Visitor
-    """.split()
-)
+    """.split()  # noqa: SIM905 - a list of words is easier to read
 """Classes, functions and constants that no definition may have."""
 
 MEMBERS = {

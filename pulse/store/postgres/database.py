@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.store.postgres.driver import BoundedConnection
+    from pulse.store.sql.database import A
 
 STOPPED_MS = 2_000
 """How long an idle transaction may keep its locks: its process may be stopped or cut off."""
@@ -98,14 +99,14 @@ class PostgresDatabase:
         self._pid = os.getpid()
         version = self._read_version()
         if version is None or version < self._ladder.version:
-            for attempt in self._attempts(self._begin):
+            for attempt in self._attempts(self._begin, Attempt):
                 with attempt as connection:
                     migrate(connection, self._schema, self._ladder)
             version = self._read_version()
         refuse_other_version(self.name, version, current=self._ladder.version)
 
     def _read_version(self) -> int | None:
-        for attempt in self.attempts(Transaction.READ):
+        for attempt in self.attempts(Transaction.READ, Attempt):
             with attempt as connection:
                 version = read_version(connection, self._schema)
         return version
@@ -128,7 +129,9 @@ class PostgresDatabase:
 
     # Transactions ------------------------------------------------------------------------
 
-    def attempts(self, transaction: Transaction) -> Iterator[Attempt[PostgresConnection]]:
+    def attempts(
+        self, transaction: Transaction, wrap: Callable[[PostgresConnection], A]
+    ) -> Iterator[A]:
         """Yield attempts at one transaction until one is committed: see `Database.attempts`.
 
         In READ and SINGLE each statement commits by itself. A WRITE is a pipeline, in which only a
@@ -137,21 +140,25 @@ class PostgresDatabase:
         """
         match transaction:
             case Transaction.READ | Transaction.SINGLE:
-                return self._attempts(())
+                return self._attempts((), wrap)
             case Transaction.WRITE:
-                return self._attempts(self._begin, pipelined=True)
+                return self._attempts(self._begin, wrap, pipelined=True)
             case _:
-                return self._attempts((*self._begin, LOCK))
+                return self._attempts((*self._begin, LOCK), wrap)
 
     def _attempts(
-        self, begin: Sequence[str], *, pipelined: bool = False
-    ) -> Iterator[Attempt[PostgresConnection]]:
+        self,
+        begin: Sequence[str],
+        wrap: Callable[[PostgresConnection], A],
+        *,
+        pipelined: bool = False,
+    ) -> Iterator[A]:
         from pulse.store.postgres import driver
 
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
                 with self._transaction(begin, pipelined=pipelined) as connection:
-                    attempt = Attempt(connection)
+                    attempt = wrap(connection)
                     yield attempt
                     if attempt.error is not None:
                         raise attempt.take_error()

@@ -17,7 +17,7 @@ from pulse.store.rules import plan_resumed
 from pulse.store.shared.changes import ChangeSet, RunChange, RunInsert, TaskChange
 from pulse.store.shared.pending_runs import NOTHING_PENDING, select_pending
 from pulse.store.shared.recovery import defer_skip, recheck_at
-from pulse.store.shared.rows import Skip, earliest
+from pulse.store.shared.rows import Skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.backend import Session
     from pulse.store.shared.changes import Applied
     from pulse.store.shared.pending_runs import PendingSelection
+    from pulse.store.shared.recovery import RecoveryWindow
     from pulse.store.shared.rows import Caller, DueRow, DueSnapshot, TaskRow
 
 
@@ -75,14 +76,16 @@ class ClaimPlan(NamedTuple):
         return bool(self.tasks or self.pending.selected or self.pending.closed)
 
 
-def plan_due(session: Session, caller: Caller, limit: int, *, recovering: bool) -> ClaimPlan:
+def plan_due(
+    session: Session, caller: Caller, limit: int, *, recovery: RecoveryWindow, boot: Span
+) -> ClaimPlan:
     """Return what is due and what the planner decided, with at most *limit* runs to claim.
 
-    While *recovering* no tick is skipped: see `pulse.store.shared.recovery`.
+    While *recovery* is open at *boot*, no tick is skipped: see `pulse.store.shared.recovery`.
     """
     snapshot = session.read_due(caller, limit, pending=True)
     pending = select_pending(caller, snapshot, limit) if snapshot.pending else NOTHING_PENDING
-    planner = _RowPlanner(caller, pending, snapshot.now, limit, recovering=recovering)
+    planner = _RowPlanner(caller, pending, snapshot.now, limit, recovery, boot=boot)
     while planner.add(snapshot):
         snapshot = session.read_due(caller, planner.room, pending=False)
     return ClaimPlan(
@@ -99,10 +102,11 @@ class _RowPlanner:
     """Plans due rows one after the other, until no slot is free or nothing more is due."""
 
     __slots__ = (
+        "_boot",
         "_caller",
         "_limit",
         "_pending",
-        "_recovering",
+        "_recovery",
         "failed_tasks",
         "next_wakeup",
         "now",
@@ -117,12 +121,14 @@ class _RowPlanner:
         pending: PendingSelection,
         now: Instant,
         limit: int,
+        recovery: RecoveryWindow,
         *,
-        recovering: bool,
+        boot: Span,
     ) -> None:
         self._caller = caller
         self._pending = pending
-        self._recovering = recovering
+        self._recovery = recovery
+        self._boot = boot
         self._limit = limit
         self.now: Instant = now
         self.room: int = limit - len(pending.selected)
@@ -133,7 +139,7 @@ class _RowPlanner:
 
     def add(self, snapshot: DueSnapshot) -> bool:
         """Plan the rows of a snapshot; return whether a further read would find more to claim."""
-        self.next_wakeup = earliest(self.next_wakeup, snapshot.next_wakeup)
+        self.next_wakeup = _earliest(self.next_wakeup, snapshot.next_wakeup)
         found_any = False
         for found in snapshot.rows:
             found_any = True
@@ -143,7 +149,7 @@ class _RowPlanner:
             return False
         if self.room > 0 and found_any and self._limit > 0:
             return True
-        self.next_wakeup = earliest(self.next_wakeup, snapshot.more_at)
+        self.next_wakeup = _earliest(self.next_wakeup, snapshot.more_at)
         return False
 
     def _add_row(self, found: DueRow) -> bool:
@@ -153,17 +159,17 @@ class _RowPlanner:
             self.unused.append(row.task_key)
             return True
         if row.due_at is None or row.due_at > self.now:
-            self.next_wakeup = earliest(self.next_wakeup, row.due_at)
+            self.next_wakeup = _earliest(self.next_wakeup, row.due_at)
             return False
         planned = self._plan(found)
         if planned is None:
             self.unused.append(row.task_key)
-        elif self._recovering and self._is_deferred(planned):
+        elif planned.plan.skipped is not None and self._is_deferred(planned):
             self.unused.append(row.task_key)
             self.next_wakeup = recheck_at(self.now, self.next_wakeup)
         elif self.room <= 0:
             self.unused.append(row.task_key)
-            self.next_wakeup = earliest(self.next_wakeup, row.due_at)
+            self.next_wakeup = _earliest(self.next_wakeup, row.due_at)
             return False
         else:
             self.tasks.append(planned)
@@ -171,12 +177,16 @@ class _RowPlanner:
         return True
 
     def _is_deferred(self, planned: PlannedTask) -> bool:
+        if not self._recovery.is_open(self._boot):
+            return False
         return defer_skip(planned.definition, planned.plan, now=self.now)
 
     def _plan(self, found: DueRow) -> PlannedTask | None:
         row = found.row
-        unfinished = found.unfinished - self._pending.count_closed(row.task_key)
-        claimed = found.claimed + self._pending.count_selected(row.task_key)
+        unfinished, claimed = found.unfinished, found.claimed
+        if self._pending is not NOTHING_PENDING:
+            unfinished -= self._pending.count_closed(row.task_key)
+            claimed += self._pending.count_selected(row.task_key)
         try:
             definition = self._caller.define(row)
             decided = self._decide(row, definition, unfinished)
@@ -272,7 +282,7 @@ def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_unti
     missed = [run for run in closed if run.outcome is Outcome.MISSED]
     next_wakeup = found.next_wakeup
     for instant in (*(one.next_due for one in kept), *applied.due):
-        next_wakeup = earliest(next_wakeup, instant)
+        next_wakeup = _earliest(next_wakeup, instant)
     return Claimed(
         _claims_of(found, claimed, good_until),
         [*missed, *(run for one in kept for run in one.not_run)],
@@ -385,3 +395,10 @@ def _claims_of(found: ClaimPlan, runs: Iterable[Run], good_until: Span) -> list[
     claims = [Claim(run, known[run.task], good_until) for run in runs]
     claims.sort(key=lambda claim: claim.run.fire_time)
     return claims
+
+
+def _earliest(one: Instant | None, other: Instant | None) -> Instant | None:
+    """Return the earlier of two instants; None stands for never."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.core.run import CLAIM_LOST, RECORDED, RecordResult
+from pulse.core.run import CLAIM_LOST, RECORDED, Outcome, RecordResult
 from pulse.core.run_transitions import finish_run, schedule_retry
 from pulse.store.rules import NextTick, may_run_again, next_attempt_at
 from pulse.store.shared.backend import MAX_ROUNDS
@@ -27,9 +27,19 @@ class _Decision(NamedTuple):
     result: RecordResult
 
 
-def none_may_run_again(completed: Iterable[CompletedRun]) -> bool:
-    """Return whether no run of *completed* may be retried: then nothing has to be read first."""
-    return not any(may_run_again(*completed_run) for completed_run in completed)
+def any_may_run_again(completed: Iterable[CompletedRun]) -> bool:
+    """Return whether a run of *completed* may be retried, so that its row has to be read first."""
+    return any(
+        result.outcome is not Outcome.SUCCEEDED and may_run_again(claim, result)
+        for claim, result in completed
+    )
+
+
+def record_runs(session: Session, completed: Sequence[CompletedRun]) -> list[RecordResult]:
+    """Record runs whose claims still hold and that are not retried."""
+    changes = [RunChange(run.claim.run, finish_run(run.claim.run, run.result)) for run in completed]
+    applied = session.apply(ChangeSet(runs=changes)).runs
+    return [RECORDED if done else CLAIM_LOST for done in applied]
 
 
 def finish_runs(session: Session, completed: Sequence[CompletedRun]) -> list[RecordResult]:
@@ -63,8 +73,6 @@ def _decide(session: Session, completed: Sequence[CompletedRun]) -> list[_Decisi
         for claim, result in completed
         if may_run_again(claim, result)
     }
-    if not keys:
-        return [*map(_finished, completed)]
     found = session.read_tasks(sorted(keys), lock=True)
     return [_decision_of(one, found) for one in completed]
 

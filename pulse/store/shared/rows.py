@@ -218,10 +218,3 @@ class TaskSnapshot(NamedTuple):
     rows: Mapping[str, TaskRow]
     unfinished: Mapping[str, int]
     paused: frozenset[str]
-
-
-def earliest(one: Instant | None, other: Instant | None) -> Instant | None:
-    """Return the earlier of two instants; None stands for never."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

@@ -25,7 +25,12 @@ from pulse.store.shared.backend import (
     nothing_written,
 )
 from pulse.store.shared.claiming import plan_due, result_of, write_of
-from pulse.store.shared.finishing import finish_runs, none_may_run_again, renew_runs
+from pulse.store.shared.finishing import (
+    any_may_run_again,
+    finish_runs,
+    record_runs,
+    renew_runs,
+)
 from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.members import abandon_runs, drop_members, read_active_definitions
 from pulse.store.shared.reconcile import Reconciler
@@ -304,10 +309,9 @@ class SharedStore:
         """Decide what is due, and claim at most *limit* runs for this process."""
         self._refuse_closed()
         caller, boot = self._caller, self._clock.boot()
-        recovering = self._recovery.is_open(boot)
         found = self._run(
             Transaction.READ,
-            lambda session: plan_due(session, caller, limit, recovering=recovering),
+            lambda session: plan_due(session, caller, limit, recovery=self._recovery, boot=boot),
         )
         if limit > 0 and found.is_work():
             return self._claim(caller, found, boot)
@@ -330,8 +334,9 @@ class SharedStore:
         """Record how runs ended; return what became of each."""
         if not completed:
             return []
-        how = Transaction.SINGLE if none_may_run_again(completed) else Transaction.WRITE
-        return self._run(how, partial(finish_runs, completed=completed))
+        if any_may_run_again(completed):
+            return self._run(Transaction.WRITE, partial(finish_runs, completed=completed))
+        return self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Renew the leases of claimed runs; False stands where the claim was lost."""

@@ -141,7 +141,7 @@ def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell,
         run.holder,
         run.claimed_at,
         run.retry_at,
-        attempts_cell(run),
+        attempts_cell(run) if run.attempts else None,
         run.attempt,
     )
     if update is _CLAIM_RUN:
@@ -163,23 +163,28 @@ class _Applying:
         self._lock()
 
     def _lock(self) -> None:
-        """Lock rows, then runs; on PostgreSQL both statements are sent before the first answer."""
-        changes = self._changes
+        """Lock rows, then the runs of locked rows.
+
+        A process that locked runs of a row that another process has locked would keep that process
+        from claiming them, and could not claim them itself.
+        """
+        changes, select_in = self._changes, self._connection.select_in
         run_changes = (*changes.closed, *changes.runs)
         keys = {change.was.order for change in changes.tasks if change.was is not None}
         keys |= {change.row.order for change in run_changes if change.row is not None}
-        ids = [change.was.id for change in run_changes]
-        skip = changes.skip_locked
-        rows = self._connection.select_in(_LOCK_FREE if skip else _LOCK, sorted(keys))
-        runs = (
-            self._connection.select_in(_LOCK_FREE_RUNS if skip else _LOCK_RUNS, sorted(ids))
-            if ids
-            else ()
-        )
+        rows = select_in(_LOCK_FREE if changes.skip_locked else _LOCK, sorted(keys))
         self._rows: dict[int, tuple[int, Instant | None]] = {
             key: (version, due_at) for key, version, due_at in rows
         }
-        self._runs: dict[str, _LockedRun] = {ident: _LockedRun(*cells) for ident, *cells in runs}
+        self._runs: dict[str, _LockedRun] = {}
+        if run_changes:
+            ids = sorted(
+                change.was.id
+                for change in run_changes
+                if change.row is None or change.row.order in self._rows
+            )
+            runs = select_in(_LOCK_FREE_RUNS if changes.skip_locked else _LOCK_RUNS, ids)
+            self._runs = {ident: _LockedRun(*cells) for ident, *cells in runs}
 
     def apply(self) -> Applied:
         """Decide what is applied, and write it."""
@@ -273,12 +278,12 @@ class _Applying:
             row.last_decided,
             int(row.paused),
             row.resumed_at,
-            skip_cell(self._space, row),
+            None if row.skip is None else skip_cell(self._space, row),
             row.archived_at,
         )
 
     def _moved(self, row: TaskRow) -> tuple[Cell, ...]:
-        skip = skip_cell(self._space, row)
+        skip = None if row.skip is None else skip_cell(self._space, row)
         return (row.next_fire, row.due_at, row.last_decided, skip, row.order)
 
     def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:

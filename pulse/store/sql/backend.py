@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
-    from pulse.store.sql.database import Attempt, Connection, Database
+    from pulse.store.sql.database import Connection, Database
 
 _ROWS = f"SELECT {TASK_COLUMNS} FROM @tasks t"  # noqa: S608 - constants alone
 _NAMED = f"{_ROWS} WHERE t.task IN (?*)"
@@ -123,8 +124,7 @@ class SqlBackend:
 
     def sessions(self, how: Transaction) -> Iterator[SqlSession]:
         """Yield attempts at one session until one succeeds."""
-        for attempt in self.database.attempts(how):
-            yield SqlSession(attempt, self)
+        return self.database.attempts(how, partial(SqlSession, self))
 
     def observe(self, member: Member, *, boot: Span) -> None:  # noqa: ARG002 - counting starts at the first check
         """Start a new observation of the other processes, for *member*."""
@@ -144,20 +144,18 @@ class SqlBackend:
 
 
 class SqlSession:
-    """One transaction; a context that commits it, or rolls it back after an error."""
+    """One transaction, and a context: the attempt at it, as `pulse.store.sql.database` says."""
 
-    __slots__ = ("_attempt", "backend", "connection", "name")
+    __slots__ = ("backend", "connection", "error", "name")
 
-    connection: Connection
-
-    def __init__(self, attempt: Attempt[Connection], backend: SqlBackend) -> None:
-        self._attempt = attempt
+    def __init__(self, backend: SqlBackend, connection: Connection) -> None:
         self.backend: SqlBackend = backend
+        self.connection: Connection = connection
         self.name: str = backend.name
+        self.error: BaseException | None = None
 
     def __enter__(self) -> Self:
-        """Return the session with the connection of its attempt."""
-        self.connection = self._attempt.__enter__()
+        """Return the session."""
         return self
 
     def __exit__(
@@ -166,8 +164,14 @@ class SqlSession:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """Pass an error to the attempt, which decides whether another one follows."""
-        return self._attempt.__exit__(kind, error, trace)
+        """Keep the error, with which `Database.attempts` deals."""
+        self.error = error
+        return True
+
+    def take_error(self) -> BaseException:
+        """Return the error of the block, and forget it: see `Attempt.take_error`."""
+        error, self.error = self.error, None
+        return error or AssertionError("the block has raised no error")
 
     def now(self) -> Instant:
         """Return the present on the store's clock."""

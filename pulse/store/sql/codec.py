@@ -98,8 +98,9 @@ def _skip_of(text: str) -> Skip:
 
 
 def skip_cell(space: str, row: TaskRow) -> Cell:
-    """Return the id of the record into which the next skip of *row* is folded, or None."""
-    return None if row.skip is None else run_id(space, row.task, row.partition, row.skip.oldest)
+    """Return the id of the record of *row*'s last skip."""
+    skip = row.skip
+    return None if skip is None else run_id(space, row.task, row.partition, skip.oldest)
 
 
 def definition_cells(row: TaskRow) -> tuple[Cell, ...]:
@@ -159,7 +160,7 @@ def run_cells(run: Run) -> tuple[Cell, ...]:
         run.count,
         run.retry_at,
         run.body,
-        attempts_cell(run),
+        attempts_cell(run) if run.attempts else None,
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from pulse.clock import Instant
@@ -64,6 +64,18 @@ class Attempt(Generic[C_co]):
         """
         error, self.error = self.error, None
         return error or AssertionError("the block has raised no error")
+
+
+class AttemptLike(Protocol):
+    """What `Database.attempts` needs of what it yields: a context that keeps its error."""
+
+    error: BaseException | None
+
+    def take_error(self) -> BaseException:
+        """Return the error of the block, and forget it: see `Attempt.take_error`."""
+
+
+A = TypeVar("A", bound=AttemptLike)
 
 
 class Insert(NamedTuple):
@@ -220,9 +232,10 @@ class Database(Protocol):
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
 
-    def attempts(self, transaction: Transaction) -> Iterator[Attempt[Connection]]:
+    def attempts(self, transaction: Transaction, wrap: Callable[[Connection], A]) -> Iterator[A]:
         """Yield attempts at one transaction until one of them is committed.
 
+        An attempt is what *wrap*, such as `Attempt`, makes of its connection.
         A second attempt follows only if the error says that nothing was written: the file is
         locked, or the server has rolled back one of two writes that waited for each other. After
         an error that leaves the fate of a commit unknown, the transaction is not repeated.

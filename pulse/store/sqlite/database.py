@@ -28,10 +28,11 @@ from pulse.store.sqlite.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pulse.clock import Clock, Span
+    from pulse.store.sql.database import A
     from pulse.store.sqlite.connection import Identity
 
 BUSY_WAIT: Span = SECOND * 15 // 100
@@ -77,7 +78,7 @@ class SqliteDatabase:
         self._pid = os.getpid()
         version = self._read_version()
         if not is_current(version):
-            for attempt in self.attempts(Transaction.WRITE):
+            for attempt in self.attempts(Transaction.WRITE, Attempt):
                 with attempt as connection:
                     make_tables(connection, self._prefix)
             version = self._read_version()
@@ -85,7 +86,7 @@ class SqliteDatabase:
         self._known = True
 
     def _read_version(self) -> int | None:
-        for attempt in self.attempts(Transaction.READ):
+        for attempt in self.attempts(Transaction.READ, Attempt):
             with attempt as connection:
                 version = read_version(connection, self._prefix)
         return version
@@ -106,7 +107,9 @@ class SqliteDatabase:
         """Return the real path of the file."""
         return os.path.realpath(self.path)
 
-    def attempts(self, transaction: Transaction) -> Iterator[Attempt[SqliteConnection]]:
+    def attempts(
+        self, transaction: Transaction, wrap: Callable[[SqliteConnection], A]
+    ) -> Iterator[A]:
         """Yield attempts at one transaction until one is committed: see `Database.attempts`.
 
         An attempt that finds the file locked is repeated; each waits `BUSY_WAIT` for the lock.
@@ -115,7 +118,7 @@ class SqliteDatabase:
         for attempts_left in reversed(range(self._max_attempts)):
             try:
                 with self._transaction(begin) as connection:
-                    attempt = Attempt(connection)
+                    attempt = wrap(connection)
                     yield attempt
                     if attempt.error is not None:
                         raise attempt.take_error()

@@ -25,10 +25,10 @@ from pulse.handle import NotServingError, SchedulerHandle
 from pulse.log.listener import subscribe_log
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
 from pulse.scheduler.loop import Scheduler, SchedulerParts
+from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.scheduler.poll_delay import MAX_SLEEP
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, SyncResult
 from pulse.store.memory.store import MemoryStore
-from pulse.store.offloaded import OffloadedStore
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
 from pulse.testing.recorder import Recorder

@@ -10,7 +10,7 @@ import pytest
 from pulse.clock import SECOND
 from pulse.errors import StoreUnavailableError
 from pulse.store.shared.backend import DuplicateKeyError, Transaction
-from pulse.store.sql.database import DueQuery, PartitionQuery
+from pulse.store.sql.database import Attempt, DueQuery, PartitionQuery
 from pulse.store.sqlite.database import BUSY_WAIT, SqliteDatabase
 from pulse.testing.clock import FakeClock
 from tests.support.transactions import fetch, run_in
@@ -108,7 +108,7 @@ def test_transaction_is_rolled_back_if_the_block_is_left_early(database: SqliteD
     """A `return` within the block is a mistake that shows at once."""
 
     def leave() -> int:
-        for attempt in database.attempts(Transaction.WRITE):
+        for attempt in database.attempts(Transaction.WRITE, Attempt):
             with attempt as connection:
                 connection.execute(INSERT)
                 return 1
@@ -128,7 +128,7 @@ def test_rows_left_unread_do_not_block_the_next_write(database: SqliteDatabase, 
     """The connection's snapshot ends with the transaction, although the rows are still held."""
     query = DueQuery(NAMES, NAMES, [""], 1, spread=0)
     run_in(database, Transaction.WRITE, add_row)
-    for attempt in database.attempts(Transaction.READ):
+    for attempt in database.attempts(Transaction.READ, Attempt):
         with attempt as connection:
             found = connection.read_due(query)
     other = SqliteDatabase(path, FakeClock(), space="", patience_us=3 * BUSY_WAIT)

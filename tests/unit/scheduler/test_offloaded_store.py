@@ -9,8 +9,8 @@ import pytest
 from pulse.core.policies import Scope
 from pulse.errors import NotServingError
 from pulse.forks import ForkMark
+from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.store.base import Store
-from pulse.store.offloaded import OffloadedStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
