@@ -103,6 +103,24 @@ class RetryExpired(Event, frozen=True, gc=False):
     run: Run
 
 
+class TaskRewound(Event, frozen=True, gc=False):
+    """The clock was set back: the next run of a task is another one than its schedule says.
+
+    Attributes:
+        task: the name of the task.
+        partition: the part of the fleet.
+        refused: the first fire time that does not run, since it was decided while the clock was
+            ahead; None if the task only runs earlier than it would have.
+        next_fire: the fire time that runs next; None for none.
+
+    """
+
+    task: str
+    partition: str
+    refused: Instant | None
+    next_fire: Instant | None
+
+
 class ClaimLost(Event, frozen=True, gc=False):
     """A run finished in this process after its claim was lost; the store refused the result."""
 

@@ -27,9 +27,15 @@ limit, while `definition.max_concurrent` runs are unfinished, a fire time is ope
 *waits*: the second run with `wait`. With `all` the fire times themselves wait, at the cursor, and
 no run has to.
 
-A fire time that is not later than `last_decided` is never named again: the first fire time that
-`plan` considers is always later. So a clock that is set back, a restart and a row restored from a
-backup repeat no tick.
+A fire time that is not later than `last_decided` is never opened again, unless it is in a *gap*:
+`Cursor.gaps` are the spans before `last_decided` in which no tick ran, because a process came too
+late or because the clock was ahead. So a clock that is set back, a restart and a row restored from
+a backup repeat no tick; and after a clock was ahead, `rewind` moves the cursor back to the first
+fire time in a gap. Fire times on the way that are in no gap are *refused*: `Plan.refused` and
+`Rewound.refused` name the first of them, so that a refusal is never silent. The number of gaps is
+limited; in a gap that is forgotten, fire times are refused. Skipped fire times are in no gap. A
+fire time in a gap runs only in its time: once a newer tick that has run is in the past, it is
+refused.
 
 With `jitter` a fire time is due after a delay: a hash of task and fire time, less than the jitter
 and less than the time to the next fire time, so that ticks keep their order. A fire time is due
@@ -43,10 +49,11 @@ iteration: ten years of seconds are one `missed` count and one run.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pulse.core.gaps import MAX_GAPS, Gap, end_of_gap, with_gap, without_tick
 from pulse.core.policies import Misfire, Overlap
 from pulse.core.run import Trigger
 from pulse.core.task import LATE
@@ -81,12 +88,22 @@ _CATCH_UP, _SCHEDULE = Trigger.CATCH_UP, Trigger.SCHEDULE
 
 
 class Cursor(msgspec.Struct, frozen=True, gc=False):
-    """A task's position in its schedule; `next_fire` is None after the end of the schedule."""
+    """A task's position in its schedule; `next_fire` is None after the end of the schedule.
+
+    Attributes:
+        anchor: the instant from which intervals are counted.
+        next_fire: the oldest fire time that is not decided yet.
+        last_decided: the newest fire time that was ever decided.
+        delay_us: the delay of `next_fire`, by the jitter.
+        gaps: spans in which no tick ran, the least recently used first.
+
+    """
 
     anchor: Instant
     next_fire: Instant | None
     last_decided: Instant = BEFORE_TIME
     delay_us: Span = 0
+    gaps: tuple[Gap, ...] = ()
 
 
 class NotRun(msgspec.Struct, frozen=True, gc=False):
@@ -106,21 +123,39 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
-    """The decision about the due fire times of a task, and the cursor after it."""
+    """The decision about the due fire times of a task, and the cursor after it.
+
+    *refused* is the first fire time before the cursor's next one that was decided before and does
+    not run.
+    """
 
     cursor: Cursor
     opened: NewRun | None = None
     missed: NotRun | None = None
     skipped: NotRun | None = None
+    refused: Instant | None = None
+
+
+class Rewound(NamedTuple):
+    """The cursor after the clock was set back, and the first fire time that does not run again."""
+
+    cursor: Cursor
+    refused: Instant | None
 
 
 def cursor_at(
-    definition: TaskDefinition, anchor: Instant, next_fire: Instant | None, *, last_decided: Instant
+    definition: TaskDefinition,
+    anchor: Instant,
+    next_fire: Instant | None,
+    *,
+    last_decided: Instant,
+    gaps: tuple[Gap, ...] = (),
 ) -> Cursor:
     """Return the cursor with *next_fire* and its delay."""
-    if not definition.jitter_us or next_fire is None:
-        return Cursor(anchor, next_fire, last_decided)
-    return Cursor(anchor, next_fire, last_decided, jitter_of(definition, next_fire, anchor=anchor))
+    delay = 0
+    if definition.jitter_us and next_fire is not None:
+        delay = jitter_of(definition, next_fire, anchor=anchor)
+    return Cursor(anchor, next_fire, last_decided, delay, gaps)
 
 
 def due_at(cursor: Cursor) -> Instant | None:
@@ -129,13 +164,19 @@ def due_at(cursor: Cursor) -> Instant | None:
 
 
 def first_cursor(
-    definition: TaskDefinition, now: Instant, *, last_decided: Instant = BEFORE_TIME
+    definition: TaskDefinition, now: Instant, *, before: Cursor | None = None
 ) -> Cursor:
     """Return the cursor of a task that the store sees for the first time at *now*.
 
-    *last_decided* is later than the default if the task was archived before.
+    *before* is the cursor of the task when it was archived; its fire times stay decided.
     """
-    return cursor_at(definition, now, definition.schedule.first(now), last_decided=last_decided)
+    first = definition.schedule.first(now)
+    if before is None:
+        return _waiting_cursor(definition, Cursor(now, first), first)
+    seen = msgspec.structs.replace(before, anchor=now)
+    if first is not None and first <= before.last_decided:
+        first = next_undecided(definition, seen, now)
+    return _waiting_cursor(definition, seen, first)
 
 
 def moved_cursor(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Cursor:
@@ -144,17 +185,66 @@ def moved_cursor(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Cu
     The exception is a schedule without a later fire time, such as a single date in the past: the
     first fire time of a new task with the schedule is due, unless it was decided before.
     """
-    schedule, last_decided = definition.schedule, cursor.last_decided
-    following = schedule.next_after(max(now, last_decided), anchor=cursor.anchor)
+    following = next_undecided(definition, cursor, now)
     if following is None:
-        first = schedule.first(now)
-        following = first if first is not None and first > last_decided else None
-    return cursor_at(definition, cursor.anchor, following, last_decided=last_decided)
+        first = definition.schedule.first(now)
+        following = first if first is not None and first > cursor.last_decided else None
+    return _waiting_cursor(definition, cursor, following)
+
+
+def _waiting_cursor(
+    definition: TaskDefinition, cursor: Cursor, next_fire: Instant | None
+) -> Cursor:
+    """Return the cursor with another *next_fire*, before which no tick has run."""
+    gaps, after = cursor.gaps, cursor.last_decided
+    if next_fire is not None and next_fire > after:
+        gaps = with_gap(gaps, after if after == BEFORE_TIME else after + 1, next_fire)
+    return cursor_at(definition, cursor.anchor, next_fire, last_decided=after, gaps=gaps)
 
 
 def kept_cursor(definition: TaskDefinition, cursor: Cursor) -> Cursor:
     """Return the cursor of a task that was changed without a change of its schedule."""
-    return cursor_at(definition, cursor.anchor, cursor.next_fire, last_decided=cursor.last_decided)
+    return cursor_at(
+        definition,
+        cursor.anchor,
+        cursor.next_fire,
+        last_decided=cursor.last_decided,
+        gaps=cursor.gaps,
+    )
+
+
+def rewind(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Rewound:
+    """Return the cursor after the clock was set back to *now*.
+
+    An anchor in the future was read from a clock that was ahead: intervals are counted from *now*.
+    """
+    first = cursor.next_fire
+    if first is not None and first <= now:
+        return Rewound(cursor, None)
+    if cursor.anchor > now:
+        cursor = msgspec.structs.replace(cursor, anchor=now)
+    following = next_undecided(definition, cursor, now)
+    expected = definition.schedule.next_after(now, anchor=cursor.anchor)
+    refused = None if expected == following else expected
+    moved = cursor_at(
+        definition, cursor.anchor, following, last_decided=cursor.last_decided, gaps=cursor.gaps
+    )
+    return Rewound(moved, refused)
+
+
+def next_undecided(definition: TaskDefinition, cursor: Cursor, after: Instant) -> Instant | None:
+    """Return the first fire time later than *after* that is in a gap or was never decided."""
+    next_after, anchor = definition.schedule.next_after, cursor.anchor
+    found = next_after(max(after, cursor.last_decided), anchor=anchor)
+    if after >= cursor.last_decided:
+        return found
+    for start, end in cursor.gaps:
+        if end - 1 <= after:
+            continue
+        first = next_after(max(after, start - 1), anchor=anchor)
+        if first is not None and first < end and (found is None or first < found):
+            found = first
+    return found
 
 
 def plan(definition: TaskDefinition, cursor: Cursor, unfinished: int, now: Instant) -> Plan | None:
@@ -170,59 +260,191 @@ def plan(definition: TaskDefinition, cursor: Cursor, unfinished: int, now: Insta
     first = cursor.next_fire
     if first is None or first + cursor.delay_us > now:
         return None
-    if first <= cursor.last_decided:
-        return _after_last_decided(definition, cursor)
+    if first <= cursor.last_decided and (
+        now >= cursor.last_decided or not is_undecided(cursor, first)
+    ):
+        return _after_refusal(definition, cursor, first, unfinished, now)
     if definition.misfire is _ALL:
         return _oldest_first(definition, cursor, first, unfinished, now)
     return _newest_only(definition, cursor, first, unfinished, now)
 
 
-def _after_last_decided(definition: TaskDefinition, cursor: Cursor) -> Plan:
-    following = definition.schedule.next_after(cursor.last_decided, anchor=cursor.anchor)
-    return Plan(cursor_at(definition, cursor.anchor, following, last_decided=cursor.last_decided))
+def _after_refusal(
+    definition: TaskDefinition, cursor: Cursor, first: Instant, unfinished: int, now: Instant
+) -> Plan:
+    """Return the plan without the fire times that were decided, or are too old by now.
+
+    Once the clock has passed the last decided fire time again, the time of all gaps is over: a
+    newer tick has run.
+    """
+    passed = cursor.last_decided if now >= cursor.last_decided else first
+    following = next_undecided(definition, cursor, passed)
+    moved = cursor_at(
+        definition,
+        cursor.anchor,
+        following,
+        last_decided=cursor.last_decided,
+        gaps=cursor.gaps,
+    )
+    later = plan(definition, moved, unfinished, now) if passed != first else None
+    if later is None:
+        return Plan(moved, refused=first)
+    return Plan(later.cursor, later.opened, later.missed, later.skipped, first)
+
+
+def is_undecided(cursor: Cursor, fire_time: Instant) -> bool:
+    """Return whether a fire time was never decided, or is in a gap."""
+    return fire_time > cursor.last_decided or end_of_gap(cursor.gaps, fire_time) is not None
+
+
+def plan_missed(
+    definition: TaskDefinition, cursor: Cursor, first: Instant, now: Instant, *, reason: str
+) -> Plan:
+    """Return the plan by which the fire times that are due at *now*, from *first* on, are missed.
+
+    *first* is the cursor's next fire time, and due.
+    """
+    due = undecided_by(definition, cursor, first, now)
+    return _decided(definition, cursor, due, missed=NotRun(first, due.total(), reason))
+
+
+class DueSpan(NamedTuple):
+    """Due fire times, none of which and none between which was decided before."""
+
+    first: Instant
+    newest: Instant
+    number: int
+
+
+class Undecided(NamedTuple):
+    """The due fire times that are to be decided, and the first one after them.
+
+    There is more than one span only after the clock was set back.
+    """
+
+    spans: list[DueSpan]
+    following: Instant | None
+
+    def total(self) -> int:
+        """Return the number of due fire times."""
+        return sum(span.number for span in self.spans)
+
+
+def undecided_by(
+    definition: TaskDefinition, cursor: Cursor, first: Instant, now: Instant
+) -> Undecided:
+    """Return the undecided fire times from *first* on whose delay has passed; *first* is due."""
+    schedule, anchor = definition.schedule, cursor.anchor
+    if first > cursor.last_decided:
+        following = schedule.next_after(first, anchor=anchor)
+        if following is None or following > now:
+            return Undecided([DueSpan(first, first, 1)], following)
+        due = due_by(definition, first, now, anchor=anchor)
+        following = schedule.next_after(due.newest, anchor=anchor)
+        return Undecided([DueSpan(first, due.newest, due.count)], following)
+    spans: list[DueSpan] = []
+    start: Instant | None = first
+    while start is not None and start <= now:
+        due = schedule.due(start, _span_end(cursor, start, now), anchor=anchor)
+        # Fire times become due in their order: only the newest of all may have a delay to go.
+        if due.count > 1 and _lateness(definition, anchor, due.newest, now) < 0:
+            due = schedule.due(start, due.newest - 1, anchor=anchor)
+        spans.append(DueSpan(start, due.newest, due.count))
+        start = next_undecided(definition, cursor, due.newest)
+        if start is not None and _lateness(definition, anchor, start, now) < 0:
+            break
+    return Undecided(spans, next_undecided(definition, cursor, spans[-1].newest))
+
+
+def _span_end(cursor: Cursor, first: Instant, now: Instant) -> Instant:
+    """Return the last instant up to *now* before which no decided fire time follows *first*."""
+    end = end_of_gap(cursor.gaps, first) if first <= cursor.last_decided else None
+    return now if end is None else min(now, end - 1)
+
+
+def _decided(
+    definition: TaskDefinition,
+    cursor: Cursor,
+    due: Undecided,
+    *,
+    opened: NewRun | None = None,
+    missed: NotRun | None = None,
+    skipped: NotRun | None = None,
+) -> Plan:
+    """Return the plan that decides the fire times of *due*; those that are missed become a gap."""
+    newest, gaps, anchor = due.spans[-1].newest, cursor.gaps, cursor.anchor
+    named = opened is not None or skipped is not None  # else the newest one is missed as well
+    if missed is not None:
+        for span in due.spans:
+            end = span.newest if named and span.newest == newest else span.newest + 1
+            gaps = with_gap(gaps, span.first, end)
+    if named and gaps:
+        gaps = without_tick(definition.schedule, gaps, newest, anchor=anchor)
+    refused = None
+    if newest < cursor.last_decided:
+        expected = definition.schedule.next_after(newest, anchor=anchor)
+        refused = None if expected == due.following else expected
+    moved = cursor_at(
+        definition,
+        anchor,
+        due.following,
+        last_decided=max(newest, cursor.last_decided),
+        gaps=gaps[-MAX_GAPS:],
+    )
+    return Plan(moved, opened, missed, skipped, refused)
 
 
 def _newest_only(
     definition: TaskDefinition, cursor: Cursor, first: Instant, unfinished: int, now: Instant
 ) -> Plan:
-    anchor = cursor.anchor
-    following = definition.schedule.next_after(first, anchor=anchor)
-    if following is None or following > now:
-        newest, passed = first, 0
-    else:
-        due = due_by(definition, first, now, anchor=anchor)
-        newest, passed = due.newest, due.count - 1
-        following = definition.schedule.next_after(newest, anchor=anchor)
-    moved = cursor_at(definition, anchor, following, last_decided=newest)
-    late = _lateness(definition, anchor, newest, now)
+    due = undecided_by(definition, cursor, first, now)
+    newest, passed = due.spans[-1].newest, due.total() - 1
+    if newest < cursor.last_decided:
+        newer = definition.schedule.next_after(newest, anchor=cursor.anchor)
+        if newer is not None and newer <= now and newer != due.following:
+            return Plan(_decided(definition, cursor, due).cursor, refused=first)
+    late = _lateness(definition, cursor.anchor, newest, now)
     if definition.grace_us is not None and late > definition.grace_us:
-        return Plan(moved, None, NotRun(first, passed + 1, TOO_LATE))
+        return _decided(definition, cursor, due, missed=NotRun(first, passed + 1, TOO_LATE))
     missed = NotRun(first, passed) if passed else None
     if unfinished >= definition.max_unfinished:
-        return Plan(moved, None, missed, NotRun(newest, 1, _NO_ROOM[definition.overlap]))
+        skipped = NotRun(newest, 1, _NO_ROOM[definition.overlap])
+        return _decided(definition, cursor, due, missed=missed, skipped=skipped)
     waits = unfinished > 0 and unfinished >= definition.max_concurrent
-    return Plan(moved, NewRun(newest, _trigger(passed, late), waits), missed)
+    opened = NewRun(newest, _trigger(passed, late), waits)
+    return _decided(definition, cursor, due, opened=opened, missed=missed)
 
 
 def _oldest_first(
     definition: TaskDefinition, cursor: Cursor, first: Instant, unfinished: int, now: Instant
 ) -> Plan | None:
-    anchor = cursor.anchor
-    missed = None
-    slot: Instant | None = first
-    last_decided = cursor.last_decided
+    missed, refused = None, None
     grace = definition.grace_us
     if grace is not None and now - first - cursor.delay_us > grace:
-        due = due_by(definition, first, now - grace - 1, anchor=anchor)
-        last_decided, missed = due.newest, NotRun(first, due.count, TOO_LATE)
-        slot = definition.schedule.next_after(last_decided, anchor=anchor)
-    waiting = cursor_at(definition, anchor, slot, last_decided=last_decided)
-    if slot is None or slot + waiting.delay_us > now or unfinished >= definition.max_concurrent:
-        return Plan(waiting, None, missed) if missed else None
-    following = definition.schedule.next_after(slot, anchor=anchor)
-    passed = missed.count if missed else 0
-    opened = NewRun(slot, _trigger(passed, now - slot - waiting.delay_us))
-    return Plan(cursor_at(definition, anchor, following, last_decided=slot), opened, missed)
+        late = _too_late(definition, cursor, first, now - grace - 1)
+        missed = NotRun(first, late.total(), TOO_LATE)
+        passed = _decided(definition, cursor, late, missed=missed)
+        cursor, refused = passed.cursor, passed.refused
+    slot = cursor.next_fire
+    if slot is None or slot + cursor.delay_us > now or unfinished >= definition.max_concurrent:
+        return Plan(cursor, None, missed, refused=refused) if missed else None
+    count = missed.count if missed else 0
+    opened = NewRun(slot, _trigger(count, now - slot - cursor.delay_us))
+    due = Undecided([DueSpan(slot, slot, 1)], next_undecided(definition, cursor, slot))
+    decided = _decided(definition, cursor, due, opened=opened)
+    if missed is None:
+        return decided
+    return Plan(decided.cursor, opened, missed, refused=refused or decided.refused)
+
+
+def _too_late(
+    definition: TaskDefinition, cursor: Cursor, first: Instant, until: Instant
+) -> Undecided:
+    """Return the fire times from *first* on that are too late, up to the first decided one."""
+    until = _span_end(cursor, first, until)
+    due = due_by(definition, first, until, anchor=cursor.anchor)
+    following = next_undecided(definition, cursor, due.newest)
+    return Undecided([DueSpan(first, due.newest, due.count)], following)
 
 
 def is_too_late(definition: TaskDefinition, fire_time: Instant, now: Instant) -> bool:

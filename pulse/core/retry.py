@@ -65,13 +65,19 @@ def retry_at(
     wait = back_off(definition, run)
     if result.retry_after_us is not None and _is_passing(result.status):
         wait = max(wait, result.retry_after_us)
-    at = now + wait
-    return at if at < retry_expires_at(run, next_fire) else None
+    at, until = now + wait, retry_expires_at(run, next_fire)
+    if run.scheduled_for is not None and next_fire is not None:
+        until = min(until, next_fire)
+    return at if at < until else None
 
 
 def retry_expires_at(run: Run, next_fire: Instant | None) -> Instant:
-    """Return the instant from which *run* is not retried."""
-    if run.scheduled_for is None or next_fire is None:
+    """Return the instant from which a pending retry of *run* expires.
+
+    After the clock was set back, the next fire time may be earlier than that of the run: it is not
+    the tick that follows the run.
+    """
+    if run.scheduled_for is None or next_fire is None or next_fire <= run.scheduled_for:
         return run.fire_time + MAX_RETRY_PERIOD
     return next_fire
 

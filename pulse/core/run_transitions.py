@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WAITED_TOO_LONG = "waited for an earlier run, longer than the grace of the task"
 """The message of a waiting run that was missed."""
 
+MISSED_RECORD = "missed"
+"""A part of the hash from which the id of a record of missed fire times is made."""
+
 MAX_ATTEMPTS_KEPT = 20
 MAX_MESSAGE = 500
 """How many earlier attempts a run keeps, and how many characters of the message of each."""
@@ -27,9 +30,16 @@ MAX_MESSAGE = 500
 def not_run_record(
     space: str, task: str, *, partition: str, passed: NotRun, outcome: Outcome
 ) -> Run:
-    """Return the record of fire times that were missed or skipped."""
+    """Return the record of fire times that were missed or skipped.
+
+    The id of a missed record is not that of the run of its oldest fire time: after a clock that was
+    ahead has been set back, that fire time may run.
+    """
+    ident = run_id(space, task, partition, passed.oldest)
+    if outcome is Outcome.MISSED:
+        ident = run_id(ident, MISSED_RECORD, str(passed.count), passed.oldest)
     return Run(
-        id=run_id(space, task, partition, passed.oldest),
+        id=ident,
         task=task,
         partition=partition,
         fire_time=passed.oldest,
@@ -130,6 +140,7 @@ def advance_retry(run: Run, before: Instant) -> Run:
         or not run.attempts
         or run.retry_at is None
         or run.retry_at <= before
+        or before <= run.scheduled_for  # the clock was set back: the tick is an earlier one
     ):
         return run
     return msgspec.structs.replace(run, retry_at=before)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pulse import events
 from pulse.clock import SECOND, Span, SystemClock, rfc3339
@@ -34,15 +34,19 @@ from pulse.log.format import (
 from pulse.settings.converters import duration_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pulse.clock import Clock
     from pulse.core.run import Claim, Result, Run
 
     Extra = dict[str, object]
 
+E = TypeVar("E", bound=events.Event)
+
 _log = logging.getLogger("pulse")
 _SUCCEEDED = Outcome.SUCCEEDED
-_MISSED_LINES = 10
-_MISSED_WINDOW: Span = 60 * SECOND
+_LIMITED_LINES = 10
+_LIMITED_WINDOW: Span = 60 * SECOND
 _UNNAMED = (
     "if these are tasks of another application, give each application its own pulse.config.name"
 )
@@ -65,7 +69,15 @@ def subscribe_log(bus: events.EventBus, clock: Clock | None = None) -> None:
     bus.subscribe(events.RunOverdue, run_overdue)
     bus.subscribe(events.RunAbandoned, run_abandoned)
     bus.subscribe(events.ClaimLost, claim_lost)
-    bus.subscribe(events.TickMissed, MissedLines(clock or SystemClock()))
+    clock = clock or SystemClock()
+    missed = _LimitedLines(
+        clock, tick_missed, kind="missed ticks", place="logged at DEBUG and listed by runs()"
+    )
+    bus.subscribe(events.TickMissed, missed)
+    rewound = _LimitedLines(
+        clock, task_rewound, kind="tasks affected by a clock set back", place="logged at DEBUG"
+    )
+    bus.subscribe(events.TaskRewound, rewound)
     bus.subscribe(events.TickSkipped, tick_skipped)
     bus.subscribe(events.StoreUnavailable, store_unavailable)
     bus.subscribe(events.StoreRecovered, store_recovered)
@@ -154,28 +166,36 @@ def claim_lost(event: events.ClaimLost) -> None:
     _log_event(logging.WARNING, text, _facts_of_end(event.claim, event.result))
 
 
-class MissedLines:
-    """Logs missed fire times: ten lines a minute as WARNING, further lines as DEBUG."""
+class _LimitedLines(Generic[E]):
+    """Logs lines of one kind: ten a minute as WARNING, further ones as DEBUG.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: measures the minute.
+        log: logs one event with a level.
+        kind: what the lines report, in the plural.
+        place: where the further ones are found.
+
+    """
+
+    def __init__(
+        self, clock: Clock, log: Callable[[E, int], None], *, kind: str, place: str
+    ) -> None:
         self._clock = clock
+        self._log = log
+        self._text = f"more than {_LIMITED_LINES} {kind} this minute; further ones are {place}"
         self._until: Span = 0
         self._left = 0
 
-    def __call__(self, event: events.TickMissed) -> None:
-        """Log the missed fire times of one task."""
+    def __call__(self, event: E) -> None:
+        """Log an event."""
         now = self._clock.boot()
         if now >= self._until:
-            self._until, self._left = now + _MISSED_WINDOW, _MISSED_LINES
+            self._until, self._left = now + _LIMITED_WINDOW, _LIMITED_LINES
         level = logging.WARNING if self._left > 0 else logging.DEBUG
         if _log.isEnabledFor(level):
-            tick_missed(event, level)
+            self._log(event, level)
         if self._left == 0:
-            _log_event(
-                logging.WARNING,
-                f"more than {_MISSED_LINES} missed ticks this minute; further ones are logged at"
-                " DEBUG and listed by runs()",
-            )
+            _log_event(logging.WARNING, self._text)
         self._left -= 1
 
 
@@ -185,6 +205,29 @@ def tick_missed(event: events.TickMissed, level: int) -> None:
     number = "1 fire time" if run.count == 1 else f"{run.count} fire times from then on"
     text = f"{tick(run)} missed: {number} {escape_control_characters(run.message)}"
     extra = _facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count}
+    _log_event(level, text, extra)
+
+
+def task_rewound(event: events.TaskRewound, level: int) -> None:
+    """Log a task whose next run is another one because the clock was set back."""
+    name, then = escape_control_characters(event.task), "nothing"
+    if event.next_fire is not None:
+        then = rfc3339(event.next_fire - event.next_fire % SECOND)
+    if event.refused is None:
+        text = (
+            f"{name} was scheduled by a clock that was ahead and is now set back; runs next: {then}"
+        )
+    else:
+        refused = rfc3339(event.refused - event.refused % SECOND)
+        text = (
+            f"{name} {refused} does not run: it was decided before the clock was set back, and no"
+            f" tick runs twice; runs next: {then}"
+        )
+    extra: Extra = {
+        "pulse_task": event.task,
+        "pulse_fire_time": None if event.refused is None else rfc3339(event.refused),
+        "pulse_next_fire": None if event.next_fire is None else rfc3339(event.next_fire),
+    }
     _log_event(level, text, extra)
 
 

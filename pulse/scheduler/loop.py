@@ -341,6 +341,8 @@ class Scheduler:
             self._reporter.not_run(claimed.not_run)
         for run in claimed.expired_retries:
             self._bus.emit(events.RetryExpired(run))
+        for one in claimed.rewound:
+            self._bus.emit(events.TaskRewound(one.task, one.partition, one.refused, one.next_fire))
         for task, error in claimed.failed_tasks:
             self._completer.schedule_failed(task)
             self._reporter.task_failed(task, error)

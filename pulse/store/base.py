@@ -32,9 +32,10 @@ What every implementation promises:
 
 1. `claim_due` creates at most one run for each (task, partition, fire time), ever, whatever calls
    run at the same time. Three rules ensure this: the cursor moves by compare-and-set on the row's
-   version, the last decided fire time never moves back, and a uniqueness constraint refuses a
-   second run of a fire time. A claim that another process won is absent from the result; this is no
-   error.
+   version, a fire time that is not later than the last decided one is opened only in a recorded gap
+   (`pulse.core.planner.Cursor.gaps`), and a uniqueness constraint refuses a second run of a fire
+   time. A claim that another process won is absent from the result; this is no error. A fire time
+   that is refused is reported in `Claimed.rewound`.
 2. The planner decides (`pulse.core.planner.plan`), from one consistent read, outside the write.
    Every change that creates a run raises the row's version. A row whose schedule raises is set
    aside and reported in `Claimed.failed_tasks`; all other rows can still be claimed.
@@ -143,6 +144,24 @@ class FailedTask(NamedTuple):
     error: Exception
 
 
+class RewoundTask(NamedTuple):
+    """A task whose next run is another one than its schedule says, since the clock was set back.
+
+    Attributes:
+        task: the name of the task.
+        partition: the partition of its row.
+        refused: the first fire time that does not run, since it was decided while the clock was
+            ahead; None if none is refused.
+        next_fire: the fire time that runs next; None for none.
+
+    """
+
+    task: str
+    partition: str
+    refused: Instant | None
+    next_fire: Instant | None
+
+
 class Claimed(NamedTuple):
     """The result of `claim_due`.
 
@@ -156,6 +175,8 @@ class Claimed(NamedTuple):
         failed_tasks: tasks that were set aside because their schedule raised.
         expired_retries: runs whose retry nobody claimed in time, with the outcome of their last
             attempt.
+        rewound: tasks whose cursor was moved back after the clock was set back, and tasks of which
+            fire times are refused.
 
     """
 
@@ -165,6 +186,7 @@ class Claimed(NamedTuple):
     next_wakeup: Instant | None
     failed_tasks: Sequence[FailedTask] = ()
     expired_retries: Sequence[Run] = ()
+    rewound: Sequence[RewoundTask] = ()
 
 
 class SyncResult(NamedTuple):

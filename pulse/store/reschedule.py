@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import moment_of
-from pulse.core.planner import Cursor, NotRun, kept_cursor, moved_cursor
+from pulse.core.planner import (
+    Cursor,
+    NotRun,
+    is_undecided,
+    kept_cursor,
+    moved_cursor,
+    undecided_by,
+)
 from pulse.core.task import Task, build_definition
 from pulse.errors import ConfigError
 from pulse.schedule.once import Once
@@ -54,13 +61,15 @@ def change_cursor(
         return ScheduleChange(kept_cursor(definition, cursor))
     moved = moved_cursor(definition, cursor, now)
     first = cursor.next_fire
-    if first is None or not cursor.last_decided < first <= now:
+    if first is None or first > now or not is_undecided(cursor, first):
         return ScheduleChange(moved)
     anchor, schedule = cursor.anchor, _schedule_of(before, first)
-    due = schedule.due(first, now, anchor=anchor)
-    oldest, count, kept = first, due.count, moved.next_fire
-    if kept is None or kept > due.newest:
-        moved = msgspec.structs.replace(moved, last_decided=due.newest)
+    old = msgspec.structs.replace(definition, schedule=schedule, jitter_us=0)
+    due = undecided_by(old, cursor, first, now)
+    newest = due.spans[-1].newest
+    oldest, count, kept = first, due.total(), moved.next_fire
+    if kept is None or kept > newest:
+        moved = msgspec.structs.replace(moved, last_decided=max(newest, cursor.last_decided))
     elif kept >= first and schedule.next_after(kept - 1, anchor=anchor) == kept:
         # The moved cursor stays at a past fire time that both schedules have (a single date, for
         # example): the new definition still runs it, so it does not count as missed.

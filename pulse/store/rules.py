@@ -6,15 +6,18 @@ import os
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.core.planner import NotRun, Plan, cursor_at, due_by, is_too_late, plan
+import msgspec
+
+from pulse.clock import SECOND
+from pulse.core.planner import is_too_late, is_undecided, plan, plan_missed
 from pulse.core.policies import OnAbandoned, Overlap, Scope
 from pulse.core.retry import may_retry, retry_at, retry_expires_at
 from pulse.core.run import Outcome
 from pulse.errors import ConfigTaskError, TaskExistsError
 
 if TYPE_CHECKING:
-    from pulse.clock import Instant
-    from pulse.core.planner import Cursor
+    from pulse.clock import Instant, Span
+    from pulse.core.planner import Cursor, Plan
     from pulse.core.run import Claim, Result, Run
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
@@ -58,22 +61,73 @@ def plan_resumed(
     """
     first = cursor.next_fire
     until = None if resumed_at is None else min(resumed_at, now)
-    if (
-        until is None
-        or first is None
-        or first <= cursor.last_decided
-        or first + cursor.delay_us > until
-    ):
+    if until is None or first is None or first + cursor.delay_us > until:
         return plan(definition, cursor, unfinished, now)
-    due = due_by(definition, first, until, anchor=cursor.anchor)
-    following = definition.schedule.next_after(due.newest, anchor=cursor.anchor)
-    moved = cursor_at(definition, cursor.anchor, following, last_decided=due.newest)
-    return Plan(moved, missed=NotRun(first, due.count, PAUSED))
+    if not is_undecided(cursor, first):
+        return plan(definition, cursor, unfinished, now)
+    return plan_missed(definition, cursor, first, until, reason=PAUSED)
 
 
 def new_run_id() -> str:
     """Return a random id for a manual or a start-up run, which has no fire time."""
     return os.urandom(16).hex()
+
+
+SET_BACK: Span = SECOND
+"""By how much the clock must be set back to count: servers that take over differ by less."""
+
+
+class ClockCheck(Enum):
+    """Which rows a claim checks because the clock may have been ahead when they were written."""
+
+    NONE = "none"
+    LIKELY = "those with an instant in the future"
+    ALL = "all"
+
+
+class ClockWatch:
+    """Notices that the store's clock was set back, from the instants that the store reads."""
+
+    __slots__ = ("_newest", "_wanted")
+
+    def __init__(self) -> None:
+        self._newest: Instant | None = None
+        self._wanted = ClockCheck.NONE
+        self.suspect()  # the clock may have been ahead before this process joined
+
+    def note(self, now: Instant) -> None:
+        """Record an instant of the store's clock at which something was read or written."""
+        if self._newest is None or now > self._newest:
+            self._newest = now
+        elif now < self._newest - SET_BACK:
+            self._newest, self._wanted = now, ClockCheck.ALL
+
+    def suspect(self) -> None:
+        """Ask for a check of the likely rows: another process may have seen a clock ahead."""
+        if self._wanted is ClockCheck.NONE:
+            self._wanted = ClockCheck.LIKELY
+
+    def retry(self, wanted: ClockCheck) -> None:
+        """Ask again for a check that has failed."""
+        self._wanted = wanted
+
+    def take(self, now: Instant) -> ClockCheck:
+        """Return which rows are to be checked, now that the clock shows *now*."""
+        self.note(now)
+        wanted, self._wanted = self._wanted, ClockCheck.NONE
+        return wanted
+
+
+def advance_early(run: Run, now: Instant) -> Run:
+    """Return a pending run that became pending while the clock was ahead of *now*, as due.
+
+    It is due a microsecond after *now*: what became pending by the right clock comes first.
+    """
+    if run.retry_at is None or run.retry_at <= now + 1:
+        return run
+    if run.attempts and (run.attempts[-1].started_at or 0) <= now:
+        return run
+    return msgspec.structs.replace(run, retry_at=now + 1)
 
 
 class PendingDecision(Enum):

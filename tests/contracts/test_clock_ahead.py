@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from tests.contracts.suite.store_harness import Fleet, Process
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-
 DAY_S = 86_400
 HOURS = timedelta(hours=2, seconds=5)
 AHEAD = [
@@ -71,7 +69,6 @@ def run_due(process: Process) -> None:
     require(process.finish(process.claim_one()), "a run that is recorded")
 
 
-@issue_10
 @pytest.mark.parametrize("ahead", AHEAD)
 def test_task_runs_again_after_the_clock_is_corrected(fleet: Fleet, ahead: timedelta) -> None:
     """A run at a wrong, later fire time does not block the fire times before it."""
@@ -81,7 +78,6 @@ def test_task_runs_again_after_the_clock_is_corrected(fleet: Fleet, ahead: timed
     assert run_ticks(fleet, process)
 
 
-@issue_10
 @pytest.mark.parametrize("words", POLICIES)
 def test_task_of_each_kind_runs_again_after_the_clock_is_corrected(
     fleet: Fleet, words: dict[str, object]
@@ -93,7 +89,6 @@ def test_task_of_each_kind_runs_again_after_the_clock_is_corrected(
     assert run_ticks(fleet, process)
 
 
-@issue_10
 @pytest.mark.parametrize(
     "words",
     [
@@ -111,7 +106,6 @@ def test_daily_task_runs_again_after_the_clock_is_corrected(
     assert run_ticks(fleet, process, every=DAY_S)
 
 
-@issue_10
 def test_task_runs_after_each_correction_of_an_unstable_clock(fleet: Fleet) -> None:
     """Two programs set the clock in turn, to times that are an hour apart."""
     process = fleet.join({"work": make_task()})
@@ -124,7 +118,6 @@ def test_task_runs_after_each_correction_of_an_unstable_clock(fleet: Fleet) -> N
     assert all(ran)
 
 
-@issue_10
 def test_task_runs_again_after_ticks_were_skipped_by_a_wrong_clock(fleet: Fleet) -> None:
     """The run that caused the skip has ended since."""
     process = fleet.join({"work": make_task()})
@@ -138,7 +131,6 @@ def test_task_runs_again_after_ticks_were_skipped_by_a_wrong_clock(fleet: Fleet)
     assert run_ticks(fleet, process)
 
 
-@issue_10
 @pytest.mark.parametrize("misfire", ["skip", "all"])
 def test_task_runs_again_after_ticks_were_too_late_by_a_wrong_clock(
     fleet: Fleet, misfire: str
@@ -150,7 +142,6 @@ def test_task_runs_again_after_ticks_were_too_late_by_a_wrong_clock(
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_task_runs_again_after_a_pause_ended_by_a_wrong_clock(fleet: Fleet) -> None:
     """The task was resumed while the clock was ahead, and the ticks of the pause were missed."""
     process = fleet.join({"work": make_task()})
@@ -161,7 +152,6 @@ def test_task_runs_again_after_a_pause_ended_by_a_wrong_clock(fleet: Fleet) -> N
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_task_runs_again_after_its_schedule_was_replaced_by_a_wrong_clock(fleet: Fleet) -> None:
     """Ticks of the old schedule that were due by the wrong clock are recorded as missed."""
     process = fleet.join({"work": make_task()})
@@ -170,7 +160,6 @@ def test_task_runs_again_after_its_schedule_was_replaced_by_a_wrong_clock(fleet:
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_task_with_a_replaced_schedule_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
     """A deploy replaces the interval after the correction."""
     process = fleet.join({"work": make_task()})
@@ -180,7 +169,6 @@ def test_task_with_a_replaced_schedule_runs_after_the_clock_is_corrected(fleet: 
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_task_that_is_paused_and_resumed_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
     """Pause and resume come after the correction."""
     process = fleet.join({"work": make_task()})
@@ -191,7 +179,6 @@ def test_task_that_is_paused_and_resumed_runs_after_the_clock_is_corrected(fleet
     assert run_ticks(fleet, process)
 
 
-@issue_10
 @pytest.mark.parametrize("again", [make_task(), make_task(interval=7)], ids=["same", "other"])
 def test_task_that_is_removed_and_added_runs_after_the_clock_is_corrected(
     fleet: Fleet, again: object
@@ -206,7 +193,6 @@ def test_task_that_is_removed_and_added_runs_after_the_clock_is_corrected(
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_runtime_task_that_is_replaced_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
     """The task gets another interval after the correction."""
     process = fleet.join({})
@@ -217,7 +203,6 @@ def test_runtime_task_that_is_replaced_runs_after_the_clock_is_corrected(fleet: 
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_task_that_was_archived_runs_after_the_clock_is_corrected(fleet: Fleet) -> None:
     """The configuration drops the task after the correction, and declares it again later."""
     process = fleet.join({"work": make_task()})
@@ -230,7 +215,6 @@ def test_task_that_was_archived_runs_after_the_clock_is_corrected(fleet: Fleet) 
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_manual_run_opened_by_a_wrong_clock_does_not_block_ticks(fleet: Fleet) -> None:
     """No process claims the manual run before the correction."""
     process = fleet.join({"work": make_task()})
@@ -239,7 +223,6 @@ def test_manual_run_opened_by_a_wrong_clock_does_not_block_ticks(fleet: Fleet) -
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_waiting_tick_opened_by_a_wrong_clock_does_not_block_ticks(fleet: Fleet) -> None:
     """Under `overlap = wait` the tick waits for a run that ends after the correction."""
     process = fleet.join({"work": make_task(overlap="wait")})
@@ -252,7 +235,6 @@ def test_waiting_tick_opened_by_a_wrong_clock_does_not_block_ticks(fleet: Fleet)
     assert run_ticks(fleet, process)
 
 
-@issue_10
 @pytest.mark.parametrize("ahead", AHEAD)
 @pytest.mark.parametrize(
     "words",
@@ -270,7 +252,6 @@ def test_task_that_is_first_seen_by_a_wrong_clock_runs_after_the_correction(
     assert run_ticks(fleet, process)
 
 
-@issue_10
 def test_runtime_task_that_is_added_by_a_wrong_clock_runs_after_the_correction(
     fleet: Fleet,
 ) -> None:

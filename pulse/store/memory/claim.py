@@ -11,6 +11,7 @@ import msgspec
 
 from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import not_run_record, waiting_run
+from pulse.store.base import RewoundTask
 from pulse.store.rules import (
     NextTick,
     PendingDecision,
@@ -97,6 +98,7 @@ class ClaimCall:
         "limit",
         "not_run",
         "now",
+        "rewound",
     )
 
     def __init__(
@@ -120,6 +122,7 @@ class ClaimCall:
         self.not_run: list[Run] = []
         self.expired_retries: list[Run] = []
         self.failed_tasks: list[FailedTask] = []
+        self.rewound: list[RewoundTask] = []
 
     def take(self, definition: TaskDefinition) -> None:
         """Claim the run that `RunTable.next_pending` returned last."""
@@ -132,6 +135,12 @@ class ClaimCall:
             self.not_run.append(self._miss(row, decided.missed))
         if decided.skipped is not None:
             self.not_run.append(self._skip(row, decided.skipped))
+        if decided.refused is not None:
+            self.rewound.append(
+                RewoundTask(
+                    row.definition.name, row.partition, decided.refused, decided.cursor.next_fire
+                )
+            )
         opened = decided.opened
         if opened is not None:
             if opened.waits:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.core.run_transitions import advance_retry, claim_run, finish_run
-from pulse.store.rules import is_retry
+from pulse.store.rules import advance_early, is_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,28 +37,45 @@ class RunTable:
 
     """
 
-    __slots__ = ("_history", "_pending", "_seq", "_tasks_with_retry_aside", "aside", "open")
+    __slots__ = (
+        "_history",
+        "_pending",
+        "_records",
+        "_seq",
+        "_tasks_with_retry_aside",
+        "aside",
+        "open",
+    )
 
     def __init__(self, keep_runs: int) -> None:
         self.open: dict[str, StoredRun] = {}
         self._history: deque[StoredRun] = deque(maxlen=keep_runs)
+        self._records: set[str] = set()  # ids of the records of missed and skipped fire times
         self._pending: list[tuple[Instant, int, StoredRun]] = []
         self.aside: dict[str, list[StoredRun]] = {}
         self._tasks_with_retry_aside: set[str] = set()
         self._seq = 0
 
     def add(self, run: Run) -> StoredRun:
-        """Add the record of a missed or skipped fire time."""
+        """Add the record of a missed or skipped fire time, unless it has been added before."""
         self._seq += 1
         stored = StoredRun(self._seq, run)
-        self._history.append(stored)
+        if run.id not in self._records:
+            self._records.add(run.id)
+            self._append(stored)
         return stored
+
+    def _append(self, stored: StoredRun) -> None:
+        history = self._history
+        if len(history) == history.maxlen and history:
+            self._records.discard(history[0].run.id)
+        history.append(stored)
 
     def add_claimed(self, run: Run, mark: Span) -> None:
         """Add an unfinished run, claimed or pending."""
         self._seq += 1
         stored = StoredRun(self._seq, run, mark)
-        self._history.append(stored)
+        self._append(stored)
         self.open[run.id] = stored
         self._offer(stored)
 
@@ -142,6 +159,12 @@ class RunTable:
             run = stored.run
             if (run.task, run.partition) == (task, partition):
                 stored.run = advance_retry(run, before)
+
+    def advance_early(self, now: Instant) -> None:
+        """Make runs that became pending while the clock was ahead of *now* due now."""
+        for stored in self.open.values():
+            stored.run = advance_early(stored.run, now)
+        self.reconsider_set_aside()
 
     def count_unfinished(self, task: str, partition: str) -> int:
         """Return how many runs of a task are unfinished in a partition."""

@@ -28,7 +28,13 @@ from pulse.store.memory.claim import ClaimCall, PendingRuns, is_due
 from pulse.store.memory.due_heap import ORDER_BITS, ORDER_MASK, decide_row, is_stale, row_of
 from pulse.store.memory.runs import RunTable
 from pulse.store.memory.tasks import TaskTable
-from pulse.store.rules import LEASE_OVER, PendingDecision, new_run_id
+from pulse.store.rules import (
+    LEASE_OVER,
+    ClockCheck,
+    ClockWatch,
+    PendingDecision,
+    new_run_id,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +87,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._leases: ExpiryWatch[str] = ExpiryWatch(member.lease_us // 3)  # as often as renewed
         self._unwanted: ExpiryWatch[str] = ExpiryWatch(member.lease_us)
+        self._clock_watch = ClockWatch()
         self._member = member
 
     def open_as_client(self, member: Member) -> None:
@@ -103,19 +110,25 @@ class MemoryStore:
             raise StoreUnavailableError("this memory store is not open")
         return self._member
 
+    def _now(self) -> Instant:
+        now = self._clock.wall()
+        self._clock_watch.note(now)
+        return now
+
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
         """Create and update the rows of the configured tasks."""
         member, now = self._caller(), self._clock.wall()
         with self._lock:
+            self._clock_watch.note(now)
             return self._tasks.sync(definitions, member, now)
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a run-time task until it is removed, or until the process ends."""
         self._caller()
         with self._lock:
-            return self._tasks.add(runtime_task.definition, self._clock.wall(), replace=replace)
+            return self._tasks.add(runtime_task.definition, self._now(), replace=replace)
 
     def remove(self, name: str) -> None:
         """Archive a run-time task; its pending runs end, its claimed runs continue."""
@@ -127,7 +140,7 @@ class MemoryStore:
         """Pause or resume a task; fire times during a pause are missed."""
         self._caller()
         with self._lock:
-            self._tasks.pause(name, self._clock.wall(), paused=paused)
+            self._tasks.pause(name, self._now(), paused=paused)
 
     def tasks(self) -> list[TaskState]:
         """Return the task rows, ordered by name."""
@@ -147,10 +160,18 @@ class MemoryStore:
                 self._claim_pending(call)
                 self._claim_rows(call)
             next_wakeup = self._next_work(now)
+            if limit > 0 and self._clock_watch.take(now) is not ClockCheck.NONE:
+                call.rewound += self._tasks.rewind(now)
         if len(call.claims) > 1:
             call.claims.sort(key=attrgetter("run.fire_time"))
         return Claimed(
-            call.claims, call.not_run, now, next_wakeup, call.failed_tasks, call.expired_retries
+            call.claims,
+            call.not_run,
+            now,
+            next_wakeup,
+            call.failed_tasks,
+            call.expired_retries,
+            call.rewound,
         )
 
     def _claim_pending(self, call: ClaimCall) -> None:
@@ -222,7 +243,7 @@ class MemoryStore:
         if stored is None:
             return CLAIM_LOST
         if result.outcome is not _SUCCEEDED:
-            at = self._pending.next_attempt_at(claim, result, self._clock.wall())
+            at = self._pending.next_attempt_at(claim, result, self._now())
             if at is not None:
                 self._runs.release(stored, schedule_retry(stored.run, result, at))
                 return RecordResult(recorded=True, retry_at=at)
@@ -251,7 +272,7 @@ class MemoryStore:
             row = row_of(self._rows, name)
             if row.unfinished >= row.definition.max_unfinished:
                 return None
-            now = self._clock.wall()
+            now = self._now()
             run = pending_run(
                 new_run_id(),
                 name,
@@ -289,7 +310,7 @@ class MemoryStore:
     def _abandon(self, stored: StoredRun) -> Run:
         row = self._rows.get(stored.run.task)
         if row is not None and row.definition.on_abandoned is OnAbandoned.RERUN:
-            self._runs.release(stored, requeue_run(stored.run, LEASE_OVER, self._clock.wall()))
+            self._runs.release(stored, requeue_run(stored.run, LEASE_OVER, self._now()))
         else:
             self._tasks.end(stored, abandon_run(stored.run, LEASE_OVER))
         return stored.run

@@ -5,10 +5,10 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pulse.core.planner import BEFORE_TIME, first_cursor
+from pulse.core.planner import first_cursor, rewind
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
-from pulse.store.base import SyncResult, TaskState
+from pulse.store.base import RewoundTask, SyncResult, TaskState
 from pulse.store.memory.due_heap import DueHeap, MemoryTaskRow, change_row, row_of, state_of
 from pulse.store.rules import (
     CONFIG,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pulse.clock import Instant
+    from pulse.core.planner import Cursor
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
@@ -37,7 +38,7 @@ class TaskTable:
     Args:
         space: the value of `pulse.config.name`, from which run ids are derived.
         runs: the runs of the tasks.
-        keep_archived: for how many archived tasks the last decided fire time is kept.
+        keep_archived: for how many archived tasks the cursor is kept.
 
     Attributes:
         rows: the rows of the configured tasks and of the run-time tasks, by name.
@@ -65,7 +66,7 @@ class TaskTable:
         self._space = space
         self._runs = runs
         self._keep_archived = keep_archived
-        self._archived: dict[str, tuple[Instant, int]] = {}  # last_decided, order
+        self._archived: dict[str, tuple[Cursor, int]] = {}  # with its order
         self._paused: set[str] = set()
         self._order = 0
 
@@ -104,8 +105,8 @@ class TaskTable:
     ) -> MemoryTaskRow:
         name = definition.name
         self._order += 1
-        last_decided, order = self._archived.pop(name, (BEFORE_TIME, self._order))
-        cursor = first_cursor(definition, now, last_decided=last_decided)
+        before, order = self._archived.pop(name, (None, self._order))
+        cursor = first_cursor(definition, now, before=before)
         row = MemoryTaskRow(definition, partition, cursor, order, source=source)
         row.paused = name in self._paused
         if self._runs.open:
@@ -172,7 +173,7 @@ class TaskTable:
 
     def _archive(self, name: str, reason: str) -> None:
         row = self.rows.pop(name)
-        self._archived[name] = row.cursor.last_decided, row.order
+        self._archived[name] = row.cursor, row.order
         if len(self._archived) > self._keep_archived:
             del self._archived[next(iter(self._archived))]
         for stored in [*self._runs.open.values()]:
@@ -191,6 +192,32 @@ class TaskTable:
             self._paused.discard(name)
             row.resumed_at = now
             self.due.push(row)
+
+    def rewind(self, now: Instant) -> list[RewoundTask]:
+        """Move back what a clock that was ahead of *now* has put into the future."""
+        rewound: list[RewoundTask] = []
+        for row in self.rows.values():
+            if row.withdrawn:
+                continue
+            if row.resumed_at is not None and row.resumed_at > now:
+                row.resumed_at = now
+            name = row.definition.name
+            try:
+                moved, refused = rewind(row.definition, row.cursor, now)
+            # The next claim reports a schedule that raises.
+            except Exception:  # noqa: BLE001, S112 - the reason is above
+                continue
+            before = row.cursor
+            is_moved = (moved.anchor, moved.next_fire) != (before.anchor, before.next_fire)
+            if is_moved:
+                row.cursor = moved
+                self.due.push(row)
+                if moved.next_fire is not None:
+                    self._runs.advance_retries(name, row.partition, before=moved.next_fire)
+            if is_moved or refused is not None:
+                rewound.append(RewoundTask(name, row.partition, refused, moved.next_fire))
+        self._runs.advance_early(now)
+        return sorted(rewound)
 
     def states(self) -> list[TaskState]:
         """Return the rows as `tasks()` returns them, ordered by name."""

@@ -20,6 +20,7 @@ from pulse.store.postgres.schema import (
     LOCK,
     MIGRATIONS,
     Migrations,
+    is_current,
     migrate,
     read_version,
     schema_of,
@@ -97,13 +98,18 @@ class PostgresDatabase:
         self.close()
         _import_driver()
         self._pid = os.getpid()
-        version = self._read_version()
-        if version is None or version < self._ladder.version:
+        if not self._is_current():
             for attempt in self._attempts(self._begin, Attempt):
                 with attempt as connection:
                     migrate(connection, self._schema, self._ladder)
-            version = self._read_version()
+        version = self._read_version()
         refuse_other_version(self.name, version, current=self._ladder.version)
+
+    def _is_current(self) -> bool:
+        for attempt in self.attempts(Transaction.READ, Attempt):
+            with attempt as connection:
+                found = is_current(connection, self._schema, self._ladder)
+        return found
 
     def _read_version(self) -> int | None:
         for attempt in self.attempts(Transaction.READ, Attempt):

@@ -33,6 +33,7 @@ _TABLES = (
         next_fire bigint,
         due_at bigint,
         floor bigint NOT NULL,
+        gaps text,
         paused bigint NOT NULL,
         resumed_at bigint,
         skip_id text,
@@ -90,7 +91,7 @@ _TABLES = (
     "CREATE TABLE @paused (task text PRIMARY KEY)",
 )
 _TEXTS = frozenset(
-    "task place scope source words digest schedule skip_id id trigger holder message".split()  # noqa: SIM905 - a list of this length is read as words
+    "task place scope source words digest schedule gaps skip_id id trigger holder message".split()  # noqa: SIM905 - a list of this length is read as words
 ) | {"outcome"}
 _BYTES = frozenset({"body", "tries"})
 
@@ -109,15 +110,26 @@ class Migrations(NamedTuple):
         version: the version of the layout.
         tables: the statements that create it.
         steps: by version, the statements that lead from it to the next version.
+        has_columns: finds a row unless *columns* are to be added.
+        columns: statements that add columns which older releases do not use. They leave the version
+            as it is, so that processes of both releases may use the tables during a deploy.
 
     """
 
     version: int
     tables: tuple[str, ...]
     steps: Mapping[int, tuple[str, ...]]
+    has_columns: str = "SELECT 1"
+    columns: tuple[str, ...] = ()
 
 
-MIGRATIONS = Migrations(1, _TABLES, {})
+MIGRATIONS = Migrations(
+    1,
+    _TABLES,
+    {},
+    "SELECT 1 FROM pg_attribute WHERE attrelid = '@tasks'::regclass AND attname = 'gaps'",
+    ("ALTER TABLE @tasks ADD COLUMN IF NOT EXISTS gaps text",),
+)
 
 
 def schema_of(name: str) -> str:
@@ -140,14 +152,25 @@ def read_version(connection: Connection, schema: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def is_current(connection: Connection, schema: str, ladder: Migrations) -> bool:
+    """Return whether `migrate` has nothing to create or to migrate."""
+    version = read_version(connection, schema)
+    if version is None or version < ladder.version:
+        return False
+    return version > ladder.version or connection.execute(ladder.has_columns).fetchone() is not None
+
+
 def migrate(connection: Connection, schema: str, ladder: Migrations) -> None:
     """Create the tables or migrate them, after any other process that is doing the same."""
     connection.execute(_LOCK_MIGRATION, (schema,))
     version = read_version(connection, schema)
     if version is None:
         _create(connection, schema, ladder)
-    elif version < ladder.version:
-        _migrate(connection, version, ladder)
+        return
+    _migrate(connection, version, ladder)
+    if not is_current(connection, schema, ladder):
+        for text in ladder.columns:
+            connection.execute(text)
 
 
 def _create(connection: Connection, schema: str, ladder: Migrations) -> None:

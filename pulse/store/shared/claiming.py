@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pulse.core.planner import NotRun, due_at, plan
 from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
-from pulse.store.base import Claimed, FailedTask
+from pulse.store.base import Claimed, FailedTask, RewoundTask
 from pulse.store.rules import plan_resumed
 from pulse.store.shared.changes import ChangeSet, RunChange, RunInsert, TaskChange
 from pulse.store.shared.pending_runs import NOTHING_PENDING, select_pending
@@ -228,12 +228,16 @@ class ClaimWrite(NamedTuple):
 
 
 class TaskOutcome(NamedTuple):
-    """What a planned row comes to: its change, its run, what does not run, when it is due next."""
+    """What a planned row comes to: its change, its run, what does not run, when it is due next.
+
+    *refused* is the first of the fire times that are refused until the next one of the row.
+    """
 
     change: TaskChange
     claimed: Run | None
     not_run: Sequence[Run]
     next_due: Instant | None
+    refused: Instant | None
 
 
 def write_of(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite:
@@ -290,7 +294,20 @@ def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_unti
         next_wakeup,
         found.failed_tasks,
         [run for run in closed if run.outcome is not Outcome.MISSED],
+        [one for outcome in kept if (one := _refusal_of(outcome, applied)) is not None],
     )
+
+
+def _refusal_of(outcome: TaskOutcome, applied: Applied) -> RewoundTask | None:
+    """Return the refusal of a fire time that ran before, or of those until the next one."""
+    refused, row = outcome.refused, outcome.change.row
+    if applied.existing:
+        runs = (insert.run for insert in outcome.change.runs if not insert.folds)
+        ran = [one for one in runs if one.outcome is None and one.id in applied.existing]
+        refused = ran[0].fire_time if ran else refused
+    if refused is None:
+        return None
+    return RewoundTask(row.task, row.partition, refused, row.next_fire)
 
 
 def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutcome:
@@ -305,12 +322,13 @@ def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutco
         next_fire=cursor.next_fire,
         due_at=due_at(cursor),
         last_decided=cursor.last_decided,
+        gaps=cursor.gaps,
         resumed_at=None,
         skip=skip,
     )
     claimed = run if run is not None and run.holder else None
     change = TaskChange(moved, row, inserts, moves_only=True)
-    return TaskOutcome(change, claimed, not_run, _next_due(planned, now))
+    return TaskOutcome(change, claimed, not_run, _next_due(planned, now), planned.plan.refused)
 
 
 def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, list[RunInsert]]:

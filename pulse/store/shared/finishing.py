@@ -12,9 +12,9 @@ from pulse.store.shared.changes import ChangeSet, RunChange
 from pulse.store.shared.rows import task_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from pulse.clock import Span
+    from pulse.clock import Instant, Span
     from pulse.core.run import Claim, CompletedRun
     from pulse.store.shared.backend import Session
     from pulse.store.shared.rows import TaskSnapshot
@@ -42,8 +42,12 @@ def record_runs(session: Session, completed: Sequence[CompletedRun]) -> list[Rec
     return [RECORDED if done else CLAIM_LOST for done in applied]
 
 
-def finish_runs(session: Session, completed: Sequence[CompletedRun]) -> list[RecordResult]:
+def finish_runs(
+    session: Session, completed: Sequence[CompletedRun], *, note: Callable[[Instant], None]
+) -> list[RecordResult]:
     """Record runs whose claims still hold, or schedule their next attempts.
+
+    *note* is called with the store's clock at each read.
 
     A change that is refused because the row of its task moved is decided again: the next tick,
     which bounds a retry, may be another one. After `MAX_ROUNDS` the run is recorded as finished,
@@ -53,7 +57,9 @@ def finish_runs(session: Session, completed: Sequence[CompletedRun]) -> list[Rec
     left = list(range(len(completed)))
     for round_ in range(MAX_ROUNDS + 1):
         batch = [completed[number] for number in left]
-        decisions = _decide(session, batch) if round_ < MAX_ROUNDS else [*map(_finished, batch)]
+        decisions = (
+            _decide(session, batch, note) if round_ < MAX_ROUNDS else [*map(_finished, batch)]
+        )
         applied = session.apply(ChangeSet(runs=[one.change for one in decisions])).runs
         refused: list[int] = []
         for number, decision, done in zip(left, decisions, applied, strict=True):
@@ -67,13 +73,16 @@ def finish_runs(session: Session, completed: Sequence[CompletedRun]) -> list[Rec
     return results
 
 
-def _decide(session: Session, completed: Sequence[CompletedRun]) -> list[_Decision]:
+def _decide(
+    session: Session, completed: Sequence[CompletedRun], note: Callable[[Instant], None]
+) -> list[_Decision]:
     keys = {
         task_key(claim.run.task, claim.run.partition)
         for claim, result in completed
         if may_run_again(claim, result)
     }
     found = session.read_tasks(sorted(keys), lock=True)
+    note(found.now)
     return [_decision_of(one, found) for one in completed]
 
 

@@ -40,6 +40,7 @@ class Reconciler:
         "_expired",
         "_fleet",
         "_hidden",
+        "_members",
         "_takeovers",
         "_unwanted",
         "_watch",
@@ -49,6 +50,7 @@ class Reconciler:
     def __init__(self, lease_us: Span) -> None:
         self._watch: ExpiryWatch[str] = ExpiryWatch(lease_us)
         self._fleet: frozenset[tuple[str, str]] | None = None
+        self._members: frozenset[str] = frozenset()
         self._takeovers: Sequence[tuple[TaskRow, TaskDefinition]] = ()
         self._unwanted: dict[str, TaskRow] = {}
         self._hidden: dict[str, TaskRow] = {}
@@ -66,8 +68,10 @@ class Reconciler:
 
     def check(
         self, session: Session, caller: Caller, live: Sequence[MemberRow], *, boot: Span
-    ) -> None:
-        """Find out what is to be changed, without a write."""
+    ) -> bool:
+        """Find out what is to be changed, without a write; return whether processes have ended."""
+        members = frozenset(one.member.holder for one in live)
+        have_ended, self._members = bool(self._members - members), members
         fleet = frozenset((one.manifest, one.member.host) for one in live)
         if fleet != self._fleet:
             self._judge(session, caller, live)
@@ -75,6 +79,7 @@ class Reconciler:
         span = SILENT_LEASES * caller.member.lease_us
         expired = self._watch.expired(dict.fromkeys(self._unwanted, (0, span)), boot)
         self._expired = [self._unwanted[key] for key in sorted(expired)]
+        return have_ended
 
     def _judge(self, session: Session, caller: Caller, live: Sequence[MemberRow]) -> None:
         judged = reconcile(

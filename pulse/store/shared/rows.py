@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.core.gaps import Gap  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.core.planner import Cursor, due_at
 from pulse.core.policies import Misfire, OnAbandoned
 from pulse.store.reschedule import schedule_text
@@ -49,6 +50,7 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         resumed_at: when the last pause ended, until the next claim.
         skip: the record of the last skip, while no other fire time was decided after it.
         task_json: the definition of a run-time task; None for a declared one.
+        gaps: spans before the last decided fire time in which no tick ran.
 
     """
 
@@ -73,6 +75,7 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     skip: Skip | None = None
     archived_at: Instant | None = None
     task_json: str | None = None
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def task_key(self) -> str:
@@ -82,7 +85,7 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def cursor(self) -> Cursor:
         """Return the position of the task in its schedule."""
         delay = 0 if self.next_fire is None or self.due_at is None else self.due_at - self.next_fire
-        return Cursor(self.anchor, self.next_fire, self.last_decided, delay)
+        return Cursor(self.anchor, self.next_fire, self.last_decided, delay, self.gaps)
 
     def changed(self, **fields: object) -> TaskRow:
         """Return the row with other values of *fields*, as its next version."""
@@ -121,6 +124,7 @@ def row_of_definition(
         due_at=due_at(cursor),
         last_decided=cursor.last_decided,
         order=order,
+        gaps=cursor.gaps,
         task_json=task_json,
     )
 

@@ -28,8 +28,8 @@ def add_task(
     *,
     replace: bool,
     missed: list[Run],
-) -> None:
-    """Add a run-time task, or replace one.
+) -> Instant:
+    """Add a run-time task, or replace one; return the store's clock.
 
     The records of the fire times that are missed are appended to *missed* once they are written.
     """
@@ -41,7 +41,7 @@ def add_task(
         row = found.rows.get(task_key(name, ""))
         if row is None or row.archived_at is not None:
             if all(apply_tasks(session, [_appearing(row, runtime_task, found)]).tasks):
-                return
+                return found.now
             continue
         change = changed_row(
             row,
@@ -51,7 +51,7 @@ def add_task(
             task_json=runtime_task.task_json,
         )
         if all(apply_with_pending(session, [change], missed=missed).tasks):
-            return
+            return found.now
     raise too_busy(session.name)
 
 

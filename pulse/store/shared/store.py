@@ -17,7 +17,7 @@ from pulse.core.policies import Scope
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, HeartbeatResult
-from pulse.store.rules import partition_of
+from pulse.store.rules import ClockCheck, ClockWatch, partition_of
 from pulse.store.shared.backend import (
     DuplicateKeyError,
     StorageReplacedError,
@@ -35,6 +35,7 @@ from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.members import abandon_runs, drop_members, read_active_definitions
 from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.recovery import RecoveryWindow
+from pulse.store.shared.rewinding import rewind_rows
 from pulse.store.shared.rows import Caller
 from pulse.store.shared.runtime_tasks import add_task, remove_task
 from pulse.store.shared.sync import sync_rows
@@ -43,7 +44,7 @@ from pulse.store.shared.tasks import pause_rows, trigger_run
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
-    from pulse.clock import Clock, Span
+    from pulse.clock import Clock, Instant, Span
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
@@ -144,6 +145,7 @@ class SharedStore:
         self._backend.observe(member, boot=boot)
         self._reconciler = Reconciler(member.lease_us)
         self._recovery = RecoveryWindow()
+        self._clock_watch = ClockWatch()
         self._is_open = True
         if not self._is_client:
             self._run(Transaction.EXCLUSIVE, self._save)
@@ -257,7 +259,8 @@ class SharedStore:
         manifest = manifest_of(declared)
         caller = self._declaring(declared, manifest)
         rule = partial(self._sync, caller=caller, manifest=manifest)
-        synced, _ = self._run_writing(Transaction.EXCLUSIVE, rule)
+        (synced, now), _ = self._run_writing(Transaction.EXCLUSIVE, rule)
+        self._clock_watch.note(now)
         self._caller, self._manifest = caller, manifest
         self._reconciler.synced(synced.superseded)
         return synced
@@ -273,23 +276,25 @@ class SharedStore:
 
     def _sync(
         self, session: Session, written: Written, *, caller: Caller, manifest: Manifest
-    ) -> SyncResult:
+    ) -> tuple[SyncResult, Instant]:
         boot = self._clock.boot()
         session.add_manifest(manifest, caller.definitions)
         session.save_member(caller.member, manifest, boot=boot)
         live = session.read_members(caller.member, boot=boot)
         active = read_active_definitions(session, live)
-        return sync_rows(session, caller, active, written.missed)
+        return sync_rows(session, caller, active, written.missed), session.now()
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a task that every process may run, until it is removed."""
         self._refuse_closed()
         caller = self._caller
 
-        def rule(session: Session, written: Written) -> None:
-            add_task(session, caller, runtime_task, replace=replace, missed=written.missed)
+        def rule(session: Session, written: Written) -> Instant:
+            return add_task(session, caller, runtime_task, replace=replace, missed=written.missed)
 
-        return self._run_writing(Transaction.EXCLUSIVE, rule, for_app=True)[1].missed
+        now, written = self._run_writing(Transaction.EXCLUSIVE, rule, for_app=True)
+        self._clock_watch.note(now)
+        return written.missed
 
     def remove(self, name: str) -> None:
         """Archive a task that was added; its pending runs end, its claimed runs continue."""
@@ -297,7 +302,8 @@ class SharedStore:
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
-        self._run_app(Transaction.EXCLUSIVE, partial(pause_rows, name=name, paused=paused))
+        rule = partial(pause_rows, name=name, paused=paused)
+        self._clock_watch.note(self._run_app(Transaction.EXCLUSIVE, rule))
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
@@ -313,11 +319,28 @@ class SharedStore:
             Transaction.READ,
             lambda session: plan_due(session, caller, limit, recovery=self._recovery, boot=boot),
         )
-        if limit > 0 and found.is_work():
-            return self._claim(caller, found, boot)
-        if limit > 0 and found.unused:
-            self._run(Transaction.SINGLE, lambda session: session.release(found.unused))
-        return Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
+        if limit <= 0:
+            return Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
+        if found.is_work():
+            claimed = self._claim(caller, found, boot)
+        else:
+            if found.unused:
+                self._run(Transaction.SINGLE, lambda session: session.release(found.unused))
+            claimed = Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
+        check = self._clock_watch.take(found.now)
+        return claimed if check is ClockCheck.NONE else self._rewind(caller, claimed, check)
+
+    def _rewind(self, caller: Caller, claimed: Claimed, check: ClockCheck) -> Claimed:
+        """Move rows back after the clock was set back; what is won already is kept in any case."""
+        try:
+            rewound = self._run(
+                Transaction.EXCLUSIVE,
+                partial(rewind_rows, caller=caller, now=claimed.now, check=check),
+            )
+        except StoreUnavailableError:
+            self._clock_watch.retry(check)
+            return claimed
+        return claimed._replace(rewound=[*claimed.rewound, *rewound]) if rewound else claimed
 
     def _claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
         written = write_of(caller, found, boot=boot)
@@ -335,7 +358,10 @@ class SharedStore:
         if not completed:
             return []
         if any_may_run_again(completed):
-            return self._run(Transaction.WRITE, partial(finish_runs, completed=completed))
+            return self._run(
+                Transaction.WRITE,
+                partial(finish_runs, completed=completed, note=self._clock_watch.note),
+            )
         return self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
@@ -351,7 +377,10 @@ class SharedStore:
         """Add a pending manual run, due now; None when overlap refuses it."""
         self._refuse_closed()
         rule = partial(trigger_run, caller=self._caller, name=name, body=body)
-        return self._run_app(Transaction.WRITE, rule)
+        run = self._run_app(Transaction.WRITE, rule)
+        if run is not None:
+            self._clock_watch.note(run.fire_time)
+        return run
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
@@ -390,7 +419,9 @@ class SharedStore:
 
     def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
         found = session.check_fleet(caller.member, boot=boot)
-        self._reconciler.check(session, caller, found.live, boot=boot)
+        if self._reconciler.check(session, caller, found.live, boot=boot):
+            # A process that has ended may have been the only one to see that the clock was ahead.
+            self._clock_watch.suspect()
         return found
 
     def _was_dropped(self, found: FleetState) -> bool:
@@ -424,7 +455,9 @@ class SharedStore:
     ) -> None:
         self._save(session)
         if lost:
-            written.abandoned.extend(abandon_runs(session, lost, session.now()))
+            now = session.now()
+            self._clock_watch.note(now)
+            written.abandoned.extend(abandon_runs(session, lost, now))
 
     def _drop(self, session: Session, _: Written, *, gone: Sequence[str]) -> None:
         drop_members(session, gone)

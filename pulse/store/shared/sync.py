@@ -73,7 +73,7 @@ def returned_row(
 
     The last decided fire time is kept, so that no fire time runs twice.
     """
-    cursor = first_cursor(definition, now, last_decided=was.last_decided)
+    cursor = first_cursor(definition, now, before=was.cursor())
     row = row_of_definition(
         definition,
         was.partition,

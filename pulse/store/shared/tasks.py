@@ -72,9 +72,14 @@ def change_rows(
     raise too_busy(session.name)
 
 
-def pause_rows(session: Session, name: str, *, paused: bool) -> None:
-    """Pause or resume a task in all partitions, and in those where rows are added later."""
-    read_task(session, name)
+def pause_rows(session: Session, name: str, *, paused: bool) -> Instant:
+    """Pause or resume a task in all partitions, and in those where rows are added later.
+
+    Returns:
+        The store's clock.
+
+    """
+    found = read_task(session, name)
     session.set_paused(name, paused=paused)
 
     def change(row: TaskRow, now: Instant) -> TaskChange | None:
@@ -83,6 +88,7 @@ def pause_rows(session: Session, name: str, *, paused: bool) -> None:
         return TaskChange(row.changed(paused=paused, resumed_at=None if paused else now), row)
 
     change_rows(session, lambda: read_task(session, name), change)
+    return found.now
 
 
 def trigger_run(session: Session, caller: Caller, name: str, *, body: bytes | None) -> Run | None:

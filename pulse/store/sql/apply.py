@@ -14,6 +14,7 @@ from pulse.store.sql.codec import (
     RUN_NAMES,
     attempts_cell,
     definition_cells,
+    gaps_cell,
     run_cells,
     skip_cell,
 )
@@ -39,7 +40,7 @@ _LOCK_FREE_RUNS = f"{_LOCK_RUNS} SKIP LOCKED"
 _EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
 
 _DEFINITION = ("scope", "source", "words", "digest", "schedule", "room", "rerun")
-_CURSOR = ("anchor", "next_fire", "due_at", "floor")
+_CURSOR = ("anchor", "next_fire", "due_at", "floor", "gaps")
 _STATE = ("paused", "resumed_at", "skip_id", "archived_at")
 _ADD = Insert("@tasks", ("task", "place", *_DEFINITION, *_CURSOR, *_STATE))
 _CHANGE = Update(
@@ -50,7 +51,7 @@ _CHANGE = Update(
 )
 _MOVE = Update(
     "@tasks",
-    sets=("next_fire", "due_at", "floor", "skip_id"),
+    sets=("next_fire", "due_at", "floor", "gaps", "skip_id"),
     keys=("key",),
     also="resumed_at = NULL, version = version + 1",
 )
@@ -276,6 +277,7 @@ class _Applying:
             row.next_fire,
             row.due_at,
             row.last_decided,
+            gaps_cell(row),
             int(row.paused),
             row.resumed_at,
             None if row.skip is None else skip_cell(self._space, row),
@@ -284,7 +286,7 @@ class _Applying:
 
     def _moved(self, row: TaskRow) -> tuple[Cell, ...]:
         skip = None if row.skip is None else skip_cell(self._space, row)
-        return (row.next_fire, row.due_at, row.last_decided, skip, row.order)
+        return (row.next_fire, row.due_at, row.last_decided, gaps_cell(row), skip, row.order)
 
     def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:
         changes, existing = self._changes, frozenset[str]()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pulse.core.gaps import Gap
 from pulse.core.run import Attempt, Outcome, Run, Trigger, run_id
 from pulse.store.shared.rows import Skip, TaskRow
 
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 TASK_COLUMNS = (
     "t.due_at, t.key, t.version, t.digest, t.source, t.task, t.place, t.scope, t.schedule, t.room,"
     " t.rerun, t.anchor, t.next_fire, t.floor, t.paused, t.resumed_at, t.archived_at, t.words,"
+    " t.gaps,"
     " (SELECT s.fire_time || ' ' || s.count || ' ' || s.message FROM @runs s"
     "  WHERE s.id = t.skip_id)"
 )
 """Of the table `@tasks t`; the last column is the record of the last skip."""
 
-TASK_WIDTH = 19
+TASK_WIDTH = 20
 
 RUN_NAMES = (
     "id", "task", "place", "fire_time", "slot", "trigger", "attempt", "holder", "claimed_at",
@@ -41,6 +43,7 @@ _TRIGGERS = {trigger.value: trigger for trigger in Trigger}
 _OUTCOMES: dict[str | None, Outcome | None] = {outcome.value: outcome for outcome in Outcome}
 _OUTCOMES[None] = None
 _ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
+_GAPS = msgspec.json.Decoder(tuple[Gap, ...])
 
 
 def row_of(cells: Sequence[Any]) -> TaskRow:
@@ -64,6 +67,7 @@ def row_of(cells: Sequence[Any]) -> TaskRow:
         resumed_at,
         archived_at,
         task_json,
+        gaps,
         skip,
         *_,
     ) = cells
@@ -89,6 +93,7 @@ def row_of(cells: Sequence[Any]) -> TaskRow:
         skip=None if skip is None else _skip_of(skip),
         archived_at=archived_at,
         task_json=task_json,
+        gaps=() if gaps is None else _GAPS.decode(gaps),
     )
 
 
@@ -101,6 +106,11 @@ def skip_cell(space: str, row: TaskRow) -> Cell:
     """Return the id of the record of *row*'s last skip."""
     skip = row.skip
     return None if skip is None else run_id(space, row.task, row.partition, skip.oldest)
+
+
+def gaps_cell(row: TaskRow) -> Cell:
+    """Return the gaps of a row as JSON; None for none."""
+    return msgspec.json.encode(row.gaps).decode() if row.gaps else None
 
 
 def definition_cells(row: TaskRow) -> tuple[Cell, ...]:

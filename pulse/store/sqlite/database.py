@@ -76,14 +76,18 @@ class SqliteDatabase:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
-        version = self._read_version()
-        if not is_current(version):
+        if not self._is_current():
             for attempt in self.attempts(Transaction.WRITE, Attempt):
                 with attempt as connection:
                     make_tables(connection, self._prefix)
-            version = self._read_version()
-        refuse_other_version(self.path, version)
+        refuse_other_version(self.path, self._read_version())
         self._known = True
+
+    def _is_current(self) -> bool:
+        for attempt in self.attempts(Transaction.READ, Attempt):
+            with attempt as connection:
+                found = is_current(connection, self._prefix)
+        return found
 
     def _read_version(self) -> int | None:
         for attempt in self.attempts(Transaction.READ, Attempt):

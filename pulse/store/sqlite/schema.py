@@ -33,6 +33,7 @@ _TABLES = (
         next_fire INTEGER,
         due_at INTEGER,
         floor INTEGER NOT NULL,
+        gaps TEXT,
         paused INTEGER NOT NULL,
         resumed_at INTEGER,
         skip_id TEXT,
@@ -100,6 +101,11 @@ _UPGRADES = {
 }
 """By version, the statements that migrate the layout to the next version."""
 
+_HAS_GAPS = "SELECT 1 FROM pragma_table_info(?) WHERE name = 'gaps'"
+_ADD_GAPS = "ALTER TABLE @tasks ADD COLUMN gaps TEXT"
+"""A column that older releases do not use: it leaves the version of the layout as it is, so that
+processes of both releases may use the file during a deploy."""
+
 
 def prefix_of(name: str) -> str:
     """Return the prefix of the tables of the application *name*; no two names share one."""
@@ -117,9 +123,16 @@ def read_version(connection: SqliteConnection, prefix: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def is_current(version: int | None) -> bool:
+def is_current(connection: SqliteConnection, prefix: str) -> bool:
     """Return whether `make_tables` has nothing to create or to migrate."""
-    return version is not None and version not in _UPGRADES
+    version = read_version(connection, prefix)
+    if version is None or version in _UPGRADES:
+        return False
+    return version != VERSION or _has_gaps(connection, prefix)
+
+
+def _has_gaps(connection: SqliteConnection, prefix: str) -> bool:
+    return connection.execute(_HAS_GAPS, (f"{prefix}tasks",)).fetchone() is not None
 
 
 def make_tables(connection: SqliteConnection, prefix: str) -> None:
@@ -140,6 +153,8 @@ def make_tables(connection: SqliteConnection, prefix: str) -> None:
         connection.execute(
             "UPDATE pulse_schema SET version = ? WHERE prefix = ?", (version, prefix)
         )
+    if version == VERSION and not _has_gaps(connection, prefix):
+        connection.execute(_ADD_GAPS)
 
 
 def refuse_other_version(path: Path, version: int | None) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pulse.clock import SECOND
+from pulse.core.gaps import MAX_GAPS
 from pulse.core.planner import (
+    BEFORE_TIME,
     MAX_RUNNING_REACHED,
     RUN_UNFINISHED,
     RUN_WAITING,
@@ -23,6 +27,7 @@ from pulse.core.planner import (
     kept_cursor,
     moved_cursor,
     plan,
+    rewind,
 )
 from pulse.core.policies import Misfire, Overlap
 from pulse.core.run import Trigger
@@ -364,7 +369,109 @@ def test_plan_follows_misfire_grace_and_overlap(
     words: dict[str, object], now: int, unfinished: int, expected: Plan | None
 ) -> None:
     """Each case follows the table in the documentation."""
-    assert plan(task(**words), Cursor(0, TEN), unfinished, now * SECOND) == expected
+    decided = plan(task(**words), Cursor(0, TEN), unfinished, now * SECOND)
+    if decided is not None:
+        decided = replace(decided, cursor=replace(decided.cursor, gaps=()))
+    assert decided == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "now", "gaps"),
+    [
+        pytest.param({}, 12, (), id="in time"),
+        pytest.param({}, 35, ((TEN, 30 * SECOND),), id="all but the newest"),
+        pytest.param({"misfire": "skip", "grace": 3}, 35, ((TEN, 30 * SECOND + 1),), id="all"),
+        pytest.param({"misfire": "all"}, 35, (), id="none yet"),
+        pytest.param({"misfire": "all", "grace": 12}, 35, ((TEN, 20 * SECOND + 1),), id="late"),
+    ],
+)
+def test_missed_fire_times_are_a_gap(
+    words: dict[str, object], now: int, gaps: tuple[tuple[int, int], ...]
+) -> None:
+    """After the clock was set back, they may run."""
+    decided = plan(task(**words), Cursor(0, TEN), 0, now * SECOND)
+    assert decided is not None
+    assert decided.cursor.gaps == gaps
+
+
+JUMPS = st.lists(st.tuples(st.integers(-400, 400), st.integers(1, 30)), min_size=1, max_size=30)
+WORDS = st.fixed_dictionaries(
+    {"interval": st.sampled_from([5, 10, 35])},
+    optional={
+        "overlap": st.sampled_from(["skip", "allow"]),
+        "misfire": st.sampled_from(["latest", "skip", "all"]),
+        "grace": st.sampled_from([0, 7, 100]),
+        "jitter": st.sampled_from([3, 50]),
+        "start": st.just("1970-01-01T00:05:00Z"),
+    },
+)
+
+
+@given(words=WORDS, jumps=JUMPS)
+def test_no_tick_is_opened_twice_whatever_the_clock_does(
+    words: dict[str, object], jumps: list[tuple[int, int]]
+) -> None:
+    """The clock jumps back and forth and runs on between."""
+    definition, now = task(**words), 1_000 * SECOND
+    cursor = first_cursor(definition, now)
+    opened: list[int] = []
+    for jump, length in jumps:
+        now += jump * SECOND
+        cursor = rewind(definition, cursor, now).cursor
+        for _ in range(length):
+            now += 3 * SECOND
+            decided = plan(definition, cursor, 0, now)
+            if decided is not None:
+                cursor = decided.cursor
+                opened += [] if decided.opened is None else [decided.opened.scheduled_for]
+    assert max(Counter(opened).values(), default=1) == 1
+
+
+@given(
+    ahead=st.integers(30, 400_000_000),
+    ticks=st.integers(1, 5),
+    length=st.integers(40, 80),
+    seen_ahead=st.booleans(),
+)
+def test_each_fire_time_runs_once_after_the_clock_was_ahead(
+    ahead: int,
+    ticks: int,
+    length: int,
+    seen_ahead: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """None is lost and none is repeated from the correction on."""
+    definition, right = task(), 1_000 * SECOND
+    wrong = right + ahead * SECOND
+    cursor = first_cursor(definition, wrong if seen_ahead else right)
+    opened: list[int] = []
+    for _ in range(ticks):
+        wrong += TEN
+        decided = plan(definition, cursor, 0, wrong)
+        assert decided is not None
+        assert decided.opened is not None
+        opened.append(decided.opened.scheduled_for)
+        cursor = decided.cursor
+    cursor = rewind(definition, cursor, right).cursor
+    for second in range(1, length):
+        decided = plan(definition, cursor, 0, right + second * SECOND)
+        if decided is not None:
+            opened += [] if decided.opened is None else [decided.opened.scheduled_for]
+            cursor = decided.cursor
+    times = {right + 10 * SECOND * number for number in range(1, (length - 1) // 10 + 1)}
+    assert times <= set(opened)
+    assert len(set(opened)) == len(opened)
+
+
+def test_number_of_gaps_is_limited() -> None:
+    """The gaps that were used least recently are forgotten."""
+    definition, cursor, now = task(), Cursor(0, TEN), 0
+    for _ in range(3 * MAX_GAPS):
+        now += 40 * SECOND
+        decided = plan(definition, cursor, 0, now)
+        assert decided is not None
+        cursor = decided.cursor
+    assert len(cursor.gaps) == MAX_GAPS
+    assert cursor.gaps[-1] == (now - 30 * SECOND, now)
 
 
 def test_ended_schedule_has_no_plan() -> None:
@@ -374,25 +481,27 @@ def test_ended_schedule_has_no_plan() -> None:
 
 def test_new_task_fires_one_interval_after_the_store_saw_it() -> None:
     """This instant is the anchor of the task's grid."""
-    assert first_cursor(task(), BORN) == Cursor(BORN, BORN + TEN)
+    expected = Cursor(BORN, BORN + TEN, gaps=((BEFORE_TIME, BORN + TEN),))
+    assert first_cursor(task(), BORN) == expected
 
 
 def test_changed_schedule_makes_no_tick_due() -> None:
     """The cursor moves to the next fire time of the new grid; the anchor stays."""
     moved = moved_cursor(task(interval=60), Cursor(0, TEN, TEN), 95 * SECOND)
-    assert moved == Cursor(0, 120 * SECOND, TEN)
+    assert moved == Cursor(0, 120 * SECOND, TEN, gaps=((TEN + 1, 120 * SECOND),))
 
 
 def test_changed_schedule_stays_later_than_the_last_decided_fire_time() -> None:
     """The rule also holds after the clock was set back."""
     moved = moved_cursor(task(interval=60), Cursor(0, None, 200 * SECOND), TEN)
-    assert moved == Cursor(0, 240 * SECOND, 200 * SECOND)
+    assert (moved.next_fire, moved.last_decided) == (240 * SECOND, 200 * SECOND)
 
 
 def test_single_date_changed_to_a_past_date_is_due() -> None:
     """A deploy after the new date loses no run."""
     definition = task(interval=None, at="1970-01-01T00:01:00Z")
-    assert moved_cursor(definition, Cursor(0, 500 * SECOND), 100 * SECOND) == Cursor(0, 60 * SECOND)
+    moved = moved_cursor(definition, Cursor(0, 500 * SECOND), 100 * SECOND)
+    assert (moved.next_fire, moved.last_decided) == (60 * SECOND, BEFORE_TIME)
 
 
 def test_decided_single_date_is_not_due_again() -> None:

@@ -890,7 +890,6 @@ def test_outage_of_a_call_of_each_turn_is_reported_once(bench: Bench, method: st
     assert [len(bench.seen.of(kind)) for kind in kinds] == [1, 0]
 
 
-@issue_10
 @pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=2)], ids=str)
 def test_refused_fire_time_is_logged(
     bench: Bench, lines: Callable[..., list[str]], ahead: timedelta
