@@ -91,6 +91,10 @@ class UnknownTaskError(PulseError, LookupError):
     """The store has no task with this name."""
 
 
+class UndeclaredTaskError(UnknownTaskError):
+    """No live process declares the task, so none would run it; the store still has its row."""
+
+
 def shown(value: object) -> str:
     """Return the shortened repr of *value* for an error message."""
     short = reprlib.Repr()

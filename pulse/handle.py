@@ -114,6 +114,7 @@ class SchedulerHandle:
 
         Raises:
             UnknownTaskError: no such task.
+            UndeclaredTaskError: no live process declares the task, so none would run it.
             NotServingError: the scheduler does not run in this process.
             StoreUnavailableError: the store does not answer.
 

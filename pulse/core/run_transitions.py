@@ -152,11 +152,9 @@ def expire_retry(run: Run) -> Run:
     return msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, attempts=tuple(before))
 
 
-def miss_run(run: Run) -> Run:
-    """Return *run* as missed, since it waited longer than its grace."""
-    return msgspec.structs.replace(
-        run, outcome=Outcome.MISSED, retry_at=None, message=WAITED_TOO_LONG
-    )
+def miss_run(run: Run, reason: str = WAITED_TOO_LONG) -> Run:
+    """Return *run*, which waited, as missed for *reason*."""
+    return msgspec.structs.replace(run, outcome=Outcome.MISSED, retry_at=None, message=reason)
 
 
 def abandon_run(run: Run, reason: str) -> Run:

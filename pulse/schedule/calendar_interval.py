@@ -73,10 +73,10 @@ class CalendarInterval:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CalendarInterval):
             return NotImplemented
-        return _values(self) == _values(other)
+        return _meaning(self) == _meaning(other)
 
     def __hash__(self) -> int:
-        return hash(_values(self))
+        return hash(_meaning(self))
 
     def __reduce__(
         self,
@@ -146,3 +146,11 @@ def _fill(schedule: CalendarInterval, every: str, start_us: Instant | None, time
 
 def _values(schedule: CalendarInterval) -> tuple[str, Instant | None, str]:
     return schedule.every, schedule.start_us, schedule.timezone
+
+
+def _meaning(schedule: CalendarInterval) -> tuple[int, bool, Instant | None, str]:
+    """Return what equal schedules share: seven days are a week, twelve months a year."""
+    count, unit = converters.period(schedule.every)
+    in_days = unit in _DAYS_OF
+    steps = count * (_DAYS_OF[unit] if in_days else _MONTHS_OF[unit])
+    return steps, in_days, schedule.start_us, schedule.timezone

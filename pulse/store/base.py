@@ -359,6 +359,7 @@ class Store(Protocol):
 
         Raises:
             UnknownTaskError: no such task.
+            UndeclaredTaskError: no live process declares the task.
 
         """
 

@@ -15,6 +15,7 @@ from pulse.core.planner import (
     moved_cursor,
     undecided_by,
 )
+from pulse.core.run_transitions import miss_run
 from pulse.core.task import Task, build_definition
 from pulse.errors import ConfigError
 from pulse.schedule.once import Once
@@ -22,6 +23,7 @@ from pulse.store.rules import PAUSED
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
+    from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.schedule.base import Schedule
 
@@ -37,8 +39,24 @@ class ScheduleChange(NamedTuple):
 
 
 def schedule_text(schedule: Schedule) -> str:
-    """Return the stored form of a schedule: equal texts are equal schedules."""
+    """Return the stored form of a schedule; equal schedules may have different texts."""
     return msgspec.json.encode(sorted(schedule.to_text().items())).decode()
+
+
+def is_schedule(text: str, schedule: Schedule) -> bool:
+    """Return whether a stored text means *schedule*, however it is spelled."""
+    return text == schedule_text(schedule) or _parsed(text) == schedule
+
+
+def superseded_tick(run: Run, next_fire: Instant | None) -> Run:
+    """Return a run of a task whose schedule was replaced: a tick that has not begun is missed.
+
+    *next_fire* is the next fire time of the new schedule, to which later ticks belong.
+    """
+    waits = run.outcome is None and run.scheduled_for is not None and run.attempt == 0
+    if not waits or run.holder or (next_fire is not None and run.fire_time >= next_fire):
+        return run
+    return miss_run(run, CHANGED)
 
 
 def change_cursor(
@@ -57,7 +75,7 @@ def change_cursor(
         now: the store's clock.
 
     """
-    if before == schedule_text(definition.schedule):
+    if is_schedule(before, definition.schedule):
         return ScheduleChange(kept_cursor(definition, cursor))
     moved = moved_cursor(definition, cursor, now)
     first = cursor.next_fire
@@ -81,9 +99,14 @@ def change_cursor(
 
 def _schedule_of(text: str, first: Instant) -> Schedule:
     """Parse a stored schedule; if this release cannot, fall back to one fire time at *first*."""
+    return _parsed(text) or Once(moment_of(first))
+
+
+def _parsed(text: str) -> Schedule | None:
+    """Parse a stored schedule; return None if this release cannot."""
     try:
         return build_definition(
             "before", Task(action="/", **dict(msgspec.json.decode(text)))
         ).schedule
     except (ConfigError, TypeError):
-        return Once(moment_of(first))
+        return None

@@ -13,7 +13,7 @@ from pulse.core.planner import is_too_late, is_undecided, plan, plan_missed
 from pulse.core.policies import OnAbandoned, Overlap, Scope
 from pulse.core.retry import may_retry, retry_at, retry_expires_at
 from pulse.core.run import Outcome
-from pulse.errors import ConfigTaskError, TaskExistsError
+from pulse.errors import ConfigTaskError, TaskExistsError, UndeclaredTaskError
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
@@ -206,6 +206,14 @@ def next_attempt_at(
 def is_rerun(outcome: Outcome, definition: TaskDefinition) -> bool:
     """Return whether a run that its own holder abandoned is dispatched again."""
     return outcome is Outcome.ABANDONED and definition.on_abandoned is OnAbandoned.RERUN
+
+
+def undeclared(name: str) -> UndeclaredTaskError:
+    """Return the error of a manual run that no process would claim."""
+    return UndeclaredTaskError(
+        f"expected a task that a live process declares, got {name!r}: it is disabled, or no live"
+        " process has it in its configuration, so no process would run it"
+    )
 
 
 def check_addition(name: str, source: str | None, *, replace: bool) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim, Run
     from tests.contracts.suite.store_harness import Fleet, Process
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-
 SPELLINGS = [
     pytest.param("*/10 * * * * *", "0/10 * * * * *", id="step"),
     pytest.param("0,10,20,30,40,50 * * * * *", "*/10 * * * * *", id="list"),
@@ -74,7 +72,6 @@ def state_of(process: Process, run: Run) -> tuple[Outcome | None, str]:
     return found.outcome, found.message
 
 
-@issue_10
 @pytest.mark.parametrize("words", REPLACEMENTS)
 @pytest.mark.parametrize("change", WAYS)
 def test_waiting_tick_of_a_replaced_schedule_is_missed(
@@ -90,7 +87,6 @@ def test_waiting_tick_of_a_replaced_schedule_is_missed(
     assert state_of(process, waiting) == (Outcome.MISSED, CHANGED)
 
 
-@issue_10
 @pytest.mark.parametrize("change", WAYS)
 def test_waiting_tick_of_a_replaced_schedule_is_reported(
     fleet: Fleet, change: Callable[..., Sequence[Run]]
@@ -103,7 +99,6 @@ def test_waiting_tick_of_a_replaced_schedule_is_reported(
     assert waiting.id in {run.id for run in missed}
 
 
-@issue_10
 @pytest.mark.parametrize("fleet", SHARED, indirect=True)
 def test_waiting_tick_is_missed_when_a_rolling_deploy_replaces_its_schedule(fleet: Fleet) -> None:
     """The new process replaces the schedule while a run of the old process goes on."""
@@ -141,7 +136,6 @@ def test_manual_run_is_kept_when_the_schedule_is_replaced(
     assert process.claim_one().run.id == opened.id
 
 
-@issue_10
 @pytest.mark.parametrize(("before", "after"), SPELLINGS)
 def test_due_tick_runs_after_its_schedule_is_respelled(
     fleet: Fleet, before: str, after: str
@@ -156,7 +150,6 @@ def test_due_tick_runs_after_its_schedule_is_respelled(
     assert (list(missed), ran) == ([], [(Trigger.CATCH_UP, fleet.clock.wall())])
 
 
-@issue_10
 @pytest.mark.parametrize(
     "bound",
     [
@@ -176,7 +169,6 @@ def test_due_tick_runs_after_a_bounded_schedule_is_respelled(
     assert [claim.run.fire_time for claim in process.claim().claims] == [fleet.clock.wall()]
 
 
-@issue_10
 def test_due_tick_of_a_runtime_task_runs_after_its_schedule_is_respelled(fleet: Fleet) -> None:
     """`add(..., replace=True)` follows the rule of a deploy."""
     process = fleet.join({})

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.clock import moment_of
+from pulse.clock import SECOND, moment_of
 from pulse.core.run import Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
+from pulse.store.base import RewoundTask
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.setups import require
+from tests.support.stores import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,3 +277,79 @@ def test_fire_time_runs_once_by_a_wrong_and_by_the_right_clock(
     fleet.clock.set_wall(moment_of(fleet.clock.wall()) + ahead)
     ran += run_ticks(fleet, process, ticks=4)
     assert max(Counter(run.scheduled_for for run in ran).values()) == 1
+
+
+def test_refused_fire_time_is_reported_with_the_next_run(fleet: Fleet) -> None:
+    """A tick that ran while the clock was ahead is named when the clock comes to it."""
+    process = fleet.join({"work": make_task(interval=3_600)})
+    with clock_ahead(fleet, timedelta(hours=1)):
+        run_due(process)
+    (refusal,) = process.claim().rewound
+    refused, following = (fleet.clock.wall() + hours * 3_600 * SECOND for hours in (1, 2))
+    assert refusal == RewoundTask("work", "", refused, following)
+
+
+def test_task_that_is_moved_back_is_reported_with_the_next_run(fleet: Fleet) -> None:
+    """The report comes with the first claim after the correction."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet):
+        run_due(process)
+    (moved,) = process.claim().rewound
+    assert (moved.refused, moved.next_fire) == (None, fleet.clock.wall() + 10 * SECOND)
+
+
+def test_clock_set_back_by_less_than_a_second_reports_nothing(fleet: Fleet) -> None:
+    """A correction by NTP repeats no tick and moves none."""
+    process = fleet.join({"work": make_task()})
+    run_ticks(fleet, process, ticks=1)
+    fleet.clock.set_wall(moment_of(fleet.clock.wall()) - timedelta(milliseconds=400))
+    claimed = process.claim()
+    assert (list(claimed.claims), list(claimed.rewound)) == ([], [])
+    assert len(run_ticks(fleet, process, ticks=3)) == 2
+
+
+def test_each_tick_runs_once_when_the_clock_changes_back_and_forth(fleet: Fleet) -> None:
+    """Two programs set the clock in turn, an hour apart, for half a minute each."""
+    process = fleet.join({"work": make_task()})
+    ran = []
+    for _ in range(4):
+        ran += run_ticks(fleet, process, ticks=3)
+        with clock_ahead(fleet, timedelta(hours=1)):
+            ran += run_ticks(fleet, process, ticks=3)
+    times = [run.scheduled_for for run in ran]
+    assert len(set(times)) == len(times)
+    assert len(times) > 12
+
+
+def test_process_that_joins_after_the_correction_moves_tasks_back(fleet: Fleet) -> None:
+    """A restart comes after the correction, and no process has seen the wrong clock."""
+    old = fleet.join({"work": make_task()})
+    with clock_ahead(fleet, timedelta(days=3_652)):
+        run_due(old)
+        old.store.close()
+    assert run_ticks(fleet, fleet.join({"work": make_task()}))
+
+
+@pytest.mark.parametrize("fleet", SHARED, indirect=True)
+def test_another_process_moves_tasks_back_after_one_has_ended(fleet: Fleet) -> None:
+    """Only the process that ended has read the wrong clock."""
+    old, other = (fleet.join({"work": make_task()}) for _ in range(2))
+    other.claim()
+    other.store.heartbeat()
+    with clock_ahead(fleet, timedelta(days=3_652)):
+        run_due(old)
+        old.store.close()
+    other.store.heartbeat()
+    assert run_ticks(fleet, other)
+
+
+def test_runs_do_not_repeat_after_the_history_was_pruned(
+    fleet: Fleet,
+) -> None:
+    """The clock is set back by more ticks than the history keeps."""
+    process = fleet.join({"work": make_task(interval=1)})
+    ran = run_ticks(fleet, process, ticks=60, every=1)
+    fleet.clock.set_wall(moment_of(fleet.clock.wall()) - timedelta(seconds=50))
+    ran += run_ticks(fleet, process, ticks=60, every=1)
+    times = [run.scheduled_for for run in ran]
+    assert len(set(times)) == len(times)

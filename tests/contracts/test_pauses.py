@@ -13,8 +13,6 @@ from tests.support.stores import SHARED
 if TYPE_CHECKING:
     from tests.contracts.suite.store_harness import Fleet, Process
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-
 RETURNS = [
     pytest.param({}, id="the same"),
     pytest.param({"timeout": 7}, id="another definition"),
@@ -40,7 +38,6 @@ def is_paused(process: Process) -> bool:
     return row.paused
 
 
-@issue_10
 @pytest.mark.parametrize("words", RETURNS)
 def test_pause_of_a_task_ends_with_the_task(fleet: Fleet, words: dict[str, object]) -> None:
     """A task that is declared again after it was archived is new, and not paused."""
@@ -49,7 +46,6 @@ def test_pause_of_a_task_ends_with_the_task(fleet: Fleet, words: dict[str, objec
     assert not is_paused(process)
 
 
-@issue_10
 def test_pause_of_a_task_of_each_host_ends_with_the_task(fleet: Fleet) -> None:
     """The same holds for a task with one row per host."""
     process = archive_paused(fleet, scope="host")
@@ -57,7 +53,6 @@ def test_pause_of_a_task_of_each_host_ends_with_the_task(fleet: Fleet) -> None:
     assert not is_paused(process)
 
 
-@issue_10
 def test_task_that_was_archived_while_paused_fires_when_declared_again(fleet: Fleet) -> None:
     """The task fires at its next fire time, like any new task."""
     process = archive_paused(fleet)
@@ -66,7 +61,6 @@ def test_task_that_was_archived_while_paused_fires_when_declared_again(fleet: Fl
     assert [claim.run.task for claim in process.claim().claims] == ["work"]
 
 
-@issue_10
 def test_runtime_task_with_the_name_of_an_archived_paused_task_is_not_paused(fleet: Fleet) -> None:
     """The pause belonged to the archived task of the configuration."""
     process = archive_paused(fleet)
@@ -74,7 +68,6 @@ def test_runtime_task_with_the_name_of_an_archived_paused_task_is_not_paused(fle
     assert not is_paused(process)
 
 
-@issue_10
 @pytest.mark.parametrize("scope", ["fleet", "host", "process"])
 @pytest.mark.parametrize("fleet", SHARED, indirect=True)
 def test_pause_of_a_task_of_dead_processes_ends_with_the_task(fleet: Fleet, scope: str) -> None:

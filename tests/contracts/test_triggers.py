@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from tests.contracts.suite.store_harness import Fleet, Process
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-
 
 def trigger(process: Process) -> Run | None:
     """Trigger the task; return the run, or None if the store refuses."""
@@ -35,7 +33,6 @@ def is_refused_or_reported(fleet: Fleet, process: Process) -> bool:
     return opened.id in {run.id for beat in beats for run in (*beat.abandoned, *beat.missed)}
 
 
-@issue_10
 def test_trigger_of_a_disabled_task_is_refused_or_reported(fleet: Fleet) -> None:
     """A disabled task keeps its row for three leases, and no process runs it."""
     process = fleet.join({"work": make_task()})
@@ -44,7 +41,6 @@ def test_trigger_of_a_disabled_task_is_refused_or_reported(fleet: Fleet) -> None
     assert is_refused_or_reported(fleet, process)
 
 
-@issue_10
 def test_pending_run_of_a_task_that_is_disabled_is_reported(fleet: Fleet) -> None:
     """The run was opened before the task was disabled, and no process claims it."""
     process = fleet.join({"work": make_task()})
@@ -55,7 +51,6 @@ def test_pending_run_of_a_task_that_is_disabled_is_reported(fleet: Fleet) -> Non
     assert [run for beat in beats for run in beat.abandoned if opened and run.id == opened.id]
 
 
-@issue_10
 @pytest.mark.parametrize("fleet", SHARED, indirect=True)
 def test_trigger_of_a_task_that_dead_processes_held_is_refused_or_reported(fleet: Fleet) -> None:
     """The only process that declared the task has ended."""
@@ -65,7 +60,6 @@ def test_trigger_of_a_task_that_dead_processes_held_is_refused_or_reported(fleet
     assert is_refused_or_reported(fleet, new)
 
 
-@issue_10
 @pytest.mark.parametrize("fleet", SHARED, indirect=True)
 def test_trigger_of_a_task_that_a_silent_process_held_is_refused_or_reported(fleet: Fleet) -> None:
     """The only process that declared the task has been silent for three leases."""
@@ -75,7 +69,6 @@ def test_trigger_of_a_task_that_a_silent_process_held_is_refused_or_reported(fle
     assert is_refused_or_reported(fleet, new)
 
 
-@issue_10
 @pytest.mark.parametrize("fleet", SHARED, indirect=True)
 def test_trigger_of_a_task_of_a_host_without_processes_is_refused_or_reported(fleet: Fleet) -> None:
     """With `scope = host` only the host of the ended process has a row."""

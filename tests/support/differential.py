@@ -125,7 +125,7 @@ class StorePair(RuleBasedStateMachine):
         self.clock.forward(seconds)
         self.time_has_passed()
 
-    @rule(seconds=st.integers(-60, 60))
+    @rule(seconds=st.integers(-60, 60) | st.sampled_from([-7_200, -3_600, 3_600]))
     def set_wall(self, seconds: int) -> None:
         """Set the wall clock."""
         self.set_back = self.set_back or seconds < 0
@@ -179,10 +179,11 @@ class StorePair(RuleBasedStateMachine):
     def trigger(self, name: str) -> None:
         """Trigger a task."""
         if name in self.names():
-            ours, theirs = self.shared.trigger(name), self.memory.trigger(name)
-            if ours is not None and theirs is not None:
+            ours, theirs = (triggered(store, name) for store in (self.shared, self.memory))
+            if isinstance(ours, Run) and isinstance(theirs, Run):
                 self.ids[ours.id] = theirs.id
-            self.agree(ours is None, theirs is None)
+            else:
+                self.agree(ours, theirs)
 
     @rule(name=st.sampled_from(NAMES), paused=st.booleans())
     def pause(self, name: str, paused: bool) -> None:  # noqa: FBT001 - drawn
@@ -235,12 +236,21 @@ class StorePair(RuleBasedStateMachine):
             next_wakeup = None
         claims = [(self.known(one.run), one.definition, one.good_until) for one in claimed.claims]
         expired_retries = [self.known(run) for run in claimed.expired_retries]
-        return claims, list(claimed.not_run), expired_retries, claimed.now, next_wakeup
+        rewound = list(claimed.rewound)
+        return claims, list(claimed.not_run), expired_retries, rewound, claimed.now, next_wakeup
 
 
 def may_wait(task: Task) -> bool:
     """Return whether a tick or a run of a task may wait for another run."""
     return task.misfire == "all" or task.overlap == "wait"
+
+
+def triggered(store: Store, name: str) -> Run | str | None:
+    """Return a manual run; None or the error if it is refused."""
+    try:
+        return store.trigger(name)
+    except PulseError as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def told(call: Callable[..., None], *words: object, **more: object) -> str:

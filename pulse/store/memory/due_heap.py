@@ -148,7 +148,10 @@ def row_of(rows: Mapping[str, MemoryTaskRow], name: str) -> MemoryTaskRow:
 def change_row(
     row: MemoryTaskRow, definition: TaskDefinition, now: Instant, *, source: str
 ) -> NotRun | None:
-    """Give a row another definition; return the due fire times of the old schedule."""
+    """Give a row another definition; return the due fire times of the old schedule.
+
+    The pending runs of the row are changed by the caller.
+    """
     before = schedule_text(row.definition.schedule)
     changed = change_cursor(definition, row.cursor, before=before, paused=row.paused, now=now)
     row.cursor = changed.cursor

@@ -34,6 +34,7 @@ from pulse.store.rules import (
     ClockWatch,
     PendingDecision,
     new_run_id,
+    undeclared,
 )
 
 if TYPE_CHECKING:
@@ -270,6 +271,8 @@ class MemoryStore:
         self._caller()
         with self._lock:
             row = row_of(self._rows, name)
+            if row.withdrawn:
+                raise undeclared(name)
             if row.unfinished >= row.definition.max_unfinished:
                 return None
             now = self._now()
@@ -304,7 +307,8 @@ class MemoryStore:
             }
             lost = self._leases.expired(claimed, boot)
             abandoned = [self._abandon(self._runs.open[run_id]) for run_id in sorted(lost)]
-            archived = self._archive(3 * member.lease_us, boot)
+            archived, ended = self._archive(3 * member.lease_us, boot)
+            abandoned += ended
         return HeartbeatResult(abandoned, archived, ())
 
     def _abandon(self, stored: StoredRun) -> Run:
@@ -315,11 +319,10 @@ class MemoryStore:
             self._tasks.end(stored, abandon_run(stored.run, LEASE_OVER))
         return stored.run
 
-    def _archive(self, span: Span, boot: Span) -> tuple[str, ...]:
+    def _archive(self, span: Span, boot: Span) -> tuple[tuple[str, ...], list[Run]]:
         withdrawn = self._tasks.withdrawn
         over = sorted(self._unwanted.expired(dict.fromkeys(withdrawn, (0, span)), boot))
-        self._tasks.archive(over)
-        return tuple(over)
+        return tuple(over), self._tasks.archive(over)
 
     def members(self) -> list[Member]:
         """Return this process alone."""

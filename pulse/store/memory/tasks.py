@@ -10,6 +10,7 @@ from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
 from pulse.store.base import RewoundTask, SyncResult, TaskState
 from pulse.store.memory.due_heap import DueHeap, MemoryTaskRow, change_row, row_of, state_of
+from pulse.store.reschedule import is_schedule, schedule_text, superseded_tick
 from pulse.store.rules import (
     CONFIG,
     NOT_DECLARED,
@@ -124,17 +125,31 @@ class TaskTable:
     def _change(
         self, row: MemoryTaskRow, definition: TaskDefinition, now: Instant, source: str
     ) -> list[Run]:
+        is_replaced = not is_schedule(schedule_text(row.definition.schedule), definition.schedule)
         missed = change_row(row, definition, now, source=source)
         name, partition = definition.name, row.partition
+        ticks = self._miss_waiting(row) if is_replaced and row.unfinished else []
         if row.unfinished and row.cursor.next_fire is not None:
             self._runs.advance_retries(name, partition, before=row.cursor.next_fire)
         if missed is None:
-            return []
+            return ticks
         row.skip = None
         run = not_run_record(
             self._space, name, partition=partition, passed=missed, outcome=Outcome.MISSED
         )
-        return [self._runs.add(run).run]
+        return [self._runs.add(run).run, *ticks]
+
+    def _miss_waiting(self, row: MemoryTaskRow) -> list[Run]:
+        """End the ticks of a replaced schedule that wait; return them."""
+        missed: list[Run] = []
+        for stored in [*self._runs.open.values()]:
+            run = stored.run
+            if (run.task, run.partition) == (row.definition.name, row.partition):
+                ended = superseded_tick(run, row.cursor.next_fire)
+                if ended is not run:
+                    self.end(stored, ended)
+                    missed.append(ended)
+        return missed
 
     def _withdraw(self, definitions: Mapping[str, TaskDefinition]) -> None:
         declared = {name for name, row in self.rows.items() if row.source == CONFIG}
@@ -165,20 +180,31 @@ class TaskTable:
         if self.due.has_stale_entries(len(self.rows)):
             self.due.rebuild(self.rows.values())
 
-    def archive(self, names: Iterable[str]) -> None:
-        """Archive configured tasks that have not been declared for three leases."""
+    def archive(self, names: Iterable[str]) -> list[Run]:
+        """Archive configured tasks that no process has declared for three leases.
+
+        Returns:
+            The pending runs that end with them.
+
+        """
+        ended: list[Run] = []
         for name in names:
             self.withdrawn.discard(name)
-            self._archive(name, NOT_DECLARED)
+            ended += self._archive(name, NOT_DECLARED)
+            self._paused.discard(name)
+        return ended
 
-    def _archive(self, name: str, reason: str) -> None:
+    def _archive(self, name: str, reason: str) -> list[Run]:
         row = self.rows.pop(name)
         self._archived[name] = row.cursor, row.order
         if len(self._archived) > self._keep_archived:
             del self._archived[next(iter(self._archived))]
+        ended: list[Run] = []
         for stored in [*self._runs.open.values()]:
             if stored.run.task == name and not stored.run.holder:
                 self.end(stored, abandon_run(stored.run, reason))
+                ended.append(stored.run)
+        return ended
 
     def pause(self, name: str, now: Instant, *, paused: bool) -> None:
         """Pause or resume a task."""

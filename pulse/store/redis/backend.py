@@ -315,6 +315,11 @@ class RedisSession:
         """Record that rows of a task that are added later are paused, or not."""
         self._server.command("SADD" if paused else "SREM", self._server.key("paused"), name)
 
+    def read_paused(self) -> frozenset[str]:
+        """Return the names of the tasks of which rows that are added later are paused."""
+        names = self._server.command("SMEMBERS", self._server.key("paused"))
+        return frozenset(name.decode() for name in names)
+
     # Runs --------------------------------------------------------------------------------
 
     def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> list[Run]:

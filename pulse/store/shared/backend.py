@@ -203,6 +203,9 @@ class Session(Protocol):
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""
 
+    def read_paused(self) -> frozenset[str]:
+        """Return the names of the tasks of which rows that are added later are paused."""
+
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
         """Record that *member* lives and which manifest it holds."""
 

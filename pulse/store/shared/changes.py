@@ -37,6 +37,7 @@ class TaskChange(NamedTuple):
         was: the row as it was read; None where no row of that key may exist.
         moves_only: only the cursor, the end of a pause and the last skip differ.
         returned: the row was archived and is not any more.
+        reschedules: the row gets another schedule.
 
     """
 
@@ -45,6 +46,7 @@ class TaskChange(NamedTuple):
     runs: Sequence[RunInsert] = ()
     moves_only: bool = False
     returned: bool = False
+    reschedules: bool = False
 
 
 class RunChange(NamedTuple):

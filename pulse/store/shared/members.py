@@ -34,14 +34,15 @@ def read_active_definitions(session: Session, live: Iterable[MemberRow]) -> Acti
     )
 
 
-def drop_members(session: Session, holders: Sequence[str]) -> None:
-    """Remove processes, and the rows of their partitions.
+def drop_members(session: Session, holders: Sequence[str]) -> list[Run]:
+    """Remove processes, and the rows of their partitions; return the pending runs that end.
 
     A process that still has claimed runs stays listed, so that its end is found with its runs.
     """
     orphans = session.read_orphans(holders)
-    end_pending(session, orphans.pending)
+    ended = end_pending(session, orphans.pending)
     session.remove_members(holders, keep=frozenset(run.holder for run in orphans.claimed))
+    return ended
 
 
 def abandon_runs(session: Session, lost: Sequence[LostRun], now: Instant) -> list[Run]:

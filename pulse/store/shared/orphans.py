@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pulse.core.run import Outcome
 from pulse.core.run_transitions import abandon_run, advance_retry
+from pulse.store.reschedule import superseded_tick
 from pulse.store.rules import NOT_DECLARED
 from pulse.store.shared.changes import ChangeSet, RunChange
 from pulse.store.shared.rows import task_key
@@ -16,41 +17,58 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from pulse.store.shared.backend import Session
     from pulse.store.shared.changes import Applied, TaskChange
-    from pulse.store.shared.rows import TaskRow
 
 
-def end_pending(session: Session, runs: Iterable[Run], reason: str = NOT_DECLARED) -> None:
-    """End pending runs that no process will claim."""
+def end_pending(session: Session, runs: Iterable[Run], reason: str = NOT_DECLARED) -> list[Run]:
+    """End pending runs that no process will claim; return those that were still pending."""
     changes = [RunChange(run, abandon_run(run, reason)) for run in runs]
-    if changes:
-        session.apply(ChangeSet(runs=changes))
+    return _ended(changes, session.apply(ChangeSet(runs=changes)).runs) if changes else []
 
 
 def apply_with_pending(
     session: Session,
     changes: Sequence[TaskChange],
     reason: str = NOT_DECLARED,
+    *,
     missed: list[Run] | None = None,
+    abandoned: list[Run] | None = None,
 ) -> Applied:
     """Change rows, and their pending runs in the same step.
 
     Records of missed fire times that are added are appended to *missed* once they are written.
-    The pending runs of an archived row end, for *reason*. A retry of another row waits no longer
-    than until the next tick of the row, which may have come nearer.
+    Ticks of a replaced schedule that wait are missed as well. The pending runs of an archived row
+    end, for *reason*, and are appended to *abandoned*. A retry of another row waits no longer than
+    until the next tick of the row, which may have come nearer.
     """
-    rows = [change.row for change in changes]
-    applied = session.apply(
-        ChangeSet(tasks=changes, runs=_changes_of_pending(session, rows, reason))
-    )
+    runs = _changes_of_pending(session, changes, reason)
+    applied = session.apply(ChangeSet(tasks=changes, runs=runs))
     if missed is not None:
         missed += _missed_of(changes, applied)
+    # Collected before the next call: if that fails, what is written is reported all the same.
+    _collect(_ended(runs, applied.runs), missed, abandoned)
     # A run may have become pending between the read and the change. Whatever becomes pending later
     # is made from the changed row.
-    changed = [row for row, done in zip(rows, applied.tasks, strict=True) if done]
+    changed = [change for change, done in zip(changes, applied.tasks, strict=True) if done]
     late = _changes_of_pending(session, changed, reason)
     if late:
-        session.apply(ChangeSet(runs=late))
+        _collect(_ended(late, session.apply(ChangeSet(runs=late)).runs), missed, abandoned)
     return applied
+
+
+def _collect(ended: Iterable[Run], missed: list[Run] | None, abandoned: list[Run] | None) -> None:
+    for run in ended:
+        runs = missed if run.outcome is Outcome.MISSED else abandoned
+        if runs is not None:
+            runs.append(run)
+
+
+def _ended(changes: Sequence[RunChange], applied: Sequence[bool]) -> list[Run]:
+    """Return the runs that have ended by the changes that were applied."""
+    return [
+        change.run
+        for change, done in zip(changes, applied, strict=True)
+        if done and change.run is not None and change.run.outcome is not None
+    ]
 
 
 def _missed_of(changes: Sequence[TaskChange], applied: Applied) -> list[Run]:
@@ -62,21 +80,26 @@ def _missed_of(changes: Sequence[TaskChange], applied: Applied) -> list[Run]:
     ]
 
 
-def _changes_of_pending(session: Session, rows: Sequence[TaskRow], reason: str) -> list[RunChange]:
-    by_key = {row.task_key: row for row in rows}
+def _changes_of_pending(
+    session: Session, changes: Sequence[TaskChange], reason: str
+) -> list[RunChange]:
+    by_key = {change.row.task_key: change for change in changes}
     tasks: dict[str, list[str]] = {}
-    for row in rows:
-        tasks.setdefault(row.partition, []).append(row.task)
-    changes: list[RunChange] = []
+    for change in changes:
+        tasks.setdefault(change.row.partition, []).append(change.row.task)
+    found: list[RunChange] = []
     for was in session.read_pending(tasks) if tasks else ():
-        row = by_key[task_key(was.task, was.partition)]
-        run = _followed(was, row, reason)
+        change = by_key[task_key(was.task, was.partition)]
+        run = _followed(was, change, reason)
         if run is not was:
-            changes.append(RunChange(was, run, row, guarded=True))
-    return changes
+            found.append(RunChange(was, run, change.row, guarded=True))
+    return found
 
 
-def _followed(run: Run, row: TaskRow, reason: str) -> Run:
+def _followed(run: Run, change: TaskChange, reason: str) -> Run:
+    row = change.row
     if row.archived_at is not None:
         return abandon_run(run, reason)
+    if change.reschedules:
+        run = superseded_tick(run, row.next_fire)
     return run if row.next_fire is None else advance_retry(run, row.next_fire)

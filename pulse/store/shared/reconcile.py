@@ -17,13 +17,13 @@ from pulse.store.shared.sync import changed_row, hides
 from pulse.store.shared.tasks import change_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import MemberRow, Session, Written
     from pulse.store.shared.changes import Applied
-    from pulse.store.shared.rows import Caller, TaskRow
+    from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
 
 
 class Reconciler:
@@ -37,10 +37,12 @@ class Reconciler:
     """
 
     __slots__ = (
+        "_ended_pauses",
         "_expired",
         "_fleet",
         "_hidden",
         "_members",
+        "_paused",
         "_takeovers",
         "_unwanted",
         "_watch",
@@ -55,6 +57,8 @@ class Reconciler:
         self._unwanted: dict[str, TaskRow] = {}
         self._hidden: dict[str, TaskRow] = {}
         self._expired: list[TaskRow] = []
+        self._paused: frozenset[str] = frozenset()
+        self._ended_pauses: Collection[str] = ()
         self.superseded: tuple[str, ...] = ()
 
     def synced(self, superseded: tuple[str, ...]) -> None:
@@ -77,8 +81,10 @@ class Reconciler:
             self._judge(session, caller, live)
             self._fleet = fleet
         span = SILENT_LEASES * caller.member.lease_us
-        expired = self._watch.expired(dict.fromkeys(self._unwanted, (0, span)), boot)
-        self._expired = [self._unwanted[key] for key in sorted(expired)]
+        unwanted = dict.fromkeys((*self._unwanted, *map(_pause_key, self._paused)), (0, span))
+        expired = self._watch.expired(unwanted, boot)
+        self._expired = [self._unwanted[key] for key in sorted(expired) if key in self._unwanted]
+        self._ended_pauses = {name for name in self._paused if _pause_key(name) in expired}
         return have_ended
 
     def _judge(self, session: Session, caller: Caller, live: Sequence[MemberRow]) -> None:
@@ -89,13 +95,16 @@ class Reconciler:
             definitions=caller.definitions,
         )
         self._hidden = _hidden_rows(session, caller)
+        self._paused = frozenset(
+            name for name in session.read_paused() if not _has_row(session.read_tasks_named(name))
+        )
         self._unwanted = {row.task_key: row for row in judged.unwanted}
         self._takeovers = judged.takeovers
         self.superseded = judged.superseded
 
     def has_work(self) -> bool:
         """Return whether `apply` has anything to write."""
-        return bool(self._takeovers or self._expired or self._hidden)
+        return bool(self._takeovers or self._expired or self._hidden or self._ended_pauses)
 
     def rules(self, caller: Caller) -> list[Callable[[Session, Written], None]]:
         """Return the rules that write what the last check found, each for a session of its own."""
@@ -105,6 +114,8 @@ class Reconciler:
         unwanted = self._hidden | {row.task_key: row for row in self._expired}
         if unwanted:
             rules.append(partial(_archive, unwanted=unwanted))
+        if self._ended_pauses:
+            rules.append(partial(end_pauses, names=self._ended_pauses))
         if rules:
             self._fleet = None
         return rules
@@ -128,6 +139,11 @@ class Reconciler:
         change_rows(session, read, change, write=partial(apply_with_pending, missed=written.missed))
 
 
+def _pause_key(name: str) -> str:
+    """Return the key of a pause without a row; the key of a row has a slash after its partition."""
+    return f"pause {name}"
+
+
 def _hidden_rows(session: Session, caller: Caller) -> dict[str, TaskRow]:
     """Return the run-time rows with names of tasks that this process declares elsewhere."""
     keys = [
@@ -147,13 +163,26 @@ def _archive(session: Session, written: Written, *, unwanted: dict[str, TaskRow]
         changed = (row.digest, row.source) != (known.digest, known.source)
         if changed or row.archived_at is not None:
             return None
-        return TaskChange(row.changed(archived_at=now), row)
+        return TaskChange(row.changed(archived_at=now, paused=False, resumed_at=None), row)
 
     def write(session: Session, changes: Sequence[TaskChange]) -> Applied:
-        applied = apply_with_pending(session, changes)
+        applied = apply_with_pending(session, changes, abandoned=written.abandoned)
         for one, done in zip(changes, applied.tasks, strict=True):
             if done and one.row.source == CONFIG:
                 written.archived.append(one.row.task)
         return applied
 
     change_rows(session, partial(session.read_tasks, sorted(unwanted)), change, write=write)
+    end_pauses(session, written, names={row.task for row in unwanted.values()})
+
+
+def end_pauses(session: Session, _: Written, *, names: Collection[str]) -> None:
+    """Resume the tasks of *names* that have no row any more: their pauses end with them."""
+    for name in sorted(names):
+        found = session.read_tasks_named(name)
+        if name in found.paused and not _has_row(found):
+            session.set_paused(name, paused=False)
+
+
+def _has_row(found: TaskSnapshot) -> bool:
+    return any(row.archived_at is None for row in found.rows.values())

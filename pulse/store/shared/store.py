@@ -376,7 +376,8 @@ class SharedStore:
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Add a pending manual run, due now; None when overlap refuses it."""
         self._refuse_closed()
-        rule = partial(trigger_run, caller=self._caller, name=name, body=body)
+        boot = self._clock.boot()
+        rule = partial(trigger_run, caller=self._caller, name=name, body=body, boot=boot)
         run = self._run_app(Transaction.WRITE, rule)
         if run is not None:
             self._clock_watch.note(run.fire_time)
@@ -459,8 +460,8 @@ class SharedStore:
             self._clock_watch.note(now)
             written.abandoned.extend(abandon_runs(session, lost, now))
 
-    def _drop(self, session: Session, _: Written, *, gone: Sequence[str]) -> None:
-        drop_members(session, gone)
+    def _drop(self, session: Session, written: Written, *, gone: Sequence[str]) -> None:
+        written.abandoned.extend(drop_members(session, gone))
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""

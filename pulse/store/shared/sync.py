@@ -16,7 +16,7 @@ from pulse.core.policies import Scope
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import not_run_record, pending_run
 from pulse.store.base import SyncResult
-from pulse.store.reschedule import change_cursor
+from pulse.store.reschedule import change_cursor, is_schedule
 from pulse.store.rules import RUNTIME, new_run_id, partition_of
 from pulse.store.shared.backend import MAX_ROUNDS, too_busy
 from pulse.store.shared.changes import RunInsert, TaskChange
@@ -111,12 +111,13 @@ def changed_row(
     )
     skip = was.skip if changed.missed is None else None
     row = msgspec.structs.replace(row, paused=was.paused, resumed_at=was.resumed_at, skip=skip)
+    reschedules = not is_schedule(was.schedule, definition.schedule)
     if changed.missed is None:
-        return TaskChange(row, was)
+        return TaskChange(row, was, reschedules=reschedules)
     missed = not_run_record(
         space, was.task, partition=was.partition, passed=changed.missed, outcome=Outcome.MISSED
     )
-    return TaskChange(row, was, [RunInsert(missed)])
+    return TaskChange(row, was, [RunInsert(missed)], reschedules=reschedules)
 
 
 def sync_rows(

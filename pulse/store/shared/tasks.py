@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from pulse.core.run import Trigger
 from pulse.core.run_transitions import pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.store.rules import MAX_NAMES_COMPARED, new_run_id
+from pulse.store.rules import MAX_NAMES_COMPARED, new_run_id, undeclared
 from pulse.store.shared.backend import MAX_ROUNDS, too_busy
 from pulse.store.shared.changes import ChangeSet, RunInsert, TaskChange
+from pulse.store.shared.members import read_active_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pulse.clock import Instant
+    from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.shared.backend import Session
     from pulse.store.shared.changes import Applied
@@ -91,14 +92,25 @@ def pause_rows(session: Session, name: str, *, paused: bool) -> Instant:
     return found.now
 
 
-def trigger_run(session: Session, caller: Caller, name: str, *, body: bytes | None) -> Run | None:
-    """Add a pending manual run, in a partition of this process where the task has a row there."""
+def trigger_run(
+    session: Session, caller: Caller, name: str, *, body: bytes | None, boot: Span
+) -> Run | None:
+    """Add a pending manual run, in a partition of this process where the task has a row there.
+
+    Raises:
+        UnknownTaskError: the task has no row.
+        UndeclaredTaskError: no live process declares the task.
+
+    """
     for _ in range(MAX_ROUNDS):
         found = read_task(session, name, lock=True)
         row = min(
-            found.rows.values(),
+            _runnable_rows(session, caller, found, boot=boot),
             key=lambda row: (row.partition not in caller.partitions, row.partition),
+            default=None,
         )
+        if row is None:
+            raise undeclared(name)
         if found.unfinished[row.task_key] >= row.max_unfinished:
             return None
         run = pending_run(
@@ -113,3 +125,22 @@ def trigger_run(session: Session, caller: Caller, name: str, *, body: bytes | No
         if all(apply_tasks(session, [change]).tasks):
             return run
     raise too_busy(session.name)
+
+
+def _runnable_rows(
+    session: Session, caller: Caller, found: TaskSnapshot, *, boot: Span
+) -> Sequence[TaskRow]:
+    """Return the rows that a live process may run: this one, or another that declares the task."""
+    rows = [*found.rows.values()]
+    own = [row for row in rows if row.partition in caller.partitions and caller.may_run(row)]
+    if own:
+        return own
+    live = session.read_members(caller.member, boot=boot)
+    active, holders = read_active_definitions(session, live), {one.member.holder for one in live}
+    return [
+        row
+        for row in rows
+        if row.task_json is not None
+        or row.partition in holders
+        or active.of(row.task, row.scope, row.partition) is not None
+    ]

@@ -52,6 +52,7 @@ _COUNTS = (
 )
 _UNFINISHED = "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL GROUP BY task, place"
 _PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
+_ALL_PAUSED = "SELECT task FROM @paused"
 _PAUSE = "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING"
 _RESUME = "DELETE FROM @paused WHERE task = ?"
 _STATES = (
@@ -256,6 +257,10 @@ class SqlSession:
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""
         self.connection.execute(_PAUSE if paused else _RESUME, (name,))
+
+    def read_paused(self) -> frozenset[str]:
+        """Return the names of the tasks of which rows that are added later are paused."""
+        return frozenset(task for (task,) in self.connection.execute(_ALL_PAUSED))
 
     # Runs --------------------------------------------------------------------------------
 

@@ -255,15 +255,6 @@ class TaskContract(ContractPart):
         process.store.pause("work", paused=False)
         assert process.claim_one().run.task == "work"
 
-    def test_a_paused_task_stays_paused_while_it_is_gone(self, fleet: Fleet) -> None:
-        """Archived and declared again, it waits to be resumed."""
-        process = fleet.join({"work": make_task()})
-        process.store.pause("work", paused=True)
-        process.sync({})
-        fleet.wait(3 * LEASE_S + 10, process)
-        process.sync({"work": make_task()})
-        assert [row.paused for row in process.store.tasks()] == [True]
-
     def test_paused_task_can_be_triggered(self, fleet: Fleet) -> None:
         """A pause affects the schedule only."""
         process = fleet.join({"work": make_task()})

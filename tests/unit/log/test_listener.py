@@ -234,6 +234,23 @@ def test_claim_is_logged_at_level_debug(say: Say) -> None:
     assert record.getMessage() == "cleanup 2026-11-23T07:00:00Z claimed, attempt 1 [pid 123]"
 
 
+@pytest.mark.parametrize(
+    ("refused", "following", "text"),
+    [
+        pytest.param(None, FIRE_TIME, "runs next: 2026-11-23T07:00:00Z", id="moved"),
+        pytest.param(FIRE_TIME, None, "07:00:00Z does not run: ", id="refused"),
+    ],
+)
+def test_task_after_a_clock_set_back_is_a_warning(
+    say: Say, refused: int | None, following: int | None, text: str
+) -> None:
+    """The line has the task, the refused fire time and the next one."""
+    record = say(events.TaskRewound("cleanup", "", refused, following))
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("cleanup ")
+    assert text in record.getMessage()
+
+
 def test_overdue_run_is_a_warning(say: Say) -> None:
     """The line has the timeout, and the record the number of such runs."""
     record = say(events.RunOverdue(make_claim(timeout="90s"), 2))
