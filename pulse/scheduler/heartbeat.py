@@ -64,7 +64,8 @@ class Heartbeat:
         self._reporter = reporter
         self._bus = bus
         self._interval = member.lease_us // 3
-        self._renew_at = self._beat_at = self.next_at = NEVER
+        self._renew_at = self._beat_at = NEVER
+        self.next_at: Span = NEVER
         self.started: bool = False
 
     def start(self, now: Span) -> None:
