@@ -104,9 +104,11 @@ class _RowPlanner:
     __slots__ = (
         "_boot",
         "_caller",
+        "_closed",
+        "_has_pending",
         "_limit",
-        "_pending",
         "_recovery",
+        "_selected",
         "failed_tasks",
         "next_wakeup",
         "now",
@@ -126,7 +128,9 @@ class _RowPlanner:
         boot: Span,
     ) -> None:
         self._caller = caller
-        self._pending = pending
+        self._has_pending = pending is not NOTHING_PENDING
+        if self._has_pending:
+            self._closed, self._selected = pending.count_closed(), pending.count_selected()
         self._recovery = recovery
         self._boot = boot
         self._limit = limit
@@ -145,6 +149,8 @@ class _RowPlanner:
             found_any = True
             if not self._add_row(found) and not snapshot.reserved:
                 break
+        if not snapshot.reserved:
+            self.unused.clear()  # nothing to release
         if snapshot.more_at is None:
             return False
         if self.room > 0 and found_any and self._limit > 0:
@@ -159,6 +165,7 @@ class _RowPlanner:
             self.unused.append(row.task_key)
             return True
         if row.due_at is None or row.due_at > self.now:
+            self.unused.append(row.task_key)
             self.next_wakeup = _earliest(self.next_wakeup, row.due_at)
             return False
         planned = self._plan(found)
@@ -184,9 +191,9 @@ class _RowPlanner:
     def _plan(self, found: DueRow) -> PlannedTask | None:
         row = found.row
         unfinished, claimed = found.unfinished, found.claimed
-        if self._pending is not NOTHING_PENDING:
-            unfinished -= self._pending.count_closed(row.task_key)
-            claimed += self._pending.count_selected(row.task_key)
+        if self._has_pending:
+            unfinished -= self._closed[row.task_key]
+            claimed += self._selected[row.task_key]
         try:
             definition = self._caller.define(row)
             decided = self._decide(row, definition, unfinished)
