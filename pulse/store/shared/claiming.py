@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from pulse.core.planner import NotRun, due_at, plan
 from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 # Planning --------------------------------------------------------------------------------
 
 
-class PlannedTask(NamedTuple):
+class PlannedTask(msgspec.Struct, frozen=True, gc=False):
     """A due row as it was read, and what the planner decided.
 
     Attributes:
@@ -234,7 +236,7 @@ class ClaimWrite(NamedTuple):
     outcomes: Sequence[TaskOutcome]
 
 
-class TaskOutcome(NamedTuple):
+class TaskOutcome(msgspec.Struct, frozen=True, gc=False):
     """What a planned row comes to: its change, its run, what does not run, when it is due next."""
 
     change: TaskChange
@@ -301,26 +303,27 @@ def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_unti
 
 
 def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutcome:
-    row, cursor = planned.row, planned.plan.cursor
-    skip, inserts = _not_run_of(caller, planned)
-    not_run = [insert.run for insert in inserts]
+    row, decided = planned.row, planned.plan
     run = _opened_run(caller, planned, now)
-    if run is not None:
-        skip = None
-        inserts.append(RunInsert(run))
+    added = () if run is None else (RunInsert(run),)
+    skip = row.skip
+    not_run: Sequence[RunInsert] = ()
+    if decided.missed is not None or decided.skipped is not None:
+        skip, not_run = _not_run_of(caller, planned)
+    cursor = decided.cursor
     moved = row.changed(
         next_fire=cursor.next_fire,
         due_at=due_at(cursor),
         last_decided=cursor.last_decided,
         resumed_at=None,
-        skip=skip,
+        skip=skip if run is None else None,
     )
+    change = TaskChange(moved, row, (*not_run, *added) if not_run else added, moves_only=True)
     claimed = run if run is not None and run.holder else None
-    change = TaskChange(moved, row, inserts, moves_only=True)
-    return TaskOutcome(change, claimed, not_run, _next_due(planned, now))
+    return TaskOutcome(change, claimed, [insert.run for insert in not_run], _next_due(planned, now))
 
 
-def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, list[RunInsert]]:
+def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, Sequence[RunInsert]]:
     """Return the skip into which a next one is folded, and the records of what does not run.
 
     A skip that directly follows a skip of the same task is folded into its record: only the count

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from pulse.core.run_transitions import expire_retry, miss_run
 from pulse.errors import ConfigError
 from pulse.store.rules import PendingDecision, decide_pending
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.rows import Caller, DueSnapshot, PendingRow, TaskRow
 
 
-class SelectedRun(NamedTuple):
+class SelectedRun(msgspec.Struct, frozen=True, gc=False):
     """A pending run to claim, as it was read, with the row of its task and its definition."""
 
     run: Run
@@ -26,7 +28,7 @@ class SelectedRun(NamedTuple):
     definition: TaskDefinition
 
 
-class ClosedRun(NamedTuple):
+class ClosedRun(msgspec.Struct, frozen=True, gc=False):
     """A pending run to end: as it was read, as it then is, and the row of its task."""
 
     was: Run
