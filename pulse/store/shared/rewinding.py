@@ -7,7 +7,7 @@ cursor. Every process checks the rows that it may run; the first one to write mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.planner import due_at, rewind
 from pulse.store.base import RewoundTask
@@ -18,52 +18,97 @@ from pulse.store.shared.rows import task_key
 from pulse.store.shared.tasks import change_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pulse.clock import Instant
     from pulse.store.base import TaskState
     from pulse.store.shared.backend import Session
     from pulse.store.shared.rows import Caller, TaskRow
 
 
-def rewind_rows(
+class EarlyWork(NamedTuple):
+    """What lies in the future because it was written while the clock was ahead.
+
+    Attributes:
+        rewound: the tasks whose next run is another one than their schedule says.
+        rows: keys of the rows to move back.
+        pending: changes of the pending runs that are to become due.
+
+    """
+
+    rewound: Sequence[RewoundTask]
+    rows: Sequence[str]
+    pending: Sequence[RunChange]
+
+
+def find_early_work(
     session: Session, caller: Caller, *, now: Instant, check: ClockCheck
-) -> list[RewoundTask]:
-    """Move back what a clock ahead of *now* has put into the future; return the affected tasks."""
+) -> EarlyWork:
+    """Return what a clock ahead of *now* has put into the future, without a write."""
     states = [one for one in session.read_states() if one.partition in caller.partitions]
     keys = sorted(
         task_key(one.name, one.partition)
         for one in states
         if check is ClockCheck.ALL or one.source == CONFIG or _is_likely(one, now)
     )
-    rewound: dict[str, RewoundTask] = {}
+    rewound: list[RewoundTask] = []
+    rows: list[str] = []
+    found = session.read_tasks(keys).rows if keys else {}
+    for key in keys:
+        row = found.get(key)
+        moved = None if row is None else _rewound(row, caller, now)
+        if row is None or moved is None:
+            continue
+        if moved.change is not None:
+            rows.append(key)
+        if moved.report is not None:
+            rewound.append(moved.report)
+    rewound.sort(key=lambda one: (one.task, one.partition))
+    return EarlyWork(rewound, rows, _pending_changes(session, states, now))
 
-    def change(row: TaskRow, now: Instant) -> TaskChange | None:
-        if row.archived_at is not None or not caller.may_run(row):
-            return None
-        try:
-            moved, refused = rewind(caller.define(row), row.cursor(), now)
-        # The next claim reports a schedule that raises, or one of a newer release.
-        except Exception:  # noqa: BLE001 - the reason is above
-            return None
-        is_moved = (moved.anchor, moved.next_fire) != (row.anchor, row.next_fire)
-        if is_moved or refused is not None:
-            rewound[row.task_key] = RewoundTask(row.task, row.partition, refused, moved.next_fire)
-        resumed_early = row.resumed_at is not None and row.resumed_at > now
-        if not is_moved and not resumed_early:
-            return None
-        return TaskChange(
-            row.changed(
-                anchor=moved.anchor,
-                next_fire=moved.next_fire,
-                due_at=due_at(moved),
-                resumed_at=now if resumed_early else row.resumed_at,
-            ),
-            row,
+
+def rewind_rows(session: Session, caller: Caller, work: EarlyWork, *, now: Instant) -> None:
+    """Write what `find_early_work` has found, where no other process has written it meanwhile."""
+
+    def change(row: TaskRow, _: Instant) -> TaskChange | None:
+        moved = _rewound(row, caller, now)
+        return None if moved is None else moved.change
+
+    if work.rows:
+        change_rows(
+            session, lambda: session.read_tasks(work.rows), change, write=apply_with_pending
         )
+    if work.pending:
+        session.apply(ChangeSet(runs=work.pending))
 
-    if keys:
-        change_rows(session, lambda: session.read_tasks(keys), change, write=apply_with_pending)
-    _advance_pending(session, states, now)
-    return [rewound[key] for key in sorted(rewound)]
+
+class _RewoundRow(NamedTuple):
+    change: TaskChange | None
+    report: RewoundTask | None
+
+
+def _rewound(row: TaskRow, caller: Caller, now: Instant) -> _RewoundRow | None:
+    """Return the change of a row that this process may run, and what is to be reported."""
+    if row.archived_at is not None or not caller.may_run(row):
+        return None
+    try:
+        moved, refused = rewind(caller.define(row), row.cursor(), now)
+    # The next claim reports a schedule that raises, or one of a newer release.
+    except Exception:  # noqa: BLE001 - the reason is above
+        return None
+    is_moved = (moved.anchor, moved.next_fire) != (row.anchor, row.next_fire)
+    report = RewoundTask(row.task, row.partition, refused, moved.next_fire)
+    resumed_early = row.resumed_at is not None and row.resumed_at > now
+    changed = row.changed(
+        anchor=moved.anchor,
+        next_fire=moved.next_fire,
+        due_at=due_at(moved),
+        resumed_at=now if resumed_early else row.resumed_at,
+    )
+    return _RewoundRow(
+        TaskChange(changed, row) if is_moved or resumed_early else None,
+        report if is_moved or refused is not None else None,
+    )
 
 
 def _is_likely(state: TaskState, now: Instant) -> bool:
@@ -74,14 +119,12 @@ def _is_likely(state: TaskState, now: Instant) -> bool:
     return state.anchor > now or (state.last_decided is not None and state.last_decided > now)
 
 
-def _advance_pending(session: Session, states: list[TaskState], now: Instant) -> None:
+def _pending_changes(
+    session: Session, states: Sequence[TaskState], now: Instant
+) -> list[RunChange]:
     tasks: dict[str, list[str]] = {}
     for state in states:
         if state.unfinished:
             tasks.setdefault(state.partition, []).append(state.name)
     pending = session.read_pending(tasks) if tasks else ()
-    changes = [
-        RunChange(was, run) for was in pending if (run := advance_early(was, now)) is not was
-    ]
-    if changes:
-        session.apply(ChangeSet(runs=changes))
+    return [RunChange(was, run) for was in pending if (run := advance_early(was, now)) is not was]
