@@ -48,6 +48,11 @@ def is_schedule(text: str, schedule: Schedule) -> bool:
     return text == schedule_text(schedule) or _parsed(text) == schedule
 
 
+def order_of_ticks(run: Run) -> tuple[Instant, str]:
+    """Return the key by which ticks that are missed together are ordered."""
+    return run.fire_time, run.id
+
+
 def superseded_tick(run: Run, next_fire: Instant | None) -> Run:
     """Return a run of a task whose schedule was replaced: a tick that has not begun is missed.
 

@@ -10,7 +10,7 @@ from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
 from pulse.store.base import RewoundTask, SyncResult, TaskState
 from pulse.store.memory.due_heap import DueHeap, MemoryTaskRow, change_row, row_of, state_of
-from pulse.store.reschedule import is_schedule, schedule_text, superseded_tick
+from pulse.store.reschedule import is_schedule, order_of_ticks, schedule_text, superseded_tick
 from pulse.store.rules import (
     CONFIG,
     NOT_DECLARED,
@@ -79,6 +79,7 @@ class TaskTable:
         changed: list[str] = []
         overridden: list[str] = []
         missed: list[Run] = []
+        ticks: list[Run] = []
         for name, definition in definitions.items():
             row = self.rows.get(name)
             partition = partition_of(definition.scope, member)
@@ -88,13 +89,16 @@ class TaskTable:
                 added.append((definition, partition))
             elif row.definition.digest != definition.digest or row.source == RUNTIME:
                 changed.append(name)
-                missed += self._change(row, definition, now, CONFIG)
+                records, waiting = self._change(row, definition, now, CONFIG)
+                missed += records
+                ticks += waiting
         for definition, partition in sorted(added, key=self._is_new):
             self._make(definition, partition, now, CONFIG)
         self._withdraw(definitions)
         self.due.rebuild(self.rows.values())
         self._runs.reconsider_set_aside()
         names = tuple(definition.name for definition, _ in added)
+        missed += sorted(ticks, key=order_of_ticks)
         return SyncResult(names, tuple(changed), (), tuple(overridden), missed)
 
     def _is_new(self, added: tuple[TaskDefinition, str]) -> bool:
@@ -124,7 +128,8 @@ class TaskTable:
 
     def _change(
         self, row: MemoryTaskRow, definition: TaskDefinition, now: Instant, source: str
-    ) -> list[Run]:
+    ) -> tuple[list[Run], list[Run]]:
+        """Change a row; return the records of its missed fire times, and the ticks that waited."""
         is_replaced = not is_schedule(schedule_text(row.definition.schedule), definition.schedule)
         missed = change_row(row, definition, now, source=source)
         name, partition = definition.name, row.partition
@@ -132,12 +137,12 @@ class TaskTable:
         if row.unfinished and row.cursor.next_fire is not None:
             self._runs.advance_retries(name, partition, before=row.cursor.next_fire)
         if missed is None:
-            return ticks
+            return [], ticks
         row.skip = None
         run = not_run_record(
             self._space, name, partition=partition, passed=missed, outcome=Outcome.MISSED
         )
-        return [self._runs.add(run).run, *ticks]
+        return [self._runs.add(run).run], ticks
 
     def _miss_waiting(self, row: MemoryTaskRow) -> list[Run]:
         """End the ticks of a replaced schedule that wait; return them."""
@@ -165,10 +170,10 @@ class TaskTable:
         if row is None:
             self.due.add(self._make(definition, "", now, RUNTIME))
             return []
-        missed = self._change(row, definition, now, RUNTIME)
+        records, ticks = self._change(row, definition, now, RUNTIME)
         self.due.push(row)
         self._runs.offer_again(name)
-        return missed
+        return [*records, *sorted(ticks, key=order_of_ticks)]
 
     def remove(self, name: str) -> None:
         """Archive a run-time task."""

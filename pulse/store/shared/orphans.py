@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pulse.core.run import Outcome
 from pulse.core.run_transitions import abandon_run, advance_retry
-from pulse.store.reschedule import superseded_tick
+from pulse.store.reschedule import order_of_ticks, superseded_tick
 from pulse.store.rules import NOT_DECLARED
 from pulse.store.shared.changes import ChangeSet, RunChange
 from pulse.store.shared.rows import task_key
@@ -56,7 +56,7 @@ def apply_with_pending(
 
 
 def _collect(ended: Iterable[Run], missed: list[Run] | None, abandoned: list[Run] | None) -> None:
-    for run in ended:
+    for run in sorted(ended, key=order_of_ticks):
         runs = missed if run.outcome is Outcome.MISSED else abandoned
         if runs is not None:
             runs.append(run)
