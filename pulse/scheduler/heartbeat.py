@@ -74,11 +74,20 @@ class Heartbeat:
         self._renew_at = self._beat_at = self._compare_at = self.next_at = now
         self.started = True
 
+    def repeat(self) -> None:
+        """Make a heartbeat due in the next turn: a call of the store has failed.
+
+        The heartbeat after a failed call writes. So a store that can be read and not written does
+        not seem to have recovered in the turns in which nothing is to be written.
+        """
+        if self.started:
+            self._beat_at = self.next_at = 0
+
     def run(self, now: Span) -> None:
         """Do what is due at *now*.
 
         Raises:
-            StoreUnavailableError: the store does not answer; the rest is done in the next turn.
+            StoreUnavailableError: the store cannot be used; the rest is done in the next turn.
 
         """
         try:
@@ -118,5 +127,12 @@ class Heartbeat:
 
     def _compare(self) -> None:
         """Report processes with another configuration; a store of one process has no others."""
-        if self._store.reach is not Scope.PROCESS:
-            self._reporter.members(self._store.members(), self._member.digest)
+        if self._store.reach is Scope.PROCESS:
+            return
+        try:
+            members = self._store.members()
+        except StoreUnavailableError:
+            # Due in the next turn: a turn without this call must not end the outage.
+            self._compare_at = 0
+            raise
+        self._reporter.members(members, self._member.digest)

@@ -90,6 +90,9 @@ class _RunRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: tuple[Attempt, ...]
 
 
+MANIFEST = msgspec.json.Decoder(tuple[int, str])
+"""Decodes a manifest: its number, and its text."""
+
 _FIELDS = _RunRecord.__struct_fields__
 _ROW_FIELDS = TaskRow.__struct_fields__
 _as_bytes = msgspec.json.Encoder().encode
