@@ -59,7 +59,7 @@ _OUTAGES = {
     ),
     StoreProblem.REFUSING: (
         "the store refuses calls, nothing runs until it accepts them",
-        "the store refuses calls {after} after the outage began, nothing runs until it does not",
+        "after {after} the store refuses calls, nothing runs until it accepts them",
     ),
     StoreProblem.REPLACED: (
         "the store was replaced or has lost data",

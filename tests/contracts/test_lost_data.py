@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     Begin = Callable[..., Stepped]
 
 TABLES = ("tasks", "runs", "members", "configs", "paused")
+WITH_VERSION = "all tables with the version"
+"""A loss of all tables and of the version of their layout."""
+
 TASKS = {"work": make_task(), "other": make_task()}
 
 
@@ -55,8 +58,10 @@ class File:
     def lose(self, what: str) -> None:
         """Delete the rows of one table, or of all tables."""
         with sqlite3.connect(self._path) as raw:
-            for table in TABLES if what == "all tables" else [what]:
+            for table in TABLES if what.startswith("all tables") else [what]:
                 raw.execute(f"DELETE FROM {tables_of('')}{table}")  # noqa: S608 - names of this test
+            if what == WITH_VERSION:
+                raw.execute("DELETE FROM pulse_schema")
         raw.close()
 
 
@@ -76,6 +81,9 @@ class Tables:
                 self._database.inside("DROP SCHEMA @ CASCADE")
             case "all tables":
                 self._database.inside(f"TRUNCATE {', '.join(f'@.{one}' for one in TABLES)}")
+            case _ if what == WITH_VERSION:
+                self._database.inside("TRUNCATE @.layout")
+                self.lose("all tables")
             case table:
                 self._database.inside(f"TRUNCATE @.{table}")
 
@@ -385,3 +393,19 @@ def test_tasks_of_another_process_run_again_after_a_loss_of_data(
         first.forward(1)
         second.forward(1)
     assert (first.ran.count("work"), second.ran.count("other")) >= (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("storage", "what"),
+    [lost("sqlite", WITH_VERSION), lost("postgres", WITH_VERSION)],
+    indirect=["storage"],
+)
+def test_process_starts_after_the_version_of_the_layout_was_lost(
+    storage: Losing, begin: Begin, lines: Lines, what: str
+) -> None:
+    """The tables are there, and only empty."""
+    begin_well(begin, lines, storage.make).close()
+    storage.lose(what)
+    process = begin(storage.make, work=make_task())
+    process.forward(EVERY + 1)
+    assert (process.ran, lines(logging.ERROR)) == (["work"], [])

@@ -11,26 +11,24 @@ import msgspec
 from pulse.clock import SECOND, Instant, Span
 from pulse.core.planner import BEFORE_TIME
 from pulse.core.policies import Scope
-from pulse.errors import StoreRefusedError, StoreUnavailableError, shown
 from pulse.store.base import TaskState
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient, ScriptRequest
-from pulse.store.redis.codec import MANIFEST, row_of, run_of
+from pulse.store.redis.codec import LAYOUT, MANIFEST, row_of, run_of
 from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.members import (
-    LAYOUT,
     OrphansRequest,
     RedisFleetWatch,
-    digest_fields,
     read_live,
     read_orphans,
     record_heartbeat,
     remove_members,
 )
-from pulse.store.redis.repair import ASIDE, repair
+from pulse.store.redis.missing_keys import digest_fields
+from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.rules import CONFIG, partition_of
-from pulse.store.shared.backend import MemberRow, Orphans, StorageReplacedError
+from pulse.store.shared.backend import MemberRow, Orphans
 from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from pulse.clock import Clock
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
+    from pulse.errors import StoreUnavailableError
     from pulse.store.base import Member
     from pulse.store.shared.backend import FleetState, Transaction
     from pulse.store.shared.changes import Applied
@@ -58,9 +57,6 @@ PEEK = 100
 
 WAITING = 100
 """How many pending runs that must wait are read in addition to those that can be claimed."""
-
-MOST_NAMED = 10
-"""How many damaged keys and fields an error names."""
 
 _DIGESTS = 1_000
 _FILLER = "digests by task; so long a value makes Redis use a hash table, see heartbeat.lua"
@@ -165,14 +161,7 @@ class RedisBackend:
     def open(self) -> None:
         """Connect, and check the layout of the keys."""
         self.server.open()
-        found = self.server.command("GET", self.server.key("layout"))
-        if found is not None and not found.isdigit():
-            raise StoreRefusedError(
-                f"{self.name}: {self.server.key('layout')}: expected a number, got {shown(found)};"
-                f" if no other release of pulse uses these keys, set it to {LAYOUT}"
-            )
-        version = LAYOUT if found is None else int(found)
-        refuse_other_version(self.name, version, current=LAYOUT)
+        refuse_other_version(self.name, read_layout(self.server), current=LAYOUT)
 
     def close(self) -> None:
         """Close the connections."""
@@ -203,15 +192,7 @@ class RedisBackend:
 
     def handle_damage(self, error: Exception) -> StoreUnavailableError:
         """Repair the keys after a call has met damaged data; return the error to raise."""
-        moved = self.repair()
-        if not moved:
-            return StoreRefusedError(f"{self.name}: a value cannot be used: {error}")
-        more = f" and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
-        return StorageReplacedError(
-            f"{self.name}: expected data of pulse in {', '.join(moved[:MOST_NAMED])}{more}; what"
-            f" was there instead was moved to {self.server.key(ASIDE)}, and tasks of the"
-            " configuration that are missing are stored again as new ones"
-        )
+        return damage_error(self.server, self.repair(), error)
 
 
 class RedisSession:

@@ -10,11 +10,16 @@ import msgspec
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.store.process_identity import is_gone
 from pulse.store.redis.client import ScriptRequest
-from pulse.store.redis.codec import MANIFEST, member_of, member_record, row_of, run_of
+from pulse.store.redis.codec import LAYOUT, MANIFEST, member_of, member_record, run_of
 from pulse.store.redis.lease_trust import ClockTrust
+from pulse.store.redis.missing_keys import (
+    IndexWatch,
+    digest_fields,
+    expected_keys,
+    missing_text,
+)
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
-from pulse.store.shared.backend import WITHOUT_DATA, FleetState, LostRun, MemberRow
-from pulse.store.shared.manifests import UNKNOWN
+from pulse.store.shared.backend import FleetState, LostRun, MemberRow
 from pulse.store.shared.members import SILENT_LEASES
 
 if TYPE_CHECKING:
@@ -26,9 +31,6 @@ if TYPE_CHECKING:
     from pulse.store.redis.codec import RedisMemberRow
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller
-
-LAYOUT = 1
-"""The version of the keys and records; see `pulse.store.redis.codec`."""
 
 MAX_UNUSED_MANIFESTS = 32
 """How many of the newest manifests are kept although no process declares them any more."""
@@ -142,32 +144,32 @@ def remove_members(server: RedisClient, holders: Sequence[str], *, keep: frozens
 class RedisFleetWatch:
     """What one process has observed of the others, from heartbeat to heartbeat."""
 
-    __slots__ = ("_indexed", "_longest_lease", "_trust")
+    __slots__ = ("_indexes", "_longest_lease", "_trust")
 
     def __init__(self, lease_us: Span, boot: Span) -> None:
         self._trust = ClockTrust(lease_us, boot)
         self._longest_lease = lease_us
-        self._indexed: frozenset[str] = frozenset()
+        self._indexes = IndexWatch()
 
     def forget(self) -> None:
         """Start the observation again: a call has failed, so others may have been silent too."""
         self._trust.forget()
 
-    def check(self, server: RedisClient, by: Caller, *, boot: Span) -> FleetState:
+    def check(self, server: RedisClient, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which keys are missing, without a write."""
-        caller = by.member
+        member = caller.member
         request = _MembersRequest(
             longest_lease=self._longest_lease,
-            expected=_expected_keys(by),
-            partitions=sorted(by.partitions),
-            manifest=by.manifest,
-            digests=digest_fields(len(by.definitions)),
+            expected=expected_keys(caller),
+            partitions=sorted(caller.partitions),
+            manifest=caller.manifest,
+            digests=digest_fields(len(caller.definitions)),
         )
         reply = server.run("read_members", request, _MEMBERS_REPLY)
         seen, now = _by_holder(reply.members), reply.now
-        self._longest_lease = max((row.member.lease_us for row in seen), default=caller.lease_us)
+        self._longest_lease = max((row.member.lease_us for row in seen), default=member.lease_us)
         trusted = self._trust.observe(now=now, boot=boot)
-        gone = [row for row in seen if _is_gone(row, caller, now=now, trusted=trusted)]
+        gone = [row for row in seen if _is_gone(row, member, now=now, trusted=trusted)]
         holders = {row.member.holder for row in gone}
         expired = reply.expired if trusted else ()
         lost = {run.id: LostRun(run, end, LEASE_OVER) for run, end in _runs(expired)}
@@ -177,74 +179,10 @@ class RedisFleetWatch:
         live = [row for row in seen if row.member.holder not in holders]
         end = now if reply.expired and not trusted else reply.next_end or None
         next_expiry = None if end is None else max(boot + end - now, self._trust.trusted_from(boot))
-        names = [*reply.missing, *self._lost_indexes(server, frozenset(reply.indexed))]
-        missing = _missing_text(server, by, names, listed=caller.holder in map(_holder, seen))
+        names = [*reply.missing, *self._indexes.find_lost(server, frozenset(reply.indexed))]
+        listed = any(row.member.holder == member.holder for row in seen)
+        missing = missing_text(server, caller, names, listed=listed)
         return FleetState(_rows(live), _rows(gone), list(lost.values()), next_expiry, missing)
-
-    def _lost_indexes(self, server: RedisClient, indexed: frozenset[str]) -> list[str]:
-        """Return the indexes of due rows that existed at the last check and should exist.
-
-        An index without rows does not exist, so the rows are read where one has disappeared.
-        """
-        gone, self._indexed = self._indexed - indexed, indexed
-        return [f"due:{one}" for one in sorted(gone) if _should_be_indexed(server, one)]
-
-
-def digest_fields(tasks: int) -> int:
-    """Return how many fields `config:<manifest>` has: one more than tasks, or none at all."""
-    return tasks + 1 if tasks else 0
-
-
-def _expected_keys(caller: Caller) -> list[str]:
-    """Return the names of the keys that exist once *caller* has synced."""
-    if caller.manifest == UNKNOWN.key:
-        return []
-    names = ["layout", "open", "unheld", "born", "configs"]
-    if caller.definitions:
-        names += ["rows", "places"]
-    return names
-
-
-def _should_be_indexed(server: RedisClient, partition: str) -> bool:
-    """Return whether a partition has due rows, and no index of them."""
-    due = server.key(f"due:{partition}")
-    exists, records = server.commands(("EXISTS", due), ("HVALS", server.key("rows")))
-    rows = [] if exists else map(row_of, records)
-    return any(
-        row.partition == partition
-        and row.due_at is not None
-        and not row.paused
-        and row.archived_at is None
-        for row in rows
-    )
-
-
-def _missing_text(server: RedisClient, caller: Caller, names: list[str], *, listed: bool) -> str:
-    """Return the sentence of an ERROR about keys that are missing; empty for none.
-
-    The manifest of a process that is not *listed* may have been pruned.
-    """
-    if {"layout", "open", "unheld"} <= set(names):
-        return WITHOUT_DATA
-    if not listed:
-        names = [name for name in names if name != f"config:{caller.manifest}"]
-    if not names:
-        return ""
-    lost = ", ".join(map(server.key, sorted(names)))
-    if "rows" in names:
-        effect = (
-            "tasks of the configuration are stored again as new ones; pauses and tasks that were"
-            " added at run time are lost"
-        )
-    elif "runs" in names:
-        effect = "history and pending runs are lost"
-    else:
-        effect = "made again from the other keys"
-    return f"keys were lost: {lost}; {effect}"
-
-
-def _holder(row: RedisMemberRow) -> str:
-    return row.member.holder
 
 
 def _rows(seen: Iterable[RedisMemberRow]) -> list[MemberRow]:

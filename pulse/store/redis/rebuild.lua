@@ -1,6 +1,7 @@
 -- Make the indexes and counters again from the rows and runs, and empty the list of members, so that
 -- each process syncs at its next heartbeat. The caller has moved everything that is no data of this
--- store aside before: each key has its type, and each record can be decoded.
+-- store aside before: each key has its type, and each record is a JSON array. One of another form
+-- than expected, as a newer release may write it, is left out of the indexes.
 --
 -- Pending and claimed runs are those of the request, which a scan of all runs found, and those that
 -- the indexes name: a run that was created since the scan is in an index.
@@ -14,6 +15,9 @@ local function present(value) return value ~= nil and value ~= cjson.null end
 local function add_row(record, partitions)
     local row = cjson.decode(record)
     local task, partition, due, order, archived = row[6], row[7], row[14], row[16], row[20]
+    if type(task) ~= 'string' or type(partition) ~= 'string' or type(order) ~= 'number' then
+        return 0
+    end
     partitions[partition] = true
     redis.call('SADD', p .. 'places', partition)
     if partition ~= '' then redis.call('SADD', p .. 'rows:' .. partition, task) end
@@ -70,6 +74,7 @@ end
 local function add_run(record)
     local run = cjson.decode(record)
     local holder, id, task, partition, retry_at = run[2], run[4], run[5], run[6], run[16]
+    if type(task) ~= 'string' or type(partition) ~= 'string' then return end
     local row_key, number = partition .. '/' .. task, number_of(id, task)
     redis.call('HINCRBY', UNFINISHED, row_key, 1)
     if holder == '' then

@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.errors import StoreRefusedError, shown
 from pulse.store.redis.client import ScriptRequest
-from pulse.store.redis.codec import MANIFEST, member_of, row_of, run_of
+from pulse.store.redis.codec import LAYOUT, MANIFEST, member_of, row_of, run_of
+from pulse.store.shared.backend import StorageReplacedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pulse.core.run import Run
+    from pulse.errors import StoreUnavailableError
     from pulse.store.redis.client import RedisClient
 
     Check = Callable[[bytes, bytes], object]
@@ -57,6 +60,9 @@ _NUMBERS = ("last", "orders", "born")
 _PAGE = 1_000
 ASIDE = "corrupt"
 """The hash of fields that were moved aside; keys are moved to this name, a colon, and their own."""
+
+MOST_NAMED = 10
+"""How many damaged keys and fields an error names."""
 
 _DIGEST = re.compile(rb"[0-9a-f]+")
 _RESERVATION = re.compile(rb"\d+ \d+ .*", re.DOTALL)
@@ -112,6 +118,39 @@ def repair(server: RedisClient, *, partitions: Iterable[str], lease_us: Span) ->
     )
     server.run("rebuild", request, _DONE)
     return moved
+
+
+def damage_error(
+    server: RedisClient, moved: Sequence[str], error: Exception
+) -> StoreUnavailableError:
+    """Return the error to raise when a call has met damaged data and *moved* was moved aside."""
+    if not moved:
+        return StoreRefusedError(f"{server.name}: a value cannot be used: {error}")
+    more = f" and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
+    return StorageReplacedError(
+        f"{server.name}: expected data of pulse in {', '.join(moved[:MOST_NAMED])}{more}; what was"
+        f" there instead was moved to {server.key(ASIDE)}, and tasks of the configuration that are"
+        " missing are stored again as new ones"
+    )
+
+
+def read_layout(server: RedisClient) -> int:
+    """Return the version of the keys; that of this release if there are none.
+
+    Raises:
+        StoreRefusedError: the value is no number; the keys may be those of another release.
+
+    """
+    key = server.key("layout")
+    found = server.command("GET", key)
+    if found is None:
+        return LAYOUT
+    if not found.isdigit():
+        raise StoreRefusedError(
+            f"{server.name}: {key}: expected a number, got {shown(found)}; if no other release of"
+            f" pulse uses these keys, set it to {LAYOUT}"
+        )
+    return int(found)
 
 
 class _Scan:

@@ -20,6 +20,9 @@ sync, add, remove, pause, trigger
             StoreUnavailableError.
 abandon     The run was renewed or recorded meanwhile: it is left as it is.
 
+A heartbeat asks what is missing of the data that the process has stored (`FleetState.missing`).
+`restore` then makes indexes again and empties the list of processes, so that every process syncs.
+
 `Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with something to put right)
 run one at a time in SQL. On Redis they may overlap: there the refusals alone keep them apart.
 """

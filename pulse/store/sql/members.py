@@ -138,23 +138,22 @@ class SqlFleetWatch:
         self._leases.forget()
         self._members.forget()
 
-    def check(self, connection: Connection, by: Caller, *, boot: Span) -> FleetState:
+    def check(self, connection: Connection, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which data is missing, without a write."""
-        caller, known = by.member, read_members(connection)
+        member, known = caller.member, read_members(connection)
         marks = {
             one.row.member.holder: (one.boot, SILENT_LEASES * one.row.member.lease_us)
             for one in known
         }
-        silent = self._members.expired(marks, boot) - {caller.holder}
+        silent = self._members.expired(marks, boot) - {member.holder}
         gone = [
             one.row
             for one in known
-            if one.row.member.holder in silent or is_gone(one.row.member, machine=caller.machine)
+            if one.row.member.holder in silent or is_gone(one.row.member, machine=member.machine)
         ]
         holders = {row.member.holder for row in gone}
         live = [one.row for one in known if one.row.member.holder not in holders]
-        listed = any(one.row.member.holder == caller.holder for one in known)
-        missing = find_missing(connection, by, listed=listed)
+        missing = find_missing(connection, caller, listed=member.holder in marks)
         return FleetState(live, gone, *self._lost(connection, holders, boot), missing)
 
     def _lost(
