@@ -162,7 +162,7 @@ class _Scan:
     __slots__ = ("manifests", "newest_manifest", "partitions", "tasks", "unfinished")
 
     def __init__(self, partitions: Iterable[str]) -> None:
-        self.partitions = set(partitions)
+        self.partitions: set[str] = set(partitions)
         self.tasks: set[str] = set()
         self.unfinished: set[str] = set()
         self.manifests: set[str] = set()
