@@ -9,7 +9,8 @@ from __future__ import annotations
 import copyreg
 import difflib
 import reprlib
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,8 +52,24 @@ class StoreError(PulseError):
     """An operation of the store failed."""
 
 
+class StoreProblem(Enum):
+    """Why a store cannot be used at present."""
+
+    SILENT = "silent"
+    REFUSING = "refusing"
+    REPLACED = "replaced"
+
+
 class StoreUnavailableError(StoreError):
     """The store does not respond at present; the same call may succeed later."""
+
+    problem: ClassVar[StoreProblem] = StoreProblem.SILENT
+
+
+class StoreRefusedError(StoreUnavailableError):
+    """The store responds, and refuses: a login, a right, or writes; it may be mended meanwhile."""
+
+    problem: ClassVar[StoreProblem] = StoreProblem.REFUSING
 
 
 class StoreInUseError(StoreError):

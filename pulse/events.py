@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from pulse.errors import StoreProblem
 from pulse.forks import ForkMark
 
 if TYPE_CHECKING:
@@ -135,9 +136,20 @@ class RunAbandoned(Event, frozen=True, gc=False):
 
 
 class StoreUnavailable(Event, frozen=True, gc=False):
-    """The store does not answer; no run starts until the store answers again."""
+    """The store cannot be used; no run starts until it can.
+
+    The event is emitted when an outage begins, when its reason changes, and every five minutes.
+
+    Attributes:
+        error: the reason.
+        problem: whether the store is silent, refuses calls, or was replaced.
+        after_us: for how long the outage has lasted; 0 when it begins.
+
+    """
 
     error: str
+    problem: StoreProblem = StoreProblem.SILENT
+    after_us: Span = 0
 
 
 class StoreRecovered(Event, frozen=True, gc=False):

@@ -3,7 +3,8 @@
 A run is one line: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. The
 line names the delay of a jitter beside the lateness, which does not include the delay. A failed run
 is a WARNING; the message of the failure follows, indented, so that no response can forge a line. A
-store outage is one ERROR, and an INFO at its end. During a long overload, ten lines a minute report
+store outage is one ERROR, another for each new reason and every five minutes, and an INFO at its
+end. During a long overload, ten lines a minute report
 missed ticks, and one line reports that there are more. JSON loggers find the same facts in the
 attributes of the record, which all begin with `pulse_`; there the lateness is the whole time since
 the fire time.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pulse import events
 from pulse.clock import SECOND, Span, SystemClock, rfc3339
 from pulse.core.run import Outcome
+from pulse.errors import StoreProblem
 from pulse.log.format import (
     ended_line,
     escape_control_characters,
@@ -54,6 +56,22 @@ _OTHERS = (
     "other processes declare other tasks than this process, as in a rolling deploy, or if an old"
     " worker still runs"
 )
+_OUTAGES = {
+    StoreProblem.SILENT: (
+        "the store does not answer, nothing runs until it does",
+        "the store still does not answer after {after}, nothing runs until it does",
+    ),
+    StoreProblem.REFUSING: (
+        "the store refuses calls, nothing runs until it accepts them",
+        "after {after} the store refuses calls, nothing runs until it accepts them",
+    ),
+    StoreProblem.REPLACED: (
+        "the store was replaced or has lost data",
+        "the store was replaced or has lost data, {after} after the outage began",
+    ),
+}
+"""By problem: the text when an outage begins, and the text while it lasts."""
+
 _REACH = {
     "process": "each tick runs once in each process",
     "host": "each tick runs once on this host",
@@ -242,8 +260,10 @@ def tick_skipped(event: events.TickSkipped) -> None:
 
 
 def store_unavailable(event: events.StoreUnavailable) -> None:
-    """Log an outage as ERROR: no task runs until it ends."""
-    text = "the store does not answer, nothing runs until it does"
+    """Log an outage as ERROR, with its duration unless it begins: no task runs until it ends."""
+    text, lasting = _OUTAGES[event.problem]
+    if event.after_us:
+        text = lasting.format(after=span_text(event.after_us))
     _log_event(logging.ERROR, f"{text} [pid {os.getpid()}]: {event.error}")
 
 

@@ -73,11 +73,20 @@ class Heartbeat:
         self._renew_at = self._beat_at = self.next_at = now
         self.started = True
 
+    def repeat(self) -> None:
+        """Make a heartbeat due in the next turn: a call of the store has failed.
+
+        The heartbeat after a failed call writes. So a store that can be read and not written does
+        not seem to have recovered in the turns in which nothing is to be written.
+        """
+        if self.started:
+            self._beat_at = self.next_at = 0
+
     def run(self, now: Span) -> None:
         """Do what is due at *now*.
 
         Raises:
-            StoreUnavailableError: the store does not answer; the rest is done in the next turn.
+            StoreUnavailableError: the store cannot be used; the rest is done in the next turn.
 
         """
         try:

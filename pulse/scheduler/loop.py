@@ -11,8 +11,10 @@ Theory of operation
 4. sleeps until the next instant of work that the store knows, the next heartbeat, or a wake-up: by
    the end of a run, or by a call of the application that changes the store.
 
-Only `stop` ends the loop. An outage of the store and any unexpected error are reported once, and
-the next turn comes after a back-off.
+Only `stop` ends the loop. An outage of the store and any unexpected error are reported when they
+begin, when their reason changes and when they end; an outage is reported every five minutes too.
+The next turn comes after a back-off, and begins with a heartbeat, which writes: an outage is over
+when a whole turn has succeeded, in which the store was written.
 """
 
 from __future__ import annotations
@@ -252,6 +254,7 @@ class Scheduler:
         try:
             return self._one_turn(began)
         except StoreUnavailableError as error:
+            self._heartbeat.repeat()
             self._reporter.store_unavailable(error)
         # One bad turn must not end the loop: the error is reported, and the next turn comes.
         except Exception as error:  # noqa: BLE001 - the reason is above

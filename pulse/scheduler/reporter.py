@@ -5,20 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse import events
+from pulse.clock import SECOND, Span
 from pulse.core.run import Outcome
 from pulse.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pulse.clock import Clock, Span
+    from pulse.clock import Clock
     from pulse.core.run import Claim, Run
     from pulse.errors import StoreUnavailableError
     from pulse.store.base import Member, Store, SyncResult
 
 
+REMIND_AFTER: Span = 300 * SECOND
+"""How often an outage that lasts is reported again."""
+
+MAX_REASONS = 10
+"""How many reasons of one outage are reported until the next reminder: a reason may hold a number
+that changes with each call."""
+
+
 class Reporter:
     """Emits the events of the loop: one for each outage, and one for each error until it changes.
+
+    An outage is reported again when its reason changes to one that was not reported yet, and every
+    five minutes.
 
     Attributes:
         failing: whether an outage or an error was reported whose end was not.
@@ -34,6 +46,8 @@ class Reporter:
         "_lost_at",
         "_name",
         "_others",
+        "_reasons",
+        "_remind_at",
         "_superseded",
         "failing",
     )
@@ -46,6 +60,8 @@ class Reporter:
         self._name = name
         self._chosen = chosen
         self._lost_at: Span | None = None
+        self._remind_at: Span = 0
+        self._reasons: set[str] = set()
         self._error = ""
         self.failing: bool = False
         self._superseded: tuple[str, ...] = ()
@@ -109,11 +125,19 @@ class Reporter:
             self._bus.emit(events.ConfigMismatch(others))
 
     def store_unavailable(self, error: StoreUnavailableError) -> None:
-        """Report that the store does not answer."""
+        """Report that the store cannot be used, unless that was reported just now."""
         self.failing = True
+        now, reason = self._clock.boot(), str(error)
         if self._lost_at is None:
-            self._lost_at = self._clock.boot()
-            self._bus.emit(events.StoreUnavailable(str(error)))
+            self._lost_at, self._remind_at = now, 0
+        if now >= self._remind_at:
+            self._remind_at = now + REMIND_AFTER
+            self._reasons.clear()
+        elif reason in self._reasons or len(self._reasons) >= MAX_REASONS:
+            return
+        self._reasons.add(reason)
+        after = now - self._lost_at
+        self._bus.emit(events.StoreUnavailable(reason, error.problem, after))
 
     def scheduler_error(self, error: Exception) -> None:
         """Report an unexpected error."""

@@ -170,7 +170,7 @@ def test_dropped_schema_is_created_again(
     store = open_store(postgres_cluster.url(), clock)
     store.sync(TASKS)
     postgres_cluster.forget_applications()
-    with pytest.raises(StoreUnavailableError, match="does not exist"):
+    with pytest.raises(StoreUnavailableError, match="came back without its data"):
         store.claim_due(1)
     assert [row.name for row in store.tasks()] == ["work"]
     store.close()

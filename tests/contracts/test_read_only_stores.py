@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Lines = Callable[[int], list[str]]
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-
 MINUTE = 60
 MOST_REASONS = (1, 2)
 """The possible numbers of ERROR lines: closed connections may be logged as a first reason."""
@@ -124,7 +122,6 @@ def storage(
             return Full(request.getfixturevalue("redis"))
 
 
-@issue_10
 def test_outage_of_writes_is_logged_once_and_its_end_once(
     storage: ReadOnly, begin: Callable[..., Stepped], lines: Lines
 ) -> None:

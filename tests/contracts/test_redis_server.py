@@ -182,6 +182,43 @@ def test_deleted_rows_are_created_again_and_reported_once(
     assert [row.name for row in store.tasks()] == ["work"]
 
 
+def test_runs_are_indexed_again_after_keys_were_lost(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """A pending run is claimed, and the end of a claimed run is recorded and counted."""
+    store.trigger("work")
+    (claim,) = store.claim_due(1).claims
+    lost = [prefix_of("") + name for name in ("open", "unheld", "unheld:", "leases", "history")]
+    server.ask("DEL", *lost)
+    with pytest.raises(StoreUnavailableError, match="keys were lost"):
+        store.heartbeat()
+    assert (store.renew([claim]), store.tasks()[0].unfinished) == ([True], 1)
+    store.finish([succeed(claim)])
+    store.trigger("work")
+    assert [one.run.trigger for one in store.claim_due(1).claims] == [claim.run.trigger]
+    assert store.tasks()[0].unfinished == 1
+
+
+def test_pending_run_is_claimed_after_its_index_was_lost(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """The run itself was not lost."""
+    run = store.trigger("work")
+    server.ask("DEL", *(prefix_of("") + name for name in ("unheld", "unheld:")))
+    with pytest.raises(StoreUnavailableError, match="keys were lost"):
+        store.heartbeat()
+    assert [one.run.id for one in store.claim_due(1).claims] == [run and run.id]
+
+
+def test_record_of_another_form_is_not_moved(server: RedisServer, store: RedisStore) -> None:
+    """A newer release may have written it."""
+    server.ask("HSET", prefix_of("") + "runs", "x", '[null,"",0,"x"]')
+    server.ask("SET", prefix_of("") + "open", "garbage")
+    with pytest.raises(StoreUnavailableError, match=r"expected data of pulse in .*:open;"):
+        store.claim_due(1)
+    assert server.ask("HEXISTS", prefix_of("") + "runs", "x") == b":1\r\n"
+
+
 @contextlib.contextmanager
 def dying() -> Iterator[None]:
     """Let this process reach the server until its first write, and no longer."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Lines = Callable[[int], list[str]]
     Begin = Callable[..., Stepped]
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
 pytestmark = pytest.mark.server
 
 SILENT = "does not answer"
@@ -45,7 +44,6 @@ def errors_of(lines: Lines) -> str:
     return "\n".join(errors)
 
 
-@issue_10
 @pytest.mark.parametrize(
     ("user", "name"),
     [
@@ -61,7 +59,6 @@ def test_refused_login_to_postgres_is_not_logged_as_silence(
     assert SILENT not in errors_of(lines)
 
 
-@issue_10
 def test_missing_right_in_postgres_is_not_logged_as_silence(
     database: Database, begin: Begin, lines: Lines, weak: str
 ) -> None:
@@ -70,7 +67,6 @@ def test_missing_right_in_postgres_is_not_logged_as_silence(
     assert SILENT not in errors_of(lines)
 
 
-@issue_10
 def test_missing_right_in_postgres_names_schema_and_grant(
     database: Database, begin: Begin, lines: Lines, weak: str
 ) -> None:
@@ -80,7 +76,6 @@ def test_missing_right_in_postgres_names_schema_and_grant(
     assert ("GRANT" in line, schema_of("") in line) == (True, True)
 
 
-@issue_10
 def test_revoked_right_in_postgres_names_schema_and_grant(
     database: Database, begin: Begin, lines: Lines, weak: str
 ) -> None:
@@ -95,7 +90,6 @@ def test_revoked_right_in_postgres_names_schema_and_grant(
     assert ("GRANT" in line, schema_of("") in line, SILENT in line) == (True, True, False)
 
 
-@issue_10
 @pytest.mark.parametrize(
     "user", [pytest.param("", id="none"), pytest.param("shop:wrong@", id="wrong")]
 )
@@ -109,7 +103,6 @@ def test_refused_password_of_redis_is_not_logged_as_silence(
     assert SILENT not in errors_of(lines)
 
 
-@issue_10
 @pytest.mark.parametrize(
     "rights",
     [
@@ -126,7 +119,6 @@ def test_missing_right_in_redis_is_not_logged_as_silence(
     assert SILENT not in errors_of(lines)
 
 
-@issue_10
 def test_changed_reason_of_an_outage_of_postgres_is_logged(
     database: Database, begin: Begin, lines: Lines
 ) -> None:

@@ -234,7 +234,7 @@ def test_emptied_file_gets_new_tables(join: Join, path: Path, clock: FakeClock) 
         ).fetchall():
             raw.execute(f"DROP TABLE {name}")
     raw.close()
-    with pytest.raises(StoreUnavailableError, match="no such table"):
+    with pytest.raises(StoreUnavailableError, match="came back without its data"):
         store.claim_due(1)
     clock.forward(EVERY)
     assert len(store.claim_due(1).claims) == 1

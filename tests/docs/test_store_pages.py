@@ -65,7 +65,6 @@ def test_a_role_that_may_make_no_schema_is_refused(guest: str) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_the_error_of_a_role_without_rights_is_as_the_page_of_postgresql_says(guest: str) -> None:
     """The page promises the name of the schema, which an administrator has to make."""
     promised = "the error at start names it" in " ".join(POSTGRES.split())

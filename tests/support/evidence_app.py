@@ -80,7 +80,9 @@ class Stop:
 
 application = PulseMiddleware(view, config=json.loads(os.environ["SETTINGS"]))
 application.bus.subscribe(events.SchedulerStarted, lambda _: note("start", {}))
-application.bus.subscribe(events.StoreUnavailable, lambda _: note("lost", {}))
+application.bus.subscribe(
+    events.StoreUnavailable, lambda event: None if event.after_us else note("lost", {})
+)
 application.bus.subscribe(events.StoreRecovered, lambda _: note("back", {}))
 application.bus.subscribe(events.ClaimLost, lambda event: note_run("refused", event.claim.run))
 application.bus.subscribe(events.RunAbandoned, lambda event: note_run("abandoned", event.run))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
-from pulse.errors import MissingExtraError, StoreUnavailableError
+from pulse.errors import MissingExtraError, StoreRefusedError, StoreUnavailableError
 from pulse.store.naming import refuse_other_version, shown_url
 from pulse.store.postgres.connection import PostgresConnection, PostgresTexts
+from pulse.store.postgres.refusals import Login, hint_of, is_refusal
 from pulse.store.postgres.schema import (
     LOCK,
     MIGRATIONS,
@@ -25,11 +26,18 @@ from pulse.store.postgres.schema import (
     read_version,
     schema_of,
 )
-from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
+from pulse.store.shared.backend import (
+    WITHOUT_DATA,
+    DuplicateKeyError,
+    StorageReplacedError,
+    Transaction,
+)
 from pulse.store.sql.database import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    import psycopg
 
     from pulse.clock import Instant, Span
     from pulse.store.postgres.driver import BoundedConnection
@@ -87,6 +95,7 @@ class PostgresDatabase:
         )
         self._clock = SystemClock()
         self._reconnect_probe = ReconnectProbe(chance)
+        self._login = Login()
         self._pid = 0
 
     def identity(self) -> str:
@@ -171,7 +180,9 @@ class PostgresDatabase:
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
-                raise StorageReplacedError(f"{self.name}: {error}") from error
+                other_layout = isinstance(error, driver.OTHER_LAYOUT)
+                text = _error_text(error) if other_layout else WITHOUT_DATA
+                raise StorageReplacedError(f"{self.name}: {text}") from error
             except driver.DriverError as error:
                 if not attempts_left or not isinstance(error, driver.TRY_AGAIN):
                     raise self._failed(error) from error
@@ -193,11 +204,15 @@ class PostgresDatabase:
             if begin:
                 connection.execute("COMMIT")
 
-    def _failed(self, error: Exception) -> StoreUnavailableError:
+    def _failed(self, error: psycopg.Error) -> StoreUnavailableError:
         """Prepare for a reconnect; return the error to raise."""
         self._drop_idle()  # the other connections probably fail in the same way
         self._reconnect_probe.failed()
-        return StoreUnavailableError(f"{self.name}: {_error_text(error)}")
+        text = f"{self.name}: {_error_text(error)}"
+        if not is_refusal(error):
+            return StoreUnavailableError(text)
+        hint = hint_of(error, self._login, self._schema)
+        return StoreRefusedError(f"{text}; {hint}" if hint else text)
 
     # Connections -------------------------------------------------------------------------
 
@@ -231,7 +246,9 @@ class PostgresDatabase:
         from pulse.store.postgres.driver import connect
 
         options = _DEFAULTS | {"tcp_user_timeout": self._limit // (SECOND // 1000)}
-        return connect(self._url, options, self._limit, probe=self._reconnect_probe.is_due())
+        raw = connect(self._url, options, self._limit, probe=self._reconnect_probe.is_due())
+        self._login = Login(raw.info.user, raw.info.dbname)
+        return raw
 
     def _give_back(self, connection: PostgresConnection) -> None:
         if self._pid == os.getpid() and len(self._idle) < MOST_IDLE:

@@ -35,7 +35,8 @@ T = TypeVar("T")
 DriverError = psycopg.Error
 TAKEN = (errors.UniqueViolation,)
 TRY_AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
-TABLES_GONE = (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedColumn)
+OTHER_LAYOUT = errors.UndefinedColumn
+TABLES_GONE = (errors.UndefinedTable, errors.InvalidSchemaName, OTHER_LAYOUT)
 
 _CLOCK = SystemClock()
 

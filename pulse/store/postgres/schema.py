@@ -100,7 +100,7 @@ LOCK = "SELECT version FROM @layout FOR UPDATE"
 
 _LOCK_MIGRATION = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
 _HAS_SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = ?"
-_HAS_TABLES = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'layout'"
+_HAS_TABLE = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = ?"
 
 
 class Migrations(NamedTuple):
@@ -146,7 +146,7 @@ def type_of(column: str) -> str:
 
 def read_version(connection: Connection, schema: str) -> int | None:
     """Return the version of the layout; None if there are no tables yet."""
-    if connection.execute(_HAS_TABLES, (schema,)).fetchone() is None:
+    if connection.execute(_HAS_TABLE, (schema, "layout")).fetchone() is None:
         return None
     row = connection.execute("SELECT version FROM @layout").fetchone()
     return None if row is None else int(row[0])
@@ -178,8 +178,10 @@ def _create(connection: Connection, schema: str, ladder: Migrations) -> None:
     # EXISTS needs that right even if the schema exists.
     if connection.execute(_HAS_SCHEMA, (schema,)).fetchone() is None:
         connection.execute(f"CREATE SCHEMA {schema}")
-    for text in ladder.tables:
-        connection.execute(text)
+    # Tables without a version: another program has emptied all of them, the table `layout` too.
+    if connection.execute(_HAS_TABLE, (schema, "tasks")).fetchone() is None:
+        for text in ladder.tables:
+            connection.execute(text)
     connection.execute("INSERT INTO @layout (version) VALUES (?)", (ladder.version,))
 
 

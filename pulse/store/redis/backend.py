@@ -10,15 +10,14 @@ import msgspec
 
 from pulse.clock import SECOND, Instant, Span
 from pulse.core.planner import BEFORE_TIME
+from pulse.core.policies import Scope
 from pulse.store.base import TaskState
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
-from pulse.store.redis.client import RedisClient, ScriptRequest
-from pulse.store.redis.codec import row_of, run_of
+from pulse.store.redis.client import DamagedDataError, RedisClient, ScriptRequest
+from pulse.store.redis.codec import LAYOUT, MANIFEST, row_of, run_of
 from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.members import (
-    LAYOUT,
-    MANIFEST,
     OrphansRequest,
     RedisFleetWatch,
     read_live,
@@ -26,17 +25,21 @@ from pulse.store.redis.members import (
     record_heartbeat,
     remove_members,
 )
-from pulse.store.rules import CONFIG
+from pulse.store.redis.missing_keys import digest_fields
+from pulse.store.redis.repair import damage_error, read_layout, repair
+from pulse.store.rules import CONFIG, partition_of
 from pulse.store.shared.backend import MemberRow, Orphans
 from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from types import TracebackType
 
     from pulse.clock import Clock
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
+    from pulse.errors import StoreUnavailableError
     from pulse.store.base import Member
     from pulse.store.shared.backend import FleetState, Transaction
     from pulse.store.shared.changes import Applied, TaskChange
@@ -148,6 +151,8 @@ class RedisBackend:
         self.notice: str = ""
         self.unused_manifests: Sequence[str] = ()
         self.fleet_watch: RedisFleetWatch = RedisFleetWatch(0, 0)
+        self._partitions: frozenset[str] = frozenset()
+        self._lease: Span = 0
 
     def identity(self) -> str:
         """Return the address as it was given."""
@@ -156,9 +161,7 @@ class RedisBackend:
     def open(self) -> None:
         """Connect, and check the layout of the keys."""
         self.server.open()
-        found = self.server.command("GET", self.server.key("layout"))
-        version = LAYOUT if found is None else int(found)
-        refuse_other_version(self.name, version, current=LAYOUT)
+        refuse_other_version(self.name, read_layout(self.server), current=LAYOUT)
 
     def close(self) -> None:
         """Close the connections."""
@@ -176,10 +179,20 @@ class RedisBackend:
         """Start a new observation of the other processes, for *member*."""
         self.fleet_watch = RedisFleetWatch(member.lease_us, boot)
         self.notice = durability_problems(self.server)
+        self._partitions = frozenset(partition_of(scope, member) for scope in Scope)
+        self._lease = member.lease_us
 
     def forget(self) -> None:
         """Start the observation again: a call has failed, so others may have been silent too."""
         self.fleet_watch.forget()
+
+    def repair(self) -> list[str]:
+        """Repair the keys; return the names of those that held no data of this store."""
+        return repair(self.server, partitions=self._partitions, lease_us=self._lease)
+
+    def handle_damage(self, error: Exception) -> StoreUnavailableError:
+        """Repair the keys after a call has met damaged data; return the error to raise."""
+        return damage_error(self.server, self.repair(), error)
 
 
 class RedisSession:
@@ -198,8 +211,20 @@ class RedisSession:
         """Return the session."""
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Do nothing: what was written stays."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Keep what was written; after an error of damaged data, repair the keys.
+
+        Raises:
+            StorageReplacedError: keys or fields held no data of this store and were moved.
+
+        """
+        if isinstance(error, (msgspec.MsgspecError, DamagedDataError)):
+            raise self.backend.handle_damage(error) from error
 
     def now(self) -> Instant:
         """Return the present on the server's clock."""
@@ -354,7 +379,8 @@ class RedisSession:
         """Keep the digests of a manifest, which `read_due.lua` compares; `save_member` keeps it."""
         self._saves_manifest = True
         key = self._server.key(f"config:{manifest.key}")
-        if not definitions or self._server.command("HLEN", key) == len(definitions) + 1:
+        fields = digest_fields(len(definitions))
+        if not fields or self._server.command("HLEN", key) == fields:
             return
         pairs = [text for name, one in definitions.items() for text in (name, one.digest)]
         pairs += ["", _FILLER]
@@ -383,8 +409,8 @@ class RedisSession:
         """Return the processes seen within three of their leases, by holder."""
         return read_live(self._server, caller)
 
-    def check_fleet(self, caller: Member, *, boot: Span) -> FleetState:
-        """Return who lives and which runs are lost, without a write."""
+    def check_fleet(self, caller: Caller, *, boot: Span) -> FleetState:
+        """Return who lives, which runs are lost and which keys are missing, without a write."""
         return self.backend.fleet_watch.check(self._server, caller, boot=boot)
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
@@ -393,9 +419,9 @@ class RedisSession:
 
     # The storage -------------------------------------------------------------------------
 
-    def is_empty(self) -> bool:
-        """Return whether the server has lost the keys of this application."""
-        return not self._server.command("EXISTS", self._server.key("layout"))
+    def restore(self) -> None:
+        """Make indexes and counters again, and empty the list of processes: see `repair`."""
+        self.backend.repair()
 
     def prune(self, before: Instant) -> None:
         """Delete runs and archived rows that are older, and manifests that no process holds."""

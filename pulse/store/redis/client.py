@@ -16,8 +16,9 @@ import msgspec
 
 from pulse.backoff import PROBE_TIMEOUT, ReconnectProbe, chance
 from pulse.clock import SECOND
-from pulse.errors import MissingExtraError, StoreUnavailableError
+from pulse.errors import MissingExtraError, StoreRefusedError, StoreUnavailableError
 from pulse.store.naming import shown_url
+from pulse.store.redis.refusals import hint_of, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,9 +39,28 @@ SCRIPTS = (
     "read_orphans",
     "remove_members",
     "prune",
+    "reindex",
+    "rebuild",
 )
+_ARGUMENTS = ", with args beginning with:"
+"""What follows in an error reply to an unknown command; of AUTH, a password."""
+
+_DAMAGE = (
+    "WRONGTYPE",
+    "is not an integer",
+    "is not a valid float",
+    "attempt to ",
+    "bad argument",
+    "Expected ",
+)
+"""Parts of the error replies to calls that met a value of another type or form than expected."""
+
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class DamagedDataError(StoreRefusedError):
+    """A call met a value that is no data of this store."""
 
 
 class _Pool(Protocol):
@@ -94,6 +114,11 @@ class RedisClient:
         """Read the scripts and open a first connection."""
         driver = _driver()
         self._unreachable: tuple[type[Exception], ...] = (driver.exceptions.RedisError, OSError)
+        self._refused: tuple[type[Exception], ...] = (
+            driver.exceptions.ResponseError,
+            driver.exceptions.AuthenticationError,
+            driver.exceptions.AuthorizationError,
+        )
         self._unknown_script: type[Exception] = driver.exceptions.NoScriptError
         self._scripts = {name: _script(name) for name in SCRIPTS}
         self._client = self._make_client(driver)
@@ -178,10 +203,24 @@ class RedisClient:
             if self._reconnect_probe.is_due():
                 self._probe()
             yield client
+        except self._refused as error:
+            self._reconnect_probe.failed()
+            raise self._refusal(str(error)) from error
         except self._unreachable as error:
             self._reconnect_probe.failed()
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         self._reconnect_probe.answered()
+
+    def _refusal(self, reply: str) -> StoreUnavailableError:
+        """Return the error to raise for an error reply of the server."""
+        reply = reply.partition(_ARGUMENTS)[0]
+        text = f"{self.name}: {reply}"
+        if not is_refusal(reply):
+            return StoreUnavailableError(text)
+        if any(part in reply for part in _DAMAGE):
+            return DamagedDataError(text)
+        hint = hint_of(reply, self._prefix)
+        return StoreRefusedError(f"{text}; {hint}" if hint else text)
 
     def _probe(self) -> None:
         try:

@@ -20,7 +20,7 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 
 | key | type | content |
 |---|---|---|
-| `layout` | string | version of this format (`pulse.store.redis.members.LAYOUT`) |
+| `layout` | string | version of this format (`LAYOUT`) |
 | `rows` | hash | row key -> row record |
 | `runs` | hash | run id -> run record |
 | `open` | hash | row key -> number of unfinished runs |
@@ -41,6 +41,8 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 | `configs` | hash | manifest key -> `[number, manifest]` |
 | `born` | string | the number that was given to a manifest last |
 | `config:<manifest key>` | hash | task -> digest |
+| `corrupt` | hash | `<key> <field>` -> a value that was no data of this store, see `repair` |
+| `corrupt:<key>` | any | a key that had another type or form, see `repair` |
 
 Some hashes have a field with an empty name and a long value, which makes Redis use a hash table.
 """
@@ -55,6 +57,9 @@ from pulse.clock import Instant, Span
 from pulse.core.run import Attempt, Outcome, Run, Trigger
 from pulse.store.base import Member
 from pulse.store.shared.rows import TaskRow
+
+LAYOUT = 1
+"""The version of the keys and records."""
 
 
 class RedisTaskRow(TaskRow, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -89,6 +94,9 @@ class _RunRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes | None
     attempts: tuple[Attempt, ...]
 
+
+MANIFEST = msgspec.json.Decoder(tuple[int, str])
+"""Decodes a manifest: its number, and its text."""
 
 _FIELDS = _RunRecord.__struct_fields__
 _ROW_FIELDS = TaskRow.__struct_fields__

@@ -10,8 +10,14 @@ import msgspec
 from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.store.process_identity import is_gone
 from pulse.store.redis.client import ScriptRequest
-from pulse.store.redis.codec import member_of, member_record, run_of
+from pulse.store.redis.codec import LAYOUT, MANIFEST, member_of, member_record, run_of
 from pulse.store.redis.lease_trust import ClockTrust
+from pulse.store.redis.missing_keys import (
+    IndexWatch,
+    digest_fields,
+    expected_keys,
+    missing_text,
+)
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
 from pulse.store.shared.backend import FleetState, LostRun, MemberRow
 from pulse.store.shared.members import SILENT_LEASES
@@ -24,9 +30,7 @@ if TYPE_CHECKING:
     from pulse.store.redis.client import RedisClient
     from pulse.store.redis.codec import RedisMemberRow
     from pulse.store.shared.manifests import Manifest
-
-LAYOUT = 1
-"""The version of the keys and records; see `pulse.store.redis.codec`."""
+    from pulse.store.shared.rows import Caller
 
 MAX_UNUSED_MANIFESTS = 32
 """How many of the newest manifests are kept although no process declares them any more."""
@@ -56,6 +60,10 @@ class HeartbeatReply(msgspec.Struct, frozen=True):
 
 class _MembersRequest(ScriptRequest, kw_only=True):
     longest_lease: Span | None = None
+    expected: Sequence[str] = ()
+    partitions: Sequence[str] = ()
+    manifest: str = ""
+    digests: int = 0
 
 
 class _MembersReply(msgspec.Struct, frozen=True):
@@ -63,6 +71,8 @@ class _MembersReply(msgspec.Struct, frozen=True):
     members: Sequence[str]
     expired: Sequence[tuple[str, Instant]]
     next_end: Instant | bool
+    missing: Sequence[str]
+    indexed: Sequence[str]
 
 
 class _RemoveRequest(ScriptRequest, kw_only=True):
@@ -86,7 +96,6 @@ class OrphansReply(msgspec.Struct, frozen=True):
     pending: Sequence[str]
 
 
-MANIFEST = msgspec.json.Decoder(tuple[int, str])
 _HEARTBEAT_REPLY = msgspec.msgpack.Decoder(HeartbeatReply)
 _MEMBERS_REPLY = msgspec.msgpack.Decoder(_MembersReply)
 _ORPHANS_REPLY = msgspec.msgpack.Decoder(OrphansReply)
@@ -135,24 +144,32 @@ def remove_members(server: RedisClient, holders: Sequence[str], *, keep: frozens
 class RedisFleetWatch:
     """What one process has observed of the others, from heartbeat to heartbeat."""
 
-    __slots__ = ("_longest_lease", "_trust")
+    __slots__ = ("_indexes", "_longest_lease", "_trust")
 
     def __init__(self, lease_us: Span, boot: Span) -> None:
         self._trust = ClockTrust(lease_us, boot)
         self._longest_lease = lease_us
+        self._indexes = IndexWatch()
 
     def forget(self) -> None:
         """Start the observation again: a call has failed, so others may have been silent too."""
         self._trust.forget()
 
-    def check(self, server: RedisClient, caller: Member, *, boot: Span) -> FleetState:
-        """Return who lives and which runs are lost, without a write."""
-        request = _MembersRequest(longest_lease=self._longest_lease)
+    def check(self, server: RedisClient, caller: Caller, *, boot: Span) -> FleetState:
+        """Return who lives, which runs are lost and which keys are missing, without a write."""
+        member = caller.member
+        request = _MembersRequest(
+            longest_lease=self._longest_lease,
+            expected=expected_keys(caller),
+            partitions=sorted(caller.partitions),
+            manifest=caller.manifest,
+            digests=digest_fields(len(caller.definitions)),
+        )
         reply = server.run("read_members", request, _MEMBERS_REPLY)
         seen, now = _by_holder(reply.members), reply.now
-        self._longest_lease = max((row.member.lease_us for row in seen), default=caller.lease_us)
+        self._longest_lease = max((row.member.lease_us for row in seen), default=member.lease_us)
         trusted = self._trust.observe(now=now, boot=boot)
-        gone = [row for row in seen if _is_gone(row, caller, now=now, trusted=trusted)]
+        gone = [row for row in seen if _is_gone(row, member, now=now, trusted=trusted)]
         holders = {row.member.holder for row in gone}
         expired = reply.expired if trusted else ()
         lost = {run.id: LostRun(run, end, LEASE_OVER) for run, end in _runs(expired)}
@@ -162,7 +179,10 @@ class RedisFleetWatch:
         live = [row for row in seen if row.member.holder not in holders]
         end = now if reply.expired and not trusted else reply.next_end or None
         next_expiry = None if end is None else max(boot + end - now, self._trust.trusted_from(boot))
-        return FleetState(_rows(live), _rows(gone), list(lost.values()), next_expiry)
+        names = [*reply.missing, *self._indexes.find_lost(server, frozenset(reply.indexed))]
+        listed = any(row.member.holder == member.holder for row in seen)
+        missing = missing_text(server, caller, names, listed=listed)
+        return FleetState(_rows(live), _rows(gone), list(lost.values()), next_expiry, missing)
 
 
 def _rows(seen: Iterable[RedisMemberRow]) -> list[MemberRow]:

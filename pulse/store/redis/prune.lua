@@ -10,6 +10,8 @@ local function prune_runs()
             redis.call('HDEL', RUNS, oldest[i])
             redis.call('ZREM', HISTORY, oldest[i])
             redis.call('ZREM', p .. 'history:' .. cjson.decode(record)[5], oldest[i]) -- [5]: task
+        elseif not record then
+            redis.call('ZREM', HISTORY, oldest[i])
         end
     end
 end

@@ -43,6 +43,19 @@ local function unreserved(page, partition, task_of, skip_reserved)
     return free
 end
 
+-- A due row that does not exist, or is no record, was lost or overwritten, and so was a digest that
+-- is none: the client repairs the keys after this error. If all rows are lost, the next heartbeat
+-- reports it.
+local function refuse_damage(entry, digest)
+    local is_lost = not entry.row and redis.call('EXISTS', ROWS) == 1
+    if is_lost or (entry.row and not begins_with(entry.row, '[')) then
+        error('Expected a row ' .. entry.key .. ' in ' .. ROWS)
+    end
+    if digest and not string.match(digest, '^%x+$') then
+        error('Expected a digest of ' .. entry.task .. ' in ' .. p .. 'config:' .. request.manifest)
+    end
+end
+
 -- Add the row and the counts to each entry; leave out rows with another definition than this
 -- process's.
 local function runnable(entries)
@@ -53,6 +66,7 @@ local function runnable(entries)
     local unfinished, pending = fetch(UNFINISHED, row_keys), fetch(PENDING, row_keys)
     for _, entry in ipairs(entries) do
         entry.row = rows[entry.key]
+        refuse_damage(entry, digests[entry.task])
         if entry.row then
             -- Matching the first five fields of the record is much cheaper than decoding the JSON.
             -- It is safe, since none of them can hold a quotation mark or a comma: version, digest

@@ -20,6 +20,9 @@ sync, add, remove, pause, trigger
             StoreUnavailableError.
 abandon     The run was renewed or recorded meanwhile: it is left as it is.
 
+A heartbeat asks what is missing of the data that the process has stored (`FleetState.missing`).
+`restore` then makes indexes again and empties the list of processes, so that every process syncs.
+
 `Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with something to put right)
 run one at a time in SQL. On Redis they may overlap: there the refusals alone keep them apart.
 """
@@ -27,9 +30,9 @@ run one at a time in SQL. On Redis they may overlap: there the refusals alone ke
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from pulse.errors import StoreUnavailableError
+from pulse.errors import StoreProblem, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,8 +59,16 @@ class Transaction(Enum):
     EXCLUSIVE = "a write, while no other of this kind runs"
 
 
+WITHOUT_DATA = (
+    "it came back without its data: tasks are stored again as new ones; history, pauses and tasks"
+    " that were added at run time are lost"
+)
+
+
 class StorageReplacedError(StoreUnavailableError):
-    """The storage was replaced or emptied while it was open; `open` uses the one that exists."""
+    """The storage was replaced or has lost data while it was open; `open` uses what exists."""
+
+    problem: ClassVar[StoreProblem] = StoreProblem.REPLACED
 
 
 class DuplicateKeyError(Exception):
@@ -88,6 +99,7 @@ class FleetState(NamedTuple):
         lost: the runs to abandon.
         next_expiry: the instant of the boot clock at which the next lease is over unless it is
             renewed; None for no lease.
+        missing: what the application has lost, as a sentence for the log; empty for nothing.
 
     """
 
@@ -95,6 +107,7 @@ class FleetState(NamedTuple):
     gone: Sequence[MemberRow]
     lost: Sequence[LostRun]
     next_expiry: Span | None
+    missing: str = ""
 
 
 class Orphans(NamedTuple):
@@ -197,8 +210,11 @@ class Session(Protocol):
     def release(self, keys: Sequence[str]) -> None:
         """Release rows that `read_due` reserved."""
 
-    def is_empty(self) -> bool:
-        """Return whether the storage has lost what this application kept in it."""
+    def restore(self) -> None:
+        """Make indexes and counters again after a loss, and empty the list of processes.
+
+        Each process that lives finds at its next heartbeat that it is not listed, and syncs.
+        """
 
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""
@@ -218,8 +234,8 @@ class Session(Protocol):
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
         """Return the processes seen within three of their leases, by holder."""
 
-    def check_fleet(self, caller: Member, *, boot: Span) -> FleetState:
-        """Return who lives and which runs are lost, without a write.
+    def check_fleet(self, caller: Caller, *, boot: Span) -> FleetState:
+        """Return who lives, which runs are lost and which data is missing, without a write.
 
         A lease counts as over, and a silent process as gone, by what the backend has observed from
         call to call: see `Backend.observe`.

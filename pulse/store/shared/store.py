@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
 from pulse.core.policies import Scope
@@ -90,6 +90,7 @@ class SharedStore:
         self._is_open = False
         self._is_client = False
         self._must_rejoin = False
+        self._saved_at: Span | None = None  # the next heartbeat writes; so after a failed call
         self._unraised: StorageReplacedError | None = None  # raised by the next heartbeat
         self._written = nothing_written()  # and not reported yet
 
@@ -194,6 +195,7 @@ class SharedStore:
                 with attempt as session:
                     result = rule(session)
         except StoreUnavailableError as error:
+            self._saved_at = None
             self._backend.forget()
             self._reconciler.forget()
             self._recovery.failed()
@@ -222,7 +224,7 @@ class SharedStore:
         unraised, self._unraised = self._unraised, None
         if unraised is None or unraised is error:
             return error
-        return StoreUnavailableError(f"{unraised}; {error}")
+        return type(error)(f"{unraised}; {error}")
 
     def _run_writing(
         self, how: Transaction, rule: Callable[[Session, Written], T], *, for_app: bool = False
@@ -420,13 +422,18 @@ class SharedStore:
             raise unraised
         caller, boot = self._caller, self._clock.boot()
         found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
+        if found.missing:
+            self._restore(found.missing)
         if self._was_dropped(found):
-            self._return()
-        save_is_due = boot - self._saved_at >= caller.member.lease_us // 3
-        if save_is_due or found.lost or found.gone or self._reconciler.has_work():
+            self._sync_again()
+        if self._save_is_due(boot) or found.lost or found.gone or self._reconciler.has_work():
             self._put_right(found)
             self._saved_at = boot
         return self._report(found)
+
+    def _save_is_due(self, boot: Span) -> bool:
+        """Return whether the heartbeat writes: each third of a lease, and after a failed call."""
+        return self._saved_at is None or boot - self._saved_at >= self._caller.member.lease_us // 3
 
     def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, also by a heartbeat that failed later."""
@@ -441,7 +448,7 @@ class SharedStore:
         )
 
     def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
-        found = session.check_fleet(caller.member, boot=boot)
+        found = session.check_fleet(caller, boot=boot)
         if self._reconciler.check(session, caller, found.live, boot=boot):
             # A process that has ended may have been the only one to see that the clock was ahead.
             self._clock_watch.suspect()
@@ -451,15 +458,11 @@ class SharedStore:
         holder = self._caller.member.holder
         return all(one.member.holder != holder for one in found.live)
 
-    def _return(self) -> None:
-        """Join again, after long silence or in a storage that was emptied."""
-        was_emptied = self._run(Transaction.READ, lambda session: session.is_empty())
+    def _restore(self, missing: str) -> NoReturn:
+        """Make the data complete again, as far as it can be, and report what was lost."""
+        self._run(Transaction.EXCLUSIVE, lambda session: session.restore())
         self._sync_again()
-        if was_emptied:
-            raise StorageReplacedError(
-                f"{self.name}: it came back without its data: tasks are stored again as new ones;"
-                " history, pauses and tasks that were added at run time are lost"
-            )
+        raise StorageReplacedError(f"{self.name}: {missing}")
 
     def _put_right(self, found: FleetState) -> None:
         """Write what the check found, in steps: what a step has written is reported in any case."""

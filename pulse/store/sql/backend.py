@@ -303,8 +303,8 @@ class SqlSession:
             and not is_gone(one.row.member, machine=caller.machine)
         ]
 
-    def check_fleet(self, caller: Member, *, boot: Span) -> FleetState:
-        """Return who lives and which runs are lost, without a write."""
+    def check_fleet(self, caller: Caller, *, boot: Span) -> FleetState:
+        """Return who lives, which runs are lost and which data is missing, without a write."""
         found = self.backend.fleet_watch.check(self.connection, caller, boot=boot)
         self.backend.members = len(found.live)
         return found
@@ -330,9 +330,9 @@ class SqlSession:
 
     # The storage -------------------------------------------------------------------------
 
-    def is_empty(self) -> bool:
-        """Return False: a storage without tables raises StorageReplacedError."""
-        return False
+    def restore(self) -> None:
+        """Empty the list of processes, so that each syncs; no table depends on another one."""
+        self.connection.execute("DELETE FROM @members")
 
     def prune(self, before: Instant) -> None:
         """Delete runs and archived rows that are older, a bounded number of runs."""

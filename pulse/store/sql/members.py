@@ -8,13 +8,15 @@ from pulse.store.base import Member
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.process_identity import boot_of, is_gone
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
-from pulse.store.shared.backend import FleetState, LostRun, MemberRow
+from pulse.store.shared.backend import WITHOUT_DATA, FleetState, LostRun, MemberRow
+from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.members import SILENT_LEASES
 from pulse.store.sql.codec import read_runs
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
+    from pulse.store.shared.rows import Caller
     from pulse.store.sql.database import Connection
 
 _SAVE = (
@@ -30,6 +32,14 @@ _READ = (
 _CLAIMED = (
     "SELECT id, attempt, holder, mark, lease_us FROM @runs WHERE outcome IS NULL AND holder <> ''"
 )
+
+
+_PRESENT = "SELECT EXISTS (SELECT 1 FROM @tasks), EXISTS (SELECT 1 FROM @configs WHERE config = ?)"
+_WITHOUT_TASKS = (
+    "the rows of all tasks are gone: tasks of the configuration are stored again as new ones;"
+    " pauses and tasks that were added at run time are lost"
+)
+_WITHOUT_MANIFESTS = "the lists of declared tasks were lost: each process stores its own again"
 
 
 class SqlMemberRow(NamedTuple):
@@ -88,6 +98,25 @@ def read_members(connection: Connection) -> list[SqlMemberRow]:
     return found
 
 
+def find_missing(connection: Connection, caller: Caller, *, listed: bool) -> str:
+    """Return what the tables have lost that *caller* has stored there; empty for nothing.
+
+    A sync stores a row for each task that it declares, and its manifest. A row is archived before
+    it is deleted, so that the tables are empty only if another program has emptied them. The
+    manifest of a process that is not *listed* may have been pruned.
+    """
+    if caller.manifest == UNKNOWN.key:
+        return ""
+    cells = connection.execute(_PRESENT, (caller.manifest,)).fetchone()
+    has_tasks, has_manifest = map(bool, cells or (False, False))
+    lacks_tasks = bool(caller.definitions) and not has_tasks
+    if not has_manifest and (lacks_tasks or not has_tasks):
+        return WITHOUT_DATA
+    if lacks_tasks:
+        return _WITHOUT_TASKS
+    return _WITHOUT_MANIFESTS if listed and not has_manifest else ""
+
+
 class _ClaimedRun(NamedTuple):
     holder: str
     mark: int
@@ -109,22 +138,23 @@ class SqlFleetWatch:
         self._leases.forget()
         self._members.forget()
 
-    def check(self, connection: Connection, caller: Member, *, boot: Span) -> FleetState:
-        """Return who lives and which runs are lost, without a write."""
-        known = read_members(connection)
+    def check(self, connection: Connection, caller: Caller, *, boot: Span) -> FleetState:
+        """Return who lives, which runs are lost and which data is missing, without a write."""
+        member, known = caller.member, read_members(connection)
         marks = {
             one.row.member.holder: (one.boot, SILENT_LEASES * one.row.member.lease_us)
             for one in known
         }
-        silent = self._members.expired(marks, boot) - {caller.holder}
+        silent = self._members.expired(marks, boot) - {member.holder}
         gone = [
             one.row
             for one in known
-            if one.row.member.holder in silent or is_gone(one.row.member, machine=caller.machine)
+            if one.row.member.holder in silent or is_gone(one.row.member, machine=member.machine)
         ]
         holders = {row.member.holder for row in gone}
         live = [one.row for one in known if one.row.member.holder not in holders]
-        return FleetState(live, gone, *self._lost(connection, holders, boot))
+        missing = find_missing(connection, caller, listed=member.holder in marks)
+        return FleetState(live, gone, *self._lost(connection, holders, boot), missing)
 
     def _lost(
         self, connection: Connection, gone: set[str], boot: Span

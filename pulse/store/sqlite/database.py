@@ -7,14 +7,20 @@ may come from threads, greenlets and thread pools alike.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections import deque
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, SystemClock
-from pulse.errors import StoreUnavailableError
-from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
+from pulse.errors import StoreRefusedError, StoreUnavailableError
+from pulse.store.shared.backend import (
+    WITHOUT_DATA,
+    DuplicateKeyError,
+    StorageReplacedError,
+    Transaction,
+)
 from pulse.store.sql.database import Attempt
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.corruption import is_broken, make_file, set_aside
@@ -40,6 +46,9 @@ BUSY_WAIT: Span = SECOND * 15 // 100
 
 MOST_IDLE = 4
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_REFUSING = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM)
+_REFUSING_OS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""The errors of a file that can be read and not written."""
 
 
 class SqliteDatabase:
@@ -73,7 +82,8 @@ class SqliteDatabase:
         try:
             self._origin = self._make_file()
         except OSError as error:
-            raise StoreUnavailableError(f"{self.path}: {error}") from error
+            kind = StoreRefusedError if error.errno in _REFUSING_OS else StoreUnavailableError
+            raise kind(f"{self.path}: {error}") from error
         FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
         if not self._is_current():
@@ -175,7 +185,9 @@ class SqliteDatabase:
         """Return the error to raise for an error of SQLite; move a corrupt file aside."""
         text = f"{self.path}: {error}"
         if _lacks_tables(error):
-            return StorageReplacedError(text)
+            return StorageReplacedError(f"{self.path}: {WITHOUT_DATA}")
+        if _primary_code(error) in _REFUSING:
+            return StoreRefusedError(text)
         if not is_broken(error):
             return StoreUnavailableError(text)
         aside = set_aside(self.path, self._origin, known=self._known, now=self._clock.wall())
@@ -269,8 +281,13 @@ def _end(connection: SqliteConnection, statement: str) -> None:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _BUSY
+    return _primary_code(error) in _BUSY
+
+
+def _primary_code(error: sqlite3.Error) -> int | None:
+    """Return the primary result code of SQLite; None for an error of the module itself."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _lacks_tables(error: sqlite3.Error) -> bool:

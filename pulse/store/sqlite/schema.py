@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 VERSION = 2
 
+_HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+
 _VERSIONS = """
 CREATE TABLE IF NOT EXISTS pulse_schema (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL)
 """
@@ -140,8 +142,10 @@ def make_tables(connection: SqliteConnection, prefix: str) -> None:
     version = read_version(connection, prefix)
     if version is None:
         connection.execute(_VERSIONS)
-        for text in _TABLES:
-            connection.execute(text)
+        # Tables without a version: another program has emptied all tables, `pulse_schema` too.
+        if connection.execute(_HAS_TABLE, (f"{prefix}tasks",)).fetchone() is None:
+            for text in _TABLES:
+                connection.execute(text)
         connection.execute(
             "INSERT INTO pulse_schema (prefix, version) VALUES (?, ?)", (prefix, VERSION)
         )

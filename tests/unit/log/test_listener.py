@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from pulse import events
+from pulse.clock import SECOND
 from pulse.core.planner import OLDER_THAN_NEWEST, RUN_UNFINISHED, delay_of
 from pulse.core.run import Claim, Outcome, Result, Run, Trigger
 from pulse.core.run_transitions import abandon_run, requeue_run
+from pulse.errors import StoreProblem
 from pulse.log.format import result_text, span_text
 from pulse.log.listener import subscribe_claims, subscribe_log
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
@@ -352,6 +354,42 @@ def test_store_outage_is_an_error(say: Say) -> None:
     record = say(events.StoreUnavailable("disk I/O error"))
     assert record.levelname == "ERROR"
     assert record.getMessage().endswith("nothing runs until it does [pid 123]: disk I/O error")
+
+
+@pytest.mark.parametrize(
+    ("problem", "after", "line"),
+    [
+        pytest.param(
+            StoreProblem.SILENT,
+            90 * SECOND,
+            "the store still does not answer after 1m30s, nothing runs until it does [pid 123]: x",
+            id="silent",
+        ),
+        pytest.param(
+            StoreProblem.REFUSING,
+            0,
+            "the store refuses calls, nothing runs until it accepts them [pid 123]: x",
+            id="refusing",
+        ),
+        pytest.param(
+            StoreProblem.REFUSING,
+            90 * SECOND,
+            "after 1m30s the store refuses calls, nothing runs until it accepts them [pid 123]: x",
+            id="refusing still",
+        ),
+        pytest.param(
+            StoreProblem.REPLACED,
+            0,
+            "the store was replaced or has lost data [pid 123]: x",
+            id="replaced",
+        ),
+    ],
+)
+def test_outage_is_logged_with_its_problem_and_duration(
+    say: Say, problem: StoreProblem, after: int, line: str
+) -> None:
+    """The first line of an outage has no duration."""
+    assert say(events.StoreUnavailable("x", problem, after)).getMessage() == line
 
 
 def test_end_of_an_outage_is_logged_at_level_info(say: Say) -> None:

@@ -842,7 +842,6 @@ def lines(bench: Bench, caplog: pytest.LogCaptureFixture) -> Callable[..., list[
     return lambda *levels: [one.getMessage() for one in caplog.records if one.levelno in levels]
 
 
-@issue_10
 def test_outage_whose_reason_changes_is_logged_again(
     bench: Bench, lines: Callable[..., list[str]]
 ) -> None:
@@ -855,7 +854,6 @@ def test_outage_whose_reason_changes_is_logged_again(
     assert ["no such database" in line for line in errors] == [False, True]
 
 
-@issue_10
 def test_long_outage_is_logged_every_five_minutes(
     bench: Bench, lines: Callable[..., list[str]]
 ) -> None:
@@ -868,7 +866,6 @@ def test_long_outage_is_logged_every_five_minutes(
     assert len(lines(logging.ERROR)) == 3
 
 
-@issue_10
 @pytest.mark.parametrize("method", ["heartbeat"])
 def test_outage_of_some_calls_is_reported_once(bench: Bench, method: str) -> None:
     """A success of another call, such as a read, does not end the outage."""

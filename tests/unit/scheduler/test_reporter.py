@@ -9,8 +9,8 @@ import pytest
 
 from pulse import events
 from pulse.clock import SECOND
-from pulse.errors import ConfigError, StoreUnavailableError
-from pulse.scheduler.reporter import Reporter
+from pulse.errors import ConfigError, StoreProblem, StoreRefusedError, StoreUnavailableError
+from pulse.scheduler.reporter import MAX_REASONS, Reporter
 from pulse.store.base import SyncResult
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
@@ -120,3 +120,28 @@ def test_processes_of_another_configuration_are_named_while_they_live(listener: 
     for members in ([new], [old, new, member("a", "old")], [old, new, member("a", "old")], [new]):
         listener.reporter.members(members, "new")
     assert listener.seen.events == [events.ConfigMismatch(("a", "b")), events.ConfigMismatch(())]
+
+
+def test_reasons_of_an_outage_are_reported_once_each(listener: Listener) -> None:
+    """A probe and a call without a probe fail with two texts in turn."""
+    for reason in ("refused", "too slow", "refused", "too slow"):
+        listener.reporter.store_unavailable(StoreUnavailableError(reason))
+        listener.clock.forward(1)
+    assert listener.seen.events == [
+        events.StoreUnavailable("refused"),
+        events.StoreUnavailable("too slow", after_us=SECOND),
+    ]
+
+
+def test_reasons_that_never_repeat_are_limited_until_the_reminder(listener: Listener) -> None:
+    """A reason may hold a number that changes with each call."""
+    for number in range(299):
+        listener.reporter.store_unavailable(StoreUnavailableError(f"call {number}"))
+        listener.clock.forward(1)
+    assert len(listener.seen.events) == MAX_REASONS
+
+
+def test_problem_of_the_error_is_the_problem_of_the_event(listener: Listener) -> None:
+    """A store that refuses is not one that is silent."""
+    listener.reporter.store_unavailable(StoreRefusedError("no such role"))
+    assert listener.seen.events == [events.StoreUnavailable("no such role", StoreProblem.REFUSING)]
