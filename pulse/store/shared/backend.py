@@ -21,7 +21,24 @@ sync, add, remove, pause, trigger
 abandon     The run was renewed or recorded meanwhile: it is left as it is.
 
 `Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with something to put right)
-run one at a time in SQL. On Redis they may overlap: there the refusals alone keep them apart.
+run one at a time in SQL. On Redis they may overlap, and no lock keeps them apart: a lock expires
+while its holder stalls, and delays all others after its holder has died. The refusals keep them
+apart. What one session reads of a row that another changes is compared when it is written. Of what
+is not in the row, one fact decides the content of rows: whether the task is paused in partitions
+whose rows are added later (`set_paused`). A change that rests on this fact says so
+(`TaskChange.follows_pause`) and is refused where the fact has changed:
+
+sync or add beside pause
+            pause records the fact before it reads the rows. A row that is added before that is read
+            by pause; a row that is added after that is refused unless it is paused.
+pause beside resume
+            The rows of the one that was recorded first are refused; it records its fact again, so
+            that the rows agree with the fact when both have ended.
+remove beside pause
+            Likewise; a pause that finds no row any more takes its fact back.
+add beside sync, in another partition
+            Both rows may be added. The next heartbeat of a process that declares the task archives
+            the row of the run-time task (`reconcile`).
 """
 
 from __future__ import annotations

@@ -37,6 +37,9 @@ class TaskChange(NamedTuple):
         was: the row as it was read; None where no row of that key may exist.
         moves_only: only the cursor, the end of a pause and the last skip differ.
         returned: the row was archived and is not any more.
+        follows_pause: the change is refused as well where `Session.set_paused` has recorded another
+            pause of the task than that of *row*. SQL need not check it: sessions that change it run
+            one at a time.
 
     """
 
@@ -45,6 +48,7 @@ class TaskChange(NamedTuple):
     runs: Sequence[RunInsert] = ()
     moves_only: bool = False
     returned: bool = False
+    follows_pause: bool = False
 
 
 class RunChange(NamedTuple):
