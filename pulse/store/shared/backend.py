@@ -168,10 +168,13 @@ class Session(Protocol):
         Rows that an earlier call in the session returned do not come again. With a limit of 0 the
         caller only asks when there is work. Without *pending* only rows are read.
 
-        Pre-filter: a storage may leave out a row whose definition the caller does not declare, a
-        parked row while as many runs are claimed as may be, and a pending run that was never
-        claimed while as many are claimed as may be: `Caller.may_run`, the planner and
-        `decide_pending` would leave these as they are.
+        Pre-filter: a storage may leave out what `Caller.may_run`, the planner and `decide_pending`
+        would leave as it is: a row, or a pending run, whose definition the caller does not declare;
+        a row that is paused or archived; a parked row (`TaskRow.parks`) while as many runs are
+        claimed as may be, unless its next fire time was due during a pause or is not later than the
+        last decided one; a pending run that was never claimed while as many are claimed as may be.
+        Where a task may have one unfinished run only, `DueRow.claimed` may be 0.
+        `tests/contracts/test_pre_filters.py` compares each storage with the rules.
         """
 
     def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:
