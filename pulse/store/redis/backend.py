@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
     from pulse.store.shared.backend import FleetState, Transaction
-    from pulse.store.shared.changes import Applied
+    from pulse.store.shared.changes import Applied, TaskChange
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
 
@@ -244,9 +244,7 @@ class RedisSession:
         if new:
             orders = iter(self._new_orders(len(new)))
             tasks = [
-                change
-                if change.was is not None
-                else change._replace(row=msgspec.structs.replace(change.row, order=next(orders)))
+                change if change.was is not None else _ordered(change, next(orders))
                 for change in changes.tasks
             ]
             changes = changes._replace(tasks=tasks)
@@ -398,6 +396,10 @@ class RedisSession:
         """Delete runs and archived rows that are older, and manifests that no process holds."""
         request = _PruneRequest(before=before, manifests=self.backend.unused_manifests)
         self._server.run("prune", request, _DONE)
+
+
+def _ordered(change: TaskChange, order: int) -> TaskChange:
+    return msgspec.structs.replace(change, row=msgspec.structs.replace(change.row, order=order))
 
 
 def _instant(found: Instant | bool) -> Instant | None:  # noqa: FBT001 - False is what Lua has for none

@@ -167,6 +167,7 @@ def apply(server: RedisClient, changes: ChangeSet) -> Applied:
         return Applied(reply.closed, reply.rows, reply.runs, due, frozenset(reply.existing))
     tasks, runs = [False] * len(changes.tasks), [False] * len(changes.runs)
     existing: set[str] = set()
+    later: list[Instant | None] = []
     for task_numbers, run_numbers in _parts_of(changes):
         some_tasks = [changes.tasks[number] for number in task_numbers]
         some_runs = [changes.runs[number] for number in run_numbers]
@@ -176,7 +177,8 @@ def apply(server: RedisClient, changes: ChangeSet) -> Applied:
         for number, done in zip(run_numbers, reply.runs, strict=True):
             runs[number] = done
         existing.update(reply.existing)
-    return Applied((), tasks, runs, (), frozenset(existing))
+        later += [None if instant is False else instant for instant in reply.due]
+    return Applied((), tasks, runs, later, frozenset(existing))
 
 
 def _parts_of(changes: ChangeSet) -> Iterator[tuple[list[int], list[int]]]:

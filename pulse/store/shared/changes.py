@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.rows import TaskRow
 
 
-class RunInsert(NamedTuple):
+class RunInsert(msgspec.Struct, frozen=True, gc=False):
     """A run to add with the change of its row.
 
     Attributes:
@@ -29,7 +31,7 @@ class RunInsert(NamedTuple):
     folds: bool = False
 
 
-class TaskChange(NamedTuple):
+class TaskChange(msgspec.Struct, frozen=True, gc=False):
     """A row to add or to change, and the runs that are added with it.
 
     Attributes:
@@ -51,7 +53,7 @@ class TaskChange(NamedTuple):
     follows_pause: bool = False
 
 
-class RunChange(NamedTuple):
+class RunChange(msgspec.Struct, frozen=True, gc=False):
     """An unfinished run to change from one state to another.
 
     The change is refused unless the run is unfinished and its holder and attempt are those of

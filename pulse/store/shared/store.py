@@ -180,12 +180,11 @@ class SharedStore:
     def _run(self, how: Transaction, rule: Callable[[Session], T], *, for_app: bool = False) -> T:
         """Run a rule in a session; keep account of whether the storage answers.
 
-        Where the storage was replaced and the loop does not get the error itself, because the
-        application made the call or the storage cannot be opened again, the next heartbeat raises
-        it.
+        The loop must get the error of a replaced storage once, since only that error says what
+        became of the old one. If the application made the call, the next call of the loop raises
+        the error. If the storage cannot be opened again, both errors are raised as one.
         """
-        if not self._is_open:
-            raise StoreUnavailableError(f"{self.name}: the store is not open")
+        self._refuse_closed()
         try:
             if self._must_rejoin:
                 self._rejoin()
@@ -196,15 +195,32 @@ class SharedStore:
             self._backend.forget()
             self._reconciler.forget()
             self._recovery.failed()
+            last: StoreUnavailableError = error
             if isinstance(error, StorageReplacedError):
                 self._unraised = error
-                self._rejoin()
-                if not for_app:
-                    self._unraised = None
-            raise
+                last = self._error_of_rejoining() or error
+            if not for_app:
+                last = self._take_unraised(last)
+            if last is error:
+                raise
+            raise last from error
         if self._recovery.away:
             self._recovery.answered(self._clock.boot())
         return result
+
+    def _error_of_rejoining(self) -> StoreUnavailableError | None:
+        try:
+            self._rejoin()
+        except StoreUnavailableError as error:
+            return error
+        return None
+
+    def _take_unraised(self, error: StoreUnavailableError) -> StoreUnavailableError:
+        """Return *error*, after the error that the loop has not got yet, if there is one."""
+        unraised, self._unraised = self._unraised, None
+        if unraised is None or unraised is error:
+            return error
+        return StoreUnavailableError(f"{unraised}; {error}")
 
     def _run_writing(
         self, how: Transaction, rule: Callable[[Session, Written], T], *, for_app: bool = False
@@ -375,17 +391,18 @@ class SharedStore:
         if save_is_due or found.lost or found.gone or self._reconciler.has_work():
             self._put_right(found)
             self._saved_at = boot
-        return self._report(found.next_expiry)
+        return self._report(found)
 
-    def _report(self, next_expiry: Span | None) -> HeartbeatResult:
+    def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, also by a heartbeat that failed later."""
         found, self._written = self._written, nothing_written()
         return HeartbeatResult(
             found.abandoned,
             tuple(sorted(set(found.archived))),
             self._reconciler.superseded,
-            next_expiry,
+            fleet.next_expiry,
             found.missed,
+            [one.member for one in fleet.live],
         )
 
     def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:

@@ -195,9 +195,9 @@ class _Applying:
                 self._refused.add((change.was.task, change.was.partition))
         tasks = [self._may_change_row(change) for change in changes.tasks]
         due = [
-            self._rows[one.was.order][1]
+            self._rows.get(one.was.order, (0, one.was.due_at))[1]
             for one, done in zip(changes.tasks, tasks, strict=True)
-            if not done and one.was is not None and one.was.order in self._rows
+            if not done and one.was is not None
         ]
         for one, done in zip(changes.tasks, tasks, strict=True):
             if not done:
