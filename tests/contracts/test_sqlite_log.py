@@ -234,17 +234,16 @@ def test_stores_of_two_applications_in_one_process_continue_together(
 def test_log_that_is_in_use_by_a_call_is_saved_after_the_call(
     store: SqliteStore, path: Path
 ) -> None:
-    """A read in another process, of the deleted log, delays the rescue."""
+    """A read of the deleted log delays the rescue."""
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
     store.trigger("work")  # so that the reader needs the log as it was
     delete(path, ["-wal", "-shm"])
-    with pytest.raises(StoreUnavailableError, match="cannot be saved"):
+    with pytest.raises(StoreUnavailableError, match=r"deleted or replaced.*cannot be saved"):
         store.heartbeat()
     reader.close()
-    with pytest.raises(StoreUnavailableError, match="deleted or replaced"):
-        store.heartbeat()
+    store.heartbeat()
     assert len(store.runs()) == 2
 
 
