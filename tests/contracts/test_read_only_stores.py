@@ -82,7 +82,7 @@ class File:
     def set_read_only(self, *, read_only: bool) -> None:
         """Set the mode of all open connections, and of later ones."""
         self._read_only = read_only
-        for raw in self._made:
+        for raw in self._made.copy():
             self._limit(raw)
 
     def _connect_limited(self, *words: object, **more: object) -> sqlite3.Connection:

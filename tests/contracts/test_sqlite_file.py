@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from tests.support.children import RunChild
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-
 TASKS = {"work": build_definition("work", make_task())}
 OPEN = """
 import sys
@@ -264,7 +262,6 @@ def delete_log(path: Path, suffixes: list[str]) -> None:
         path.with_name(path.name + suffix).unlink()
 
 
-@issue_10
 @pytest.mark.parametrize("suffixes", LOGS)
 @pytest.mark.parametrize("verb", ["claim_due", "beat"])
 def test_deleted_log_is_noticed_within_a_lease(
@@ -283,7 +280,6 @@ def test_deleted_log_is_noticed_within_a_lease(
     assert any(isinstance(error, StoreUnavailableError) for error in errors)
 
 
-@issue_10
 @pytest.mark.parametrize("suffixes", LOGS)
 def test_tick_runs_once_after_the_log_was_deleted(
     store: SqliteStore, path: Path, clock: FakeClock, suffixes: list[str], run_child: RunChild

@@ -313,7 +313,7 @@ class Disk:
     def fill(self, *, full: bool) -> None:
         """Say whether there is room."""
         self._full = full
-        for raw in self._made:
+        for raw in self._made.copy():
             self._limit(raw)
 
     def _limit(self, raw: sqlite3.Connection) -> None:

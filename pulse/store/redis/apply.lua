@@ -128,9 +128,14 @@ local function change_run(change)
     return true
 end
 
+local function is_paused(task)
+    return redis.call('SISMEMBER', p .. 'paused', task) == 1
+end
+
 -- A row was planned as if its closings succeed, so it is refused when one of them failed.
 local function is_row_unchanged(row)
     local record = rows[row.key]
+    if row.paused ~= nil and row.paused ~= is_paused(row.task) then return false end
     if row.was == '' then return not record end
     return record and not failed_closings[row.key] and begins_with(record, row.was)
 end

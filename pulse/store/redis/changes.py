@@ -61,6 +61,7 @@ class RowMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
         due: when the row is due; None to remove it from the sorted set of due rows.
         archived: when the row is archived; None for not at all.
         returned: whether an archived row comes back into use.
+        paused: refuse the change unless the task is recorded as paused (True) or not (False).
 
     """
 
@@ -73,6 +74,7 @@ class RowMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
     due: Instant | None = None
     archived: Instant | None = None
     returned: bool = False
+    paused: bool | None = None
 
 
 class RunMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -232,6 +234,7 @@ def _row_message(change: TaskChange) -> RowMessage:
         due=row.due_at if in_use else None,
         archived=row.archived_at,
         returned=change.returned,
+        paused=row.paused if change.follows_pause else None,
     )
 
 

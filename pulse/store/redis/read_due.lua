@@ -116,6 +116,15 @@ end
 -- A member of the index of due rows is 10 digits of order, then the task.
 local function task_of_due(member) return string.sub(member, 11) end
 
+-- While the task has max_concurrent claimed runs, a due fire time waits at the cursor. Fire times
+-- that were due during a pause, or that are not later than the last decided one, do not wait.
+local function is_parked(entry)
+    if not entry.parks or entry.claimed < entry.max_concurrent then return false end
+    local row = cjson.decode(entry.row)
+    local next_fire, last_decided, resumed_at = row[13], row[15], row[18]
+    return next_fire > last_decided and (resumed_at == nil or resumed_at == cjson.null)
+end
+
 local function find_rows(partition)
     local taken = 0
     each_runnable(p .. 'due:' .. partition, partition, task_of_due, true, function(entry)
@@ -123,7 +132,7 @@ local function find_rows(partition)
             set_earliest('next_wakeup', entry.at)
             return true
         end
-        if entry.parks and entry.claimed >= entry.max_concurrent then return false end
+        if is_parked(entry) then return false end
         if taken >= request.limit then
             set_earliest('more', entry.at)
             return true

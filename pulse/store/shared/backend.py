@@ -24,7 +24,24 @@ A heartbeat asks what is missing of the data that the process has stored (`Fleet
 `restore` then makes indexes again and empties the list of processes, so that every process syncs.
 
 `Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with something to put right)
-run one at a time in SQL. On Redis they may overlap: there the refusals alone keep them apart.
+run one at a time in SQL. On Redis they may overlap, and no lock keeps them apart: a lock expires
+while its holder stalls, and delays all others after its holder has died. The refusals keep them
+apart. What one session reads of a row that another changes is compared when it is written. Of what
+is not in the row, one fact decides the content of rows: whether the task is paused in partitions
+whose rows are added later (`set_paused`). A change that rests on this fact says so
+(`TaskChange.follows_pause`) and is refused where the fact has changed:
+
+sync or add beside pause
+            pause records the fact before it reads the rows. A row that is added before that is read
+            by pause; a row that is added after that is refused unless it is paused.
+pause beside resume
+            The rows of the one that was recorded first are refused; it records its fact again, so
+            that the rows agree with the fact when both have ended.
+remove beside pause
+            Likewise; a pause that finds no row any more takes its fact back.
+add beside sync, in another partition
+            Both rows may be added. The next heartbeat of a process that declares the task archives
+            the row of the run-time task (`reconcile`).
 """
 
 from __future__ import annotations
@@ -164,10 +181,13 @@ class Session(Protocol):
         Rows that an earlier call in the session returned do not come again. With a limit of 0 the
         caller only asks when there is work. Without *pending* only rows are read.
 
-        Pre-filter: a storage may leave out a row whose definition the caller does not declare, a
-        parked row while as many runs are claimed as may be, and a pending run that was never
-        claimed while as many are claimed as may be: `Caller.may_run`, the planner and
-        `decide_pending` would leave these as they are.
+        Pre-filter: a storage may leave out what `Caller.may_run`, the planner and `decide_pending`
+        would leave as it is: a row, or a pending run, whose definition the caller does not declare;
+        a row that is paused or archived; a parked row (`TaskRow.parks`) while as many runs are
+        claimed as may be, unless its next fire time was due during a pause or is not later than the
+        last decided one; a pending run that was never claimed while as many are claimed as may be.
+        Where a task may have one unfinished run only, `DueRow.claimed` may be 0.
+        `tests/contracts/test_pre_filters.py` compares each storage with the rules.
         """
 
     def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:

@@ -40,6 +40,9 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
         moves_only: only the cursor, the end of a pause and the last skip differ.
         returned: the row was archived and is not any more.
         reschedules: the row gets another schedule.
+        follows_pause: the change is refused as well where `Session.set_paused` has recorded another
+            pause of the task than that of *row*. SQL need not check it: sessions that change it run
+            one at a time.
 
     """
 
@@ -49,6 +52,7 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     moves_only: bool = False
     returned: bool = False
     reschedules: bool = False
+    follows_pause: bool = False
 
 
 class RunChange(msgspec.Struct, frozen=True, gc=False):

@@ -67,13 +67,14 @@ def remove_task(session: Session, name: str) -> None:
     """Archive a run-time task; its pause ends with it."""
     for row in read_task(session, name).rows.values():
         check_removal(name, row.source)
-    session.set_paused(name, paused=False)
 
     def change(row: TaskRow, now: Instant) -> TaskChange:
         check_removal(name, row.source)
-        return TaskChange(row.changed(archived_at=now, paused=False, resumed_at=None), row)
+        archived = row.changed(archived_at=now, paused=False, resumed_at=None)
+        return TaskChange(archived, row, follows_pause=True)
 
     def read() -> TaskSnapshot:
+        session.set_paused(name, paused=False)
         found = session.read_tasks_named(name)
         rows = {key: row for key, row in found.rows.items() if row.archived_at is None}
         return found._replace(rows=rows)

@@ -58,7 +58,7 @@ def new_row(
         definition, partition, version=1, order=0, cursor=cursor, task_json=task_json
     )
     row = msgspec.structs.replace(row, paused=paused)
-    return TaskChange(row, None, _startup_runs(definition, partition, now))
+    return TaskChange(row, None, _startup_runs(definition, partition, now), follows_pause=True)
 
 
 def returned_row(
@@ -83,7 +83,8 @@ def returned_row(
         task_json=task_json,
     )
     row = msgspec.structs.replace(row, paused=paused)
-    return TaskChange(row, was, _startup_runs(definition, was.partition, now), returned=True)
+    runs = _startup_runs(definition, was.partition, now)
+    return TaskChange(row, was, runs, returned=True, follows_pause=True)
 
 
 def changed_row(

@@ -81,14 +81,23 @@ def pause_rows(session: Session, name: str, *, paused: bool) -> Instant:
 
     """
     found = read_task(session, name)
-    session.set_paused(name, paused=paused)
+
+    def read() -> TaskSnapshot:
+        # Recorded again in each round: another process may have recorded the opposite since.
+        session.set_paused(name, paused=paused)
+        try:
+            return read_task(session, name)
+        except UnknownTaskError:
+            session.set_paused(name, paused=False)  # the task was removed, and its pause with it
+            raise
 
     def change(row: TaskRow, now: Instant) -> TaskChange | None:
         if row.paused == paused:
             return None
-        return TaskChange(row.changed(paused=paused, resumed_at=None if paused else now), row)
+        changed = row.changed(paused=paused, resumed_at=None if paused else now)
+        return TaskChange(changed, row, follows_pause=True)
 
-    change_rows(session, lambda: read_task(session, name), change)
+    change_rows(session, read, change)
     return found.now
 
 

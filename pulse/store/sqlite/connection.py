@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pulse.store.sql.database import DueRows, Insert
+from pulse.store.sqlite.log import NO_LOG
 
 if TYPE_CHECKING:
     import sqlite3
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Instant
     from pulse.store.sql.database import Cell, DueQuery, PartitionQuery, Update
+    from pulse.store.sqlite.log import FolderStamp, LogFiles
 
     Identity = tuple[int, int]
 
@@ -45,17 +47,27 @@ class SqliteConnection:
     Attributes:
         raw: the connection.
         origin: the identity of the file, which may have been moved since.
+        log: the identities of the files of its write-ahead log, which may have been deleted since.
+        stamp: the state of the folder when file and log were last found to be there.
         unfinished: cursors that may have rows left; they are closed when the transaction ends.
 
     """
 
-    __slots__ = ("_clock", "_texts", "origin", "raw", "unfinished")
+    __slots__ = ("_clock", "_texts", "log", "origin", "raw", "stamp", "unfinished")
 
     def __init__(
-        self, raw: sqlite3.Connection, texts: SqliteTexts, clock: Clock, *, origin: Identity | None
+        self,
+        raw: sqlite3.Connection,
+        texts: SqliteTexts,
+        clock: Clock,
+        *,
+        origin: Identity | None,
+        log: LogFiles = NO_LOG,
     ) -> None:
         self.raw: sqlite3.Connection = raw
         self.origin: Identity | None = origin
+        self.log: LogFiles = log
+        self.stamp: FolderStamp | None = None
         self.unfinished: list[sqlite3.Cursor] = []
         self._texts = texts
         self._clock = clock

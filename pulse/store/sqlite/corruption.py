@@ -9,6 +9,7 @@ moves finds that its file was replaced. A new file is created when both are gone
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, rfc3339
 from pulse.errors import StoreUnavailableError
+from pulse.store.sqlite.log import LOG_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 _MAGIC = b"SQLite format 3\0"
 _EMPTY = bytes(len(_MAGIC))
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_LOGS = ("-wal", "-shm")
 
 
 def is_broken(error: sqlite3.Error) -> bool:
@@ -45,17 +46,20 @@ def make_file(path: Path) -> Identity:
 
     """
     with contextlib.suppress(FileNotFoundError):
-        return _identity_of(path, os.O_RDWR)
-    with _lock_folder(path, fcntl.LOCK_SH):
-        return _identity_of(path, os.O_RDWR | os.O_CREAT)
+        return _identity_of(path)
+    with lock_folder(path, fcntl.LOCK_SH):
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return _identity_of(path)
 
 
-def _identity_of(path: Path, flags: int) -> Identity:
-    found = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    try:
-        return identity(os.fstat(found))
-    finally:
-        os.close(found)
+def _identity_of(path: Path) -> Identity:
+    # The file is not opened: closing it would release the locks that SQLite has of it for other
+    # connections of this process.
+    found = path.stat()
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    return identity(found)
 
 
 def identity(found: os.stat_result) -> Identity:
@@ -80,13 +84,13 @@ def set_aside(path: Path, origin: Identity | None, *, known: bool, now: Instant)
     """
     aside = path.with_name(f"{path.name}.corrupt-{rfc3339(now - now % SECOND).replace(':', '')}")
     try:
-        with _lock_folder(path, fcntl.LOCK_EX):
+        with lock_folder(path, fcntl.LOCK_EX):
             if identity(path.stat()) != origin or not (known or _was_store(path)):
                 return None
             if _is_intact(path):
                 return None
             path.rename(aside)
-            for log in _LOGS:
+            for log in LOG_SUFFIXES:
                 with contextlib.suppress(FileNotFoundError):
                     path.with_name(path.name + log).rename(aside.with_name(aside.name + log))
     except OSError as error:
@@ -97,7 +101,13 @@ def set_aside(path: Path, origin: Identity | None, *, known: bool, now: Instant)
 
 
 @contextlib.contextmanager
-def _lock_folder(path: Path, kind: int) -> Iterator[None]:
+def lock_folder(path: Path, kind: int) -> Iterator[None]:
+    """Hold the lock of the folder of a file, of a *kind* of `fcntl`, without waiting for it.
+
+    Raises:
+        StoreUnavailableError: another process has the lock.
+
+    """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import sqlite3
 from collections import deque
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreRefusedError, StoreUnavailableError
@@ -23,8 +25,18 @@ from pulse.store.shared.backend import (
 )
 from pulse.store.sql.database import Attempt
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
-from pulse.store.sqlite.corruption import is_broken, make_file, set_aside
+from pulse.store.sqlite.corruption import is_broken, lock_folder, make_file, set_aside
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
+from pulse.store.sqlite.log import (
+    NO_LOG,
+    folder_stamp,
+    identity_at,
+    is_settled,
+    log_at,
+    log_paths,
+    refuse_lost_log,
+    save_log,
+)
 from pulse.store.sqlite.schema import (
     is_current,
     make_tables,
@@ -34,12 +46,13 @@ from pulse.store.sqlite.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Container, Iterator
     from pathlib import Path
 
     from pulse.clock import Clock, Span
     from pulse.store.sql.database import A
     from pulse.store.sqlite.connection import Identity
+    from pulse.store.sqlite.log import LogFiles
 
 BUSY_WAIT: Span = SECOND * 15 // 100
 """How long SQLite waits for a lock; short, because the hub of all greenlets may wait with it."""
@@ -65,11 +78,16 @@ class SqliteDatabase:
     def __init__(self, path: Path, clock: Clock, *, space: str, patience_us: Span) -> None:
         self.name: str = f"sqlite:///{path}"
         self.path: Path = path.absolute()  # the application may change its directory
+        self._file = str(self.path)
+        self._folder: str | None = None
+        self._log_paths = log_paths(self._file)
         self._clock = clock
         self._prefix = prefix_of(space)
         self._texts = SqliteTexts(self._prefix)
         self._max_attempts = max(1, patience_us // BUSY_WAIT)
         self._idle: deque[SqliteConnection] = deque()
+        self._connections: set[SqliteConnection] = set()  # those in use too
+        self._log_is_lost = False
         self._origin: Identity | None = None
         self._pid = 0
         self._known = False  # whether this process has used the file as a store
@@ -77,6 +95,18 @@ class SqliteDatabase:
     def open(self) -> None:
         """Create the folder, the file and the tables if they do not exist."""
         FORK_SAFETY.watch()
+        _DATABASES.add(self)
+        if not self._log_is_lost or identity_at(self._file) != self._origin:
+            self._open()
+            return
+        with lock_folder(self.path, fcntl.LOCK_EX):
+            if self._save_log():
+                self._open(makes_log=True)
+                return
+        self._open()
+
+    def _open(self, *, makes_log: bool = False) -> None:
+        self._log_is_lost, self._makes_log = False, makes_log
         self.close()
         self._known = False
         try:
@@ -84,6 +114,9 @@ class SqliteDatabase:
         except OSError as error:
             kind = StoreRefusedError if error.errno in _REFUSING_OS else StoreUnavailableError
             raise kind(f"{self.path}: {error}") from error
+        real = os.path.realpath(self.path)  # SQLite follows links, and has the log beside the file
+        self._log_paths = log_paths(real)
+        self._folder = os.path.dirname(real) if real == self._file else None  # noqa: PTH120 - a text
         FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
         if not self._is_current():
@@ -91,6 +124,7 @@ class SqliteDatabase:
                 with attempt as connection:
                     make_tables(connection, self._prefix)
         refuse_other_version(self.path, self._read_version())
+        self._makes_log = False
         self._known = True
 
     def _is_current(self) -> bool:
@@ -108,14 +142,15 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
         self._pid = 0
-        while self._idle:
-            self._idle.pop().raw.close()
+        for connection in self._take_idle():
+            self._close(connection)
 
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process."""
         self._pid = 0
         FORK_SAFETY.inherit(self._idle, self._origin)
         self._idle.clear()
+        self._connections.clear()
 
     def identity(self) -> str:
         """Return the real path of the file."""
@@ -152,6 +187,7 @@ class SqliteDatabase:
             connection = self._take()
             try:
                 connection.raw.execute(begin)
+                self._refuse_replaced(connection)
                 yield connection
                 _end(connection, "COMMIT")
             except BaseException as error:
@@ -173,7 +209,7 @@ class SqliteDatabase:
         if harmless and not connection.raw.in_transaction:
             self._give_back(connection)
         else:
-            connection.raw.close()
+            self._close(connection)
 
     def _make_file(self) -> Identity:
         folder = self.path.parent
@@ -184,6 +220,11 @@ class SqliteDatabase:
     def _failed(self, error: sqlite3.Error) -> StoreUnavailableError:
         """Return the error to raise for an error of SQLite; move a corrupt file aside."""
         text = f"{self.path}: {error}"
+        if _is_busy(error) and self._origin and not log_at(self._log_paths).is_complete():
+            text += (
+                "; its write-ahead log (-wal, -shm) was deleted while other processes used it, and"
+                " they have not noticed it yet"
+            )
         if _lacks_tables(error):
             return StorageReplacedError(f"{self.path}: {WITHOUT_DATA}")
         if _primary_code(error) in _REFUSING:
@@ -201,32 +242,116 @@ class SqliteDatabase:
     def _take(self) -> SqliteConnection:
         if self._pid != os.getpid():
             raise StoreUnavailableError(f"{self.path}: the store is not open in this process")
-        self._refuse_replaced()
+        if self._log_is_lost:
+            raise self._lost_log()
         with contextlib.suppress(IndexError):
             return self._idle.pop()
         return self._connect()
 
-    def _refuse_replaced(self) -> None:
-        # A connection to a deleted file works as before, while processes that start later use the
-        # new file: each of both groups would run every tick.
-        try:
-            found = self.path.stat()
-        except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._origin:
+    def _refuse_replaced(self, connection: SqliteConnection) -> None:
+        # A connection to a deleted file or log works as before, while processes that start later
+        # use new ones: each of both groups would run every tick.
+        stamp = None
+        if self._folder is not None:
+            try:
+                stamp = folder_stamp(self._folder)
+            except OSError:
+                pass  # the file is gone as well
+            else:
+                if stamp == connection.stamp:
+                    return
+        self._refuse_replaced_file()
+        if connection.log is not NO_LOG and log_at(self._log_paths) != connection.log:
+            raise self._lost_log()
+        connection.stamp = stamp if stamp is not None and is_settled(stamp) else None
+
+    def _refuse_replaced_file(self) -> None:
+        if identity_at(self._file) != self._origin:
             raise StorageReplacedError(
                 f"{self.path}: the file was deleted or replaced while it was open"
             )
+
+    def _lost_log(self) -> StorageReplacedError:
+        self._log_is_lost = True
+        return StorageReplacedError(
+            f"{self.path}: its write-ahead log (-wal, -shm) was deleted or replaced while it was"
+            " open"
+        )
+
+    def _save_log(self) -> bool:
+        """Save the lost log, close the connections that use it; return whether to make a new log.
+
+        Databases of other applications in this process may use it too; their next calls find it
+        lost. The caller holds the lock of the folder.
+
+        Raises:
+            StoreUnavailableError: the log is in use; the connections are left as they are.
+
+        """
+        now = log_at(self._log_paths)
+        stale = {
+            connection: database
+            for database in (*_DATABASES,)
+            if database._origin == self._origin  # noqa: SLF001 - the same class
+            for connection in (*database._connections,)  # noqa: SLF001 - the same class
+            if connection.log is not NO_LOG and connection.log != now
+        }
+        for database in stale.values():
+            database._log_is_lost = True  # noqa: SLF001 - the same class
+        taken = {
+            connection: database
+            for database in {*stale.values()}
+            for connection in database._take_idle()  # noqa: SLF001 - the same class
+        }
+        try:
+            makes_log = self._save_log_of(stale, taken)
+        except BaseException:
+            for connection, database in taken.items():
+                database._idle.append(connection)  # noqa: SLF001 - the same class
+            raise
+        for connection, database in taken.items():
+            database._close(connection)  # noqa: SLF001 - the same class
+        return makes_log
+
+    def _save_log_of(
+        self, stale: Collection[SqliteConnection], taken: Container[SqliteConnection]
+    ) -> bool:
+        if any(connection not in taken for connection in stale):
+            raise StoreUnavailableError(f"{self.path}: a call still uses the deleted log")
+        try:
+            saved = [save_log(one.raw, self._log_paths, one.log) for one in stale]
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        return bool(saved) and all(saved)
+
+    def _take_idle(self) -> list[SqliteConnection]:
+        taken = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._idle.pop())
+        return taken
 
     def _give_back(self, connection: SqliteConnection) -> None:
         is_current = self._pid and connection.origin == self._origin
         if is_current and len(self._idle) < MOST_IDLE:
             self._idle.append(connection)
         else:
-            connection.raw.close()
+            self._close(connection)
+
+    def _close(self, connection: SqliteConnection) -> None:
+        self._connections.discard(connection)
+        connection.raw.close()
 
     def _connect(self) -> SqliteConnection:
+        self._refuse_replaced_file()
         origin = self._origin
+        before = log_at(self._log_paths)
+        if not before.is_complete():
+            before = NO_LOG
+            if any(other.log is not NO_LOG for other in (*self._connections,)):
+                raise self._lost_log()
+            if not self._makes_log:
+                refuse_lost_log(self.path, wait_s=BUSY_WAIT / SECOND)
         raw = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
             uri=True,
@@ -235,12 +360,27 @@ class SqliteDatabase:
             check_same_thread=False,
         )
         try:
-            _prepare(raw)
-            self._refuse_replaced()  # it may have been moved aside since the last check
+            log = self._log_of(raw, before)
+            self._refuse_replaced_file()  # it may have been moved aside since the last check
         except BaseException:
             raw.close()
             raise
-        return SqliteConnection(raw, self._texts, self._clock, origin=origin)
+        connection = SqliteConnection(raw, self._texts, self._clock, origin=origin, log=log)
+        self._connections.add(connection)
+        return connection
+
+    def _log_of(self, raw: sqlite3.Connection, before: LogFiles) -> LogFiles:
+        """Prepare a connection, and return its log; *before* is the log that was to be opened."""
+        if not _prepare(raw):
+            return NO_LOG
+        log = log_at(self._log_paths)
+        if not log.is_complete() or before not in {log, NO_LOG}:
+            raise self._lost_log()  # meanwhile
+        return log
+
+
+_DATABASES: WeakSet[SqliteDatabase] = WeakSet()
+"""The databases of this process: its connections to one file share the index of the log."""
 
 
 @contextlib.contextmanager
@@ -262,14 +402,19 @@ def peek(path: Path, *, prefix: str) -> Iterator[SqliteConnection]:
         raise StoreUnavailableError(f"{path}: {error}") from error
 
 
-def _prepare(raw: sqlite3.Connection) -> None:
-    if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+def _prepare(raw: sqlite3.Connection) -> bool:
+    """Prepare a new connection; return whether the file has a write-ahead log."""
+    mode = raw.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != "wal":
         # The switch to WAL does not wait for a lock, so wait for it first by starting a write.
         raw.execute("BEGIN IMMEDIATE")
         raw.execute("ROLLBACK")
-        raw.execute("PRAGMA journal_mode = WAL")
+        mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        raw.execute("SELECT count(*) FROM sqlite_master")  # opens the log
     raw.execute("PRAGMA synchronous = FULL")
     raw.execute("PRAGMA journal_size_limit = 16777216")
+    is_wal: bool = mode == "wal"
+    return is_wal
 
 
 def _end(connection: SqliteConnection, statement: str) -> None:
