@@ -21,7 +21,10 @@ MAX_GAPS = 8
 
 def end_of_gap(gaps: tuple[Gap, ...], instant: Instant) -> Instant | None:
     """Return the end of the gap that contains *instant*; None if none does."""
-    return next((end for start, end in gaps if start <= instant < end), None)
+    for start, end in gaps:
+        if start <= instant < end:
+            return end
+    return None
 
 
 def with_gap(gaps: tuple[Gap, ...], start: Instant, end: Instant) -> tuple[Gap, ...]:

@@ -337,11 +337,7 @@ def undecided_by(
     schedule, anchor = definition.schedule, cursor.anchor
     if first > cursor.last_decided:
         following = schedule.next_after(first, anchor=anchor)
-        if following is None or following > now:
-            return Undecided([DueSpan(first, first, 1)], following)
-        due = due_by(definition, first, now, anchor=anchor)
-        following = schedule.next_after(due.newest, anchor=anchor)
-        return Undecided([DueSpan(first, due.newest, due.count)], following)
+        return _new_ticks(definition, cursor, first, now, following=following)
     spans: list[DueSpan] = []
     start: Instant | None = first
     while start is not None and start <= now:
@@ -354,6 +350,22 @@ def undecided_by(
         if start is not None and _lateness(definition, anchor, start, now) < 0:
             break
     return Undecided(spans, next_undecided(definition, cursor, spans[-1].newest))
+
+
+def _new_ticks(
+    definition: TaskDefinition,
+    cursor: Cursor,
+    first: Instant,
+    now: Instant,
+    *,
+    following: Instant | None,
+) -> Undecided:
+    """Return the due fire times from *first* on, all of which were never decided."""
+    if following is None or following > now:
+        return Undecided([DueSpan(first, first, 1)], following)
+    due = due_by(definition, first, now, anchor=cursor.anchor)
+    following = definition.schedule.next_after(due.newest, anchor=cursor.anchor)
+    return Undecided([DueSpan(first, due.newest, due.count)], following)
 
 
 def _span_end(cursor: Cursor, first: Instant, now: Instant) -> Instant:
@@ -397,7 +409,15 @@ def _decided(
 def _newest_only(
     definition: TaskDefinition, cursor: Cursor, first: Instant, unfinished: int, now: Instant
 ) -> Plan:
-    due = undecided_by(definition, cursor, first, now)
+    if first > cursor.last_decided:
+        following = definition.schedule.next_after(first, anchor=cursor.anchor)
+        alone = following is None or following > now
+        # The usual case costs no list of spans: one tick that was never decided, in no gap.
+        if alone and end_of_gap(cursor.gaps, first) is None:
+            return _one_tick(definition, cursor, first, following, unfinished=unfinished, now=now)
+        due = _new_ticks(definition, cursor, first, now, following=following)
+    else:
+        due = undecided_by(definition, cursor, first, now)
     newest, passed = due.spans[-1].newest, due.total() - 1
     if newest < cursor.last_decided:
         newer = definition.schedule.next_after(newest, anchor=cursor.anchor)
@@ -413,6 +433,28 @@ def _newest_only(
     waits = unfinished > 0 and unfinished >= definition.max_concurrent
     opened = NewRun(newest, _trigger(passed, late), waits)
     return _decided(definition, cursor, due, opened=opened, missed=missed)
+
+
+def _one_tick(
+    definition: TaskDefinition,
+    cursor: Cursor,
+    first: Instant,
+    following: Instant | None,
+    *,
+    unfinished: int,
+    now: Instant,
+) -> Plan:
+    late, gaps = now - first - cursor.delay_us, cursor.gaps
+    opened, missed, skipped = None, None, None
+    if definition.grace_us is not None and late > definition.grace_us:
+        missed, gaps = NotRun(first, 1, TOO_LATE), with_gap(gaps, first, first + 1)
+    elif unfinished >= definition.max_unfinished:
+        skipped = NotRun(first, 1, _NO_ROOM[definition.overlap])
+    else:
+        waits = unfinished > 0 and unfinished >= definition.max_concurrent
+        opened = NewRun(first, _trigger(0, late), waits)
+    moved = cursor_at(definition, cursor.anchor, following, last_decided=first, gaps=gaps)
+    return Plan(moved, opened, missed, skipped)
 
 
 def _oldest_first(
