@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, Span, rfc3339
-from pulse.core.planner import jitter_of
+from pulse.core.cursor import jitter_of
 from pulse.core.retry import may_retry
 from pulse.core.run import Outcome
 from pulse.settings.converters import duration_text

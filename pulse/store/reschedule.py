@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import moment_of
-from pulse.core.planner import (
-    Cursor,
-    NotRun,
-    is_undecided,
-    kept_cursor,
-    moved_cursor,
-    undecided_by,
-)
+from pulse.core.cursor import Cursor, is_undecided, kept_cursor, moved_cursor
+from pulse.core.planner import NotRun, undecided_by
 from pulse.core.run_transitions import miss_run
 from pulse.core.task import Task, build_definition
 from pulse.errors import ConfigError

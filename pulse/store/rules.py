@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import SECOND
-from pulse.core.planner import is_too_late, is_undecided, plan, plan_missed
+from pulse.core.cursor import is_undecided
+from pulse.core.planner import is_too_late, plan, plan_missed
 from pulse.core.policies import OnAbandoned, Overlap, Scope
 from pulse.core.retry import may_retry, retry_at, retry_expires_at
 from pulse.core.run import Outcome
@@ -17,7 +18,8 @@ from pulse.errors import ConfigTaskError, TaskExistsError, UndeclaredTaskError
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
-    from pulse.core.planner import Cursor, Plan
+    from pulse.core.cursor import Cursor
+    from pulse.core.planner import Plan
     from pulse.core.run import Claim, Result, Run
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND
-from pulse.core.planner import Cursor
+from pulse.core.cursor import Cursor
 from pulse.core.run import Attempt, Outcome, Run, Trigger
 from pulse.core.runtime_task import TaskDefaults, cached_loader, make_runtime_task
 from pulse.core.task import build_definition

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.core.planner import BEFORE_TIME, Cursor, plan
+from pulse.core.cursor import BEFORE_TIME, Cursor
+from pulse.core.planner import plan
 from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.store.base import TaskState
 from pulse.store.reschedule import change_cursor, schedule_text

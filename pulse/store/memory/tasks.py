@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pulse.core.planner import first_cursor, rewind
+from pulse.core.cursor import first_cursor, rewind
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
 from pulse.store.base import RewoundTask, SyncResult, TaskState
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pulse.clock import Instant
-    from pulse.core.planner import Cursor
+    from pulse.core.cursor import Cursor
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from pulse.clock import SECOND, Instant, Span
-from pulse.core.planner import BEFORE_TIME
+from pulse.core.cursor import BEFORE_TIME
 from pulse.core.policies import Scope
 from pulse.store.base import TaskState
 from pulse.store.naming import application_id, refuse_other_version

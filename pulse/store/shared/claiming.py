@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pulse.core.planner import NotRun, due_at, plan
+from pulse.core.cursor import due_at
+from pulse.core.planner import NotRun, plan
 from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
 from pulse.store.base import Claimed, FailedTask, RewoundTask

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.core.planner import due_at, rewind
+from pulse.core.cursor import due_at, rewind
 from pulse.store.base import RewoundTask
 from pulse.store.rules import CONFIG, ClockCheck, advance_early
 from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange

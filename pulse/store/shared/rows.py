@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.core.cursor import Cursor, due_at
 from pulse.core.gaps import Gap  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.core.planner import Cursor, due_at
 from pulse.core.policies import Misfire, OnAbandoned
 from pulse.store.reschedule import schedule_text
 from pulse.store.rules import CONFIG, RUNTIME

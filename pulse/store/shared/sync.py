@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pulse.core.planner import first_cursor
+from pulse.core.cursor import first_cursor
 from pulse.core.policies import Scope
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import not_run_record, pending_run

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
-from pulse.core.planner import BEFORE_TIME
+from pulse.core.cursor import BEFORE_TIME
 from pulse.store.base import TaskState
 from pulse.store.process_identity import is_gone
 from pulse.store.rules import CONFIG

@@ -11,23 +11,25 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pulse.clock import SECOND
-from pulse.core.gaps import MAX_GAPS
-from pulse.core.planner import (
+from pulse.core.cursor import (
     BEFORE_TIME,
-    MAX_RUNNING_REACHED,
-    RUN_UNFINISHED,
-    RUN_WAITING,
-    TOO_LATE,
     Cursor,
-    NewRun,
-    NotRun,
-    Plan,
     due_at,
     first_cursor,
     kept_cursor,
     moved_cursor,
-    plan,
     rewind,
+)
+from pulse.core.gaps import MAX_GAPS
+from pulse.core.planner import (
+    MAX_RUNNING_REACHED,
+    RUN_UNFINISHED,
+    RUN_WAITING,
+    TOO_LATE,
+    NewRun,
+    NotRun,
+    Plan,
+    plan,
 )
 from pulse.core.policies import Misfire, Overlap
 from pulse.core.run import Trigger

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.core.planner import delay_of
+from pulse.core.cursor import delay_of
 
 
 @given(task=st.text(), fire_time=st.integers(), below=st.integers(1, 10**12))

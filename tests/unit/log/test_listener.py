@@ -12,7 +12,8 @@ import pytest
 
 from pulse import events
 from pulse.clock import SECOND
-from pulse.core.planner import OLDER_THAN_NEWEST, RUN_UNFINISHED, delay_of
+from pulse.core.cursor import delay_of
+from pulse.core.planner import OLDER_THAN_NEWEST, RUN_UNFINISHED
 from pulse.core.run import Claim, Outcome, Result, Run, Trigger
 from pulse.core.run_transitions import abandon_run, requeue_run
 from pulse.errors import StoreProblem

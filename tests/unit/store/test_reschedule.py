@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.clock import SECOND
-from pulse.core.planner import BEFORE_TIME, Cursor, NotRun
+from pulse.core.cursor import BEFORE_TIME, Cursor
+from pulse.core.planner import NotRun
 from pulse.core.task import Task, TaskDefinition, build_definition
 from pulse.store.reschedule import CHANGED, change_cursor, schedule_text
 from tests.support.setups import require

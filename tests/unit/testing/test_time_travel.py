@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import pulse.testing
 from pulse import PulseMiddleware, Task
 from pulse.clock import instant_of
-from pulse.core.planner import due_at, first_cursor, plan
+from pulse.core.cursor import due_at, first_cursor
+from pulse.core.planner import plan
 from pulse.core.task import build_definition
 from pulse.errors import (
     BadValueError,

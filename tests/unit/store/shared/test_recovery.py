@@ -3,7 +3,8 @@
 import pytest
 
 from pulse.clock import SECOND
-from pulse.core.planner import Cursor, NotRun, Plan
+from pulse.core.cursor import Cursor
+from pulse.core.planner import NotRun, Plan
 from pulse.core.task import Task, build_definition
 from pulse.store.shared.recovery import (
     RECHECK_AFTER,
