@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -267,9 +268,8 @@ def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None
     backend.open()
     key, partitions = manifest_of(TASKS).key, frozenset({""})
     caller = Caller(member, "", TASKS, load_runtime_task, partitions, key, 1_000)
-    for attempt in backend.sessions(Transaction.READ):
-        with attempt as session:
-            plan = plan_due(session, caller, 10, recovery=RecoveryWindow(), boot=0)
+    rule = partial(plan_due, caller=caller, limit=10, recovery=RecoveryWindow(), boot=0)
+    plan = backend.run(Transaction.READ, rule)
     assert plan.is_work()
     backend.close()
 

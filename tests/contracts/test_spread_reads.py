@@ -18,7 +18,6 @@ from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task
-from tests.support.transactions import run_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +56,7 @@ class FilledDatabase:
             found = connection.read_due(query)
             return [row[0] for row in found.due], found.now
 
-        return run_in(self.database, Transaction.READ, read_rows)
+        return self.database.run(Transaction.READ, read_rows)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
@@ -25,14 +26,14 @@ from pulse.store.postgres.schema import (
     schema_of,
 )
 from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
-from pulse.store.sql.database import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.store.postgres.driver import BoundedConnection
-    from pulse.store.sql.database import A
+
+T = TypeVar("T")
 
 STOPPED_MS = 2_000
 """How long an idle transaction may keep its locks: its process may be stopped or cut off."""
@@ -99,17 +100,13 @@ class PostgresDatabase:
         self._pid = os.getpid()
         version = self._read_version()
         if version is None or version < self._ladder.version:
-            for attempt in self._attempts(self._begin, Attempt):
-                with attempt as connection:
-                    migrate(connection, self._schema, self._ladder)
+            work = partial(migrate, schema=self._schema, ladder=self._ladder)
+            self._run(self._begin, work)
             version = self._read_version()
         refuse_other_version(self.name, version, current=self._ladder.version)
 
     def _read_version(self) -> int | None:
-        for attempt in self.attempts(Transaction.READ, Attempt):
-            with attempt as connection:
-                version = read_version(connection, self._schema)
-        return version
+        return self.run(Transaction.READ, partial(read_version, schema=self._schema))
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
@@ -129,10 +126,8 @@ class PostgresDatabase:
 
     # Transactions ------------------------------------------------------------------------
 
-    def attempts(
-        self, transaction: Transaction, wrap: Callable[[PostgresConnection], A]
-    ) -> Iterator[A]:
-        """Yield attempts at one transaction until one is committed: see `Database.attempts`.
+    def run(self, transaction: Transaction, work: Callable[[PostgresConnection], T]) -> T:
+        """Return what *work* returns, within a transaction: see `Database.run`.
 
         In READ and SINGLE each statement commits by itself. A WRITE is a pipeline, in which only a
         result that is read is waited for: begin, lock and read are one round trip, and so are
@@ -140,28 +135,27 @@ class PostgresDatabase:
         """
         match transaction:
             case Transaction.READ | Transaction.SINGLE:
-                return self._attempts((), wrap)
+                return self._run((), work)
             case Transaction.WRITE:
-                return self._attempts(self._begin, wrap, pipelined=True)
+                return self._run(self._begin, work, pipelined=True)
             case _:
-                return self._attempts((*self._begin, LOCK), wrap)
+                return self._run((*self._begin, LOCK), work)
 
-    def _attempts(
+    def _run(
         self,
         begin: Sequence[str],
-        wrap: Callable[[PostgresConnection], A],
+        work: Callable[[PostgresConnection], T],
         *,
         pipelined: bool = False,
-    ) -> Iterator[A]:
+    ) -> T:
         from pulse.store.postgres import driver
 
-        for attempts_left in reversed(range(_MAX_ATTEMPTS)):
+        attempts_left = _MAX_ATTEMPTS
+        while True:
+            attempts_left -= 1
             try:
                 with self._transaction(begin, pipelined=pipelined) as connection:
-                    attempt = wrap(connection)
-                    yield attempt
-                    if attempt.error is not None:
-                        raise attempt.take_error()
+                    result = work(connection)
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
@@ -171,7 +165,7 @@ class PostgresDatabase:
                     raise self._failed(error) from error
             else:
                 self._reconnect_probe.answered()
-                return
+                return result
 
     @contextmanager
     def _transaction(

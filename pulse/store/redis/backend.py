@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of its structs
 from itertools import count
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -32,7 +32,7 @@ from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pulse.clock import Clock
     from pulse.core.run import Run
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pulse.store.shared.changes import Applied
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
+
+T = TypeVar("T")
 
 RESERVE_FOR: Span = SECOND // 2
 """How long rows are reserved for the process that plans them.
@@ -168,9 +170,9 @@ class RedisBackend:
         """Give up the connections, which belong to the parent process, without waiting."""
         self.server.forked()
 
-    def sessions(self, how: Transaction) -> Iterator[RedisSession]:  # noqa: ARG002 - each call is atomic by itself
-        """Yield one session: a call whose reply was lost may have been executed."""
-        yield RedisSession(self)
+    def run(self, how: Transaction, rule: Callable[[RedisSession], T]) -> T:  # noqa: ARG002 - each call is atomic by itself
+        """Return what *rule* returns; a call whose reply was lost may have been executed."""
+        return rule(RedisSession(self))
 
     def observe(self, member: Member, *, boot: Span) -> None:
         """Start a new observation of the other processes, for *member*."""
@@ -183,7 +185,7 @@ class RedisBackend:
 
 
 class RedisSession:
-    """Calls on one server; a context for the sake of the interface."""
+    """Calls on one server; what they have written stays when a later one fails."""
 
     __slots__ = ("_poll", "_saves_manifest", "_server", "backend", "name")
 
@@ -193,13 +195,6 @@ class RedisSession:
         self._server = backend.server
         self._poll = str(next(_polls))
         self._saves_manifest = False
-
-    def __enter__(self) -> Self:
-        """Return the session."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Do nothing: what was written stays."""
 
     def now(self) -> Instant:
         """Return the present on the server's clock."""

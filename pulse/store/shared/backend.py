@@ -27,13 +27,12 @@ run one at a time in SQL. On Redis they may overlap: there the refusals alone ke
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, DueSnapshot, TaskRow, TaskSnapshot
+
+T = TypeVar("T")
 
 MAX_ROUNDS = 100
 """How often a rule reads and decides again because other processes were faster."""
@@ -255,8 +256,8 @@ class Backend(Protocol):
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
 
-    def sessions(self, how: Transaction) -> Iterator[AbstractContextManager[Session]]:
-        """Yield attempts at one session until one succeeds."""
+    def run(self, how: Transaction, rule: Callable[[Session], T]) -> T:
+        """Return what *rule* returns, which is called with a session, once in each attempt."""
 
     def observe(self, member: Member, *, boot: Span) -> None:
         """Start a new observation of the other processes, for *member*."""

@@ -158,9 +158,7 @@ class SharedStore:
         if not self._is_client:
             holder = self._caller.member.holder
             with contextlib.suppress(StoreUnavailableError):
-                for attempt in self._backend.sessions(Transaction.EXCLUSIVE):
-                    with attempt as session:
-                        drop_members(session, [holder])
+                self._backend.run(Transaction.EXCLUSIVE, partial(drop_members, holders=[holder]))
         self._leave()
 
     def forked(self) -> None:
@@ -189,9 +187,7 @@ class SharedStore:
         try:
             if self._must_rejoin:
                 self._rejoin()
-            for attempt in self._backend.sessions(how):
-                with attempt as session:
-                    result = rule(session)
+            result = self._backend.run(how, rule)
         except StoreUnavailableError as error:
             self._backend.forget()
             self._reconciler.forget()

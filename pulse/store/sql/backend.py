@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pulse.core.planner import BEFORE_TIME
 from pulse.store.base import TaskState
@@ -27,8 +26,7 @@ from pulse.store.sql.due_query import DUE, PENDING, pages_for
 from pulse.store.sql.members import SqlFleetWatch, read_members, save_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
     from pulse.store.sql.database import Connection, Database
+
+T = TypeVar("T")
 
 _ROWS = f"SELECT {TASK_COLUMNS} FROM @tasks t"  # noqa: S608 - constants alone
 _NAMED = f"{_ROWS} WHERE t.task IN (?*)"
@@ -122,9 +122,9 @@ class SqlBackend:
         """Give up the connections, which belong to the parent process, without waiting."""
         self.database.forked()
 
-    def sessions(self, how: Transaction) -> Iterator[SqlSession]:
-        """Yield attempts at one session until one succeeds."""
-        return self.database.attempts(how, partial(SqlSession, self))
+    def run(self, how: Transaction, rule: Callable[[SqlSession], T]) -> T:
+        """Return what *rule* returns, within a transaction."""
+        return self.database.run(how, lambda connection: rule(SqlSession(self, connection)))
 
     def observe(self, member: Member, *, boot: Span) -> None:  # noqa: ARG002 - counting starts at the first check
         """Start a new observation of the other processes, for *member*."""
@@ -144,34 +144,14 @@ class SqlBackend:
 
 
 class SqlSession:
-    """One transaction, and a context: the attempt at it, as `pulse.store.sql.database` says."""
+    """One transaction."""
 
-    __slots__ = ("backend", "connection", "error", "name")
+    __slots__ = ("backend", "connection", "name")
 
     def __init__(self, backend: SqlBackend, connection: Connection) -> None:
         self.backend: SqlBackend = backend
         self.connection: Connection = connection
         self.name: str = backend.name
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        """Return the session."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        """Keep the error, with which `Database.attempts` deals."""
-        self.error = error
-        return True
-
-    def take_error(self) -> BaseException:
-        """Return the error of the block, and forget it: see `Attempt.take_error`."""
-        error, self.error = self.error, None
-        return error or AssertionError("the block has raised no error")
 
     def now(self) -> Instant:
         """Return the present on the store's clock."""

@@ -11,71 +11,17 @@ deadlock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from pulse.clock import Instant
     from pulse.store.shared.backend import Transaction
 
     Cell = str | int | bytes | float | None
 
-C_co = TypeVar("C_co", covariant=True)
-
-
-class Attempt(Generic[C_co]):
-    """One attempt at a transaction: a context that gives the connection.
-
-        for attempt in database.attempts(Transaction.READ):
-            with attempt as connection:
-                rows = list(connection.execute("SELECT ..."))
-
-    The `with` block is the whole body of the loop, and it may run more than once. `attempts`
-    commits when the loop asks it for the next attempt, so neither `return` nor `break` may leave
-    the block: that would roll the transaction back. An error of the block is passed to `attempts`,
-    which rolls back, and raises the error unless it makes another attempt.
-    """
-
-    __slots__ = ("_connection", "error")
-
-    def __init__(self, connection: C_co) -> None:
-        self._connection = connection
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> C_co:
-        return self._connection
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        self.error = error
-        return True
-
-    def take_error(self) -> BaseException:
-        """Return the error of the block, and forget it.
-
-        Its traceback refers to the frame of the loop, which refers to this attempt: an attempt that
-        kept the error would be a reference cycle.
-        """
-        error, self.error = self.error, None
-        return error or AssertionError("the block has raised no error")
-
-
-class AttemptLike(Protocol):
-    """What `Database.attempts` needs of what it yields: a context that keeps its error."""
-
-    error: BaseException | None
-
-    def take_error(self) -> BaseException:
-        """Return the error of the block, and forget it: see `Attempt.take_error`."""
-
-
-A = TypeVar("A", bound=AttemptLike)
+T = TypeVar("T")
 
 
 class Insert(NamedTuple):
@@ -137,7 +83,7 @@ class Connection(Protocol):
         """Add rows.
 
         Raises:
-            DuplicateKeyError: a row of that key exists; raised by `Database.attempts`.
+            DuplicateKeyError: a row of that key exists; raised by `Database.run`.
 
         """
 
@@ -232,13 +178,13 @@ class Database(Protocol):
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
 
-    def attempts(self, transaction: Transaction, wrap: Callable[[Connection], A]) -> Iterator[A]:
-        """Yield attempts at one transaction until one of them is committed.
+    def run(self, transaction: Transaction, work: Callable[[Connection], T]) -> T:
+        """Return what *work* returns, which is called within a transaction, once in each attempt.
 
-        An attempt is what *wrap*, such as `Attempt`, makes of its connection.
         A second attempt follows only if the error says that nothing was written: the file is
         locked, or the server has rolled back one of two writes that waited for each other. After
-        an error that leaves the fate of a commit unknown, the transaction is not repeated.
+        an error that leaves the fate of a commit unknown, the transaction is not repeated. An error
+        of *work* rolls the transaction back.
 
         Raises:
             DuplicateKeyError: a row of that key exists; nothing was written.

@@ -10,12 +10,12 @@ import contextlib
 import os
 import sqlite3
 from collections import deque
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
 from pulse.store.shared.backend import DuplicateKeyError, StorageReplacedError, Transaction
-from pulse.store.sql.database import Attempt
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.corruption import is_broken, make_file, set_aside
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Clock, Span
-    from pulse.store.sql.database import A
     from pulse.store.sqlite.connection import Identity
+
+T = TypeVar("T")
 
 BUSY_WAIT: Span = SECOND * 15 // 100
 """How long SQLite waits for a lock; short, because the hub of all greenlets may wait with it."""
@@ -78,18 +79,13 @@ class SqliteDatabase:
         self._pid = os.getpid()
         version = self._read_version()
         if not is_current(version):
-            for attempt in self.attempts(Transaction.WRITE, Attempt):
-                with attempt as connection:
-                    make_tables(connection, self._prefix)
+            self.run(Transaction.WRITE, partial(make_tables, prefix=self._prefix))
             version = self._read_version()
         refuse_other_version(self.path, version)
         self._known = True
 
     def _read_version(self) -> int | None:
-        for attempt in self.attempts(Transaction.READ, Attempt):
-            with attempt as connection:
-                version = read_version(connection, self._prefix)
-        return version
+        return self.run(Transaction.READ, partial(read_version, prefix=self._prefix))
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
@@ -107,28 +103,23 @@ class SqliteDatabase:
         """Return the real path of the file."""
         return os.path.realpath(self.path)
 
-    def attempts(
-        self, transaction: Transaction, wrap: Callable[[SqliteConnection], A]
-    ) -> Iterator[A]:
-        """Yield attempts at one transaction until one is committed: see `Database.attempts`.
+    def run(self, transaction: Transaction, work: Callable[[SqliteConnection], T]) -> T:
+        """Return what *work* returns, within a transaction: see `Database.run`.
 
         An attempt that finds the file locked is repeated; each waits `BUSY_WAIT` for the lock.
         """
         begin = "BEGIN" if transaction is Transaction.READ else "BEGIN IMMEDIATE"
-        for attempts_left in reversed(range(self._max_attempts)):
+        attempts_left = self._max_attempts
+        while True:
+            attempts_left -= 1
             try:
                 with self._transaction(begin) as connection:
-                    attempt = wrap(connection)
-                    yield attempt
-                    if attempt.error is not None:
-                        raise attempt.take_error()
+                    return work(connection)
             except sqlite3.IntegrityError as error:
                 raise DuplicateKeyError from error
             except sqlite3.Error as error:
                 if not attempts_left or not _is_busy(error):
                     raise self._failed(error) from error
-            else:
-                return
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[SqliteConnection]:
