@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pulse.core.run import Result
     from pulse.core.task import TaskDefinition
     from pulse.store.base import FailedTask, Member
-    from pulse.store.memory.due_heap import MemoryTaskRow
     from pulse.store.memory.runs import RunTable, StoredRun
+    from pulse.store.memory.tasks import MemoryTaskRow
 
 
 class PendingRuns:
