@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, TaskState
+    from pulse.store.base import Member
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, DueSnapshot, TaskRow, TaskSnapshot
@@ -66,36 +66,38 @@ class DuplicateKeyError(Exception):
 
 
 class MemberRow(NamedTuple):
-    """A process that has a row, and the key of the manifest that it holds."""
-
-    member: Member
-    manifest: str
-
-
-class LostRun(NamedTuple):
-    """A run to abandon, the renewal mark of its lease as it was read, and why."""
-
-    run: Run
-    mark: int
-    reason: str
-
-
-class FleetState(NamedTuple):
-    """Which processes live, and which runs have lost their holder.
+    """A process that has a row.
 
     Attributes:
-        live: the processes that live.
-        gone: the processes that do not.
-        lost: the runs to abandon.
-        next_expiry: the instant of the boot clock at which the next lease is over unless it is
-            renewed; None for no lease.
+        member: the process.
+        manifest: the key of the manifest that it holds.
+        mark: changes with each save of the row.
+        silent_us: how long ago the row was saved, by clocks that the caller and the process share.
 
     """
 
-    live: Sequence[MemberRow]
-    gone: Sequence[MemberRow]
-    lost: Sequence[LostRun]
-    next_expiry: Span | None
+    member: Member
+    manifest: str
+    mark: int
+    silent_us: Span
+
+
+class Lease(NamedTuple):
+    """The lease of a claimed run.
+
+    Attributes:
+        run: the id of the run.
+        mark: changes with each renewal.
+        ends_in: when the lease ends on the storage's clock, from now; None where only observation
+            shows that.
+        length_us: how long it lasts after a renewal; None for the longest lease of the fleet.
+
+    """
+
+    run: str
+    mark: int
+    ends_in: Span | None = None
+    length_us: Span | None = None
 
 
 class Orphans(NamedTuple):
@@ -170,8 +172,8 @@ class Session(Protocol):
     def read_declared(self) -> list[TaskRow]:
         """Return the rows that configurations declare, without archived ones."""
 
-    def read_states(self) -> list[TaskState]:
-        """Return the rows that are not archived, by name and partition."""
+    def read_in_use(self) -> list[tuple[TaskRow, int]]:
+        """Return the rows that are not archived, each with the number of its unfinished runs."""
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""
@@ -214,14 +216,13 @@ class Session(Protocol):
         """Return number and content of the manifests of these keys that exist."""
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
-        """Return the processes seen within three of their leases, by holder."""
+        """Return the processes that have a row, dead ones too, by holder.
 
-    def check_fleet(self, caller: Member, *, boot: Span) -> FleetState:
-        """Return who lives and which runs are lost, without a write.
-
-        A lease counts as over, and a silent process as gone, by what the backend has observed from
-        call to call: see `Backend.observe`.
+        *boot* is the boot clock of *caller*, which processes of one machine share.
         """
+
+    def read_leases(self) -> Sequence[Lease]:
+        """Return the leases of claimed runs."""
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -258,12 +259,6 @@ class Backend(Protocol):
 
     def run(self, how: Transaction, rule: Callable[[Session], T]) -> T:
         """Return what *rule* returns, which is called with a session, once in each attempt."""
-
-    def observe(self, member: Member, *, boot: Span) -> None:
-        """Start a new observation of the other processes, for *member*."""
-
-    def forget(self) -> None:
-        """Start the observation again: a call has failed, so others may have been silent too."""
 
 
 def too_busy(name: str) -> StoreUnavailableError:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.core.planner import Cursor, due_at
+from pulse.core.planner import BEFORE_TIME, Cursor, due_at
 from pulse.core.policies import Misfire, OnAbandoned
+from pulse.store.base import TaskState
 from pulse.store.reschedule import schedule_text
 from pulse.store.rules import CONFIG, RUNTIME
 
@@ -83,6 +84,20 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Return the position of the task in its schedule."""
         delay = 0 if self.next_fire is None or self.due_at is None else self.due_at - self.next_fire
         return Cursor(self.anchor, self.next_fire, self.last_decided, delay)
+
+    def state(self, unfinished: int) -> TaskState:
+        """Return the row as `Store.tasks` does; *unfinished* of its runs are unfinished."""
+        return TaskState(
+            name=self.task,
+            partition=self.partition,
+            source=self.source,
+            digest=self.digest,
+            paused=self.paused,
+            anchor=self.anchor,
+            next_fire=self.next_fire,
+            last_decided=None if self.last_decided == BEFORE_TIME else self.last_decided,
+            unfinished=unfinished,
+        )
 
     def changed(self, **fields: object) -> TaskRow:
         """Return the row with other values of *fields*, as its next version."""

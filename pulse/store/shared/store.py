@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
@@ -32,7 +33,13 @@ from pulse.store.shared.finishing import (
     renew_runs,
 )
 from pulse.store.shared.manifests import UNKNOWN, manifest_of
-from pulse.store.shared.members import abandon_runs, drop_members, read_active_definitions
+from pulse.store.shared.members import (
+    FleetWatch,
+    abandon_runs,
+    drop_members,
+    read_active_definitions,
+    read_live,
+)
 from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.recovery import RecoveryWindow
 from pulse.store.shared.rows import Caller
@@ -48,9 +55,10 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
-    from pulse.store.shared.backend import Backend, FleetState, LostRun, Session, Written
+    from pulse.store.shared.backend import Backend, Session, Written
     from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.manifests import Manifest
+    from pulse.store.shared.members import FleetState, LostRun
 
     Opened = MutableMapping[tuple[int, str, str], "SharedStore"]
 
@@ -141,8 +149,8 @@ class SharedStore:
         )
         boot = self._clock.boot()
         self._saved_at = boot
-        self._backend.observe(member, boot=boot)
         self._reconciler = Reconciler(member.lease_us)
+        self._fleet = FleetWatch(member.lease_us)
         self._recovery = RecoveryWindow()
         self._is_open = True
         if not self._is_client:
@@ -189,7 +197,7 @@ class SharedStore:
                 self._rejoin()
             result = self._backend.run(how, rule)
         except StoreUnavailableError as error:
-            self._backend.forget()
+            self._fleet.forget()
             self._reconciler.forget()
             self._recovery.failed()
             if isinstance(error, StorageReplacedError):
@@ -273,7 +281,7 @@ class SharedStore:
         boot = self._clock.boot()
         session.add_manifest(manifest, caller.definitions)
         session.save_member(caller.member, manifest, boot=boot)
-        live = session.read_members(caller.member, boot=boot)
+        live = read_live(session, caller.member, boot=boot)
         active = read_active_definitions(session, live)
         return sync_rows(session, caller, active, written.missed)
 
@@ -297,7 +305,9 @@ class SharedStore:
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
-        return self._run_app(Transaction.READ, lambda session: session.read_states())
+        found = self._run_app(Transaction.READ, lambda session: session.read_in_use())
+        states = [row.state(unfinished) for row, unfinished in found]
+        return sorted(states, key=attrgetter("name", "partition"))
 
     # Runs --------------------------------------------------------------------------------
 
@@ -385,7 +395,7 @@ class SharedStore:
         )
 
     def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
-        found = session.check_fleet(caller.member, boot=boot)
+        found = self._fleet.check(session, caller.member, boot=boot)
         self._reconciler.check(session, caller, found.live, boot=boot)
         return found
 
@@ -409,7 +419,7 @@ class SharedStore:
             partial(self._save_and_abandon, lost=found.lost)
         ]
         if found.gone:
-            rules.append(partial(self._drop, gone=[one.member.holder for one in found.gone]))
+            rules.append(partial(self._drop, gone=found.gone))
         for rule in (*rules, *self._reconciler.rules(self._caller)):
             self._written.add(self._run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
@@ -430,6 +440,6 @@ class SharedStore:
         self._refuse_closed()
         caller, boot = self._caller.member, self._clock.boot()
         live = self._run_app(
-            Transaction.READ, lambda session: session.read_members(caller, boot=boot)
+            Transaction.READ, lambda session: read_live(session, caller, boot=boot)
         )
         return [one.member for one in live]

@@ -10,13 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.store.shared.changes import Applied
-from pulse.store.sql.codec import (
-    RUN_NAMES,
-    attempts_cell,
-    definition_cells,
-    run_cells,
-    skip_cell,
-)
+from pulse.store.sql.codec import RUN_NAMES, columns_of, row_cells, run_cells
 from pulse.store.sql.database import Insert, Update
 
 if TYPE_CHECKING:
@@ -38,19 +32,16 @@ _LOCK_RUNS = (
 _LOCK_FREE_RUNS = f"{_LOCK_RUNS} SKIP LOCKED"
 _EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
 
-_DEFINITION = ("scope", "source", "words", "digest", "schedule", "room", "rerun")
-_CURSOR = ("anchor", "next_fire", "due_at", "floor")
-_STATE = ("paused", "resumed_at", "skip_id", "archived_at")
-_ADD = Insert("@tasks", ("task", "place", *_DEFINITION, *_CURSOR, *_STATE))
-_CHANGE = Update(
-    "@tasks",
-    sets=(*_DEFINITION, *_CURSOR, *_STATE),
-    keys=("key",),
-    also="version = version + 1",
-)
+_ROW = (
+    "scope", "source", "task_json", "digest", "schedule", "max_unfinished", "rerun", "anchor",
+    "next_fire", "due_at", "last_decided", "paused", "resumed_at", "skip", "archived_at",
+)  # fmt: skip
+_CURSOR = ("next_fire", "due_at", "last_decided", "skip")
+_ADD = Insert("@tasks", columns_of(("task", "partition", *_ROW)))
+_CHANGE = Update("@tasks", columns_of(_ROW), keys=("key",), also="version = version + 1")
 _MOVE = Update(
     "@tasks",
-    sets=("next_fire", "due_at", "floor", "skip_id"),
+    columns_of(_CURSOR),
     keys=("key",),
     also="resumed_at = NULL, version = version + 1",
 )
@@ -62,11 +53,11 @@ _UNFINISHED = "coalesce(outcome, '') = ''"
 which look like none in the table's statistics, where the ids lead to each run at once."""
 _RUN_STATE = (
     "outcome", "started_at", "took_us", "status", "message", "holder", "claimed_at", "retry_at",
-    "tries", "attempt",
+    "attempts", "attempt",
 )  # fmt: skip
-_CHANGE_RUN = Update("@runs", sets=_RUN_STATE, keys=_CLAIMED_BY, only=_UNFINISHED)
+_CHANGE_RUN = Update("@runs", columns_of(_RUN_STATE), keys=_CLAIMED_BY, only=_UNFINISHED)
 _CLAIM_RUN = Update(
-    "@runs", sets=(*_RUN_STATE, "lease_us", "mark"), keys=_CLAIMED_BY, only=_UNFINISHED
+    "@runs", columns_of((*_RUN_STATE, "lease_us", "mark")), keys=_CLAIMED_BY, only=_UNFINISHED
 )
 _RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=_UNFINISHED)
 _TRIM = (
@@ -132,18 +123,7 @@ def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell,
     keys: tuple[Cell, ...] = (was.id, was.holder, was.attempt)
     if run is None:
         return (changes.boot, *keys)
-    state: tuple[Cell, ...] = (
-        None if run.outcome is None else run.outcome.value,
-        run.started_at,
-        run.took_us,
-        run.status,
-        run.message,
-        run.holder,
-        run.claimed_at,
-        run.retry_at,
-        attempts_cell(run) if run.attempts else None,
-        run.attempt,
-    )
+    state = run_cells(run, _RUN_STATE)
     if update is _CLAIM_RUN:
         return (*state, changes.lease_us, changes.boot, *keys)
     return (*state, *keys)
@@ -249,42 +229,23 @@ class _Applying:
 
     def _write_tasks(self, changes: Sequence[TaskChange]) -> frozenset[str]:
         connection = self._connection
-        added = [self._added(change.row) for change in changes if change.was is None]
+        added = [change.row for change in changes if change.was is None]
         if added:
-            connection.insert_many(_ADD, added)
-        moved = [self._moved(change.row) for change in changes if change.moves_only]
+            connection.insert_many(_ADD, self._cells(added, ("task", "partition", *_ROW)))
+        moved = [change.row for change in changes if change.moves_only]
         if moved:
-            connection.update_many(_MOVE, moved)
-        others = [change for change in changes if change.was is not None and not change.moves_only]
+            connection.update_many(_MOVE, self._cells(moved, (*_CURSOR, "order")))
+        others = [one.row for one in changes if one.was is not None and not one.moves_only]
         if others:
-            connection.update_many(_CHANGE, [self._changed(change.row) for change in others])
+            connection.update_many(_CHANGE, self._cells(others, (*_ROW, "order")))
         inserts = [insert for change in changes for insert in change.runs]
         folded = [(insert.run.count, insert.run.id) for insert in inserts if insert.folds]
         if folded:
             connection.update_many(_FOLD, folded)
         return self._add_runs([insert.run for insert in inserts if not insert.folds])
 
-    def _added(self, row: TaskRow) -> tuple[Cell, ...]:
-        return (row.task, row.partition, *definition_cells(row), *self._state_cells(row))
-
-    def _changed(self, row: TaskRow) -> tuple[Cell, ...]:
-        return (*definition_cells(row), *self._state_cells(row), row.order)
-
-    def _state_cells(self, row: TaskRow) -> tuple[Cell, ...]:
-        return (
-            row.anchor,
-            row.next_fire,
-            row.due_at,
-            row.last_decided,
-            int(row.paused),
-            row.resumed_at,
-            None if row.skip is None else skip_cell(self._space, row),
-            row.archived_at,
-        )
-
-    def _moved(self, row: TaskRow) -> tuple[Cell, ...]:
-        skip = None if row.skip is None else skip_cell(self._space, row)
-        return (row.next_fire, row.due_at, row.last_decided, skip, row.order)
+    def _cells(self, rows: Iterable[TaskRow], fields: Sequence[str]) -> list[list[Cell]]:
+        return [row_cells(row, fields, space=self._space) for row in rows]
 
     def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:
         changes, existing = self._changes, frozenset[str]()

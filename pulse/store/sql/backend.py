@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pulse.core.planner import BEFORE_TIME
-from pulse.store.base import TaskState
-from pulse.store.process_identity import is_gone
+import msgspec
+
+from pulse.store.base import Member
+from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
-from pulse.store.shared.backend import MemberRow, Orphans
+from pulse.store.shared.backend import Lease, MemberRow, Orphans
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 from pulse.store.sql.apply import apply
 from pulse.store.sql.codec import (
@@ -23,7 +24,6 @@ from pulse.store.sql.codec import (
 )
 from pulse.store.sql.database import DueQuery
 from pulse.store.sql.due_query import DUE, PENDING, pages_for
-from pulse.store.sql.members import SqlFleetWatch, read_members, save_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member
-    from pulse.store.shared.backend import FleetState, Transaction
+    from pulse.store.shared.backend import Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
@@ -54,10 +53,7 @@ _UNFINISHED = "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL GRO
 _PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
 _PAUSE = "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING"
 _RESUME = "DELETE FROM @paused WHERE task = ?"
-_STATES = (
-    "SELECT task, place, source, digest, paused, anchor, next_fire, floor FROM @tasks"
-    " WHERE archived_at IS NULL ORDER BY task, place"
-)
+_IN_USE = f"{_ROWS} WHERE t.archived_at IS NULL"
 _NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL LIMIT ?"
 _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
 _PENDING = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND task IN (?*)"
@@ -65,6 +61,17 @@ _PENDING_IN = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND place IN (?*)"
 _CLAIMED_BY = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND holder IN (?*)"
 _NEWEST = f"{_RUNS} ORDER BY seq DESC LIMIT ?"
 _NEWEST_OF = f"{_RUNS} WHERE task = ? ORDER BY seq DESC LIMIT ?"
+_MEMBER_FIELDS = Member.__struct_fields__
+_MEMBERS = (
+    f"SELECT {', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot FROM @members ORDER BY holder"  # noqa: S608 - constants alone
+)
+_SAVE_MEMBER = (
+    f"INSERT INTO @members ({', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot)"  # noqa: S608 - constants alone
+    f" VALUES ({'?, ' * len(_MEMBER_FIELDS)}?, ?, ?)"
+    " ON CONFLICT (holder) DO UPDATE SET config = excluded.config, seen = excluded.seen,"
+    " seen_boot = excluded.seen_boot"
+)
+_LEASES = "SELECT id, mark, lease_us FROM @runs WHERE outcome IS NULL AND holder <> ''"
 _ADD_MANIFEST = (
     "INSERT INTO @configs (config, manifest) VALUES (?, ?) ON CONFLICT (config) DO NOTHING"
 )
@@ -90,7 +97,7 @@ class SqlBackend:
 
     Attributes:
         space: `pulse.config.name`.
-        members: how many processes live, as the last heartbeat has found.
+        members: how many processes have a row, as the last heartbeat has found.
 
     """
 
@@ -102,7 +109,6 @@ class SqlBackend:
         self.name: str = database.name
         self.space: str = space
         self.members: int = 1
-        self.fleet_watch: SqlFleetWatch = SqlFleetWatch(0)
         self._contested = 0
 
     def identity(self) -> str:
@@ -125,14 +131,6 @@ class SqlBackend:
     def run(self, how: Transaction, rule: Callable[[SqlSession], T]) -> T:
         """Return what *rule* returns, within a transaction."""
         return self.database.run(how, lambda connection: rule(SqlSession(self, connection)))
-
-    def observe(self, member: Member, *, boot: Span) -> None:  # noqa: ARG002 - counting starts at the first check
-        """Start a new observation of the other processes, for *member*."""
-        self.fleet_watch = SqlFleetWatch(member.lease_us)
-
-    def forget(self) -> None:
-        """Start the observation again: a call has failed, so others may have been silent too."""
-        self.fleet_watch.forget()
 
     def spread_of(self, limit: int) -> int:
         """Return among how many due rows a claim of *limit* may start to read; 0 for the first."""
@@ -221,13 +219,12 @@ class SqlSession:
         """Return the rows that configurations declare, without archived ones."""
         return list(map(row_of, self.connection.execute(_DECLARED)))
 
-    def read_states(self) -> list[TaskState]:
-        """Return the rows that are not archived, by name and partition."""
-        counts = {
-            (task, partition): count
-            for task, partition, count in self.connection.execute(_UNFINISHED)
-        }
-        return [_state(cells, counts) for cells in self.connection.execute(_STATES)]
+    def read_in_use(self) -> list[tuple[TaskRow, int]]:
+        """Return the rows that are not archived, each with the number of its unfinished runs."""
+        found = self.connection.execute(_UNFINISHED)
+        counts = {(task, partition): count for task, partition, count in found}
+        rows = map(row_of, self.connection.execute(_IN_USE))
+        return [(row, counts.get((row.task, row.partition), 0)) for row in rows]
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""
@@ -266,23 +263,24 @@ class SqlSession:
 
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
         """Record that *member* lives and which manifest it holds."""
-        save_member(self.connection, member, manifest.key, wall=self.now(), boot=boot)
+        cells = [*msgspec.structs.astuple(member), manifest.key, self.now(), boot]
+        self.connection.execute(_SAVE_MEMBER, cells)
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
-        """Return the processes seen within three of their leases, by holder."""
-        wall = self.now()
-        return [
-            one.row
-            for one in read_members(self.connection)
-            if not one.is_silent(caller.machine, wall=wall, boot=boot)
-            and not is_gone(one.row.member, machine=caller.machine)
-        ]
-
-    def check_fleet(self, caller: Member, *, boot: Span) -> FleetState:
-        """Return who lives and which runs are lost, without a write."""
-        found = self.backend.fleet_watch.check(self.connection, caller, boot=boot)
-        self.backend.members = len(found.live)
+        """Return the processes that have a row, dead ones too, by holder."""
+        wall, found = self.now(), list[MemberRow]()
+        for *cells, manifest, seen, seen_boot in self.connection.execute(_MEMBERS):
+            member = Member(**dict(zip(_MEMBER_FIELDS, cells, strict=True)))
+            same_boot = boot_of(member.machine) == boot_of(caller.machine)
+            silent_us = boot - seen_boot if same_boot else wall - seen
+            found.append(MemberRow(member, manifest, seen_boot, silent_us))
+        self.backend.members = len(found)
         return found
+
+    def read_leases(self) -> list[Lease]:
+        """Return the leases of claimed runs."""
+        found = self.connection.execute(_LEASES)
+        return [Lease(run, mark, length_us=length) for run, mark, length in found]
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -322,18 +320,3 @@ def _due_row(cells: Sequence[Any]) -> DueRow:
 def _pending_row(cells: Sequence[Any]) -> PendingRow:
     row = cells[RUN_WIDTH + 1 :]
     return PendingRow(run_of(cells), row_of(row), row[TASK_WIDTH])
-
-
-def _state(cells: Sequence[Any], unfinished: Mapping[tuple[str, str], int]) -> TaskState:
-    task, partition, source, digest, paused, anchor, next_fire, last_decided = cells
-    return TaskState(
-        name=task,
-        partition=partition,
-        source=source,
-        digest=digest,
-        paused=bool(paused),
-        anchor=anchor,
-        next_fire=next_fire,
-        last_decided=None if last_decided == BEFORE_TIME else last_decided,
-        unfinished=unfinished.get((task, partition), 0),
-    )

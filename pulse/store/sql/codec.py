@@ -1,9 +1,4 @@
-"""Columns of the tables, and the values that rows are decoded into.
-
-The names of the columns are stored data and older than the names in the code: `place` is a
-partition, `floor` the last decided fire time, `room` the most unfinished runs, `slot` the instant
-for which a run is scheduled, `words` the JSON of a run-time task, `tries` a run's attempts.
-"""
+"""Columns of the tables, and the values that rows are decoded into."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pulse.core.run import Attempt, Outcome, Run, Trigger, run_id
+from pulse.core.run import Run, run_id
 from pulse.store.shared.rows import Skip, TaskRow
 
 if TYPE_CHECKING:
@@ -19,77 +14,56 @@ if TYPE_CHECKING:
 
     from pulse.store.sql.database import Cell, Connection
 
-TASK_COLUMNS = (
-    "t.due_at, t.key, t.version, t.digest, t.source, t.task, t.place, t.scope, t.schedule, t.room,"
-    " t.rerun, t.anchor, t.next_fire, t.floor, t.paused, t.resumed_at, t.archived_at, t.words,"
-    " (SELECT s.fire_time || ' ' || s.count || ' ' || s.message FROM @runs s"
-    "  WHERE s.id = t.skip_id)"
+_STORED_NAMES = {
+    "attempts": "tries",
+    "last_decided": "floor",
+    "max_unfinished": "room",
+    "order": "key",
+    "partition": "place",
+    "scheduled_for": "slot",
+    "skip": "skip_id",
+    "task_json": "words",
+}
+"""Columns whose names, which are stored data, are older than the names of the fields."""
+
+
+def columns_of(fields: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns that hold fields of a `TaskRow` or of a `Run`."""
+    return tuple(_STORED_NAMES.get(name, name) for name in fields)
+
+
+_ROW_FIELDS = (
+    "due_at", "order", "version", "digest", "source", "task", "partition", "scope", "schedule",
+    "max_unfinished", "rerun", "anchor", "next_fire", "last_decided", "paused", "resumed_at",
+    "archived_at", "task_json", "skip",
+)  # fmt: skip
+TASK_WIDTH = len(_ROW_FIELDS)
+_SKIP = (
+    "(SELECT s.fire_time || ' ' || s.count || ' ' || s.message FROM @runs s WHERE s.id = t.skip_id)"
 )
+TASK_COLUMNS = ", ".join([*(f"t.{name}" for name in columns_of(_ROW_FIELDS[:-1])), _SKIP])
 """Of the table `@tasks t`; the last column is the record of the last skip."""
 
-TASK_WIDTH = 19
-
-RUN_NAMES = (
-    "id", "task", "place", "fire_time", "slot", "trigger", "attempt", "holder", "claimed_at",
-    "started_at", "took_us", "outcome", "status", "message", "count", "retry_at", "body", "tries",
-)  # fmt: skip
+RUN_FIELDS = Run.__struct_fields__
+RUN_NAMES = columns_of(RUN_FIELDS)
 RUN_COLUMNS = ", ".join(RUN_NAMES)
 RUN_WIDTH = len(RUN_NAMES)
 
 _RUNS_OF = f"SELECT {RUN_COLUMNS} FROM @runs WHERE id IN (?*)"  # noqa: S608 - constants alone
-_TRIGGERS = {trigger.value: trigger for trigger in Trigger}
-_OUTCOMES: dict[str | None, Outcome | None] = {outcome.value: outcome for outcome in Outcome}
-_OUTCOMES[None] = None
-_ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 
 
 def row_of(cells: Sequence[Any]) -> TaskRow:
     """Return the task row of cells that begin with `TASK_COLUMNS`."""
-    (
-        due_at,
-        key,
-        version,
-        digest,
-        source,
-        task,
-        partition,
-        scope,
-        schedule,
-        max_unfinished,
-        rerun,
-        anchor,
-        next_fire,
-        last_decided,
-        paused,
-        resumed_at,
-        archived_at,
-        task_json,
-        skip,
-        *_,
-    ) = cells
-    return TaskRow(
-        version=version,
-        digest=digest,
-        max_concurrent=max_unfinished,  # no query filters by it
-        parks=False,  # no query filters by it
-        source=source,
-        task=task,
-        partition=partition,
-        scope=scope,
-        schedule=schedule,
-        max_unfinished=max_unfinished,
-        rerun=bool(rerun),
-        anchor=anchor,
-        next_fire=next_fire,
-        due_at=due_at,
-        last_decided=last_decided,
-        order=key,
-        paused=bool(paused),
-        resumed_at=resumed_at,
-        skip=None if skip is None else _skip_of(skip),
-        archived_at=archived_at,
-        task_json=task_json,
-    )
+    fields = dict(zip(_ROW_FIELDS, cells, strict=False))
+    skip = fields["skip"]
+    fields |= {
+        "rerun": bool(fields["rerun"]),
+        "paused": bool(fields["paused"]),
+        "skip": None if skip is None else _skip_of(skip),
+        "max_concurrent": fields["max_unfinished"],  # no query filters by it
+        "parks": False,  # no query filters by it
+    }
+    return TaskRow(**fields)
 
 
 def _skip_of(text: str) -> Skip:
@@ -97,76 +71,30 @@ def _skip_of(text: str) -> Skip:
     return Skip(int(oldest), int(count), reason)
 
 
-def skip_cell(space: str, row: TaskRow) -> Cell:
-    """Return the id of the record of *row*'s last skip."""
+def row_cells(row: TaskRow, fields: Iterable[str], *, space: str) -> list[Cell]:
+    """Return the cells that hold *fields*; `skip` is stored as the id of the skip's record."""
     skip = row.skip
-    return None if skip is None else run_id(space, row.task, row.partition, skip.oldest)
-
-
-def definition_cells(row: TaskRow) -> tuple[Cell, ...]:
-    """Return the cells of the columns that hold the definition of a row."""
-    return (
-        row.scope,
-        row.source,
-        row.task_json,
-        row.digest,
-        row.schedule,
-        row.max_unfinished,
-        int(row.rerun),
-    )
+    stored = msgspec.structs.asdict(row) | {
+        "rerun": int(row.rerun),
+        "paused": int(row.paused),
+        "skip": None if skip is None else run_id(space, row.task, row.partition, skip.oldest),
+    }
+    return [stored[name] for name in fields]
 
 
 def run_of(cells: Sequence[Any]) -> Run:
     """Return the run of cells that begin with `RUN_COLUMNS`."""
-    return Run(
-        id=cells[0],
-        task=cells[1],
-        partition=cells[2],
-        fire_time=cells[3],
-        scheduled_for=cells[4],
-        trigger=_TRIGGERS[cells[5]],
-        attempt=cells[6],
-        holder=cells[7],
-        claimed_at=cells[8],
-        started_at=cells[9],
-        took_us=cells[10],
-        outcome=_OUTCOMES[cells[11]],
-        status=cells[12],
-        message=cells[13],
-        count=cells[14],
-        retry_at=cells[15],
-        body=cells[16],
-        attempts=() if cells[17] is None else _ATTEMPTS.decode(cells[17]),
-    )
+    fields = dict(zip(RUN_FIELDS, cells, strict=False))
+    attempts = fields["attempts"]
+    fields["attempts"] = () if attempts is None else msgspec.json.decode(attempts)
+    return msgspec.convert(fields, Run)
 
 
-def run_cells(run: Run) -> tuple[Cell, ...]:
-    """Return the cells of a run in the order of `RUN_COLUMNS`."""
-    return (
-        run.id,
-        run.task,
-        run.partition,
-        run.fire_time,
-        run.scheduled_for,
-        run.trigger.value,
-        run.attempt,
-        run.holder,
-        run.claimed_at,
-        run.started_at,
-        run.took_us,
-        None if run.outcome is None else run.outcome.value,
-        run.status,
-        run.message,
-        run.count,
-        run.retry_at,
-        run.body,
-        attempts_cell(run) if run.attempts else None,
-    )
-
-
-def attempts_cell(run: Run) -> bytes | None:
-    """Return the attempts before the last as a row holds them."""
-    return msgspec.json.encode(run.attempts) if run.attempts else None
+def run_cells(run: Run, fields: Iterable[str] = RUN_FIELDS) -> list[Cell]:
+    """Return the cells that hold *fields* of a run."""
+    stored = msgspec.to_builtins(run, builtin_types=(bytes,))
+    stored["attempts"] = msgspec.json.encode(run.attempts) if run.attempts else None
+    return [stored[name] for name in fields]
 
 
 def read_runs(connection: Connection, ids: Iterable[str]) -> dict[str, Run]:
