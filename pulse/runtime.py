@@ -1,4 +1,4 @@
-"""Settings and an app into the built whole: the only place that knows every part.
+"""Builds everything that belongs to one middleware; the only module that knows every part.
 
 Building opens nothing and starts nothing. What belongs to one process (engine, store, scheduler)
 is made in `start`, after any fork.
@@ -64,10 +64,10 @@ class PulseRuntime:
         )
         self._clock = clock
         self._runner: Runner | None = None
-        self._begun: RunningScheduler | None = None
-        self._rehearsed: RunningScheduler | None = None
-        self._made: Scheduler | None = None
-        self._copies: list[Scheduler] = []
+        self._running: RunningScheduler | None = None
+        self._stepped: RunningScheduler | None = None
+        self._scheduler: Scheduler | None = None
+        self._inherited: list[Scheduler] = []
         self._accepts_work: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
@@ -77,62 +77,64 @@ class PulseRuntime:
         self._accepts_work = accepts_work
 
     def start(self) -> RunningScheduler:
-        """Start taking part, in this process, unless a test steps it by hand; return what begins.
+        """Start a scheduler in this process, unless a test steps one; return the running service.
 
         Raises:
-            PulseError: what keeps it from starting; an outage of the store does not.
+            PulseError: the scheduler cannot start; an outage of the store is no such reason.
 
         """
-        if self._rehearsed is not None and not self._rehearsed.ended:
-            return self._rehearsed
+        if self._stepped is not None and not self._stepped.ended:
+            return self._stepped
         scheduler = self.build()
         scheduler.start()
         return self._attach(scheduler)
 
     def start_for_test(self, *, clock: Clock, engine: Engine, store: Store) -> Scheduler:
-        """Return an open scheduler that a test steps by hand, until `shutdown`.
+        """Return an open scheduler that a test steps itself, until `shutdown`.
 
-        The app is called and the handle speaks as ever; nothing else of the settings' own mode,
-        store and clock is used.
+        The application is called and the handle works; the mode, the store and the clock of the
+        settings are not used.
 
         Raises:
-            TravelError: it takes part already, or another test steps it.
+            TravelError: a scheduler runs already, or another test steps one.
 
         """
-        if self._begun is not None and not self._begun.ended:
-            raise TravelError("expected a pulse that has not begun, got one that runs already")
+        if self._running is not None and not self._running.ended:
+            raise TravelError(
+                "expected a middleware that has not started, got one that runs already"
+            )
         member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
         scheduler = self._scheduler_of(member, store=store, engine=engine, clock=clock)
         scheduler.open()
-        self._rehearsed = self._attach(scheduler)
+        self._stepped = self._attach(scheduler)
         return scheduler
 
     def _attach(self, scheduler: Scheduler) -> RunningScheduler:
         self.handle.attach(scheduler)
-        self._begun = RunningScheduler(scheduler, self.handle, drain_us=self.settings.drain_us)
-        return self._begun
+        self._running = RunningScheduler(scheduler, self.handle, drain_us=self.settings.drain_us)
+        return self._running
 
     def stop_claiming(self) -> None:
         """Claim nothing more."""
-        if self._begun is not None:
-            self._begun.stop_claiming()
+        if self._running is not None:
+            self._running.stop_claiming()
 
     def shutdown(self, limit_s: float | None) -> None:
-        """Drain for at most the setting, or for the server's own limit less a second."""
-        if self._begun is not None:
-            self._begun.shutdown(limit_s)
+        """Drain for the time of the setting, but at most one second less than *limit_s*."""
+        if self._running is not None:
+            self._running.shutdown(limit_s)
 
     def forked(self) -> None:
-        """Leave what has begun to the parent: this is a forked child, which may begin anew."""
-        if self._made is not None:
-            self._copies.append(self._made)  # kept, as `pulse.forks` says
-        self._made = self._begun = self._rehearsed = None
+        """Give up the parent's scheduler: this is a forked child, which may start its own."""
+        if self._scheduler is not None:
+            self._inherited.append(self._scheduler)  # kept, as `pulse.forks` says
+        self._scheduler = self._running = self._stepped = None
         self.handle.forked()
-        for copy in self._copies:
+        for copy in self._inherited:
             copy.forked()
 
     def build(self) -> Scheduler:
-        """Return a scheduler for this process, not yet open."""
+        """Return a scheduler for this process that is not open yet."""
         settings = self.settings
         mode, notice = resolve(settings.mode)
         member = this_member(mode, settings.digest, settings.lease_us)
@@ -158,7 +160,7 @@ class PulseRuntime:
         return ApplicationCheck(
             self,
             child,
-            beside=_assemblies,
+            beside=_runtimes,
             clock=self._clock,
             report=lambda problem: bus.emit(events.StartFailed(problem)),
         )
@@ -181,14 +183,14 @@ class PulseRuntime:
             engine=engine,
             bus=self.bus,
             clock=clock,
-            perform=_performed_by(self._runner, clock),
+            perform=_weak_perform(self._runner, clock),
             concurrency=self.settings.concurrency or engine.default_concurrency,
             name=self.settings.name or "",
             chosen=self.settings.store is not None,
             serving=serving,
             mark=mark,
         )
-        self._made = scheduler = Scheduler(parts)
+        self._scheduler = scheduler = Scheduler(parts)
         return scheduler
 
     def _store(self) -> Store:
@@ -205,23 +207,23 @@ class PulseRuntime:
         return store
 
     def note(self, text: str) -> None:
-        """Tell a person how pulse runs here; an empty text tells nothing."""
+        """Emit a notice about how pulse runs in this process, unless *text* is empty."""
         if text:
             self.bus.emit(events.Notice(text))
 
     def fail(self, problem: str) -> None:
-        """Say that no task can run in this process, and why."""
+        """Emit an event that no task can run in this process, with the reason."""
         self.bus.emit(events.StartFailed(problem))
 
 
 class RunningScheduler:
-    """What runs in this process for one middleware, from its beginning to its end.
+    """The scheduler of one middleware in this process, from its start to its shutdown.
 
     It keeps neither the middleware nor the application alive: a middleware that is dropped is
-    freed while this still runs, and can be ended all the same.
+    freed while the scheduler still runs, and the scheduler can be shut down all the same.
 
     Attributes:
-        ended: whether the end has come; an end that was cut short may be called for again.
+        ended: whether the shutdown is complete; one that was cut short may be called again.
 
     """
 
@@ -237,26 +239,26 @@ class RunningScheduler:
             self._scheduler.stop_claiming()
 
     def shutdown(self, limit_s: float | None) -> None:
-        """Drain for at most the setting, or for the server's own limit less a second."""
+        """Drain for the time of the setting, but at most one second less than *limit_s*."""
         if not self.ended:
             self._handle.attach(None)
             self._scheduler.stop(drain_within(self._drain_us, limit_s))
             self.ended = True
 
     def forked(self) -> None:
-        """Leave what runs to the parent: this is a copy in a forked child."""
+        """Give up the parent's scheduler: this is a copy in a forked child."""
         self.ended = True
         self._handle.forked()
         self._scheduler.forked()
 
 
-def _assemblies() -> list[PulseRuntime]:
-    """Return the wholes of this process that are still in use."""
+def _runtimes() -> list[PulseRuntime]:
+    """Return the runtimes of this process that are still in use."""
     services = [each.service for each in REGISTRY.lifecycles()]
     return [each for each in services if isinstance(each, PulseRuntime)]
 
 
-def _performed_by(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:
+def _weak_perform(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:
     """Return the runner's `perform`, which does not keep the application alive between runs."""
     known = weakref.ref(runner)
 
@@ -280,7 +282,7 @@ def _guarded_paths(settings: Settings) -> Iterator[str]:
 
 
 def task_defaults(settings: Settings) -> TaskDefaults:
-    """Return what tasks that are added at run time take from the configuration."""
+    """Return the settings that run-time tasks take from the configuration."""
     return TaskDefaults(
         context=settings.context,
         timeout_us=settings.timeout_us,
@@ -312,7 +314,7 @@ def _header_problems(definition: TaskDefinition, dispatcher: Dispatcher) -> list
 
 
 def child_setup_of(settings: Settings, *, holder: str = "") -> ChildSetup | None:
-    """Return how children find the application, or None where nothing says so."""
+    """Return how child processes load the application; None if no setting says so."""
     from pulse.engine.child_protocol import ChildSetup, StoreSetup
 
     paste = settings.paste
@@ -335,7 +337,7 @@ def child_setup_of(settings: Settings, *, holder: str = "") -> ChildSetup | None
 
 
 def drain_within(wanted_us: Span, limit_s: float | None) -> Span:
-    """Return the drain that is wanted, or what the server's own limit less a second leaves."""
+    """Return the drain of the setting, limited to one second less than the server's limit."""
     if limit_s is None:
         return wanted_us
     return max(min(wanted_us, round((limit_s - 1) * SECOND)), 0)

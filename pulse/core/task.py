@@ -185,9 +185,11 @@ DEFINITION_DEFAULTS: dict[str, object] = dict(
 """The values of a definition whose task sets nothing."""
 
 _FIELD_OF = {
-    name: field
-    for name, row in TASK_SETTINGS.items()
-    if (field := f"{name}_us" if row.is_span else name) in DEFINITION_DEFAULTS
+    name: field_name
+    for name, field_name in (
+        (name, f"{name}_us" if row.is_span else name) for name, row in TASK_SETTINGS.items()
+    )
+    if field_name in DEFINITION_DEFAULTS
 }
 """The field of a definition that holds the value of a setting, by the name of the setting."""
 

@@ -1,11 +1,10 @@
-"""What keeps a process in the fleet: leases, heartbeats and a comparison of configurations."""
+"""What keeps a process in the fleet: the renewal of leases, and heartbeats."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pulse import events
-from pulse.core.policies import Scope
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ class Heartbeat:
     __slots__ = (
         "_beat_at",
         "_bus",
-        "_compare_at",
         "_completer",
         "_interval",
         "_member",
@@ -66,12 +64,13 @@ class Heartbeat:
         self._reporter = reporter
         self._bus = bus
         self._interval = member.lease_us // 3
-        self._renew_at = self._beat_at = self._compare_at = self.next_at = NEVER
+        self._renew_at = self._beat_at = NEVER
+        self.next_at: Span = NEVER
         self.started: bool = False
 
     def start(self, now: Span) -> None:
-        """Make all three due: this process takes part from now on."""
-        self._renew_at = self._beat_at = self._compare_at = self.next_at = now
+        """Make both due: this process takes part from now on."""
+        self._renew_at = self._beat_at = self.next_at = now
         self.started = True
 
     def run(self, now: Span) -> None:
@@ -88,11 +87,8 @@ class Heartbeat:
             if now >= self._beat_at:
                 self._beat_at = now + min(HEARTBEAT_INTERVAL, self._interval)
                 self._beat()
-            if now >= self._compare_at:
-                self._compare_at = now + self._interval
-                self._compare()
         finally:
-            self.next_at = min(self._renew_at, self._beat_at, self._compare_at)
+            self.next_at = min(self._renew_at, self._beat_at)
 
     def _renew(self) -> None:
         held = self._completer.in_progress()
@@ -115,8 +111,4 @@ class Heartbeat:
         self._reporter.not_run(beat.missed)
         if beat.archived:
             self._bus.emit(events.TasksArchived(beat.archived))
-
-    def _compare(self) -> None:
-        """Report processes with another configuration; a store of one process has no others."""
-        if self._store.reach is not Scope.PROCESS:
-            self._reporter.members(self._store.members(), self._member.digest)
+        self._reporter.members(beat.members, self._member.digest)

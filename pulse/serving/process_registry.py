@@ -55,11 +55,11 @@ class Started:
         keep_alive: object = None,
     ) -> None:
         self.lifecycle: weakref.ref[RunningService] = weakref.ref(lifecycle)
-        self.running = running
-        self.identity = identity
-        self.accepts_work = accepts_work
-        self.time_left_s = time_left_s
-        self.keep_alive = keep_alive
+        self.running: RunningService = running
+        self.identity: Identity | None = identity
+        self.accepts_work: Callable[[], bool] | None = accepts_work
+        self.time_left_s: Callable[[], float | None] | None = time_left_s
+        self.keep_alive: object = keep_alive
         self.detached: bool = keep_alive is not None
 
     def is_dropped(self) -> bool:

@@ -197,6 +197,7 @@ class HeartbeatResult(NamedTuple):
             renewed. A heartbeat at that instant abandons the runs of a dead holder as early as
             allowed.
         missed: the records of fire times that were due when their schedule changed.
+        members: the live processes; empty for a store that no other process can use.
 
     """
 
@@ -205,6 +206,7 @@ class HeartbeatResult(NamedTuple):
     superseded: tuple[str, ...]
     next_expiry: Span | None = None
     missed: Sequence[Run] = ()
+    members: Sequence[Member] = ()
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):

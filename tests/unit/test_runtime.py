@@ -36,7 +36,7 @@ def runtime() -> Iterator[PulseRuntime]:
     )
     yield made
     made.shutdown(None)
-    for copy in made._copies:  # forks are simulated: the threads of copies run in this process
+    for copy in made._inherited:  # forks are simulated: the threads of copies run in this process
         copy._engine.stop(0)
 
 

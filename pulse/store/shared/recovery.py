@@ -38,7 +38,7 @@ class RecoveryWindow:
     __slots__ = ("_until", "away")
 
     def __init__(self) -> None:
-        self.away = True
+        self.away: bool = True
         self._until: Span = 0
 
     def failed(self) -> None:

@@ -381,17 +381,18 @@ class SharedStore:
         if save_is_due or found.lost or found.gone or self._reconciler.has_work():
             self._put_right(found)
             self._saved_at = boot
-        return self._report(found.next_expiry)
+        return self._report(found)
 
-    def _report(self, next_expiry: Span | None) -> HeartbeatResult:
+    def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, also by a heartbeat that failed later."""
         found, self._written = self._written, nothing_written()
         return HeartbeatResult(
             found.abandoned,
             tuple(sorted(set(found.archived))),
             self._reconciler.superseded,
-            next_expiry,
+            fleet.next_expiry,
             found.missed,
+            [one.member for one in fleet.live],
         )
 
     def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:

@@ -256,6 +256,13 @@ class FleetContract(ContractPart):
         assert other.store.trigger("work") is None
         assert not other.claim().claims
 
+    def test_heartbeat_returns_the_live_processes(self, fleet: Fleet) -> None:
+        """A process that has left is not among them."""
+        one, other, gone = (fleet.join({"work": make_task()}) for _ in range(3))
+        gone.store.close()
+        members = sorted([one.member, other.member], key=lambda member: member.holder)
+        assert list(one.store.heartbeat().members) == members
+
     def test_members_are_the_live_processes(self, fleet: Fleet) -> None:
         """A closed process is removed at once, a silent one after three leases."""
         closed, silent, other = fleet.join(OLD), fleet.join(OLD), fleet.join(OLD)

@@ -6,7 +6,6 @@ import pytest
 
 from pulse import events
 from pulse.clock import SECOND
-from pulse.core.policies import Scope
 from pulse.errors import StoreUnavailableError
 from pulse.scheduler.completer import Completer
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL, NEVER, Heartbeat
@@ -23,7 +22,6 @@ class SpyStore:
     """Records the calls of a heartbeat, and fails on demand."""
 
     def __init__(self) -> None:
-        self.reach = Scope.FLEET
         self.called: list[str] = []
         self.failing: set[str] = set()
         self.next_expiry: int | None = None
@@ -42,11 +40,6 @@ class SpyStore:
         """Record the call, and return the next expiry."""
         self._note("heartbeat")
         return HeartbeatResult((), (), (), self.next_expiry)
-
-    def members(self) -> list[object]:
-        """Record the call."""
-        self._note("members")
-        return []
 
 
 @pytest.fixture
@@ -75,11 +68,11 @@ def test_nothing_is_due_before_the_process_takes_part(heartbeat: Heartbeat) -> N
     assert (heartbeat.started, heartbeat.next_at) == (False, NEVER)
 
 
-def test_all_three_are_due_at_the_start(heartbeat: Heartbeat, store: SpyStore) -> None:
+def test_both_are_due_at_the_start(heartbeat: Heartbeat, store: SpyStore) -> None:
     """The first turn shows others that the process lives."""
     heartbeat.start(0)
     heartbeat.run(0)
-    assert store.called == ["renew", "heartbeat", "members"]
+    assert store.called == ["renew", "heartbeat"]
 
 
 def test_heartbeats_are_more_frequent_than_renewals(heartbeat: Heartbeat, store: SpyStore) -> None:
@@ -92,7 +85,7 @@ def test_heartbeats_are_more_frequent_than_renewals(heartbeat: Heartbeat, store:
     heartbeat.run(LEASE // 3)
     beats = -(-(LEASE // 3) // HEARTBEAT_INTERVAL)
     assert store.called.count("heartbeat") == beats
-    assert (store.called.count("renew"), store.called.count("members")) == (2, 2)
+    assert store.called.count("renew") == 2
 
 
 def test_a_renewal_that_failed_is_due_in_the_next_turn(
@@ -116,13 +109,3 @@ def test_a_heartbeat_comes_when_a_lease_expires(heartbeat: Heartbeat, store: Spy
     heartbeat.start(0)
     heartbeat.run(0)
     assert heartbeat.next_at == SECOND // 4
-
-
-def test_a_store_of_one_process_is_not_asked_for_others(
-    heartbeat: Heartbeat, store: SpyStore
-) -> None:
-    """There is no other configuration to compare with."""
-    store.reach = Scope.PROCESS
-    heartbeat.start(0)
-    heartbeat.run(0)
-    assert "members" not in store.called

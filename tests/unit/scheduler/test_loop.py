@@ -732,11 +732,11 @@ def test_tasks_that_nobody_wants_any_more_are_told_of(bench: Bench) -> None:
     assert bench.seen.of(events.TasksArchived)[0].tasks == ("gone",)
 
 
-def test_processes_that_hold_other_tasks_are_told_of(bench: Bench) -> None:
-    """Where processes share a store, and no more often than a third of a lease."""
+def test_members_with_other_tasks_are_reported_once(bench: Bench) -> None:
+    """The heartbeat returns the live members."""
     old = msgspec.structs.replace(this_member("inline", "old", SECOND), holder="old:1:x")
-    bench.scheduler.store.reach = Scope.HOST
-    bench.store.answers["members"] = [old, this_member("inline", "digest", SECOND)]
+    members = [old, this_member("inline", "digest", SECOND)]
+    bench.store.answers["heartbeat"] = HeartbeatResult((), (), (), members=members)
     for _ in range(3):
         bench.forward(1)
     assert [event.holders for event in bench.seen.of(events.ConfigMismatch)] == [("old:1:x",)]
@@ -869,7 +869,7 @@ def test_long_outage_is_logged_every_five_minutes(
 
 
 @issue_10
-@pytest.mark.parametrize("method", ["heartbeat", "members"])
+@pytest.mark.parametrize("method", ["heartbeat"])
 def test_outage_of_some_calls_is_reported_once(bench: Bench, method: str) -> None:
     """A success of another call, such as a read, does not end the outage."""
     bench.scheduler.store.reach = Scope.HOST
