@@ -127,12 +127,6 @@ class Written(NamedTuple):
         self.abandoned.extend(other.abandoned)
         self.archived.extend(other.archived)
 
-    def clear(self) -> None:
-        """Forget everything: the session was rolled back."""
-        self.missed.clear()
-        self.abandoned.clear()
-        self.archived.clear()
-
 
 def nothing_written() -> Written:
     """Return an empty collection."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from operator import itemgetter
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -23,9 +23,9 @@ from pulse.store.rules import partition_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pulse.clock import Instant
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
+    from pulse.store.shared.rows import TaskRow
 
     ManifestRows = list[tuple[str, str, str]]
 
@@ -65,34 +65,7 @@ class ActiveDefinitions(msgspec.Struct, frozen=True):
         return self.hosts.get(partition, {}).get(task)
 
 
-class ComparableRow(Protocol):
-    """The fields of a task row that `reconcile` reads."""
-
-    @property
-    def task(self) -> str:
-        """The task's name."""
-
-    @property
-    def partition(self) -> str:
-        """The partition of the row."""
-
-    @property
-    def scope(self) -> str:
-        """The scope of the row's definition."""
-
-    @property
-    def digest(self) -> str:
-        """The digest of the row's definition."""
-
-    @property
-    def archived_at(self) -> Instant | None:
-        """When the row was archived; None while it is in use."""
-
-
-R = TypeVar("R", bound=ComparableRow)
-
-
-class Reconciliation(NamedTuple, Generic[R]):
+class Reconciliation(NamedTuple):
     """The result of `reconcile`.
 
     Attributes:
@@ -103,8 +76,8 @@ class Reconciliation(NamedTuple, Generic[R]):
 
     """
 
-    takeovers: Sequence[tuple[R, TaskDefinition]]
-    unwanted: Sequence[R]
+    takeovers: Sequence[tuple[TaskRow, TaskDefinition]]
+    unwanted: Sequence[TaskRow]
     superseded: tuple[str, ...]
 
 
@@ -129,12 +102,12 @@ def active_definitions(known: Iterable[tuple[int, bytes, Iterable[str]]]) -> Act
 
 
 def reconcile(
-    rows: Iterable[R],
+    rows: Iterable[TaskRow],
     active: ActiveDefinitions,
     *,
     member: Member,
     definitions: Mapping[str, TaskDefinition],
-) -> Reconciliation[R]:
+) -> Reconciliation:
     """Return the corrections that *member*, which declares *definitions*, has to write."""
     present = [row for row in rows if row.archived_at is None]
     differing = [
@@ -151,7 +124,7 @@ def reconcile(
     )
 
 
-def is_current(active: ActiveDefinitions, row: ComparableRow, definition: TaskDefinition) -> bool:
+def is_current(active: ActiveDefinitions, row: TaskRow, definition: TaskDefinition) -> bool:
     """Return whether *definition* is the active one for the row."""
     if row.scope == Scope.PROCESS.value:
         return True
@@ -159,7 +132,7 @@ def is_current(active: ActiveDefinitions, row: ComparableRow, definition: TaskDe
 
 
 def own_definition(
-    row: ComparableRow, member: Member, definitions: Mapping[str, TaskDefinition]
+    row: TaskRow, member: Member, definitions: Mapping[str, TaskDefinition]
 ) -> TaskDefinition | None:
     """Return the definition that *member*, which declares *definitions*, has for a row, or None."""
     definition = definitions.get(row.task)
@@ -177,7 +150,7 @@ def _overlay(active: ActiveDefinitions, manifest: ManifestRows, hosts: Iterable[
         active.hosts.setdefault(host, {}).update(local)
 
 
-def _is_undeclared(active: ActiveDefinitions, row: ComparableRow) -> bool:
+def _is_undeclared(active: ActiveDefinitions, row: TaskRow) -> bool:
     if row.scope == Scope.PROCESS.value:
         return False
     return active.of(row.task, row.scope, row.partition) is None

@@ -112,15 +112,18 @@ def task_key(task: str, partition: str) -> str:
 def row_of_definition(
     definition: TaskDefinition,
     partition: str,
+    was: TaskRow | None,
     *,
-    version: int,
-    order: int,
     cursor: Cursor,
+    paused: bool,
     task_json: str | None,
 ) -> TaskRow:
-    """Return the row that holds *definition* at *cursor*; with *task_json* a run-time task's."""
+    """Return the row that holds *definition* at *cursor*; with *task_json* a run-time task's.
+
+    The row is the next version of *was*, if there was one.
+    """
     return TaskRow(
-        version=version,
+        version=1 if was is None else was.version + 1,
         digest=definition.digest,
         max_concurrent=definition.max_concurrent,
         parks=definition.misfire is Misfire.ALL and definition.grace_us is None,
@@ -135,7 +138,8 @@ def row_of_definition(
         next_fire=cursor.next_fire,
         due_at=due_at(cursor),
         last_decided=cursor.last_decided,
-        order=order,
+        order=0 if was is None else was.order,
+        paused=paused,
         task_json=task_json,
     )
 

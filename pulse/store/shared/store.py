@@ -220,7 +220,8 @@ class SharedStore:
         written = nothing_written()
 
         def run(session: Session) -> T:
-            written.clear()
+            nonlocal written
+            written = nothing_written()  # what an earlier attempt wrote was rolled back
             return rule(session, written)
 
         try:
