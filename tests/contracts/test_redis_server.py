@@ -189,11 +189,11 @@ def dying() -> Iterator[None]:
     run = RedisClient.run
     written: list[str] = []
 
-    def until_then(server: RedisClient, name: str, *words: Any) -> Any:
+    def until_then(server: RedisClient, name: str, *words: Any, **request: Any) -> Any:
         if "apply" in written:
             raise StoreUnavailableError("dead")
         written.append(name)
-        return run(server, name, *words)
+        return run(server, name, *words, **request)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoreUnavailableError):
         patch.setattr(RedisClient, "run", until_then)

@@ -160,18 +160,6 @@ class TaskTable:
 
     """
 
-    __slots__ = (
-        "_archived",
-        "_keep_archived",
-        "_order",
-        "_paused",
-        "_runs",
-        "_space",
-        "due",
-        "rows",
-        "withdrawn",
-    )
-
     def __init__(self, space: str, runs: RunTable, keep_archived: int) -> None:
         self.rows: dict[str, MemoryTaskRow] = {}
         self.due: DueHeap = DueHeap()

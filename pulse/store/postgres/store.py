@@ -26,13 +26,10 @@ class PostgresStore(SharedStore):
 
     Args:
         url: `postgresql://user@host/database`, with libpq's options in the query.
-        clock: measures durations; what is due depends on the server's clock.
-        options: the name of the application, and how many finished runs are kept.
+        clock, options, opened: see `SharedStore`.
         limit_us: the time limit of a call.
         server_clock: replaces the server's clock in a test.
         ladder: the layout of the tables, and the migrations of older layouts.
-        opened: the stores that are open in this process; a test that simulates several processes
-            gives each its own mapping.
 
     """
 

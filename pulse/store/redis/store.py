@@ -20,12 +20,9 @@ class RedisStore(SharedStore):
 
     Args:
         url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
-        clock: its boot clock measures how long this process has observed leases.
-        options: the name of the application, and how many finished runs are kept.
+        clock, options, opened: see `SharedStore`.
         patience_us: the time limit of a call to the server.
         stand_in: a clock that replaces the server's, for tests.
-        opened: the open stores of this process; a test with several stores in one process passes a
-            separate mapping to each.
 
     """
 

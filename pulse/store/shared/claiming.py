@@ -101,20 +101,6 @@ def plan_due(
 class _RowPlanner:
     """Plans due rows one after the other, until no slot is free or nothing more is due."""
 
-    __slots__ = (
-        "_boot",
-        "_caller",
-        "_limit",
-        "_pending",
-        "_recovery",
-        "failed_tasks",
-        "next_wakeup",
-        "now",
-        "room",
-        "tasks",
-        "unused",
-    )
-
     def __init__(
         self,
         caller: Caller,

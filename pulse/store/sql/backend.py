@@ -22,8 +22,7 @@ from pulse.store.sql.codec import (
     row_of,
     run_of,
 )
-from pulse.store.sql.database import DueQuery
-from pulse.store.sql.due_query import DUE, PENDING, pages_for
+from pulse.store.sql.due_query import pages_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,10 +40,9 @@ T = TypeVar("T")
 
 _ROWS = f"SELECT {TASK_COLUMNS} FROM @tasks t"  # noqa: S608 - constants alone
 _NAMED = f"{_ROWS} WHERE t.task IN (?*)"
-_KEYED = f"{_ROWS} WHERE t.key IN (?*)"
+_LOCKED = f"{_NAMED} ORDER BY t.key FOR UPDATE"
+"""A process that waits for several rows locks them in one order, so that none waits forever."""
 _DECLARED = f"{_ROWS} WHERE t.source = '{CONFIG}' AND t.archived_at IS NULL"
-_KEYS = "SELECT key, task, place FROM @tasks WHERE task IN (?*)"
-_LOCK = "SELECT key FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
 _COUNTS = (
     "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL AND task IN (?*)"
     " GROUP BY task, place"
@@ -159,10 +157,8 @@ class SqlSession:
 
     def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:  # noqa: ARG002 - one read finds all
         """Return what is due."""
-        query = DueQuery(
-            DUE, PENDING, tuple(caller.partitions), limit, self.backend.spread_of(limit)
-        )
-        found = self.connection.read_due(query)
+        partitions, spread = sorted(caller.partitions), self.backend.spread_of(limit)
+        found = self.connection.read_due(partitions, limit=limit, spread=spread)
         runs = iter(found.pending)
         first = next(runs, None)  # nearly always none
         if first is None:
@@ -195,17 +191,7 @@ class SqlSession:
         self, names: Sequence[str], keys: frozenset[str] | None, *, lock: bool
     ) -> TaskSnapshot:
         connection = self.connection
-        if lock:
-            found = [
-                key
-                for key, task, partition in connection.select_in(_KEYS, names)
-                if keys is None or f"{partition}/{task}" in keys
-            ]
-            # Whoever waits for several rows locks them in one order, so that nobody waits forever.
-            locked = [key for (key,) in connection.select_in(_LOCK, sorted(found))]
-            rows = map(row_of, connection.select_in(_KEYED, locked))
-        else:
-            rows = map(row_of, connection.select_in(_NAMED, names))
+        rows = map(row_of, connection.select_in(_LOCKED if lock else _NAMED, names))
         by_key = {row.task_key: row for row in rows if keys is None or row.task_key in keys}
         counts = {
             f"{partition}/{task}": count

@@ -96,47 +96,16 @@ class Connection(Protocol):
         If several rows of values have the same keys, only the first of them is written.
         """
 
-    def read_due(self, query: DueQuery) -> DueRows:
-        """Read what may be claimed, and the clock."""
+    def read_due(self, partitions: Sequence[str], *, limit: int, spread: int) -> DueRows:
+        """Read what may be claimed in some partitions, and the clock.
 
+        Args:
+            partitions: the names of the partitions.
+            limit: about how many rows are wanted.
+            spread: 0, or the number of due rows among which the result may start anywhere, so that
+                processes that compete for the same rows find different ones first.
 
-class PartitionQuery(NamedTuple):
-    """A query for the rows of one partition, whose name is its only value.
-
-    Attributes:
-        columns: the list of SELECT.
-        rows: FROM and WHERE.
-        order: ORDER BY.
-        sorted_by: the positions in a row of the columns of *order*, counted from 0.
-        key: the position of the column that identifies a row.
-
-    """
-
-    columns: str
-    rows: str
-    order: str
-    sorted_by: tuple[int, int]
-    key: int
-
-
-class DueQuery(NamedTuple):
-    """What a process may claim.
-
-    Attributes:
-        due: the tasks that have work, ordered by the instant at which they are due.
-        pending: the pending runs, ordered by the instant from which they may be claimed.
-        partitions: the names of the partitions of the process.
-        limit: about how many rows are wanted.
-        spread: 0, or the number of due rows among which the result may start anywhere, so that
-            processes that compete for the same rows find different ones first.
-
-    """
-
-    due: PartitionQuery
-    pending: PartitionQuery
-    partitions: Sequence[str]
-    limit: int
-    spread: int
+        """
 
 
 class DueRows(NamedTuple):
@@ -144,8 +113,8 @@ class DueRows(NamedTuple):
 
     Attributes:
         now: the time of the store's clock.
-        due: the rows of `DueQuery.due`, of all partitions in one order.
-        pending: the rows of `DueQuery.pending`, of all partitions in one order.
+        due: the rows of `DUE`, of all partitions in one order: see `pulse.store.sql.due_query`.
+        pending: the rows of `PENDING`, of all partitions in one order.
 
     """
 

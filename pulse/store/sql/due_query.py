@@ -7,8 +7,29 @@ further on in the due rows, at a multiple of what it wants, and read the rows be
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pulse.store.sql.codec import RUN_NAMES, RUN_WIDTH, TASK_COLUMNS
-from pulse.store.sql.database import PartitionQuery
+
+
+class PartitionQuery(NamedTuple):
+    """A query for the rows of one partition, whose name is its only value.
+
+    Attributes:
+        columns: the list of SELECT.
+        rows: FROM and WHERE.
+        order: ORDER BY.
+        sorted_by: the positions in a row of the columns of *order*, counted from 0.
+        key: the position of the column that identifies a row.
+
+    """
+
+    columns: str
+    rows: str
+    order: str
+    sorted_by: tuple[int, int]
+    key: int
+
 
 MAX_PAGES = 16
 """The maximum of `pages_for`."""

@@ -24,11 +24,9 @@ class SqliteStore(SharedStore):
 
     Args:
         path: the file; if there is none, it is created, readable by this user only.
-        clock: the clock that decides what is due.
-        options: the name of the application, and how many finished runs are kept.
+        clock: decides what is due, and measures durations.
         patience_us: how long a call waits for the lock of the file, in all its attempts.
-        opened: the stores that are open in this process; a test that simulates several processes
-            gives each its own mapping.
+        options, opened: see `SharedStore`.
 
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,6 @@ import pytest
 from pulse.clock import SECOND
 from pulse.errors import StoreUnavailableError
 from pulse.store.shared.backend import DuplicateKeyError, Transaction
-from pulse.store.sql.database import DueQuery, PartitionQuery
 from pulse.store.sqlite.database import BUSY_WAIT, SqliteDatabase
 from pulse.testing.clock import FakeClock
 from tests.support.transactions import fetch
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from pulse.store.sql.database import Connection
 
 INSERT = "INSERT INTO @paused (task) VALUES ('work')"
+INSERT_TASK = (
+    "INSERT INTO @tasks (task, place, scope, source, digest, schedule, room, rerun, anchor, due_at,"
+    " floor, paused) VALUES (?, '', 'fleet', 'config', '', '', 1, 0, 0, 0, 0, 0)"
+)
 SELECT = "SELECT task FROM @paused"
-NAMES = PartitionQuery("task", "FROM @paused WHERE task <> ?", "ORDER BY task", (0, 0), 0)
 
 
 @pytest.fixture
@@ -44,6 +47,11 @@ def database(path: Path) -> Iterator[SqliteDatabase]:
 def add_row(connection: Connection) -> None:
     """Add a row whose key is the same each time."""
     connection.execute(INSERT)
+
+
+def add_task(connection: Connection, name: str) -> None:
+    """Add a due task."""
+    connection.execute(INSERT_TASK, (name,))
 
 
 def test_work_that_ends_is_committed(database: SqliteDatabase) -> None:
@@ -113,12 +121,12 @@ def test_closed_database_is_unavailable(database: SqliteDatabase) -> None:
 
 def test_rows_left_unread_do_not_block_the_next_write(database: SqliteDatabase, path: Path) -> None:
     """The connection's snapshot ends with the transaction, although the rows are still held."""
-    query = DueQuery(NAMES, NAMES, [""], 1, spread=0)
-    database.run(Transaction.WRITE, add_row)
-    found = database.run(Transaction.READ, lambda link: link.read_due(query))
+    for name in ("one", "other"):
+        database.run(Transaction.WRITE, partial(add_task, name=name))
+    found = database.run(Transaction.READ, lambda link: link.read_due([""], limit=1, spread=0))
     other = SqliteDatabase(path, FakeClock(), space="", patience_us=3 * BUSY_WAIT)
     other.open()
-    other.run(Transaction.WRITE, lambda link: link.execute("DELETE FROM @paused"))
+    other.run(Transaction.WRITE, lambda link: link.execute("DELETE FROM @tasks"))
     other.close()
     database.run(Transaction.WRITE, add_row)
     assert found.now
