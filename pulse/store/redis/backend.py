@@ -16,7 +16,6 @@ from pulse.store.redis.codec import member_record, member_row, row_of, run_of
 from pulse.store.redis.durability import durability_problems
 from pulse.store.rules import CONFIG
 from pulse.store.shared.backend import Lease, Orphans
-from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
     from pulse.store.shared.backend import MemberRow, Transaction
-    from pulse.store.shared.changes import Applied
+    from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
 
@@ -187,10 +186,6 @@ class RedisSession:
     def _new_orders(self, number: int) -> range:
         newest = int(self._server.command("INCRBY", self._server.key("orders"), number))
         return range(newest - number + 1, newest + 1)
-
-    def release(self, keys: Sequence[str]) -> None:
-        """Release rows that `read_due` reserved."""
-        apply(self._server, ChangeSet(released=keys))
 
     # Tasks -------------------------------------------------------------------------------
 

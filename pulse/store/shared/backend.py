@@ -191,9 +191,6 @@ class Session(Protocol):
         row and the runs of its task are in one step.
         """
 
-    def release(self, keys: Sequence[str]) -> None:
-        """Release rows that `read_due` reserved."""
-
     def is_empty(self) -> bool:
         """Return whether the storage has lost what this application kept in it."""
 

@@ -59,8 +59,7 @@ class ClaimPlan(NamedTuple):
     """What a claim is to write, and when there is more to do.
 
     Attributes:
-        unused: keys of rows that were read and are left as they are; a storage may have reserved
-            them.
+        unused: keys of rows that the storage has reserved and that are left as they are.
 
     """
 
@@ -94,7 +93,7 @@ def plan_due(
         pending,
         planner.next_wakeup,
         planner.failed_tasks,
-        planner.unused,
+        planner.unused if snapshot.reserved else (),
     )
 
 

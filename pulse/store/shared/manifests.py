@@ -19,6 +19,7 @@ import msgspec
 
 from pulse.core.policies import Scope
 from pulse.store.rules import partition_of
+from pulse.store.shared.rows import task_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pulse.store.base import Member
     from pulse.store.shared.rows import TaskRow
 
-    ManifestRows = list[tuple[str, str, str]]
+    ActiveDefinitions = Mapping[str, str]
 
 _MANIFEST = msgspec.json.Decoder(list[tuple[str, str, str]])
 
@@ -47,22 +48,6 @@ class Manifest(msgspec.Struct, frozen=True):
 
 UNKNOWN = Manifest("", b"")
 """The manifest of a process before its first sync: it declares no tasks."""
-
-
-class ActiveDefinitions(msgspec.Struct, frozen=True):
-    """The digests of the active definitions: fleet tasks by name, host tasks by host and name."""
-
-    fleet: dict[str, str]
-    hosts: dict[str, dict[str, str]]
-
-    def of(self, task: str, scope: str, partition: str) -> str | None:
-        """Return the active digest of a row, or None when no live process declares the row.
-
-        Rows of scope `process` belong to one process and are removed with it; they have no entry.
-        """
-        if scope == Scope.FLEET.value:
-            return self.fleet.get(task)
-        return self.hosts.get(partition, {}).get(task)
 
 
 class Reconciliation(NamedTuple):
@@ -89,15 +74,21 @@ def manifest_of(definitions: Mapping[str, TaskDefinition]) -> Manifest:
 
 
 def active_definitions(known: Iterable[tuple[int, bytes, Iterable[str]]]) -> ActiveDefinitions:
-    """Return the active definitions.
+    """Return the digests of the active definitions, by the keys of their rows.
+
+    Rows of scope `process` belong to one process and are removed with it; they have no entry.
 
     Args:
         known: number, text and hosts of each manifest that a live process declares.
 
     """
-    active = ActiveDefinitions({}, {})
+    active: dict[str, str] = {}
     for _, manifest, hosts in sorted(known, key=itemgetter(0)):
-        _overlay(active, _MANIFEST.decode(manifest), hosts)
+        for name, digest, scope in _MANIFEST.decode(manifest):
+            if scope == Scope.FLEET.value:
+                active[task_key(name, "")] = digest
+            elif scope == Scope.HOST.value:
+                active.update((task_key(name, host), digest) for host in hosts)
     return active
 
 
@@ -128,7 +119,7 @@ def is_current(active: ActiveDefinitions, row: TaskRow, definition: TaskDefiniti
     """Return whether *definition* is the active one for the row."""
     if row.scope == Scope.PROCESS.value:
         return True
-    return active.of(row.task, definition.scope.value, row.partition) == definition.digest
+    return active.get(row.task_key) == definition.digest
 
 
 def own_definition(
@@ -141,16 +132,5 @@ def own_definition(
     return definition
 
 
-def _overlay(active: ActiveDefinitions, manifest: ManifestRows, hosts: Iterable[str]) -> None:
-    active.fleet.update(
-        (name, digest) for name, digest, scope in manifest if scope == Scope.FLEET.value
-    )
-    local = {name: digest for name, digest, scope in manifest if scope == Scope.HOST.value}
-    for host in hosts:
-        active.hosts.setdefault(host, {}).update(local)
-
-
 def _is_undeclared(active: ActiveDefinitions, row: TaskRow) -> bool:
-    if row.scope == Scope.PROCESS.value:
-        return False
-    return active.of(row.task, row.scope, row.partition) is None
+    return row.scope != Scope.PROCESS.value and row.task_key not in active

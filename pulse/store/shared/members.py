@@ -10,7 +10,7 @@ from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.process_identity import is_gone
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
 from pulse.store.shared.changes import ChangeSet, RunChange
-from pulse.store.shared.manifests import ActiveDefinitions, active_definitions
+from pulse.store.shared.manifests import active_definitions
 from pulse.store.shared.orphans import end_pending
 from pulse.store.shared.rows import task_key
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from pulse.store.base import Member
     from pulse.store.shared.backend import Lease, MemberRow, Session
+    from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import TaskRow
 
 SILENT_LEASES = 3

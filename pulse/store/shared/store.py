@@ -25,6 +25,7 @@ from pulse.store.shared.backend import (
     Transaction,
     nothing_written,
 )
+from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.claiming import plan_due, result_of, write_of
 from pulse.store.shared.finishing import (
     any_may_run_again,
@@ -190,8 +191,7 @@ class SharedStore:
         application made the call or the storage cannot be opened again, the next heartbeat raises
         it.
         """
-        if not self._is_open:
-            raise StoreUnavailableError(f"{self.name}: the store is not open")
+        self._refuse_closed()
         try:
             if self._must_rejoin:
                 self._rejoin()
@@ -323,7 +323,8 @@ class SharedStore:
         if limit > 0 and found.is_work():
             return self._claim(caller, found, boot)
         if limit > 0 and found.unused:
-            self._run(Transaction.SINGLE, lambda session: session.release(found.unused))
+            released = ChangeSet(released=found.unused)
+            self._run(Transaction.SINGLE, lambda session: session.apply(released))
         return Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
 
     def _claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:

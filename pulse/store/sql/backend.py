@@ -22,7 +22,7 @@ from pulse.store.sql.codec import (
     row_of,
     run_of,
 )
-from pulse.store.sql.due_query import pages_for
+from pulse.store.sql.due_query import UNFINISHED, pages_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,11 +47,10 @@ _COUNTS = (
     "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL AND task IN (?*)"
     " GROUP BY task, place"
 )
-_UNFINISHED = "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL GROUP BY task, place"
 _PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
 _PAUSE = "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING"
 _RESUME = "DELETE FROM @paused WHERE task = ?"
-_IN_USE = f"{_ROWS} WHERE t.archived_at IS NULL"
+_IN_USE = f"SELECT {TASK_COLUMNS}, {UNFINISHED} FROM @tasks t WHERE t.archived_at IS NULL"  # noqa: S608 - constants alone
 _NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL LIMIT ?"
 _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
 _PENDING = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND task IN (?*)"
@@ -173,9 +172,6 @@ class SqlSession:
             self.backend.note_contention(contested=not all(applied.tasks))
         return applied
 
-    def release(self, keys: Sequence[str]) -> None:
-        """Do nothing: a read reserves no rows."""
-
     # Tasks -------------------------------------------------------------------------------
 
     def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:
@@ -207,10 +203,8 @@ class SqlSession:
 
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
-        found = self.connection.execute(_UNFINISHED)
-        counts = {(task, partition): count for task, partition, count in found}
-        rows = map(row_of, self.connection.execute(_IN_USE))
-        return [(row, counts.get((row.task, row.partition), 0)) for row in rows]
+        found = self.connection.execute(_IN_USE)
+        return [(row_of(cells), cells[TASK_WIDTH]) for cells in found]
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""

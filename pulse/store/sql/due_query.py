@@ -34,17 +34,19 @@ class PartitionQuery(NamedTuple):
 MAX_PAGES = 16
 """The maximum of `pages_for`."""
 
-_UNFINISHED = (
+UNFINISHED = (
     "(SELECT count(*) FROM @runs r WHERE r.task = t.task AND r.place = t.place"
     " AND r.outcome IS NULL)"
 )
+"""How many runs of a row of `@tasks t` are unfinished."""
+
 _CLAIMED = (
     "(SELECT count(*) FROM @runs h WHERE h.task = t.task AND h.place = t.place"
     " AND h.outcome IS NULL AND h.holder <> '')"
 )
 DUE = PartitionQuery(
     # Only a task that may have several unfinished runs can have one that waits for a claimed one.
-    columns=f"{TASK_COLUMNS}, {_UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
+    columns=f"{TASK_COLUMNS}, {UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
     rows=(
         "FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
         " AND due_at IS NOT NULL"

@@ -72,7 +72,8 @@ class SqliteDatabase:
         self.close()
         self._known = False
         try:
-            self._origin = self._make_file()
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._origin = make_file(self.path)
         except OSError as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from error
         FORK_SAFETY.release(self.path, self._origin)
@@ -151,12 +152,6 @@ class SqliteDatabase:
             self._give_back(connection)
         else:
             connection.raw.close()
-
-    def _make_file(self) -> Identity:
-        folder = self.path.parent
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return make_file(self.path)
 
     def _failed(self, error: sqlite3.Error) -> StoreUnavailableError:
         """Return the error to raise for an error of SQLite; move a corrupt file aside."""
