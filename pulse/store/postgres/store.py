@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 class PostgresStore(SharedStore):
     """A store in a PostgreSQL database, which all processes of a fleet share.
 
-    Args:
-        url: `postgresql://user@host/database`, with libpq's options in the query.
-        clock, options, opened: see `SharedStore`.
-        limit_us: the time limit of a call.
-        server_clock: replaces the server's clock in a test.
-        ladder: the layout of the tables, and the migrations of older layouts.
-
+    The arguments are those of `PostgresDatabase` and of `SharedStore`.
     """
 
     reach = Scope.FLEET

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock
     from pulse.core.run import Run
-    from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
     from pulse.store.shared.backend import MemberRow, Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
@@ -267,21 +266,17 @@ class RedisSession:
         """Return the newest runs, newest first."""
         key = self._server.key("history" if task is None else f"history:{task}")
         ids = self._server.command("ZREVRANGE", key, 0, limit - 1) if limit > 0 else []
-        if not ids:
-            return []
-        records = self._server.command("HMGET", self._server.key("runs"), *ids)
-        return [run_of(record) for record in records if record is not None]
+        return list(self.read_runs(ids).values())
 
     # Members -----------------------------------------------------------------------------
 
-    def add_manifest(self, manifest: Manifest, definitions: Mapping[str, TaskDefinition]) -> None:
+    def add_manifest(self, manifest: Manifest) -> None:
         """Keep the digests of a manifest, which `read_due.lua` compares; `save_member` keeps it."""
         self._saves_manifest = True
-        key = self._server.key(f"config:{manifest.key}")
-        if not definitions or self._server.command("HLEN", key) == len(definitions) + 1:
+        key, digests = self._server.key(f"config:{manifest.key}"), manifest.digests()
+        if not digests or self._server.command("HLEN", key) == len(digests) + 1:
             return
-        pairs = [text for name, one in definitions.items() for text in (name, one.digest)]
-        pairs += ["", _FILLER]
+        pairs = [text for pair in digests.items() for text in pair] + ["", _FILLER]
         for start in range(0, len(pairs), 2 * _DIGESTS):
             self._server.command("HSET", key, *pairs[start : start + 2 * _DIGESTS])
 

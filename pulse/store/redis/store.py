@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 class RedisStore(SharedStore):
     """The store of a fleet on one Redis server.
 
-    Args:
-        url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
-        clock, options, opened: see `SharedStore`.
-        patience_us: the time limit of a call to the server.
-        stand_in: a clock that replaces the server's, for tests.
-
+    The arguments are those of `RedisClient` and of `SharedStore`.
     """
 
     reach = Scope.FLEET

@@ -29,6 +29,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
@@ -107,7 +108,7 @@ class Orphans(NamedTuple):
     pending: Sequence[Run]
 
 
-class Written(NamedTuple):
+class Written(msgspec.Struct):
     """What a rule has written and a heartbeat is to report.
 
     Attributes:
@@ -117,20 +118,15 @@ class Written(NamedTuple):
 
     """
 
-    missed: list[Run]
-    abandoned: list[Run]
-    archived: list[str]
+    missed: list[Run] = msgspec.field(default_factory=list)
+    abandoned: list[Run] = msgspec.field(default_factory=list)
+    archived: list[str] = msgspec.field(default_factory=list)
 
     def add(self, other: Written) -> None:
         """Append what *other* has."""
         self.missed.extend(other.missed)
         self.abandoned.extend(other.abandoned)
         self.archived.extend(other.archived)
-
-
-def nothing_written() -> Written:
-    """Return an empty collection."""
-    return Written([], [], [])
 
 
 class Session(Protocol):
@@ -200,7 +196,7 @@ class Session(Protocol):
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
         """Record that *member* lives and which manifest it holds."""
 
-    def add_manifest(self, manifest: Manifest, definitions: Mapping[str, TaskDefinition]) -> None:
+    def add_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest; one that exists keeps its number."""
 
     def read_manifests(self, keys: Iterable[str]) -> Mapping[str, tuple[int, bytes]]:

@@ -45,6 +45,10 @@ class Manifest(msgspec.Struct, frozen=True):
     key: str
     manifest: bytes
 
+    def digests(self) -> dict[str, str]:
+        """Return the digests of the tasks by name."""
+        return {name: digest for name, digest, _ in _MANIFEST.decode(self.manifest)}
+
 
 UNKNOWN = Manifest("", b"")
 """The manifest of a process before its first sync: it declares no tasks."""

@@ -23,7 +23,7 @@ from pulse.store.shared.backend import (
     DuplicateKeyError,
     StorageReplacedError,
     Transaction,
-    nothing_written,
+    Written,
 )
 from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.claiming import plan_due, result_of, write_of
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
-    from pulse.store.shared.backend import Backend, Session, Written
+    from pulse.store.shared.backend import Backend, Session
     from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.members import FleetState, LostRun
@@ -99,7 +99,7 @@ class SharedStore:
         self._is_client = False
         self._must_rejoin = False
         self._unraised: StorageReplacedError | None = None  # raised by the next heartbeat
-        self._written = nothing_written()  # and not reported yet
+        self._written = Written()  # and not reported yet
 
     @property
     def notice(self) -> str:
@@ -217,11 +217,11 @@ class SharedStore:
 
         What was written before an error, and is not undone by it, is left to the next heartbeat.
         """
-        written = nothing_written()
+        written = Written()
 
         def run(session: Session) -> T:
             nonlocal written
-            written = nothing_written()  # what an earlier attempt wrote was rolled back
+            written = Written()  # what an earlier attempt wrote was rolled back
             return rule(session, written)
 
         try:
@@ -280,7 +280,7 @@ class SharedStore:
         self, session: Session, written: Written, *, caller: Caller, manifest: Manifest
     ) -> SyncResult:
         boot = self._clock.boot()
-        session.add_manifest(manifest, caller.definitions)
+        session.add_manifest(manifest)
         session.save_member(caller.member, manifest, boot=boot)
         live = read_live(session, caller.member, boot=boot)
         active = read_active_definitions(session, live)
@@ -387,7 +387,7 @@ class SharedStore:
 
     def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, also by a heartbeat that failed later."""
-        found, self._written = self._written, nothing_written()
+        found, self._written = self._written, Written()
         return HeartbeatResult(
             found.abandoned,
             tuple(sorted(set(found.archived))),

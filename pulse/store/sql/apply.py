@@ -7,7 +7,7 @@ in batches whose results nobody waits for: on PostgreSQL a claim is two round tr
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pulse.store.shared.changes import Applied
 from pulse.store.sql.codec import RUN_NAMES, columns_of, row_cells, run_cells
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
     from pulse.store.shared.rows import TaskRow
     from pulse.store.sql.database import Cell, Connection
+
+C = TypeVar("C")
 
 _LOCK = "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
 _LOCK_FREE = f"{_LOCK} SKIP LOCKED"
@@ -174,17 +176,14 @@ class _Applying:
             if not done:
                 self._refused.add((change.was.task, change.was.partition))
         tasks = [self._may_change_row(change) for change in changes.tasks]
-        due = [
-            self._rows[one.was.order][1]
-            for one, done in zip(changes.tasks, tasks, strict=True)
-            if not done and one.was is not None and one.was.order in self._rows
-        ]
+        due: list[Instant | None] = []
         for one, done in zip(changes.tasks, tasks, strict=True):
             if not done:
                 self._refused.add((one.row.task, one.row.partition))
+                if one.row.order in self._rows:
+                    due.append(self._rows[one.row.order][1])
         runs = [self._may_change(change) for change in changes.runs]
-        kept = [change for change, done in zip(changes.tasks, tasks, strict=True) if done]
-        existing = self._write_tasks(kept)
+        existing = self._write_tasks(_chosen(changes.tasks, tasks))
         self._write_runs(_chosen(changes.closed, closed))
         self._write_runs(_chosen(changes.runs, runs))
         for task in changes.trimmed:
@@ -268,5 +267,5 @@ class _Applying:
             self._connection.update_many(update, cells)
 
 
-def _chosen(runs: Iterable[RunChange], done: Iterable[bool]) -> list[RunChange]:
-    return [change for change, was_done in zip(runs, done, strict=True) if was_done]
+def _chosen(changes: Iterable[C], done: Iterable[bool]) -> list[C]:
+    return [change for change, was_done in zip(changes, done, strict=True) if was_done]

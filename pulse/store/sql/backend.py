@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
@@ -270,7 +269,7 @@ class SqlSession:
                 execute("DELETE FROM @members WHERE holder = ?", (holder,))
             execute("DELETE FROM @tasks WHERE place = ? AND scope = 'process'", (holder,))
 
-    def add_manifest(self, manifest: Manifest, definitions: Mapping[str, TaskDefinition]) -> None:  # noqa: ARG002 - the content of the manifest is enough
+    def add_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest; one that exists keeps its number."""
         added = self.connection.execute(_ADD_MANIFEST, (manifest.key, manifest.manifest))
         if added.rowcount:

@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 class SqliteStore(SharedStore):
     """A store in an SQLite file, which all processes of a host share.
 
-    Args:
-        path: the file; if there is none, it is created, readable by this user only.
-        clock: decides what is due, and measures durations.
-        patience_us: how long a call waits for the lock of the file, in all its attempts.
-        options, opened: see `SharedStore`.
-
+    The arguments are those of `SqliteDatabase` and of `SharedStore`.
     """
 
     reach = Scope.HOST
