@@ -191,7 +191,8 @@ class SharedStore:
         application made the call or the storage cannot be opened again, the next heartbeat raises
         it.
         """
-        self._refuse_closed()
+        if not self._is_open:
+            raise self._not_open()
         try:
             if self._must_rejoin:
                 self._rejoin()
@@ -237,7 +238,10 @@ class SharedStore:
 
     def _refuse_closed(self) -> None:
         if not self._is_open:
-            raise StoreUnavailableError(f"{self.name}: the store is not open")
+            raise self._not_open()
+
+    def _not_open(self) -> StoreUnavailableError:
+        return StoreUnavailableError(f"{self.name}: the store is not open")
 
     def _rejoin(self) -> None:
         """Open the storage after it was replaced, and sync; each call tries it until it works."""
