@@ -140,11 +140,27 @@ def test_corruption_found_by_the_app_is_reported_by_the_next_heartbeat(
     assert not store.heartbeat().abandoned
 
 
-@pytest.mark.parametrize("call", [SqliteStore.tasks, SqliteStore.heartbeat])
-def test_corruption_is_reported_although_no_new_file_can_be_created(
-    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[SqliteStore], object]
+def test_heartbeat_reports_a_moved_file_and_why_no_new_file_was_created(
+    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The call raises the later error, and the next heartbeat the first one."""
+    """Both errors are one line of the log: the outage is reported once."""
+    store = join()
+    spoil(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "pulse.store.sqlite.database.make_file", Mock(side_effect=OSError("no space"))
+        )
+        with pytest.raises(StoreUnavailableError, match=r"was moved to .*; .*no space"):
+            store.heartbeat()
+        with pytest.raises(StoreUnavailableError, match=r"^[^;]*no space$"):
+            store.heartbeat()
+    assert not store.heartbeat().abandoned
+
+
+def test_loop_gets_the_error_of_a_moved_file_that_a_call_of_the_application_found(
+    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application gets the later error, and the next heartbeat the first one."""
     store = join()
     spoil(path)
     with monkeypatch.context() as patch:
@@ -152,7 +168,7 @@ def test_corruption_is_reported_although_no_new_file_can_be_created(
             "pulse.store.sqlite.database.make_file", Mock(side_effect=OSError("no space"))
         )
         with pytest.raises(StoreUnavailableError, match="no space"):
-            call(store)
+            store.tasks()
     with pytest.raises(StoreUnavailableError, match="was moved to"):
         store.heartbeat()
     assert not store.heartbeat().abandoned

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from pulse.store.base import Member
     from pulse.store.shared.backend import MemberRow, Transaction
-    from pulse.store.shared.changes import Applied, ChangeSet
+    from pulse.store.shared.changes import Applied, ChangeSet, TaskChange
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
 
@@ -174,9 +174,7 @@ class RedisSession:
         if new:
             orders = iter(self._new_orders(len(new)))
             tasks = [
-                change
-                if change.was is not None
-                else change._replace(row=msgspec.structs.replace(change.row, order=next(orders)))
+                change if change.was is not None else _ordered(change, next(orders))
                 for change in changes.tasks
             ]
             changes = changes._replace(tasks=tasks)
@@ -330,6 +328,10 @@ class RedisSession:
     def prune(self, before: Instant) -> None:
         """Delete runs and archived rows that are older, and manifests that no process holds."""
         self._server.run("prune", _DONE, before=before, keep_manifests=MAX_UNUSED_MANIFESTS)
+
+
+def _ordered(change: TaskChange, order: int) -> TaskChange:
+    return msgspec.structs.replace(change, row=msgspec.structs.replace(change.row, order=order))
 
 
 def prefix_of(name: str) -> str:

@@ -19,6 +19,7 @@ from pulse.store.shared.rows import task_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pulse.clock import Instant
     from pulse.core.run import Run
     from pulse.store.redis.client import RedisClient
     from pulse.store.shared.changes import ChangeSet, RunChange, RunInsert, TaskChange
@@ -38,6 +39,7 @@ def apply(server: RedisClient, changes: ChangeSet) -> Applied:
         return _apply_part(server, changes)
     tasks, runs = [False] * len(changes.tasks), [False] * len(changes.runs)
     existing: set[str] = set()
+    due: list[Instant | None] = []
     for task_numbers, run_numbers in _parts_of(changes):
         part = changes._replace(
             tasks=[changes.tasks[number] for number in task_numbers],
@@ -49,7 +51,8 @@ def apply(server: RedisClient, changes: ChangeSet) -> Applied:
         for number, done in zip(run_numbers, applied.runs, strict=True):
             runs[number] = done
         existing |= applied.existing
-    return Applied((), tasks, runs, (), frozenset(existing))
+        due += applied.due
+    return Applied((), tasks, runs, due, frozenset(existing))
 
 
 def _parts_of(changes: ChangeSet) -> Iterator[tuple[list[int], list[int]]]:

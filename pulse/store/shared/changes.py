@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of `Applied`
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of `Applied`
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.rows import TaskRow
 
 
-class RunInsert(NamedTuple):
+class RunInsert(msgspec.Struct, frozen=True, gc=False):
     """A run to add with the change of its row.
 
     Attributes:
@@ -30,7 +32,7 @@ class RunInsert(NamedTuple):
     folds: bool = False
 
 
-class TaskChange(NamedTuple):
+class TaskChange(msgspec.Struct, frozen=True, gc=False):
     """A row to add or to change, and the runs that are added with it.
 
     Attributes:
@@ -48,7 +50,7 @@ class TaskChange(NamedTuple):
     returned: bool = False
 
 
-class RunChange(NamedTuple):
+class RunChange(msgspec.Struct, frozen=True, gc=False):
     """An unfinished run to change from one state to another.
 
     The change is refused unless the run is unfinished and its holder and attempt are those of

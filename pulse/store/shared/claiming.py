@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from pulse.core.planner import NotRun, due_at, plan
 from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 # Planning --------------------------------------------------------------------------------
 
 
-class PlannedTask(NamedTuple):
+class PlannedTask(msgspec.Struct, frozen=True, gc=False):
     """A due row as it was read, and what the planner decided.
 
     Attributes:
@@ -93,7 +95,7 @@ def plan_due(
         pending,
         planner.next_wakeup,
         planner.failed_tasks,
-        planner.unused if snapshot.reserved else (),
+        planner.unused,
     )
 
 
@@ -111,7 +113,9 @@ class _RowPlanner:
         boot: Span,
     ) -> None:
         self._caller = caller
-        self._pending = pending
+        self._has_pending = pending is not NOTHING_PENDING
+        if self._has_pending:
+            self._closed, self._selected = pending.count_closed(), pending.count_selected()
         self._recovery = recovery
         self._boot = boot
         self._limit = limit
@@ -130,6 +134,8 @@ class _RowPlanner:
             found_any = True
             if not self._add_row(found) and not snapshot.reserved:
                 break
+        if not snapshot.reserved:
+            self.unused.clear()  # nothing to release
         if snapshot.more_at is None:
             return False
         if self.room > 0 and found_any and self._limit > 0:
@@ -144,6 +150,7 @@ class _RowPlanner:
             self.unused.append(row.task_key)
             return True
         if row.due_at is None or row.due_at > self.now:
+            self.unused.append(row.task_key)
             self.next_wakeup = _earliest(self.next_wakeup, row.due_at)
             return False
         planned = self._plan(found)
@@ -169,9 +176,9 @@ class _RowPlanner:
     def _plan(self, found: DueRow) -> PlannedTask | None:
         row = found.row
         unfinished, claimed = found.unfinished, found.claimed
-        if self._pending is not NOTHING_PENDING:
-            unfinished -= self._pending.count_closed(row.task_key)
-            claimed += self._pending.count_selected(row.task_key)
+        if self._has_pending:
+            unfinished -= self._closed[row.task_key]
+            claimed += self._selected[row.task_key]
         try:
             definition = self._caller.define(row)
             decided = self._decide(row, definition, unfinished)
@@ -212,7 +219,7 @@ class ClaimWrite(NamedTuple):
     outcomes: Sequence[TaskOutcome]
 
 
-class TaskOutcome(NamedTuple):
+class TaskOutcome(msgspec.Struct, frozen=True, gc=False):
     """What a planned row comes to: its change, its run, what does not run, when it is due next."""
 
     change: TaskChange
@@ -279,26 +286,27 @@ def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_unti
 
 
 def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutcome:
-    row, cursor = planned.row, planned.plan.cursor
-    skip, inserts = _not_run_of(caller, planned)
-    not_run = [insert.run for insert in inserts]
+    row, decided = planned.row, planned.plan
     run = _opened_run(caller, planned, now)
-    if run is not None:
-        skip = None
-        inserts.append(RunInsert(run))
+    added = () if run is None else (RunInsert(run),)
+    skip = row.skip
+    not_run: Sequence[RunInsert] = ()
+    if decided.missed is not None or decided.skipped is not None:
+        skip, not_run = _not_run_of(caller, planned)
+    cursor = decided.cursor
     moved = row.changed(
         next_fire=cursor.next_fire,
         due_at=due_at(cursor),
         last_decided=cursor.last_decided,
         resumed_at=None,
-        skip=skip,
+        skip=skip if run is None else None,
     )
+    change = TaskChange(moved, row, (*not_run, *added) if not_run else added, moves_only=True)
     claimed = run if run is not None and run.holder else None
-    change = TaskChange(moved, row, inserts, moves_only=True)
-    return TaskOutcome(change, claimed, not_run, _next_due(planned, now))
+    return TaskOutcome(change, claimed, [insert.run for insert in not_run], _next_due(planned, now))
 
 
-def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, list[RunInsert]]:
+def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, Sequence[RunInsert]]:
     """Return the skip into which a next one is folded, and the records of what does not run.
 
     A skip that directly follows a skip of the same task is folded into its record: only the count

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from pulse.core.run_transitions import expire_retry, miss_run
 from pulse.errors import ConfigError
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.rows import Caller, DueSnapshot, PendingRow, TaskRow
 
 
-class SelectedRun(NamedTuple):
+class SelectedRun(msgspec.Struct, frozen=True, gc=False):
     """A pending run to claim, as it was read, with the row of its task and its definition."""
 
     run: Run
@@ -25,7 +28,7 @@ class SelectedRun(NamedTuple):
     definition: TaskDefinition
 
 
-class ClosedRun(NamedTuple):
+class ClosedRun(msgspec.Struct, frozen=True, gc=False):
     """A pending run to end: as it was read, as it then is, and the row of its task."""
 
     was: Run
@@ -40,13 +43,13 @@ class PendingSelection(NamedTuple):
     closed: Sequence[ClosedRun]
     next_wakeup: Instant | None
 
-    def count_closed(self, key: str) -> int:
-        """Return how many runs of the row with that key are to be ended."""
-        return sum(one.row.task_key == key for one in self.closed) if self.closed else 0
+    def count_closed(self) -> Counter[str]:
+        """Return how many runs are to be ended, by the key of their row."""
+        return Counter(one.row.task_key for one in self.closed)
 
-    def count_selected(self, key: str) -> int:
-        """Return how many runs of the row with that key are to be claimed."""
-        return sum(one.row.task_key == key for one in self.selected) if self.selected else 0
+    def count_selected(self) -> Counter[str]:
+        """Return how many runs are to be claimed, by the key of their row."""
+        return Counter(one.row.task_key for one in self.selected)
 
 
 NOTHING_PENDING = PendingSelection((), (), None)
@@ -56,6 +59,7 @@ def select_pending(caller: Caller, snapshot: DueSnapshot, limit: int) -> Pending
     """Return at most *limit* runs to claim, and the runs to end that come before them."""
     selected: list[SelectedRun] = []
     closed: list[ClosedRun] = []
+    taken: Counter[str] = Counter()
     for found in snapshot.pending:
         due = found.run.retry_at or 0
         if not caller.may_run(found.row):
@@ -63,7 +67,7 @@ def select_pending(caller: Caller, snapshot: DueSnapshot, limit: int) -> Pending
         if due > snapshot.now:
             return PendingSelection(selected, closed, due)
         definition = _definition_of(caller, found)
-        decision = _decide(found, definition, selected, snapshot.now)
+        decision = _decide(found, definition, taken, snapshot.now)
         if definition is None or decision is PendingDecision.WAIT:
             continue
         if len(selected) == limit:
@@ -76,23 +80,23 @@ def select_pending(caller: Caller, snapshot: DueSnapshot, limit: int) -> Pending
                 closed.append(ClosedRun(run, miss_run(run), row))
             case _:
                 selected.append(SelectedRun(run, row, definition))
+                taken[row.task_key] += 1
     return PendingSelection(selected, closed, None)
 
 
 def _decide(
     found: PendingRow,
     definition: TaskDefinition | None,
-    selected: Sequence[SelectedRun],
+    taken: Counter[str],
     now: Instant,
 ) -> PendingDecision:
     if definition is None:
         return PendingDecision.WAIT
-    taken = sum(one.row.task_key == found.row.task_key for one in selected)
     return decide_pending(
         definition,
         found.run,
         next_fire=found.row.next_fire,
-        claimed=found.claimed + taken,
+        claimed=found.claimed + taken[found.row.task_key],
         now=now,
     )
 

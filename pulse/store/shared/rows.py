@@ -189,7 +189,7 @@ class Caller(NamedTuple):
         return self.load_task(row.task, row.task_json)
 
 
-class DueRow(NamedTuple):
+class DueRow(msgspec.Struct, frozen=True, gc=False):
     """A row that is due, and how many of its runs are unfinished and claimed."""
 
     row: TaskRow
@@ -197,7 +197,7 @@ class DueRow(NamedTuple):
     claimed: int
 
 
-class PendingRow(NamedTuple):
+class PendingRow(msgspec.Struct, frozen=True, gc=False):
     """A pending run that is due, the row of its task, and how many runs of it are claimed."""
 
     run: Run

@@ -187,12 +187,11 @@ class SharedStore:
     def _run(self, how: Transaction, rule: Callable[[Session], T], *, for_app: bool = False) -> T:
         """Run a rule in a session; keep account of whether the storage answers.
 
-        Where the storage was replaced and the loop does not get the error itself, because the
-        application made the call or the storage cannot be opened again, the next heartbeat raises
-        it.
+        The loop must get the error of a replaced storage once, since only that error says what
+        became of the old one. If the application made the call, the next call of the loop raises
+        the error. If the storage cannot be opened again, both errors are raised as one.
         """
-        if not self._is_open:
-            raise self._not_open()
+        self._refuse_closed()
         try:
             if self._must_rejoin:
                 self._rejoin()
@@ -201,15 +200,32 @@ class SharedStore:
             self._fleet.forget()
             self._reconciler.forget()
             self._recovery.failed()
+            last: StoreUnavailableError = error
             if isinstance(error, StorageReplacedError):
                 self._unraised = error
-                self._rejoin()
-                if not for_app:
-                    self._unraised = None
-            raise
+                last = self._error_of_rejoining() or error
+            if not for_app:
+                last = self._take_unraised(last)
+            if last is error:
+                raise
+            raise last from error
         if self._recovery.away:
             self._recovery.answered(self._clock.boot())
         return result
+
+    def _error_of_rejoining(self) -> StoreUnavailableError | None:
+        try:
+            self._rejoin()
+        except StoreUnavailableError as error:
+            return error
+        return None
+
+    def _take_unraised(self, error: StoreUnavailableError) -> StoreUnavailableError:
+        """Return *error*, after the error that the loop has not got yet, if there is one."""
+        unraised, self._unraised = self._unraised, None
+        if unraised is None or unraised is error:
+            return error
+        return StoreUnavailableError(f"{unraised}; {error}")
 
     def _run_writing(
         self, how: Transaction, rule: Callable[[Session, Written], T], *, for_app: bool = False
@@ -238,10 +254,7 @@ class SharedStore:
 
     def _refuse_closed(self) -> None:
         if not self._is_open:
-            raise self._not_open()
-
-    def _not_open(self) -> StoreUnavailableError:
-        return StoreUnavailableError(f"{self.name}: the store is not open")
+            raise StoreUnavailableError(f"{self.name}: the store is not open")
 
     def _rejoin(self) -> None:
         """Open the storage after it was replaced, and sync; each call tries it until it works."""

@@ -180,8 +180,8 @@ class _Applying:
         for one, done in zip(changes.tasks, tasks, strict=True):
             if not done:
                 self._refused.add((one.row.task, one.row.partition))
-                if one.row.order in self._rows:
-                    due.append(self._rows[one.row.order][1])
+                if one.was is not None:
+                    due.append(self._rows.get(one.was.order, (0, one.was.due_at))[1])
         runs = [self._may_change(change) for change in changes.runs]
         existing = self._write_tasks(_chosen(changes.tasks, tasks))
         self._write_runs(_chosen(changes.closed, closed))

@@ -177,7 +177,7 @@ def test_traceback_of_a_dispatched_call_begins_in_the_app(
 ) -> None:
     """The frames of the runner and of the dispatcher are omitted."""
     result = Runner(Dispatcher(app, multithread=True), clock).perform(make_claim())
-    assert "pulse/" not in result.message
+    assert "pulse/wsgi/" not in result.message
     assert f"in {app.__name__}" in result.message.splitlines()[1]
 
 
