@@ -11,6 +11,7 @@ from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
 from pulse.store.shared.backend import Transaction
+from pulse.store.sql.due_query import DUE as DUE_ROWS
 from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
@@ -50,7 +51,7 @@ class FilledDatabase:
 
         def read_rows(connection: Connection) -> tuple[list[int], int]:
             found = connection.read_due([""], limit=limit, spread=4 * limit)
-            return [row[0] for row in found.due], found.now
+            return [row[DUE_ROWS.sorted_by[0]] for row in found.due], found.now
 
         return self.database.run(Transaction.READ, read_rows)
 

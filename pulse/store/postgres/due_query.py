@@ -37,7 +37,7 @@ _FIRST_PAGE = (
     " SELECT c.*, d.* FROM c LEFT JOIN ({}) AS d ON true ORDER BY {}"
 )
 _PAGE = "SELECT * FROM ({}) AS u ORDER BY {} LIMIT ? OFFSET ?"
-_NOTHING = "SELECT NULL::bigint, NULL::bigint WHERE false"
+_CLOCK_ALONE = _FIRST_PAGE.format("SELECT NULL::bigint WHERE false", 1)
 
 _SPREAD = (
     f"SELECT {DUE.columns} FROM (SELECT * {DUE.rows} {DUE.order} OFFSET"  # noqa: S608 - constants alone
@@ -70,12 +70,14 @@ def read_due(
     for place in partitions:
         skipped = (chance, place, spread, limit, limit) if spread else ()
         values += [place, *skipped, page]
-    rows_of_all = _each(_SPREAD if spread else _select(DUE), partitions) or _NOTHING
-    text = _FIRST_PAGE.format(rows_of_all, _positions(DUE, start=3))
+    text = _CLOCK_ALONE
+    if partitions:
+        one = _SPREAD if spread else _select(DUE)
+        text = _FIRST_PAGE.format(_each(one, partitions), _positions(DUE, start=3))
     found = list(connection.execute(text, [given_now, literal(partitions), *values]))
     now, first_pending_at = found[0][:2]
     rows = [row[2:] for row in found if row[2] is not None]
-    due = [row for row in rows if row[0] <= now]
+    due = [row for row in rows if row[DUE.sorted_by[0]] <= now]
     later: Iterable[Row] = ()
     if spread and len(due) >= limit:
         # Rows were skipped; if fewer are due than are wanted, the page has the first row after all.

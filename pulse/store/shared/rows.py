@@ -33,7 +33,7 @@ class Skip(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str
 
 
-class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class TaskRow(msgspec.Struct, frozen=True, gc=False):
     """One task in one partition.
 
     The order of the fields is the record format of Redis (`pulse.store.redis.codec`).

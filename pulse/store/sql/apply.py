@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pulse.store.shared.changes import Applied
-from pulse.store.sql.codec import RUN_NAMES, columns_of, row_cells, run_cells
+from pulse.store.sql.codec import RUN_FIELDS, RowWriter, RunWriter
 from pulse.store.sql.database import Insert, Update
 
 if TYPE_CHECKING:
@@ -36,30 +36,32 @@ _EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
 
 _ROW = (
     "scope", "source", "task_json", "digest", "schedule", "max_unfinished", "rerun", "anchor",
-    "next_fire", "due_at", "last_decided", "paused", "resumed_at", "skip", "archived_at",
+    "next_fire", "due_at", "last_decided", "paused", "resumed_at", "archived_at",
 )  # fmt: skip
-_CURSOR = ("next_fire", "due_at", "last_decided", "skip")
-_ADD = Insert("@tasks", columns_of(("task", "partition", *_ROW)))
-_CHANGE = Update("@tasks", columns_of(_ROW), keys=("key",), also="version = version + 1")
+_NEW_ROW = RowWriter("task", "partition", *_ROW)
+_CHANGED_ROW = RowWriter(*_ROW, "order")
+_MOVED_ROW = RowWriter("next_fire", "due_at", "last_decided", "order")
+_ADD = Insert("@tasks", _NEW_ROW.columns)
+_CHANGE = Update("@tasks", _CHANGED_ROW.columns[:-1], keys=("key",), also="version = version + 1")
 _MOVE = Update(
     "@tasks",
-    columns_of(_CURSOR),
+    _MOVED_ROW.columns[:-1],
     keys=("key",),
     also="resumed_at = NULL, version = version + 1",
 )
-_ADD_RUNS = Insert("@runs", (*RUN_NAMES, "opened_at", "lease_us", "mark"))
+_RUN = RunWriter(*(name for name in RUN_FIELDS if name not in {"outcome", "attempts"}))
+_ADD_RUNS = Insert("@runs", (*_RUN.columns, "opened_at", "lease_us", "mark"))
 _FOLD = Update("@runs", sets=("count",), keys=("id",))
 _CLAIMED_BY = ("id", "holder", "attempt")
 _UNFINISHED = "coalesce(outcome, '') = ''"
 """Written so that no planner uses the index of unfinished runs: that is full of finished ones,
 which look like none in the table's statistics, where the ids lead to each run at once."""
-_RUN_STATE = (
-    "outcome", "started_at", "took_us", "status", "message", "holder", "claimed_at", "retry_at",
-    "attempts", "attempt",
-)  # fmt: skip
-_CHANGE_RUN = Update("@runs", columns_of(_RUN_STATE), keys=_CLAIMED_BY, only=_UNFINISHED)
+_RUN_STATE = RunWriter(
+    "started_at", "took_us", "status", "message", "holder", "claimed_at", "retry_at", "attempt"
+)
+_CHANGE_RUN = Update("@runs", _RUN_STATE.columns, keys=_CLAIMED_BY, only=_UNFINISHED)
 _CLAIM_RUN = Update(
-    "@runs", columns_of((*_RUN_STATE, "lease_us", "mark")), keys=_CLAIMED_BY, only=_UNFINISHED
+    "@runs", (*_RUN_STATE.columns, "lease_us", "mark"), keys=_CLAIMED_BY, only=_UNFINISHED
 )
 _RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=_UNFINISHED)
 _TRIM = (
@@ -125,7 +127,7 @@ def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell,
     keys: tuple[Cell, ...] = (was.id, was.holder, was.attempt)
     if run is None:
         return (changes.boot, *keys)
-    state = run_cells(run, _RUN_STATE)
+    state = _RUN_STATE.cells(run)
     if update is _CLAIM_RUN:
         return (*state, changes.lease_us, changes.boot, *keys)
     return (*state, *keys)
@@ -230,21 +232,21 @@ class _Applying:
         connection = self._connection
         added = [change.row for change in changes if change.was is None]
         if added:
-            connection.insert_many(_ADD, self._cells(added, ("task", "partition", *_ROW)))
+            connection.insert_many(_ADD, self._cells(_NEW_ROW, added))
         moved = [change.row for change in changes if change.moves_only]
         if moved:
-            connection.update_many(_MOVE, self._cells(moved, (*_CURSOR, "order")))
+            connection.update_many(_MOVE, self._cells(_MOVED_ROW, moved))
         others = [one.row for one in changes if one.was is not None and not one.moves_only]
         if others:
-            connection.update_many(_CHANGE, self._cells(others, (*_ROW, "order")))
+            connection.update_many(_CHANGE, self._cells(_CHANGED_ROW, others))
         inserts = [insert for change in changes for insert in change.runs]
         folded = [(insert.run.count, insert.run.id) for insert in inserts if insert.folds]
         if folded:
             connection.update_many(_FOLD, folded)
         return self._add_runs([insert.run for insert in inserts if not insert.folds])
 
-    def _cells(self, rows: Iterable[TaskRow], fields: Sequence[str]) -> list[list[Cell]]:
-        return [row_cells(row, fields, space=self._space) for row in rows]
+    def _cells(self, writer: RowWriter, rows: Iterable[TaskRow]) -> list[list[Cell]]:
+        return [writer.cells(row, space=self._space) for row in rows]
 
     def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:
         changes, existing = self._changes, frozenset[str]()
@@ -253,7 +255,7 @@ class _Applying:
             existing = frozenset(ident for (ident,) in found)
         opened_at = changes.now or (self._connection.now() if runs else 0)
         cells = [
-            (*run_cells(run), opened_at, changes.lease_us, changes.boot)
+            (*_RUN.cells(run), opened_at, changes.lease_us, changes.boot)
             for run in runs
             if run.id not in existing
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,17 +33,22 @@ def columns_of(fields: Iterable[str]) -> tuple[str, ...]:
     return tuple(_STORED_NAMES.get(name, name) for name in fields)
 
 
-_ROW_FIELDS = (
-    "due_at", "order", "version", "digest", "source", "task", "partition", "scope", "schedule",
-    "max_unfinished", "rerun", "anchor", "next_fire", "last_decided", "paused", "resumed_at",
-    "archived_at", "task_json", "skip",
-)  # fmt: skip
-TASK_WIDTH = len(_ROW_FIELDS)
 _SKIP = (
     "(SELECT s.fire_time || ' ' || s.count || ' ' || s.message FROM @runs s WHERE s.id = t.skip_id)"
 )
-TASK_COLUMNS = ", ".join([*(f"t.{name}" for name in columns_of(_ROW_FIELDS[:-1])), _SKIP])
-"""Of the table `@tasks t`; the last column is the record of the last skip."""
+_UNSTORED = {"max_concurrent": "t.room", "parks": "0", "skip": _SKIP}
+"""Fields that no column holds; no query filters by the first two."""
+
+TASK_FIELDS = TaskRow.__struct_fields__
+TASK_WIDTH = len(TASK_FIELDS)
+TASK_COLUMNS = ", ".join(
+    _UNSTORED.get(name, f"t.{column}")
+    for name, column in zip(TASK_FIELDS, columns_of(TASK_FIELDS), strict=True)
+)
+"""Of the table `@tasks t`."""
+
+_FLAGS = tuple(map(TASK_FIELDS.index, ("parks", "rerun", "paused")))
+_SKIP_AT = TASK_FIELDS.index("skip")
 
 RUN_FIELDS = Run.__struct_fields__
 RUN_NAMES = columns_of(RUN_FIELDS)
@@ -54,16 +60,12 @@ _RUNS_OF = f"SELECT {RUN_COLUMNS} FROM @runs WHERE id IN (?*)"  # noqa: S608 - c
 
 def row_of(cells: Sequence[Any]) -> TaskRow:
     """Return the task row of cells that begin with `TASK_COLUMNS`."""
-    fields = dict(zip(_ROW_FIELDS, cells, strict=False))
-    skip = fields["skip"]
-    fields |= {
-        "rerun": bool(fields["rerun"]),
-        "paused": bool(fields["paused"]),
-        "skip": None if skip is None else _skip_of(skip),
-        "max_concurrent": fields["max_unfinished"],  # no query filters by it
-        "parks": False,  # no query filters by it
-    }
-    return TaskRow(**fields)
+    fields = list(cells[:TASK_WIDTH])
+    for flag in _FLAGS:
+        fields[flag] = bool(fields[flag])
+    if fields[_SKIP_AT] is not None:
+        fields[_SKIP_AT] = _skip_of(fields[_SKIP_AT])
+    return TaskRow(*fields)
 
 
 def _skip_of(text: str) -> Skip:
@@ -71,15 +73,27 @@ def _skip_of(text: str) -> Skip:
     return Skip(int(oldest), int(count), reason)
 
 
-def row_cells(row: TaskRow, fields: Iterable[str], *, space: str) -> list[Cell]:
-    """Return the cells that hold *fields*; `skip` is stored as the id of the skip's record."""
-    skip = row.skip
-    stored = msgspec.structs.asdict(row) | {
-        "rerun": int(row.rerun),
-        "paused": int(row.paused),
-        "skip": None if skip is None else run_id(space, row.task, row.partition, skip.oldest),
-    }
-    return [stored[name] for name in fields]
+class RowWriter:
+    """Returns the cells of task rows, in the order of its columns.
+
+    Args:
+        fields: fields of a `TaskRow`, without `skip`, which is stored as the id of its record.
+
+    """
+
+    def __init__(self, *fields: str) -> None:
+        self.columns: tuple[str, ...] = columns_of(("skip", *fields))
+        self._flags = [1 + fields.index(flag) for flag in ("rerun", "paused") if flag in fields]
+        self._read = attrgetter(*fields)
+
+    def cells(self, row: TaskRow, *, space: str) -> list[Cell]:
+        """Return the cells that hold a row."""
+        skip = row.skip
+        ident = None if skip is None else run_id(space, row.task, row.partition, skip.oldest)
+        cells = [ident, *self._read(row)]
+        for flag in self._flags:
+            cells[flag] = int(cells[flag])
+        return cells
 
 
 def run_of(cells: Sequence[Any]) -> Run:
@@ -90,11 +104,23 @@ def run_of(cells: Sequence[Any]) -> Run:
     return msgspec.convert(fields, Run)
 
 
-def run_cells(run: Run, fields: Iterable[str] = RUN_FIELDS) -> list[Cell]:
-    """Return the cells that hold *fields* of a run."""
-    stored = msgspec.to_builtins(run, builtin_types=(bytes,))
-    stored["attempts"] = msgspec.json.encode(run.attempts) if run.attempts else None
-    return [stored[name] for name in fields]
+class RunWriter:
+    """Returns the cells of runs, in the order of its columns.
+
+    Args:
+        fields: fields of a `Run`, without `outcome` and `attempts`, which come first.
+
+    """
+
+    def __init__(self, *fields: str) -> None:
+        self.columns: tuple[str, ...] = columns_of(("outcome", "attempts", *fields))
+        self._read = attrgetter(*("trigger.value" if one == "trigger" else one for one in fields))
+
+    def cells(self, run: Run) -> tuple[Cell, ...]:
+        """Return the cells that hold a run."""
+        outcome = None if run.outcome is None else run.outcome.value
+        attempts = msgspec.json.encode(run.attempts) if run.attempts else None
+        return (outcome, attempts, *self._read(run))
 
 
 def read_runs(connection: Connection, ids: Iterable[str]) -> dict[str, Run]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pulse.store.sql.codec import RUN_NAMES, RUN_WIDTH, TASK_COLUMNS
+from pulse.store.sql.codec import RUN_NAMES, RUN_WIDTH, TASK_COLUMNS, TASK_FIELDS
 
 
 class PartitionQuery(NamedTuple):
@@ -52,8 +52,8 @@ DUE = PartitionQuery(
         " AND due_at IS NOT NULL"
     ),
     order="ORDER BY due_at, key",
-    sorted_by=(0, 1),
-    key=1,
+    sorted_by=(TASK_FIELDS.index("due_at"), TASK_FIELDS.index("order")),
+    key=TASK_FIELDS.index("order"),
 )
 """Rows of tasks that have work: `TASK_COLUMNS`, then how many runs are unfinished and claimed."""
 
