@@ -394,7 +394,7 @@ class SharedStore:
             raise unraised
         caller, boot = self._caller, self._clock.boot()
         found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
-        if self._was_dropped(found):
+        if all(one.member.holder != caller.member.holder for one in found.live):
             self._return()
         save_is_due = boot - self._saved_at >= caller.member.lease_us // 3
         if save_is_due or found.lost or found.gone or self._reconciler.has_work():
@@ -419,10 +419,6 @@ class SharedStore:
         self._reconciler.check(session, caller, found.live, boot=boot)
         return found
 
-    def _was_dropped(self, found: FleetState) -> bool:
-        holder = self._caller.member.holder
-        return all(one.member.holder != holder for one in found.live)
-
     def _return(self) -> None:
         """Join again, after long silence or in a storage that was emptied."""
         was_emptied = self._run(Transaction.READ, lambda session: session.is_empty())
@@ -439,7 +435,7 @@ class SharedStore:
             partial(self._save_and_abandon, lost=found.lost)
         ]
         if found.gone:
-            rules.append(partial(self._drop, gone=found.gone))
+            rules.append(lambda session, _: drop_members(session, found.gone))
         for rule in (*rules, *self._reconciler.rules(self._caller)):
             self._written.add(self._run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
@@ -451,9 +447,6 @@ class SharedStore:
         self._save(session)
         if lost:
             written.abandoned.extend(abandon_runs(session, lost, session.now()))
-
-    def _drop(self, session: Session, _: Written, *, gone: Sequence[str]) -> None:
-        drop_members(session, gone)
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""
