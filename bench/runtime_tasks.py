@@ -15,6 +15,7 @@ import argparse
 import statistics
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from pulse.core.runtime_task import RuntimeTask
     from pulse.store.base import Store
+    from pulse.store.shared.backend import Session
     from pulse.store.sql.database import Database
 
 QUICK = 10
@@ -120,13 +122,16 @@ def add_in_batches(storage: Database, additions: list[RuntimeTask]) -> None:
     """Add tasks as the store does, but many in one transaction."""
     caller = Caller(MEMBER, "", {}, cached_loader(), frozenset({""}), "", 1_000)
     backend = SqlBackend(storage, space="")
-    backend.open()
+    backend.open(MEMBER)
     for start in range(0, len(additions), BATCH):
-        for attempt in backend.sessions(Transaction.EXCLUSIVE):
-            with attempt as session:
-                for addition in additions[start : start + BATCH]:
-                    add_task(session, caller, addition, replace=False)
+        batch = additions[start : start + BATCH]
+        backend.run(Transaction.EXCLUSIVE, partial(add_batch, caller=caller, batch=batch))
     backend.close()
+
+
+def add_batch(session: Session, caller: Caller, batch: list[RuntimeTask]) -> None:
+    for addition in batch:
+        add_task(session, caller, addition, replace=False, missed=[])
 
 
 def join(store: Store) -> Store:

@@ -10,7 +10,8 @@ a function below `pulse/`. Calls that are less than 50 ms apart are one burst of
 with exactly one run is a tick: from the moment the loop wakes to the moment it sleeps again, with
 the WSGI call, the record of the run's end and the log listener. A heartbeat that falls due within
 the same burst belongs to no tick. So the figures are those of the most frequent burst, and the
-last column says how many bursts had exactly these figures. A move is a call in another file than
+last column says how many bursts had exactly these figures. The files of the store are those below
+`pulse/store`. A move is a call in another file than
 the call before it in the same thread. Python 3.12 and later call no comprehensions: compare
 figures of one Python version.
 
@@ -97,7 +98,8 @@ def most_frequent(calls: list[tuple[float, int, str]]) -> dict[str, int]:
     ((number, files, moves), alike) = found.most_common(1)[0]
     return {
         "calls": number,
-        "files": files,
+        "files": len(files),
+        "of the store": sum(f"{os.sep}pulse{os.sep}store{os.sep}" in file for file in files),
         "moves": moves,
         "alike": alike,
         "ticks": found.total(),
@@ -113,8 +115,8 @@ def bursts(calls: list[tuple[float, int, str]]) -> Iterator[list[tuple[float, in
     yield calls[begin:]
 
 
-def figures_of(burst: list[tuple[float, int, str]]) -> tuple[int, int, int] | None:
-    """Return calls, files and moves of a burst; None unless it has exactly one run."""
+def figures_of(burst: list[tuple[float, int, str]]) -> tuple[int, frozenset[str], int] | None:
+    """Return the number of calls, the files and the moves of a burst with exactly one run."""
     if sum(file == APP for _, _, file in burst) != 1:
         return None
     files, moves = [], 0
@@ -124,7 +126,7 @@ def figures_of(burst: list[tuple[float, int, str]]) -> tuple[int, int, int] | No
             files.append(file)
             moves += last.get(thread) != file
             last[thread] = file
-    return len(files), len(set(files)), moves
+    return len(files), frozenset(files), moves
 
 
 # The modules -----------------------------------------------------------------------------
@@ -238,10 +240,11 @@ def package_of(python: str) -> Path:
 
 
 def show(found: dict) -> None:
-    print(f"{'one steady tick':42}{'calls':>8}{'files':>8}{'moves':>8}{'alike':>12}")
+    names = ("calls", "files", "of the store", "moves")
+    print(f"{'one steady tick':42}", *(f"{name:>12}" for name in (*names, "alike")))
     for store, tick in found["ticks"].items():
         alike = f"{tick['alike']} of {tick['ticks']}"
-        print(f"{store:42}{tick['calls']:>8}{tick['files']:>8}{tick['moves']:>8}{alike:>12}")
+        print(f"{store:42}", *(f"{tick[name]:>12}" for name in names), f"{alike:>12}")
     print(f"\n{'modules of ' + found['package']}")
     for name, figure in found["modules"].items():
         groups = figure if isinstance(figure, list) else []

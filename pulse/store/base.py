@@ -42,9 +42,8 @@ What every implementation promises:
 3. A claim is valid for one lease, counted on the holder's boot clock from the *start* of the claim
    call (`Claim.good_until`). The store's record of the lease ends one lease after the claim on the
    store's clock, which is later: a holder stops trusting its claim before other processes take the
-   run. A store without a clock of its own does not use the wall clock, which may be set: an
-   observer ends a lease when its renewal mark has not changed for a whole lease under observation
-   (`pulse.store.lease_watch`).
+   run. No clock that may be set ends a lease: an observer ends it when its renewal mark has not
+   changed for a whole lease under observation (`pulse.store.lease_watch`).
 4. `finish` and `renew` change a run only while its holder and attempt match the claim and the run
    is unfinished. A refusal is a return value, not an exception. The store decides whether another
    attempt follows when it records the result (`pulse.core.retry`), and returns that decision.

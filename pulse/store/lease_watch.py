@@ -3,7 +3,9 @@
 Every lease carries a renewal mark, which its holder changes with each renewal. An observer does not
 compare the mark with any clock: it remembers when it first saw the mark, and regards the lease as
 expired when the mark has not changed for the lease's whole duration under observation. A wall clock
-that is set, or clocks that disagree, therefore never end a lease early. Time between two distant
+that is set, or clocks that disagree, therefore never end a lease early. Where the storage's clock
+says how old a new mark is, the observer believes an age up to the time since its last check, when
+the mark was another one. Time between two distant
 checks does not count as observation: a slow store or a suspended machine may have kept the holder
 from renewing as well. After a failed call the observation starts again. Both rules let holders
 renew first after an outage.
@@ -11,7 +13,7 @@ renew first after an outage.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pulse.clock import Span
 
 K = TypeVar("K", bound="Hashable")
+
+_NO_AGES: Mapping[Any, Span] = {}
 
 
 class ExpiryWatch(Generic[K]):
@@ -36,18 +40,29 @@ class ExpiryWatch(Generic[K]):
         self._looked_at: Span | None = None
         self._seen: dict[K, tuple[int, Span]] = {}
 
-    def expired(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> set[K]:
+    def expired(
+        self, marks: Mapping[K, tuple[int, Span]], boot: Span, ages: Mapping[K, Span] = _NO_AGES
+    ) -> set[K]:
         """Return the keys of the expired leases.
 
         Args:
             marks: for each key, the renewal mark and the duration of the lease.
             boot: the boot clock now.
+            ages: how long ago the leases were renewed, as far as the storage knows.
 
         """
-        self._exclude_gap(0 if self._looked_at is None else boot - self._looked_at)
+        unseen = 0 if self._looked_at is None else boot - self._looked_at
+        if unseen > self._gap:
+            self._seen = {key: (mark, since + unseen) for key, (mark, since) in self._seen.items()}
+            ages = _NO_AGES
         self._looked_at = boot
-        seen = self._seen
-        self._seen = {key: self._since(seen, key, mark, boot) for key, (mark, _) in marks.items()}
+        seen, self._seen = self._seen, {}
+        for key, (mark, _) in marks.items():
+            known = seen.get(key)
+            if known is None or known[0] != mark:
+                age = ages.get(key, 0)
+                known = mark, boot - age if 0 < age <= unseen else boot
+            self._seen[key] = known
         return {key for key, (_, span) in marks.items() if boot - self._seen[key][1] >= span}
 
     def next_expiry(self, marks: Mapping[K, tuple[int, Span]], boot: Span) -> Span | None:
@@ -60,14 +75,4 @@ class ExpiryWatch(Generic[K]):
 
     def forget(self) -> None:
         """Restart all observations, as after a failed call."""
-        self._seen = {}
-
-    def _exclude_gap(self, unseen: Span) -> None:
-        if unseen > self._gap:
-            self._seen = {key: (mark, since + unseen) for key, (mark, since) in self._seen.items()}
-
-    def _since(
-        self, seen: Mapping[K, tuple[int, Span]], key: K, mark: int, boot: Span
-    ) -> tuple[int, Span]:
-        known = seen.get(key)
-        return known if known is not None and known[0] == mark else (mark, boot)
+        self._looked_at, self._seen = None, {}

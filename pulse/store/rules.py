@@ -49,6 +49,11 @@ def partition_of(scope: Scope, member: Member) -> str:
     return member.host if scope is Scope.HOST else member.holder
 
 
+def partitions_of(member: Member) -> frozenset[str]:
+    """Return the partitions in which *member* may run tasks, of whatever scope."""
+    return frozenset(partition_of(scope, member) for scope in Scope)
+
+
 def plan_resumed(
     definition: TaskDefinition,
     cursor: Cursor,

@@ -31,7 +31,7 @@ from pulse.testing.clock import NOON, FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 from tests.support.black_hole import BlackHole
 from tests.support.postgres import Bouncer, PostgresCluster
-from tests.support.transactions import fetch, run_in
+from tests.support.transactions import fetch
 
 if TYPE_CHECKING:
     from pulse.core.run import Claim
@@ -50,7 +50,6 @@ import os, signal, sys
 from pulse.clock import SECOND
 from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.shared.backend import Transaction
-from pulse.store.sql.database import Attempt
 
 def stop(connection):
     list(connection.execute("SELECT key FROM @tasks FOR UPDATE"))
@@ -59,9 +58,7 @@ def stop(connection):
 
 server = PostgresDatabase(sys.argv[1], space="", limit_us=5 * SECOND, server_clock=None)
 server.open()
-for attempt in server.attempts(Transaction[sys.argv[2]], Attempt):
-    with attempt as connection:
-        stop(connection)
+server.run(Transaction[sys.argv[2]], stop)
 """
 
 
@@ -238,7 +235,7 @@ def test_deadlocked_write_is_repeated(postgres_cluster: PostgresCluster, clock: 
             postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
         )
         server.open()
-        run_in(server, Transaction.WRITE, work)
+        server.run(Transaction.WRITE, work)
         server.close()
 
     threads = [threading.Thread(target=lock, args=names) for names in ("ab", "ba")]
@@ -360,7 +357,7 @@ def test_process_that_stops_in_a_write_does_not_block_others(
         postgres_cluster.url(), space="", limit_us=10 * SECOND, server_clock=None
     )
     waiting.open()
-    run_in(waiting, Transaction.EXCLUSIVE, lambda link: list(link.execute(LOOK)))
+    waiting.run(Transaction.EXCLUSIVE, lambda link: list(link.execute(LOOK)))
     assert SystemClock().boot() - began < 5 * SECOND
     assert len(store.claim_due(1).claims) == 1
     waiting.close()
@@ -426,7 +423,7 @@ def test_write_that_times_out_logs_nothing(
         )
         server.open()
         with pytest.raises(StoreUnavailableError, match="did not answer in time"):
-            run_in(server, Transaction.WRITE, work)
+            server.run(Transaction.WRITE, work)
         assert caplog.messages == []
         server.close()
 

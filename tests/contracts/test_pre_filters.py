@@ -146,20 +146,20 @@ class Storage:
         caller = Caller(
             MEMBER, "", definitions, cached_loader(), frozenset(PARTITIONS[:3]), manifest.key, ALL
         )
-        plans: list[ClaimPlan] = []
-        for attempt in self.backend.sessions(Transaction.WRITE):
-            with attempt as session:
-                _empty(session)
-                session.add_manifest(manifest, definitions)
-                applied = session.apply(ChangeSet(now=self.clock.wall(), tasks=changes))
-                assert all(applied.tasks)
-                keys = [change.row.task_key for change in changes]
-                everything: Session = Everything(session, keys)  # type: ignore[assignment] # one call
-                plans = [
-                    plan_due(some, caller, ALL, recovery=RecoveryWindow(), boot=0)
-                    for some in (session, everything)
-                ]
-        return plans
+
+        def fill_and_plan(session: Session) -> list[ClaimPlan]:
+            _empty(session)
+            session.add_manifest(manifest)
+            applied = session.apply(ChangeSet(now=self.clock.wall(), tasks=changes))
+            assert all(applied.tasks)
+            keys = [change.row.task_key for change in changes]
+            everything: Session = Everything(session, keys)  # type: ignore[assignment] # one call
+            return [
+                plan_due(some, caller, ALL, recovery=RecoveryWindow(), boot=0)
+                for some in (session, everything)
+            ]
+
+        return self.backend.run(Transaction.WRITE, fill_and_plan)
 
     def _change(
         self, name: str, one: Situation, definitions: dict[str, TaskDefinition]
@@ -231,7 +231,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     """Return each kind of storage, open."""
     clock = FakeClock()
     backend = open_backend(request, tmp_path, clock)
-    backend.open()
+    backend.open(MEMBER)
     yield Storage(backend, clock)
     backend.close()
 

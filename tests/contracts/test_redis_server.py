@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -225,11 +226,11 @@ def dying() -> Iterator[None]:
     run = RedisClient.run
     written: list[str] = []
 
-    def until_then(server: RedisClient, name: str, *words: Any) -> Any:
+    def until_then(server: RedisClient, name: str, *words: Any, **request: Any) -> Any:
         if "apply" in written:
             raise StoreUnavailableError("dead")
         written.append(name)
-        return run(server, name, *words)
+        return run(server, name, *words, **request)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoreUnavailableError):
         patch.setattr(RedisClient, "run", until_then)
@@ -301,12 +302,11 @@ def test_reservation_of_a_stopped_process_ends_after_half_a_second(
 def look_and_stop(server: RedisServer, member: Member, clock: FakeClock) -> None:
     """Reserve due rows, as a process does that is stopped before it writes."""
     backend = RedisBackend(server.url, space="", patience_us=SECOND, stand_in=clock)
-    backend.open()
+    backend.open(member)
     key, partitions = manifest_of(TASKS).key, frozenset({""})
     caller = Caller(member, "", TASKS, load_runtime_task, partitions, key, 1_000)
-    for attempt in backend.sessions(Transaction.READ):
-        with attempt as session:
-            plan = plan_due(session, caller, 10, recovery=RecoveryWindow(), boot=0)
+    rule = partial(plan_due, caller=caller, limit=10, recovery=RecoveryWindow(), boot=0)
+    plan = backend.run(Transaction.READ, rule)
     assert plan.is_work()
     backend.close()
 

@@ -39,7 +39,7 @@ class Faults:
             monkeypatch.setattr(backend.server, "_calling", self._before(backend.server._calling))
         else:
             database = backend.database
-            monkeypatch.setattr(database, "attempts", self._before(database.attempts))
+            monkeypatch.setattr(database, "run", self._before(database.run))
 
     def fail_at(self, number: int) -> None:
         """Make the call of that number fail, counted from 1."""

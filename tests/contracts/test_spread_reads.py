@@ -11,14 +11,11 @@ from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
 from pulse.store.shared.backend import Transaction
-from pulse.store.sql.database import DueQuery
-from pulse.store.sql.due_query import DUE as DUE_TASKS
-from pulse.store.sql.due_query import PENDING
+from pulse.store.sql.due_query import DUE as DUE_ROWS
 from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task
-from tests.support.transactions import run_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,13 +48,12 @@ class FilledDatabase:
 
     def read(self, limit: int) -> tuple[list[int], int]:
         """Return when the rows are due, in the order of the result, and the clock."""
-        query = DueQuery(DUE_TASKS, PENDING, [""], limit, spread=4 * limit)
 
         def read_rows(connection: Connection) -> tuple[list[int], int]:
-            found = connection.read_due(query)
-            return [row[0] for row in found.due], found.now
+            found = connection.read_due([""], limit=limit, spread=4 * limit)
+            return [row[DUE_ROWS.sorted_by[0]] for row in found.due], found.now
 
-        return run_in(self.database, Transaction.READ, read_rows)
+        return self.database.run(Transaction.READ, read_rows)
 
 
 @pytest.fixture

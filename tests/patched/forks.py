@@ -199,6 +199,7 @@ def test_a_slot_reads_no_answer_in_a_forked_child() -> None:
 def await_calls(server: RedisServer) -> None:
     """Wait until calls have come to a server that is paused."""
     with gevent.Timeout(BOUND_S):
+        gevent.sleep(0)  # calls that were spawned begin, even if one of the loop has come before
         while not server.unread():
             gevent.sleep(0.001)
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pulse.core.run import Result
     from pulse.core.task import TaskDefinition
     from pulse.store.base import FailedTask, Member
-    from pulse.store.memory.due_heap import MemoryTaskRow
     from pulse.store.memory.runs import RunTable, StoredRun
+    from pulse.store.memory.tasks import MemoryTaskRow
 
 
 class PendingRuns:
@@ -86,21 +86,6 @@ class PendingRuns:
 class ClaimCall:
     """One call of `claim_due`: records what was decided, and collects the result."""
 
-    __slots__ = (
-        "_runs",
-        "_space",
-        "boot",
-        "claims",
-        "expired_retries",
-        "failed_tasks",
-        "good_until",
-        "holder",
-        "limit",
-        "not_run",
-        "now",
-        "rewound",
-    )
-
     def __init__(
         self,
         space: str,
@@ -141,36 +126,30 @@ class ClaimCall:
                     row.definition.name, row.partition, decided.refused, decided.cursor.next_fire
                 )
             )
-        opened = decided.opened
-        if opened is not None:
-            if opened.waits:
-                self._open_waiting(row, opened)
-            else:
-                self.claims.append(self._open_claimed(row, opened))
+        if decided.opened is not None:
+            self._open(row, decided.opened)
 
-    def _open_claimed(self, row: MemoryTaskRow, opened: NewRun) -> Claim:
-        task, fire_time = row.definition.name, opened.scheduled_for
+    def _open(self, row: MemoryTaskRow, opened: NewRun) -> None:
+        task, partition = row.definition.name, row.partition
+        row.unfinished += 1
+        row.skip = None
+        if opened.waits:
+            run = waiting_run(self._space, task, partition=partition, opened=opened, now=self.now)
+            self._runs.add_claimed(run, 0)
+            return
+        fire_time = opened.scheduled_for
         run = Run(
-            id=run_id(self._space, task, row.partition, fire_time),
+            id=run_id(self._space, task, partition, fire_time),
             task=task,
-            partition=row.partition,
+            partition=partition,
             fire_time=fire_time,
             scheduled_for=fire_time,
             trigger=opened.trigger,
             holder=self.holder,
             claimed_at=self.now,
         )
-        row.unfinished += 1
-        row.skip = None
         self._runs.add_claimed(run, self.boot)
-        return Claim(run, row.definition, self.good_until)
-
-    def _open_waiting(self, row: MemoryTaskRow, opened: NewRun) -> None:
-        task, partition = row.definition.name, row.partition
-        run = waiting_run(self._space, task, partition=partition, opened=opened, now=self.now)
-        row.unfinished += 1
-        row.skip = None
-        self._runs.add_claimed(run, 0)
+        self.claims.append(Claim(run, row.definition, self.good_until))
 
     def _miss(self, row: MemoryTaskRow, missed: NotRun) -> Run:
         row.skip = None

@@ -25,9 +25,8 @@ from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.memory.claim import ClaimCall, PendingRuns, is_due
-from pulse.store.memory.due_heap import ORDER_BITS, ORDER_MASK, decide_row, is_stale, row_of
 from pulse.store.memory.runs import RunTable
-from pulse.store.memory.tasks import TaskTable
+from pulse.store.memory.tasks import ORDER_BITS, ORDER_MASK, TaskTable, decide_row, is_stale
 from pulse.store.rules import (
     LEASE_OVER,
     ClockCheck,
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, SyncResult, TaskState
-    from pulse.store.memory.due_heap import MemoryTaskRow
     from pulse.store.memory.runs import StoredRun
+    from pulse.store.memory.tasks import MemoryTaskRow
 
 _SUCCEEDED = Outcome.SUCCEEDED
 _DEFAULT_OPTIONS = StoreOptions(keep_runs=10_000)
@@ -270,7 +269,7 @@ class MemoryStore:
         """Create a pending manual run of a task, due now; return None when overlap refuses it."""
         self._caller()
         with self._lock:
-            row = row_of(self._rows, name)
+            row = self._tasks.row_of(name)
             if row.withdrawn:
                 raise undeclared(name)
             if row.unfinished >= row.definition.max_unfinished:

@@ -1,18 +1,33 @@
-"""The tasks of the memory store: created, changed, paused, archived; the caller holds the lock."""
+"""The task rows of the memory store, and the heap that orders them by when they are due.
+
+The caller holds the lock.
+"""
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pulse.core.cursor import first_cursor, rewind
+import msgspec
+
+from pulse.core.cursor import BEFORE_TIME, Cursor, first_cursor, rewind
+from pulse.core.planner import plan
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
+from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.store.base import RewoundTask, SyncResult, TaskState
-from pulse.store.memory.due_heap import DueHeap, MemoryTaskRow, change_row, row_of, state_of
-from pulse.store.reschedule import is_schedule, order_of_ticks, schedule_text, superseded_tick
+from pulse.store.reschedule import (
+    change_cursor,
+    is_schedule,
+    order_of_ticks,
+    schedule_text,
+    superseded_tick,
+)
 from pulse.store.rules import (
     CONFIG,
+    MAX_NAMES_COMPARED,
     NOT_DECLARED,
     REMOVED,
     RUNTIME,
@@ -20,17 +35,121 @@ from pulse.store.rules import (
     check_removal,
     new_run_id,
     partition_of,
+    plan_resumed,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pulse.clock import Instant
-    from pulse.core.cursor import Cursor
+    from pulse.core.planner import Plan
     from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
     from pulse.store.memory.runs import RunTable, StoredRun
+
+
+ORDER_BITS = 32
+ORDER_MASK = (1 << ORDER_BITS) - 1
+"""The low bits of a heap entry are the row's order; the bits above are when the row is due."""
+
+
+class MemoryTaskRow(msgspec.Struct, gc=False):
+    """A task row.
+
+    Attributes:
+        order: rises from row to row: of two rows that are due at once, the older one comes first.
+        unfinished: the number of claimed and pending runs.
+        parked: whether the row is out of the heap: it is due, but waits for one of its runs.
+        withdrawn: whether the configuration no longer declares the task.
+        resumed_at: when the last pause ended, until the next plan.
+        skip: the record into which a next skip is folded; None after anything else.
+        source: `config` or `runtime`.
+
+    """
+
+    definition: TaskDefinition
+    partition: str
+    cursor: Cursor
+    order: int
+    unfinished: int = 0
+    paused: bool = False
+    parked: bool = False
+    withdrawn: bool = False
+    resumed_at: Instant | None = None
+    skip: StoredRun | None = None
+    source: str = CONFIG
+
+
+class DueHeap:
+    """A heap of rows by when they are due.
+
+    When a row moves, its old entry stays in the heap as a stale entry until it comes first.
+
+    An entry is one integer (see `ORDER_BITS`), because comparing tuples reads four objects on each
+    of the dozen levels of a large heap, and most of these objects are in no CPU cache.
+    """
+
+    __slots__ = ("entries", "rows")
+
+    def __init__(self) -> None:
+        self.entries: list[int] = []
+        self.rows: dict[int, MemoryTaskRow] = {}
+
+    def has_stale_entries(self, known: int) -> bool:
+        """Return whether the heap holds more removed rows than the *known* current ones."""
+        return len(self.rows) > 2 * known
+
+    def push(self, row: MemoryTaskRow) -> None:
+        """Add an entry for the next fire time of a row, known or new."""
+        self.rows[row.order] = row
+        row.parked = False
+        if row.cursor.next_fire is not None:
+            heappush(
+                self.entries, row.cursor.next_fire + row.cursor.delay_us << ORDER_BITS | row.order
+            )
+
+    def rebuild(self, rows: Iterable[MemoryTaskRow]) -> None:
+        """Replace the content of the heap by *rows*."""
+        self.rows, self.entries = {}, []
+        for row in rows:
+            self.push(row)
+
+    def first(self, now: Instant) -> Instant | None:
+        """Return when the first row is due that can be decided; park due rows that have to wait."""
+        entries = self.entries
+        while entries:
+            due_at, row = entries[0] >> ORDER_BITS, self.rows[entries[0] & ORDER_MASK]
+            if not is_stale(row, due_at):
+                if due_at > now or _has_work(row, now):
+                    return due_at
+                row.parked = True
+            heappop(entries)
+        return None
+
+
+def is_stale(row: MemoryTaskRow, due_at: Instant) -> bool:
+    """Return whether the row is not due at *due_at* any more, or is paused or withdrawn."""
+    cursor = row.cursor
+    moved = cursor.next_fire is None or cursor.next_fire + cursor.delay_us != due_at
+    return moved or row.paused or row.withdrawn
+
+
+def _has_work(row: MemoryTaskRow, now: Instant) -> bool:
+    try:
+        return decide_row(row, now) is not None
+    # The next claim reports the error, and sets the row aside.
+    except Exception:  # noqa: BLE001 - the reason is above
+        return True
+
+
+def decide_row(row: MemoryTaskRow, now: Instant) -> Plan | None:
+    """Return the plan of a row; fire times during a pause are missed."""
+    if row.resumed_at is None:
+        return plan(row.definition, row.cursor, row.unfinished, now)
+    return plan_resumed(
+        row.definition, row.cursor, resumed_at=row.resumed_at, unfinished=row.unfinished, now=now
+    )
 
 
 class TaskTable:
@@ -48,18 +167,6 @@ class TaskTable:
 
     """
 
-    __slots__ = (
-        "_archived",
-        "_keep_archived",
-        "_order",
-        "_paused",
-        "_runs",
-        "_space",
-        "due",
-        "rows",
-        "withdrawn",
-    )
-
     def __init__(self, space: str, runs: RunTable, keep_archived: int) -> None:
         self.rows: dict[str, MemoryTaskRow] = {}
         self.due: DueHeap = DueHeap()
@@ -70,6 +177,14 @@ class TaskTable:
         self._archived: dict[str, tuple[Cursor, int]] = {}  # with its order
         self._paused: set[str] = set()
         self._order = 0
+
+    def row_of(self, name: str) -> MemoryTaskRow:
+        """Return the row of a task; UnknownTaskError suggests a similar name."""
+        row = self.rows.get(name)
+        if row is None:
+            near = did_you_mean(name, islice(self.rows, MAX_NAMES_COMPARED))
+            raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
+        return row
 
     def sync(
         self, definitions: Mapping[str, TaskDefinition], member: Member, now: Instant
@@ -130,8 +245,12 @@ class TaskTable:
         self, row: MemoryTaskRow, definition: TaskDefinition, now: Instant, source: str
     ) -> tuple[list[Run], list[Run]]:
         """Change a row; return the records of its missed fire times, and the ticks that waited."""
-        is_replaced = not is_schedule(schedule_text(row.definition.schedule), definition.schedule)
-        missed = change_row(row, definition, now, source=source)
+        before = schedule_text(row.definition.schedule)
+        is_replaced = not is_schedule(before, definition.schedule)
+        cursor, missed = change_cursor(
+            definition, row.cursor, before=before, paused=row.paused, now=now
+        )
+        row.cursor, row.definition, row.source = cursor, definition, source
         name, partition = definition.name, row.partition
         ticks = self._miss_waiting(row) if is_replaced and row.unfinished else []
         if row.unfinished and row.cursor.next_fire is not None:
@@ -168,7 +287,7 @@ class TaskTable:
         row = self.rows.get(name)
         check_addition(name, None if row is None else row.source, replace=replace)
         if row is None:
-            self.due.add(self._make(definition, "", now, RUNTIME))
+            self.due.push(self._make(definition, "", now, RUNTIME))
             return []
         records, ticks = self._change(row, definition, now, RUNTIME)
         self.due.push(row)
@@ -177,7 +296,7 @@ class TaskTable:
 
     def remove(self, name: str) -> None:
         """Archive a run-time task."""
-        row = row_of(self.rows, name)
+        row = self.row_of(name)
         check_removal(name, row.source)
         self._archive(name, REMOVED)
         self._paused.discard(name)
@@ -213,7 +332,7 @@ class TaskTable:
 
     def pause(self, name: str, now: Instant, *, paused: bool) -> None:
         """Pause or resume a task."""
-        row = row_of(self.rows, name)
+        row = self.row_of(name)
         if row.paused == paused:
             return
         row.paused = paused
@@ -252,7 +371,7 @@ class TaskTable:
 
     def states(self) -> list[TaskState]:
         """Return the rows as `tasks()` returns them, ordered by name."""
-        return sorted(map(state_of, self.rows.values()), key=attrgetter("name"))
+        return sorted((_state_of(row) for row in self.rows.values()), key=attrgetter("name"))
 
     def open_pending(self, row: MemoryTaskRow, run: Run) -> None:
         """Add a pending run."""
@@ -270,3 +389,17 @@ class TaskTable:
                 self.due.push(row)
         if self._runs.aside:
             self._runs.offer_again(run.task)
+
+
+def _state_of(row: MemoryTaskRow) -> TaskState:
+    return TaskState(
+        name=row.definition.name,
+        partition=row.partition,
+        source=row.source,
+        digest=row.definition.digest,
+        paused=row.paused,
+        anchor=row.cursor.anchor,
+        next_fire=row.cursor.next_fire,
+        last_decided=None if row.cursor.last_decided == BEFORE_TIME else row.cursor.last_decided,
+        unfinished=row.unfinished,
+    )

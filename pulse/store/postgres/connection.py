@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant
     from pulse.store.postgres.driver import BoundedConnection
-    from pulse.store.sql.database import Cell, DueQuery, DueRows, Insert, QueryResult, Update
+    from pulse.store.sql.database import Cell, DueRows, Insert, QueryResult, Update
 
     Column = Sequence[Cell]
 
@@ -99,9 +99,9 @@ class PostgresConnection:
                 changed[first[found]] = True
         return changed
 
-    def read_due(self, query: DueQuery) -> DueRows:
+    def read_due(self, partitions: Sequence[str], *, limit: int, spread: int) -> DueRows:
         """Read what may be claimed, and the clock, in one round trip where no run is pending."""
-        return read_due(self, query, self._given_now())
+        return read_due(self, partitions, limit=limit, spread=spread, given_now=self._given_now())
 
 
 def _columns(rows: Iterable[Sequence[Cell]]) -> Iterator[list[Column]]:

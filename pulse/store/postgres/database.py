@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
@@ -32,7 +33,6 @@ from pulse.store.shared.backend import (
     StorageReplacedError,
     Transaction,
 )
-from pulse.store.sql.database import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.store.postgres.driver import BoundedConnection
-    from pulse.store.sql.database import A
+
+T = TypeVar("T")
 
 STOPPED_MS = 2_000
 """How long an idle transaction may keep its locks: its process may be stopped or cut off."""
@@ -107,24 +108,11 @@ class PostgresDatabase:
         self.close()
         _import_driver()
         self._pid = os.getpid()
-        if not self._is_current():
-            for attempt in self._attempts(self._begin, Attempt):
-                with attempt as connection:
-                    migrate(connection, self._schema, self._ladder)
-        version = self._read_version()
-        refuse_other_version(self.name, version, current=self._ladder.version)
-
-    def _is_current(self) -> bool:
-        for attempt in self.attempts(Transaction.READ, Attempt):
-            with attempt as connection:
-                found = is_current(connection, self._schema, self._ladder)
-        return found
-
-    def _read_version(self) -> int | None:
-        for attempt in self.attempts(Transaction.READ, Attempt):
-            with attempt as connection:
-                version = read_version(connection, self._schema)
-        return version
+        schema, ladder = self._schema, self._ladder
+        if not self.run(Transaction.READ, partial(is_current, schema=schema, ladder=ladder)):
+            self._run(self._begin, partial(migrate, schema=schema, ladder=ladder))
+        version = self.run(Transaction.READ, partial(read_version, schema=schema))
+        refuse_other_version(self.name, version, current=ladder.version)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
@@ -144,10 +132,8 @@ class PostgresDatabase:
 
     # Transactions ------------------------------------------------------------------------
 
-    def attempts(
-        self, transaction: Transaction, wrap: Callable[[PostgresConnection], A]
-    ) -> Iterator[A]:
-        """Yield attempts at one transaction until one is committed: see `Database.attempts`.
+    def run(self, transaction: Transaction, work: Callable[[PostgresConnection], T]) -> T:
+        """Return what *work* returns, within a transaction: see `Database.run`.
 
         In READ and SINGLE each statement commits by itself. A WRITE is a pipeline, in which only a
         result that is read is waited for: begin, lock and read are one round trip, and so are
@@ -155,28 +141,27 @@ class PostgresDatabase:
         """
         match transaction:
             case Transaction.READ | Transaction.SINGLE:
-                return self._attempts((), wrap)
+                return self._run((), work)
             case Transaction.WRITE:
-                return self._attempts(self._begin, wrap, pipelined=True)
+                return self._run(self._begin, work, pipelined=True)
             case _:
-                return self._attempts((*self._begin, LOCK), wrap)
+                return self._run((*self._begin, LOCK), work)
 
-    def _attempts(
+    def _run(
         self,
         begin: Sequence[str],
-        wrap: Callable[[PostgresConnection], A],
+        work: Callable[[PostgresConnection], T],
         *,
         pipelined: bool = False,
-    ) -> Iterator[A]:
+    ) -> T:
         from pulse.store.postgres import driver
 
-        for attempts_left in reversed(range(_MAX_ATTEMPTS)):
+        attempts_left = _MAX_ATTEMPTS
+        while True:
+            attempts_left -= 1
             try:
                 with self._transaction(begin, pipelined=pipelined) as connection:
-                    attempt = wrap(connection)
-                    yield attempt
-                    if attempt.error is not None:
-                        raise attempt.take_error()
+                    result = work(connection)
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
@@ -188,7 +173,7 @@ class PostgresDatabase:
                     raise self._failed(error) from error
             else:
                 self._reconnect_probe.answered()
-                return
+                return result
 
     @contextmanager
     def _transaction(

@@ -5,7 +5,7 @@ when it is imported, whether gevent has patched the process.
 
 All waits of psycopg 3 go through generators: a generator yields what it waits for (the socket is
 readable or writable), and a wait function sends back whether it is ready, or 0 after a short
-interval, in which signals are handled. `_with_deadline` wraps such a generator: it passes all of
+interval, in which signals are handled. `_bounded` wraps such a generator: it passes all of
 that on, and raises an error once the deadline has passed. This works alike with psycopg's C
 functions and with gevent. It overrides `Connection.wait` and the private
 `Connection._connect_gen`.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import psycopg
 from psycopg import errors
@@ -79,11 +79,13 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     Attributes:
         deadline: the deadline, on the boot clock; None for no deadline.
+        longest_silence: for how long the server may be silent during the login; None for any time.
         piped: the open pipeline.
 
     """
 
     deadline: Span | None = None
+    longest_silence: ClassVar[Span | None] = None
     piped: psycopg.Pipeline | None = None
     _timed_out = False
 
@@ -95,7 +97,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     @classmethod
     def _connect_gen(cls, *args: Any, **options: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
         # No deadline: libpq has its own limit here. This stops a connect in a forked child.
-        return _with_deadline(super()._connect_gen(*args, **options), None)
+        return _bounded(super()._connect_gen(*args, **options), longest_silence=cls.longest_silence)
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
@@ -120,22 +122,32 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             gen.close()
             return cast("T", None)
         try:
-            return super().wait(_with_deadline(gen, self.deadline), *args, **options)
+            return super().wait(_bounded(gen, deadline=self.deadline), *args, **options)
         except CallTimeoutError:
             self._timed_out = True
             self.close()
             raise
 
 
-def _with_deadline(gen: Generator[Any, Any, T], deadline: Span | None) -> Generator[Any, Any, T]:
-    pid = os.getpid()
+def _bounded(
+    gen: Generator[Any, Any, T],
+    *,
+    deadline: Span | None = None,
+    longest_silence: Span | None = None,
+) -> Generator[Any, Any, T]:
+    pid, heard_at = os.getpid(), _CLOCK.boot()
     try:
         awaited = next(gen)
         while True:
             ready = yield awaited
             if os.getpid() != pid:
                 _stop_forked_copy()
-            if not ready and deadline is not None and _CLOCK.boot() >= deadline:
+            now = _CLOCK.boot()
+            if ready:
+                heard_at = now
+            elif (deadline is not None and now >= deadline) or (
+                longest_silence is not None and now - heard_at >= longest_silence
+            ):
                 raise CallTimeoutError("the server did not answer in time")
             awaited = gen.send(ready)
     except StopIteration as ended:
@@ -155,24 +167,7 @@ class ProbeConnection(BoundedConnection):
     libpq's own `connect_timeout` is at least two seconds, and limits the whole login.
     """
 
-    @classmethod
-    def _connect_gen(cls, *args: Any, **options: Any) -> Generator[Any, Any, Self]:  # noqa: ANN401 - the driver's own
-        return _unless_silent(super()._connect_gen(*args, **options))
-
-
-def _unless_silent(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    try:
-        awaited, heard_at = next(gen), _CLOCK.boot()
-        while True:
-            ready = yield awaited
-            if ready:
-                heard_at = _CLOCK.boot()
-            elif _CLOCK.boot() - heard_at >= PROBE_TIMEOUT:
-                raise CallTimeoutError("the server did not answer in time")
-            awaited = gen.send(ready)
-    except StopIteration as ended:
-        answer: T = ended.value
-        return answer
+    longest_silence = PROBE_TIMEOUT
 
 
 def connect(

@@ -10,90 +10,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.store.naming import application_id
+from pulse.store.sql.schema import INDEXES, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pulse.store.sql.database import Connection
 
+_OPTIONS = {
+    "tasks": " WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)",
+    "runs": " WITH (autovacuum_vacuum_scale_factor = 0.02)",
+}
+
+
+def _translated(columns: str) -> str:
+    identity = "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    columns = columns.replace("INTEGER PRIMARY KEY", identity)
+    return columns.replace("INTEGER", "bigint").replace("BLOB", "bytea")
+
+
 _TABLES = (
     "CREATE TABLE @layout (version integer NOT NULL)",
-    """CREATE TABLE @tasks (
-        key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        task text NOT NULL,
-        place text NOT NULL,
-        scope text NOT NULL,
-        source text NOT NULL,
-        words text,
-        digest text NOT NULL,
-        schedule text NOT NULL,
-        room bigint NOT NULL,
-        rerun bigint NOT NULL,
-        anchor bigint NOT NULL,
-        next_fire bigint,
-        due_at bigint,
-        floor bigint NOT NULL,
-        gaps text,
-        paused bigint NOT NULL,
-        resumed_at bigint,
-        skip_id text,
-        version bigint NOT NULL DEFAULT 0,
-        archived_at bigint,
-        UNIQUE (task, place)) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)""",
-    """CREATE INDEX due ON @tasks (place, due_at, key)
-        WHERE paused = 0 AND archived_at IS NULL AND due_at IS NOT NULL""",
-    """CREATE INDEX declared ON @tasks (key)
-        WHERE source = 'config' AND archived_at IS NULL""",
-    "CREATE INDEX own ON @tasks (place) WHERE scope = 'process'",
-    "CREATE INDEX archived ON @tasks (archived_at) WHERE archived_at IS NOT NULL",
-    """CREATE TABLE @runs (
-        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        id text NOT NULL UNIQUE,
-        task text NOT NULL,
-        place text NOT NULL,
-        fire_time bigint NOT NULL,
-        slot bigint,
-        trigger text NOT NULL,
-        attempt bigint NOT NULL,
-        holder text NOT NULL,
-        claimed_at bigint,
-        started_at bigint,
-        took_us bigint,
-        outcome text,
-        status bigint,
-        message text NOT NULL,
-        count bigint NOT NULL,
-        retry_at bigint,
-        body bytea,
-        tries bytea,
-        opened_at bigint NOT NULL,
-        lease_us bigint NOT NULL,
-        mark bigint NOT NULL) WITH (autovacuum_vacuum_scale_factor = 0.02)""",
-    "CREATE INDEX open ON @runs (task, place) WHERE outcome IS NULL",
-    "CREATE INDEX unheld ON @runs (place, retry_at) WHERE outcome IS NULL AND holder = ''",
-    "CREATE INDEX history ON @runs (task, seq)",
-    """CREATE TABLE @members (
-        holder text PRIMARY KEY,
-        host text NOT NULL,
-        machine text NOT NULL,
-        pid bigint NOT NULL,
-        pid_started bigint NOT NULL,
-        mode text NOT NULL,
-        digest text NOT NULL,
-        lease_us bigint NOT NULL,
-        config text NOT NULL,
-        seen bigint NOT NULL,
-        seen_boot bigint NOT NULL)""",
-    """CREATE TABLE @configs (
-        born bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        config text NOT NULL UNIQUE,
-        manifest bytea NOT NULL)""",
-    "CREATE TABLE @paused (task text PRIMARY KEY)",
+    *(
+        f"CREATE TABLE @{name} ({_translated(columns)}){_OPTIONS.get(name, '')}"
+        for name, columns in TABLES.items()
+    ),
+    *(f"CREATE INDEX {name} ON {columns}" for name, columns in INDEXES.items()),
 )
-_TEXTS = frozenset(
-    "task place scope source words digest schedule gaps skip_id id trigger holder message".split()  # noqa: SIM905 - a list of this length is read as words
-) | {"outcome"}
-_BYTES = frozenset({"body", "tries"})
+_TYPES = {
+    words[0]: words[1].rstrip(",")
+    for columns in TABLES.values()
+    for line in _translated(columns).splitlines()
+    if (words := line.split())
+}
 
 LOCK = "SELECT version FROM @layout FOR UPDATE"
 """Locks the one row of `layout`, which every EXCLUSIVE transaction does first."""
@@ -139,9 +88,7 @@ def schema_of(name: str) -> str:
 
 def type_of(column: str) -> str:
     """Return the SQL type of a column that is written in batches."""
-    if column in _TEXTS:
-        return "text"
-    return "bytea" if column in _BYTES else "bigint"
+    return _TYPES[column]
 
 
 def read_version(connection: Connection, schema: str) -> int | None:

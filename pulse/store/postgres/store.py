@@ -24,16 +24,7 @@ if TYPE_CHECKING:
 class PostgresStore(SharedStore):
     """A store in a PostgreSQL database, which all processes of a fleet share.
 
-    Args:
-        url: `postgresql://user@host/database`, with libpq's options in the query.
-        clock: measures durations; what is due depends on the server's clock.
-        options: the name of the application, and how many finished runs are kept.
-        limit_us: the time limit of a call.
-        server_clock: replaces the server's clock in a test.
-        ladder: the layout of the tables, and the migrations of older layouts.
-        opened: the stores that are open in this process; a test that simulates several processes
-            gives each its own mapping.
-
+    The arguments are those of `PostgresDatabase` and of `SharedStore`.
     """
 
     reach = Scope.FLEET

@@ -2,10 +2,38 @@
 --
 -- The order is: pending runs that end (`closed`), then rows with the runs that they create, then
 -- other runs (claimed, renewed, finished, requeued). For all other clients the script is one step.
+--
+-- The request: lease (the length of new and renewed leases), closed, rows, runs, released (keys of
+-- rows whose reservation is removed), trimmed (tasks whose history is cut to `keep` runs).
+-- The reply: for each of closed, rows and runs whether it was changed; when refused rows are due;
+-- ids of runs that were not created because they existed.
+--
+-- A row to add or to change:
+--   partition, task
+--   member    its member in the index of due rows
+--   was       the text with which its record must begin; empty when no record may exist
+--   record    the new record
+--   runs      the runs to create: id, record, state, at, and whether an existing record of that id
+--             is overwritten (folds, for a skip)
+--   due       when the row is due; nil to remove it from the index
+--   archived  when the row was archived; nil for not at all
+--   returned  whether an archived row comes back into use
+--   paused    refuse the change unless the task is recorded as paused (true) or not (false)
+--
+-- An unfinished run to change:
+--   id, partition, task
+--   was          the text with which its record must begin
+--   record       the new record; nil to renew only the lease
+--   old, new     its states: claimed, pending or finished
+--   at           when a pending run may be claimed
+--   max_claimed  refuse the change while so many runs of the row are claimed
+--   lease        when its lease must end: a later end means that it was renewed
+--   row          the text with which the record of its task row must begin
+--
 -- The script reads all records first and writes most results at the end, in few commands; counters
 -- and the indexes of pending runs change on the way, since later preconditions read them.
 
-local reply = { now = now, closed = {}, rows = {}, due = {}, runs = {}, existing = {} }
+local reply = { closed = {}, rows = {}, due = {}, runs = {}, existing = {} }
 -- By row key: rows for which a closing failed, rows whose change was refused. By run id: the
 -- history numbers of the runs that this script created, which are not in the history yet.
 local failed_closings, refused, new_numbers = {}, {}, {}
@@ -160,8 +188,7 @@ local function change_row(row)
     if not is_row_unchanged(row) then
         refused[row.key] = true
         local due = redis.call('ZSCORE', p .. 'due:' .. row.partition, row.member)
-        -- A missing score is false, which the reply keeps: nil would shorten the array.
-        reply.due[#reply.due + 1] = due and tonumber(due)
+        if due then reply.due[#reply.due + 1] = tonumber(due) end
         return false
     end
     rows[row.key] = row.record
@@ -211,4 +238,4 @@ for _, row in ipairs(request.rows) do reply.rows[#reply.rows + 1] = change_row(r
 for _, change in ipairs(request.runs) do reply.runs[#reply.runs + 1] = change_run(change) end
 write_all()
 for _, task in ipairs(request.trimmed) do trim(task) end
-return cmsgpack.pack(reply)
+return cmsgpack.pack({ reply.closed, reply.rows, reply.runs, reply.due, reply.existing })

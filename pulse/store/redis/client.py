@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import ModuleType
 
-    from pulse.clock import Clock, Instant, Span
+    from pulse.clock import Clock, Span
     from pulse.store.redis.connections import Severable
 
 A = TypeVar("A")
@@ -36,6 +36,8 @@ SCRIPTS = (
     "read_tasks",
     "heartbeat",
     "read_members",
+    "read_leases",
+    "find_missing",
     "read_orphans",
     "remove_members",
     "prune",
@@ -79,12 +81,6 @@ class _Client(Protocol):
 
     def execute_command(self, *arguments: str | int | bytes) -> Any: ...  # noqa: ANN401 - see `RedisClient.command`
     def pipeline(self) -> AbstractContextManager[_Pipeline]: ...
-
-
-class ScriptRequest(msgspec.Struct, kw_only=True):
-    """The base of the requests of scripts; tests set `clock` to replace the server's clock."""
-
-    clock: Instant | None = None
 
 
 class RedisClient:
@@ -180,10 +176,10 @@ class RedisClient:
                 pipe.execute_command(*arguments)
             return list(pipe.execute())
 
-    def run(self, name: str, request: ScriptRequest, decoder: msgspec.msgpack.Decoder[A]) -> A:
-        """Run a script with *request*, and return its decoded reply."""
+    def run(self, name: str, decoder: msgspec.msgpack.Decoder[A], **request: object) -> A:
+        """Run a script with *request*, which the script describes; return its decoded reply."""
         if self._stand_in is not None:
-            request.clock = self._stand_in.wall()
+            request["clock"] = self._stand_in.wall()
         text, digest = self._scripts[name] if self.is_open() else ("", "")
         arguments = (1, self._prefix, _encode(request))
         with self._calling() as client:

@@ -5,7 +5,7 @@ compares: the version of a row; outcome, holder and attempt of a run. "Is the re
 it was read?" is then one comparison: does it still begin with the same text, up to and including
 the comma after these fields? (`row_beginning`, `unfinished_beginning`.)
 
-The order of the fields of `RedisTaskRow` and `_RunRecord` is part of the stored format, and the
+The order of the fields of `RedisTaskRow` and `_FIELDS` is part of the stored format, and the
 scripts rely on it. A new field has a default and goes to the end. Where the scripts depend on the
 order:
 
@@ -49,13 +49,14 @@ Some hashes have a field with an empty name and a long value, which makes Redis 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from pulse.clock import Instant, Span
-from pulse.core.run import Attempt, Outcome, Run, Trigger
+from pulse.clock import Instant
+from pulse.core.run import Run
 from pulse.store.base import Member
+from pulse.store.shared.backend import MemberRow
 from pulse.store.shared.rows import TaskRow
 
 LAYOUT = 1
@@ -66,39 +67,18 @@ class RedisTaskRow(TaskRow, frozen=True, array_like=True, kw_only=True, gc=False
     """A task row as Redis keeps it: an array of the fields of `TaskRow`, in their order."""
 
 
-class RedisMemberRow(NamedTuple):
-    """A member; when it was last seen, on the server's clock; and the key of its manifest."""
-
-    seen_at: Instant
-    manifest: str
-    member: Member
-
-
-class _RunRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    outcome: Outcome | None
-    holder: str
-    attempt: int
-    id: str
-    task: str
-    partition: str
-    fire_time: Instant
-    scheduled_for: Instant | None
-    trigger: Trigger
-    claimed_at: Instant | None
-    started_at: Instant | None
-    took_us: Span | None
-    status: int | None
-    message: str
-    count: int
-    retry_at: Instant | None
-    body: bytes | None
-    attempts: tuple[Attempt, ...]
-
-
 MANIFEST = msgspec.json.Decoder(tuple[int, str])
 """Decodes a manifest: its number, and its text."""
 
-_FIELDS = _RunRecord.__struct_fields__
+_FIELDS = (
+    "outcome", "holder", "attempt", "id", "task", "partition", "fire_time", "scheduled_for",
+    "trigger", "claimed_at", "started_at", "took_us", "status", "message", "count", "retry_at",
+    "body", "attempts",
+)  # fmt: skip
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(Run)}
+_RunRecord = msgspec.defstruct(
+    "_RunRecord", [(name, _TYPES[name]) for name in _FIELDS], array_like=True, gc=False
+)
 _ROW_FIELDS = TaskRow.__struct_fields__
 _as_bytes = msgspec.json.Encoder().encode
 _run = msgspec.json.Decoder(_RunRecord)
@@ -153,7 +133,7 @@ def member_record(manifest: str, member: Member) -> str:
     return _encode([manifest, member])[1:]
 
 
-def member_of(record: str | bytes) -> RedisMemberRow:
-    """Return the member of a record."""
+def member_row(record: str | bytes, now: Instant) -> MemberRow:
+    """Return the member of a record; *now* is the server's clock."""
     seen_at, manifest, fields = _member.decode(record)
-    return RedisMemberRow(seen_at, manifest, Member(**fields))
+    return MemberRow(Member(**fields), manifest, seen_at, now - seen_at)

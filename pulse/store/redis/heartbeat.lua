@@ -1,4 +1,4 @@
--- Record that a process lives and which manifest it declares; return all members and manifests.
+-- Record that a process lives and which manifest it declares.
 
 local function save_member(holder, text)
     redis.call('HSET', p .. 'members', holder, string.format('[%.0f,', now) .. text)
@@ -19,8 +19,4 @@ for _, key in ipairs({ UNFINISHED, PENDING, RESERVED }) do redis.call('HSETNX', 
 redis.call('SETNX', p .. 'layout', request.layout)
 save_member(request.holder, request.member)
 if request.manifest then save_manifest(request.manifest) end
-return cmsgpack.pack({
-    now = now,
-    members = redis.call('HVALS', p .. 'members'),
-    manifests = redis.call('HGETALL', p .. 'configs'),
-})
+return cmsgpack.pack(true)

@@ -1,8 +1,10 @@
-"""Finds out which keys an application has lost, from what `read_members.lua` reports."""
+"""Finds out which keys an application has lost."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pulse.store.redis.codec import row_of
 from pulse.store.shared.backend import WITHOUT_DATA
@@ -18,7 +20,28 @@ _ALWAYS = ("layout", "open", "unheld")
 """The keys that each heartbeat makes: if all of them are lost, everything is."""
 
 
-def expected_keys(caller: Caller) -> list[str]:
+_REPLY = msgspec.msgpack.Decoder(tuple[list[str], list[str], bool])
+
+
+def find_missing(server: RedisClient, caller: Caller, indexes: IndexWatch) -> str:
+    """Return the sentence of an ERROR about keys that are missing; empty for none."""
+    expected = _expected_keys(caller)
+    if not expected:
+        return ""
+    missing, indexed, is_listed = server.run(
+        "find_missing",
+        _REPLY,
+        holder=caller.member.holder,
+        expected=expected,
+        manifest=caller.manifest,
+        digests=digest_fields(len(caller.definitions)),
+        partitions=sorted(caller.partitions),
+    )
+    names = [*missing, *indexes.find_lost(server, frozenset(indexed))]
+    return _missing_text(server, caller, names, listed=is_listed)
+
+
+def _expected_keys(caller: Caller) -> list[str]:
     """Return the names of the keys that exist once *caller* has synced; empty before that."""
     if caller.manifest == UNKNOWN.key:
         return []
@@ -31,7 +54,9 @@ def digest_fields(tasks: int) -> int:
     return tasks + 1 if tasks else 0
 
 
-def missing_text(server: RedisClient, caller: Caller, names: Iterable[str], *, listed: bool) -> str:
+def _missing_text(
+    server: RedisClient, caller: Caller, names: Iterable[str], *, listed: bool
+) -> str:
     """Return the sentence of an ERROR about keys that are missing; empty for none.
 
     The manifest of a process that is not *listed* among the members may have been pruned.

@@ -26,14 +26,27 @@ local function prune_rows()
     end
 end
 
-local function delete_manifests()
-    for _, key in ipairs(request.manifests) do
-        redis.call('HDEL', p .. 'configs', key)
-        redis.call('DEL', p .. 'config:' .. key)
+-- Delete manifests that no process declares any more, except the newest ones.
+local function prune_manifests()
+    local held, numbered = {}, {}
+    for _, member in ipairs(redis.call('HVALS', p .. 'members')) do
+        held[cjson.decode(member)[2]] = true -- [2]: manifest key
+    end
+    local manifests = redis.call('HGETALL', p .. 'configs')
+    for i = 1, #manifests, 2 do
+        local number = tonumber(string.match(manifests[i + 1], '^%[(%d+)'))
+        numbered[#numbered + 1] = { number = number, key = manifests[i] }
+    end
+    table.sort(numbered, function(one, other) return one.number < other.number end)
+    for i = 1, #numbered - request.keep_manifests do
+        if not held[numbered[i].key] then
+            redis.call('HDEL', p .. 'configs', numbered[i].key)
+            redis.call('DEL', p .. 'config:' .. numbered[i].key)
+        end
     end
 end
 
 prune_runs()
 prune_rows()
-delete_manifests()
+prune_manifests()
 return cmsgpack.pack(true)

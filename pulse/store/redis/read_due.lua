@@ -2,8 +2,16 @@
 --
 -- A reservation only saves other processes needless planning. It expires by itself; which process
 -- wins a tick is decided by the versions of the rows, in apply.lua.
+--
+-- The request: holder (the calling process), poll (identifies the poll, so that its own
+-- reservations are known), manifest (the key of the caller's manifest), partitions, limit (how many
+-- rows to reserve), pending_limit (how many pending runs to return), peek (whether nothing is
+-- reserved), reserve_for.
+-- The reply: now; rows, each with the numbers of unfinished and of claimed runs; pending runs, each
+-- with its row and the number of claimed runs; next_wakeup, when there is more to do; more, when
+-- the first row beyond the limit is due.
 
-local reply = { now = now, rows = {}, pending = {}, next_wakeup = false, more = false }
+local reply = { now = now, rows = {}, pending = {} }
 local reserved = {}
 local mark = string.format('%.0f %s %s', now + request.reserve_for, request.poll, request.holder)
 

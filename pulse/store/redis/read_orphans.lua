@@ -1,14 +1,14 @@
--- Return the claimed runs of some holders, and the pending runs of some partitions or tasks.
+-- Return the claimed runs of some holders, and the pending runs in their partitions; or the pending
+-- runs of some tasks, which are given by partition.
 
-local wanted_holders, reply = {}, { now = now, claimed = {}, pending = {} }
+local wanted_holders, claimed, pending = {}, {}, {}
 for _, holder in ipairs(request.holders) do wanted_holders[holder] = true end
 
 local function collect_claimed()
-    local leases = redis.call('ZRANGE', LEASES, 0, -1, 'WITHSCORES')
-    for i = 1, #leases, 2 do
-        local record = redis.call('HGET', RUNS, leases[i])
+    for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
+        local record = redis.call('HGET', RUNS, id)
         if record and wanted_holders[cjson.decode(record)[2]] then -- [2]: holder
-            reply.claimed[#reply.claimed + 1] = { record, tonumber(leases[i + 1]) }
+            claimed[#claimed + 1] = record
         end
     end
 end
@@ -17,7 +17,7 @@ local function collect_partition(partition, wanted)
     for _, member in ipairs(redis.call('ZRANGE', p .. 'unheld:' .. partition, 0, -1)) do
         if not wanted or wanted[task_of_pending(member)] then
             local record = redis.call('HGET', RUNS, run_id_of_pending(member))
-            if record then reply.pending[#reply.pending + 1] = record end
+            if record then pending[#pending + 1] = record end
         end
     end
 end
@@ -32,6 +32,6 @@ local function collect_tasks(partition, tasks)
 end
 
 if #request.holders > 0 then collect_claimed() end
-for _, partition in ipairs(request.partitions) do collect_partition(partition) end
+for _, holder in ipairs(request.holders) do collect_partition(holder) end
 for partition, tasks in pairs(request.tasks) do collect_tasks(partition, tasks) end
-return cmsgpack.pack(reply)
+return cmsgpack.pack({ claimed, pending })

@@ -1,7 +1,7 @@
 -- Read rows by key, or the rows of one task in all partitions, each with the number of unfinished
 -- runs.
 
-local row_keys = request.row_keys
+local row_keys = request.row_keys or {}
 if request.task then
     for _, partition in ipairs(redis.call('SMEMBERS', p .. 'places')) do
         row_keys[#row_keys + 1] = partition .. '/' .. request.task

@@ -5,6 +5,10 @@
 --
 -- Pending and claimed runs are those of the request, which a scan of all runs found, and those that
 -- the indexes name: a run that was created since the scan is in an index.
+--
+-- The request: lease (the length of new leases), partitions, tasks (whose history is deleted if there
+-- are no runs), unfinished (ids of runs), newest_manifest (its number).
+-- The reply: true.
 
 local function whole(number) return string.format('%.0f', number) end
 

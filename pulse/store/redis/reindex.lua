@@ -1,4 +1,7 @@
--- Add runs to those indexes of the history that lack them; `number` is used where both lack a run.
+-- Add runs to those indexes of the history that lack them.
+--
+-- The request: runs, each with id, task, and the number that is used where both indexes lack it.
+-- The reply: true.
 
 for _, run in ipairs(request.runs) do
     local key = p .. 'history:' .. run.task

@@ -18,26 +18,25 @@ A record that is JSON of another form may have been written by a newer release: 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of its structs
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.errors import StoreRefusedError, shown
-from pulse.store.redis.client import ScriptRequest
-from pulse.store.redis.codec import LAYOUT, MANIFEST, member_of, row_of, run_of
+from pulse.store.redis.codec import LAYOUT, MANIFEST, member_row, row_of, run_of
 from pulse.store.shared.backend import StorageReplacedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.errors import StoreUnavailableError
     from pulse.store.redis.client import RedisClient
 
     Check = Callable[[bytes, bytes], object]
+    Message = dict[str, object]
 
 _TYPES = {
     "rows": "hash",
@@ -68,24 +67,6 @@ _DIGEST = re.compile(rb"[0-9a-f]+")
 _RESERVATION = re.compile(rb"\d+ \d+ .*", re.DOTALL)
 
 
-class _Numbered(msgspec.Struct, frozen=True):
-    id: str
-    task: str
-    number: Instant
-
-
-class _ReindexRequest(ScriptRequest, kw_only=True):
-    runs: Sequence[_Numbered]
-
-
-class _RebuildRequest(ScriptRequest, kw_only=True):
-    lease: Span
-    partitions: Sequence[str]
-    tasks: Sequence[str]
-    unfinished: Sequence[str]
-    newest_manifest: int
-
-
 _DONE = msgspec.msgpack.Decoder(bool)
 
 
@@ -109,14 +90,15 @@ def repair(server: RedisClient, *, partitions: Iterable[str], lease_us: Span) ->
     names = {f"history:{task}" for task in scan.tasks} | {"history"}
     if any(not server.command("EXISTS", server.key(name)) for name in names):
         _reindex(server)
-    request = _RebuildRequest(
+    server.run(
+        "rebuild",
+        _DONE,
         lease=lease_us,
         partitions=sorted(scan.partitions),
         tasks=sorted(scan.tasks),
         unfinished=sorted(scan.unfinished),
         newest_manifest=scan.newest_manifest,
     )
-    server.run("rebuild", request, _DONE)
     return moved
 
 
@@ -174,7 +156,7 @@ class _Scan:
             "rows": self._check_row,
             "runs": self._check_run,
             "configs": self._check_manifest,
-            "members": lambda _, value: member_of(value),
+            "members": lambda _, value: member_row(value, 0),
             "open": _check_count,
             "unheld": _check_count,
             "reserved": _check_reservation,
@@ -303,22 +285,22 @@ def _fields(server: RedisClient, name: str) -> Iterator[tuple[bytes, bytes]]:
 
 def _reindex(server: RedisClient) -> None:
     """Add all runs to the history, a page after the other."""
-    page: list[_Numbered] = []
+    page: list[Message] = []
     flush = partial(_add_to_history, server, page)
     for _, value in _fields(server, "runs"):
         try:
             run = run_of(value)
         except msgspec.MsgspecError:
             continue
-        page.append(_Numbered(run.id, run.task, _number_of(run)))
+        page.append({"id": run.id, "task": run.task, "number": _number_of(run)})
         if len(page) >= _PAGE:
             flush()
     flush()
 
 
-def _add_to_history(server: RedisClient, page: list[_Numbered]) -> None:
+def _add_to_history(server: RedisClient, page: list[Message]) -> None:
     if page:
-        server.run("reindex", _ReindexRequest(runs=page), _DONE)
+        server.run("reindex", _DONE, runs=page)
     page.clear()
 
 

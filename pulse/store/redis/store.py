@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 class RedisStore(SharedStore):
     """The store of a fleet on one Redis server.
 
-    Args:
-        url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
-        clock: its boot clock measures how long this process has observed leases.
-        options: the name of the application, and how many finished runs are kept.
-        patience_us: the time limit of a call to the server.
-        stand_in: a clock that replaces the server's, for tests.
-        opened: the open stores of this process; a test with several stores in one process passes a
-            separate mapping to each.
-
+    The arguments are those of `RedisClient` and of `SharedStore`.
     """
 
     reach = Scope.FLEET

@@ -20,7 +20,7 @@ sync, add, remove, pause, trigger
             StoreUnavailableError.
 abandon     The run was renewed or recorded meanwhile: it is left as it is.
 
-A heartbeat asks what is missing of the data that the process has stored (`FleetState.missing`).
+A heartbeat asks what is missing of the data that the process has stored (`find_missing`).
 `restore` then makes indexes again and empties the list of processes, so that every process syncs.
 
 `Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with something to put right)
@@ -47,21 +47,23 @@ add beside sync, in another partition
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from pulse.errors import StoreProblem, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, TaskState
+    from pulse.store.base import Member
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, DueSnapshot, TaskRow, TaskSnapshot
+
+T = TypeVar("T")
 
 MAX_ROUNDS = 100
 """How often a rule reads and decides again because other processes were faster."""
@@ -93,38 +95,38 @@ class DuplicateKeyError(Exception):
 
 
 class MemberRow(NamedTuple):
-    """A process that has a row, and the key of the manifest that it holds."""
-
-    member: Member
-    manifest: str
-
-
-class LostRun(NamedTuple):
-    """A run to abandon, the renewal mark of its lease as it was read, and why."""
-
-    run: Run
-    mark: int
-    reason: str
-
-
-class FleetState(NamedTuple):
-    """Which processes live, and which runs have lost their holder.
+    """A process that has a row.
 
     Attributes:
-        live: the processes that live.
-        gone: the processes that do not.
-        lost: the runs to abandon.
-        next_expiry: the instant of the boot clock at which the next lease is over unless it is
-            renewed; None for no lease.
-        missing: what the application has lost, as a sentence for the log; empty for nothing.
+        member: the process.
+        manifest: the key of the manifest that it holds.
+        mark: changes with each save of the row.
+        silent_us: how long ago the row was saved, by clocks that the caller and the process share.
 
     """
 
-    live: Sequence[MemberRow]
-    gone: Sequence[MemberRow]
-    lost: Sequence[LostRun]
-    next_expiry: Span | None
-    missing: str = ""
+    member: Member
+    manifest: str
+    mark: int
+    silent_us: Span
+
+
+class Lease(NamedTuple):
+    """The lease of a claimed run.
+
+    Attributes:
+        run: the id of the run.
+        mark: changes with each renewal.
+        ends_in: when the lease ends on the storage's clock, from now; None where only observation
+            shows that.
+        length_us: how long it lasts after a renewal; None for the longest lease of the fleet.
+
+    """
+
+    run: str
+    mark: int
+    ends_in: Span | None = None
+    length_us: Span | None = None
 
 
 class Orphans(NamedTuple):
@@ -134,7 +136,7 @@ class Orphans(NamedTuple):
     pending: Sequence[Run]
 
 
-class Written(NamedTuple):
+class Written(msgspec.Struct):
     """What a rule has written and a heartbeat is to report.
 
     Attributes:
@@ -144,26 +146,15 @@ class Written(NamedTuple):
 
     """
 
-    missed: list[Run]
-    abandoned: list[Run]
-    archived: list[str]
+    missed: list[Run] = msgspec.field(default_factory=list)
+    abandoned: list[Run] = msgspec.field(default_factory=list)
+    archived: list[str] = msgspec.field(default_factory=list)
 
     def add(self, other: Written) -> None:
         """Append what *other* has."""
         self.missed.extend(other.missed)
         self.abandoned.extend(other.abandoned)
         self.archived.extend(other.archived)
-
-    def clear(self) -> None:
-        """Forget everything: the session was rolled back."""
-        self.missed.clear()
-        self.abandoned.clear()
-        self.archived.clear()
-
-
-def nothing_written() -> Written:
-    """Return an empty collection."""
-    return Written([], [], [])
 
 
 class Session(Protocol):
@@ -202,8 +193,8 @@ class Session(Protocol):
     def read_declared(self) -> list[TaskRow]:
         """Return the rows that configurations declare, without archived ones."""
 
-    def read_states(self) -> list[TaskState]:
-        """Return the rows that are not archived, by name and partition."""
+    def read_in_use(self) -> list[tuple[TaskRow, int]]:
+        """Return the rows that are not archived, each with the number of its unfinished runs."""
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""
@@ -227,13 +218,16 @@ class Session(Protocol):
         row and the runs of its task are in one step.
         """
 
-    def release(self, keys: Sequence[str]) -> None:
-        """Release rows that `read_due` reserved."""
-
     def restore(self) -> None:
         """Make indexes and counters again after a loss, and empty the list of processes.
 
         Each process that lives finds at its next heartbeat that it is not listed, and syncs.
+        """
+
+    def find_missing(self, caller: Caller) -> str:
+        """Return what is missing of the data that *caller* has stored; empty for nothing.
+
+        The text is a sentence for the log.
         """
 
     def set_paused(self, name: str, *, paused: bool) -> None:
@@ -245,21 +239,20 @@ class Session(Protocol):
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
         """Record that *member* lives and which manifest it holds."""
 
-    def add_manifest(self, manifest: Manifest, definitions: Mapping[str, TaskDefinition]) -> None:
+    def add_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest; one that exists keeps its number."""
 
     def read_manifests(self, keys: Iterable[str]) -> Mapping[str, tuple[int, bytes]]:
         """Return number and content of the manifests of these keys that exist."""
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
-        """Return the processes seen within three of their leases, by holder."""
+        """Return the processes that have a row, dead ones too, by holder.
 
-    def check_fleet(self, caller: Caller, *, boot: Span) -> FleetState:
-        """Return who lives, which runs are lost and which data is missing, without a write.
-
-        A lease counts as over, and a silent process as gone, by what the backend has observed from
-        call to call: see `Backend.observe`.
+        *boot* is the boot clock of *caller*, which processes of one machine share.
         """
+
+    def read_leases(self) -> Sequence[Lease]:
+        """Return the leases of claimed runs."""
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -279,8 +272,8 @@ class Backend(Protocol):
     def identity(self) -> str:
         """Return a text that is equal for two storages only if they are the same one."""
 
-    def open(self) -> None:
-        """Connect, and create or migrate what is kept.
+    def open(self, member: Member) -> None:
+        """Connect for *member*, and create or migrate what is kept.
 
         Raises:
             StoreSchemaError: the storage has a layout that this release cannot use.
@@ -294,14 +287,8 @@ class Backend(Protocol):
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
 
-    def sessions(self, how: Transaction) -> Iterator[AbstractContextManager[Session]]:
-        """Yield attempts at one session until one succeeds."""
-
-    def observe(self, member: Member, *, boot: Span) -> None:
-        """Start a new observation of the other processes, for *member*."""
-
-    def forget(self) -> None:
-        """Start the observation again: a call has failed, so others may have been silent too."""
+    def run(self, how: Transaction, rule: Callable[[Session], T]) -> T:
+        """Return what *rule* returns, which is called with a session, once in each attempt."""
 
 
 def too_busy(name: str) -> StoreUnavailableError:

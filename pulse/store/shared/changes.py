@@ -7,14 +7,15 @@ it was read any more. What was applied is in the `Applied` that the storage retu
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of `Applied`
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of `Applied`
 
-    from pulse.clock import Instant, Span
+if TYPE_CHECKING:
+    from pulse.clock import Span
     from pulse.core.run import Run
     from pulse.store.shared.rows import TaskRow
 

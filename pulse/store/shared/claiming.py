@@ -62,8 +62,7 @@ class ClaimPlan(NamedTuple):
     """What a claim is to write, and when there is more to do.
 
     Attributes:
-        unused: keys of rows that were read and are left as they are; a storage may have reserved
-            them.
+        unused: keys of rows that the storage has reserved and that are left as they are.
 
     """
 
@@ -103,22 +102,6 @@ def plan_due(
 
 class _RowPlanner:
     """Plans due rows one after the other, until no slot is free or nothing more is due."""
-
-    __slots__ = (
-        "_boot",
-        "_caller",
-        "_closed",
-        "_has_pending",
-        "_limit",
-        "_recovery",
-        "_selected",
-        "failed_tasks",
-        "next_wakeup",
-        "now",
-        "room",
-        "tasks",
-        "unused",
-    )
 
     def __init__(
         self,

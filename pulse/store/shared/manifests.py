@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import hashlib
 from operator import itemgetter
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pulse.core.policies import Scope
 from pulse.store.rules import partition_of
+from pulse.store.shared.rows import task_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pulse.clock import Instant
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
+    from pulse.store.shared.rows import TaskRow
 
-    ManifestRows = list[tuple[str, str, str]]
+    ActiveDefinitions = Mapping[str, str]
 
 _MANIFEST = msgspec.json.Decoder(list[tuple[str, str, str]])
 
@@ -44,55 +45,16 @@ class Manifest(msgspec.Struct, frozen=True):
     key: str
     manifest: bytes
 
+    def digests(self) -> dict[str, str]:
+        """Return the digests of the tasks by name."""
+        return {name: digest for name, digest, _ in _MANIFEST.decode(self.manifest)}
+
 
 UNKNOWN = Manifest("", b"")
 """The manifest of a process before its first sync: it declares no tasks."""
 
 
-class ActiveDefinitions(msgspec.Struct, frozen=True):
-    """The digests of the active definitions: fleet tasks by name, host tasks by host and name."""
-
-    fleet: dict[str, str]
-    hosts: dict[str, dict[str, str]]
-
-    def of(self, task: str, scope: str, partition: str) -> str | None:
-        """Return the active digest of a row, or None when no live process declares the row.
-
-        Rows of scope `process` belong to one process and are removed with it; they have no entry.
-        """
-        if scope == Scope.FLEET.value:
-            return self.fleet.get(task)
-        return self.hosts.get(partition, {}).get(task)
-
-
-class ComparableRow(Protocol):
-    """The fields of a task row that `reconcile` reads."""
-
-    @property
-    def task(self) -> str:
-        """The task's name."""
-
-    @property
-    def partition(self) -> str:
-        """The partition of the row."""
-
-    @property
-    def scope(self) -> str:
-        """The scope of the row's definition."""
-
-    @property
-    def digest(self) -> str:
-        """The digest of the row's definition."""
-
-    @property
-    def archived_at(self) -> Instant | None:
-        """When the row was archived; None while it is in use."""
-
-
-R = TypeVar("R", bound=ComparableRow)
-
-
-class Reconciliation(NamedTuple, Generic[R]):
+class Reconciliation(NamedTuple):
     """The result of `reconcile`.
 
     Attributes:
@@ -103,8 +65,8 @@ class Reconciliation(NamedTuple, Generic[R]):
 
     """
 
-    takeovers: Sequence[tuple[R, TaskDefinition]]
-    unwanted: Sequence[R]
+    takeovers: Sequence[tuple[TaskRow, TaskDefinition]]
+    unwanted: Sequence[TaskRow]
     superseded: tuple[str, ...]
 
 
@@ -116,25 +78,31 @@ def manifest_of(definitions: Mapping[str, TaskDefinition]) -> Manifest:
 
 
 def active_definitions(known: Iterable[tuple[int, bytes, Iterable[str]]]) -> ActiveDefinitions:
-    """Return the active definitions.
+    """Return the digests of the active definitions, by the keys of their rows.
+
+    Rows of scope `process` belong to one process and are removed with it; they have no entry.
 
     Args:
         known: number, text and hosts of each manifest that a live process declares.
 
     """
-    active = ActiveDefinitions({}, {})
+    active: dict[str, str] = {}
     for _, manifest, hosts in sorted(known, key=itemgetter(0)):
-        _overlay(active, _MANIFEST.decode(manifest), hosts)
+        for name, digest, scope in _MANIFEST.decode(manifest):
+            if scope == Scope.FLEET.value:
+                active[task_key(name, "")] = digest
+            elif scope == Scope.HOST.value:
+                active.update((task_key(name, host), digest) for host in hosts)
     return active
 
 
 def reconcile(
-    rows: Iterable[R],
+    rows: Iterable[TaskRow],
     active: ActiveDefinitions,
     *,
     member: Member,
     definitions: Mapping[str, TaskDefinition],
-) -> Reconciliation[R]:
+) -> Reconciliation:
     """Return the corrections that *member*, which declares *definitions*, has to write."""
     present = [row for row in rows if row.archived_at is None]
     differing = [
@@ -151,15 +119,15 @@ def reconcile(
     )
 
 
-def is_current(active: ActiveDefinitions, row: ComparableRow, definition: TaskDefinition) -> bool:
+def is_current(active: ActiveDefinitions, row: TaskRow, definition: TaskDefinition) -> bool:
     """Return whether *definition* is the active one for the row."""
     if row.scope == Scope.PROCESS.value:
         return True
-    return active.of(row.task, definition.scope.value, row.partition) == definition.digest
+    return active.get(row.task_key) == definition.digest
 
 
 def own_definition(
-    row: ComparableRow, member: Member, definitions: Mapping[str, TaskDefinition]
+    row: TaskRow, member: Member, definitions: Mapping[str, TaskDefinition]
 ) -> TaskDefinition | None:
     """Return the definition that *member*, which declares *definitions*, has for a row, or None."""
     definition = definitions.get(row.task)
@@ -168,16 +136,5 @@ def own_definition(
     return definition
 
 
-def _overlay(active: ActiveDefinitions, manifest: ManifestRows, hosts: Iterable[str]) -> None:
-    active.fleet.update(
-        (name, digest) for name, digest, scope in manifest if scope == Scope.FLEET.value
-    )
-    local = {name: digest for name, digest, scope in manifest if scope == Scope.HOST.value}
-    for host in hosts:
-        active.hosts.setdefault(host, {}).update(local)
-
-
-def _is_undeclared(active: ActiveDefinitions, row: ComparableRow) -> bool:
-    if row.scope == Scope.PROCESS.value:
-        return False
-    return active.of(row.task, row.scope, row.partition) is None
+def _is_undeclared(active: ActiveDefinitions, row: TaskRow) -> bool:
+    return row.scope != Scope.PROCESS.value and row.task_key not in active

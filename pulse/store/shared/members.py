@@ -1,26 +1,133 @@
-"""Removes processes that are gone, and abandons the runs that they left."""
+"""Finds out which processes live, removes those that are gone, and abandons the runs they left."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.policies import Scope
 from pulse.core.run_transitions import abandon_run, requeue_run
+from pulse.store.lease_watch import ExpiryWatch
+from pulse.store.process_identity import is_gone
+from pulse.store.rules import HOLDER_GONE, LEASE_OVER
 from pulse.store.shared.changes import ChangeSet, RunChange
-from pulse.store.shared.manifests import ActiveDefinitions, active_definitions
+from pulse.store.shared.manifests import active_definitions
 from pulse.store.shared.orphans import end_pending
 from pulse.store.shared.rows import task_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pulse.clock import Instant
+    from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.store.shared.backend import LostRun, MemberRow, Session
-    from pulse.store.shared.rows import TaskRow
+    from pulse.store.base import Member
+    from pulse.store.shared.backend import Lease, MemberRow, Session
+    from pulse.store.shared.manifests import ActiveDefinitions
+    from pulse.store.shared.rows import Caller, TaskRow
 
 SILENT_LEASES = 3
 """A process that has not been seen for so many of its leases counts as gone."""
+
+
+class LostRun(NamedTuple):
+    """A run to abandon, the renewal mark of its lease if it was read, and why."""
+
+    run: Run
+    mark: int | None
+    reason: str
+
+
+class FleetState(NamedTuple):
+    """Which processes live, and which runs have lost their holder.
+
+    Attributes:
+        live: the processes that live.
+        gone: the holders that do not.
+        lost: the runs to abandon.
+        next_expiry: the instant of the boot clock at which the next lease is over unless it is
+            renewed; None for no lease.
+        missing: what the application has lost, as a sentence for the log; empty for nothing.
+
+    """
+
+    live: Sequence[MemberRow]
+    gone: Sequence[str]
+    lost: Sequence[LostRun]
+    next_expiry: Span | None
+    missing: str = ""
+
+
+class FleetWatch:
+    """What one process has observed of the others, from heartbeat to heartbeat."""
+
+    __slots__ = ("_leases", "_members")
+
+    def __init__(self, lease_us: Span) -> None:
+        # Holders renew within a third of a lease.
+        self._leases: ExpiryWatch[str] = ExpiryWatch(lease_us // 3)
+        self._members: ExpiryWatch[str] = ExpiryWatch(lease_us)
+
+    def forget(self) -> None:
+        """Start the observation again: a call has failed, so others may have been silent too."""
+        self._leases.forget()
+        self._members.forget()
+
+    def check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
+        """Return who lives, which runs are lost and which data is missing, without a write."""
+        member = caller.member
+        known = session.read_members(member, boot=boot)
+        marks = {
+            one.member.holder: (one.mark, SILENT_LEASES * one.member.lease_us) for one in known
+        }
+        silent = self._members.expired(marks, boot) - {member.holder}
+        gone = [
+            one.member.holder
+            for one in known
+            if one.member.holder in silent or is_gone(one.member, machine=member.machine)
+        ]
+        live = [one for one in known if one.member.holder not in gone]
+        leases = session.read_leases()
+        longest = max((one.member.lease_us for one in known), default=member.lease_us)
+        lost = self._lost(session, leases, gone, boot=boot, longest=longest)
+        next_expiry = self._leases.next_expiry(_marks(leases, longest), boot)
+        return FleetState(live, gone, lost, next_expiry, session.find_missing(caller))
+
+    def _lost(
+        self,
+        session: Session,
+        leases: Sequence[Lease],
+        gone: Sequence[str],
+        *,
+        boot: Span,
+        longest: Span,
+    ) -> list[LostRun]:
+        marks = _marks(leases, longest)
+        ages = {one.run: longest - one.ends_in for one in leases if one.ends_in is not None}
+        expired = self._leases.expired(marks, boot, ages)
+        # Nearly always no run is lost: only lost ones are read whole.
+        runs = session.read_runs(sorted(expired)).values() if expired else ()
+        lost = {
+            run.id: LostRun(run, marks[run.id][0], LEASE_OVER)
+            for run in runs
+            if run.outcome is None and run.holder
+        }
+        for run in session.read_orphans(gone).claimed if gone else ():
+            mark, _ = marks.get(run.id, (None, 0))
+            lost[run.id] = LostRun(run, mark, HOLDER_GONE)
+        return list(lost.values())
+
+
+def _marks(leases: Iterable[Lease], longest: Span) -> dict[str, tuple[int, Span]]:
+    return {one.run: (one.mark, one.length_us or longest) for one in leases}
+
+
+def read_live(session: Session, caller: Member, *, boot: Span) -> list[MemberRow]:
+    """Return the processes seen within three of their leases that are not gone, by holder."""
+    return [
+        one
+        for one in session.read_members(caller, boot=boot)
+        if one.silent_us < SILENT_LEASES * one.member.lease_us
+        and not is_gone(one.member, machine=caller.machine)
+    ]
 
 
 def read_active_definitions(session: Session, live: Iterable[MemberRow]) -> ActiveDefinitions:

@@ -14,14 +14,12 @@ from pulse.store.base import RewoundTask
 from pulse.store.rules import CONFIG, ClockCheck, advance_early
 from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
 from pulse.store.shared.orphans import apply_with_pending
-from pulse.store.shared.rows import task_key
 from pulse.store.shared.tasks import change_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pulse.clock import Instant
-    from pulse.store.base import TaskState
     from pulse.store.shared.backend import Session
     from pulse.store.shared.rows import Caller, TaskRow
 
@@ -45,26 +43,20 @@ def find_early_work(
     session: Session, caller: Caller, *, now: Instant, check: ClockCheck
 ) -> EarlyWork:
     """Return what a clock ahead of *now* has put into the future, without a write."""
-    states = [one for one in session.read_states() if one.partition in caller.partitions]
-    keys = sorted(
-        task_key(one.name, one.partition)
-        for one in states
-        if check is ClockCheck.ALL or one.source == CONFIG or _is_likely(one, now)
-    )
+    found = [one for one in session.read_in_use() if one[0].partition in caller.partitions]
     rewound: list[RewoundTask] = []
     rows: list[str] = []
-    found = session.read_tasks(keys).rows if keys else {}
-    for key in keys:
-        row = found.get(key)
-        moved = None if row is None else _rewound(row, caller, now)
-        if row is None or moved is None:
+    for row, _ in found:
+        is_wanted = check is ClockCheck.ALL or row.source == CONFIG or _is_likely(row, now)
+        moved = _rewound(row, caller, now) if is_wanted else None
+        if moved is None:
             continue
         if moved.change is not None:
-            rows.append(key)
+            rows.append(row.task_key)
         if moved.report is not None:
             rewound.append(moved.report)
     rewound.sort(key=lambda one: (one.task, one.partition))
-    return EarlyWork(rewound, rows, _pending_changes(session, states, now))
+    return EarlyWork(rewound, sorted(rows), _pending_changes(session, found, now))
 
 
 def rewind_rows(session: Session, caller: Caller, work: EarlyWork, *, now: Instant) -> None:
@@ -111,20 +103,20 @@ def _rewound(row: TaskRow, caller: Caller, now: Instant) -> _RewoundRow | None:
     )
 
 
-def _is_likely(state: TaskState, now: Instant) -> bool:
+def _is_likely(row: TaskRow, now: Instant) -> bool:
     """Return whether the row of a run-time task may have been written while the clock was ahead.
 
-    There may be many run-time tasks: only these rows are read in full.
+    There may be many run-time tasks: only these rows are planned.
     """
-    return state.anchor > now or (state.last_decided is not None and state.last_decided > now)
+    return row.anchor > now or row.last_decided > now
 
 
 def _pending_changes(
-    session: Session, states: Sequence[TaskState], now: Instant
+    session: Session, found: Sequence[tuple[TaskRow, int]], now: Instant
 ) -> list[RunChange]:
     tasks: dict[str, list[str]] = {}
-    for state in states:
-        if state.unfinished:
-            tasks.setdefault(state.partition, []).append(state.name)
+    for row, unfinished in found:
+        if unfinished:
+            tasks.setdefault(row.partition, []).append(row.task)
     pending = session.read_pending(tasks) if tasks else ()
     return [RunChange(was, run) for was in pending if (run := advance_early(was, now)) is not was]

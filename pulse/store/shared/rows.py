@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.core.cursor import Cursor, due_at
+from pulse.core.cursor import BEFORE_TIME, Cursor, due_at
 from pulse.core.gaps import Gap  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.core.policies import Misfire, OnAbandoned
+from pulse.store.base import TaskState
 from pulse.store.reschedule import schedule_text
 from pulse.store.rules import CONFIG, RUNTIME
 
@@ -33,7 +34,7 @@ class Skip(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str
 
 
-class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class TaskRow(msgspec.Struct, frozen=True, gc=False):
     """One task in one partition.
 
     The order of the fields is the record format of Redis (`pulse.store.redis.codec`).
@@ -87,6 +88,20 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         delay = 0 if self.next_fire is None or self.due_at is None else self.due_at - self.next_fire
         return Cursor(self.anchor, self.next_fire, self.last_decided, delay, self.gaps)
 
+    def state(self, unfinished: int) -> TaskState:
+        """Return the row as `Store.tasks` does; *unfinished* of its runs are unfinished."""
+        return TaskState(
+            name=self.task,
+            partition=self.partition,
+            source=self.source,
+            digest=self.digest,
+            paused=self.paused,
+            anchor=self.anchor,
+            next_fire=self.next_fire,
+            last_decided=None if self.last_decided == BEFORE_TIME else self.last_decided,
+            unfinished=unfinished,
+        )
+
     def changed(self, **fields: object) -> TaskRow:
         """Return the row with other values of *fields*, as its next version."""
         return msgspec.structs.replace(self, version=self.version + 1, **fields)
@@ -100,15 +115,18 @@ def task_key(task: str, partition: str) -> str:
 def row_of_definition(
     definition: TaskDefinition,
     partition: str,
+    was: TaskRow | None,
     *,
-    version: int,
-    order: int,
     cursor: Cursor,
+    paused: bool,
     task_json: str | None,
 ) -> TaskRow:
-    """Return the row that holds *definition* at *cursor*; with *task_json* a run-time task's."""
+    """Return the row that holds *definition* at *cursor*; with *task_json* a run-time task's.
+
+    The row is the next version of *was*, if there was one.
+    """
     return TaskRow(
-        version=version,
+        version=1 if was is None else was.version + 1,
         digest=definition.digest,
         max_concurrent=definition.max_concurrent,
         parks=definition.misfire is Misfire.ALL and definition.grace_us is None,
@@ -123,7 +141,8 @@ def row_of_definition(
         next_fire=cursor.next_fire,
         due_at=due_at(cursor),
         last_decided=cursor.last_decided,
-        order=order,
+        order=0 if was is None else was.order,
+        paused=paused,
         gaps=cursor.gaps,
         task_json=task_json,
     )

@@ -10,7 +10,7 @@ from pulse.store.shared.backend import MAX_ROUNDS, too_busy
 from pulse.store.shared.changes import TaskChange
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.rows import task_key
-from pulse.store.shared.sync import changed_row, new_row, returned_row
+from pulse.store.shared.sync import added_row, changed_row
 from pulse.store.shared.tasks import apply_tasks, change_rows, read_task
 
 if TYPE_CHECKING:
@@ -33,34 +33,24 @@ def add_task(
 
     The records of the fire times that are missed are appended to *missed* once they are written.
     """
-    name = runtime_task.definition.name
+    definition, task_json = runtime_task.definition, runtime_task.task_json
+    name = definition.name
     for _ in range(MAX_ROUNDS):
         found = session.read_tasks_named(name)
         sources = {row.source for row in found.rows.values() if row.archived_at is None}
         check_addition(name, min(sources, default=None), replace=replace)
         row = found.rows.get(task_key(name, ""))
         if row is None or row.archived_at is not None:
-            if all(apply_tasks(session, [_appearing(row, runtime_task, found)]).tasks):
-                return found.now
-            continue
-        change = changed_row(
-            row,
-            runtime_task.definition,
-            space=caller.space,
-            now=found.now,
-            task_json=runtime_task.task_json,
-        )
-        if all(apply_with_pending(session, [change], missed=missed).tasks):
+            change = added_row(definition, "", row, found, task_json=task_json)
+            applied = apply_tasks(session, [change])
+        else:
+            change = changed_row(
+                row, definition, space=caller.space, now=found.now, task_json=task_json
+            )
+            applied = apply_with_pending(session, [change], missed=missed)
+        if all(applied.tasks):
             return found.now
     raise too_busy(session.name)
-
-
-def _appearing(was: TaskRow | None, runtime_task: RuntimeTask, found: TaskSnapshot) -> TaskChange:
-    definition, task_json = runtime_task.definition, runtime_task.task_json
-    paused = definition.name in found.paused
-    if was is None:
-        return new_row(definition, "", now=found.now, paused=paused, task_json=task_json)
-    return returned_row(was, definition, now=found.now, paused=paused, task_json=task_json)
 
 
 def remove_task(session: Session, name: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
@@ -17,13 +18,14 @@ from pulse.core.policies import Scope
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, HeartbeatResult
-from pulse.store.rules import ClockCheck, ClockWatch, partition_of
+from pulse.store.rules import ClockCheck, ClockWatch, partition_of, partitions_of
 from pulse.store.shared.backend import (
     DuplicateKeyError,
     StorageReplacedError,
     Transaction,
-    nothing_written,
+    Written,
 )
+from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.claiming import plan_due, result_of, write_of
 from pulse.store.shared.finishing import (
     any_may_run_again,
@@ -32,7 +34,13 @@ from pulse.store.shared.finishing import (
     renew_runs,
 )
 from pulse.store.shared.manifests import UNKNOWN, manifest_of
-from pulse.store.shared.members import abandon_runs, drop_members, read_active_definitions
+from pulse.store.shared.members import (
+    FleetWatch,
+    abandon_runs,
+    drop_members,
+    read_active_definitions,
+    read_live,
+)
 from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.recovery import RecoveryWindow
 from pulse.store.shared.rewinding import find_early_work, rewind_rows
@@ -49,9 +57,10 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
-    from pulse.store.shared.backend import Backend, FleetState, LostRun, Session, Written
+    from pulse.store.shared.backend import Backend, Session
     from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.manifests import Manifest
+    from pulse.store.shared.members import FleetState, LostRun
 
     Opened = MutableMapping[tuple[int, str, str], "SharedStore"]
 
@@ -92,7 +101,7 @@ class SharedStore:
         self._must_rejoin = False
         self._saved_at: Span | None = None  # the next heartbeat writes; so after a failed call
         self._unraised: StorageReplacedError | None = None  # raised by the next heartbeat
-        self._written = nothing_written()  # and not reported yet
+        self._written = Written()  # and not reported yet
 
     @property
     def notice(self) -> str:
@@ -123,14 +132,14 @@ class SharedStore:
     def _enter(self, key: tuple[int, str, str], member: Member, *, is_client: bool) -> None:
         self._key, self._is_client, self._must_rejoin = key, is_client, False
         try:
-            self._backend.open()
+            self._backend.open(member)
             self._join(member)
         except BaseException:
             self._leave()
             raise
 
     def _join(self, member: Member) -> None:
-        partitions = frozenset(partition_of(scope, member) for scope in Scope)
+        partitions = partitions_of(member)
         self._manifest = UNKNOWN
         self._caller = Caller(
             member,
@@ -143,8 +152,8 @@ class SharedStore:
         )
         boot = self._clock.boot()
         self._saved_at = boot
-        self._backend.observe(member, boot=boot)
         self._reconciler = Reconciler(member.lease_us)
+        self._fleet = FleetWatch(member.lease_us)
         self._recovery = RecoveryWindow()
         self._clock_watch = ClockWatch()
         self._is_open = True
@@ -161,9 +170,7 @@ class SharedStore:
         if not self._is_client:
             holder = self._caller.member.holder
             with contextlib.suppress(StoreUnavailableError):
-                for attempt in self._backend.sessions(Transaction.EXCLUSIVE):
-                    with attempt as session:
-                        drop_members(session, [holder])
+                self._backend.run(Transaction.EXCLUSIVE, partial(drop_members, holders=[holder]))
         self._leave()
 
     def forked(self) -> None:
@@ -191,12 +198,10 @@ class SharedStore:
         try:
             if self._must_rejoin:
                 self._rejoin()
-            for attempt in self._backend.sessions(how):
-                with attempt as session:
-                    result = rule(session)
+            result = self._backend.run(how, rule)
         except StoreUnavailableError as error:
             self._saved_at = None
-            self._backend.forget()
+            self._fleet.forget()
             self._reconciler.forget()
             self._recovery.failed()
             last: StoreUnavailableError = error
@@ -233,10 +238,11 @@ class SharedStore:
 
         What was written before an error, and is not undone by it, is left to the next heartbeat.
         """
-        written = nothing_written()
+        written = Written()
 
         def run(session: Session) -> T:
-            written.clear()
+            nonlocal written
+            written = Written()  # what an earlier attempt wrote was rolled back
             return rule(session, written)
 
         try:
@@ -258,7 +264,7 @@ class SharedStore:
         """Open the storage after it was replaced, and sync; each call tries it until it works."""
         self._must_rejoin = False
         try:
-            self._backend.open()
+            self._backend.open(self._caller.member)
             if not self._is_client:
                 self._sync_again()
         except BaseException:
@@ -296,9 +302,9 @@ class SharedStore:
         self, session: Session, written: Written, *, caller: Caller, manifest: Manifest
     ) -> tuple[SyncResult, Instant]:
         boot = self._clock.boot()
-        session.add_manifest(manifest, caller.definitions)
+        session.add_manifest(manifest)
         session.save_member(caller.member, manifest, boot=boot)
-        live = session.read_members(caller.member, boot=boot)
+        live = read_live(session, caller.member, boot=boot)
         active = read_active_definitions(session, live)
         return sync_rows(session, caller, active, written.missed), session.now()
 
@@ -325,7 +331,9 @@ class SharedStore:
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
-        return self._run_app(Transaction.READ, lambda session: session.read_states())
+        found = self._run_app(Transaction.READ, lambda session: session.read_in_use())
+        states = [row.state(unfinished) for row, unfinished in found]
+        return sorted(states, key=attrgetter("name", "partition"))
 
     # Runs --------------------------------------------------------------------------------
 
@@ -343,7 +351,8 @@ class SharedStore:
             claimed = self._claim(caller, found, boot)
         else:
             if found.unused:
-                self._run(Transaction.SINGLE, lambda session: session.release(found.unused))
+                released = ChangeSet(released=found.unused)
+                self._run(Transaction.SINGLE, lambda session: session.apply(released))
             claimed = Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
         check = self._clock_watch.take(found.now)
         return claimed if check is ClockCheck.NONE else self._rewind(caller, claimed, check)
@@ -424,7 +433,7 @@ class SharedStore:
         found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
         if found.missing:
             self._restore(found.missing)
-        if self._was_dropped(found):
+        if all(one.member.holder != caller.member.holder for one in found.live):
             self._sync_again()
         if self._save_is_due(boot) or found.lost or found.gone or self._reconciler.has_work():
             self._put_right(found)
@@ -437,7 +446,7 @@ class SharedStore:
 
     def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, also by a heartbeat that failed later."""
-        found, self._written = self._written, nothing_written()
+        found, self._written = self._written, Written()
         return HeartbeatResult(
             found.abandoned,
             tuple(sorted(set(found.archived))),
@@ -448,15 +457,11 @@ class SharedStore:
         )
 
     def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
-        found = session.check_fleet(caller, boot=boot)
+        found = self._fleet.check(session, caller, boot=boot)
         if self._reconciler.check(session, caller, found.live, boot=boot):
             # A process that has ended may have been the only one to see that the clock was ahead.
             self._clock_watch.suspect()
         return found
-
-    def _was_dropped(self, found: FleetState) -> bool:
-        holder = self._caller.member.holder
-        return all(one.member.holder != holder for one in found.live)
 
     def _restore(self, missing: str) -> NoReturn:
         """Make the data complete again, as far as it can be, and report what was lost."""
@@ -470,7 +475,7 @@ class SharedStore:
             partial(self._save_and_abandon, lost=found.lost)
         ]
         if found.gone:
-            rules.append(partial(self._drop, gone=[one.member.holder for one in found.gone]))
+            rules.append(partial(self._drop, gone=found.gone))
         for rule in (*rules, *self._reconciler.rules(self._caller)):
             self._written.add(self._run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
@@ -493,6 +498,6 @@ class SharedStore:
         self._refuse_closed()
         caller, boot = self._caller.member, self._clock.boot()
         live = self._run_app(
-            Transaction.READ, lambda session: session.read_members(caller, boot=boot)
+            Transaction.READ, lambda session: read_live(session, caller, boot=boot)
         )
         return [one.member for one in live]

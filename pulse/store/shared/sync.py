@@ -1,6 +1,6 @@
 """Syncs the rows of declared tasks: adds rows, changes them, brings archived ones back.
 
-`new_row`, `changed_row` and `returned_row` also serve tasks that are added at run time.
+`added_row` and `changed_row` also serve tasks that are added at run time.
 """
 
 from __future__ import annotations
@@ -44,47 +44,29 @@ class _Step(NamedTuple):
     change: TaskChange | None = None
 
 
-def new_row(
+def added_row(
     definition: TaskDefinition,
     partition: str,
+    was: TaskRow | None,
+    found: TaskSnapshot,
     *,
-    now: Instant,
-    paused: bool,
     task_json: str | None = None,
 ) -> TaskChange:
-    """Return the change that adds the row of a new task, with its start-up run."""
-    cursor = first_cursor(definition, now)
-    row = row_of_definition(
-        definition, partition, version=1, order=0, cursor=cursor, task_json=task_json
-    )
-    row = msgspec.structs.replace(row, paused=paused)
-    return TaskChange(row, None, _startup_runs(definition, partition, now), follows_pause=True)
+    """Return the change that adds the row of a new task, with its start-up run.
 
-
-def returned_row(
-    was: TaskRow,
-    definition: TaskDefinition,
-    *,
-    now: Instant,
-    paused: bool,
-    task_json: str | None = None,
-) -> TaskChange:
-    """Return the change that brings an archived task back as a new one.
-
-    The last decided fire time is kept, so that no fire time runs twice.
+    An archived row *was* comes back as that of a new task, but keeps its last decided fire time and
+    its gaps, so that no fire time runs twice.
     """
-    cursor = first_cursor(definition, now, before=was.cursor())
     row = row_of_definition(
         definition,
-        was.partition,
-        version=was.version + 1,
-        order=was.order,
-        cursor=cursor,
+        partition,
+        was,
+        cursor=first_cursor(definition, found.now, before=None if was is None else was.cursor()),
+        paused=definition.name in found.paused,
         task_json=task_json,
     )
-    row = msgspec.structs.replace(row, paused=paused)
-    runs = _startup_runs(definition, was.partition, now)
-    return TaskChange(row, was, runs, returned=True, follows_pause=True)
+    runs = _startup_runs(definition, partition, found.now)
+    return TaskChange(row, was, runs, returned=was is not None, follows_pause=True)
 
 
 def changed_row(
@@ -105,13 +87,13 @@ def changed_row(
     row = row_of_definition(
         definition,
         was.partition,
-        version=was.version + 1,
-        order=was.order,
+        was,
         cursor=changed.cursor,
+        paused=was.paused,
         task_json=task_json,
     )
     skip = was.skip if changed.missed is None else None
-    row = msgspec.structs.replace(row, paused=was.paused, resumed_at=was.resumed_at, skip=skip)
+    row = msgspec.structs.replace(row, resumed_at=was.resumed_at, skip=skip)
     reschedules = not is_schedule(was.schedule, definition.schedule)
     if changed.missed is None:
         return TaskChange(row, was, reschedules=reschedules)
@@ -185,12 +167,10 @@ def _steps(
     for definition in left:
         partition = partition_of(definition.scope, caller.member)
         row = found.rows.get(task_key(definition.name, partition))
-        if row is None:
-            paused = definition.name in found.paused
-            change = new_row(definition, partition, now=found.now, paused=paused)
-            yield _Step("added", definition, change)
-        else:
-            yield from _steps_of_row(row, caller, definition, active=active, found=found)
+        if row is None or row.archived_at is not None:
+            yield _Step("added", definition, added_row(definition, partition, row, found))
+        elif row.digest != definition.digest or row.source == RUNTIME:
+            yield _step_of_row(row, caller, definition, active=active, now=found.now)
         if definition.scope is not Scope.FLEET:
             other = found.rows.get(task_key(definition.name, ""))
             if other is not None and hides(caller, other):
@@ -198,26 +178,18 @@ def _steps(
                 yield _Step("archived", definition, TaskChange(archived, other))
 
 
-def _steps_of_row(
+def _step_of_row(
     row: TaskRow,
     caller: Caller,
     definition: TaskDefinition,
     *,
     active: ActiveDefinitions,
-    found: TaskSnapshot,
-) -> Iterator[_Step]:
-    if row.archived_at is not None:
-        paused = definition.name in found.paused
-        yield _Step(
-            "added", definition, returned_row(row, definition, now=found.now, paused=paused)
-        )
-    elif row.digest == definition.digest and row.source != RUNTIME:
-        return
-    elif is_current(active, row, definition):
-        change = changed_row(row, definition, space=caller.space, now=found.now)
-        yield _Step("changed", definition, change)
-    else:
-        yield _Step("superseded", definition)
+    now: Instant,
+) -> _Step:
+    if not is_current(active, row, definition):
+        return _Step("superseded", definition)
+    change = changed_row(row, definition, space=caller.space, now=now)
+    return _Step("changed", definition, change)
 
 
 def _write(

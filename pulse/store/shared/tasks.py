@@ -14,7 +14,7 @@ from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.store.rules import MAX_NAMES_COMPARED, new_run_id, undeclared
 from pulse.store.shared.backend import MAX_ROUNDS, too_busy
 from pulse.store.shared.changes import ChangeSet, RunInsert, TaskChange
-from pulse.store.shared.members import read_active_definitions
+from pulse.store.shared.members import read_active_definitions, read_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,12 +144,10 @@ def _runnable_rows(
     own = [row for row in rows if row.partition in caller.partitions and caller.may_run(row)]
     if own:
         return own
-    live = session.read_members(caller.member, boot=boot)
+    live = read_live(session, caller.member, boot=boot)
     active, holders = read_active_definitions(session, live), {one.member.holder for one in live}
     return [
         row
         for row in rows
-        if row.task_json is not None
-        or row.partition in holders
-        or active.of(row.task, row.scope, row.partition) is not None
+        if row.task_json is not None or row.partition in holders or row.task_key in active
     ]

@@ -7,17 +7,10 @@ in batches whose results nobody waits for: on PostgreSQL a claim is two round tr
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pulse.store.shared.changes import Applied
-from pulse.store.sql.codec import (
-    RUN_NAMES,
-    attempts_cell,
-    definition_cells,
-    gaps_cell,
-    run_cells,
-    skip_cell,
-)
+from pulse.store.sql.codec import RUN_FIELDS, RowWriter, RunWriter
 from pulse.store.sql.database import Insert, Update
 
 if TYPE_CHECKING:
@@ -29,6 +22,8 @@ if TYPE_CHECKING:
     from pulse.store.shared.rows import TaskRow
     from pulse.store.sql.database import Cell, Connection
 
+C = TypeVar("C")
+
 _LOCK = "SELECT key, version, due_at FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
 _LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 _LOCK_RUNS = (
@@ -39,35 +34,34 @@ _LOCK_RUNS = (
 _LOCK_FREE_RUNS = f"{_LOCK_RUNS} SKIP LOCKED"
 _EXISTING = "SELECT id FROM @runs WHERE id IN (?*)"
 
-_DEFINITION = ("scope", "source", "words", "digest", "schedule", "room", "rerun")
-_CURSOR = ("anchor", "next_fire", "due_at", "floor", "gaps")
-_STATE = ("paused", "resumed_at", "skip_id", "archived_at")
-_ADD = Insert("@tasks", ("task", "place", *_DEFINITION, *_CURSOR, *_STATE))
-_CHANGE = Update(
-    "@tasks",
-    sets=(*_DEFINITION, *_CURSOR, *_STATE),
-    keys=("key",),
-    also="version = version + 1",
-)
+_ROW = (
+    "scope", "source", "task_json", "digest", "schedule", "max_unfinished", "rerun", "anchor",
+    "next_fire", "due_at", "last_decided", "paused", "resumed_at", "archived_at",
+)  # fmt: skip
+_NEW_ROW = RowWriter("task", "partition", *_ROW)
+_CHANGED_ROW = RowWriter(*_ROW, "order")
+_MOVED_ROW = RowWriter("next_fire", "due_at", "last_decided", "order")
+_ADD = Insert("@tasks", _NEW_ROW.columns)
+_CHANGE = Update("@tasks", _CHANGED_ROW.columns[:-1], keys=("key",), also="version = version + 1")
 _MOVE = Update(
     "@tasks",
-    sets=("next_fire", "due_at", "floor", "gaps", "skip_id"),
+    _MOVED_ROW.columns[:-1],
     keys=("key",),
     also="resumed_at = NULL, version = version + 1",
 )
-_ADD_RUNS = Insert("@runs", (*RUN_NAMES, "opened_at", "lease_us", "mark"))
+_RUN = RunWriter(*(name for name in RUN_FIELDS if name not in {"outcome", "attempts"}))
+_ADD_RUNS = Insert("@runs", (*_RUN.columns, "opened_at", "lease_us", "mark"))
 _FOLD = Update("@runs", sets=("count",), keys=("id",))
 _CLAIMED_BY = ("id", "holder", "attempt")
 _UNFINISHED = "coalesce(outcome, '') = ''"
 """Written so that no planner uses the index of unfinished runs: that is full of finished ones,
 which look like none in the table's statistics, where the ids lead to each run at once."""
-_RUN_STATE = (
-    "outcome", "started_at", "took_us", "status", "message", "holder", "claimed_at", "retry_at",
-    "tries", "attempt",
-)  # fmt: skip
-_CHANGE_RUN = Update("@runs", sets=_RUN_STATE, keys=_CLAIMED_BY, only=_UNFINISHED)
+_RUN_STATE = RunWriter(
+    "started_at", "took_us", "status", "message", "holder", "claimed_at", "retry_at", "attempt"
+)
+_CHANGE_RUN = Update("@runs", _RUN_STATE.columns, keys=_CLAIMED_BY, only=_UNFINISHED)
 _CLAIM_RUN = Update(
-    "@runs", sets=(*_RUN_STATE, "lease_us", "mark"), keys=_CLAIMED_BY, only=_UNFINISHED
+    "@runs", (*_RUN_STATE.columns, "lease_us", "mark"), keys=_CLAIMED_BY, only=_UNFINISHED
 )
 _RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=_UNFINISHED)
 _TRIM = (
@@ -133,18 +127,7 @@ def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell,
     keys: tuple[Cell, ...] = (was.id, was.holder, was.attempt)
     if run is None:
         return (changes.boot, *keys)
-    state: tuple[Cell, ...] = (
-        None if run.outcome is None else run.outcome.value,
-        run.started_at,
-        run.took_us,
-        run.status,
-        run.message,
-        run.holder,
-        run.claimed_at,
-        run.retry_at,
-        attempts_cell(run) if run.attempts else None,
-        run.attempt,
-    )
+    state = _RUN_STATE.cells(run)
     if update is _CLAIM_RUN:
         return (*state, changes.lease_us, changes.boot, *keys)
     return (*state, *keys)
@@ -195,17 +178,14 @@ class _Applying:
             if not done:
                 self._refused.add((change.was.task, change.was.partition))
         tasks = [self._may_change_row(change) for change in changes.tasks]
-        due = [
-            self._rows.get(one.was.order, (0, one.was.due_at))[1]
-            for one, done in zip(changes.tasks, tasks, strict=True)
-            if not done and one.was is not None
-        ]
+        due: list[Instant | None] = []
         for one, done in zip(changes.tasks, tasks, strict=True):
             if not done:
                 self._refused.add((one.row.task, one.row.partition))
+                if one.was is not None:
+                    due.append(self._rows.get(one.was.order, (0, one.was.due_at))[1])
         runs = [self._may_change(change) for change in changes.runs]
-        kept = [change for change, done in zip(changes.tasks, tasks, strict=True) if done]
-        existing = self._write_tasks(kept)
+        existing = self._write_tasks(_chosen(changes.tasks, tasks))
         self._write_runs(_chosen(changes.closed, closed))
         self._write_runs(_chosen(changes.runs, runs))
         for task in changes.trimmed:
@@ -250,43 +230,23 @@ class _Applying:
 
     def _write_tasks(self, changes: Sequence[TaskChange]) -> frozenset[str]:
         connection = self._connection
-        added = [self._added(change.row) for change in changes if change.was is None]
+        added = [change.row for change in changes if change.was is None]
         if added:
-            connection.insert_many(_ADD, added)
-        moved = [self._moved(change.row) for change in changes if change.moves_only]
+            connection.insert_many(_ADD, self._cells(_NEW_ROW, added))
+        moved = [change.row for change in changes if change.moves_only]
         if moved:
-            connection.update_many(_MOVE, moved)
-        others = [change for change in changes if change.was is not None and not change.moves_only]
+            connection.update_many(_MOVE, self._cells(_MOVED_ROW, moved))
+        others = [one.row for one in changes if one.was is not None and not one.moves_only]
         if others:
-            connection.update_many(_CHANGE, [self._changed(change.row) for change in others])
+            connection.update_many(_CHANGE, self._cells(_CHANGED_ROW, others))
         inserts = [insert for change in changes for insert in change.runs]
         folded = [(insert.run.count, insert.run.id) for insert in inserts if insert.folds]
         if folded:
             connection.update_many(_FOLD, folded)
         return self._add_runs([insert.run for insert in inserts if not insert.folds])
 
-    def _added(self, row: TaskRow) -> tuple[Cell, ...]:
-        return (row.task, row.partition, *definition_cells(row), *self._state_cells(row))
-
-    def _changed(self, row: TaskRow) -> tuple[Cell, ...]:
-        return (*definition_cells(row), *self._state_cells(row), row.order)
-
-    def _state_cells(self, row: TaskRow) -> tuple[Cell, ...]:
-        return (
-            row.anchor,
-            row.next_fire,
-            row.due_at,
-            row.last_decided,
-            gaps_cell(row),
-            int(row.paused),
-            row.resumed_at,
-            None if row.skip is None else skip_cell(self._space, row),
-            row.archived_at,
-        )
-
-    def _moved(self, row: TaskRow) -> tuple[Cell, ...]:
-        skip = None if row.skip is None else skip_cell(self._space, row)
-        return (row.next_fire, row.due_at, row.last_decided, gaps_cell(row), skip, row.order)
+    def _cells(self, writer: RowWriter, rows: Iterable[TaskRow]) -> list[list[Cell]]:
+        return [writer.cells(row, space=self._space) for row in rows]
 
     def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:
         changes, existing = self._changes, frozenset[str]()
@@ -295,7 +255,7 @@ class _Applying:
             existing = frozenset(ident for (ident,) in found)
         opened_at = changes.now or (self._connection.now() if runs else 0)
         cells = [
-            (*run_cells(run), opened_at, changes.lease_us, changes.boot)
+            (*_RUN.cells(run), opened_at, changes.lease_us, changes.boot)
             for run in runs
             if run.id not in existing
         ]
@@ -309,5 +269,5 @@ class _Applying:
             self._connection.update_many(update, cells)
 
 
-def _chosen(runs: Iterable[RunChange], done: Iterable[bool]) -> list[RunChange]:
-    return [change for change, was_done in zip(runs, done, strict=True) if was_done]
+def _chosen(changes: Iterable[C], done: Iterable[bool]) -> list[C]:
+    return [change for change, was_done in zip(changes, done, strict=True) if was_done]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pulse.core.cursor import BEFORE_TIME
-from pulse.store.base import TaskState
-from pulse.store.process_identity import is_gone
+import msgspec
+
+from pulse.store.base import Member
+from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
-from pulse.store.shared.backend import MemberRow, Orphans
+from pulse.store.shared.backend import WITHOUT_DATA, Lease, MemberRow, Orphans
+from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 from pulse.store.sql.apply import apply
 from pulse.store.sql.codec import (
@@ -22,43 +23,35 @@ from pulse.store.sql.codec import (
     row_of,
     run_of,
 )
-from pulse.store.sql.database import DueQuery
-from pulse.store.sql.due_query import DUE, PENDING, pages_for
-from pulse.store.sql.members import SqlFleetWatch, read_members, save_member
+from pulse.store.sql.due_query import UNFINISHED, pages_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member
-    from pulse.store.shared.backend import FleetState, Transaction
+    from pulse.store.shared.backend import Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
     from pulse.store.sql.database import Connection, Database
 
+T = TypeVar("T")
+
 _ROWS = f"SELECT {TASK_COLUMNS} FROM @tasks t"  # noqa: S608 - constants alone
 _NAMED = f"{_ROWS} WHERE t.task IN (?*)"
-_KEYED = f"{_ROWS} WHERE t.key IN (?*)"
+_LOCKED = f"{_NAMED} ORDER BY t.key FOR UPDATE"
+"""A process that waits for several rows locks them in one order, so that none waits forever."""
 _DECLARED = f"{_ROWS} WHERE t.source = '{CONFIG}' AND t.archived_at IS NULL"
-_KEYS = "SELECT key, task, place FROM @tasks WHERE task IN (?*)"
-_LOCK = "SELECT key FROM @tasks WHERE key IN (?*) ORDER BY key FOR UPDATE"
 _COUNTS = (
     "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL AND task IN (?*)"
     " GROUP BY task, place"
 )
-_UNFINISHED = "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL GROUP BY task, place"
 _PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
 _ALL_PAUSED = "SELECT task FROM @paused"
 _PAUSE = "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING"
 _RESUME = "DELETE FROM @paused WHERE task = ?"
-_STATES = (
-    "SELECT task, place, source, digest, paused, anchor, next_fire, floor FROM @tasks"
-    " WHERE archived_at IS NULL ORDER BY task, place"
-)
+_IN_USE = f"SELECT {TASK_COLUMNS}, {UNFINISHED} FROM @tasks t WHERE t.archived_at IS NULL"  # noqa: S608 - constants alone
 _NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL LIMIT ?"
 _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
 _PENDING = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND task IN (?*)"
@@ -66,9 +59,29 @@ _PENDING_IN = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND place IN (?*)"
 _CLAIMED_BY = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND holder IN (?*)"
 _NEWEST = f"{_RUNS} ORDER BY seq DESC LIMIT ?"
 _NEWEST_OF = f"{_RUNS} WHERE task = ? ORDER BY seq DESC LIMIT ?"
+_MEMBER_FIELDS = Member.__struct_fields__
+_MEMBERS = (
+    f"SELECT {', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot FROM @members ORDER BY holder"  # noqa: S608 - constants alone
+)
+_SAVE_MEMBER = (
+    f"INSERT INTO @members ({', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot)"  # noqa: S608 - constants alone
+    f" VALUES ({'?, ' * len(_MEMBER_FIELDS)}?, ?, ?)"
+    " ON CONFLICT (holder) DO UPDATE SET config = excluded.config, seen = excluded.seen,"
+    " seen_boot = excluded.seen_boot"
+)
+_LEASES = "SELECT id, mark, lease_us FROM @runs WHERE outcome IS NULL AND holder <> ''"
 _ADD_MANIFEST = (
     "INSERT INTO @configs (config, manifest) VALUES (?, ?) ON CONFLICT (config) DO NOTHING"
 )
+_PRESENT = (
+    "SELECT EXISTS (SELECT 1 FROM @tasks), EXISTS (SELECT 1 FROM @configs WHERE config = ?),"
+    " EXISTS (SELECT 1 FROM @members WHERE holder = ?)"
+)
+_WITHOUT_TASKS = (
+    "the rows of all tasks are gone: tasks of the configuration are stored again as new ones;"
+    " pauses and tasks that were added at run time are lost"
+)
+_WITHOUT_MANIFESTS = "the lists of declared tasks were lost: each process stores its own again"
 _MANIFESTS = "SELECT config, born, manifest FROM @configs WHERE config IN (?*)"
 _PRUNE_MANIFESTS = (
     "DELETE FROM @configs WHERE config NOT IN (SELECT config FROM @members)"
@@ -91,7 +104,7 @@ class SqlBackend:
 
     Attributes:
         space: `pulse.config.name`.
-        members: how many processes live, as the last heartbeat has found.
+        members: how many processes have a row, as the last heartbeat has found.
 
     """
 
@@ -103,14 +116,13 @@ class SqlBackend:
         self.name: str = database.name
         self.space: str = space
         self.members: int = 1
-        self.fleet_watch: SqlFleetWatch = SqlFleetWatch(0)
         self._contested = 0
 
     def identity(self) -> str:
         """Return a text that is equal for two databases only if they are the same one."""
         return self.database.identity()
 
-    def open(self) -> None:
+    def open(self, member: Member) -> None:  # noqa: ARG002 - the tables do not depend on it
         """Connect to the database, and create or migrate the tables."""
         self._contested = 0
         self.database.open()
@@ -123,17 +135,9 @@ class SqlBackend:
         """Give up the connections, which belong to the parent process, without waiting."""
         self.database.forked()
 
-    def sessions(self, how: Transaction) -> Iterator[SqlSession]:
-        """Yield attempts at one session until one succeeds."""
-        return self.database.attempts(how, partial(SqlSession, self))
-
-    def observe(self, member: Member, *, boot: Span) -> None:  # noqa: ARG002 - counting starts at the first check
-        """Start a new observation of the other processes, for *member*."""
-        self.fleet_watch = SqlFleetWatch(member.lease_us)
-
-    def forget(self) -> None:
-        """Start the observation again: a call has failed, so others may have been silent too."""
-        self.fleet_watch.forget()
+    def run(self, how: Transaction, rule: Callable[[SqlSession], T]) -> T:
+        """Return what *rule* returns, within a transaction."""
+        return self.database.run(how, lambda connection: rule(SqlSession(self, connection)))
 
     def spread_of(self, limit: int) -> int:
         """Return among how many due rows a claim of *limit* may start to read; 0 for the first."""
@@ -145,34 +149,14 @@ class SqlBackend:
 
 
 class SqlSession:
-    """One transaction, and a context: the attempt at it, as `pulse.store.sql.database` says."""
+    """One transaction."""
 
-    __slots__ = ("backend", "connection", "error", "name")
+    __slots__ = ("backend", "connection", "name")
 
     def __init__(self, backend: SqlBackend, connection: Connection) -> None:
         self.backend: SqlBackend = backend
         self.connection: Connection = connection
         self.name: str = backend.name
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        """Return the session."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        """Keep the error, with which `Database.attempts` deals."""
-        self.error = error
-        return True
-
-    def take_error(self) -> BaseException:
-        """Return the error of the block, and forget it: see `Attempt.take_error`."""
-        error, self.error = self.error, None
-        return error or AssertionError("the block has raised no error")
 
     def now(self) -> Instant:
         """Return the present on the store's clock."""
@@ -182,10 +166,8 @@ class SqlSession:
 
     def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:  # noqa: ARG002 - one read finds all
         """Return what is due."""
-        query = DueQuery(
-            DUE, PENDING, tuple(caller.partitions), limit, self.backend.spread_of(limit)
-        )
-        found = self.connection.read_due(query)
+        partitions, spread = sorted(caller.partitions), self.backend.spread_of(limit)
+        found = self.connection.read_due(partitions, limit=limit, spread=spread)
         runs = iter(found.pending)
         first = next(runs, None)  # nearly always none
         if first is None:
@@ -199,9 +181,6 @@ class SqlSession:
         if changes.tasks and changes.skip_locked:
             self.backend.note_contention(contested=not all(applied.tasks))
         return applied
-
-    def release(self, keys: Sequence[str]) -> None:
-        """Do nothing: a read reserves no rows."""
 
     # Tasks -------------------------------------------------------------------------------
 
@@ -218,17 +197,7 @@ class SqlSession:
         self, names: Sequence[str], keys: frozenset[str] | None, *, lock: bool
     ) -> TaskSnapshot:
         connection = self.connection
-        if lock:
-            found = [
-                key
-                for key, task, partition in connection.select_in(_KEYS, names)
-                if keys is None or f"{partition}/{task}" in keys
-            ]
-            # Whoever waits for several rows locks them in one order, so that nobody waits forever.
-            locked = [key for (key,) in connection.select_in(_LOCK, sorted(found))]
-            rows = map(row_of, connection.select_in(_KEYED, locked))
-        else:
-            rows = map(row_of, connection.select_in(_NAMED, names))
+        rows = map(row_of, connection.select_in(_LOCKED if lock else _NAMED, names))
         by_key = {row.task_key: row for row in rows if keys is None or row.task_key in keys}
         counts = {
             f"{partition}/{task}": count
@@ -242,13 +211,10 @@ class SqlSession:
         """Return the rows that configurations declare, without archived ones."""
         return list(map(row_of, self.connection.execute(_DECLARED)))
 
-    def read_states(self) -> list[TaskState]:
-        """Return the rows that are not archived, by name and partition."""
-        counts = {
-            (task, partition): count
-            for task, partition, count in self.connection.execute(_UNFINISHED)
-        }
-        return [_state(cells, counts) for cells in self.connection.execute(_STATES)]
+    def read_in_use(self) -> list[tuple[TaskRow, int]]:
+        """Return the rows that are not archived, each with the number of its unfinished runs."""
+        found = self.connection.execute(_IN_USE)
+        return [(row_of(cells), cells[TASK_WIDTH]) for cells in found]
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""
@@ -291,23 +257,24 @@ class SqlSession:
 
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
         """Record that *member* lives and which manifest it holds."""
-        save_member(self.connection, member, manifest.key, wall=self.now(), boot=boot)
+        cells = [*msgspec.structs.astuple(member), manifest.key, self.now(), boot]
+        self.connection.execute(_SAVE_MEMBER, cells)
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
-        """Return the processes seen within three of their leases, by holder."""
-        wall = self.now()
-        return [
-            one.row
-            for one in read_members(self.connection)
-            if not one.is_silent(caller.machine, wall=wall, boot=boot)
-            and not is_gone(one.row.member, machine=caller.machine)
-        ]
-
-    def check_fleet(self, caller: Caller, *, boot: Span) -> FleetState:
-        """Return who lives, which runs are lost and which data is missing, without a write."""
-        found = self.backend.fleet_watch.check(self.connection, caller, boot=boot)
-        self.backend.members = len(found.live)
+        """Return the processes that have a row, dead ones too, by holder."""
+        wall, found = self.now(), list[MemberRow]()
+        for *cells, manifest, seen, seen_boot in self.connection.execute(_MEMBERS):
+            member = Member(**dict(zip(_MEMBER_FIELDS, cells, strict=True)))
+            same_boot = boot_of(member.machine) == boot_of(caller.machine)
+            silent_us = boot - seen_boot if same_boot else wall - seen
+            found.append(MemberRow(member, manifest, seen_boot, silent_us))
+        self.backend.members = len(found)
         return found
+
+    def read_leases(self) -> list[Lease]:
+        """Return the leases of claimed runs."""
+        found = self.connection.execute(_LEASES)
+        return [Lease(run, mark, length_us=length) for run, mark, length in found]
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -317,7 +284,7 @@ class SqlSession:
                 execute("DELETE FROM @members WHERE holder = ?", (holder,))
             execute("DELETE FROM @tasks WHERE place = ? AND scope = 'process'", (holder,))
 
-    def add_manifest(self, manifest: Manifest, definitions: Mapping[str, TaskDefinition]) -> None:  # noqa: ARG002 - the content of the manifest is enough
+    def add_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest; one that exists keeps its number."""
         added = self.connection.execute(_ADD_MANIFEST, (manifest.key, manifest.manifest))
         if added.rowcount:
@@ -329,6 +296,24 @@ class SqlSession:
         return {key: (born, bytes(manifest)) for key, born, manifest in found}
 
     # The storage -------------------------------------------------------------------------
+
+    def find_missing(self, caller: Caller) -> str:
+        """Return what the tables have lost that *caller* has stored there; empty for nothing.
+
+        A sync stores a row for each task that it declares, and its manifest. A row is archived
+        before it is deleted, so that the tables are empty only if another program has emptied them.
+        The manifest of a process that is not listed may have been pruned.
+        """
+        if caller.manifest == UNKNOWN.key:
+            return ""
+        cells = self.connection.execute(_PRESENT, (caller.manifest, caller.member.holder))
+        has_tasks, has_manifest, is_listed = map(bool, cells.fetchone() or (False, False, False))
+        lacks_tasks = bool(caller.definitions) and not has_tasks
+        if not has_manifest and (lacks_tasks or not has_tasks):
+            return WITHOUT_DATA
+        if lacks_tasks:
+            return _WITHOUT_TASKS
+        return _WITHOUT_MANIFESTS if is_listed and not has_manifest else ""
 
     def restore(self) -> None:
         """Empty the list of processes, so that each syncs; no table depends on another one."""
@@ -347,18 +332,3 @@ def _due_row(cells: Sequence[Any]) -> DueRow:
 def _pending_row(cells: Sequence[Any]) -> PendingRow:
     row = cells[RUN_WIDTH + 1 :]
     return PendingRow(run_of(cells), row_of(row), row[TASK_WIDTH])
-
-
-def _state(cells: Sequence[Any], unfinished: Mapping[tuple[str, str], int]) -> TaskState:
-    task, partition, source, digest, paused, anchor, next_fire, last_decided = cells
-    return TaskState(
-        name=task,
-        partition=partition,
-        source=source,
-        digest=digest,
-        paused=bool(paused),
-        anchor=anchor,
-        next_fire=next_fire,
-        last_decided=None if last_decided == BEFORE_TIME else last_decided,
-        unfinished=unfinished.get((task, partition), 0),
-    )

@@ -11,71 +11,17 @@ deadlock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from pulse.clock import Instant
     from pulse.store.shared.backend import Transaction
 
     Cell = str | int | bytes | float | None
 
-C_co = TypeVar("C_co", covariant=True)
-
-
-class Attempt(Generic[C_co]):
-    """One attempt at a transaction: a context that gives the connection.
-
-        for attempt in database.attempts(Transaction.READ):
-            with attempt as connection:
-                rows = list(connection.execute("SELECT ..."))
-
-    The `with` block is the whole body of the loop, and it may run more than once. `attempts`
-    commits when the loop asks it for the next attempt, so neither `return` nor `break` may leave
-    the block: that would roll the transaction back. An error of the block is passed to `attempts`,
-    which rolls back, and raises the error unless it makes another attempt.
-    """
-
-    __slots__ = ("_connection", "error")
-
-    def __init__(self, connection: C_co) -> None:
-        self._connection = connection
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> C_co:
-        return self._connection
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        self.error = error
-        return True
-
-    def take_error(self) -> BaseException:
-        """Return the error of the block, and forget it.
-
-        Its traceback refers to the frame of the loop, which refers to this attempt: an attempt that
-        kept the error would be a reference cycle.
-        """
-        error, self.error = self.error, None
-        return error or AssertionError("the block has raised no error")
-
-
-class AttemptLike(Protocol):
-    """What `Database.attempts` needs of what it yields: a context that keeps its error."""
-
-    error: BaseException | None
-
-    def take_error(self) -> BaseException:
-        """Return the error of the block, and forget it: see `Attempt.take_error`."""
-
-
-A = TypeVar("A", bound=AttemptLike)
+T = TypeVar("T")
 
 
 class Insert(NamedTuple):
@@ -137,7 +83,7 @@ class Connection(Protocol):
         """Add rows.
 
         Raises:
-            DuplicateKeyError: a row of that key exists; raised by `Database.attempts`.
+            DuplicateKeyError: a row of that key exists; raised by `Database.run`.
 
         """
 
@@ -150,47 +96,16 @@ class Connection(Protocol):
         If several rows of values have the same keys, only the first of them is written.
         """
 
-    def read_due(self, query: DueQuery) -> DueRows:
-        """Read what may be claimed, and the clock."""
+    def read_due(self, partitions: Sequence[str], *, limit: int, spread: int) -> DueRows:
+        """Read what may be claimed in some partitions, and the clock.
 
+        Args:
+            partitions: the names of the partitions.
+            limit: about how many rows are wanted.
+            spread: 0, or the number of due rows among which the result may start anywhere, so that
+                processes that compete for the same rows find different ones first.
 
-class PartitionQuery(NamedTuple):
-    """A query for the rows of one partition, whose name is its only value.
-
-    Attributes:
-        columns: the list of SELECT.
-        rows: FROM and WHERE.
-        order: ORDER BY.
-        sorted_by: the positions in a row of the columns of *order*, counted from 0.
-        key: the position of the column that identifies a row.
-
-    """
-
-    columns: str
-    rows: str
-    order: str
-    sorted_by: tuple[int, int]
-    key: int
-
-
-class DueQuery(NamedTuple):
-    """What a process may claim.
-
-    Attributes:
-        due: the tasks that have work, ordered by the instant at which they are due.
-        pending: the pending runs, ordered by the instant from which they may be claimed.
-        partitions: the names of the partitions of the process.
-        limit: about how many rows are wanted.
-        spread: 0, or the number of due rows among which the result may start anywhere, so that
-            processes that compete for the same rows find different ones first.
-
-    """
-
-    due: PartitionQuery
-    pending: PartitionQuery
-    partitions: Sequence[str]
-    limit: int
-    spread: int
+        """
 
 
 class DueRows(NamedTuple):
@@ -198,8 +113,8 @@ class DueRows(NamedTuple):
 
     Attributes:
         now: the time of the store's clock.
-        due: the rows of `DueQuery.due`, of all partitions in one order.
-        pending: the rows of `DueQuery.pending`, of all partitions in one order.
+        due: the rows of `DUE`, of all partitions in one order: see `pulse.store.sql.due_query`.
+        pending: the rows of `PENDING`, of all partitions in one order.
 
     """
 
@@ -232,13 +147,13 @@ class Database(Protocol):
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
 
-    def attempts(self, transaction: Transaction, wrap: Callable[[Connection], A]) -> Iterator[A]:
-        """Yield attempts at one transaction until one of them is committed.
+    def run(self, transaction: Transaction, work: Callable[[Connection], T]) -> T:
+        """Return what *work* returns, which is called within a transaction, once in each attempt.
 
-        An attempt is what *wrap*, such as `Attempt`, makes of its connection.
         A second attempt follows only if the error says that nothing was written: the file is
         locked, or the server has rolled back one of two writes that waited for each other. After
-        an error that leaves the fate of a commit unknown, the transaction is not repeated.
+        an error that leaves the fate of a commit unknown, the transaction is not repeated. An error
+        of *work* rolls the transaction back.
 
         Raises:
             DuplicateKeyError: a row of that key exists; nothing was written.

@@ -7,30 +7,53 @@ further on in the due rows, at a multiple of what it wants, and read the rows be
 
 from __future__ import annotations
 
-from pulse.store.sql.codec import RUN_NAMES, RUN_WIDTH, TASK_COLUMNS
-from pulse.store.sql.database import PartitionQuery
+from typing import NamedTuple
+
+from pulse.store.sql.codec import RUN_NAMES, RUN_WIDTH, TASK_COLUMNS, TASK_FIELDS
+
+
+class PartitionQuery(NamedTuple):
+    """A query for the rows of one partition, whose name is its only value.
+
+    Attributes:
+        columns: the list of SELECT.
+        rows: FROM and WHERE.
+        order: ORDER BY.
+        sorted_by: the positions in a row of the columns of *order*, counted from 0.
+        key: the position of the column that identifies a row.
+
+    """
+
+    columns: str
+    rows: str
+    order: str
+    sorted_by: tuple[int, int]
+    key: int
+
 
 MAX_PAGES = 16
 """The maximum of `pages_for`."""
 
-_UNFINISHED = (
+UNFINISHED = (
     "(SELECT count(*) FROM @runs r WHERE r.task = t.task AND r.place = t.place"
     " AND r.outcome IS NULL)"
 )
+"""How many runs of a row of `@tasks t` are unfinished."""
+
 _CLAIMED = (
     "(SELECT count(*) FROM @runs h WHERE h.task = t.task AND h.place = t.place"
     " AND h.outcome IS NULL AND h.holder <> '')"
 )
 DUE = PartitionQuery(
     # Only a task that may have several unfinished runs can have one that waits for a claimed one.
-    columns=f"{TASK_COLUMNS}, {_UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
+    columns=f"{TASK_COLUMNS}, {UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
     rows=(
         "FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
         " AND due_at IS NOT NULL"
     ),
     order="ORDER BY due_at, key",
-    sorted_by=(0, 1),
-    key=1,
+    sorted_by=(TASK_FIELDS.index("due_at"), TASK_FIELDS.index("order")),
+    key=TASK_FIELDS.index("order"),
 )
 """Rows of tasks that have work: `TASK_COLUMNS`, then how many runs are unfinished and claimed."""
 

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pulse.store.sql.database import DueRows, Insert
+from pulse.store.sql.due_query import DUE, PENDING
 from pulse.store.sqlite.log import NO_LOG
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pulse.clock import Clock, Instant
-    from pulse.store.sql.database import Cell, DueQuery, PartitionQuery, Update
+    from pulse.store.sql.database import Cell, Update
+    from pulse.store.sql.due_query import PartitionQuery
     from pulse.store.sqlite.log import FolderStamp, LogFiles
 
     Identity = tuple[int, int]
@@ -107,14 +109,14 @@ class SqliteConnection:
             self.raw.execute("ROLLBACK TO batch")
         return [self.raw.execute(text, row).rowcount == 1 for row in rows]
 
-    def read_due(self, query: DueQuery) -> DueRows:
+    def read_due(self, partitions: Sequence[str], *, limit: int, spread: int) -> DueRows:  # noqa: ARG002 - the docstring has the reason
         """Read what may be claimed, and the clock.
 
         SQLite computes rows while they are iterated, so the limit needs no care. Nor is a spread of
         use: a write locks the whole file, whichever rows it changes.
         """
-        due = self._rows_of(query.due, query.partitions)
-        pending = self._rows_of(query.pending, query.partitions)
+        due = self._rows_of(DUE, partitions)
+        pending = self._rows_of(PENDING, partitions)
         return DueRows(self._clock.wall(), due, pending)
 
     def _rows_of(

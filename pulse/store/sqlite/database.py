@@ -12,7 +12,8 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from pulse.clock import SECOND, SystemClock
@@ -23,7 +24,6 @@ from pulse.store.shared.backend import (
     StorageReplacedError,
     Transaction,
 )
-from pulse.store.sql.database import Attempt
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.corruption import is_broken, lock_folder, make_file, set_aside
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
@@ -50,9 +50,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Clock, Span
-    from pulse.store.sql.database import A
     from pulse.store.sqlite.connection import Identity
     from pulse.store.sqlite.log import LogFiles
+
+T = TypeVar("T")
 
 BUSY_WAIT: Span = SECOND * 15 // 100
 """How long SQLite waits for a lock; short, because the hub of all greenlets may wait with it."""
@@ -110,7 +111,8 @@ class SqliteDatabase:
         self.close()
         self._known = False
         try:
-            self._origin = self._make_file()
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._origin = make_file(self.path)
         except OSError as error:
             kind = StoreRefusedError if error.errno in _REFUSING_OS else StoreUnavailableError
             raise kind(f"{self.path}: {error}") from error
@@ -119,25 +121,12 @@ class SqliteDatabase:
         self._folder = os.path.dirname(real) if real == self._file else None  # noqa: PTH120 - a text
         FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
-        if not self._is_current():
-            for attempt in self.attempts(Transaction.WRITE, Attempt):
-                with attempt as connection:
-                    make_tables(connection, self._prefix)
-        refuse_other_version(self.path, self._read_version())
+        if not self.run(Transaction.READ, partial(is_current, prefix=self._prefix)):
+            self.run(Transaction.WRITE, partial(make_tables, prefix=self._prefix))
+        version = self.run(Transaction.READ, partial(read_version, prefix=self._prefix))
+        refuse_other_version(self.path, version)
         self._makes_log = False
         self._known = True
-
-    def _is_current(self) -> bool:
-        for attempt in self.attempts(Transaction.READ, Attempt):
-            with attempt as connection:
-                found = is_current(connection, self._prefix)
-        return found
-
-    def _read_version(self) -> int | None:
-        for attempt in self.attempts(Transaction.READ, Attempt):
-            with attempt as connection:
-                version = read_version(connection, self._prefix)
-        return version
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
@@ -156,28 +145,23 @@ class SqliteDatabase:
         """Return the real path of the file."""
         return os.path.realpath(self.path)
 
-    def attempts(
-        self, transaction: Transaction, wrap: Callable[[SqliteConnection], A]
-    ) -> Iterator[A]:
-        """Yield attempts at one transaction until one is committed: see `Database.attempts`.
+    def run(self, transaction: Transaction, work: Callable[[SqliteConnection], T]) -> T:
+        """Return what *work* returns, within a transaction: see `Database.run`.
 
         An attempt that finds the file locked is repeated; each waits `BUSY_WAIT` for the lock.
         """
         begin = "BEGIN" if transaction is Transaction.READ else "BEGIN IMMEDIATE"
-        for attempts_left in reversed(range(self._max_attempts)):
+        attempts_left = self._max_attempts
+        while True:
+            attempts_left -= 1
             try:
                 with self._transaction(begin) as connection:
-                    attempt = wrap(connection)
-                    yield attempt
-                    if attempt.error is not None:
-                        raise attempt.take_error()
+                    return work(connection)
             except sqlite3.IntegrityError as error:
                 raise DuplicateKeyError from error
             except sqlite3.Error as error:
                 if not attempts_left or not _is_busy(error):
                     raise self._failed(error) from error
-            else:
-                return
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[SqliteConnection]:
@@ -210,12 +194,6 @@ class SqliteDatabase:
             self._give_back(connection)
         else:
             self._close(connection)
-
-    def _make_file(self) -> Identity:
-        folder = self.path.parent
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return make_file(self.path)
 
     def _failed(self, error: sqlite3.Error) -> StoreUnavailableError:
         """Return the error to raise for an error of SQLite; move a corrupt file aside."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pulse.store import naming
 from pulse.store.naming import application_id
+from pulse.store.sql.schema import INDEXES, TABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,77 +21,12 @@ _VERSIONS = """
 CREATE TABLE IF NOT EXISTS pulse_schema (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL)
 """
 _TABLES = (
-    """CREATE TABLE @tasks (
-        key INTEGER PRIMARY KEY,
-        task TEXT NOT NULL,
-        place TEXT NOT NULL,
-        scope TEXT NOT NULL,
-        source TEXT NOT NULL,
-        words TEXT,
-        digest TEXT NOT NULL,
-        schedule TEXT NOT NULL,
-        room INTEGER NOT NULL,
-        rerun INTEGER NOT NULL,
-        anchor INTEGER NOT NULL,
-        next_fire INTEGER,
-        due_at INTEGER,
-        floor INTEGER NOT NULL,
-        gaps TEXT,
-        paused INTEGER NOT NULL,
-        resumed_at INTEGER,
-        skip_id TEXT,
-        version INTEGER NOT NULL DEFAULT 0,
-        archived_at INTEGER,
-        UNIQUE (task, place))""",
-    """CREATE INDEX @due ON @tasks (place, due_at)
-        WHERE paused = 0 AND archived_at IS NULL AND due_at IS NOT NULL""",
-    """CREATE INDEX @declared ON @tasks (key)
-        WHERE source = 'config' AND archived_at IS NULL""",
-    "CREATE INDEX @own ON @tasks (place) WHERE scope = 'process'",
-    "CREATE INDEX @archived ON @tasks (archived_at) WHERE archived_at IS NOT NULL",
-    """CREATE TABLE @runs (
-        seq INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        task TEXT NOT NULL,
-        place TEXT NOT NULL,
-        fire_time INTEGER NOT NULL,
-        slot INTEGER,
-        trigger TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        holder TEXT NOT NULL,
-        claimed_at INTEGER,
-        started_at INTEGER,
-        took_us INTEGER,
-        outcome TEXT,
-        status INTEGER,
-        message TEXT NOT NULL,
-        count INTEGER NOT NULL,
-        retry_at INTEGER,
-        body BLOB,
-        tries BLOB,
-        opened_at INTEGER NOT NULL,
-        lease_us INTEGER NOT NULL,
-        mark INTEGER NOT NULL)""",
-    "CREATE INDEX @open ON @runs (task, place) WHERE outcome IS NULL",
-    "CREATE INDEX @unheld ON @runs (place, retry_at) WHERE outcome IS NULL AND holder = ''",
-    "CREATE INDEX @history ON @runs (task)",
-    """CREATE TABLE @members (
-        holder TEXT PRIMARY KEY,
-        host TEXT NOT NULL,
-        machine TEXT NOT NULL,
-        pid INTEGER NOT NULL,
-        pid_started INTEGER NOT NULL,
-        mode TEXT NOT NULL,
-        digest TEXT NOT NULL,
-        lease_us INTEGER NOT NULL,
-        config TEXT NOT NULL,
-        seen INTEGER NOT NULL,
-        seen_boot INTEGER NOT NULL)""",
-    """CREATE TABLE @configs (
-        born INTEGER PRIMARY KEY,
-        config TEXT NOT NULL UNIQUE,
-        manifest BLOB NOT NULL)""",
-    "CREATE TABLE @paused (task TEXT PRIMARY KEY)",
+    *(f"CREATE TABLE @{name} ({columns})" for name, columns in TABLES.items()),
+    # The key of a row is the last column of every index, so it is not named.
+    *(
+        f"CREATE INDEX @{name} ON {columns.replace(', key)', ')').replace(', seq)', ')')}"
+        for name, columns in INDEXES.items()
+    ),
 )
 
 _UPGRADES = {

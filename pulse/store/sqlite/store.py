@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 class SqliteStore(SharedStore):
     """A store in an SQLite file, which all processes of a host share.
 
-    Args:
-        path: the file; if there is none, it is created, readable by this user only.
-        clock: the clock that decides what is due.
-        options: the name of the application, and how many finished runs are kept.
-        patience_us: how long a call waits for the lock of the file, in all its attempts.
-        opened: the stores that are open in this process; a test that simulates several processes
-            gives each its own mapping.
-
+    The arguments are those of `SqliteDatabase` and of `SharedStore`.
     """
 
     reach = Scope.HOST

@@ -52,6 +52,40 @@ def test_failed_call_restarts_the_observation() -> None:
     assert watch.expired({"run": (7, SPAN)}, 130) == set()
 
 
+def expiry_of_new_mark(*, age: int, looked_at: tuple[int, ...] = (100,)) -> int | None:
+    """Return when a lease of 30 expires that is first seen at 110, with an age from the storage."""
+    watch: ExpiryWatch[str] = ExpiryWatch(SPAN // 3)
+    for boot in looked_at:
+        watch.expired({}, boot)
+    marks = {"run": (7, SPAN)}
+    watch.expired(marks, 110, {"run": age})
+    return watch.next_expiry(marks, 110)
+
+
+def test_age_of_a_new_mark_counts_as_observed() -> None:
+    """The lease was renewed after the last check, at which the mark was another one."""
+    assert [expiry_of_new_mark(age=age) for age in (0, 4, 10)] == [140, 136, 130]
+
+
+def test_age_before_the_last_check_does_not_count() -> None:
+    """The storage's clock was set since the renewal."""
+    assert [expiry_of_new_mark(age=age) for age in (-3_600, 11, 3_600)] == [140, 140, 140]
+
+
+def test_age_at_the_first_check_or_after_a_gap_does_not_count() -> None:
+    """The holder may have been kept from renewing as well."""
+    assert [expiry_of_new_mark(age=4, looked_at=at) for at in ((), (99,))] == [140, 140]
+
+
+def test_age_after_a_failed_call_does_not_count() -> None:
+    """The holder may have been kept from renewing as well."""
+    watch: ExpiryWatch[str] = ExpiryWatch(SPAN)
+    watch.expired({}, 100)
+    watch.forget()
+    watch.expired({"run": (7, SPAN)}, 110, {"run": 4})
+    assert watch.next_expiry({"run": (7, SPAN)}, 110) == 140
+
+
 def test_lease_that_disappears_is_forgotten() -> None:
     """A key that comes back is new, and memory does not grow."""
     watch: ExpiryWatch[str] = ExpiryWatch(SPAN)

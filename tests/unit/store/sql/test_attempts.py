@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,9 @@ import pytest
 from pulse.clock import SECOND
 from pulse.errors import StoreUnavailableError
 from pulse.store.shared.backend import DuplicateKeyError, Transaction
-from pulse.store.sql.database import Attempt, DueQuery, PartitionQuery
 from pulse.store.sqlite.database import BUSY_WAIT, SqliteDatabase
 from pulse.testing.clock import FakeClock
-from tests.support.transactions import fetch, run_in
+from tests.support.transactions import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from pulse.store.sql.database import Connection
 
 INSERT = "INSERT INTO @paused (task) VALUES ('work')"
+INSERT_TASK = (
+    "INSERT INTO @tasks (task, place, scope, source, digest, schedule, room, rerun, anchor, due_at,"
+    " floor, paused) VALUES (?, '', 'fleet', 'config', '', '', 1, 0, 0, 0, 0, 0)"
+)
 SELECT = "SELECT task FROM @paused"
-NAMES = PartitionQuery("task", "FROM @paused WHERE task <> ?", "ORDER BY task", (0, 0), 0)
 
 
 @pytest.fixture
@@ -46,14 +49,19 @@ def add_row(connection: Connection) -> None:
     connection.execute(INSERT)
 
 
-def test_block_that_ends_is_committed(database: SqliteDatabase) -> None:
+def add_task(connection: Connection, name: str) -> None:
+    """Add a due task."""
+    connection.execute(INSERT_TASK, (name,))
+
+
+def test_work_that_ends_is_committed(database: SqliteDatabase) -> None:
     """The next transaction, on whatever connection, sees the row."""
-    run_in(database, Transaction.WRITE, add_row)
+    database.run(Transaction.WRITE, add_row)
     assert fetch(database, SELECT) == [("work",)]
 
 
-def test_error_of_the_block_is_raised_and_rolls_back(database: SqliteDatabase) -> None:
-    """The loop raises the same error object."""
+def test_error_of_the_work_is_raised_and_rolls_back(database: SqliteDatabase) -> None:
+    """The caller gets the same error object."""
     error = KeyError("work")
 
     def fail(connection: Connection) -> None:
@@ -61,13 +69,13 @@ def test_error_of_the_block_is_raised_and_rolls_back(database: SqliteDatabase) -
         raise error
 
     with pytest.raises(KeyError) as raised:
-        run_in(database, Transaction.WRITE, fail)
+        database.run(Transaction.WRITE, fail)
     assert (raised.value, fetch(database, SELECT)) == (error, [])
 
 
 def test_duplicate_key_is_not_repeated(database: SqliteDatabase) -> None:
     """A second attempt would fail as well."""
-    run_in(database, Transaction.WRITE, add_row)
+    database.run(Transaction.WRITE, add_row)
     attempts: list[int] = []
 
     def add_again(connection: Connection) -> None:
@@ -75,11 +83,11 @@ def test_duplicate_key_is_not_repeated(database: SqliteDatabase) -> None:
         connection.execute(INSERT)
 
     with pytest.raises(DuplicateKeyError):
-        run_in(database, Transaction.WRITE, add_again)
+        database.run(Transaction.WRITE, add_again)
     assert len(attempts) == 1
 
 
-def test_block_runs_again_after_the_file_was_locked(database: SqliteDatabase) -> None:
+def test_work_runs_again_after_the_file_was_locked(database: SqliteDatabase) -> None:
     """Nothing of the first attempt is kept."""
     attempts: list[int] = []
 
@@ -89,53 +97,38 @@ def test_block_runs_again_after_the_file_was_locked(database: SqliteDatabase) ->
         if len(attempts) == 1:
             raise locked()
 
-    run_in(database, Transaction.WRITE, add_at_second_attempt)
+    database.run(Transaction.WRITE, add_at_second_attempt)
     assert (len(attempts), fetch(database, SELECT)) == (2, [("work",)])
 
 
 def test_attempts_end_when_the_file_stays_locked(database: SqliteDatabase, path: Path) -> None:
-    """The block does not run, because no attempt gets the lock."""
+    """The work does not run, because no attempt gets the lock."""
     attempts: list[int] = []
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailableError, match="locked"):
-        run_in(database, Transaction.WRITE, lambda _: attempts.append(1))
+        database.run(Transaction.WRITE, lambda _: attempts.append(1))
     other.close()
     assert attempts == []
 
 
-def test_transaction_is_rolled_back_if_the_block_is_left_early(database: SqliteDatabase) -> None:
-    """A `return` within the block is a mistake that shows at once."""
-
-    def leave() -> int:
-        for attempt in database.attempts(Transaction.WRITE, Attempt):
-            with attempt as connection:
-                connection.execute(INSERT)
-                return 1
-        return 0
-
-    assert (leave(), fetch(database, SELECT)) == (1, [])
-
-
 def test_closed_database_is_unavailable(database: SqliteDatabase) -> None:
-    """The block does not run."""
+    """The work does not run."""
     database.close()
     with pytest.raises(StoreUnavailableError, match="not open in this process"):
-        run_in(database, Transaction.READ, lambda _: SECOND)
+        database.run(Transaction.READ, lambda _: SECOND)
 
 
 def test_rows_left_unread_do_not_block_the_next_write(database: SqliteDatabase, path: Path) -> None:
     """The connection's snapshot ends with the transaction, although the rows are still held."""
-    query = DueQuery(NAMES, NAMES, [""], 1, spread=0)
-    run_in(database, Transaction.WRITE, add_row)
-    for attempt in database.attempts(Transaction.READ, Attempt):
-        with attempt as connection:
-            found = connection.read_due(query)
+    for name in ("one", "other"):
+        database.run(Transaction.WRITE, partial(add_task, name=name))
+    found = database.run(Transaction.READ, lambda link: link.read_due([""], limit=1, spread=0))
     other = SqliteDatabase(path, FakeClock(), space="", patience_us=3 * BUSY_WAIT)
     other.open()
-    run_in(other, Transaction.WRITE, lambda link: link.execute("DELETE FROM @paused"))
+    other.run(Transaction.WRITE, lambda link: link.execute("DELETE FROM @tasks"))
     other.close()
-    run_in(database, Transaction.WRITE, add_row)
+    database.run(Transaction.WRITE, add_row)
     assert found.now
 
 
