@@ -179,14 +179,14 @@ class Storage:
         row = row_of_definition(
             definition,
             one.partition,
-            version=1,
-            order=int(name[1:]) + 1,
+            None,
             cursor=cursor,
+            paused=one.paused,
             task_json=added.task_json if one.kind == "runtime" else None,
         )
         row = msgspec.structs.replace(
             row,
-            paused=one.paused,
+            order=int(name[1:]) + 1,
             resumed_at=None if one.resumed is None else now + one.resumed * SECOND,
             archived_at=now if one.archived else None,
         )

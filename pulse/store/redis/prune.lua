@@ -35,6 +35,8 @@ local function prune_manifests()
     local manifests = redis.call('HGETALL', p .. 'configs')
     for i = 1, #manifests, 2 do
         local number = tonumber(string.match(manifests[i + 1], '^%[(%d+)'))
+        -- The client repairs the keys after this error.
+        if not number then error('Expected a manifest ' .. manifests[i] .. ' in configs') end
         numbered[#numbered + 1] = { number = number, key = manifests[i] }
     end
     table.sort(numbered, function(one, other) return one.number < other.number end)
