@@ -228,7 +228,7 @@ class RedisSession:
 
     def now(self) -> Instant:
         """Return the present on the server's clock."""
-        return self._read_tasks(_TasksRequest()).now
+        return self._server.now()
 
     # Claiming ----------------------------------------------------------------------------
 

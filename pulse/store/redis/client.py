@@ -180,6 +180,13 @@ class RedisClient:
                 pipe.execute_command(*arguments)
             return list(pipe.execute())
 
+    def now(self) -> Instant:
+        """Return the present on the server's clock."""
+        if self._stand_in is not None:
+            return self._stand_in.wall()
+        seconds, microseconds = self.command("TIME")
+        return int(seconds) * SECOND + int(microseconds)
+
     def run(self, name: str, request: ScriptRequest, decoder: msgspec.msgpack.Decoder[A]) -> A:
         """Run a script with *request*, and return its decoded reply."""
         if self._stand_in is not None:
