@@ -86,8 +86,8 @@ class Completer:
                 self._record_one(completed_run)
         return True
 
-    def schedule_failed(self, task: str) -> None:
-        """Note that a store has set *task* aside: it may consider the task when a run has ended."""
+    def forget_independent(self, task: str) -> None:
+        """Let each end of a run of *task* cause a claim, since its schedule has failed."""
         self._independent.pop(task, None)
 
     def drain(self, linger: Callable[[], bool]) -> None:
@@ -118,7 +118,7 @@ class Completer:
     def _may_unblock(self, claim: Claim, became: RecordResult) -> bool:
         """Return whether the end of a run may make a run claimable: another one, or itself again.
 
-        It cannot where no run of the task ever waits for another run's end:
+        The result is False only if all of these hold:
 
         - The run is recorded, and not retried or requeued.
         - The task is one of this process's configuration, with the definition that the run was

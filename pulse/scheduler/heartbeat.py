@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pulse.store.base import Member, Store
 
 HEARTBEAT_INTERVAL: Span = 750_000
-"""The longest time between two heartbeats. An observer sees a lease that much later than it begins,
-at most: the tasks of a dead holder continue within a lease and a second."""
+"""The longest time between two heartbeats. An observer notices a new lease at most this much late:
+the tasks of a dead holder continue within a lease and a second."""
 
 NEVER: Span = 2**62
 

@@ -117,7 +117,7 @@ class Scheduler:
         self._heartbeat = Heartbeat(
             parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
         )
-        self._gone_at: Span = 0
+        self._wait_for_store_until: Span = 0
         self._sleep: Span = MAX_SLEEP
         self._state = State.NEW
         self._claiming = False
@@ -134,7 +134,7 @@ class Scheduler:
             StoreSchemaError: the store belongs to another version.
 
         """
-        with self._or_nothing():
+        with self._undo_on_error():
             work = EngineCallbacks(self._parts.perform, self._report, self._reporter.overdue)
             self._engine.start(work, concurrency=self._parts.concurrency)
             try:
@@ -145,11 +145,11 @@ class Scheduler:
     def start(self) -> None:
         """Open, and run the loop beside the application; raises what `open` raises."""
         self.open()
-        with self._or_nothing():
+        with self._undo_on_error():
             self._engine.loop.spawn(self._loop)
 
     @contextmanager
-    def _or_nothing(self) -> Iterator[None]:
+    def _undo_on_error(self) -> Iterator[None]:
         """Stop the slots and close the store if the start fails."""
         try:
             yield
@@ -177,7 +177,7 @@ class Scheduler:
         The loop continues during the drain: leases are renewed, and ends are recorded.
         """
         self._advance(State.DRAINING)
-        self._gone_at = self._clock.boot() + min(drain_us, _JOIN)
+        self._wait_for_store_until = self._clock.boot() + min(drain_us, _JOIN)
         self._let_claim_end()
         self._engine.stop(drain_us)
         self._advance(State.STOPPING)
@@ -216,7 +216,7 @@ class Scheduler:
 
     def _wait_for_store(self) -> bool:
         """Wait for the store, at most until the drain is over; return False when it is over."""
-        pause = min(self._back_off.wait(), self._gone_at - self._clock.boot())
+        pause = min(self._back_off.wait(), self._wait_for_store_until - self._clock.boot())
         if pause <= 0:
             return False
         self._engine.loop.wait(pause)
@@ -347,5 +347,5 @@ class Scheduler:
         for one in claimed.rewound:
             self._bus.emit(events.TaskRewound(one.task, one.partition, one.refused, one.next_fire))
         for task, error in claimed.failed_tasks:
-            self._completer.schedule_failed(task)
+            self._completer.forget_independent(task)
             self._reporter.task_failed(task, error)

@@ -98,11 +98,11 @@ class OffloadedStore:
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
-        """Make rows for this process's config tasks."""
+        """Add and change rows for the declared tasks; plan with *definitions* from now on."""
         return self._call(partial(self._store.sync, definitions))
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
-        """Keep a task that every process may run, until it is removed."""
+        """Add a task that every process may run, until it is removed."""
         return self._call(partial(self._store.add, runtime_task, replace=replace))
 
     def remove(self, name: str) -> None:
@@ -120,7 +120,7 @@ class OffloadedStore:
     # Runs --------------------------------------------------------------------------------
 
     def claim_due(self, limit: int) -> Claimed:
-        """Decide what is due, and open at most *limit* runs for this process."""
+        """Decide what is due, and claim at most *limit* runs for this process."""
         return self._call(partial(self._store.claim_due, limit))
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
@@ -132,7 +132,7 @@ class OffloadedStore:
         return self._call(partial(self._store.renew, claims))
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
-        """Open a manual run of a task, due now; None when overlap refuses it."""
+        """Add a pending manual run, due now; None when overlap refuses it."""
         return self._call(partial(self._store.trigger, name, body=body))
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:

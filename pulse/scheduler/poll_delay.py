@@ -26,7 +26,7 @@ class NextClaim:
     """When the loop claims next, on the boot clock, as its last claim found.
 
     Attributes:
-        at: until when a turn without a claim may sleep; later than `idle` says by the contention
+        at: until when a turn without a claim may sleep: the deadline of `idle` and the contention
             delay.
 
     """
@@ -61,8 +61,8 @@ class NextClaim:
         """Take what a claim found, and return how long to sleep.
 
         A store whose limit was reached while more is due says so by its `next_wakeup`. The store
-        reads its clock some time after *asked_at*, and will do so in the next claim: so the next
-        claim is asked for as long after this one as the store's instants are apart.
+        reads its clock some time after *asked_at*, and will do so in the next claim. So the next
+        claim begins at *asked_at* plus the difference of `next_wakeup` and the store's `now`.
 
         Args:
             claimed: the store's answer.

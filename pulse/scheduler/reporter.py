@@ -33,7 +33,7 @@ class Reporter:
     five minutes.
 
     Attributes:
-        failing: whether an outage or an error was reported whose end was not.
+        failing: whether a reported outage or error has not been reported as over.
 
     """
 

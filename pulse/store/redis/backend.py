@@ -148,7 +148,7 @@ class RedisSession:
 
     def now(self) -> Instant:
         """Return the present on the server's clock."""
-        return self._read_tasks().now
+        return self._server.now()
 
     # Claiming ----------------------------------------------------------------------------
 

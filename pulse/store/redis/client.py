@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import ModuleType
 
-    from pulse.clock import Clock, Span
+    from pulse.clock import Clock, Instant, Span
     from pulse.store.redis.connections import Severable
 
 A = TypeVar("A")
@@ -175,6 +175,13 @@ class RedisClient:
             for arguments in commands:
                 pipe.execute_command(*arguments)
             return list(pipe.execute())
+
+    def now(self) -> Instant:
+        """Return the present on the server's clock."""
+        if self._stand_in is not None:
+            return self._stand_in.wall()
+        seconds, microseconds = self.command("TIME")
+        return int(seconds) * SECOND + int(microseconds)
 
     def run(self, name: str, decoder: msgspec.msgpack.Decoder[A], **request: object) -> A:
         """Run a script with *request*, which the script describes; return its decoded reply."""

@@ -277,9 +277,8 @@ def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_unti
         one.run for one, done in zip(found.pending.closed, applied.closed, strict=True) if done
     ]
     missed = [run for run in closed if run.outcome is Outcome.MISSED]
-    next_wakeup = found.next_wakeup
-    for instant in (*(one.next_due for one in kept), *applied.due):
-        next_wakeup = _earliest(next_wakeup, instant)
+    instants = [found.next_wakeup, *(one.next_due for one in kept), *applied.due]
+    next_wakeup = min((instant for instant in instants if instant is not None), default=None)
     return Claimed(
         _claims_of(found, claimed, good_until),
         [*missed, *(run for one in kept for run in one.not_run)],
@@ -287,7 +286,12 @@ def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_unti
         next_wakeup,
         found.failed_tasks,
         [run for run in closed if run.outcome is not Outcome.MISSED],
-        [one for outcome in kept if (one := _refusal_of(outcome, applied)) is not None],
+        [
+            one
+            for outcome in kept
+            if outcome.refused is not None or applied.existing
+            if (one := _refusal_of(outcome, applied)) is not None
+        ],
     )
 
 

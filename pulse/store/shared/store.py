@@ -327,7 +327,8 @@ class SharedStore:
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
         rule = partial(pause_rows, name=name, paused=paused)
-        self._clock_watch.note(self._run_app(Transaction.EXCLUSIVE, rule))
+        now = self._run_app(Transaction.EXCLUSIVE, rule)
+        self._clock_watch.note(now)
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""

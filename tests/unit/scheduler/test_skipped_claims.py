@@ -340,7 +340,7 @@ def test_a_claim_that_is_refused_at_its_end_causes_a_claim() -> None:
 def test_a_task_whose_schedule_raised_is_considered_after_its_runs() -> None:
     """The store set it aside until one of its runs ends."""
     world = World({"tick": TICK}, took=TENTH).open()
-    world.scheduler._completer.schedule_failed("tick")
+    world.scheduler._completer.forget_independent("tick")
     world.forward(60 * SECOND)
     before = world.store.claims
     world.forward(SECOND // 10)
