@@ -168,9 +168,9 @@ def applied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     run = RedisClient.run
 
-    def record(client: RedisClient, name: str, *rest: object) -> object:
+    def record(client: RedisClient, name: str, *rest: object, **request: object) -> object:
         names.append(name)
-        return run(client, name, *rest)  # type: ignore[arg-type] # passed on
+        return run(client, name, *rest, **request)  # type: ignore[arg-type] # passed on
 
     monkeypatch.setattr(RedisClient, "run", record)
     return names

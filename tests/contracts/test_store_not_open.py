@@ -17,7 +17,7 @@ from tests.support.stores import SHARED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.store.base import Store
+    from pulse.store.base import Member, Store
     from tests.contracts.suite.store_harness import Fleet, MakeStore
 
     Verb = Callable[[Store], object]
@@ -49,9 +49,9 @@ class Opening:
         self._reach = backend.open
         backend.open = self._open
 
-    def _open(self) -> None:
+    def _open(self, member: Member) -> None:
         self.before = {name: error_of(verb, self.store) for name, verb in VERBS.items()}
-        self._reach()
+        self._reach(member)
         self.after = {name: error_of(verb, self.store) for name, verb in VERBS.items()}
 
     def run(self, enter: str = "open") -> Opening:
