@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Instant
     from pulse.store.sql.database import Cell, Update
     from pulse.store.sql.due_query import PartitionQuery
-    from pulse.store.sqlite.log import FolderStamp, LogFiles
-
-    Identity = tuple[int, int]
+    from pulse.store.sqlite.log import FolderStamp, Identity, LogFiles
 
 _CHUNK = 500
 """The maximum length of a list in one statement; before SQLite 3.32 one had 999 values at most."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Instant
-    from pulse.store.sqlite.connection import Identity
+    from pulse.store.sqlite.log import Identity
 
 _MAGIC = b"SQLite format 3\0"
 _EMPTY = bytes(len(_MAGIC))

@@ -29,7 +29,6 @@ from pulse.store.sqlite.corruption import is_broken, lock_folder, make_file, set
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.log import (
     NO_LOG,
-    folder_stamp,
     identity_at,
     is_settled,
     log_at,
@@ -50,8 +49,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Clock, Span
-    from pulse.store.sqlite.connection import Identity
-    from pulse.store.sqlite.log import LogFiles
+    from pulse.store.sqlite.log import Identity, LogFiles
 
 T = TypeVar("T")
 
@@ -232,7 +230,8 @@ class SqliteDatabase:
         stamp = None
         if self._folder is not None:
             try:
-                stamp = folder_stamp(self._folder)
+                found = os.stat(self._folder)  # noqa: PTH116 - as in `identity_at`
+                stamp = found.st_dev, found.st_ino, found.st_mtime_ns
             except OSError:
                 pass  # the file is gone as well
             else:

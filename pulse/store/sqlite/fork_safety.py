@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Span
-    from pulse.store.sqlite.connection import Identity, SqliteConnection
+    from pulse.store.sqlite.connection import SqliteConnection
+    from pulse.store.sqlite.log import Identity
 
 LONGEST_WAIT: Span = SECOND // 10
 """How long a fork waits for calls to end; a longer call waits for the lock of the file."""

@@ -36,8 +36,7 @@ from pulse.errors import StoreUnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pulse.store.sqlite.connection import Identity
-
+    Identity = tuple[int, int]
     FolderStamp = tuple[int, int, int]
 
 LOG_SUFFIXES = ("-wal", "-shm")
@@ -86,14 +85,8 @@ def log_at(paths: tuple[str, str]) -> LogFiles:
     return LogFiles(identity_at(paths[0]), identity_at(paths[1]))
 
 
-def folder_stamp(folder: str) -> FolderStamp:
-    """Return what changes when a file of *folder* is created, deleted or replaced."""
-    found = os.stat(folder)  # noqa: PTH116 - see `identity_at`
-    return found.st_dev, found.st_ino, found.st_mtime_ns
-
-
 def is_settled(stamp: FolderStamp) -> bool:
-    """Return whether the next change of the folder will change its stamp.
+    """Return whether the next change of the folder will change its stamp: device, inode, time.
 
     The times of files are coarse, so that two changes in quick succession may leave one time: see
     "racy Git", https://git-scm.com/docs/racy-git.
