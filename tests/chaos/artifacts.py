@@ -144,8 +144,9 @@ def ticks(spec: Spec, until: int) -> Iterator[int]:
 
 
 def read_lines(path: Path) -> tuple[Line, ...]:
-    """Return the lines of an app's file."""
-    return tuple(Line(**json.loads(text)) for text in path.read_text().splitlines())
+    """Return the lines of an app's file, without a last one that is being written."""
+    whole, _, _ = path.read_text().rpartition("\n")
+    return tuple(Line(**json.loads(text)) for text in whole.splitlines())
 
 
 def micros(text: str) -> int:
