@@ -23,7 +23,7 @@ abandon     The run was renewed or recorded meanwhile: it is left as it is.
 A heartbeat asks what is missing of the data that the process has stored (`find_missing`).
 `restore` then makes indexes again and empties the list of processes, so that every process syncs.
 
-`Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with something to put right)
+`Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with corrections to write)
 run one at a time in SQL. On Redis they may overlap, and no lock keeps them apart: a lock expires
 while its holder stalls, and delays all others after its holder has died. The refusals keep them
 apart. What one session reads of a row that another changes is compared when it is written. Of what
@@ -74,8 +74,8 @@ class Transaction(Enum):
 
     READ = "read"
     SINGLE = "one statement that writes"
-    WRITE = "a write, beside others"
-    EXCLUSIVE = "a write, while no other of this kind runs"
+    WRITE = "writes that may overlap"
+    EXCLUSIVE = "writes of which one runs at a time"
 
 
 WITHOUT_DATA = (

@@ -1,4 +1,4 @@
-"""The change set: everything that one write changes, each change with what it rests upon.
+"""The change set: everything that one write changes, each change with the state that it requires.
 
 A rule of this package reads a snapshot, decides, and describes the result as a `ChangeSet`. The
 storage applies a change set as one atomic step and refuses each change whose row or run is not as
@@ -24,7 +24,7 @@ class RunInsert(msgspec.Struct, frozen=True, gc=False):
     """A run to add with the change of its row.
 
     Attributes:
-        folds: the run is the record of a skip that exists: its count is replaced.
+        folds: *run* extends an existing skip record: only the count of the record is replaced.
 
     """
 
@@ -67,7 +67,7 @@ class RunChange(msgspec.Struct, frozen=True, gc=False):
         run: the run as it is to be; None to renew its lease.
         row: the row of its task, where it was read.
         guarded: the change is refused as well where *row* has changed since.
-        max_claimed: refused as well where so many runs of the row are claimed.
+        max_claimed: refused as well if already so many runs of the row are claimed.
         mark: refused as well where the lease was renewed, which moves its mark.
 
     """

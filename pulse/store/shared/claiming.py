@@ -42,8 +42,8 @@ class PlannedTask(msgspec.Struct, frozen=True, gc=False):
     """A due row as it was read, and what the planner decided.
 
     Attributes:
-        unfinished: how many of its runs are unfinished, without those that this claim ends.
-        claimed: how many are claimed, with those that this claim takes.
+        unfinished: how many of its runs are unfinished, excluding those that this claim ends.
+        claimed: how many are claimed, including those that this claim takes.
 
     """
 
@@ -54,7 +54,7 @@ class PlannedTask(msgspec.Struct, frozen=True, gc=False):
     plan: Plan
 
     def opens_claimed_run(self) -> bool:
-        """Return whether a run begins with it."""
+        """Return whether the plan opens a run that is claimed now."""
         return self.plan.opened is not None and not self.plan.opened.waits
 
 
@@ -133,6 +133,7 @@ class _RowPlanner:
         found_any = False
         for found in snapshot.rows:
             found_any = True
+            # Each reserved row must be planned or be released, so all of them are read.
             if not self._add_row(found) and not snapshot.reserved:
                 break
         if not snapshot.reserved:
@@ -207,11 +208,11 @@ class _RowPlanner:
 
 
 class ClaimWrite(NamedTuple):
-    """The change set of a claim, and what it comes to where it is applied.
+    """The change set of a claim, and its results if it is applied.
 
     Attributes:
         claimed: the pending runs as this process then holds them, in the order of *changes.runs*.
-        outcomes: what each planned row comes to, in the order of *changes.tasks*.
+        outcomes: the result of each planned row, in the order of *changes.tasks*.
 
     """
 
@@ -221,7 +222,7 @@ class ClaimWrite(NamedTuple):
 
 
 class TaskOutcome(msgspec.Struct, frozen=True, gc=False):
-    """What a planned row comes to: its change, its run, what does not run, when it is due next.
+    """The result of a planned row: its change, its run, what does not run, when it is due next.
 
     *refused* is the first of the fire times that are refused until the next one of the row.
     """
@@ -233,7 +234,7 @@ class TaskOutcome(msgspec.Struct, frozen=True, gc=False):
     refused: Instant | None
 
 
-def write_of(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite:
+def prepare_write(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite:
     """Return the change set that claims what *found* decided.
 
     Args:
@@ -264,10 +265,12 @@ def write_of(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite:
     return ClaimWrite(changes, claimed, outcomes)
 
 
-def result_of(found: ClaimPlan, written: ClaimWrite, applied: Applied, good_until: Span) -> Claimed:
+def result_of(
+    found: ClaimPlan, prepared: ClaimWrite, applied: Applied, good_until: Span
+) -> Claimed:
     """Return what the claim won, of what was applied; its leases are good until *good_until*."""
-    kept = [one for one, done in zip(written.outcomes, applied.tasks, strict=True) if done]
-    claimed = [run for run, done in zip(written.claimed, applied.runs, strict=True) if done]
+    kept = [one for one, done in zip(prepared.outcomes, applied.tasks, strict=True) if done]
+    claimed = [run for run, done in zip(prepared.claimed, applied.runs, strict=True) if done]
     claimed += [
         one.claimed
         for one in kept
@@ -336,7 +339,7 @@ def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutco
 
 
 def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, Sequence[RunInsert]]:
-    """Return the skip into which a next one is folded, and the records of what does not run.
+    """Return the skip record that the next skip extends, and the records of what does not run.
 
     A skip that directly follows a skip of the same task is folded into its record: only the count
     of the record grows.
@@ -384,8 +387,8 @@ def _next_due(planned: PlannedTask, now: Instant) -> Instant | None:
     """Return when the row has work again; None while it waits for one of its runs to end."""
     opened = planned.plan.opened
     if opened is not None and opened.waits and planned.claimed < planned.definition.max_concurrent:
-        # The run before it is pending and not due, as after the clock was set back: the next claim
-        # may take the new one.
+        # The run that the new one waits for is pending and not due, as after the clock was set back:
+        # the next claim may take the new run.
         return now
     moved = planned.plan.cursor
     due = due_at(moved)
@@ -406,8 +409,8 @@ def tasks_to_trim(runs: Iterable[Run], keep: int) -> list[str]:
     The ids of runs, which are random, decide: each task is trimmed once in so many runs, whichever
     processes add them, and nothing has to be counted.
     """
-    every = max(1, min(64, keep // 16))
-    return sorted({run.task for run in runs if int(run.id[:4], 16) % every == 0})
+    one_in = max(1, min(64, keep // 16))
+    return sorted({run.task for run in runs if int(run.id[:4], 16) % one_in == 0})
 
 
 def _claims_of(found: ClaimPlan, runs: Iterable[Run], good_until: Span) -> list[Claim]:

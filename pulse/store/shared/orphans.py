@@ -90,13 +90,13 @@ def _changes_of_pending(
     found: list[RunChange] = []
     for was in session.read_pending(tasks) if tasks else ():
         change = by_key[task_key(was.task, was.partition)]
-        run = _followed(was, change, reason)
+        run = _run_after_change(was, change, reason)
         if run is not was:
             found.append(RunChange(was, run, change.row, guarded=True))
     return found
 
 
-def _followed(run: Run, change: TaskChange, reason: str) -> Run:
+def _run_after_change(run: Run, change: TaskChange, reason: str) -> Run:
     row = change.row
     if row.archived_at is not None:
         return abandon_run(run, reason)

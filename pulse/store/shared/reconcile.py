@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Reconciler:
-    """Takes rows over whose active definition this process declares, and archives unwanted rows.
+    """Writes this process's definitions into rows for which they are active, archives unwanted rows.
 
     It also archives a run-time row with the name of a task that this process declares in another
     partition: the two rows are not compared in one write.

@@ -26,7 +26,7 @@ RECHECK_AFTER: Span = 100_000
 """When a deferred tick is planned again."""
 
 MARGIN: Span = 400_000
-"""How much later the next poll may come; a tick that must be decided sooner is not deferred."""
+"""The allowance for a late poll; a tick that must be decided within it is not deferred."""
 
 
 class RecoveryWindow:

@@ -43,7 +43,7 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
         version: changes with every change of the row; a write compares it.
         max_concurrent: how many runs may be claimed at once; kept on Redis alone, whose script
             `read_due` filters by it.
-        parks: whether a due fire time without a free slot waits at the cursor; kept on Redis alone.
+        parks: whether a due fire time without a free slot stays undecided, at the cursor; kept on Redis alone.
         max_unfinished: how many runs may be unfinished, claimed or pending.
         rerun: whether an abandoned run is dispatched again.
         due_at: when `next_fire` is due: later by the jitter.
@@ -214,8 +214,8 @@ class DueSnapshot(NamedTuple):
 
     Attributes:
         now: the store's clock.
-        rows: rows in order of `due_at`, read as they are iterated; at least as many as the caller
-            asked for, where so many are due. A row that is not due yet ends them.
+        rows: rows in order of `due_at`, read as they are iterated, until as many due rows are found
+            as the caller asked for, or until the first row that is not due yet.
         pending: pending runs in order of `retry_at`, read as they are iterated. A run that is not
             due yet ends them.
         next_wakeup: when there is more to do than *rows* and *pending* say; None for never.

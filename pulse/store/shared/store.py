@@ -26,7 +26,7 @@ from pulse.store.shared.backend import (
     Written,
 )
 from pulse.store.shared.changes import ChangeSet
-from pulse.store.shared.claiming import plan_due, result_of, write_of
+from pulse.store.shared.claiming import plan_due, prepare_write, result_of
 from pulse.store.shared.finishing import (
     any_may_run_again,
     finish_runs,
@@ -101,7 +101,7 @@ class SharedStore:
         self._must_rejoin = False
         self._saved_at: Span | None = None  # the next heartbeat writes; so after a failed call
         self._unraised: StorageReplacedError | None = None  # raised by the next heartbeat
-        self._written = Written()  # and not reported yet
+        self._written = Written()  # what no heartbeat has reported yet
 
     @property
     def notice(self) -> str:
@@ -376,15 +376,15 @@ class SharedStore:
         return claimed._replace(rewound=[*claimed.rewound, *rewound]) if rewound else claimed
 
     def _claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
-        written = write_of(caller, found, boot=boot)
-        changes = written.changes
+        prepared = prepare_write(caller, found, boot=boot)
+        changes = prepared.changes
         try:
             applied = self._run(Transaction.WRITE, lambda session: session.apply(changes))
         except DuplicateKeyError:
             # A fire time has run although the cursor of its row is before it, as after a restore.
             checked = changes._replace(check_existing=True)
             applied = self._run(Transaction.WRITE, lambda session: session.apply(checked))
-        return result_of(found, written, applied, boot + caller.member.lease_us)
+        return result_of(found, prepared, applied, boot + caller.member.lease_us)
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
         """Record how runs ended; return what became of each."""
@@ -437,7 +437,7 @@ class SharedStore:
         if all(one.member.holder != caller.member.holder for one in found.live):
             self._sync_again()
         if self._save_is_due(boot) or found.lost or found.gone or self._reconciler.has_work():
-            self._put_right(found)
+            self._write_corrections(found)
             self._saved_at = boot
         return self._report(found)
 
@@ -446,7 +446,7 @@ class SharedStore:
         return self._saved_at is None or boot - self._saved_at >= self._caller.member.lease_us // 3
 
     def _report(self, fleet: FleetState) -> HeartbeatResult:
-        """Return what was written and not reported yet, also by a heartbeat that failed later."""
+        """Return what was written and not reported yet, including what a failed heartbeat wrote."""
         found, self._written = self._written, Written()
         return HeartbeatResult(
             found.abandoned,
@@ -470,8 +470,8 @@ class SharedStore:
         self._sync_again()
         raise StorageReplacedError(f"{self.name}: {missing}")
 
-    def _put_right(self, found: FleetState) -> None:
-        """Write what the check found, in steps: what a step has written is reported in any case."""
+    def _write_corrections(self, found: FleetState) -> None:
+        """Write what the check found, in steps; each step that is written is reported in any case."""
         rules: list[Callable[[Session, Written], None]] = [
             partial(self._save_and_abandon, lost=found.lost)
         ]

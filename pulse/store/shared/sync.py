@@ -133,8 +133,8 @@ def sync_rows(
     raise too_busy(session.name)
 
 
-def hides(caller: Caller, row: TaskRow) -> bool:
-    """Return whether a run-time row has the name of a task that this process declares elsewhere."""
+def is_hidden_by_config(caller: Caller, row: TaskRow) -> bool:
+    """Return whether a run-time row has the name of a task declared for another partition."""
     declared = row.task in caller.definitions
     return (
         _is_runtime(row)
@@ -173,7 +173,7 @@ def _steps(
             yield _step_of_row(row, caller, definition, active=active, now=found.now)
         if definition.scope is not Scope.FLEET:
             other = found.rows.get(task_key(definition.name, ""))
-            if other is not None and hides(caller, other):
+            if other is not None and is_hidden_by_config(caller, other):
                 archived = other.changed(archived_at=found.now)
                 yield _Step("archived", definition, TaskChange(archived, other))
 
@@ -200,7 +200,7 @@ def _write(
     Rows that exist are changed first: what they miss is older than a new start-up run.
     """
     existing = [step for step in steps if step.change is not None and step.change.was is not None]
-    existing.sort(key=lambda step: step.kind != "changed")  # before the start-up runs of the others
+    existing.sort(key=lambda step: step.kind != "changed")  # their missed records are older
     new = [step for step in steps if step.change is not None and step.change.was is None]
     done = [step for step in steps if step.change is None]
     refused: dict[str, TaskDefinition] = {}
