@@ -387,8 +387,8 @@ def _next_due(planned: PlannedTask, now: Instant) -> Instant | None:
     """Return when the row has work again; None while it waits for one of its runs to end."""
     opened = planned.plan.opened
     if opened is not None and opened.waits and planned.claimed < planned.definition.max_concurrent:
-        # The run that the new one waits for is pending and not due, as after the clock was set back:
-        # the next claim may take the new run.
+        # The run that the new one waits for is pending and not due, as after the clock was set
+        # back: the next claim may take the new run.
         return now
     moved = planned.plan.cursor
     due = due_at(moved)

@@ -13,7 +13,7 @@ from pulse.store.shared.manifests import reconcile
 from pulse.store.shared.members import SILENT_LEASES, read_active_definitions
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.rows import task_key
-from pulse.store.shared.sync import changed_row, hides
+from pulse.store.shared.sync import changed_row, is_hidden_by_config
 from pulse.store.shared.tasks import change_rows
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Reconciler:
-    """Writes this process's definitions into rows for which they are active, archives unwanted rows.
+    """Writes the active definitions of this process into their rows, and archives unwanted rows.
 
     It also archives a run-time row with the name of a task that this process declares in another
     partition: the two rows are not compared in one write.
@@ -152,7 +152,7 @@ def _hidden_rows(session: Session, caller: Caller) -> dict[str, TaskRow]:
         if definition.scope is not Scope.FLEET
     ]
     found = session.read_tasks(keys).rows if keys else {}
-    return {key: row for key, row in found.items() if hides(caller, row)}
+    return {key: row for key, row in found.items() if is_hidden_by_config(caller, row)}
 
 
 def _archive(session: Session, written: Written, *, unwanted: dict[str, TaskRow]) -> None:

@@ -43,7 +43,7 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
         version: changes with every change of the row; a write compares it.
         max_concurrent: how many runs may be claimed at once; kept on Redis alone, whose script
             `read_due` filters by it.
-        parks: whether a due fire time without a free slot stays undecided, at the cursor; kept on Redis alone.
+        parks: whether a due fire time without a free slot stays undecided; kept on Redis alone.
         max_unfinished: how many runs may be unfinished, claimed or pending.
         rerun: whether an abandoned run is dispatched again.
         due_at: when `next_fire` is due: later by the jitter.

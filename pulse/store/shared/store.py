@@ -471,7 +471,7 @@ class SharedStore:
         raise StorageReplacedError(f"{self.name}: {missing}")
 
     def _write_corrections(self, found: FleetState) -> None:
-        """Write what the check found, in steps; each step that is written is reported in any case."""
+        """Write what the check found, in steps; each step that is written is reported."""
         rules: list[Callable[[Session, Written], None]] = [
             partial(self._save_and_abandon, lost=found.lost)
         ]
