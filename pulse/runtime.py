@@ -17,7 +17,7 @@ from pulse.errors import ConfigError, TravelError
 from pulse.forks import ForkMark
 from pulse.guard.guard import Guard
 from pulse.handle import SchedulerHandle
-from pulse.log.listener import subscribe_claims, subscribe_log
+from pulse.log.messages import subscribe_claims, subscribe_log
 from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.serving.identity import fingerprint_of

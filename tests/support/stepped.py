@@ -9,7 +9,7 @@ from pulse.clock import SECOND
 from pulse.core.run import Outcome, Result
 from pulse.core.task import Task, build_definition
 from pulse.engine.inline import InlineEngine
-from pulse.log.listener import subscribe_log
+from pulse.log.messages import subscribe_log
 from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.store.process_identity import this_member
 from pulse.store.redis.store import RedisStore

@@ -22,7 +22,7 @@ from pulse.engine.threads import ThreadEngine
 from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.handle import NotServingError, SchedulerHandle
-from pulse.log.listener import subscribe_log
+from pulse.log.messages import subscribe_log
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
 from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.scheduler.offloaded_store import OffloadedStore

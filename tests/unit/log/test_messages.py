@@ -18,7 +18,7 @@ from pulse.core.run import Claim, Outcome, Result, Run, Trigger
 from pulse.core.run_transitions import abandon_run, requeue_run
 from pulse.errors import StoreProblem
 from pulse.log.format import result_text, span_text
-from pulse.log.listener import subscribe_claims, subscribe_log
+from pulse.log.messages import subscribe_claims, subscribe_log
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
 from pulse.testing.clock import FakeClock
 from tests.support.claims import FIRE_TIME, make_claim
@@ -615,7 +615,7 @@ import logging
 from pulse.core.run import Claim, Outcome, Result, Run
 from pulse.core.task import Task, build_definition
 from pulse.events import EventBus, RunEnded
-from pulse.log.listener import subscribe_log
+from pulse.log.messages import subscribe_log
 
 bus = EventBus()
 subscribe_log(bus)

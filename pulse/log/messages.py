@@ -1,13 +1,12 @@
-"""The log listener: logs events as readable lines on the logger `pulse`.
+"""The wording of each log line: the listener that logs events on the logger `pulse`.
 
 A run is one line: `cleanup 2026-11-23T07:00:00Z succeeded 200 in 12 ms, 3 ms late [pid 123]`. The
 line names the delay of a jitter beside the lateness, which does not include the delay. A failed run
 is a WARNING; the message of the failure follows, indented, so that no response can forge a line. A
 store outage is one ERROR, another for each new reason and every five minutes, and an INFO at its
-end. During a long overload, ten lines a minute report
-missed ticks, and one line reports that there are more. JSON loggers find the same facts in the
-attributes of the record, which all begin with `pulse_`; there the lateness is the whole time since
-the fire time.
+end. During a long overload, ten lines a minute report missed ticks, and one line reports that there
+are more. JSON loggers find the same facts in the attributes of the record, which all begin with
+`pulse_`; there the lateness is the whole time since the fire time.
 
 The listener configures no logging. If the application configures none either, `logging.lastResort`
 writes warnings to stderr.
