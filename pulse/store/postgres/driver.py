@@ -167,7 +167,7 @@ class ProbeConnection(BoundedConnection):
     libpq's own `connect_timeout` is at least two seconds, and limits the whole login.
     """
 
-    longest_silence = PROBE_TIMEOUT
+    longest_silence: ClassVar[Span | None] = PROBE_TIMEOUT
 
 
 def connect(

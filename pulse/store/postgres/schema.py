@@ -37,11 +37,11 @@ _TABLES = (
     ),
     *(f"CREATE INDEX {name} ON {columns}" for name, columns in INDEXES.items()),
 )
-_TYPES = {
-    words[0]: words[1].rstrip(",")
+_TYPES: dict[str, str] = {
+    name: rest.split()[0].rstrip(",")
     for columns in TABLES.values()
-    for line in _translated(columns).splitlines()
-    if (words := line.split())
+    for name, _, rest in (line.strip().partition(" ") for line in _translated(columns).splitlines())
+    if name
 }
 
 LOCK = "SELECT version FROM @layout FOR UPDATE"

@@ -55,7 +55,7 @@ def test_a_move_is_a_call_in_another_file_of_the_same_thread(tick_trace: ModuleT
     """Threads that take turns are no moves."""
     files = [(1, "a"), (2, "c"), (1, "b"), (2, "c"), (0, tick_trace.APP), (1, "b"), (1, "a")]
     burst = [(0.0, thread, file) for thread, file in files]
-    assert tick_trace.figures_of(burst) == (6, 3, 4)
+    assert tick_trace.figures_of(burst) == (6, frozenset("abc"), 4)
 
 
 @pytest.mark.parametrize("runs", [0, 2])
@@ -74,6 +74,7 @@ def test_the_most_frequent_tick_counts(tick_trace: ModuleType) -> None:
     assert tick_trace.most_frequent(calls) == {
         "calls": 2,
         "files": 2,
+        "of the store": 0,
         "moves": 2,
         "alike": 3,
         "ticks": 4,
