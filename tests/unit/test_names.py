@@ -215,7 +215,7 @@ SETTINGS = frozenset({"pulse.task", "pulse.scheduler", "pulse.run", "pulse.guard
         ("import pulse.store.sql.keeper", "line 1: import of pulse.store.sql.keeper"),
         ("from pulse.store.sql import keeper", "line 1: import of pulse.store.sql.keeper"),
         ("from pulse import task", "line 1: import of pulse.task"),
-        ("from pulse.log import listener", ""),
+        ("from pulse.log import messages", ""),
     ],
 )
 def test_import_of_an_old_module_is_found(source: str, problem: str) -> None:

@@ -580,7 +580,7 @@ def test_disabled_level_formats_no_line(
     """The level is checked before a text is made."""
     caplog.set_level(logging.WARNING, "pulse")
     formatted: list[object] = []
-    for module in ("listener", "format"):
+    for module in ("messages", "format"):
         monkeypatch.setattr(f"pulse.log.{module}.rfc3339", formatted.append)
     bus.emit(event)
     assert (formatted, caplog.records) == ([], [])
