@@ -54,6 +54,7 @@ class ApplicationCheck:
         self._beside = beside
         self._clock = clock
         self._report = report
+        self._is_loading = False
 
     def at_start(self, accepts_work: Callable[[], bool]) -> Callable[[], bool]:
         """Check what is imported; return *accepts_work*, which first checks the rest, if any.
@@ -72,7 +73,7 @@ class ApplicationCheck:
                 return False
             if checks:
                 checks.pop()()
-            return True
+            return not self._is_loading  # the problem, if any, is in the log before a run fails
 
         return check_once
 
@@ -88,13 +89,17 @@ class ApplicationCheck:
     def _check_again(self) -> None:
         try:
             if self._is_undecided():
+                self._is_loading = True
                 spawn(self._load_in_child, "pulse-check")
         except ConfigError as error:
             self._report(str(error))
 
     def _load_in_child(self) -> None:
-        if problem := loading_problem(self._setup, self._clock):
-            self._report(problem)
+        try:
+            if problem := loading_problem(self._setup, self._clock):
+                self._report(problem)
+        finally:
+            self._is_loading = False
 
     def _compare(self, name: str, found: object) -> None:
         """Raise if the application holds a middleware equal to this one, but not this one."""

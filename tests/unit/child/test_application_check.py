@@ -130,6 +130,24 @@ def test_a_module_that_is_being_imported_is_checked_afterwards(
     assert (case.reports, loaded) == (expected, [])
 
 
+@pytest.mark.usefixtures("loaded")
+def test_nothing_is_claimed_while_a_child_loads_the_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So the problem is in the log before a run fails because of it."""
+    started: list[Callable[[], None]] = []
+    monkeypatch.setattr(application_check, "spawn", lambda target, _name: started.append(target))
+    setup = ChildSetup(paste_uri="config:/x.ini", paste_section="admin", chosen=True)
+    case = Case(Wrapping(app, "d"), setup)
+    accepts_work = case.start()
+
+    before = accepts_work(), accepts_work(), list(case.reports)
+    started[0]()
+
+    assert before == (False, False, [])
+    assert (accepts_work(), len(case.reports)) == (True, 1)
+
+
 @pytest.mark.parametrize(("chosen", "number"), [(True, 1), (False, 0)])
 def test_a_section_that_the_setting_names_is_loaded_by_a_child(
     *, chosen: bool, number: int, loaded: list[ChildSetup]
