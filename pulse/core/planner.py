@@ -340,6 +340,11 @@ def _oldest_first(
         return Plan(cursor, None, missed, refused=refused) if missed else None
     count = missed.count if missed else 0
     opened = NewRun(slot, _trigger(count, now - slot - cursor.delay_us))
+    if missed is None and slot > cursor.last_decided and end_of_gap(cursor.gaps, slot) is None:
+        # The usual case costs no list of spans: see `_newest_only`.
+        following = definition.schedule.next_after(slot, anchor=cursor.anchor)
+        moved = cursor_at(definition, cursor.anchor, following, last_decided=slot, gaps=cursor.gaps)
+        return Plan(moved, opened)
     due = Undecided([DueSpan(slot, slot, 1)], next_undecided(definition, cursor, slot))
     decided = _decided(definition, cursor, due, opened=opened)
     if missed is None:
