@@ -17,6 +17,7 @@ from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import build_definition
 from pulse.errors import StoreUnavailableError
 from pulse.store.process_identity import this_member
+from pulse.store.shared.backend import StorageReplacedError
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
@@ -170,6 +171,19 @@ def test_loop_gets_the_error_of_a_moved_file_that_a_call_of_the_application_foun
         with pytest.raises(StoreUnavailableError, match="no space"):
             store.tasks()
     with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.heartbeat()
+    assert not store.heartbeat().abandoned
+
+
+def test_replacement_that_a_check_of_the_clock_found_is_raised_by_the_next_heartbeat(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim keeps what it has won, and the loop gets the error all the same."""
+    store = join()
+    replaced = StorageReplacedError("it was replaced")
+    monkeypatch.setattr("pulse.store.shared.store.find_early_work", Mock(side_effect=replaced))
+    store.claim_due(1)
+    with pytest.raises(StoreUnavailableError, match="it was replaced"):
         store.heartbeat()
     assert not store.heartbeat().abandoned
 

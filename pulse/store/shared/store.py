@@ -369,8 +369,11 @@ class SharedStore:
                 self._run(
                     Transaction.WRITE, partial(rewind_rows, caller=caller, work=work, now=now)
                 )
-        except StoreUnavailableError:
+        except StoreUnavailableError as error:
             self._clock_watch.retry(check)
+            replaced = error if isinstance(error, StorageReplacedError) else error.__cause__
+            if isinstance(replaced, StorageReplacedError):
+                self._unraised = replaced  # the claim does not raise it, so the loop has not got it
             return claimed
         rewound = work.rewound
         return claimed._replace(rewound=[*claimed.rewound, *rewound]) if rewound else claimed

@@ -136,7 +136,16 @@ def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell,
 class _Applying:
     """Applies one change set: locks and compares, then writes in batches."""
 
-    __slots__ = ("_changes", "_claimed", "_connection", "_refused", "_rows", "_runs", "_space")
+    __slots__ = (
+        "_changed",
+        "_changes",
+        "_claimed",
+        "_connection",
+        "_refused",
+        "_rows",
+        "_runs",
+        "_space",
+    )
 
     def __init__(self, connection: Connection, changes: ChangeSet, space: str) -> None:
         self._connection = connection
@@ -154,8 +163,10 @@ class _Applying:
         """
         changes, select_in = self._changes, self._connection.select_in
         run_changes = (*changes.closed, *changes.runs)
-        keys = {change.was.order for change in changes.tasks if change.was is not None}
-        keys |= {change.row.order for change in run_changes if change.row is not None}
+        self._changed = {change.was.order for change in changes.tasks if change.was is not None}
+        keys = self._changed | {
+            change.row.order for change in run_changes if change.row is not None
+        }
         rows = select_in(_LOCK_FREE if changes.skip_locked else _LOCK, sorted(keys))
         self._rows: dict[int, tuple[int, Instant | None]] = {
             key: (version, due_at) for key, version, due_at in rows
@@ -222,11 +233,8 @@ class _Applying:
             return True
         if (row.task, row.partition) in self._refused:
             return False
-        known, version = self._rows[row.order][0], row.version
-        changed_here = any(
-            one.was is not None and one.row.order == row.order for one in self._changes.tasks
-        )
-        return known == version - changed_here
+        # A run that follows the change of its row names the version that the change makes.
+        return self._rows[row.order][0] == row.version - (row.order in self._changed)
 
     def _write_tasks(self, changes: Sequence[TaskChange]) -> frozenset[str]:
         connection = self._connection
