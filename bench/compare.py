@@ -23,7 +23,8 @@ figures are distributed. The best column is the ratio of the best rounds of both
 that of the rounds of each checkout, the largest less the smallest by the median.
 
 A figure is *slower* when the whole interval is above the budget, and *unclear* when a part of it
-is, or when there were fewer rounds: then more rounds tell. The exit status is 1 when one is slower.
+is, or when there were fewer rounds: then more rounds are needed. The exit status is 1 when one is
+slower.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_second_store_of_one_file_and_name_is_refused(path: Path, clock: FakeClo
 
 
 def test_error_of_a_second_store_states_the_name(path: Path, clock: FakeClock) -> None:
-    """Two copied sections can be told apart by it."""
+    """It distinguishes two copied sections."""
     first, second = (SqliteStore(path, clock, StoreOptions(name="shop")) for _ in range(2))
     member = this_member("inline", "digest", 30 * SECOND)
     first.open(member)

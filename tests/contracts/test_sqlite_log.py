@@ -289,7 +289,7 @@ def test_second_store_of_a_process_keeps_the_locks_of_the_first(
 
 
 def test_rollback_journal_beside_the_file_is_no_loss(store: SqliteStore, path: Path) -> None:
-    """A file in the mode of the log has no journal, whoever creates and deletes one."""
+    """A file in WAL mode has no journal: one that is created and deleted changes nothing."""
     journal = path.with_name("pulse.db-journal")
     journal.touch()
     store.heartbeat()

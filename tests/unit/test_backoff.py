@@ -54,7 +54,7 @@ def test_chance_is_between_0_and_1() -> None:
 
 
 def patient_tries(probe: ReconnectProbe, tries: int) -> list[int]:
-    """Return after how many failed calls one does without a knock, of so many that fail."""
+    """Return after how many failed calls one makes no probe, of so many that fail."""
     found = []
     for failed in range(tries):
         if not probe.is_due():

@@ -4,9 +4,9 @@ Theory of operation
 -------------------
 The log consists of two files, `-wal` (the changes) and `-shm` (their index). While a connection is
 open, SQLite keeps a shared lock of the database file, and removes the log only with the exclusive
-lock: so whoever deletes or replaces the log of an open connection is not SQLite. A connection
-continues in its deleted log, and connections that are opened later by other processes use another
-one: neither half of the processes would see what the other half writes.
+lock: so a log that is deleted or replaced under an open connection was not deleted by SQLite. A
+connection continues in its deleted log, and connections that other processes open later use another
+log: neither half of the processes would see what the other half writes.
 
 1. Each transaction compares the log at the path with the log of its connection, after it has begun:
    a write then holds the write lock of its log, and nothing is committed to a log that is lost. It

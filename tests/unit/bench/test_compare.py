@@ -31,7 +31,7 @@ redis                            4     3,000         52.5       51.3     0.073  
 def test_the_interval_of_a_median_is_between_ranks(
     compare: ModuleType, count: int, low: int, high: int
 ) -> None:
-    """At most five in a hundred medians are outside, as far as so few rounds can tell."""
+    """At most five in a hundred medians are outside, as far as so few rounds can show."""
     assert compare.interval([float(one) for one in range(count, 0, -1)]) == (low, high)
 
 

@@ -31,7 +31,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_the_layout_is_read_from_the_sources(tick_trace: ModuleType, package: Path) -> None:
-    """Circles at load are told from those that functions or types alone close."""
+    """Circles at load are distinguished from circles by functions or types."""
     assert tick_trace.layout(package) == {
         "modules": 6,
         "files at the root": 3,

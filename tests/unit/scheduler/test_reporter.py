@@ -1,4 +1,4 @@
-"""What the loop tells, and what it has told already."""
+"""The reporter emits one event for each outage, error and change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """A telling on a bus of its own, and what was heard of it."""
+    """A reporter with its own bus, and the events that it emitted."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -37,7 +37,7 @@ def listener() -> Listener:
 
 
 def test_a_task_of_a_newer_release_is_a_notice(listener: Listener) -> None:
-    """It is told of once, and is no failure."""
+    """It is reported once, and is no failure."""
     for _ in range(2):
         listener.reporter.task_failed("report", ConfigError(["report: expected words"]))
     (notice,) = listener.seen.events
@@ -46,17 +46,17 @@ def test_a_task_of_a_newer_release_is_a_notice(listener: Listener) -> None:
 
 
 def test_a_schedule_that_raises_is_a_failure(listener: Listener) -> None:
-    """It names its task, and is told of again when it fails in another way."""
+    """The event names the task; another event follows when the task fails in another way."""
     for error in (ArithmeticError("one"), ArithmeticError("one"), ArithmeticError("two")):
         listener.reporter.task_failed("report", error)
-    told = listener.seen.of(events.SchedulerError)
-    assert [(event.task, str(event.error)) for event in told] == [
+    seen = listener.seen.of(events.SchedulerError)
+    assert [(event.task, str(event.error)) for event in seen] == [
         ("report", "one"),
         ("report", "two"),
     ]
 
 
-def test_an_outage_is_told_once_with_its_length(listener: Listener) -> None:
+def test_an_outage_is_reported_once_with_its_length(listener: Listener) -> None:
     """However many calls fail."""
     for _ in range(3):
         listener.reporter.store_unavailable(StoreUnavailableError("gone"))
@@ -68,8 +68,8 @@ def test_an_outage_is_told_once_with_its_length(listener: Listener) -> None:
     ]
 
 
-def test_an_error_that_comes_again_after_a_good_turn_is_told_again(listener: Listener) -> None:
-    """While it lasts it is told once."""
+def test_an_error_that_recurs_after_a_good_turn_is_reported_again(listener: Listener) -> None:
+    """While an error lasts, it is reported once."""
     listener.reporter.scheduler_error(ValueError("odd"))
     listener.reporter.scheduler_error(ValueError("odd"))
     assert (listener.reporter.store_recovered(), listener.reporter.store_recovered()) == (
@@ -80,7 +80,7 @@ def test_an_error_that_comes_again_after_a_good_turn_is_told_again(listener: Lis
     assert len(listener.seen.of(events.SchedulerError)) == 2
 
 
-def test_tasks_left_alone_are_told_with_the_name_of_the_application() -> None:
+def test_superseded_tasks_are_reported_with_the_name_of_the_application() -> None:
     """Where there is none, they may be tasks of another application."""
     bus = events.EventBus()
     seen = Recorder(bus)
@@ -93,8 +93,8 @@ def test_tasks_left_alone_are_told_with_the_name_of_the_application() -> None:
     ]
 
 
-def test_definitions_that_a_start_has_changed_are_told(listener: Listener) -> None:
-    """Those that were added at run time are told of as taken."""
+def test_definitions_that_a_start_has_changed_are_reported(listener: Listener) -> None:
+    """Overridden run-time tasks are reported in an event of their own."""
     listener.reporter.synced(SyncResult((), ("report", "beat"), (), overridden=("report",)))
     assert listener.seen.events == [
         events.TasksChanged(("beat",)),
@@ -102,7 +102,7 @@ def test_definitions_that_a_start_has_changed_are_told(listener: Listener) -> No
     ]
 
 
-def test_a_start_that_changes_nothing_tells_nothing(listener: Listener) -> None:
+def test_a_start_that_changes_nothing_reports_nothing(listener: Listener) -> None:
     """So it is with all workers but the first, and with the first start of all."""
     listener.reporter.synced(SyncResult(("beat",), (), ()))
     assert listener.seen.events == []
@@ -115,7 +115,7 @@ def member(holder: str, digest: str) -> Member:
 
 
 def test_processes_of_another_configuration_are_named_while_they_live(listener: Listener) -> None:
-    """Each change is told once, and so is the end of it."""
+    """Each change is reported once, and so is its end."""
     old, new = member("b", "old"), member("c", "new")
     for members in ([new], [old, new, member("a", "old")], [old, new, member("a", "old")], [new]):
         listener.reporter.members(members, "new")
