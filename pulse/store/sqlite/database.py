@@ -153,16 +153,14 @@ class SqliteDatabase:
         while True:
             attempts_left -= 1
             try:
-                with self._transaction(begin) as connection:
-                    return work(connection)
+                return self._attempt(begin, work)
             except sqlite3.IntegrityError as error:
                 raise DuplicateKeyError from error
             except sqlite3.Error as error:
                 if not attempts_left or not _is_busy(error):
                     raise self._failed(error) from error
 
-    @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[SqliteConnection]:
+    def _attempt(self, begin: str, work: Callable[[SqliteConnection], T]) -> T:
         call = object()
         FORK_SAFETY.calls[call] = self._origin
         try:
@@ -170,7 +168,7 @@ class SqliteDatabase:
             try:
                 connection.raw.execute(begin)
                 self._refuse_replaced(connection)
-                yield connection
+                result = work(connection)
                 _end(connection, "COMMIT")
             except BaseException as error:
                 self._roll_back(connection, error)
@@ -178,6 +176,7 @@ class SqliteDatabase:
             self._give_back(connection)
         finally:
             FORK_SAFETY.calls.pop(call, None)
+        return result
 
     def _roll_back(self, connection: SqliteConnection, error: BaseException) -> None:
         """Roll back, and close the connection unless it can be used again."""
