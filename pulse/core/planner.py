@@ -281,7 +281,7 @@ def _newest_only(
         following = definition.schedule.next_after(first, anchor=cursor.anchor)
         alone = following is None or following > now
         # The usual case costs no list of spans: one tick that was never decided, in no gap.
-        if alone and end_of_gap(cursor.gaps, first) is None:
+        if alone and (not cursor.gaps or end_of_gap(cursor.gaps, first) is None):
             return _one_tick(definition, cursor, first, following, unfinished=unfinished, now=now)
         due = _new_ticks(definition, cursor, first, now, following=following)
     else:
@@ -335,16 +335,20 @@ def _oldest_first(
         missed = NotRun(first, late.total(), TOO_LATE)
         passed = _decided(definition, cursor, late, missed=missed)
         cursor, refused = passed.cursor, passed.refused
-    slot = cursor.next_fire
+    slot, gaps = cursor.next_fire, cursor.gaps
     if slot is None or slot + cursor.delay_us > now or unfinished >= definition.max_concurrent:
         return Plan(cursor, None, missed, refused=refused) if missed else None
     count = missed.count if missed else 0
     opened = NewRun(slot, _trigger(count, now - slot - cursor.delay_us))
-    if missed is None and slot > cursor.last_decided and end_of_gap(cursor.gaps, slot) is None:
+    if (
+        missed is None
+        and slot > cursor.last_decided
+        and (not gaps or end_of_gap(gaps, slot) is None)
+    ):
         # The usual case costs no list of spans: see `_newest_only`.
-        following = definition.schedule.next_after(slot, anchor=cursor.anchor)
-        moved = cursor_at(definition, cursor.anchor, following, last_decided=slot, gaps=cursor.gaps)
-        return Plan(moved, opened)
+        anchor = cursor.anchor
+        following = definition.schedule.next_after(slot, anchor=anchor)
+        return Plan(cursor_at(definition, anchor, following, last_decided=slot, gaps=gaps), opened)
     due = Undecided([DueSpan(slot, slot, 1)], next_undecided(definition, cursor, slot))
     decided = _decided(definition, cursor, due, opened=opened)
     if missed is None:

@@ -86,6 +86,21 @@ class PendingRuns:
 class ClaimCall:
     """One call of `claim_due`: records what was decided, and collects the result."""
 
+    __slots__ = (
+        "_runs",
+        "_space",
+        "boot",
+        "claims",
+        "expired_retries",
+        "failed_tasks",
+        "good_until",
+        "holder",
+        "limit",
+        "not_run",
+        "now",
+        "rewound",
+    )
+
     def __init__(
         self,
         space: str,

@@ -75,9 +75,13 @@ class RunTable:
         """Add an unfinished run, claimed or pending."""
         self._seq += 1
         stored = StoredRun(self._seq, run, mark)
-        self._append(stored)
+        if self._records:
+            self._append(stored)
+        else:
+            self._history.append(stored)
         self.open[run.id] = stored
-        self._offer(stored)
+        if run.retry_at is not None:
+            self._offer(stored)
 
     def _offer(self, stored: StoredRun) -> None:
         if stored.run.retry_at is not None:
