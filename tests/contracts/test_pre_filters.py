@@ -18,7 +18,7 @@ from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.rules import new_run_id
 from pulse.store.shared.backend import Transaction
-from pulse.store.shared.changes import ChangeSet, RunInsert, TaskChange
+from pulse.store.shared.changes import ChangeSet, TaskChange
 from pulse.store.shared.claiming import plan_due
 from pulse.store.shared.manifests import manifest_of
 from pulse.store.shared.recovery import RecoveryWindow
@@ -190,7 +190,7 @@ class Storage:
             resumed_at=None if one.resumed is None else now + one.resumed * SECOND,
             archived_at=now if one.archived else None,
         )
-        return TaskChange(row, None, [RunInsert(run) for run in _runs(row, one, now)])
+        return TaskChange(row, None, [*_runs(row, one, now)])
 
 
 def _runs(row: TaskRow, one: Situation, now: Instant) -> Iterator[Run]:

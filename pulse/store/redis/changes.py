@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant
     from pulse.core.run import Run
     from pulse.store.redis.client import RedisClient
-    from pulse.store.shared.changes import ChangeSet, RunChange, RunInsert, TaskChange
+    from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
 
     Message = dict[str, object]
 
@@ -91,13 +91,16 @@ def _apply_part(server: RedisClient, changes: ChangeSet) -> Applied:
 def _row_message(change: TaskChange) -> Message:
     row, was = change.row, change.was
     in_use = not row.paused and row.archived_at is None
+    runs = [_new_run(run) for run in change.runs]
+    if change.folded is not None:
+        runs.append(_new_run(change.folded, folds=True))
     return {
         "partition": row.partition,
         "task": row.task,
         "member": due_member(row),
         "was": "" if was is None else row_beginning(was),
         "record": row_record(row),
-        "runs": [*map(_new_run, change.runs)],
+        "runs": runs,
         "due": row.due_at if in_use else None,
         "archived": row.archived_at,
         "returned": change.returned,
@@ -105,14 +108,13 @@ def _row_message(change: TaskChange) -> Message:
     }
 
 
-def _new_run(insert: RunInsert) -> Message:
-    run = insert.run
+def _new_run(run: Run, *, folds: bool = False) -> Message:
     return {
         "id": run.id,
         "record": run_record(run),
         "state": _state_of(run),
         "at": run.retry_at,
-        "folds": insert.folds,
+        "folds": folds,
     }
 
 

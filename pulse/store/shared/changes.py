@@ -20,24 +20,14 @@ if TYPE_CHECKING:
     from pulse.store.shared.rows import TaskRow
 
 
-class RunInsert(msgspec.Struct, frozen=True, gc=False):
-    """A run to add with the change of its row.
-
-    Attributes:
-        folds: *run* extends an existing skip record: only the count of the record is replaced.
-
-    """
-
-    run: Run
-    folds: bool = False
-
-
 class TaskChange(msgspec.Struct, frozen=True, gc=False):
     """A row to add or to change, and the runs that are added with it.
 
     Attributes:
         row: the row as it is to be.
         was: the row as it was read; None where no row of that key may exist.
+        runs: the runs to add.
+        folded: an existing skip record as it is to be; only its count differs.
         moves_only: only the cursor, the end of a pause and the last skip differ.
         returned: the row was archived and is not any more.
         reschedules: the row gets another schedule.
@@ -49,7 +39,8 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
 
     row: TaskRow
     was: TaskRow | None
-    runs: Sequence[RunInsert] = ()
+    runs: Sequence[Run] = ()
+    folded: Run | None = None
     moves_only: bool = False
     returned: bool = False
     reschedules: bool = False

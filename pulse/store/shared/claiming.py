@@ -7,6 +7,7 @@ result.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
 from pulse.store.base import Claimed, FailedTask, RewoundTask
 from pulse.store.rules import plan_resumed
-from pulse.store.shared.changes import ChangeSet, RunChange, RunInsert, TaskChange
+from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
 from pulse.store.shared.pending_runs import NOTHING_PENDING, select_pending
 from pulse.store.shared.recovery import defer_skip, recheck_at
 from pulse.store.shared.rows import Skip
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.core.planner import Plan
+    from pulse.core.planner import NewRun, Plan
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Session
     from pulse.store.shared.changes import Applied
@@ -221,17 +222,13 @@ class ClaimWrite(NamedTuple):
     outcomes: Sequence[TaskOutcome]
 
 
-class TaskOutcome(msgspec.Struct, frozen=True, gc=False):
-    """The result of a planned row: its change, its run, what does not run, when it is due next.
+class TaskOutcome(NamedTuple):
+    """The result of a planned row: its change, its claimed run, and what does not run."""
 
-    *refused* is the first of the fire times that are refused until the next one of the row.
-    """
-
+    planned: PlannedTask
     change: TaskChange
     claimed: Run | None
     not_run: Sequence[Run]
-    next_due: Instant | None
-    refused: Instant | None
 
 
 def prepare_write(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite:
@@ -246,7 +243,7 @@ def prepare_write(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite
     now, pending = found.now, found.pending
     outcomes = [_outcome_of(caller, planned, now) for planned in found.tasks]
     claimed = [claim_run(one.run, caller.member.holder, now) for one in pending.selected]
-    added = [insert.run for one in outcomes for insert in one.change.runs if not insert.folds]
+    added = [run for one in outcomes for run in one.change.runs]
     changes = ChangeSet(
         now=now,
         lease_us=caller.member.lease_us,
@@ -270,29 +267,22 @@ def result_of(
 ) -> Claimed:
     """Return what the claim won, of what was applied; its leases are good until *good_until*."""
     kept = [one for one, done in zip(prepared.outcomes, applied.tasks, strict=True) if done]
-    claimed = [run for run, done in zip(prepared.claimed, applied.runs, strict=True) if done]
-    claimed += [
-        one.claimed
-        for one in kept
-        if one.claimed is not None and one.claimed.id not in applied.existing
-    ]
     closed = [
         one.run for one, done in zip(found.pending.closed, applied.closed, strict=True) if done
     ]
     missed = [run for run in closed if run.outcome is Outcome.MISSED]
-    instants = [found.next_wakeup, *(one.next_due for one in kept), *applied.due]
-    next_wakeup = min((instant for instant in instants if instant is not None), default=None)
+    not_run = [run for one in kept if one.not_run for run in one.not_run]
     return Claimed(
-        _claims_of(found, claimed, good_until),
-        [*missed, *(run for one in kept for run in one.not_run)],
+        _claims_of(found, prepared, applied, good_until),
+        [*missed, *not_run] if missed else not_run,
         found.now,
-        next_wakeup,
+        _next_wakeup(found, kept, applied),
         found.failed_tasks,
         [run for run in closed if run.outcome is not Outcome.MISSED],
         [
             one
             for outcome in kept
-            if outcome.refused is not None or applied.existing
+            if outcome.planned.plan.refused is not None or applied.existing
             if (one := _refusal_of(outcome, applied)) is not None
         ],
     )
@@ -300,9 +290,9 @@ def result_of(
 
 def _refusal_of(outcome: TaskOutcome, applied: Applied) -> RewoundTask | None:
     """Return the refusal of a fire time that ran before, or of those until the next one."""
-    refused, row = outcome.refused, outcome.change.row
+    refused, row = outcome.planned.plan.refused, outcome.change.row
     if applied.existing:
-        runs = (insert.run for insert in outcome.change.runs if not insert.folds)
+        runs = outcome.change.runs
         ran = [one for one in runs if one.outcome is None and one.id in applied.existing]
         refused = ran[0].fire_time if ran else refused
     if refused is None:
@@ -312,12 +302,11 @@ def _refusal_of(outcome: TaskOutcome, applied: Applied) -> RewoundTask | None:
 
 def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutcome:
     row, decided = planned.row, planned.plan
-    run = _opened_run(caller, planned, now)
-    added = () if run is None else (RunInsert(run),)
-    skip = row.skip
-    not_run: Sequence[RunInsert] = ()
+    run = None if decided.opened is None else _opened_run(caller, row, decided.opened, now)
+    skip, folded = row.skip, None
+    not_run: Sequence[Run] = ()
     if decided.missed is not None or decided.skipped is not None:
-        skip, not_run = _not_run_of(caller, planned)
+        skip, not_run, folded = _not_run_of(caller, planned)
     cursor = decided.cursor
     moved = row.changed(
         next_fire=cursor.next_fire,
@@ -327,36 +316,35 @@ def _outcome_of(caller: Caller, planned: PlannedTask, now: Instant) -> TaskOutco
         resumed_at=None,
         skip=skip if run is None else None,
     )
-    change = TaskChange(moved, row, (*not_run, *added) if not_run else added, moves_only=True)
-    claimed = run if run is not None and run.holder else None
-    return TaskOutcome(
-        change,
-        claimed,
-        [insert.run for insert in not_run],
-        _next_due(planned, now),
-        decided.refused,
-    )
+    runs: Sequence[Run] = () if run is None else (run,)
+    if not_run:
+        runs = (*(one for one in not_run if one is not folded), *runs)
+    change = TaskChange(moved, row, runs, folded, moves_only=True)
+    return TaskOutcome(planned, change, run if run is not None and run.holder else None, not_run)
 
 
-def _not_run_of(caller: Caller, planned: PlannedTask) -> tuple[Skip | None, Sequence[RunInsert]]:
-    """Return the skip record that the next skip extends, and the records of what does not run.
+def _not_run_of(
+    caller: Caller, planned: PlannedTask
+) -> tuple[Skip | None, Sequence[Run], Run | None]:
+    """Return the skip that the next skip extends, the records of what does not run, the folded one.
 
     A skip that directly follows a skip of the same task is folded into its record: only the count
     of the record grows.
     """
     row, decided = planned.row, planned.plan
-    skip, inserts = row.skip, list[RunInsert]()
+    skip, records = row.skip, list[Run]()
     if decided.missed is not None:
         skip = None
-        inserts.append(RunInsert(_record_of(caller, row, decided.missed, Outcome.MISSED)))
+        records.append(_record_of(caller, row, decided.missed, Outcome.MISSED))
     if decided.skipped is None:
-        return skip, inserts
+        return skip, records, None
     skipped = decided.skipped
     if skip is not None:
         skipped = NotRun(skip.oldest, skip.count + skipped.count, skip.reason)
     record = _record_of(caller, row, skipped, Outcome.SKIPPED)
-    inserts.append(RunInsert(record, folds=skip is not None))
-    return Skip(skipped.oldest, skipped.count, skipped.reason), inserts
+    records.append(record)
+    following = Skip(skipped.oldest, skipped.count, skipped.reason)
+    return following, records, None if skip is None else record
 
 
 def _record_of(caller: Caller, row: TaskRow, not_run: NotRun, outcome: Outcome) -> Run:
@@ -365,38 +353,47 @@ def _record_of(caller: Caller, row: TaskRow, not_run: NotRun, outcome: Outcome) 
     )
 
 
-def _opened_run(caller: Caller, planned: PlannedTask, now: Instant) -> Run | None:
-    opened, row = planned.plan.opened, planned.row
-    if opened is None:
-        return None
+def _opened_run(caller: Caller, row: TaskRow, opened: NewRun, now: Instant) -> Run:
+    task, partition, fire_time = row.task, row.partition, opened.scheduled_for
     if opened.waits:
-        return waiting_run(caller.space, row.task, partition=row.partition, opened=opened, now=now)
+        return waiting_run(caller.space, task, partition=partition, opened=opened, now=now)
     return Run(
-        id=run_id(caller.space, row.task, row.partition, opened.scheduled_for),
-        task=row.task,
-        partition=row.partition,
-        fire_time=opened.scheduled_for,
-        scheduled_for=opened.scheduled_for,
+        id=run_id(caller.space, task, partition, fire_time),
+        task=task,
+        partition=partition,
+        fire_time=fire_time,
+        scheduled_for=fire_time,
         trigger=opened.trigger,
         holder=caller.member.holder,
         claimed_at=now,
     )
 
 
-def _next_due(planned: PlannedTask, now: Instant) -> Instant | None:
-    """Return when the row has work again; None while it waits for one of its runs to end."""
+def _next_wakeup(found: ClaimPlan, kept: Iterable[TaskOutcome], applied: Applied) -> Instant | None:
+    """Return when there is more to do; None for never."""
+    earliest = found.next_wakeup
+    for due in applied.due:
+        earliest = _earliest(earliest, due)
+    for one in kept:
+        # The plan of a row that is due again is made only if the result may depend on it.
+        due = due_at(one.planned.plan.cursor)
+        if earliest is None or (due is not None and due < earliest) or found.now < earliest:
+            earliest = _earliest(earliest, _next_due(one.planned, due, found.now))
+    return earliest
+
+
+def _next_due(planned: PlannedTask, due: Instant | None, now: Instant) -> Instant | None:
+    """Return when a row that is due at *due* has work again; None while a run has to end first."""
     opened = planned.plan.opened
     if opened is not None and opened.waits and planned.claimed < planned.definition.max_concurrent:
         # The run that the new one waits for is pending and not due, as after the clock was set
         # back: the next claim may take the new run.
         return now
-    moved = planned.plan.cursor
-    due = due_at(moved)
     if due is None or due > now:
         return due
-    unfinished = planned.unfinished + (planned.plan.opened is not None)
+    unfinished = planned.unfinished + (opened is not None)
     try:
-        waits = plan(planned.definition, moved, unfinished, now) is None
+        waits = plan(planned.definition, planned.plan.cursor, unfinished, now) is None
     # The next claim reports it; this one keeps what it won.
     except Exception:  # noqa: BLE001 - the reason is above
         waits = False
@@ -413,12 +410,20 @@ def tasks_to_trim(runs: Iterable[Run], keep: int) -> list[str]:
     return sorted({run.task for run in runs if int(run.id[:4], 16) % one_in == 0})
 
 
-def _claims_of(found: ClaimPlan, runs: Iterable[Run], good_until: Span) -> list[Claim]:
-    """Return the claims on *runs*, in order of fire time."""
-    known = {one.definition.name: one.definition for one in found.tasks}
-    known.update((one.run.task, one.definition) for one in found.pending.selected)
-    claims = [Claim(run, known[run.task], good_until) for run in runs]
-    claims.sort(key=lambda claim: claim.run.fire_time)
+def _claims_of(
+    found: ClaimPlan, prepared: ClaimWrite, applied: Applied, good_until: Span
+) -> list[Claim]:
+    """Return the claims that were won, in order of fire time."""
+    claims = [
+        Claim(one.claimed, one.planned.definition, good_until)
+        for one, done in zip(prepared.outcomes, applied.tasks, strict=True)
+        if done and one.claimed is not None and one.claimed.id not in applied.existing
+    ]
+    if prepared.claimed:
+        pending = zip(prepared.claimed, found.pending.selected, applied.runs, strict=True)
+        taken = [Claim(run, one.definition, good_until) for run, one, done in pending if done]
+        claims = taken + claims
+    claims.sort(key=attrgetter("run.fire_time"))
     return claims
 
 

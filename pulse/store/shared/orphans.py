@@ -73,10 +73,10 @@ def _ended(changes: Sequence[RunChange], applied: Sequence[bool]) -> list[Run]:
 
 def _missed_of(changes: Sequence[TaskChange], applied: Applied) -> list[Run]:
     return [
-        insert.run
+        run
         for change, done in zip(changes, applied.tasks, strict=True)
-        for insert in change.runs
-        if done and insert.run.outcome is Outcome.MISSED and insert.run.id not in applied.existing
+        for run in change.runs
+        if done and run.outcome is Outcome.MISSED and run.id not in applied.existing
     ]
 
 

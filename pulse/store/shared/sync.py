@@ -19,7 +19,7 @@ from pulse.store.base import SyncResult
 from pulse.store.reschedule import change_cursor, is_schedule
 from pulse.store.rules import RUNTIME, new_run_id, partition_of
 from pulse.store.shared.backend import MAX_ROUNDS, too_busy
-from pulse.store.shared.changes import RunInsert, TaskChange
+from pulse.store.shared.changes import TaskChange
 from pulse.store.shared.manifests import is_current, own_definition
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.rows import row_of_definition, task_key
@@ -100,7 +100,7 @@ def changed_row(
     missed = not_run_record(
         space, was.task, partition=was.partition, passed=changed.missed, outcome=Outcome.MISSED
     )
-    return TaskChange(row, was, [RunInsert(missed)], reschedules=reschedules)
+    return TaskChange(row, was, [missed], reschedules=reschedules)
 
 
 def sync_rows(
@@ -219,10 +219,10 @@ def _write(
     return done, list(refused.values())
 
 
-def _startup_runs(definition: TaskDefinition, partition: str, now: Instant) -> list[RunInsert]:
+def _startup_runs(definition: TaskDefinition, partition: str, now: Instant) -> list[Run]:
     if not definition.run_at_start:
         return []
     run = pending_run(
         new_run_id(), definition.name, partition=partition, trigger=Trigger.STARTUP, now=now
     )
-    return [RunInsert(run)]
+    return [run]

@@ -13,7 +13,7 @@ from pulse.core.run_transitions import pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.store.rules import MAX_NAMES_COMPARED, new_run_id, undeclared
 from pulse.store.shared.backend import MAX_ROUNDS, too_busy
-from pulse.store.shared.changes import ChangeSet, RunInsert, TaskChange
+from pulse.store.shared.changes import ChangeSet, TaskChange
 from pulse.store.shared.members import read_active_definitions, read_live
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def trigger_run(
             now=found.now,
             body=body,
         )
-        change = TaskChange(row.changed(skip=None), row, [RunInsert(run)])
+        change = TaskChange(row.changed(skip=None), row, [run])
         if all(apply_tasks(session, [change]).tasks):
             return run
     raise too_busy(session.name)

@@ -7,10 +7,11 @@ in batches whose results nobody waits for: on PostgreSQL a claim is two round tr
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pulse.store.shared.changes import Applied
-from pulse.store.sql.codec import RUN_FIELDS, RowWriter, RunWriter
+from pulse.store.sql.codec import RUN_FIELDS, RowWriter, RunWriter, columns_of, run_reader
 from pulse.store.sql.database import Insert, Update
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _ROW = (
 _NEW_ROW = RowWriter("task", "partition", *_ROW)
 _CHANGED_ROW = RowWriter(*_ROW, "order")
 _MOVED_ROW = RowWriter("next_fire", "due_at", "last_decided", "order")
+_read_moved = attrgetter("next_fire", "due_at", "last_decided", "order")
 _ADD = Insert("@tasks", _NEW_ROW.columns)
 _CHANGE = Update("@tasks", _CHANGED_ROW.columns[:-1], keys=("key",), also="version = version + 1")
 _MOVE = Update(
@@ -49,8 +51,22 @@ _MOVE = Update(
     keys=("key",),
     also="resumed_at = NULL, version = version + 1",
 )
+# The usual changes have statements of their own, without the columns that stay or become NULL: the
+# `sqlite3` module binds None far slower than a number, and PostgreSQL gets fewer values.
+_MOVE_ALONE = Update(
+    "@tasks",
+    columns_of(("next_fire", "due_at", "last_decided")),
+    keys=("key",),
+    also="skip_id = NULL, gaps = NULL, resumed_at = NULL, version = version + 1",
+)
 _RUN = RunWriter(*(name for name in RUN_FIELDS if name not in {"outcome", "attempts"}))
 _ADD_RUNS = Insert("@runs", (*_RUN.columns, "opened_at", "lease_us", "mark"))
+_OPENED = (
+    "id", "task", "partition", "fire_time", "scheduled_for", "trigger", "attempt", "holder",
+    "claimed_at", "message", "count",
+)  # fmt: skip
+_read_opened = run_reader(*_OPENED)
+_OPEN_RUNS = Insert("@runs", (*columns_of(_OPENED), "opened_at", "lease_us", "mark"))
 _FOLD = Update("@runs", sets=("count",), keys=("id",))
 _CLAIMED_BY = ("id", "holder", "attempt")
 _UNFINISHED = "coalesce(outcome, '') = ''"
@@ -63,6 +79,11 @@ _CHANGE_RUN = Update("@runs", _RUN_STATE.columns, keys=_CLAIMED_BY, only=_UNFINI
 _CLAIM_RUN = Update(
     "@runs", (*_RUN_STATE.columns, "lease_us", "mark"), keys=_CLAIMED_BY, only=_UNFINISHED
 )
+_ENDED = ("outcome", "started_at", "took_us", "status", "message")
+_read_ended = run_reader(*_ENDED)
+_END_RUN = Update("@runs", _ENDED, keys=_CLAIMED_BY, only=_UNFINISHED)
+_STAYS = attrgetter("holder", "attempt", "claimed_at", "retry_at", "attempts")
+"""What `_END_RUN` leaves as it is."""
 _RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=_UNFINISHED)
 _TRIM = (
     "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
@@ -116,10 +137,26 @@ def _by_update(runs: Sequence[RunChange]) -> Mapping[Update, list[int]]:
 
 
 def _update_of(change: RunChange) -> Update:
-    if change.run is None:
+    was, run = change.was, change.run
+    if run is None:
         return _RENEW
-    becomes_claimed = change.run.outcome is None and change.run.holder and not change.was.holder
-    return _CLAIM_RUN if becomes_claimed else _CHANGE_RUN
+    if run.outcome is not None:
+        return _END_RUN if _STAYS(run) == _STAYS(was) else _CHANGE_RUN
+    return _CLAIM_RUN if run.holder and not was.holder else _CHANGE_RUN
+
+
+def _statement_of(change: TaskChange) -> Insert | Update:
+    """Return the statement that writes the row of a change."""
+    if change.was is None:
+        return _ADD
+    if not change.moves_only:
+        return _CHANGE
+    return _MOVE_ALONE if change.row.skip is None and not change.row.gaps else _MOVE
+
+
+def _is_opened(run: Run) -> bool:
+    """Return whether a run to add is claimed, and so holds only what `_OPENED` names."""
+    return run.outcome is None and bool(run.holder) and run.body is None
 
 
 def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell, ...]:
@@ -127,6 +164,8 @@ def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell,
     keys: tuple[Cell, ...] = (was.id, was.holder, was.attempt)
     if run is None:
         return (changes.boot, *keys)
+    if update is _END_RUN:
+        return (*_read_ended(run), *keys)
     state = _RUN_STATE.cells(run)
     if update is _CLAIM_RUN:
         return (*state, changes.lease_us, changes.boot, *keys)
@@ -237,37 +276,42 @@ class _Applying:
         return self._rows[row.order][0] == row.version - (row.order in self._changed)
 
     def _write_tasks(self, changes: Sequence[TaskChange]) -> frozenset[str]:
-        connection = self._connection
-        added = [change.row for change in changes if change.was is None]
-        if added:
-            connection.insert_many(_ADD, self._cells(_NEW_ROW, added))
-        moved = [change.row for change in changes if change.moves_only]
-        if moved:
-            connection.update_many(_MOVE, self._cells(_MOVED_ROW, moved))
-        others = [one.row for one in changes if one.was is not None and not one.moves_only]
-        if others:
-            connection.update_many(_CHANGE, self._cells(_CHANGED_ROW, others))
-        inserts = [insert for change in changes for insert in change.runs]
-        folded = [(insert.run.count, insert.run.id) for insert in inserts if insert.folds]
+        groups: dict[Insert | Update, list[TaskRow]] = {}
+        for change in changes:
+            groups.setdefault(_statement_of(change), []).append(change.row)
+        for statement, rows in groups.items():
+            if isinstance(statement, Insert):
+                self._connection.insert_many(statement, self._cells(_NEW_ROW, rows))
+            else:
+                self._connection.update_many(statement, self._update_cells(statement, rows))
+        folded = [(one.folded.count, one.folded.id) for one in changes if one.folded is not None]
         if folded:
-            connection.update_many(_FOLD, folded)
-        return self._add_runs([insert.run for insert in inserts if not insert.folds])
+            self._connection.update_many(_FOLD, folded)
+        runs = [run for change in changes for run in change.runs]
+        return self._add_runs(runs) if runs else frozenset()
+
+    def _update_cells(self, update: Update, rows: Sequence[TaskRow]) -> Iterable[Sequence[Cell]]:
+        if update is _MOVE_ALONE:
+            return map(_read_moved, rows)
+        return self._cells(_MOVED_ROW if update is _MOVE else _CHANGED_ROW, rows)
 
     def _cells(self, writer: RowWriter, rows: Iterable[TaskRow]) -> list[list[Cell]]:
         return [writer.cells(row, space=self._space) for row in rows]
 
     def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:
         changes, existing = self._changes, frozenset[str]()
-        if runs and (changes.check_existing or not changes.skip_locked):
+        if changes.check_existing or not changes.skip_locked:
             found = self._connection.select_in(_EXISTING, [run.id for run in runs])
             existing = frozenset(ident for (ident,) in found)
-        opened_at = changes.now or (self._connection.now() if runs else 0)
-        cells = [
-            (*_RUN.cells(run), opened_at, changes.lease_us, changes.boot)
-            for run in runs
-            if run.id not in existing
-        ]
-        if cells:
+        added = [run for run in runs if run.id not in existing] if existing else runs
+        if not added:
+            return existing
+        last = (changes.now or self._connection.now(), changes.lease_us, changes.boot)
+        if all(map(_is_opened, added)):
+            opened = [(*_read_opened(run), *last) for run in added]
+            self._connection.insert_many(_OPEN_RUNS, opened)
+        else:  # in one batch: the order of the records is that of the history
+            cells = [(*_RUN.cells(run), *last) for run in added]
             self._connection.insert_many(_ADD_RUNS, cells)
         return existing
 

@@ -12,7 +12,7 @@ from pulse.core.run import Run, run_id
 from pulse.store.shared.rows import Skip, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pulse.store.sql.database import Cell, Connection
 
@@ -55,6 +55,7 @@ RUN_FIELDS = Run.__struct_fields__
 RUN_NAMES = columns_of(RUN_FIELDS)
 RUN_COLUMNS = ", ".join(RUN_NAMES)
 RUN_WIDTH = len(RUN_NAMES)
+_ENUMS = {"outcome", "trigger"}
 
 _RUNS_OF = f"SELECT {RUN_COLUMNS} FROM @runs WHERE id IN (?*)"  # noqa: S608 - constants alone
 _GAPS = msgspec.json.Decoder(tuple[Gap, ...])
@@ -110,6 +111,15 @@ def run_of(cells: Sequence[Any]) -> Run:
     return msgspec.convert(fields, Run)
 
 
+def run_reader(*fields: str) -> Callable[[Run], tuple[Any, ...]]:
+    """Return a function that returns the cells of fields of a run, without `attempts`.
+
+    With `outcome` among the fields, the run must have an outcome.
+    """
+    # `value` of an enum is a property, which is computed in Python; `_value_` is the attribute.
+    return attrgetter(*(f"{one}._value_" if one in _ENUMS else one for one in fields))
+
+
 class RunWriter:
     """Returns the cells of runs, in the order of its columns.
 
@@ -120,7 +130,7 @@ class RunWriter:
 
     def __init__(self, *fields: str) -> None:
         self.columns: tuple[str, ...] = columns_of(("outcome", "attempts", *fields))
-        self._read = attrgetter(*("trigger.value" if one == "trigger" else one for one in fields))
+        self._read = run_reader(*fields)
 
     def cells(self, run: Run) -> tuple[Cell, ...]:
         """Return the cells that hold a run."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -24,14 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Insert(NamedTuple):
+class Insert(msgspec.Struct, frozen=True, eq=False):
     """Adds rows; each row of values is in the order of *columns*."""
 
     table: str
     columns: tuple[str, ...]
 
 
-class Update(NamedTuple):
+class Update(msgspec.Struct, frozen=True, eq=False):
     """Changes rows that are identified by their keys.
 
     Attributes:
