@@ -142,6 +142,14 @@ def plan(definition: TaskDefinition, cursor: Cursor, unfinished: int, now: Insta
     return _newest_only(definition, cursor, first, unfinished, now)
 
 
+def has_free_slot(definition: TaskDefinition, unfinished: int) -> bool:
+    """Return whether `plan` decides a due fire time for the reason that a run may start.
+
+    Without a free slot, it decides one as well, unless misfire = all keeps the fire time.
+    """
+    return unfinished < definition.max_concurrent
+
+
 def _after_refusal(
     definition: TaskDefinition, cursor: Cursor, first: Instant, unfinished: int, now: Instant
 ) -> Plan:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.core.cursor import BEFORE_TIME, Cursor, first_cursor, rewind
-from pulse.core.planner import plan
+from pulse.core.planner import has_free_slot, plan
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
@@ -136,6 +136,9 @@ def is_stale(row: MemoryTaskRow, due_at: Instant) -> bool:
 
 
 def _has_work(row: MemoryTaskRow, now: Instant) -> bool:
+    """Return whether a row that is due can be decided."""
+    if has_free_slot(row.definition, row.unfinished):
+        return True
     try:
         return decide_row(row, now) is not None
     # The next claim reports the error, and sets the row aside.

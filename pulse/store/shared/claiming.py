@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.core.cursor import due_at
-from pulse.core.planner import NotRun, plan
+from pulse.core.planner import NotRun, has_free_slot, plan
 from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
 from pulse.store.base import Claimed, FailedTask, RewoundTask
@@ -392,6 +392,8 @@ def _next_due(planned: PlannedTask, due: Instant | None, now: Instant) -> Instan
     if due is None or due > now:
         return due
     unfinished = planned.unfinished + (opened is not None)
+    if has_free_slot(planned.definition, unfinished):
+        return due
     try:
         waits = plan(planned.definition, planned.plan.cursor, unfinished, now) is None
     # The next claim reports it; this one keeps what it won.
