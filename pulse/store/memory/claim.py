@@ -16,7 +16,6 @@ from pulse.store.rules import (
     NextTick,
     PendingDecision,
     decide_pending,
-    may_run_again,
     next_attempt_at,
 )
 
@@ -73,13 +72,10 @@ class PendingRuns:
 
     def next_attempt_at(self, claim: Claim, result: Result, now: Instant) -> Instant | None:
         """Return when the run of *claim* is dispatched again after *result*; None for never."""
-        if not may_run_again(claim, result):
-            return None
         row = self._rows.get(claim.run.task)
-        exists = row is not None and row.partition == claim.run.partition
-        tick = (
-            NextTick(row.cursor.next_fire, row.unfinished) if row is not None and exists else None
-        )
+        tick = None
+        if row is not None and row.partition == claim.run.partition:
+            tick = NextTick(row.cursor.next_fire, row.unfinished)
         return next_attempt_at(claim, result, row=tick, now=now)
 
 

@@ -12,7 +12,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pulse.core.policies import OnAbandoned, Scope
-from pulse.core.run import CLAIM_LOST, RECORDED, Claim, Outcome, RecordResult, Run, Trigger
+from pulse.core.retry import may_run_again
+from pulse.core.run import CLAIM_LOST, RECORDED, Claim, RecordResult, Run, Trigger
 from pulse.core.run_transitions import (
     abandon_run,
     expire_retry,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from pulse.store.memory.runs import StoredRun
     from pulse.store.memory.tasks import MemoryTaskRow
 
-_SUCCEEDED = Outcome.SUCCEEDED
 _DEFAULT_OPTIONS = StoreOptions(keep_runs=10_000)
 
 
@@ -111,18 +111,20 @@ class MemoryStore:
         return self._member
 
     def _now(self) -> Instant:
-        now = self._clock.wall()
-        self._clock_watch.note(now)
+        now, watch = self._clock.wall(), self._clock_watch
+        if now < watch.newest:
+            watch.fell_behind(now)
+        else:
+            watch.newest = now
         return now
 
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
         """Create and update the rows of the configured tasks."""
-        member, now = self._caller(), self._clock.wall()
+        member = self._caller()
         with self._lock:
-            self._clock_watch.note(now)
-            return self._tasks.sync(definitions, member, now)
+            return self._tasks.sync(definitions, member, self._now())
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a run-time task until it is removed, or until the process ends."""
@@ -152,15 +154,16 @@ class MemoryStore:
 
     def claim_due(self, limit: int) -> Claimed:
         """Decide what is due, and claim at most *limit* runs."""
-        member = self._caller()
-        now, boot = self._clock.wall(), self._clock.boot()
-        call = ClaimCall(self._space, member, self._runs, now=now, boot=boot, limit=limit)
+        member, boot = self._caller(), self._clock.boot()
         with self._lock:
+            now = self._now()
+            call = ClaimCall(self._space, member, self._runs, now=now, boot=boot, limit=limit)
             if limit > 0:
                 self._claim_pending(call)
                 self._claim_rows(call)
             next_wakeup = self._next_work(now)
-            if limit > 0 and self._clock_watch.take(now) is not ClockCheck.NONE:
+            if limit > 0 and self._clock_watch.wanted is not ClockCheck.NONE:
+                self._clock_watch.wanted = ClockCheck.NONE
                 call.rewound += self._tasks.rewind(now)
         if len(call.claims) > 1:
             call.claims.sort(key=attrgetter("run.fire_time"))
@@ -242,7 +245,7 @@ class MemoryStore:
         stored = self._runs.claimed(claim)
         if stored is None:
             return CLAIM_LOST
-        if result.outcome is not _SUCCEEDED:
+        if may_run_again(claim, result):
             at = self._pending.next_attempt_at(claim, result, self._now())
             if at is not None:
                 self._runs.release(stored, schedule_retry(stored.run, result, at))

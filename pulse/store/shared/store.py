@@ -284,7 +284,7 @@ class SharedStore:
         caller = self._declaring(declared, manifest)
         rule = partial(self._sync, caller=caller, manifest=manifest)
         (synced, now), _ = self._run_writing(Transaction.EXCLUSIVE, rule)
-        self._clock_watch.note(now)
+        self._note(now)
         self._caller, self._manifest = caller, manifest
         self._reconciler.synced(synced.superseded)
         return synced
@@ -317,7 +317,7 @@ class SharedStore:
             return add_task(session, caller, runtime_task, replace=replace, missed=written.missed)
 
         now, written = self._run_writing(Transaction.EXCLUSIVE, rule, for_app=True)
-        self._clock_watch.note(now)
+        self._note(now)
         return written.missed
 
     def remove(self, name: str) -> None:
@@ -327,8 +327,7 @@ class SharedStore:
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
         rule = partial(pause_rows, name=name, paused=paused)
-        now = self._run_app(Transaction.EXCLUSIVE, rule)
-        self._clock_watch.note(now)
+        self._note(self._run_app(Transaction.EXCLUSIVE, rule))
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
@@ -355,12 +354,23 @@ class SharedStore:
                 released = ChangeSet(released=found.unused)
                 self._run(Transaction.SINGLE, lambda session: session.apply(released))
             claimed = Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
-        check = self._clock_watch.take(found.now)
-        return claimed if check is ClockCheck.NONE else self._rewind(caller, claimed, check)
+        self._note(found.now)
+        if self._clock_watch.wanted is ClockCheck.NONE:
+            return claimed
+        return self._rewind(caller, claimed)
 
-    def _rewind(self, caller: Caller, claimed: Claimed, check: ClockCheck) -> Claimed:
+    def _note(self, now: Instant) -> None:
+        """Record a reading of the store's clock."""
+        watch = self._clock_watch
+        if now < watch.newest:
+            watch.fell_behind(now)
+        else:
+            watch.newest = now
+
+    def _rewind(self, caller: Caller, claimed: Claimed) -> Claimed:
         """Move rows back after the clock was set back; what is won already is kept in any case."""
-        now = claimed.now
+        now, check = claimed.now, self._clock_watch.wanted
+        self._clock_watch.wanted = ClockCheck.NONE
         try:
             work = self._run(
                 Transaction.READ, partial(find_early_work, caller=caller, now=now, check=check)
@@ -370,7 +380,7 @@ class SharedStore:
                     Transaction.WRITE, partial(rewind_rows, caller=caller, work=work, now=now)
                 )
         except StoreUnavailableError as error:
-            self._clock_watch.retry(check)
+            self._clock_watch.want(check)
             replaced = error if isinstance(error, StorageReplacedError) else error.__cause__
             if isinstance(replaced, StorageReplacedError):
                 self._unraised = replaced  # the claim does not raise it, so the loop has not got it
@@ -396,7 +406,7 @@ class SharedStore:
         if any_may_run_again(completed):
             return self._run(
                 Transaction.WRITE,
-                partial(finish_runs, completed=completed, note=self._clock_watch.note),
+                partial(finish_runs, completed=completed, note=self._note),
             )
         return self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
 
@@ -416,7 +426,7 @@ class SharedStore:
         rule = partial(trigger_run, caller=self._caller, name=name, body=body, boot=boot)
         run = self._run_app(Transaction.WRITE, rule)
         if run is not None:
-            self._clock_watch.note(run.fire_time)
+            self._note(run.fire_time)
         return run
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
@@ -464,7 +474,7 @@ class SharedStore:
         found = self._fleet.check(session, caller, boot=boot)
         if self._reconciler.check(session, caller, found.live, boot=boot):
             # A process that has ended may have been the only one to see that the clock was ahead.
-            self._clock_watch.suspect()
+            self._clock_watch.want(ClockCheck.LIKELY)
         return found
 
     def _restore(self, missing: str) -> NoReturn:
@@ -491,7 +501,7 @@ class SharedStore:
         self._save(session)
         if lost:
             now = session.now()
-            self._clock_watch.note(now)
+            self._note(now)
             written.abandoned.extend(abandon_runs(session, lost, now))
 
     def _drop(self, session: Session, written: Written, *, gone: Sequence[str]) -> None:
