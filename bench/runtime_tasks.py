@@ -31,7 +31,7 @@ from pulse.store.process_identity import this_member
 from pulse.store.redis.store import RedisStore
 from pulse.store.shared.backend import Transaction
 from pulse.store.shared.rows import Caller
-from pulse.store.shared.runtime_tasks import add_task
+from pulse.store.shared.sync import add_task
 from pulse.store.sql.backend import SqlBackend
 from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore

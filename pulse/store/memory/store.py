@@ -110,6 +110,11 @@ class MemoryStore:
             raise StoreUnavailableError("this memory store is not open")
         return self._member
 
+    def _open_lock(self) -> threading.Lock:
+        """Return the lock of an open store."""
+        self._caller()
+        return self._lock
+
     def _now(self) -> Instant:
         now, watch = self._clock.wall(), self._clock_watch
         if now < watch.newest:
@@ -128,26 +133,22 @@ class MemoryStore:
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a run-time task until it is removed, or until the process ends."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return self._tasks.add(runtime_task.definition, self._now(), replace=replace)
 
     def remove(self, name: str) -> None:
         """Archive a run-time task; its pending runs end, its claimed runs continue."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             self._tasks.remove(name)
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task; fire times during a pause are missed."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             self._tasks.pause(name, self._now(), paused=paused)
 
     def tasks(self) -> list[TaskState]:
         """Return the task rows, ordered by name."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return self._tasks.states()
 
     # Claiming ----------------------------------------------------------------------------
@@ -237,8 +238,7 @@ class MemoryStore:
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
         """Record results of runs; return for each whether it is final, retried, or refused."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return [self._finish(claim, result) for claim, result in completed]
 
     def _finish(self, claim: Claim, result: Result) -> RecordResult:
@@ -256,9 +256,8 @@ class MemoryStore:
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of claimed runs; return False for each claim that was lost."""
-        self._caller()
         boot = self._clock.boot()
-        with self._lock:
+        with self._open_lock():
             return [self._renew(claim, boot) for claim in claims]
 
     def _renew(self, claim: Claim, boot: Span) -> bool:
@@ -270,8 +269,7 @@ class MemoryStore:
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Create a pending manual run of a task, due now; return None when overlap refuses it."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             row = self._tasks.row_of(name)
             if row.withdrawn:
                 raise undeclared(name)
@@ -291,8 +289,7 @@ class MemoryStore:
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return self._runs.newest(task=task, limit=limit)
 
     # Heartbeat ---------------------------------------------------------------------------

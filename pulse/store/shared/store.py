@@ -45,9 +45,8 @@ from pulse.store.shared.members import (
 from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.rewinding import find_early_work, rewind_rows
 from pulse.store.shared.rows import Caller
-from pulse.store.shared.runtime_tasks import add_task, remove_task
-from pulse.store.shared.sync import sync_rows
-from pulse.store.shared.tasks import pause_rows, trigger_run
+from pulse.store.shared.sync import add_task, sync_rows
+from pulse.store.shared.tasks import pause_rows, remove_task, trigger_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence

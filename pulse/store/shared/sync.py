@@ -1,7 +1,4 @@
-"""Syncs the rows of declared tasks: adds rows, changes them, brings archived ones back.
-
-`added_row` and `changed_row` also serve tasks that are added at run time.
-"""
+"""Adds and changes rows: those of declared tasks in a sync, and those of run-time tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import not_run_record, pending_run
 from pulse.store.base import SyncResult
 from pulse.store.reschedule import change_cursor, is_schedule
-from pulse.store.rules import RUNTIME, new_run_id, partition_of
+from pulse.store.rules import RUNTIME, check_addition, new_run_id, partition_of
 from pulse.store.shared.backend import MAX_ROUNDS, too_busy
 from pulse.store.shared.changes import RunInsert, TaskChange
 from pulse.store.shared.manifests import is_current, own_definition
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant
     from pulse.core.run import Run
+    from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Session
     from pulse.store.shared.manifests import ActiveDefinitions
@@ -130,6 +128,38 @@ def sync_rows(
                 overridden=_in_order(caller, overridden),
                 missed=list(missed),
             )
+    raise too_busy(session.name)
+
+
+def add_task(
+    session: Session,
+    caller: Caller,
+    runtime_task: RuntimeTask,
+    *,
+    replace: bool,
+    missed: list[Run],
+) -> Instant:
+    """Add a run-time task, or replace one; return the store's clock.
+
+    The records of the fire times that are missed are appended to *missed* once they are written.
+    """
+    definition, task_json = runtime_task.definition, runtime_task.task_json
+    name = definition.name
+    for _ in range(MAX_ROUNDS):
+        found = session.read_tasks_named(name)
+        sources = {row.source for row in found.rows.values() if row.archived_at is None}
+        check_addition(name, min(sources, default=None), replace=replace)
+        row = found.rows.get(task_key(name, ""))
+        if row is None or row.archived_at is not None:
+            change = added_row(definition, "", row, found, task_json=task_json)
+            applied = apply_tasks(session, [change])
+        else:
+            change = changed_row(
+                row, definition, space=caller.space, now=found.now, task_json=task_json
+            )
+            applied = apply_with_pending(session, [change], missed=missed)
+        if all(applied.tasks):
+            return found.now
     raise too_busy(session.name)
 
 

@@ -45,7 +45,7 @@ from pulse.store.sqlite.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pulse.clock import Clock, Span
@@ -265,13 +265,13 @@ class SqliteDatabase:
             StoreUnavailableError: the log is in use; the connections are left as they are.
 
         """
-        now = log_at(self._log_paths)
+        current = {NO_LOG, log_at(self._log_paths)}
         stale = {
             connection: database
             for database in (*_DATABASES,)
             if database._origin == self._origin  # noqa: SLF001 - the same class
             for connection in (*database._connections,)  # noqa: SLF001 - the same class
-            if connection.log is not NO_LOG and connection.log != now
+            if connection.log not in current
         }
         for database in stale.values():
             database._log_is_lost = True  # noqa: SLF001 - the same class
@@ -280,25 +280,21 @@ class SqliteDatabase:
             for database in {*stale.values()}
             for connection in database._take_idle()  # noqa: SLF001 - the same class
         }
+        saved: list[bool] = []
+        is_idle = stale.keys() <= taken.keys()
         try:
-            makes_log = self._save_log_of(stale, taken)
-        except BaseException:
-            for connection, database in taken.items():
-                database._idle.append(connection)  # noqa: SLF001 - the same class
-            raise
-        for connection, database in taken.items():
-            database._close(connection)  # noqa: SLF001 - the same class
-        return makes_log
-
-    def _save_log_of(
-        self, stale: Collection[SqliteConnection], taken: Container[SqliteConnection]
-    ) -> bool:
-        if any(connection not in taken for connection in stale):
-            raise StoreUnavailableError(f"{self.path}: a call still uses the deleted log")
-        try:
-            saved = [save_log(one.raw, self._log_paths, one.log) for one in stale]
+            if is_idle:
+                saved = [save_log(one.raw, self._log_paths, one.log) for one in stale]
         except sqlite3.Error as error:
             raise self._failed(error) from error
+        finally:
+            for connection, database in taken.items():
+                if saved:
+                    database._close(connection)  # noqa: SLF001 - the same class
+                else:
+                    database._idle.append(connection)  # noqa: SLF001 - the same class
+        if not is_idle:
+            raise StoreUnavailableError(f"{self.path}: a call still uses the deleted log")
         return bool(saved) and all(saved)
 
     def _take_idle(self) -> list[SqliteConnection]:
