@@ -25,15 +25,18 @@ from pulse.core.run_transitions import (
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
-from pulse.store.memory.claim import ClaimCall, PendingRuns, is_due
+from pulse.store.memory.claim import ClaimCall
 from pulse.store.memory.runs import RunTable
 from pulse.store.memory.tasks import ORDER_BITS, ORDER_MASK, TaskTable, decide_row, is_stale
 from pulse.store.rules import (
     LEASE_OVER,
     ClockCheck,
     ClockWatch,
+    NextTick,
     PendingDecision,
+    decide_pending,
     new_run_id,
+    next_attempt_at,
     undeclared,
 )
 
@@ -74,7 +77,6 @@ class MemoryStore:
         self._tasks = TaskTable(options.name, self._runs, options.keep_runs)
         self._rows = self._tasks.rows
         self._due = self._tasks.due
-        self._pending = PendingRuns(self._rows, self._runs)
 
     # Lifecycle ---------------------------------------------------------------------------
 
@@ -158,7 +160,8 @@ class MemoryStore:
         member, boot = self._caller(), self._clock.boot()
         with self._lock:
             now = self._now()
-            call = ClaimCall(self._space, member, self._runs, now=now, boot=boot, limit=limit)
+            good_until = boot + member.lease_us
+            call = ClaimCall(self._space, member.holder, self._runs, now, boot, good_until, limit)
             if limit > 0:
                 self._claim_pending(call)
                 self._claim_rows(call)
@@ -180,10 +183,10 @@ class MemoryStore:
 
     def _claim_pending(self, call: ClaimCall) -> None:
         while len(call.claims) < call.limit:
-            first = self._pending.first(call.now)
-            if first is None or not is_due(first.run, call.now):
+            first = self._first_pending(call.now)
+            if first is None or not _is_due(first.run, call.now):
                 return
-            match self._pending.decide(first.run, call.now):
+            match self._decide_pending(first.run, call.now):
                 case PendingDecision.EXPIRE:
                     self._tasks.end(first, expire_retry(first.run))
                     call.expired_retries.append(first.run)
@@ -192,6 +195,35 @@ class MemoryStore:
                     call.not_run.append(first.run)
                 case _:
                     call.take(self._rows[first.run.task].definition)
+
+    def _first_pending(self, now: Instant) -> StoredRun | None:
+        """Return the first pending run that can be decided or is not due yet.
+
+        Due runs that wait for another run are set aside on the way.
+        """
+        runs = self._runs
+        runs.offer_retries()
+        while (stored := runs.next_pending(self._is_wanted)) is not None:
+            if (
+                not _is_due(stored.run, now)
+                or self._decide_pending(stored.run, now) is not PendingDecision.WAIT
+            ):
+                return stored
+            runs.set_aside(stored)
+        return None
+
+    def _is_wanted(self, run: Run) -> bool:
+        row = self._tasks.row_of_run(run)
+        return row is not None and not row.withdrawn
+
+    def _decide_pending(self, run: Run, now: Instant) -> PendingDecision:
+        row = self._rows[run.task]
+        # Counting takes time; it is needless while fewer runs are unfinished than may be claimed.
+        full = row.unfinished > row.definition.max_concurrent
+        claimed = self._runs.count_claimed(run.task, run.partition) if full else 0
+        return decide_pending(
+            row.definition, run, next_fire=row.cursor.next_fire, claimed=claimed, now=now
+        )
 
     def _claim_rows(self, call: ClaimCall) -> None:
         due, rows, now, claims = self._due.entries, self._due.rows, call.now, call.claims
@@ -229,7 +261,7 @@ class MemoryStore:
 
     def _next_work(self, now: Instant) -> Instant | None:
         fire_time = self._due.first(now)
-        pending = self._pending.first(now)
+        pending = self._first_pending(now)
         if pending is None or pending.run.retry_at is None:
             return fire_time
         return pending.run.retry_at if fire_time is None else min(fire_time, pending.run.retry_at)
@@ -246,7 +278,9 @@ class MemoryStore:
         if stored is None:
             return CLAIM_LOST
         if may_run_again(claim, result):
-            at = self._pending.next_attempt_at(claim, result, self._now())
+            row = self._tasks.row_of_run(stored.run)
+            tick = None if row is None else NextTick(row.cursor.next_fire, row.unfinished)
+            at = next_attempt_at(claim, result, row=tick, now=self._now())
             if at is not None:
                 self._runs.release(stored, schedule_retry(stored.run, result, at))
                 return RecordResult(recorded=True, retry_at=at)
@@ -326,3 +360,7 @@ class MemoryStore:
     def members(self) -> list[Member]:
         """Return this process alone."""
         return [self._caller()]
+
+
+def _is_due(run: Run, now: Instant) -> bool:
+    return run.retry_at is not None and run.retry_at <= now
