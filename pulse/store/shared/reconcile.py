@@ -36,18 +36,6 @@ class Reconciler:
     deploys the cost does not depend on the number of tasks.
     """
 
-    __slots__ = (
-        "_expired",
-        "_fleet",
-        "_hidden",
-        "_members",
-        "_paused",
-        "_takeovers",
-        "_unwanted",
-        "_watch",
-        "superseded",
-    )
-
     def __init__(self, lease_us: Span) -> None:
         self._watch: ExpiryWatch[str] = ExpiryWatch(lease_us)
         self._fleet: frozenset[tuple[str, str]] | None = None
@@ -132,7 +120,7 @@ class Reconciler:
         def read() -> TaskSnapshot:
             return session.read_tasks(sorted(definitions)).in_use()
 
-        change_rows(session, read, change, write=partial(apply_with_pending, missed=written.missed))
+        change_rows(session, read, change, write=partial(apply_with_pending, written=written))
 
 
 def _pause_key(name: str) -> str:
@@ -161,7 +149,7 @@ def _archive(session: Session, written: Written, *, unwanted: dict[str, TaskRow]
         return TaskChange(row.changed(archived_at=now, paused=False, resumed_at=None), row)
 
     def write(session: Session, changes: Sequence[TaskChange]) -> Applied:
-        applied = apply_with_pending(session, changes, abandoned=written.abandoned)
+        applied = apply_with_pending(session, changes, written)
         for one, done in zip(changes, applied.tasks, strict=True):
             if done and one.row.source == CONFIG:
                 written.archived.append(one.row.task)

@@ -7,11 +7,13 @@ cursor. Every process checks the rows that it may run; the first one to write mo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.cursor import due_at, rewind
 from pulse.store.base import RewoundTask
 from pulse.store.rules import CONFIG, ClockCheck, advance_early
+from pulse.store.shared.backend import Written
 from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.tasks import change_rows
@@ -73,9 +75,8 @@ def rewind_rows(session: Session, caller: Caller, work: EarlyWork, *, now: Insta
         return None if moved is None else moved.change
 
     if work.rows:
-        change_rows(
-            session, lambda: session.read_tasks(work.rows), change, write=apply_with_pending
-        )
+        write = partial(apply_with_pending, written=Written())
+        change_rows(session, lambda: session.read_tasks(work.rows), change, write=write)
     if work.pending:
         session.apply(ChangeSet(runs=work.pending))
 

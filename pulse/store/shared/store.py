@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
     from pulse.store.shared.backend import Backend, Session
     from pulse.store.shared.claiming import ClaimPlan
-    from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.members import FleetState, LostRun
 
     Opened = MutableMapping[tuple[int, str, str], "SharedStore"]
@@ -204,34 +203,27 @@ class SharedStore:
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
         """Add and change rows for the declared tasks; plan with *definitions* from now on."""
         self._calls.refuse_closed()
-        declared = dict(definitions)
+        declared, member = dict(definitions), self._caller.member
         manifest = manifest_of(declared)
-        caller = self._declaring(declared, manifest)
-        rule = partial(self._sync, caller=caller, manifest=manifest)
+        scopes = {Scope.FLEET, *(one.scope for one in declared.values())}
+        caller = self._caller._replace(
+            definitions=declared,
+            partitions=frozenset(partition_of(scope, member) for scope in scopes),
+            manifest=manifest.key,
+        )
+
+        def rule(session: Session, written: Written) -> tuple[SyncResult, Instant]:
+            boot = self._clock.boot()
+            session.add_manifest(manifest)
+            session.save_member(member, manifest, boot=boot)
+            active = read_active_definitions(session, read_live(session, member, boot=boot))
+            return sync_rows(session, caller, active, written), session.now()
+
         (synced, now), _ = self._calls.run_writing(Transaction.EXCLUSIVE, rule)
         self._note(now)
         self._caller, self._manifest = caller, manifest
         self._reconciler.synced(synced.superseded)
         return synced
-
-    def _declaring(self, definitions: Mapping[str, TaskDefinition], manifest: Manifest) -> Caller:
-        member = self._caller.member
-        scopes = {Scope.FLEET, *(one.scope for one in definitions.values())}
-        return self._caller._replace(
-            definitions=definitions,
-            partitions=frozenset(partition_of(scope, member) for scope in scopes),
-            manifest=manifest.key,
-        )
-
-    def _sync(
-        self, session: Session, written: Written, *, caller: Caller, manifest: Manifest
-    ) -> tuple[SyncResult, Instant]:
-        boot = self._clock.boot()
-        session.add_manifest(manifest)
-        session.save_member(caller.member, manifest, boot=boot)
-        live = read_live(session, caller.member, boot=boot)
-        active = read_active_definitions(session, live)
-        return sync_rows(session, caller, active, written.missed), session.now()
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a task that every process may run, until it is removed."""
@@ -239,7 +231,7 @@ class SharedStore:
         caller = self._caller
 
         def rule(session: Session, written: Written) -> Instant:
-            return add_task(session, caller, runtime_task, replace=replace, missed=written.missed)
+            return add_task(session, caller, runtime_task, replace=replace, written=written)
 
         now, written = self._calls.run_writing(Transaction.EXCLUSIVE, rule, reaches_loop=False)
         self._note(now)

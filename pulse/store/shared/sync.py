@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pulse.clock import Instant
-    from pulse.core.run import Run
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
-    from pulse.store.shared.backend import Session
+    from pulse.store.shared.backend import Session, Written
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
 
@@ -102,12 +101,12 @@ def changed_row(
 
 
 def sync_rows(
-    session: Session, caller: Caller, active: ActiveDefinitions, missed: list[Run]
+    session: Session, caller: Caller, active: ActiveDefinitions, written: Written
 ) -> SyncResult:
     """Add and change rows until they hold the active definitions that this process declares.
 
-    A run-time task makes way for a declared task of its name. The records of the fire times that
-    are missed are appended to *missed* as soon as they are written.
+    A run-time task makes way for a declared task of its name. What is missed is added to *written*
+    as soon as it is written.
     """
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     overridden: set[str] = set()
@@ -117,7 +116,7 @@ def sync_rows(
         found = session.read_tasks(keys)
         overridden |= {row.task for row in found.rows.values() if _is_runtime(row)}
         steps = [*_steps(caller, left, active=active, found=found)]
-        done, left = _write(session, steps, missed)
+        done, left = _write(session, steps, written)
         for step in done:
             kinds[step.kind].add(step.definition.name)
         if not left:
@@ -126,7 +125,7 @@ def sync_rows(
                 changed=_in_order(caller, kinds["changed"]),
                 superseded=_in_order(caller, kinds["superseded"]),
                 overridden=_in_order(caller, overridden),
-                missed=list(missed),
+                missed=list(written.missed),
             )
     raise too_busy(session.name)
 
@@ -137,11 +136,11 @@ def add_task(
     runtime_task: RuntimeTask,
     *,
     replace: bool,
-    missed: list[Run],
+    written: Written,
 ) -> Instant:
     """Add a run-time task, or replace one; return the store's clock.
 
-    The records of the fire times that are missed are appended to *missed* once they are written.
+    The records of the fire times that are missed are added to *written* once they are written.
     """
     definition, task_json = runtime_task.definition, runtime_task.task_json
     name = definition.name
@@ -157,7 +156,7 @@ def add_task(
             change = changed_row(
                 row, definition, space=caller.space, now=found.now, task_json=task_json
             )
-            applied = apply_with_pending(session, [change], missed=missed)
+            applied = apply_with_pending(session, [change], written)
         if all(applied.tasks):
             return found.now
     raise too_busy(session.name)
@@ -223,7 +222,7 @@ def _step_of_row(
 
 
 def _write(
-    session: Session, steps: Sequence[_Step], missed: list[Run]
+    session: Session, steps: Sequence[_Step], written: Written
 ) -> tuple[list[_Step], list[TaskDefinition]]:
     """Write the steps; return those that are done, and the definitions that were refused.
 
@@ -235,7 +234,7 @@ def _write(
     done = [step for step in steps if step.change is None]
     refused: dict[str, TaskDefinition] = {}
     for batch, write in (
-        (existing, partial(apply_with_pending, missed=missed)),
+        (existing, partial(apply_with_pending, written=written)),
         (new, apply_tasks),
     ):
         if not batch:

@@ -13,7 +13,7 @@ from pulse.core.run import Trigger
 from pulse.core.run_transitions import pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.store.rules import MAX_NAMES_COMPARED, REMOVED, check_removal, new_run_id, undeclared
-from pulse.store.shared.backend import MAX_ROUNDS, too_busy
+from pulse.store.shared.backend import MAX_ROUNDS, Written, too_busy
 from pulse.store.shared.changes import ChangeSet, RunInsert, TaskChange
 from pulse.store.shared.members import read_active_definitions, read_live
 from pulse.store.shared.orphans import apply_with_pending
@@ -116,7 +116,8 @@ def remove_task(session: Session, name: str) -> None:
         session.set_paused(name, paused=False)
         return session.read_tasks_named(name).in_use()
 
-    change_rows(session, read, change, write=partial(apply_with_pending, reason=REMOVED))
+    write = partial(apply_with_pending, written=Written(), reason=REMOVED)
+    change_rows(session, read, change, write=write)
 
 
 def trigger_run(
