@@ -58,19 +58,14 @@ def plan_resumed(
     definition: TaskDefinition,
     cursor: Cursor,
     *,
-    resumed_at: Instant | None,
+    resumed_at: Instant,
     unfinished: int,
     now: Instant,
 ) -> Plan | None:
-    """Return the plan of a row; fire times that were due up to *resumed_at* are missed.
-
-    *resumed_at* is when a pause ended; None for no pause since the last plan.
-    """
-    first = cursor.next_fire
-    until = None if resumed_at is None else min(resumed_at, now)
-    if until is None or first is None or first + cursor.delay_us > until:
-        return plan(definition, cursor, unfinished, now)
-    if not is_undecided(cursor, first):
+    """Return the plan of a row after a pause; fire times due up to *resumed_at* are missed."""
+    first, until = cursor.next_fire, min(resumed_at, now)
+    is_due = first is not None and first + cursor.delay_us <= until
+    if first is None or not is_due or not is_undecided(cursor, first):
         return plan(definition, cursor, unfinished, now)
     return plan_missed(definition, cursor, first, until, reason=PAUSED)
 

@@ -9,7 +9,7 @@ from pulse.core.policies import Scope
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.rules import CONFIG
 from pulse.store.shared.changes import TaskChange
-from pulse.store.shared.manifests import reconcile
+from pulse.store.shared.manifests import Reconciliation, reconcile
 from pulse.store.shared.members import SILENT_LEASES, read_active_definitions
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.rows import task_key
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import MemberRow, Session, Written
     from pulse.store.shared.changes import Applied
     from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
@@ -40,8 +39,7 @@ class Reconciler:
         self._watch: ExpiryWatch[str] = ExpiryWatch(lease_us)
         self._fleet: frozenset[tuple[str, str]] | None = None
         self._members: frozenset[str] = frozenset()
-        self._takeovers: Sequence[tuple[TaskRow, TaskDefinition]] = ()
-        self._unwanted: dict[str, TaskRow] = {}
+        self._judged = Reconciliation((), {}, ())
         self._hidden: dict[str, TaskRow] = {}
         self._paused: frozenset[str] = frozenset()
         self._expired: Collection[str] = ()
@@ -67,12 +65,14 @@ class Reconciler:
             self._judge(session, caller, live)
             self._fleet = fleet
         span = SILENT_LEASES * caller.member.lease_us
-        unwanted = dict.fromkeys((*self._unwanted, *map(_pause_key, self._paused)), (0, span))
+        unwanted = dict.fromkeys(
+            (*self._judged.unwanted, *map(_pause_key, self._paused)), (0, span)
+        )
         self._expired = self._watch.expired(unwanted, boot)
         return have_ended
 
     def _judge(self, session: Session, caller: Caller, live: Sequence[MemberRow]) -> None:
-        judged = reconcile(
+        self._judged = reconcile(
             session.read_declared(),
             read_active_definitions(session, live),
             member=caller.member,
@@ -84,20 +84,19 @@ class Reconciler:
             for name in session.read_paused()
             if not session.read_tasks_named(name).in_use().rows
         )
-        self._unwanted = {row.task_key: row for row in judged.unwanted}
-        self._takeovers = judged.takeovers
-        self.superseded = judged.superseded
+        self.superseded = self._judged.superseded
 
     def has_work(self) -> bool:
         """Return whether the rules have anything to write."""
-        return bool(self._takeovers or self._expired or self._hidden)
+        return bool(self._judged.takeovers or self._expired or self._hidden)
 
     def rules(self, caller: Caller) -> list[Callable[[Session, Written], None]]:
         """Return the rules that write what the last check found, each for a session of its own."""
         rules: list[Callable[[Session, Written], None]] = []
-        if self._takeovers:
+        if self._judged.takeovers:
             rules.append(partial(self._take_over, caller=caller))
-        unwanted = {key: row for key, row in self._unwanted.items() if key in self._expired}
+        judged = self._judged.unwanted
+        unwanted = {key: row for key, row in judged.items() if key in self._expired}
         if unwanted or self._hidden:
             rules.append(partial(_archive, unwanted=unwanted | self._hidden))
         pauses = [name for name in self._paused if _pause_key(name) in self._expired]
@@ -108,7 +107,7 @@ class Reconciler:
         return rules
 
     def _take_over(self, session: Session, written: Written, *, caller: Caller) -> None:
-        definitions = {row.task_key: definition for row, definition in self._takeovers}
+        definitions = {row.task_key: definition for row, definition in self._judged.takeovers}
 
         def change(row: TaskRow, now: Instant) -> TaskChange | None:
             definition = definitions[row.task_key]

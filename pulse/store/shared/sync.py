@@ -62,7 +62,11 @@ def added_row(
         paused=definition.name in found.paused,
         task_json=task_json,
     )
-    runs = _startup_runs(definition, partition, found.now)
+    runs: list[RunInsert] = []
+    if definition.run_at_start:
+        startup, name = Trigger.STARTUP, definition.name
+        run = pending_run(new_run_id(), name, partition=partition, trigger=startup, now=found.now)
+        runs.append(RunInsert(run))
     return TaskChange(row, was, runs, returned=was is not None, follows_pause=True)
 
 
@@ -246,12 +250,3 @@ def _write(
             else:
                 refused[step.definition.name] = step.definition
     return done, list(refused.values())
-
-
-def _startup_runs(definition: TaskDefinition, partition: str, now: Instant) -> list[RunInsert]:
-    if not definition.run_at_start:
-        return []
-    run = pending_run(
-        new_run_id(), definition.name, partition=partition, trigger=Trigger.STARTUP, now=now
-    )
-    return [RunInsert(run)]
