@@ -379,8 +379,8 @@ class TaskTable:
     def end(self, stored: StoredRun, run: Run) -> None:
         """Replace an unfinished run by *run*, which is finished; reconsider what waited for it."""
         self._runs.end(stored, run)
-        row = self.row_of_run(run)
-        if row is not None:
+        row = self.rows.get(run.task)  # as in `row_of_run`, which would be one more call a run
+        if row is not None and row.partition == run.partition:
             row.unfinished -= 1
             if row.parked:
                 self.due.push(row)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
-from pulse.clock import SECOND, SystemClock
+from pulse.clock import SECOND
 from pulse.errors import StoreRefusedError, StoreUnavailableError
 from pulse.store.shared.backend import (
     WITHOUT_DATA,
@@ -25,7 +25,13 @@ from pulse.store.shared.backend import (
     Transaction,
 )
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
-from pulse.store.sqlite.corruption import is_broken, lock_folder, make_file, set_aside
+from pulse.store.sqlite.corruption import (
+    is_broken,
+    lock_folder,
+    make_file,
+    primary_code,
+    set_aside,
+)
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.log import (
     NO_LOG,
@@ -203,7 +209,7 @@ class SqliteDatabase:
             )
         if _lacks_tables(error):
             return StorageReplacedError(f"{self.path}: {WITHOUT_DATA}")
-        if _primary_code(error) in _REFUSING:
+        if primary_code(error) in _REFUSING:
             return StoreRefusedError(text)
         if not is_broken(error):
             return StoreUnavailableError(text)
@@ -356,25 +362,6 @@ _DATABASES: WeakSet[SqliteDatabase] = WeakSet()
 """The databases of this process: its connections to one file share the index of the log."""
 
 
-@contextlib.contextmanager
-def peek(path: Path, *, prefix: str) -> Iterator[SqliteConnection]:
-    """Give a connection that only reads an existing file.
-
-    Raises:
-        StoreUnavailableError: the file does not exist, or cannot be read.
-
-    """
-    # Without a write-ahead log no process has the file open. SQLite would create a log to read the
-    # file, unless the file is declared immutable.
-    unused = not path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if unused else ''}"
-    try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as raw:
-            yield SqliteConnection(raw, SqliteTexts(prefix), SystemClock(), origin=None)
-    except sqlite3.Error as error:
-        raise StoreUnavailableError(f"{path}: {error}") from error
-
-
 def _prepare(raw: sqlite3.Connection) -> bool:
     """Prepare a new connection; return whether the file has a write-ahead log."""
     mode = raw.execute("PRAGMA journal_mode").fetchone()[0]
@@ -399,13 +386,7 @@ def _end(connection: SqliteConnection, statement: str) -> None:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    return _primary_code(error) in _BUSY
-
-
-def _primary_code(error: sqlite3.Error) -> int | None:
-    """Return the primary result code of SQLite; None for an error of the module itself."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
+    return primary_code(error) in _BUSY
 
 
 def _lacks_tables(error: sqlite3.Error) -> bool:
