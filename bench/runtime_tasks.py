@@ -29,9 +29,9 @@ from pulse.store.postgres.database import PostgresDatabase
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
 from pulse.store.redis.store import RedisStore
-from pulse.store.shared.backend import Transaction
+from pulse.store.shared.backend import Transaction, Written
 from pulse.store.shared.rows import Caller
-from pulse.store.shared.runtime_tasks import add_task
+from pulse.store.shared.sync import add_task
 from pulse.store.sql.backend import SqlBackend
 from pulse.store.sqlite.database import SqliteDatabase
 from pulse.store.sqlite.store import SqliteStore
@@ -131,7 +131,7 @@ def add_in_batches(storage: Database, additions: list[RuntimeTask]) -> None:
 
 def add_batch(session: Session, caller: Caller, batch: list[RuntimeTask]) -> None:
     for addition in batch:
-        add_task(session, caller, addition, replace=False, missed=[])
+        add_task(session, caller, addition, replace=False, written=Written())
 
 
 def join(store: Store) -> Store:

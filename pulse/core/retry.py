@@ -1,4 +1,4 @@
-"""Retries: whether a failed attempt is followed by another one, and when.
+"""Retries: whether an attempt is followed by another one, and when.
 
 The rule is that of Google Cloud Scheduler. The wait before the first retry is
 `retry_min_backoff`. The wait doubles `retry_max_doublings` times, then grows by equal steps, up to
@@ -18,19 +18,34 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from pulse.clock import DAY, SECOND, instant_of
+from pulse.core.policies import OnAbandoned
 from pulse.core.run import Outcome
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
-    from pulse.core.run import Result, Run
+    from pulse.core.run import Claim, Result, Run
     from pulse.core.task import TaskDefinition
 
 MAX_RETRY_PERIOD: Span = DAY
 """How long after its fire time a run is retried if its task has no later fire time."""
 
+_SUCCEEDED = Outcome.SUCCEEDED  # each finish reads it; reading a member of an enum takes longer
 _JITTER = 4
 _AGAIN = frozenset({408, 425, 429})
 """Client errors that may be temporary: timeout, too early, too many requests."""
+
+
+def may_run_again(claim: Claim, result: Result) -> bool:
+    """Return whether another attempt may follow; the row of the task decides whether one does."""
+    if result.outcome is _SUCCEEDED:
+        return False
+    definition = claim.definition
+    return is_rerun(result.outcome, definition) or may_retry(definition, claim.run, result)
+
+
+def is_rerun(outcome: Outcome, definition: TaskDefinition) -> bool:
+    """Return whether a run that its own holder abandoned is dispatched again."""
+    return outcome is Outcome.ABANDONED and definition.on_abandoned is OnAbandoned.RERUN
 
 
 def may_retry(definition: TaskDefinition, run: Run, result: Result) -> bool:

@@ -117,30 +117,25 @@ def choose_store(
 
     """
     known = None if word is None else _known(word)
-    if known is not None and (is_postgres(known) or _is_redis(known)):
-        return _shared(known, clock, options)
+    if known is not None and _is_redis(known):
+        from pulse.store.redis.store import RedisStore
+
+        return ChosenStore(RedisStore(known, clock, options), "")
+    if known is not None and is_postgres(known):
+        from pulse.store.postgres.gevent_support import LATE_NOTICE, imported_too_early
+        from pulse.store.postgres.store import PostgresStore
+
+        postgres = PostgresStore(known, clock, options)
+        return ChosenStore(postgres, LATE_NOTICE if imported_too_early() else "")
     path = default_path(options.name, origin) if known is None else _path_of(known, origin)
     if path is None:
         from pulse.store.memory.store import MemoryStore
 
         all_tasks = msgspec.structs.replace(options, keep_runs=10 * options.keep_runs)
-        return ChosenStore(MemoryStore(clock, all_tasks), _ALONE if word is None else "")
+        return ChosenStore(MemoryStore(clock, all_tasks), _ALONE if known is None else "")
     from pulse.store.sqlite.store import SqliteStore
 
     return ChosenStore(SqliteStore(path, clock, options), _network_notice(path))
-
-
-def _shared(word: str, clock: Clock, options: StoreOptions) -> ChosenStore:
-    """Return a store on a server that several hosts share."""
-    if _is_redis(word):
-        from pulse.store.redis.store import RedisStore
-
-        return ChosenStore(RedisStore(word, clock, options), "")
-    from pulse.store.postgres.gevent_support import LATE_NOTICE, imported_too_early
-    from pulse.store.postgres.store import PostgresStore
-
-    postgres = PostgresStore(word, clock, options)
-    return ChosenStore(postgres, LATE_NOTICE if imported_too_early() else "")
 
 
 def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None:

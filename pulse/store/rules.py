@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pulse.clock import SECOND
-from pulse.core.cursor import is_undecided
+from pulse.core.cursor import BEFORE_TIME, is_undecided
 from pulse.core.planner import is_too_late, plan, plan_missed
-from pulse.core.policies import OnAbandoned, Overlap, Scope
-from pulse.core.retry import may_retry, retry_at, retry_expires_at
+from pulse.core.policies import Overlap, Scope
+from pulse.core.retry import is_rerun, retry_at, retry_expires_at
 from pulse.core.run import Outcome
 from pulse.errors import ConfigTaskError, TaskExistsError, UndeclaredTaskError
 
@@ -58,19 +58,14 @@ def plan_resumed(
     definition: TaskDefinition,
     cursor: Cursor,
     *,
-    resumed_at: Instant | None,
+    resumed_at: Instant,
     unfinished: int,
     now: Instant,
 ) -> Plan | None:
-    """Return the plan of a row; fire times that were due up to *resumed_at* are missed.
-
-    *resumed_at* is when a pause ended; None for no pause since the last plan.
-    """
-    first = cursor.next_fire
-    until = None if resumed_at is None else min(resumed_at, now)
-    if until is None or first is None or first + cursor.delay_us > until:
-        return plan(definition, cursor, unfinished, now)
-    if not is_undecided(cursor, first):
+    """Return the plan of a row after a pause; fire times due up to *resumed_at* are missed."""
+    first, until = cursor.next_fire, min(resumed_at, now)
+    is_due = first is not None and first + cursor.delay_us <= until
+    if first is None or not is_due or not is_undecided(cursor, first):
         return plan(definition, cursor, unfinished, now)
     return plan_missed(definition, cursor, first, until, reason=PAUSED)
 
@@ -84,45 +79,42 @@ SET_BACK: Span = SECOND
 """By how much the clock must be set back to count: servers that take over differ by less."""
 
 
-class ClockCheck(Enum):
+class ClockCheck(IntEnum):
     """Which rows a claim checks because the clock may have been ahead when they were written."""
 
-    NONE = "none"
-    LIKELY = "those with an instant in the future"
-    ALL = "all"
+    NONE = 0
+    LIKELY = 1  # those with an instant in the future
+    ALL = 2
 
 
 class ClockWatch:
-    """Notices that the store's clock was set back, from the instants that the store reads."""
+    """Notices that the store's clock was set back, from the instants that the store reads.
 
-    __slots__ = ("_newest", "_wanted")
+    A store assigns each reading to *newest* itself, and calls `fell_behind` for an earlier one: so
+    a claim calls nothing here while the clock goes forward.
+
+    Attributes:
+        newest: the newest instant of the store's clock at which something was read or written.
+        wanted: the check that the next claim makes; the store resets it.
+
+    """
+
+    __slots__ = ("newest", "wanted")
 
     def __init__(self) -> None:
-        self._newest: Instant | None = None
-        self._wanted = ClockCheck.NONE
-        self.suspect()  # the clock may have been ahead before this process joined
+        self.newest: Instant = BEFORE_TIME
+        # The clock may have been ahead before this process joined.
+        self.wanted: ClockCheck = ClockCheck.LIKELY
 
-    def note(self, now: Instant) -> None:
-        """Record an instant of the store's clock at which something was read or written."""
-        if self._newest is None or now > self._newest:
-            self._newest = now
-        elif now < self._newest - SET_BACK:
-            self._newest, self._wanted = now, ClockCheck.ALL
+    def fell_behind(self, now: Instant) -> None:
+        """Record a reading that is earlier than the newest one."""
+        if now < self.newest - SET_BACK:
+            self.newest = now
+            self.want(ClockCheck.ALL)
 
-    def suspect(self) -> None:
-        """Ask for a check of the likely rows: another process may have seen a clock ahead."""
-        if self._wanted is ClockCheck.NONE:
-            self._wanted = ClockCheck.LIKELY
-
-    def retry(self, wanted: ClockCheck) -> None:
-        """Ask again for a check that has failed."""
-        self._wanted = wanted
-
-    def take(self, now: Instant) -> ClockCheck:
-        """Return which rows are to be checked, now that the clock shows *now*."""
-        self.note(now)
-        wanted, self._wanted = self._wanted, ClockCheck.NONE
-        return wanted
+    def want(self, check: ClockCheck) -> None:
+        """Ask for a check, unless a more complete one is wanted already."""
+        self.wanted = max(self.wanted, check)
 
 
 def advance_early(run: Run, now: Instant) -> Run:
@@ -186,17 +178,12 @@ class NextTick(NamedTuple):
     unfinished: int
 
 
-def may_run_again(claim: Claim, result: Result) -> bool:
-    """Return whether another attempt is possible at all; if so, `next_attempt_at` decides."""
-    again = is_rerun(result.outcome, claim.definition)
-    return again or may_retry(claim.definition, claim.run, result)
-
-
 def next_attempt_at(
     claim: Claim, result: Result, *, row: NextTick | None, now: Instant
 ) -> Instant | None:
     """Return when the run of *claim* is dispatched again after *result*; None for never.
 
+    `pulse.core.retry.may_run_again` returns whether that is possible without a look at the *row*.
     Without a *row*, no process declares the task and the run is not retried. With overlap = wait,
     another unfinished run is a tick that is already due: it replaces the retry.
     """
@@ -208,11 +195,6 @@ def next_attempt_at(
     if definition.overlap is Overlap.WAIT and row.unfinished > 1:
         return None
     return retry_at(definition, run, result, now=now, next_fire=row.next_fire)
-
-
-def is_rerun(outcome: Outcome, definition: TaskDefinition) -> bool:
-    """Return whether a run that its own holder abandoned is dispatched again."""
-    return outcome is Outcome.ABANDONED and definition.on_abandoned is OnAbandoned.RERUN
 
 
 def undeclared(name: str) -> UndeclaredTaskError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import pytest
@@ -16,12 +16,13 @@ from pulse.core.runtime_task import TaskDefaults, cached_loader, make_runtime_ta
 from pulse.core.task import build_definition
 from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
-from pulse.store.rules import new_run_id
-from pulse.store.shared.backend import Transaction
+from pulse.store.rules import ClockCheck, new_run_id
+from pulse.store.shared.backend import EarlyData, Transaction
 from pulse.store.shared.changes import ChangeSet, TaskChange
 from pulse.store.shared.claiming import plan_due
 from pulse.store.shared.manifests import manifest_of
 from pulse.store.shared.recovery import RecoveryWindow
+from pulse.store.shared.rewinding import find_early_work
 from pulse.store.shared.rows import Caller, DueRow, DueSnapshot, PendingRow, row_of_definition
 from pulse.store.sql.backend import SqlSession
 from pulse.testing.clock import FakeClock
@@ -30,15 +31,16 @@ from tests.support.redis_servers import empty_redis
 from tests.support.stores import SHARED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pulse.clock import Instant
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Backend, Session
-    from pulse.store.shared.claiming import ClaimPlan, PlannedTask
+    from pulse.store.shared.claiming import PlannedTask
     from pulse.store.shared.rows import TaskRow
 
+T = TypeVar("T")
 MEMBER = this_member("inline", "digest", 30 * SECOND)
 PARTITIONS = ("", MEMBER.host, MEMBER.holder, "elsewhere")
 ALL = 1_000
@@ -58,6 +60,7 @@ class Situation(NamedTuple):
     jitter: int
     claimed: int
     pending: list[tuple[str, int]]
+    anchor: int
 
 
 TASK_SETTINGS = st.fixed_dictionaries(
@@ -90,11 +93,21 @@ SITUATIONS = st.builds(
         st.tuples(st.sampled_from(["manual", "waiting", "retry", "rerun"]), st.integers(-60, 30)),
         max_size=3,
     ),
+    anchor=st.just(-1_000),
+)
+INSTANTS = st.integers(-90, 90)
+AFTER_A_CLOCK_AHEAD = st.builds(
+    Situation._replace,
+    SITUATIONS,
+    anchor=INSTANTS,
+    next_fire=st.none() | INSTANTS,
+    decided=INSTANTS,
+    resumed=st.none() | INSTANTS,
 )
 
 
 class Everything:
-    """A session whose read of due work leaves nothing out."""
+    """A session whose reads leave nothing out."""
 
     def __init__(self, session: Session, keys: Sequence[str]) -> None:
         self._session = session
@@ -128,6 +141,14 @@ class Everything:
         waiting.sort(key=lambda one: one.run.retry_at or 0)
         return DueSnapshot(found.now, rows, waiting if pending else (), reserved=True)
 
+    def read_early(self, _caller: Caller, _now: Instant, *, every_row: bool) -> EarlyData:  # noqa: ARG002 - all rows are read
+        """Return all rows and pending runs."""
+        runs = self._session.newest_runs(task=None, limit=ALL)
+        return EarlyData(
+            [*self._session.read_tasks(self._keys).rows.values()],
+            [run for run in runs if run.outcome is None and not run.holder],
+        )
+
 
 class Storage:
     """A backend, filled for each example."""
@@ -136,8 +157,10 @@ class Storage:
         self.backend = backend
         self.clock = clock
 
-    def plans(self, situations: Sequence[Situation]) -> list[ClaimPlan]:
-        """Return what a claim decides, by the storage's read and by one that leaves nothing out."""
+    def decisions(
+        self, situations: Sequence[Situation], decide: Callable[[Session, Caller], T]
+    ) -> list[T]:
+        """Return what a rule decides, by the storage's read and by one that leaves nothing out."""
         definitions: dict[str, TaskDefinition] = {}
         changes = [
             self._change(f"t{number}", one, definitions) for number, one in enumerate(situations)
@@ -147,19 +170,16 @@ class Storage:
             MEMBER, "", definitions, cached_loader(), frozenset(PARTITIONS[:3]), manifest.key, ALL
         )
 
-        def fill_and_plan(session: Session) -> list[ClaimPlan]:
+        def fill_and_decide(session: Session) -> list[T]:
             _empty(session)
             session.add_manifest(manifest)
             applied = session.apply(ChangeSet(now=self.clock.wall(), tasks=changes))
             assert all(applied.tasks)
             keys = [change.row.task_key for change in changes]
             everything: Session = Everything(session, keys)  # type: ignore[assignment] # one call
-            return [
-                plan_due(some, caller, ALL, recovery=RecoveryWindow(), boot=0)
-                for some in (session, everything)
-            ]
+            return [decide(some, caller) for some in (session, everything)]
 
-        return self.backend.run(Transaction.WRITE, fill_and_plan)
+        return self.backend.run(Transaction.WRITE, fill_and_decide)
 
     def _change(
         self, name: str, one: Situation, definitions: dict[str, TaskDefinition]
@@ -174,7 +194,7 @@ class Storage:
             definitions[name] = build_definition(name, make_task(**one.settings, timeout=77))
         next_fire = None if one.next_fire is None else now + one.next_fire * SECOND
         cursor = Cursor(
-            now - 1_000 * SECOND, next_fire, now + one.decided * SECOND, one.jitter * SECOND
+            now + one.anchor * SECOND, next_fire, now + one.decided * SECOND, one.jitter * SECOND
         )
         row = row_of_definition(
             definition,
@@ -266,6 +286,7 @@ PARKED = Situation(
     jitter=0,
     claimed=1,
     pending=[],
+    anchor=-1_000,
 )
 
 
@@ -281,7 +302,35 @@ def test_read_of_due_work_leaves_out_nothing_that_a_rule_would_change(
     storage: Storage, situations: list[Situation]
 ) -> None:
     """The storage's filters and the rules that follow them decide the same as the rules alone."""
-    filtered, complete = map(summary, storage.plans(situations))
+    filtered, complete = storage.decisions(situations, planned)
+    assert filtered == complete
+
+
+@example(situations=[PARKED._replace(kind="runtime", decided=60)], check=ClockCheck.LIKELY)
+@example(situations=[PARKED._replace(kind="runtime", resumed=60)], check=ClockCheck.LIKELY)
+@settings(
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    situations=st.lists(AFTER_A_CLOCK_AHEAD, min_size=1, max_size=6),
+    check=st.sampled_from([ClockCheck.LIKELY, ClockCheck.ALL]),
+)
+def test_read_of_early_data_leaves_out_nothing_that_a_rule_would_change(
+    storage: Storage, situations: list[Situation], check: ClockCheck
+) -> None:
+    """What is to be moved back is the same with and without the storage's filters."""
+    now = storage.clock.wall()
+
+    def decide(session: Session, caller: Caller) -> dict[str, object]:
+        work = find_early_work(session, caller, now=now, check=check)
+        return {
+            "rewound": work.rewound,
+            "rows": work.rows,
+            "pending": {one.was.id: one.run for one in work.pending},
+        }
+
+    filtered, complete = storage.decisions(situations, decide)
     assert filtered == complete
 
 
@@ -291,8 +340,9 @@ def _claimed(planned: PlannedTask) -> int | None:
     return planned.claimed if opened is not None and opened.waits else None
 
 
-def summary(plan: ClaimPlan) -> dict[str, object]:
+def planned(session: Session, caller: Caller) -> dict[str, object]:
     """Return what a claim is to write, without the order of the rows, and when it looks again."""
+    plan = plan_due(session, caller, ALL, recovery=RecoveryWindow(), boot=0)
     return {
         "rows": {one.row.task_key: (one.plan, _claimed(one)) for one in plan.tasks},
         "selected": {one.run.id for one in plan.pending.selected},

@@ -12,14 +12,14 @@ from unittest.mock import Mock
 import pytest
 
 from pulse.clock import SECOND
-from pulse.core.run import RECORDED, CompletedRun, Outcome, Result
+from pulse.core.run import RECORDED, CompletedRun, Outcome, Result, Trigger
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import build_definition
 from pulse.errors import StoreUnavailableError
 from pulse.store.process_identity import this_member
 from pulse.store.shared.backend import StorageReplacedError
 from pulse.store.sqlite.store import SqliteStore
-from pulse.testing.clock import FakeClock
+from pulse.testing.clock import NOON, FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 
 if TYPE_CHECKING:
@@ -184,6 +184,23 @@ def test_replacement_that_a_check_of_the_clock_found_is_raised_by_the_next_heart
     monkeypatch.setattr("pulse.store.shared.store.find_early_work", Mock(side_effect=replaced))
     store.claim_due(1)
     with pytest.raises(StoreUnavailableError, match="it was replaced"):
+        store.heartbeat()
+    assert not store.heartbeat().abandoned
+
+
+@pytest.mark.parametrize("step", ["find_early_work", "rewind_rows"])
+def test_error_in_the_check_of_the_clock_loses_no_claim(
+    join: Join, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The claim returns what it has won, and the next heartbeat raises the error, once."""
+    clock.forward("1d")
+    store = join()
+    clock.set_wall(NOON)
+    store.trigger("work")
+    error = RuntimeError("the check failed")
+    monkeypatch.setattr(f"pulse.store.shared.store.{step}", Mock(side_effect=error))
+    assert [claim.run.trigger for claim in store.claim_due(5).claims] == [Trigger.MANUAL]
+    with pytest.raises(RuntimeError, match="the check failed"):
         store.heartbeat()
     assert not store.heartbeat().abandoned
 

@@ -1,7 +1,4 @@
-"""Claims of the memory store: which pending run is next, and what one call of `claim_due` wins.
-
-`PendingRuns` also decides whether a finished run is retried.
-"""
+"""What one call of the memory store's `claim_due` wins."""
 
 from __future__ import annotations
 
@@ -12,121 +9,35 @@ import msgspec
 from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import not_run_record, waiting_run
 from pulse.store.base import RewoundTask
-from pulse.store.rules import (
-    NextTick,
-    PendingDecision,
-    decide_pending,
-    may_run_again,
-    next_attempt_at,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pulse.clock import Instant, Span
     from pulse.core.planner import NewRun, NotRun, Plan
-    from pulse.core.run import Result
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import FailedTask, Member
-    from pulse.store.memory.runs import RunTable, StoredRun
+    from pulse.store.base import FailedTask
+    from pulse.store.memory.runs import RunTable
     from pulse.store.memory.tasks import MemoryTaskRow
 
 
-class PendingRuns:
-    """Selects pending runs by the rows of their tasks; the caller holds the lock."""
-
-    __slots__ = ("_rows", "_runs")
-
-    def __init__(self, rows: Mapping[str, MemoryTaskRow], runs: RunTable) -> None:
-        self._rows = rows
-        self._runs = runs
-
-    def first(self, now: Instant) -> StoredRun | None:
-        """Return the first pending run that can be decided or is not due yet.
-
-        Due runs that wait for another run are set aside on the way.
-        """
-        runs = self._runs
-        runs.offer_retries()
-        while (stored := runs.next_pending(self._is_wanted)) is not None:
-            if (
-                not is_due(stored.run, now)
-                or self.decide(stored.run, now) is not PendingDecision.WAIT
-            ):
-                return stored
-            runs.set_aside(stored)
-        return None
-
-    def _is_wanted(self, run: Run) -> bool:
-        row = self._rows.get(run.task)
-        return row is not None and not row.withdrawn and row.partition == run.partition
-
-    def decide(self, run: Run, now: Instant) -> PendingDecision:
-        """Return what happens to a pending run that is due."""
-        row = self._rows[run.task]
-        # Counting takes time; it is needless while fewer runs are unfinished than may be claimed.
-        full = row.unfinished > row.definition.max_concurrent
-        claimed = self._runs.count_claimed(run.task, run.partition) if full else 0
-        return decide_pending(
-            row.definition, run, next_fire=row.cursor.next_fire, claimed=claimed, now=now
-        )
-
-    def next_attempt_at(self, claim: Claim, result: Result, now: Instant) -> Instant | None:
-        """Return when the run of *claim* is dispatched again after *result*; None for never."""
-        if not may_run_again(claim, result):
-            return None
-        row = self._rows.get(claim.run.task)
-        exists = row is not None and row.partition == claim.run.partition
-        tick = (
-            NextTick(row.cursor.next_fire, row.unfinished) if row is not None and exists else None
-        )
-        return next_attempt_at(claim, result, row=tick, now=now)
-
-
-class ClaimCall:
+class ClaimCall(msgspec.Struct):
     """One call of `claim_due`: records what was decided, and collects the result."""
 
-    __slots__ = (
-        "_runs",
-        "_space",
-        "boot",
-        "claims",
-        "expired_retries",
-        "failed_tasks",
-        "good_until",
-        "holder",
-        "limit",
-        "not_run",
-        "now",
-        "rewound",
-    )
-
-    def __init__(
-        self,
-        space: str,
-        member: Member,
-        runs: RunTable,
-        *,
-        now: Instant,
-        boot: Span,
-        limit: int,
-    ) -> None:
-        self._space = space
-        self._runs = runs
-        self.holder: str = member.holder
-        self.now: Instant = now
-        self.boot: Span = boot
-        self.good_until: Span = boot + member.lease_us
-        self.limit: int = limit
-        self.claims: list[Claim] = []
-        self.not_run: list[Run] = []
-        self.expired_retries: list[Run] = []
-        self.failed_tasks: list[FailedTask] = []
-        self.rewound: list[RewoundTask] = []
+    space: str
+    holder: str
+    runs: RunTable
+    now: Instant
+    boot: Span
+    good_until: Span
+    limit: int
+    claims: list[Claim] = []
+    not_run: list[Run] = []
+    expired_retries: list[Run] = []
+    failed_tasks: list[FailedTask] = []
+    rewound: list[RewoundTask] = []
 
     def take(self, definition: TaskDefinition) -> None:
         """Claim the run that `RunTable.next_pending` returned last."""
-        run = self._runs.claim_pending(holder=self.holder, now=self.now, mark=self.boot).run
+        run = self.runs.claim_pending(holder=self.holder, now=self.now, mark=self.boot).run
         self.claims.append(Claim(run, definition, self.good_until))
 
     def record(self, row: MemoryTaskRow, decided: Plan) -> None:
@@ -149,12 +60,12 @@ class ClaimCall:
         row.unfinished += 1
         row.skip = None
         if opened.waits:
-            run = waiting_run(self._space, task, partition=partition, opened=opened, now=self.now)
-            self._runs.add_claimed(run, 0)
+            run = waiting_run(self.space, task, partition=partition, opened=opened, now=self.now)
+            self.runs.add_claimed(run, 0)
             return
         fire_time = opened.scheduled_for
         run = Run(
-            id=run_id(self._space, task, partition, fire_time),
+            id=run_id(self.space, task, partition, fire_time),
             task=task,
             partition=partition,
             fire_time=fire_time,
@@ -163,16 +74,16 @@ class ClaimCall:
             holder=self.holder,
             claimed_at=self.now,
         )
-        self._runs.add_claimed(run, self.boot)
+        self.runs.add_claimed(run, self.boot)
         self.claims.append(Claim(run, row.definition, self.good_until))
 
     def _miss(self, row: MemoryTaskRow, missed: NotRun) -> Run:
         row.skip = None
-        return self._runs.add(self._record_not_run(row, missed, Outcome.MISSED)).run
+        return self.runs.add(self._record_not_run(row, missed, Outcome.MISSED)).run
 
     def _skip(self, row: MemoryTaskRow, skipped: NotRun) -> Run:
         if row.skip is None:
-            row.skip = self._runs.add(self._record_not_run(row, skipped, Outcome.SKIPPED))
+            row.skip = self.runs.add(self._record_not_run(row, skipped, Outcome.SKIPPED))
         else:
             run = row.skip.run
             row.skip.run = msgspec.structs.replace(run, count=run.count + skipped.count)
@@ -181,10 +92,5 @@ class ClaimCall:
     def _record_not_run(self, row: MemoryTaskRow, not_run: NotRun, outcome: Outcome) -> Run:
         name = row.definition.name
         return not_run_record(
-            self._space, name, partition=row.partition, passed=not_run, outcome=outcome
+            self.space, name, partition=row.partition, passed=not_run, outcome=outcome
         )
-
-
-def is_due(run: Run, now: Instant) -> bool:
-    """Return whether a pending run may be claimed at *now*."""
-    return run.retry_at is not None and run.retry_at <= now

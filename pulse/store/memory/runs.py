@@ -37,16 +37,6 @@ class RunTable:
 
     """
 
-    __slots__ = (
-        "_history",
-        "_pending",
-        "_records",
-        "_seq",
-        "_tasks_with_retry_aside",
-        "aside",
-        "open",
-    )
-
     def __init__(self, keep_runs: int) -> None:
         self.open: dict[str, StoredRun] = {}
         self._history: deque[StoredRun] = deque(maxlen=keep_runs)
@@ -159,10 +149,8 @@ class RunTable:
 
     def advance_retries(self, task: str, partition: str, *, before: Instant) -> None:
         """Move retries of a task forward to *before*; call `reconsider_set_aside` after."""
-        for stored in self.open.values():
-            run = stored.run
-            if (run.task, run.partition) == (task, partition):
-                stored.run = advance_retry(run, before)
+        for stored in self.of_task(task, partition):
+            stored.run = advance_retry(stored.run, before)
 
     def advance_early(self, now: Instant) -> None:
         """Make runs that became pending while the clock was ahead of *now* due now."""
@@ -170,17 +158,17 @@ class RunTable:
             stored.run = advance_early(stored.run, now)
         self.reconsider_set_aside()
 
-    def count_unfinished(self, task: str, partition: str) -> int:
-        """Return how many runs of a task are unfinished in a partition."""
-        return sum(
-            stored.run.task == task and stored.run.partition == partition
+    def of_task(self, task: str, partition: str) -> list[StoredRun]:
+        """Return the unfinished runs of a task in a partition."""
+        return [
+            stored
             for stored in self.open.values()
-        )
+            if stored.run.task == task and stored.run.partition == partition
+        ]
 
     def count_claimed(self, task: str, partition: str) -> int:
         """Return how many runs of a task are claimed in a partition."""
-        runs = [stored.run for stored in self.open.values() if stored.run.holder]
-        return sum(run.task == task and run.partition == partition for run in runs)
+        return sum(bool(stored.run.holder) for stored in self.of_task(task, partition))
 
     def newest(self, *, task: str | None, limit: int) -> list[Run]:
         """Return the newest runs, newest first."""

@@ -12,7 +12,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pulse.core.policies import OnAbandoned, Scope
-from pulse.core.run import CLAIM_LOST, RECORDED, Claim, Outcome, RecordResult, Run, Trigger
+from pulse.core.retry import may_run_again
+from pulse.core.run import CLAIM_LOST, RECORDED, Claim, RecordResult, Run, Trigger
 from pulse.core.run_transitions import (
     abandon_run,
     expire_retry,
@@ -24,15 +25,18 @@ from pulse.core.run_transitions import (
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
-from pulse.store.memory.claim import ClaimCall, PendingRuns, is_due
+from pulse.store.memory.claim import ClaimCall
 from pulse.store.memory.runs import RunTable
 from pulse.store.memory.tasks import ORDER_BITS, ORDER_MASK, TaskTable, decide_row, is_stale
 from pulse.store.rules import (
     LEASE_OVER,
     ClockCheck,
     ClockWatch,
+    NextTick,
     PendingDecision,
+    decide_pending,
     new_run_id,
+    next_attempt_at,
     undeclared,
 )
 
@@ -47,7 +51,6 @@ if TYPE_CHECKING:
     from pulse.store.memory.runs import StoredRun
     from pulse.store.memory.tasks import MemoryTaskRow
 
-_SUCCEEDED = Outcome.SUCCEEDED
 _DEFAULT_OPTIONS = StoreOptions(keep_runs=10_000)
 
 
@@ -74,7 +77,6 @@ class MemoryStore:
         self._tasks = TaskTable(options.name, self._runs, options.keep_runs)
         self._rows = self._tasks.rows
         self._due = self._tasks.due
-        self._pending = PendingRuns(self._rows, self._runs)
 
     # Lifecycle ---------------------------------------------------------------------------
 
@@ -110,57 +112,62 @@ class MemoryStore:
             raise StoreUnavailableError("this memory store is not open")
         return self._member
 
+    def _open_lock(self) -> threading.Lock:
+        """Return the lock of an open store."""
+        self._caller()
+        return self._lock
+
     def _now(self) -> Instant:
-        now = self._clock.wall()
-        self._clock_watch.note(now)
+        now, watch = self._clock.wall(), self._clock_watch
+        if now < watch.newest:
+            watch.fell_behind(now)
+        else:
+            watch.newest = now
         return now
 
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
         """Create and update the rows of the configured tasks."""
-        member, now = self._caller(), self._clock.wall()
+        member = self._caller()
         with self._lock:
-            self._clock_watch.note(now)
-            return self._tasks.sync(definitions, member, now)
+            return self._tasks.sync(definitions, member, self._now())
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a run-time task until it is removed, or until the process ends."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return self._tasks.add(runtime_task.definition, self._now(), replace=replace)
 
     def remove(self, name: str) -> None:
         """Archive a run-time task; its pending runs end, its claimed runs continue."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             self._tasks.remove(name)
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task; fire times during a pause are missed."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             self._tasks.pause(name, self._now(), paused=paused)
 
     def tasks(self) -> list[TaskState]:
         """Return the task rows, ordered by name."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return self._tasks.states()
 
     # Claiming ----------------------------------------------------------------------------
 
     def claim_due(self, limit: int) -> Claimed:
         """Decide what is due, and claim at most *limit* runs."""
-        member = self._caller()
-        now, boot = self._clock.wall(), self._clock.boot()
-        call = ClaimCall(self._space, member, self._runs, now=now, boot=boot, limit=limit)
+        member, boot = self._caller(), self._clock.boot()
         with self._lock:
+            now = self._now()
+            good_until = boot + member.lease_us
+            call = ClaimCall(self._space, member.holder, self._runs, now, boot, good_until, limit)
             if limit > 0:
                 self._claim_pending(call)
                 self._claim_rows(call)
             next_wakeup = self._next_work(now)
-            if limit > 0 and self._clock_watch.take(now) is not ClockCheck.NONE:
+            if limit > 0 and self._clock_watch.wanted is not ClockCheck.NONE:
+                self._clock_watch.wanted = ClockCheck.NONE
                 call.rewound += self._tasks.rewind(now)
         if len(call.claims) > 1:
             call.claims.sort(key=attrgetter("run.fire_time"))
@@ -176,10 +183,10 @@ class MemoryStore:
 
     def _claim_pending(self, call: ClaimCall) -> None:
         while len(call.claims) < call.limit:
-            first = self._pending.first(call.now)
-            if first is None or not is_due(first.run, call.now):
+            first = self._first_pending(call.now)
+            if first is None or not _is_due(first.run, call.now):
                 return
-            match self._pending.decide(first.run, call.now):
+            match self._decide_pending(first.run, call.now):
                 case PendingDecision.EXPIRE:
                     self._tasks.end(first, expire_retry(first.run))
                     call.expired_retries.append(first.run)
@@ -188,6 +195,35 @@ class MemoryStore:
                     call.not_run.append(first.run)
                 case _:
                     call.take(self._rows[first.run.task].definition)
+
+    def _first_pending(self, now: Instant) -> StoredRun | None:
+        """Return the first pending run that can be decided or is not due yet.
+
+        Due runs that wait for another run are set aside on the way.
+        """
+        runs = self._runs
+        runs.offer_retries()
+        while (stored := runs.next_pending(self._is_wanted)) is not None:
+            if (
+                not _is_due(stored.run, now)
+                or self._decide_pending(stored.run, now) is not PendingDecision.WAIT
+            ):
+                return stored
+            runs.set_aside(stored)
+        return None
+
+    def _is_wanted(self, run: Run) -> bool:
+        row = self._tasks.row_of_run(run)
+        return row is not None and not row.withdrawn
+
+    def _decide_pending(self, run: Run, now: Instant) -> PendingDecision:
+        row = self._rows[run.task]
+        # Counting takes time; it is needless while fewer runs are unfinished than may be claimed.
+        full = row.unfinished > row.definition.max_concurrent
+        claimed = self._runs.count_claimed(run.task, run.partition) if full else 0
+        return decide_pending(
+            row.definition, run, next_fire=row.cursor.next_fire, claimed=claimed, now=now
+        )
 
     def _claim_rows(self, call: ClaimCall) -> None:
         due, rows, now, claims = self._due.entries, self._due.rows, call.now, call.claims
@@ -225,7 +261,7 @@ class MemoryStore:
 
     def _next_work(self, now: Instant) -> Instant | None:
         fire_time = self._due.first(now)
-        pending = self._pending.first(now)
+        pending = self._first_pending(now)
         if pending is None or pending.run.retry_at is None:
             return fire_time
         return pending.run.retry_at if fire_time is None else min(fire_time, pending.run.retry_at)
@@ -234,16 +270,17 @@ class MemoryStore:
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
         """Record results of runs; return for each whether it is final, retried, or refused."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return [self._finish(claim, result) for claim, result in completed]
 
     def _finish(self, claim: Claim, result: Result) -> RecordResult:
         stored = self._runs.claimed(claim)
         if stored is None:
             return CLAIM_LOST
-        if result.outcome is not _SUCCEEDED:
-            at = self._pending.next_attempt_at(claim, result, self._now())
+        if may_run_again(claim, result):
+            row = self._tasks.row_of_run(stored.run)
+            tick = None if row is None else NextTick(row.cursor.next_fire, row.unfinished)
+            at = next_attempt_at(claim, result, row=tick, now=self._now())
             if at is not None:
                 self._runs.release(stored, schedule_retry(stored.run, result, at))
                 return RecordResult(recorded=True, retry_at=at)
@@ -253,9 +290,8 @@ class MemoryStore:
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of claimed runs; return False for each claim that was lost."""
-        self._caller()
         boot = self._clock.boot()
-        with self._lock:
+        with self._open_lock():
             return [self._renew(claim, boot) for claim in claims]
 
     def _renew(self, claim: Claim, boot: Span) -> bool:
@@ -267,8 +303,7 @@ class MemoryStore:
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Create a pending manual run of a task, due now; return None when overlap refuses it."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             row = self._tasks.row_of(name)
             if row.withdrawn:
                 raise undeclared(name)
@@ -288,8 +323,7 @@ class MemoryStore:
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
-        self._caller()
-        with self._lock:
+        with self._open_lock():
             return self._runs.newest(task=task, limit=limit)
 
     # Heartbeat ---------------------------------------------------------------------------
@@ -326,3 +360,7 @@ class MemoryStore:
     def members(self) -> list[Member]:
         """Return this process alone."""
         return [self._caller()]
+
+
+def _is_due(run: Run, now: Instant) -> bool:
+    return run.retry_at is not None and run.retry_at <= now

@@ -178,7 +178,6 @@ class TaskTable:
         self._runs = runs
         self._keep_archived = keep_archived
         self._archived: dict[str, tuple[Cursor, int]] = {}  # with its order
-        self._paused: set[str] = set()
         self._order = 0
 
     def row_of(self, name: str) -> MemoryTaskRow:
@@ -188,6 +187,11 @@ class TaskTable:
             near = did_you_mean(name, islice(self.rows, MAX_NAMES_COMPARED))
             raise UnknownTaskError(f"expected the name of a task, got {name!r}{near}")
         return row
+
+    def row_of_run(self, run: Run) -> MemoryTaskRow | None:
+        """Return the row of the task of a run, if there is one in its partition."""
+        row = self.rows.get(run.task)
+        return row if row is not None and row.partition == run.partition else None
 
     def sync(
         self, definitions: Mapping[str, TaskDefinition], member: Member, now: Instant
@@ -231,9 +235,9 @@ class TaskTable:
         before, order = self._archived.pop(name, (None, self._order))
         cursor = first_cursor(definition, now, before=before)
         row = MemoryTaskRow(definition, partition, cursor, order, source=source)
-        row.paused = name in self._paused
-        if self._runs.open:
-            row.unfinished = self._runs.count_unfinished(name, partition)
+        if name in self.rows:  # in another partition
+            row.paused = self.rows[name].paused
+        row.unfinished = len(self._runs.of_task(name, partition))
         self.rows[name] = row
         if definition.run_at_start:
             self.open_pending(
@@ -269,13 +273,11 @@ class TaskTable:
     def _miss_waiting(self, row: MemoryTaskRow) -> list[Run]:
         """End the ticks of a replaced schedule that wait; return them."""
         missed: list[Run] = []
-        for stored in [*self._runs.open.values()]:
-            run = stored.run
-            if (run.task, run.partition) == (row.definition.name, row.partition):
-                ended = superseded_tick(run, row.cursor.next_fire)
-                if ended is not run:
-                    self.end(stored, ended)
-                    missed.append(ended)
+        for stored in self._runs.of_task(row.definition.name, row.partition):
+            ended = superseded_tick(stored.run, row.cursor.next_fire)
+            if ended is not stored.run:
+                self.end(stored, ended)
+                missed.append(ended)
         return missed
 
     def _withdraw(self, definitions: Mapping[str, TaskDefinition]) -> None:
@@ -302,7 +304,6 @@ class TaskTable:
         row = self.row_of(name)
         check_removal(name, row.source)
         self._archive(name, REMOVED)
-        self._paused.discard(name)
         row.withdrawn = True
         if self.due.has_stale_entries(len(self.rows)):
             self.due.rebuild(self.rows.values())
@@ -318,7 +319,6 @@ class TaskTable:
         for name in names:
             self.withdrawn.discard(name)
             ended += self._archive(name, NOT_DECLARED)
-            self._paused.discard(name)
         return ended
 
     def _archive(self, name: str, reason: str) -> list[Run]:
@@ -339,10 +339,7 @@ class TaskTable:
         if row.paused == paused:
             return
         row.paused = paused
-        if paused:
-            self._paused.add(name)
-        else:
-            self._paused.discard(name)
+        if not paused:
             row.resumed_at = now
             self.due.push(row)
 
@@ -385,7 +382,7 @@ class TaskTable:
     def end(self, stored: StoredRun, run: Run) -> None:
         """Replace an unfinished run by *run*, which is finished; reconsider what waited for it."""
         self._runs.end(stored, run)
-        row = self.rows.get(run.task)
+        row = self.rows.get(run.task)  # as in `row_of_run`, which would be one more call a run
         if row is not None and row.partition == run.partition:
             row.unfinished -= 1
             if row.parked:

@@ -17,7 +17,7 @@ from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.missing_keys import IndexWatch, digest_fields, find_missing
 from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.rules import CONFIG, partitions_of
-from pulse.store.shared.backend import Lease, Orphans
+from pulse.store.shared.backend import EarlyData, Lease, Orphans
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 
 if TYPE_CHECKING:
@@ -250,6 +250,16 @@ class RedisSession:
             counts = dict(zip(counts[::2], counts[1::2], strict=True))
         rows = [row for record in records if (row := row_of(record)).archived_at is None]
         return [(row, int(counts.get(row.task_key.encode(), 0))) for row in rows]
+
+    def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:  # noqa: ARG002 - all rows are read
+        """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""
+        keys = [self._server.key(f"unheld:{partition}") for partition in sorted(caller.partitions)]
+        ids = [
+            member[16:48].decode()
+            for key in keys
+            for member in self._server.command("ZRANGEBYSCORE", key, f"({now}", "+inf")
+        ]
+        return EarlyData(self._all_rows(), [*self.read_runs(ids).values()])
 
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""

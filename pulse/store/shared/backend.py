@@ -136,6 +136,13 @@ class Orphans(NamedTuple):
     pending: Sequence[Run]
 
 
+class EarlyData(NamedTuple):
+    """Rows in use and pending runs, among them all that a clock that was ahead has moved."""
+
+    rows: Sequence[TaskRow]
+    pending: Sequence[Run]
+
+
 class Written(msgspec.Struct):
     """What a rule has written and a heartbeat is to report.
 
@@ -195,6 +202,15 @@ class Session(Protocol):
 
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
+
+    def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
+        """Return rows in use, and pending runs, that a clock ahead of *now* may have moved.
+
+        Pre-filter: a storage may leave out rows and runs of partitions of which *caller* is no
+        part, pending runs that are due at *now*, and, without *every_row*, rows of run-time tasks
+        whose anchor, last decided fire time and end of a pause are not later than *now*.
+        `tests/contracts/test_pre_filters.py` compares each storage with the rules.
+        """
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.core.run import CLAIM_LOST, RECORDED, Outcome, RecordResult
+from pulse.core.retry import may_run_again
+from pulse.core.run import CLAIM_LOST, RECORDED, RecordResult
 from pulse.core.run_transitions import finish_run, schedule_retry
-from pulse.store.rules import NextTick, may_run_again, next_attempt_at
+from pulse.store.rules import NextTick, next_attempt_at
 from pulse.store.shared.backend import MAX_ROUNDS
 from pulse.store.shared.changes import ChangeSet, RunChange
 from pulse.store.shared.rows import task_key
@@ -29,10 +30,7 @@ class _Decision(NamedTuple):
 
 def any_may_run_again(completed: Iterable[CompletedRun]) -> bool:
     """Return whether a run of *completed* may be retried, so that its row has to be read first."""
-    return any(
-        result.outcome is not Outcome.SUCCEEDED and may_run_again(claim, result)
-        for claim, result in completed
-    )
+    return any(may_run_again(claim, result) for claim, result in completed)
 
 
 def record_runs(session: Session, completed: Sequence[CompletedRun]) -> list[RecordResult]:

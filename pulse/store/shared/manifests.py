@@ -60,13 +60,13 @@ class Reconciliation(NamedTuple):
     Attributes:
         takeovers: rows that must get this process's definition, which is active, and the
             definition.
-        unwanted: rows that no live process declares.
+        unwanted: rows that no live process declares, by key.
         superseded: names of this process's tasks for which a newer definition is active.
 
     """
 
     takeovers: Sequence[tuple[TaskRow, TaskDefinition]]
-    unwanted: Sequence[TaskRow]
+    unwanted: Mapping[str, TaskRow]
     superseded: tuple[str, ...]
 
 
@@ -114,9 +114,8 @@ def reconcile(
     takeovers = [pair for pair in differing if is_current(active, *pair)]
     taken = {row.task for row, _ in takeovers}
     superseded = tuple(sorted({row.task for row, _ in differing} - taken))
-    return Reconciliation(
-        takeovers, [row for row in present if _is_undeclared(active, row)], superseded
-    )
+    unwanted = {row.task_key: row for row in present if _is_undeclared(active, row)}
+    return Reconciliation(takeovers, unwanted, superseded)
 
 
 def is_current(active: ActiveDefinitions, row: TaskRow, definition: TaskDefinition) -> bool:

@@ -15,12 +15,12 @@ from pulse.store.shared.orphans import end_pending
 from pulse.store.shared.rows import task_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.base import Member
-    from pulse.store.shared.backend import Lease, MemberRow, Session
+    from pulse.store.shared.backend import MemberRow, Session
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow
 
@@ -59,8 +59,6 @@ class FleetState(NamedTuple):
 class FleetWatch:
     """What one process has observed of the others, from heartbeat to heartbeat."""
 
-    __slots__ = ("_leases", "_members")
-
     def __init__(self, lease_us: Span) -> None:
         # Holders renew within a third of a lease.
         self._leases: ExpiryWatch[str] = ExpiryWatch(lease_us // 3)
@@ -87,37 +85,31 @@ class FleetWatch:
         live = [one for one in known if one.member.holder not in gone]
         leases = session.read_leases()
         longest = max((one.member.lease_us for one in known), default=member.lease_us)
-        lost = self._lost(session, leases, gone, boot=boot, longest=longest)
-        next_expiry = self._leases.next_expiry(_marks(leases, longest), boot)
+        leases_of = {one.run: (one.mark, one.length_us or longest) for one in leases}
+        ages = {one.run: longest - one.ends_in for one in leases if one.ends_in is not None}
+        expired = self._leases.expired(leases_of, boot, ages)
+        lost = _lost_runs(session, leases_of, expired, gone)
+        next_expiry = self._leases.next_expiry(leases_of, boot)
         return FleetState(live, gone, lost, next_expiry, session.find_missing(caller))
 
-    def _lost(
-        self,
-        session: Session,
-        leases: Sequence[Lease],
-        gone: Sequence[str],
-        *,
-        boot: Span,
-        longest: Span,
-    ) -> list[LostRun]:
-        marks = _marks(leases, longest)
-        ages = {one.run: longest - one.ends_in for one in leases if one.ends_in is not None}
-        expired = self._leases.expired(marks, boot, ages)
-        # Nearly always no run is lost: only lost ones are read whole.
-        runs = session.read_runs(sorted(expired)).values() if expired else ()
-        lost = {
-            run.id: LostRun(run, marks[run.id][0], LEASE_OVER)
-            for run in runs
-            if run.outcome is None and run.holder
-        }
-        for run in session.read_orphans(gone).claimed if gone else ():
-            mark, _ = marks.get(run.id, (None, 0))
-            lost[run.id] = LostRun(run, mark, HOLDER_GONE)
-        return list(lost.values())
 
-
-def _marks(leases: Iterable[Lease], longest: Span) -> dict[str, tuple[int, Span]]:
-    return {one.run: (one.mark, one.length_us or longest) for one in leases}
+def _lost_runs(
+    session: Session,
+    leases: Mapping[str, tuple[int, Span]],
+    expired: Collection[str],
+    gone: Sequence[str],
+) -> list[LostRun]:
+    # Nearly always no run is lost: only lost ones are read whole.
+    runs = session.read_runs(sorted(expired)).values() if expired else ()
+    lost = {
+        run.id: LostRun(run, leases[run.id][0], LEASE_OVER)
+        for run in runs
+        if run.outcome is None and run.holder
+    }
+    for run in session.read_orphans(gone).claimed if gone else ():
+        mark, _ = leases.get(run.id, (None, 0))
+        lost[run.id] = LostRun(run, mark, HOLDER_GONE)
+    return list(lost.values())
 
 
 def read_live(session: Session, caller: Member, *, boot: Span) -> list[MemberRow]:
@@ -157,22 +149,16 @@ def abandon_runs(session: Session, lost: Sequence[LostRun], now: Instant) -> lis
     if not lost:
         return []
     keys = sorted({task_key(one.run.task, one.run.partition) for one in lost})
-    rows = session.read_tasks(keys).rows
-    runs = [_abandoned(one, rows, now) for one in lost]
-    changes = [_change_of(one, run, rows) for one, run in zip(lost, runs, strict=True)]
+    rows = session.read_tasks(keys).in_use().rows
+    changes = [_abandonment(one, rows, now) for one in lost]
     applied = session.apply(ChangeSet(runs=changes, skip_locked=True)).runs
-    return [run for run, done in zip(runs, applied, strict=True) if done]
+    return [one.run for one, done in zip(changes, applied, strict=True) if done and one.run]
 
 
-def _abandoned(lost: LostRun, rows: Mapping[str, TaskRow], now: Instant) -> Run:
-    row = rows.get(task_key(lost.run.task, lost.run.partition))
-    active = row is not None and row.archived_at is None
-    if row is not None and active and row.rerun and row.scope != Scope.PROCESS.value:
-        return requeue_run(lost.run, lost.reason, now)
-    return abandon_run(lost.run, lost.reason)
-
-
-def _change_of(lost: LostRun, run: Run, rows: Mapping[str, TaskRow]) -> RunChange:
-    """Return the change; a run is requeued only while its row is as it was read."""
-    row = rows.get(task_key(run.task, run.partition)) if run.outcome is None else None
-    return RunChange(lost.run, run, row, guarded=row is not None, mark=lost.mark)
+def _abandonment(lost: LostRun, rows: Mapping[str, TaskRow], now: Instant) -> RunChange:
+    """Return the change of a run; it is requeued only while its row is as it was read."""
+    was, mark, reason = lost
+    row = rows.get(task_key(was.task, was.partition))
+    if row is not None and row.rerun and row.scope != Scope.PROCESS.value:
+        return RunChange(was, requeue_run(was, reason, now), row, guarded=True, mark=mark)
+    return RunChange(was, abandon_run(was, reason), mark=mark)

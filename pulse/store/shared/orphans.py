@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.core.run import Run
-    from pulse.store.shared.backend import Session
+    from pulse.store.shared.backend import Session, Written
     from pulse.store.shared.changes import Applied, TaskChange
 
 
@@ -28,38 +28,34 @@ def end_pending(session: Session, runs: Iterable[Run], reason: str = NOT_DECLARE
 def apply_with_pending(
     session: Session,
     changes: Sequence[TaskChange],
-    reason: str = NOT_DECLARED,
+    written: Written,
     *,
-    missed: list[Run] | None = None,
-    abandoned: list[Run] | None = None,
+    reason: str = NOT_DECLARED,
 ) -> Applied:
-    """Change rows, and their pending runs in the same step.
+    """Change rows, and their pending runs in the same step; what ends is added to *written*.
 
-    Records of missed fire times that are added are appended to *missed* once they are written.
-    Ticks of a replaced schedule that wait are missed as well. The pending runs of an archived row
-    end, for *reason*, and are appended to *abandoned*. A retry of another row waits no longer than
-    until the next tick of the row, which may have come nearer.
+    Ticks of a replaced schedule that wait are missed. The pending runs of an archived row end, for
+    *reason*. A retry of another row waits no longer than until the next tick of the row, which may
+    have come nearer.
     """
     runs = _changes_of_pending(session, changes, reason)
     applied = session.apply(ChangeSet(tasks=changes, runs=runs))
-    if missed is not None:
-        missed += _missed_of(changes, applied)
+    written.missed += _missed_of(changes, applied)
     # Collected before the next call: if that fails, what is written is reported all the same.
-    _collect(_ended(runs, applied.runs), missed, abandoned)
+    _collect(_ended(runs, applied.runs), written)
     # A run may have become pending between the read and the change. Whatever becomes pending later
     # is made from the changed row.
     changed = [change for change, done in zip(changes, applied.tasks, strict=True) if done]
     late = _changes_of_pending(session, changed, reason)
     if late:
-        _collect(_ended(late, session.apply(ChangeSet(runs=late)).runs), missed, abandoned)
+        _collect(_ended(late, session.apply(ChangeSet(runs=late)).runs), written)
     return applied
 
 
-def _collect(ended: Iterable[Run], missed: list[Run] | None, abandoned: list[Run] | None) -> None:
+def _collect(ended: Iterable[Run], written: Written) -> None:
     for run in sorted(ended, key=order_of_ticks):
-        runs = missed if run.outcome is Outcome.MISSED else abandoned
-        if runs is not None:
-            runs.append(run)
+        runs = written.missed if run.outcome is Outcome.MISSED else written.abandoned
+        runs.append(run)
 
 
 def _ended(changes: Sequence[RunChange], applied: Sequence[bool]) -> list[Run]:

@@ -9,7 +9,7 @@ from pulse.core.policies import Scope
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.rules import CONFIG
 from pulse.store.shared.changes import TaskChange
-from pulse.store.shared.manifests import reconcile
+from pulse.store.shared.manifests import Reconciliation, reconcile
 from pulse.store.shared.members import SILENT_LEASES, read_active_definitions
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.rows import task_key
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import MemberRow, Session, Written
     from pulse.store.shared.changes import Applied
     from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
@@ -36,29 +35,14 @@ class Reconciler:
     deploys the cost does not depend on the number of tasks.
     """
 
-    __slots__ = (
-        "_ended_pauses",
-        "_expired",
-        "_fleet",
-        "_hidden",
-        "_members",
-        "_paused",
-        "_takeovers",
-        "_unwanted",
-        "_watch",
-        "superseded",
-    )
-
     def __init__(self, lease_us: Span) -> None:
         self._watch: ExpiryWatch[str] = ExpiryWatch(lease_us)
         self._fleet: frozenset[tuple[str, str]] | None = None
         self._members: frozenset[str] = frozenset()
-        self._takeovers: Sequence[tuple[TaskRow, TaskDefinition]] = ()
-        self._unwanted: dict[str, TaskRow] = {}
+        self._judged = Reconciliation((), {}, ())
         self._hidden: dict[str, TaskRow] = {}
-        self._expired: list[TaskRow] = []
         self._paused: frozenset[str] = frozenset()
-        self._ended_pauses: Collection[str] = ()
+        self._expired: Collection[str] = ()
         self.superseded: tuple[str, ...] = ()
 
     def synced(self, superseded: tuple[str, ...]) -> None:
@@ -81,14 +65,14 @@ class Reconciler:
             self._judge(session, caller, live)
             self._fleet = fleet
         span = SILENT_LEASES * caller.member.lease_us
-        unwanted = dict.fromkeys((*self._unwanted, *map(_pause_key, self._paused)), (0, span))
-        expired = self._watch.expired(unwanted, boot)
-        self._expired = [self._unwanted[key] for key in sorted(expired) if key in self._unwanted]
-        self._ended_pauses = {name for name in self._paused if _pause_key(name) in expired}
+        unwanted = dict.fromkeys(
+            (*self._judged.unwanted, *map(_pause_key, self._paused)), (0, span)
+        )
+        self._expired = self._watch.expired(unwanted, boot)
         return have_ended
 
     def _judge(self, session: Session, caller: Caller, live: Sequence[MemberRow]) -> None:
-        judged = reconcile(
+        self._judged = reconcile(
             session.read_declared(),
             read_active_definitions(session, live),
             member=caller.member,
@@ -96,47 +80,46 @@ class Reconciler:
         )
         self._hidden = _hidden_rows(session, caller)
         self._paused = frozenset(
-            name for name in session.read_paused() if not _has_row(session.read_tasks_named(name))
+            name
+            for name in session.read_paused()
+            if not session.read_tasks_named(name).in_use().rows
         )
-        self._unwanted = {row.task_key: row for row in judged.unwanted}
-        self._takeovers = judged.takeovers
-        self.superseded = judged.superseded
+        self.superseded = self._judged.superseded
 
     def has_work(self) -> bool:
-        """Return whether `apply` has anything to write."""
-        return bool(self._takeovers or self._expired or self._hidden or self._ended_pauses)
+        """Return whether the rules have anything to write."""
+        return bool(self._judged.takeovers or self._expired or self._hidden)
 
     def rules(self, caller: Caller) -> list[Callable[[Session, Written], None]]:
         """Return the rules that write what the last check found, each for a session of its own."""
         rules: list[Callable[[Session, Written], None]] = []
-        if self._takeovers:
+        if self._judged.takeovers:
             rules.append(partial(self._take_over, caller=caller))
-        unwanted = self._hidden | {row.task_key: row for row in self._expired}
-        if unwanted:
-            rules.append(partial(_archive, unwanted=unwanted))
-        if self._ended_pauses:
-            rules.append(partial(end_pauses, names=self._ended_pauses))
+        judged = self._judged.unwanted
+        unwanted = {key: row for key, row in judged.items() if key in self._expired}
+        if unwanted or self._hidden:
+            rules.append(partial(_archive, unwanted=unwanted | self._hidden))
+        pauses = [name for name in self._paused if _pause_key(name) in self._expired]
+        if pauses:
+            rules.append(partial(end_pauses, names=pauses))
         if rules:
             self._fleet = None
         return rules
 
     def _take_over(self, session: Session, written: Written, *, caller: Caller) -> None:
-        definitions = {row.task_key: definition for row, definition in self._takeovers}
+        definitions = {row.task_key: definition for row, definition in self._judged.takeovers}
 
         def change(row: TaskRow, now: Instant) -> TaskChange | None:
             definition = definitions[row.task_key]
             stale = caller.definitions.get(row.task) is not definition
-            if (
-                stale
-                or row.archived_at is not None
-                or row.digest == definition.digest
-                or row.source != CONFIG
-            ):
+            if stale or row.digest == definition.digest or row.source != CONFIG:
                 return None
             return changed_row(row, definition, space=caller.space, now=now)
 
-        read = partial(session.read_tasks, sorted(definitions))
-        change_rows(session, read, change, write=partial(apply_with_pending, missed=written.missed))
+        def read() -> TaskSnapshot:
+            return session.read_tasks(sorted(definitions)).in_use()
+
+        change_rows(session, read, change, write=partial(apply_with_pending, written=written))
 
 
 def _pause_key(name: str) -> str:
@@ -160,19 +143,21 @@ def _archive(session: Session, written: Written, *, unwanted: dict[str, TaskRow]
 
     def change(row: TaskRow, now: Instant) -> TaskChange | None:
         known = unwanted[row.task_key]
-        changed = (row.digest, row.source) != (known.digest, known.source)
-        if changed or row.archived_at is not None:
+        if (row.digest, row.source) != (known.digest, known.source):
             return None
         return TaskChange(row.changed(archived_at=now, paused=False, resumed_at=None), row)
 
     def write(session: Session, changes: Sequence[TaskChange]) -> Applied:
-        applied = apply_with_pending(session, changes, abandoned=written.abandoned)
+        applied = apply_with_pending(session, changes, written)
         for one, done in zip(changes, applied.tasks, strict=True):
             if done and one.row.source == CONFIG:
                 written.archived.append(one.row.task)
         return applied
 
-    change_rows(session, partial(session.read_tasks, sorted(unwanted)), change, write=write)
+    def read() -> TaskSnapshot:
+        return session.read_tasks(sorted(unwanted)).in_use()
+
+    change_rows(session, read, change, write=write)
     end_pauses(session, written, names={row.task for row in unwanted.values()})
 
 
@@ -180,9 +165,5 @@ def end_pauses(session: Session, _: Written, *, names: Collection[str]) -> None:
     """Resume the tasks of *names* that have no row any more: their pauses end with them."""
     for name in sorted(names):
         found = session.read_tasks_named(name)
-        if name in found.paused and not _has_row(found):
+        if name in found.paused and not found.in_use().rows:
             session.set_paused(name, paused=False)
-
-
-def _has_row(found: TaskSnapshot) -> bool:
-    return any(row.archived_at is None for row in found.rows.values())

@@ -7,11 +7,13 @@ cursor. Every process checks the rows that it may run; the first one to write mo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.cursor import due_at, rewind
 from pulse.store.base import RewoundTask
 from pulse.store.rules import CONFIG, ClockCheck, advance_early
+from pulse.store.shared.backend import Written
 from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.tasks import change_rows
@@ -43,11 +45,12 @@ def find_early_work(
     session: Session, caller: Caller, *, now: Instant, check: ClockCheck
 ) -> EarlyWork:
     """Return what a clock ahead of *now* has put into the future, without a write."""
-    found = [one for one in session.read_in_use() if one[0].partition in caller.partitions]
+    every_row = check is ClockCheck.ALL
+    found = session.read_early(caller, now, every_row=every_row)
     rewound: list[RewoundTask] = []
     rows: list[str] = []
-    for row, _ in found:
-        is_wanted = check is ClockCheck.ALL or row.source == CONFIG or _is_likely(row, now)
+    for row in found.rows:
+        is_wanted = every_row or row.source == CONFIG or _is_likely(row, now)
         moved = _rewound(row, caller, now) if is_wanted else None
         if moved is None:
             continue
@@ -56,7 +59,12 @@ def find_early_work(
         if moved.report is not None:
             rewound.append(moved.report)
     rewound.sort(key=lambda one: (one.task, one.partition))
-    return EarlyWork(rewound, sorted(rows), _pending_changes(session, found, now))
+    pending = [
+        RunChange(was, run)
+        for was in found.pending
+        if was.partition in caller.partitions and (run := advance_early(was, now)) is not was
+    ]
+    return EarlyWork(rewound, sorted(rows), pending)
 
 
 def rewind_rows(session: Session, caller: Caller, work: EarlyWork, *, now: Instant) -> None:
@@ -67,9 +75,8 @@ def rewind_rows(session: Session, caller: Caller, work: EarlyWork, *, now: Insta
         return None if moved is None else moved.change
 
     if work.rows:
-        change_rows(
-            session, lambda: session.read_tasks(work.rows), change, write=apply_with_pending
-        )
+        write = partial(apply_with_pending, written=Written())
+        change_rows(session, lambda: session.read_tasks(work.rows), change, write=write)
     if work.pending:
         session.apply(ChangeSet(runs=work.pending))
 
@@ -81,7 +88,8 @@ class _RewoundRow(NamedTuple):
 
 def _rewound(row: TaskRow, caller: Caller, now: Instant) -> _RewoundRow | None:
     """Return the change of a row that this process may run, and what is to be reported."""
-    if row.archived_at is not None or not caller.may_run(row):
+    is_own = row.partition in caller.partitions and caller.may_run(row)
+    if row.archived_at is not None or not is_own:
         return None
     try:
         moved, refused = rewind(caller.define(row), row.cursor(), now)
@@ -108,15 +116,4 @@ def _is_likely(row: TaskRow, now: Instant) -> bool:
 
     There may be many run-time tasks: only these rows are planned.
     """
-    return row.anchor > now or row.last_decided > now
-
-
-def _pending_changes(
-    session: Session, found: Sequence[tuple[TaskRow, int]], now: Instant
-) -> list[RunChange]:
-    tasks: dict[str, list[str]] = {}
-    for row, unfinished in found:
-        if unfinished:
-            tasks.setdefault(row.partition, []).append(row.task)
-    pending = session.read_pending(tasks) if tasks else ()
-    return [RunChange(was, run) for was in pending if (run := advance_early(was, now)) is not was]
+    return max(row.anchor, row.last_decided, row.resumed_at or now) > now

@@ -241,3 +241,8 @@ class TaskSnapshot(NamedTuple):
     rows: Mapping[str, TaskRow]
     unfinished: Mapping[str, int]
     paused: frozenset[str]
+
+    def in_use(self) -> TaskSnapshot:
+        """Return the snapshot without archived rows."""
+        rows = {key: row for key, row in self.rows.items() if row.archived_at is None}
+        return self._replace(rows=rows)

@@ -25,6 +25,7 @@ from pulse.store.shared.backend import (
     Transaction,
     Written,
 )
+from pulse.store.shared.calls import Calls
 from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.claiming import plan_due, prepare_write, result_of
 from pulse.store.shared.finishing import (
@@ -42,12 +43,10 @@ from pulse.store.shared.members import (
     read_live,
 )
 from pulse.store.shared.reconcile import Reconciler
-from pulse.store.shared.recovery import RecoveryWindow
 from pulse.store.shared.rewinding import find_early_work, rewind_rows
 from pulse.store.shared.rows import Caller
-from pulse.store.shared.runtime_tasks import add_task, remove_task
-from pulse.store.shared.sync import sync_rows
-from pulse.store.shared.tasks import pause_rows, trigger_run
+from pulse.store.shared.sync import add_task, sync_rows
+from pulse.store.shared.tasks import pause_rows, remove_task, trigger_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -59,7 +58,6 @@ if TYPE_CHECKING:
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
     from pulse.store.shared.backend import Backend, Session
     from pulse.store.shared.claiming import ClaimPlan
-    from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.members import FleetState, LostRun
 
     Opened = MutableMapping[tuple[int, str, str], "SharedStore"]
@@ -96,12 +94,9 @@ class SharedStore:
         self._load_task = cached_loader()
         self._opened = self._all_opened if opened is None else opened
         self._key: tuple[int, str, str] | None = None
-        self._is_open = False
         self._is_client = False
-        self._must_rejoin = False
-        self._saved_at: Span | None = None  # the next heartbeat writes; so after a failed call
-        self._unraised: StorageReplacedError | None = None  # raised by the next heartbeat
-        self._written = Written()  # what no heartbeat has reported yet
+        self._calls = Calls(backend, clock, rejoin=self._rejoin, forget=self._forget)
+        self._run = self._calls.run
 
     @property
     def notice(self) -> str:
@@ -130,7 +125,7 @@ class SharedStore:
         return os.getpid(), self._backend.identity(), self._options.name
 
     def _enter(self, key: tuple[int, str, str], member: Member, *, is_client: bool) -> None:
-        self._key, self._is_client, self._must_rejoin = key, is_client, False
+        self._key, self._is_client = key, is_client
         try:
             self._backend.open(member)
             self._join(member)
@@ -150,13 +145,11 @@ class SharedStore:
             UNKNOWN.key,
             self._options.keep_runs,
         )
-        boot = self._clock.boot()
-        self._saved_at = boot
+        self._saved_at: Span | None = self._clock.boot()
         self._reconciler = Reconciler(member.lease_us)
         self._fleet = FleetWatch(member.lease_us)
-        self._recovery = RecoveryWindow()
         self._clock_watch = ClockWatch()
-        self._is_open = True
+        self._calls.open()
         if not self._is_client:
             self._run(Transaction.EXCLUSIVE, self._save)
 
@@ -175,164 +168,87 @@ class SharedStore:
 
     def forked(self) -> None:
         """Give the storage up: this is a copy, in a forked child."""
-        self._key, self._is_open = None, False
+        self._key = None
+        self._calls.close()
         self._backend.forked()
 
     def _leave(self) -> None:
-        self._is_open = False
+        self._calls.close()
         self._backend.close()
         key, self._key = self._key, None
         if key is not None and self._opened.get(key) is self:
             del self._opened[key]
 
-    # Calls -------------------------------------------------------------------------------
-
-    def _run(self, how: Transaction, rule: Callable[[Session], T], *, for_app: bool = False) -> T:
-        """Run a rule in a session; keep account of whether the storage answers.
-
-        The loop must get the error of a replaced storage once, since only that error says what
-        became of the old one. If the application made the call, the next call of the loop raises
-        the error. If the storage cannot be opened again, both errors are raised as one.
-        """
-        self._refuse_closed()
-        try:
-            if self._must_rejoin:
-                self._rejoin()
-            result = self._backend.run(how, rule)
-        except StoreUnavailableError as error:
-            self._saved_at = None
-            self._fleet.forget()
-            self._reconciler.forget()
-            self._recovery.failed()
-            last: StoreUnavailableError = error
-            if isinstance(error, StorageReplacedError):
-                self._unraised = error
-                last = self._error_of_rejoining() or error
-            if not for_app:
-                last = self._take_unraised(last)
-            if last is error:
-                raise
-            raise last from error
-        if self._recovery.away:
-            self._recovery.answered(self._clock.boot())
-        return result
-
-    def _error_of_rejoining(self) -> StoreUnavailableError | None:
-        try:
-            self._rejoin()
-        except StoreUnavailableError as error:
-            return error
-        return None
-
-    def _take_unraised(self, error: StoreUnavailableError) -> StoreUnavailableError:
-        """Return *error*, after the error that the loop has not got yet, if there is one."""
-        unraised, self._unraised = self._unraised, None
-        if unraised is None or unraised is error:
-            return error
-        return type(error)(f"{unraised}; {error}")
-
-    def _run_writing(
-        self, how: Transaction, rule: Callable[[Session, Written], T], *, for_app: bool = False
-    ) -> tuple[T, Written]:
-        """Run a rule and return its result and what it has written.
-
-        What was written before an error, and is not undone by it, is left to the next heartbeat.
-        """
-        written = Written()
-
-        def run(session: Session) -> T:
-            nonlocal written
-            written = Written()  # what an earlier attempt wrote was rolled back
-            return rule(session, written)
-
-        try:
-            return self._run(how, run, for_app=for_app), written
-        except BaseException:
-            if not self._backend.rolls_back:
-                self._written.add(written)
-            raise
-
-    def _run_app(self, how: Transaction, rule: Callable[[Session], T]) -> T:
-        """Run a rule for the application."""
-        return self._run(how, rule, for_app=True)
-
-    def _refuse_closed(self) -> None:
-        if not self._is_open:
-            raise StoreUnavailableError(f"{self.name}: the store is not open")
-
     def _rejoin(self) -> None:
-        """Open the storage after it was replaced, and sync; each call tries it until it works."""
-        self._must_rejoin = False
-        try:
-            self._backend.open(self._caller.member)
-            if not self._is_client:
-                self._sync_again()
-        except BaseException:
-            self._must_rejoin = True
-            raise
+        """Open the storage after it was replaced, and sync."""
+        self._backend.open(self._caller.member)
+        if not self._is_client:
+            self._sync_again()
 
     def _sync_again(self) -> None:
-        self._written.missed.extend(self.sync(self._caller.definitions).missed)
+        self._calls.written.missed.extend(self.sync(self._caller.definitions).missed)
+
+    def _forget(self) -> None:
+        """Start all observations again, and write with the next heartbeat: a call has failed."""
+        self._saved_at = None
+        self._fleet.forget()
+        self._reconciler.forget()
+
+    def _run_apart(self, how: Transaction, rule: Callable[[Session], T]) -> T:
+        """Run a rule whose error does not reach the loop, as in a call of the application."""
+        return self._calls.run(how, rule, reaches_loop=False)
 
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
         """Add and change rows for the declared tasks; plan with *definitions* from now on."""
-        self._refuse_closed()
-        declared = dict(definitions)
+        self._calls.refuse_closed()
+        declared, member = dict(definitions), self._caller.member
         manifest = manifest_of(declared)
-        caller = self._declaring(declared, manifest)
-        rule = partial(self._sync, caller=caller, manifest=manifest)
-        (synced, now), _ = self._run_writing(Transaction.EXCLUSIVE, rule)
-        self._clock_watch.note(now)
-        self._caller, self._manifest = caller, manifest
-        self._reconciler.synced(synced.superseded)
-        return synced
-
-    def _declaring(self, definitions: Mapping[str, TaskDefinition], manifest: Manifest) -> Caller:
-        member = self._caller.member
-        scopes = {Scope.FLEET, *(one.scope for one in definitions.values())}
-        return self._caller._replace(
-            definitions=definitions,
+        scopes = {Scope.FLEET, *(one.scope for one in declared.values())}
+        caller = self._caller._replace(
+            definitions=declared,
             partitions=frozenset(partition_of(scope, member) for scope in scopes),
             manifest=manifest.key,
         )
 
-    def _sync(
-        self, session: Session, written: Written, *, caller: Caller, manifest: Manifest
-    ) -> tuple[SyncResult, Instant]:
-        boot = self._clock.boot()
-        session.add_manifest(manifest)
-        session.save_member(caller.member, manifest, boot=boot)
-        live = read_live(session, caller.member, boot=boot)
-        active = read_active_definitions(session, live)
-        return sync_rows(session, caller, active, written.missed), session.now()
+        def rule(session: Session, written: Written) -> tuple[SyncResult, Instant]:
+            boot = self._clock.boot()
+            session.add_manifest(manifest)
+            session.save_member(member, manifest, boot=boot)
+            active = read_active_definitions(session, read_live(session, member, boot=boot))
+            return sync_rows(session, caller, active, written), session.now()
+
+        (synced, now), _ = self._calls.run_writing(Transaction.EXCLUSIVE, rule)
+        self._note(now)
+        self._caller, self._manifest = caller, manifest
+        self._reconciler.synced(synced.superseded)
+        return synced
 
     def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
         """Add a task that every process may run, until it is removed."""
-        self._refuse_closed()
+        self._calls.refuse_closed()
         caller = self._caller
 
         def rule(session: Session, written: Written) -> Instant:
-            return add_task(session, caller, runtime_task, replace=replace, missed=written.missed)
+            return add_task(session, caller, runtime_task, replace=replace, written=written)
 
-        now, written = self._run_writing(Transaction.EXCLUSIVE, rule, for_app=True)
-        self._clock_watch.note(now)
+        now, written = self._calls.run_writing(Transaction.EXCLUSIVE, rule, reaches_loop=False)
+        self._note(now)
         return written.missed
 
     def remove(self, name: str) -> None:
         """Archive a task that was added; its pending runs end, its claimed runs continue."""
-        self._run_app(Transaction.EXCLUSIVE, partial(remove_task, name=name))
+        self._run_apart(Transaction.EXCLUSIVE, partial(remove_task, name=name))
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
         rule = partial(pause_rows, name=name, paused=paused)
-        now = self._run_app(Transaction.EXCLUSIVE, rule)
-        self._clock_watch.note(now)
+        self._note(self._run_apart(Transaction.EXCLUSIVE, rule))
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
-        found = self._run_app(Transaction.READ, lambda session: session.read_in_use())
+        found = self._run_apart(Transaction.READ, lambda session: session.read_in_use())
         states = [row.state(unfinished) for row, unfinished in found]
         return sorted(states, key=attrgetter("name", "partition"))
 
@@ -340,11 +256,13 @@ class SharedStore:
 
     def claim_due(self, limit: int) -> Claimed:
         """Decide what is due, and claim at most *limit* runs for this process."""
-        self._refuse_closed()
+        self._calls.refuse_closed()
         caller, boot = self._caller, self._clock.boot()
         found = self._run(
             Transaction.READ,
-            lambda session: plan_due(session, caller, limit, recovery=self._recovery, boot=boot),
+            lambda session: plan_due(
+                session, caller, limit, recovery=self._calls.recovery, boot=boot
+            ),
         )
         if limit <= 0:
             return Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
@@ -355,28 +273,36 @@ class SharedStore:
                 released = ChangeSet(released=found.unused)
                 self._run(Transaction.SINGLE, lambda session: session.apply(released))
             claimed = Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
-        check = self._clock_watch.take(found.now)
-        return claimed if check is ClockCheck.NONE else self._rewind(caller, claimed, check)
-
-    def _rewind(self, caller: Caller, claimed: Claimed, check: ClockCheck) -> Claimed:
-        """Move rows back after the clock was set back; what is won already is kept in any case."""
-        now = claimed.now
-        try:
-            work = self._run(
-                Transaction.READ, partial(find_early_work, caller=caller, now=now, check=check)
-            )
-            if work.rows or work.pending:
-                self._run(
-                    Transaction.WRITE, partial(rewind_rows, caller=caller, work=work, now=now)
-                )
-        except StoreUnavailableError as error:
-            self._clock_watch.retry(check)
-            replaced = error if isinstance(error, StorageReplacedError) else error.__cause__
-            if isinstance(replaced, StorageReplacedError):
-                self._unraised = replaced  # the claim does not raise it, so the loop has not got it
+        self._note(found.now)
+        if self._clock_watch.wanted is ClockCheck.NONE:
             return claimed
-        rewound = work.rewound
-        return claimed._replace(rewound=[*claimed.rewound, *rewound]) if rewound else claimed
+        return self._rewind(caller, claimed)
+
+    def _note(self, now: Instant) -> None:
+        """Record a reading of the store's clock."""
+        watch = self._clock_watch
+        if now < watch.newest:
+            watch.fell_behind(now)
+        else:
+            watch.newest = now
+
+    def _rewind(self, caller: Caller, claimed: Claimed) -> Claimed:
+        """Move rows back after the clock was set back; what is won already is kept in any case."""
+        now, check = claimed.now, self._clock_watch.wanted
+        self._clock_watch.wanted = ClockCheck.NONE
+        find = partial(find_early_work, caller=caller, now=now, check=check)
+        try:
+            work = self._run_apart(Transaction.READ, find)
+            if work.rows or work.pending:
+                move = partial(rewind_rows, caller=caller, work=work, now=now)
+                self._run_apart(Transaction.WRITE, move)
+        except StoreUnavailableError:
+            self._clock_watch.want(check)
+        except Exception as error:  # noqa: BLE001 - no error may lose what the claim has won
+            self._calls.postpone(error)
+        else:
+            return claimed._replace(rewound=[*claimed.rewound, *work.rewound])
+        return claimed
 
     def _claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
         prepared = prepare_write(caller, found, boot=boot)
@@ -396,7 +322,7 @@ class SharedStore:
         if any_may_run_again(completed):
             return self._run(
                 Transaction.WRITE,
-                partial(finish_runs, completed=completed, note=self._clock_watch.note),
+                partial(finish_runs, completed=completed, note=self._note),
             )
         return self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
 
@@ -404,24 +330,24 @@ class SharedStore:
         """Renew the leases of claimed runs; False stands where the claim was lost."""
         if not claims:
             return []
-        self._refuse_closed()
+        self._calls.refuse_closed()
         lease_us, boot = self._caller.member.lease_us, self._clock.boot()
         rule = partial(renew_runs, claims=claims, lease_us=lease_us, boot=boot)
         return self._run(Transaction.SINGLE, rule)
 
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Add a pending manual run, due now; None when overlap refuses it."""
-        self._refuse_closed()
+        self._calls.refuse_closed()
         boot = self._clock.boot()
         rule = partial(trigger_run, caller=self._caller, name=name, body=body, boot=boot)
-        run = self._run_app(Transaction.WRITE, rule)
+        run = self._run_apart(Transaction.WRITE, rule)
         if run is not None:
-            self._clock_watch.note(run.fire_time)
+            self._note(run.fire_time)
         return run
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
-        return self._run_app(
+        return self._run_apart(
             Transaction.READ, lambda session: session.newest_runs(task=task, limit=limit)
         )
 
@@ -429,10 +355,8 @@ class SharedStore:
 
     def heartbeat(self) -> HeartbeatResult:
         """Record that this process lives, and abandon what other processes left behind."""
-        self._refuse_closed()
-        unraised, self._unraised = self._unraised, None
-        if unraised is not None:
-            raise unraised
+        self._calls.refuse_closed()
+        self._calls.raise_postponed()
         caller, boot = self._caller, self._clock.boot()
         found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
         if found.missing:
@@ -450,7 +374,7 @@ class SharedStore:
 
     def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, including what a failed heartbeat wrote."""
-        found, self._written = self._written, Written()
+        found, self._calls.written = self._calls.written, Written()
         return HeartbeatResult(
             found.abandoned,
             tuple(sorted(set(found.archived))),
@@ -464,7 +388,7 @@ class SharedStore:
         found = self._fleet.check(session, caller, boot=boot)
         if self._reconciler.check(session, caller, found.live, boot=boot):
             # A process that has ended may have been the only one to see that the clock was ahead.
-            self._clock_watch.suspect()
+            self._clock_watch.want(ClockCheck.LIKELY)
         return found
 
     def _restore(self, missing: str) -> NoReturn:
@@ -481,7 +405,7 @@ class SharedStore:
         if found.gone:
             rules.append(partial(self._drop, gone=found.gone))
         for rule in (*rules, *self._reconciler.rules(self._caller)):
-            self._written.add(self._run_writing(Transaction.EXCLUSIVE, rule)[1])
+            self._calls.written.add(self._calls.run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
         self._run(Transaction.EXCLUSIVE, lambda session: session.prune(session.now() - keep_for))
 
@@ -491,7 +415,7 @@ class SharedStore:
         self._save(session)
         if lost:
             now = session.now()
-            self._clock_watch.note(now)
+            self._note(now)
             written.abandoned.extend(abandon_runs(session, lost, now))
 
     def _drop(self, session: Session, written: Written, *, gone: Sequence[str]) -> None:
@@ -499,9 +423,9 @@ class SharedStore:
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""
-        self._refuse_closed()
+        self._calls.refuse_closed()
         caller, boot = self._caller.member, self._clock.boot()
-        live = self._run_app(
+        live = self._run_apart(
             Transaction.READ, lambda session: read_live(session, caller, boot=boot)
         )
         return [one.member for one in live]

@@ -1,7 +1,4 @@
-"""Syncs the rows of declared tasks: adds rows, changes them, brings archived ones back.
-
-`added_row` and `changed_row` also serve tasks that are added at run time.
-"""
+"""Adds and changes rows: those of declared tasks in a sync, and those of run-time tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import not_run_record, pending_run
 from pulse.store.base import SyncResult
 from pulse.store.reschedule import change_cursor, is_schedule
-from pulse.store.rules import RUNTIME, new_run_id, partition_of
+from pulse.store.rules import RUNTIME, check_addition, new_run_id, partition_of
 from pulse.store.shared.backend import MAX_ROUNDS, too_busy
 from pulse.store.shared.changes import TaskChange
 from pulse.store.shared.manifests import is_current, own_definition
@@ -29,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pulse.clock import Instant
-    from pulse.core.run import Run
+    from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
-    from pulse.store.shared.backend import Session
+    from pulse.store.shared.backend import Session, Written
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
 
@@ -65,7 +62,11 @@ def added_row(
         paused=definition.name in found.paused,
         task_json=task_json,
     )
-    runs = _startup_runs(definition, partition, found.now)
+    runs: list[Run] = []
+    if definition.run_at_start:
+        startup, name = Trigger.STARTUP, definition.name
+        run = pending_run(new_run_id(), name, partition=partition, trigger=startup, now=found.now)
+        runs.append(run)
     return TaskChange(row, was, runs, returned=was is not None, follows_pause=True)
 
 
@@ -104,12 +105,12 @@ def changed_row(
 
 
 def sync_rows(
-    session: Session, caller: Caller, active: ActiveDefinitions, missed: list[Run]
+    session: Session, caller: Caller, active: ActiveDefinitions, written: Written
 ) -> SyncResult:
     """Add and change rows until they hold the active definitions that this process declares.
 
-    A run-time task makes way for a declared task of its name. The records of the fire times that
-    are missed are appended to *missed* as soon as they are written.
+    A run-time task makes way for a declared task of its name. What is missed is added to *written*
+    as soon as it is written.
     """
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     overridden: set[str] = set()
@@ -119,7 +120,7 @@ def sync_rows(
         found = session.read_tasks(keys)
         overridden |= {row.task for row in found.rows.values() if _is_runtime(row)}
         steps = [*_steps(caller, left, active=active, found=found)]
-        done, left = _write(session, steps, missed)
+        done, left = _write(session, steps, written)
         for step in done:
             kinds[step.kind].add(step.definition.name)
         if not left:
@@ -128,8 +129,40 @@ def sync_rows(
                 changed=_in_order(caller, kinds["changed"]),
                 superseded=_in_order(caller, kinds["superseded"]),
                 overridden=_in_order(caller, overridden),
-                missed=list(missed),
+                missed=list(written.missed),
             )
+    raise too_busy(session.name)
+
+
+def add_task(
+    session: Session,
+    caller: Caller,
+    runtime_task: RuntimeTask,
+    *,
+    replace: bool,
+    written: Written,
+) -> Instant:
+    """Add a run-time task, or replace one; return the store's clock.
+
+    The records of the fire times that are missed are added to *written* once they are written.
+    """
+    definition, task_json = runtime_task.definition, runtime_task.task_json
+    name = definition.name
+    for _ in range(MAX_ROUNDS):
+        found = session.read_tasks_named(name)
+        sources = {row.source for row in found.rows.values() if row.archived_at is None}
+        check_addition(name, min(sources, default=None), replace=replace)
+        row = found.rows.get(task_key(name, ""))
+        if row is None or row.archived_at is not None:
+            change = added_row(definition, "", row, found, task_json=task_json)
+            applied = apply_tasks(session, [change])
+        else:
+            change = changed_row(
+                row, definition, space=caller.space, now=found.now, task_json=task_json
+            )
+            applied = apply_with_pending(session, [change], written)
+        if all(applied.tasks):
+            return found.now
     raise too_busy(session.name)
 
 
@@ -193,7 +226,7 @@ def _step_of_row(
 
 
 def _write(
-    session: Session, steps: Sequence[_Step], missed: list[Run]
+    session: Session, steps: Sequence[_Step], written: Written
 ) -> tuple[list[_Step], list[TaskDefinition]]:
     """Write the steps; return those that are done, and the definitions that were refused.
 
@@ -205,7 +238,7 @@ def _write(
     done = [step for step in steps if step.change is None]
     refused: dict[str, TaskDefinition] = {}
     for batch, write in (
-        (existing, partial(apply_with_pending, missed=missed)),
+        (existing, partial(apply_with_pending, written=written)),
         (new, apply_tasks),
     ):
         if not batch:
@@ -217,12 +250,3 @@ def _write(
             else:
                 refused[step.definition.name] = step.definition
     return done, list(refused.values())
-
-
-def _startup_runs(definition: TaskDefinition, partition: str, now: Instant) -> list[Run]:
-    if not definition.run_at_start:
-        return []
-    run = pending_run(
-        new_run_id(), definition.name, partition=partition, trigger=Trigger.STARTUP, now=now
-    )
-    return [run]

@@ -1,4 +1,4 @@
-"""Reads task rows and changes them: pause, resume, trigger.
+"""Reads task rows and changes them: pause, resume, trigger, remove.
 
 Each rule reads rows, decides, and writes where the rows are as they were read. What other processes
 have changed meanwhile is read and decided again.
@@ -6,15 +6,17 @@ have changed meanwhile is read and decided again.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pulse.core.run import Trigger
 from pulse.core.run_transitions import pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.store.rules import MAX_NAMES_COMPARED, new_run_id, undeclared
-from pulse.store.shared.backend import MAX_ROUNDS, too_busy
+from pulse.store.rules import MAX_NAMES_COMPARED, REMOVED, check_removal, new_run_id, undeclared
+from pulse.store.shared.backend import MAX_ROUNDS, Written, too_busy
 from pulse.store.shared.changes import ChangeSet, TaskChange
 from pulse.store.shared.members import read_active_definitions, read_live
+from pulse.store.shared.orphans import apply_with_pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,12 +35,11 @@ def read_task(session: Session, name: str, *, lock: bool = False) -> TaskSnapsho
         UnknownTaskError: the task has no such row.
 
     """
-    found = session.read_tasks_named(name, lock=lock)
-    rows = {key: row for key, row in found.rows.items() if row.archived_at is None}
-    if not rows:
+    found = session.read_tasks_named(name, lock=lock).in_use()
+    if not found.rows:
         hint = did_you_mean(name, session.read_task_names(MAX_NAMES_COMPARED))
         raise UnknownTaskError(f"expected the name of a task, got {name!r}{hint}")
-    return found._replace(rows=rows)
+    return found
 
 
 def apply_tasks(session: Session, changes: Sequence[TaskChange]) -> Applied:
@@ -99,6 +100,24 @@ def pause_rows(session: Session, name: str, *, paused: bool) -> Instant:
 
     change_rows(session, read, change)
     return found.now
+
+
+def remove_task(session: Session, name: str) -> None:
+    """Archive a run-time task; its pause ends with it."""
+    for row in read_task(session, name).rows.values():
+        check_removal(name, row.source)
+
+    def change(row: TaskRow, now: Instant) -> TaskChange:
+        check_removal(name, row.source)
+        archived = row.changed(archived_at=now, paused=False, resumed_at=None)
+        return TaskChange(archived, row, follows_pause=True)
+
+    def read() -> TaskSnapshot:
+        session.set_paused(name, paused=False)
+        return session.read_tasks_named(name).in_use()
+
+    write = partial(apply_with_pending, written=Written(), reason=REMOVED)
+    change_rows(session, read, change, write=write)
 
 
 def trigger_run(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from pulse.core.cursor import BEFORE_TIME
 from pulse.store.base import Member
 from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
-from pulse.store.shared.backend import WITHOUT_DATA, Lease, MemberRow, Orphans
+from pulse.store.shared.backend import WITHOUT_DATA, EarlyData, Lease, MemberRow, Orphans
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 from pulse.store.sql.apply import apply
@@ -52,6 +53,10 @@ _ALL_PAUSED = "SELECT task FROM @paused"
 _PAUSE = "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING"
 _RESUME = "DELETE FROM @paused WHERE task = ?"
 _IN_USE = f"SELECT {TASK_COLUMNS}, {UNFINISHED} FROM @tasks t WHERE t.archived_at IS NULL"  # noqa: S608 - constants alone
+_EARLY = (
+    f"{_ROWS} WHERE t.archived_at IS NULL"
+    f" AND (t.source = '{CONFIG}' OR t.anchor > ? OR t.floor > ? OR t.resumed_at > ?)"
+)
 _NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL LIMIT ?"
 _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
 _PENDING = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND task IN (?*)"
@@ -215,6 +220,12 @@ class SqlSession:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
         found = self.connection.execute(_IN_USE)
         return [(row_of(cells), cells[TASK_WIDTH]) for cells in found]
+
+    def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
+        """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""
+        rows = self.connection.execute(_EARLY, [BEFORE_TIME if every_row else now] * 3)
+        runs = self.connection.select_in(_PENDING_IN, sorted(caller.partitions))
+        return EarlyData([*map(row_of, rows)], [*map(run_of, runs)])
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""

@@ -31,10 +31,15 @@ _EMPTY = bytes(len(_MAGIC))
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def primary_code(error: sqlite3.Error) -> int | None:
+    """Return the primary result code of SQLite; None for an error of the module itself."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def is_broken(error: sqlite3.Error) -> bool:
     """Return whether an error says that the file is corrupt."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _BROKEN
+    return primary_code(error) in _BROKEN
 
 
 def make_file(path: Path) -> Identity:

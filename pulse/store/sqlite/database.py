@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
-from pulse.clock import SECOND, SystemClock
+from pulse.clock import SECOND
 from pulse.errors import StoreRefusedError, StoreUnavailableError
 from pulse.store.shared.backend import (
     WITHOUT_DATA,
@@ -25,7 +25,13 @@ from pulse.store.shared.backend import (
     Transaction,
 )
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
-from pulse.store.sqlite.corruption import is_broken, lock_folder, make_file, set_aside
+from pulse.store.sqlite.corruption import (
+    is_broken,
+    lock_folder,
+    make_file,
+    primary_code,
+    set_aside,
+)
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.log import (
     NO_LOG,
@@ -45,7 +51,7 @@ from pulse.store.sqlite.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pulse.clock import Clock, Span
@@ -202,7 +208,7 @@ class SqliteDatabase:
             )
         if _lacks_tables(error):
             return StorageReplacedError(f"{self.path}: {WITHOUT_DATA}")
-        if _primary_code(error) in _REFUSING:
+        if primary_code(error) in _REFUSING:
             return StoreRefusedError(text)
         if not is_broken(error):
             return StoreUnavailableError(text)
@@ -264,13 +270,13 @@ class SqliteDatabase:
             StoreUnavailableError: the log is in use; the connections are left as they are.
 
         """
-        now = log_at(self._log_paths)
+        current = {NO_LOG, log_at(self._log_paths)}
         stale = {
             connection: database
             for database in (*_DATABASES,)
             if database._origin == self._origin  # noqa: SLF001 - the same class
             for connection in (*database._connections,)  # noqa: SLF001 - the same class
-            if connection.log is not NO_LOG and connection.log != now
+            if connection.log not in current
         }
         for database in stale.values():
             database._log_is_lost = True  # noqa: SLF001 - the same class
@@ -279,25 +285,21 @@ class SqliteDatabase:
             for database in {*stale.values()}
             for connection in database._take_idle()  # noqa: SLF001 - the same class
         }
+        saved: list[bool] = []
+        is_idle = stale.keys() <= taken.keys()
         try:
-            makes_log = self._save_log_of(stale, taken)
-        except BaseException:
-            for connection, database in taken.items():
-                database._idle.append(connection)  # noqa: SLF001 - the same class
-            raise
-        for connection, database in taken.items():
-            database._close(connection)  # noqa: SLF001 - the same class
-        return makes_log
-
-    def _save_log_of(
-        self, stale: Collection[SqliteConnection], taken: Container[SqliteConnection]
-    ) -> bool:
-        if any(connection not in taken for connection in stale):
-            raise StoreUnavailableError(f"{self.path}: a call still uses the deleted log")
-        try:
-            saved = [save_log(one.raw, self._log_paths, one.log) for one in stale]
+            if is_idle:
+                saved = [save_log(one.raw, self._log_paths, one.log) for one in stale]
         except sqlite3.Error as error:
             raise self._failed(error) from error
+        finally:
+            for connection, database in taken.items():
+                if saved:
+                    database._close(connection)  # noqa: SLF001 - the same class
+                else:
+                    database._idle.append(connection)  # noqa: SLF001 - the same class
+        if not is_idle:
+            raise StoreUnavailableError(f"{self.path}: a call still uses the deleted log")
         return bool(saved) and all(saved)
 
     def _take_idle(self) -> list[SqliteConnection]:
@@ -359,25 +361,6 @@ _DATABASES: WeakSet[SqliteDatabase] = WeakSet()
 """The databases of this process: its connections to one file share the index of the log."""
 
 
-@contextlib.contextmanager
-def peek(path: Path, *, prefix: str) -> Iterator[SqliteConnection]:
-    """Give a connection that only reads an existing file.
-
-    Raises:
-        StoreUnavailableError: the file does not exist, or cannot be read.
-
-    """
-    # Without a write-ahead log no process has the file open. SQLite would create a log to read the
-    # file, unless the file is declared immutable.
-    unused = not path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if unused else ''}"
-    try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as raw:
-            yield SqliteConnection(raw, SqliteTexts(prefix), SystemClock(), origin=None)
-    except sqlite3.Error as error:
-        raise StoreUnavailableError(f"{path}: {error}") from error
-
-
 def _prepare(raw: sqlite3.Connection) -> bool:
     """Prepare a new connection; return whether the file has a write-ahead log."""
     mode = raw.execute("PRAGMA journal_mode").fetchone()[0]
@@ -402,13 +385,7 @@ def _end(connection: SqliteConnection, statement: str) -> None:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    return _primary_code(error) in _BUSY
-
-
-def _primary_code(error: sqlite3.Error) -> int | None:
-    """Return the primary result code of SQLite; None for an error of the module itself."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
+    return primary_code(error) in _BUSY
 
 
 def _lacks_tables(error: sqlite3.Error) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from statistics import median
 from typing import TYPE_CHECKING
 
-from pulse.store.sqlite.database import peek
+from pulse.clock import SystemClock
+from pulse.errors import StoreUnavailableError
+from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.schema import prefix_of, read_version, refuse_other_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Span
-    from pulse.store.sqlite.connection import SqliteConnection
 
 _TOOK = """SELECT task, took_us FROM @runs
     WHERE took_us IS NOT NULL AND outcome IN ('succeeded', 'failed', 'timed_out')"""
@@ -30,15 +33,22 @@ def median_durations(path: Path, name: str) -> dict[str, Span]:
         StoreUnavailableError: the file cannot be read.
 
     """
-    prefix = prefix_of(name)
+    # Without a write-ahead log no process has the file open. SQLite would create a log to read the
+    # file, unless the file is declared immutable.
+    unused = not path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if unused else ''}"
     found: dict[str, list[Span]] = {}
-    with peek(path, prefix=prefix) as connection:
-        for task, took_us in _rows(connection, path, prefix):
-            found.setdefault(task, []).append(took_us)
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as raw:
+            for task, took_us in _rows(raw, path, prefix_of(name)):
+                found.setdefault(task, []).append(took_us)
+    except sqlite3.Error as error:
+        raise StoreUnavailableError(f"{path}: {error}") from error
     return {task: round(median(lengths)) for task, lengths in found.items()}
 
 
-def _rows(connection: SqliteConnection, path: Path, prefix: str) -> list[tuple[str, Span]]:
+def _rows(raw: sqlite3.Connection, path: Path, prefix: str) -> list[tuple[str, Span]]:
+    connection = SqliteConnection(raw, SqliteTexts(prefix), SystemClock(), origin=None)
     version = read_version(connection, prefix)
     refuse_other_version(path, version)
     return [] if version is None else connection.execute(_TOOK).fetchall()
