@@ -13,8 +13,8 @@
 --   member    its member in the index of due rows
 --   was       the text with which its record must begin; empty when no record may exist
 --   record    the new record
---   runs      the runs to create: id, record, state, at, and whether an existing record of that id
---             is overwritten (folds, for a skip)
+--   runs      the runs to create: id, record, at, and whether an existing record of that id is
+--             overwritten (folds, for a skip)
 --   due       when the row is due; nil to remove it from the index
 --   archived  when the row was archived; nil for not at all
 --   returned  whether an archived row comes back into use
@@ -24,7 +24,6 @@
 --   id, partition, task
 --   was          the text with which its record must begin
 --   record       the new record; nil to renew only the lease
---   old, new     its states: claimed, pending or finished
 --   at           when a pending run may be claimed
 --   max_claimed  refuse the change while so many runs of the row are claimed
 --   lease        when its lease must end: a later end means that it was renewed
@@ -115,15 +114,13 @@ local function create_run(partition, task, run)
         reply.existing[#reply.existing + 1] = run.id
         return
     end
-    local number = next_number()
+    local number, state = next_number(), state_of(run.record)
     new_numbers[run.id] = number
     set_run(run.id, run.record)
     append(writes.history, number, run.id)
     redis.call('ZADD', p .. 'history:' .. task, number, run.id)
-    if run.state ~= 'finished' then
-        redis.call('HINCRBY', UNFINISHED, partition .. '/' .. task, 1)
-    end
-    enter_state(run.state, partition, task, run.id, run.at)
+    if state ~= 'finished' then redis.call('HINCRBY', UNFINISHED, partition .. '/' .. task, 1) end
+    enter_state(state, partition, task, run.id, run.at)
 end
 
 -- A run or row is unchanged while its record begins with the text `was`, which ends in a comma: a
@@ -146,13 +143,11 @@ local function change_run(change)
         writes.leases[id] = now + request.lease
         return true
     end
-    leave_state(change.old, partition, task, id)
+    leave_state(state_of(runs[id]), partition, task, id)
     set_run(id, change.record)
-    if change.new == 'finished' then
-        decrement(UNFINISHED, partition, change.key)
-    else
-        enter_state(change.new, partition, task, id, change.at)
-    end
+    local state = state_of(change.record)
+    if state == 'finished' then decrement(UNFINISHED, partition, change.key) end
+    enter_state(state, partition, task, id, change.at)
     return true
 end
 
@@ -221,7 +216,7 @@ local function trim(task)
     local ids, finished = redis.call('ZRANGE', key, 0, excess - 1), {}
     local records = fetch(RUNS, ids)
     for _, id in ipairs(ids) do
-        if not records[id] or not is_unfinished(records[id]) then finished[#finished + 1] = id end
+        if not records[id] or state_of(records[id]) == 'finished' then finished[#finished + 1] = id end
     end
     call_in_parts('HDEL', RUNS, finished)
     call_in_parts('ZREM', HISTORY, finished)

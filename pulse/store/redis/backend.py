@@ -12,16 +12,27 @@ from pulse.clock import SECOND, Instant, Span
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient
-from pulse.store.redis.codec import LAYOUT, MANIFEST, member_record, member_row, row_of, run_of
+from pulse.store.redis.codec import (
+    FILLER,
+    LAYOUT,
+    manifest_of,
+    manifest_record,
+    member_record,
+    member_row,
+    pending_run,
+    row_of,
+    run_of,
+)
 from pulse.store.redis.durability import durability_problems
-from pulse.store.redis.missing_keys import IndexWatch, digest_fields, find_missing
+from pulse.store.redis.missing_keys import MissingKeys, digest_fields
 from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.rules import CONFIG, partitions_of
 from pulse.store.shared.backend import Lease, Orphans
-from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
+from pulse.store.shared.manifests import UNKNOWN
+from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot, task_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from pulse.clock import Clock
     from pulse.core.run import Run
@@ -49,7 +60,6 @@ WAITING = 100
 """How many pending runs that must wait are read in addition to those that can be claimed."""
 
 _DIGESTS = 1_000
-_FILLER = "digests by task; so long a value makes Redis use a hash table, see heartbeat.lua"
 
 
 class _DueReply(msgspec.Struct, frozen=True):
@@ -70,9 +80,6 @@ class _TasksReply(msgspec.Struct, frozen=True):
 
 _DUE_REPLY = msgspec.msgpack.Decoder(_DueReply)
 _TASKS_REPLY = msgspec.msgpack.Decoder(_TasksReply)
-_MEMBERS_REPLY = msgspec.msgpack.Decoder(tuple[Instant, list[str]])
-_LEASES_REPLY = msgspec.msgpack.Decoder(list[tuple[str, Instant, Instant]])
-_ORPHANS_REPLY = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
 _DONE = msgspec.msgpack.Decoder(bool)
 _polls = count(1)
 
@@ -89,7 +96,7 @@ class RedisBackend:
         self.name: str = self.server.name
         self._url = url
         self.notice: str = ""
-        self._index_watch = IndexWatch()
+        self.missing_keys: MissingKeys = MissingKeys()
         self._partitions: frozenset[str] = frozenset()
         self._lease: Span = 0
 
@@ -102,7 +109,7 @@ class RedisBackend:
         self.server.open()
         refuse_other_version(self.name, read_layout(self.server), current=LAYOUT)
         self.notice = durability_problems(self.server)
-        self._index_watch = IndexWatch()
+        self.missing_keys = MissingKeys()
         self._partitions, self._lease = partitions_of(member), member.lease_us
 
     def close(self) -> None:
@@ -125,10 +132,6 @@ class RedisBackend:
         except (msgspec.MsgspecError, DamagedDataError) as error:
             raise damage_error(self.server, self.repair(), error) from error
 
-    def find_missing(self, caller: Caller) -> str:
-        """Return which keys are missing of those that *caller* has stored; empty for none."""
-        return find_missing(self.server, caller, self._index_watch)
-
     def repair(self) -> list[str]:
         """Repair the keys; return the names of those that held no data of this store."""
         return repair(self.server, partitions=self._partitions, lease_us=self._lease)
@@ -137,14 +140,13 @@ class RedisBackend:
 class RedisSession:
     """Calls on one server; what they have written stays when a later one fails."""
 
-    __slots__ = ("_poll", "_saves_manifest", "_server", "backend", "name")
+    __slots__ = ("_poll", "_server", "backend", "name")
 
     def __init__(self, backend: RedisBackend) -> None:
         self.backend: RedisBackend = backend
         self.name: str = backend.name
         self._server = backend.server
         self._poll = str(next(_polls))
-        self._saves_manifest = False
 
     def now(self) -> Instant:
         """Return the present on the server's clock."""
@@ -231,8 +233,7 @@ class RedisSession:
         )
 
     def _all_rows(self) -> list[TaskRow]:
-        records = self._server.command("HVALS", self._server.key("rows"))
-        return [row for record in records if (row := row_of(record)).archived_at is None]
+        return _rows_in_use(self._server.command("HVALS", self._server.key("rows")))
 
     def read_declared(self) -> list[TaskRow]:
         """Return the rows that configurations declare, without archived ones."""
@@ -246,10 +247,7 @@ class RedisSession:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
         key = self._server.key
         records, counts = self._server.commands(("HVALS", key("rows")), ("HGETALL", key("open")))
-        if not isinstance(counts, dict):
-            counts = dict(zip(counts[::2], counts[1::2], strict=True))
-        rows = [row for record in records if (row := row_of(record)).archived_at is None]
-        return [(row, int(counts.get(row.task_key.encode(), 0))) for row in rows]
+        return [(row, int(counts.get(row.task_key.encode(), 0))) for row in _rows_in_use(records)]
 
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""
@@ -264,17 +262,40 @@ class RedisSession:
 
     def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
         """Return the pending runs of some tasks, which are given by partition."""
-        return self._read_orphans((), tasks).pending
+        found: list[Run] = []
+        for partition, names in tasks.items():
+            row_keys = [task_key(name, partition) for name in names]
+            counts = self._server.command("HMGET", self._server.key("unheld"), *row_keys)
+            # Most tasks have no pending run; the counters avoid reading the index for them.
+            wanted = {
+                name.encode()
+                for name, number in zip(names, counts, strict=True)
+                if int(number or 0)
+            }
+            if wanted:
+                found += self._pending_in(partition, wanted)
+        return found
+
+    def _pending_in(self, partition: str, tasks: Container[bytes] | None = None) -> list[Run]:
+        """Return the pending runs of a partition, of all tasks or of some."""
+        members = self._server.command("ZRANGE", self._server.key(f"unheld:{partition}"), 0, -1)
+        found = map(pending_run, members)
+        runs = self.read_runs([run for run, task in found if tasks is None or task in tasks])
+        return [run for run in runs.values() if run.outcome is None and not run.holder]
 
     def read_orphans(self, holders: Sequence[str]) -> Orphans:
         """Return the runs that *holders* have claimed, and those pending in their partitions."""
-        return self._read_orphans(holders, {})
+        if not holders:
+            return Orphans((), ())
+        leases = self._server.command("ZRANGE", self._server.key("leases"), 0, -1)
+        claimed = [
+            run
+            for run in self.read_runs(leases).values()
+            if run.outcome is None and run.holder in holders
+        ]
+        return Orphans(claimed, [run for holder in holders for run in self._pending_in(holder)])
 
-    def _read_orphans(self, holders: Sequence[str], tasks: Mapping[str, Sequence[str]]) -> Orphans:
-        found = self._server.run("read_orphans", _ORPHANS_REPLY, holders=holders, tasks=tasks)
-        return Orphans(*([*map(run_of, records)] for records in found))
-
-    def read_runs(self, ids: Sequence[str]) -> dict[str, Run]:
+    def read_runs(self, ids: Sequence[str | bytes]) -> dict[str, Run]:
         """Return the runs of these ids that exist, by id."""
         if not ids:
             return {}
@@ -292,25 +313,26 @@ class RedisSession:
 
     def add_manifest(self, manifest: Manifest) -> None:
         """Keep the digests of a manifest, which `read_due.lua` compares; `save_member` keeps it."""
-        self._saves_manifest = True
         key, digests = self._server.key(f"config:{manifest.key}"), manifest.digests()
         if not digests or self._server.command("HLEN", key) == digest_fields(len(digests)):
             return
-        pairs = [text for pair in digests.items() for text in pair] + ["", _FILLER]
+        pairs = [text for pair in digests.items() for text in pair] + ["", FILLER]
         for start in range(0, len(pairs), 2 * _DIGESTS):
             self._server.command("HSET", key, *pairs[start : start + 2 * _DIGESTS])
 
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:  # noqa: ARG002 - the server's clock is recorded
-        """Record that *member* lives and which manifest it holds."""
-        text = msgspec.json.encode(manifest.manifest.decode()).decode() + "]"
-        self._server.run(
-            "heartbeat",
-            _DONE,
-            holder=member.holder,
-            member=member_record(manifest.key, member),
-            manifest={"key": manifest.key, "text": text} if self._saves_manifest else None,
-            layout=LAYOUT,
+        """Record that *member* lives and which manifest it holds, which is kept from then on."""
+        key, record = self._server.key, member_record(self.now(), manifest.key, member)
+        *_, is_kept = self._server.commands(
+            ("SETNX", key("layout"), LAYOUT),
+            *(("HSETNX", key(name), "", FILLER) for name in ("open", "unheld", "reserved")),
+            ("HSET", key("members"), member.holder, record),
+            ("HEXISTS", key("configs"), manifest.key),
         )
+        if not is_kept and manifest.key != UNKNOWN.key:
+            number = self._server.command("INCR", key("born"))
+            text = manifest_record(number, manifest.manifest)
+            self._server.command("HSETNX", key("configs"), manifest.key, text)
 
     def read_manifests(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Return number and content of the manifests of these keys that exist."""
@@ -318,23 +340,24 @@ class RedisSession:
         if not wanted:
             return {}
         records = self._server.command("HMGET", self._server.key("configs"), *wanted)
-        found = {
-            key: MANIFEST.decode(record)
-            for key, record in zip(wanted, records, strict=True)
-            if record is not None
-        }
-        return {key: (number, text.encode()) for key, (number, text) in found.items()}
+        found = zip(wanted, records, strict=True)
+        return {key: manifest_of(record) for key, record in found if record is not None}
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:  # noqa: ARG002 - the server's clock decides
         """Return the processes that have a row, dead ones too, by holder."""
-        now, records = self._server.run("read_members", _MEMBERS_REPLY)
+        now, records = self._server.timed("HVALS", self._server.key("members"))
         found = [member_row(record, now) for record in records]
         return sorted(found, key=lambda row: row.member.holder)
 
     def read_leases(self) -> list[Lease]:
         """Return the leases of claimed runs."""
-        found = self._server.run("read_leases", _LEASES_REPLY)
-        return [Lease(run, end, ends_in=end - now) for run, end, now in found]
+        key = self._server.key("leases")
+        now, found = self._server.timed("ZRANGE", key, 0, -1, "WITHSCORES")
+        ends = map(int, found[1::2])
+        return [
+            Lease(run.decode(), end, ends_in=end - now)
+            for run, end in zip(found[::2], ends, strict=True)
+        ]
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -345,7 +368,7 @@ class RedisSession:
 
     def find_missing(self, caller: Caller) -> str:
         """Return which keys are missing of those that *caller* has stored; empty for none."""
-        return self.backend.find_missing(caller)
+        return self.backend.missing_keys.find(self._server, caller)
 
     def restore(self) -> None:
         """Make indexes and counters again, and empty the list of processes: see `repair`."""
@@ -354,6 +377,10 @@ class RedisSession:
     def prune(self, before: Instant) -> None:
         """Delete runs and archived rows that are older, and manifests that no process holds."""
         self._server.run("prune", _DONE, before=before, keep_manifests=MAX_UNUSED_MANIFESTS)
+
+
+def _rows_in_use(records: Iterable[bytes]) -> list[TaskRow]:
+    return [row for record in records if (row := row_of(record)).archived_at is None]
 
 
 def _ordered(change: TaskChange, order: int) -> TaskChange:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 import msgspec
@@ -21,8 +21,7 @@ from pulse.store.naming import shown_url
 from pulse.store.redis.refusals import hint_of, is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from types import ModuleType
 
     from pulse.clock import Clock, Instant, Span
@@ -30,20 +29,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
-SCRIPTS = (
-    "read_due",
-    "apply",
-    "read_tasks",
-    "heartbeat",
-    "read_members",
-    "read_leases",
-    "find_missing",
-    "read_orphans",
-    "remove_members",
-    "prune",
-    "reindex",
-    "rebuild",
-)
+SCRIPTS = ("read_due", "apply", "read_tasks", "remove_members", "prune", "rebuild")
 _ARGUMENTS = ", with args beginning with:"
 """What follows in an error reply to an unknown command; of AUTH, a password."""
 
@@ -63,24 +49,6 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class DamagedDataError(StoreRefusedError):
     """A call met a value that is no data of this store."""
-
-
-class _Pool(Protocol):
-    def disconnect(self, inuse_connections: bool = ...) -> None: ...  # noqa: FBT001 - the signature of redis-py
-
-
-class _Pipeline(Protocol):
-    def execute_command(self, *arguments: str | int | bytes) -> object: ...
-    def execute(self) -> Sequence[Any]: ...
-
-
-class _Client(Protocol):
-    """The part of redis-py's client that is used here; redis-py declares few types."""
-
-    connection_pool: _Pool
-
-    def execute_command(self, *arguments: str | int | bytes) -> Any: ...  # noqa: ANN401 - see `RedisClient.command`
-    def pipeline(self) -> AbstractContextManager[_Pipeline]: ...
 
 
 class RedisClient:
@@ -103,7 +71,7 @@ class RedisClient:
         self._timeout_s = patience_us / 2 / SECOND  # half for the connection, half for the reply
         self._stand_in = stand_in
         self._reconnect_probe = ReconnectProbe(chance)
-        self._client: _Client | None = None
+        self._client: Any = None  # of redis-py, which declares few types
         self._connections: WeakSet[Severable] = WeakSet()
 
     def open(self) -> None:
@@ -122,7 +90,7 @@ class RedisClient:
         self._probe_client = self._make_client(driver, **dict.fromkeys(_TIMEOUTS, probe_s))
         self.command("PING")
 
-    def _make_client(self, driver: ModuleType, **limits: float) -> _Client:
+    def _make_client(self, driver: ModuleType, **limits: float) -> Any:  # noqa: ANN401 - as above
         from redis.backoff import NoBackoff
         from redis.connection import parse_url
         from redis.retry import Retry
@@ -141,8 +109,7 @@ class RedisClient:
             "retry": Retry(NoBackoff(), 0),
             "retry_on_timeout": False,
         }
-        client: _Client = driver.Redis(connection_pool=driver.ConnectionPool(**arguments))
-        return client
+        return driver.Redis(connection_pool=driver.ConnectionPool(**arguments))
 
     def close(self) -> None:
         """Close every connection."""
@@ -178,10 +145,15 @@ class RedisClient:
 
     def now(self) -> Instant:
         """Return the present on the server's clock."""
-        if self._stand_in is not None:
-            return self._stand_in.wall()
-        seconds, microseconds = self.command("TIME")
-        return int(seconds) * SECOND + int(microseconds)
+        return self._instant_of(self.command("TIME"))
+
+    def timed(self, *command: str | int | bytes) -> tuple[Instant, Any]:
+        """Run one command; return the present on the server's clock, and the reply."""
+        time, reply = self.commands(("TIME",), command)
+        return self._instant_of(time), reply
+
+    def _instant_of(self, time: tuple[int, int]) -> Instant:
+        return time[0] * SECOND + time[1] if self._stand_in is None else self._stand_in.wall()
 
     def run(self, name: str, decoder: msgspec.msgpack.Decoder[A], **request: object) -> A:
         """Run a script with *request*, which the script describes; return its decoded reply."""
@@ -197,7 +169,7 @@ class RedisClient:
         return decoder.decode(reply)
 
     @contextlib.contextmanager
-    def _calling(self) -> Iterator[_Client]:
+    def _calling(self) -> Iterator[Any]:
         """Yield the client for one call; after failures the server is probed first."""
         client = self._client
         if client is None:

@@ -25,9 +25,11 @@ local function begins_with(text, start)
     return string.sub(text, 1, #start) == start
 end
 
--- A run record begins with the outcome, which is null while the run is unfinished.
-local function is_unfinished(record)
-    return begins_with(record, '[null,')
+-- A run record begins with the outcome, which is null while the run is unfinished, and the holder,
+-- which is empty while it is pending.
+local function state_of(record)
+    if not begins_with(record, '[null,') then return 'finished' end
+    return begins_with(record, '[null,"",') and 'pending' or 'claimed'
 end
 
 -- Call a command with many arguments in few calls: a call costs more than the work it does. The

@@ -6,7 +6,7 @@ local function prune_runs()
     for i = 1, #oldest, 2 do
         if tonumber(oldest[i + 1]) >= request.before then return end
         local record = redis.call('HGET', RUNS, oldest[i])
-        if record and not is_unfinished(record) then
+        if record and state_of(record) == 'finished' then
             redis.call('HDEL', RUNS, oldest[i])
             redis.call('ZREM', HISTORY, oldest[i])
             redis.call('ZREM', p .. 'history:' .. cjson.decode(record)[5], oldest[i]) -- [5]: task
