@@ -15,6 +15,7 @@ from pulse.store.redis.client import DamagedDataError, RedisClient
 from pulse.store.redis.codec import (
     FILLER,
     LAYOUT,
+    count_of,
     manifest_of,
     manifest_record,
     member_record,
@@ -178,58 +179,37 @@ class RedisSession:
             PendingRow(run_of(run), row_of(row), claimed) for run, row, claimed in reply.pending
         ]
         runs.sort(key=lambda found: found.run.retry_at or 0)
-        return DueSnapshot(
-            reply.now,
-            rows,
-            runs,
-            reply.next_wakeup,
-            reply.more,
-            reserved=not peek,
-        )
+        return DueSnapshot(reply.now, rows, runs, reply.next_wakeup, reply.more, reserved=not peek)
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set; new rows get their order first."""
-        new = [change for change in changes.tasks if change.was is None]
-        if new:
-            orders = iter(self._new_orders(len(new)))
-            tasks = [
-                change if change.was is not None else _ordered(change, next(orders))
-                for change in changes.tasks
-            ]
+        tasks = changes.tasks
+        if any(change.was is None for change in tasks):
+            newest = self._server.command("INCRBY", self._server.key("orders"), len(tasks))
+            numbered = enumerate(tasks, newest - len(tasks) + 1)
+            tasks = [one if one.was else _ordered(one, order) for order, one in numbered]
             changes = changes._replace(tasks=tasks)
         return apply(self._server, changes)
-
-    def _new_orders(self, number: int) -> range:
-        newest = int(self._server.command("INCRBY", self._server.key("orders"), number))
-        return range(newest - number + 1, newest + 1)
 
     # Tasks -------------------------------------------------------------------------------
 
     def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:  # noqa: ARG002 - a change that was overtaken is refused
         """Return the rows of these keys, archived ones too."""
-        found = self._read_tasks(row_keys=keys[:CHUNK])
-        for start in range(CHUNK, len(keys), CHUNK):
-            part = self._read_tasks(row_keys=keys[start : start + CHUNK])
-            found = TaskSnapshot(
-                part.now,
-                {**found.rows, **part.rows},
-                {**found.unfinished, **part.unfinished},
-                part.paused,
-            )
-        return found
+        starts = range(0, max(len(keys), 1), CHUNK)
+        return self._read_tasks(*({"row_keys": keys[start : start + CHUNK]} for start in starts))
 
     def read_tasks_named(self, name: str, *, lock: bool = False) -> TaskSnapshot:  # noqa: ARG002 - a change that was overtaken is refused
         """Return the rows of a task in all partitions, archived ones too."""
-        return self._read_tasks(task=name)
+        return self._read_tasks({"task": name})
 
-    def _read_tasks(self, **request: object) -> TaskSnapshot:
-        reply = self._server.run("read_tasks", _TASKS_REPLY, **request)
-        rows = [(row_of(record), unfinished) for record, unfinished in reply.rows]
+    def _read_tasks(self, *requests: Mapping[str, object]) -> TaskSnapshot:
+        replies = [self._server.run("read_tasks", _TASKS_REPLY, **one) for one in requests]
+        found = [(row_of(record), number) for reply in replies for record, number in reply.rows]
         return TaskSnapshot(
-            reply.now,
-            {row.task_key: row for row, _ in rows},
-            {row.task_key: unfinished for row, unfinished in rows},
-            frozenset(reply.paused),
+            replies[-1].now,
+            {row.task_key: row for row, _ in found},
+            {row.task_key: unfinished for row, unfinished in found},
+            frozenset(replies[-1].paused),
         )
 
     def _all_rows(self) -> list[TaskRow]:
@@ -247,7 +227,8 @@ class RedisSession:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
         key = self._server.key
         records, counts = self._server.commands(("HVALS", key("rows")), ("HGETALL", key("open")))
-        return [(row, int(counts.get(row.task_key.encode(), 0))) for row in _rows_in_use(records)]
+        rows = _rows_in_use(records)
+        return [(row, count_of(counts.get(row.task_key.encode()))) for row in rows]
 
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""
@@ -267,12 +248,8 @@ class RedisSession:
             row_keys = [task_key(name, partition) for name in names]
             counts = self._server.command("HMGET", self._server.key("unheld"), *row_keys)
             # Most tasks have no pending run; the counters avoid reading the index for them.
-            wanted = {
-                name.encode()
-                for name, number in zip(names, counts, strict=True)
-                if int(number or 0)
-            }
-            if wanted:
+            found_counts = zip(names, map(count_of, counts), strict=True)
+            if wanted := {name.encode() for name, number in found_counts if number}:
                 found += self._pending_in(partition, wanted)
         return found
 

@@ -86,7 +86,7 @@ def _apply_part(server: RedisClient, changes: ChangeSet) -> Applied:
 
 def _row_message(change: TaskChange) -> Message:
     row, was = change.row, change.was
-    return {
+    message: Message = {
         "partition": row.partition,
         "task": row.task,
         "member": due_member(row),
@@ -94,32 +94,33 @@ def _row_message(change: TaskChange) -> Message:
         "record": row_record(row),
         "runs": [*map(_new_run, change.runs)],
         "due": indexed_at(row),
-        "archived": row.archived_at,
-        "returned": change.returned,
-        "paused": row.paused if change.follows_pause else None,
     }
+    if not change.moves_only:
+        message["archived"] = row.archived_at
+        message["returned"] = change.returned
+        message["paused"] = row.paused if change.follows_pause else None
+    return message
 
 
 def _new_run(insert: RunInsert) -> Message:
     run = insert.run
-    return {
-        "id": run.id,
-        "record": run_record(run),
-        "at": run.retry_at,
-        "folds": insert.folds,
-    }
+    return {"id": run.id, "record": run_record(run), "at": run.retry_at, "folds": insert.folds}
 
 
 def _run_message(change: RunChange) -> Message:
-    was, run = change.was, change.run or change.was
-    return {
-        "id": run.id,
-        "partition": run.partition,
-        "task": run.task,
+    was, run = change.was, change.run
+    message: Message = {
+        "id": was.id,
+        "partition": was.partition,
+        "task": was.task,
         "was": unfinished_beginning(was),
-        "record": None if change.run is None else run_record(run),
-        "at": run.retry_at,
-        "max_claimed": change.max_claimed,
-        "lease": change.mark,
-        "row": row_beginning(change.row) if change.guarded and change.row is not None else None,
     }
+    if run is not None:
+        message["record"], message["at"] = run_record(run), run.retry_at
+    if change.guarded and change.row is not None:
+        message["row"] = row_beginning(change.row)
+    if change.max_claimed is not None:
+        message["max_claimed"] = change.max_claimed
+    if change.mark is not None:
+        message["lease"] = change.mark
+    return message

@@ -43,7 +43,6 @@ _DAMAGE = (
 )
 """Parts of the error replies to calls that met a value of another type or form than expected."""
 
-_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -76,40 +75,14 @@ class RedisClient:
 
     def open(self) -> None:
         """Read the scripts and open a first connection."""
-        driver = _driver()
-        self._unreachable: tuple[type[Exception], ...] = (driver.exceptions.RedisError, OSError)
-        self._refused: tuple[type[Exception], ...] = (
-            driver.exceptions.ResponseError,
-            driver.exceptions.AuthenticationError,
-            driver.exceptions.AuthorizationError,
-        )
-        self._unknown_script: type[Exception] = driver.exceptions.NoScriptError
+        self._driver = _driver()
         self._scripts = {name: _script(name) for name in SCRIPTS}
-        self._client = self._make_client(driver)
-        probe_s = min(self._timeout_s, PROBE_TIMEOUT / SECOND)
-        self._probe_client = self._make_client(driver, **dict.fromkeys(_TIMEOUTS, probe_s))
+        limit_s = min(self._timeout_s, PROBE_TIMEOUT / SECOND)
+        self._client = self._driver.make_client(self._url, self._connections, self._timeout_s)
+        self._probe_client = self._driver.make_client(
+            self._url, self._connections, self._timeout_s, limit_s=limit_s
+        )
         self.command("PING")
-
-    def _make_client(self, driver: ModuleType, **limits: float) -> Any:  # noqa: ANN401 - as above
-        from redis.backoff import NoBackoff
-        from redis.connection import parse_url
-        from redis.retry import Retry
-
-        from pulse.store.redis.connections import severable_class
-
-        options = parse_url(self._url)  # type: ignore[no-untyped-call] # untyped in redis-py
-        arguments: dict[str, Any] = {
-            **dict.fromkeys(_TIMEOUTS, self._timeout_s),
-            **options,
-            **limits,
-            "connection_class": severable_class(options.get("connection_class")),
-            "known": self._connections,
-            "decode_responses": False,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_timeout": False,
-        }
-        return driver.Redis(connection_pool=driver.ConnectionPool(**arguments))
 
     def close(self) -> None:
         """Close every connection."""
@@ -122,10 +95,6 @@ class RedisClient:
         self._client = None
         for connection in list(self._connections):
             connection.forked()
-
-    def is_open(self) -> bool:
-        """Return whether `open` was called, and `close` was not."""
-        return self._client is not None
 
     def key(self, name: str) -> str:
         """Return the full name of a key of this application."""
@@ -159,12 +128,12 @@ class RedisClient:
         """Run a script with *request*, which the script describes; return its decoded reply."""
         if self._stand_in is not None:
             request["clock"] = self._stand_in.wall()
-        text, digest = self._scripts[name] if self.is_open() else ("", "")
         arguments = (1, self._prefix, _encode(request))
         with self._calling() as client:
+            text, digest = self._scripts[name]
             try:
                 reply = client.execute_command("EVALSHA", digest, *arguments)
-            except self._unknown_script:
+            except self._driver.NoScriptError:
                 reply = client.execute_command("EVAL", text, *arguments)
         return decoder.decode(reply)
 
@@ -178,10 +147,10 @@ class RedisClient:
             if self._reconnect_probe.is_due():
                 self._probe()
             yield client
-        except self._refused as error:
+        except self._driver.REFUSED as error:
             self._reconnect_probe.failed()
             raise self._refusal(str(error)) from error
-        except self._unreachable as error:
+        except self._driver.UNREACHABLE as error:
             self._reconnect_probe.failed()
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         self._reconnect_probe.answered()
@@ -205,13 +174,16 @@ class RedisClient:
 
 
 def _driver() -> ModuleType:
+    """Return the module that imports redis-py: it is imported when a store is opened."""
     try:
-        import redis
+        import redis  # noqa: F401 - names what is missing
+
+        from pulse.store.redis import connections
     except ImportError as error:
         raise MissingExtraError(
             f"the Redis store needs the extra pulse[redis], which is not installed: {error}"
         ) from error
-    return redis
+    return connections
 
 
 def _script(name: str) -> tuple[str, str]:

@@ -88,6 +88,7 @@ _run = msgspec.json.Decoder(_RunRecord)
 _row = msgspec.json.Decoder(RedisTaskRow)
 _member = msgspec.json.Decoder(tuple[Instant, str, dict[str, Any]])
 _manifest = msgspec.json.Decoder(tuple[int, str])
+_count = msgspec.json.Decoder(int)
 
 
 def _encode(value: object) -> str:
@@ -109,6 +110,11 @@ def unfinished_beginning(run: Run) -> str:
     """Return the text with which the record begins while *run* is unchanged and unfinished."""
     parts: list[Any] = [None, run.holder, run.attempt]
     return _encode(parts)[:-1] + ","
+
+
+def count_of(value: bytes | None) -> int:
+    """Return the value of a counter, which may not exist."""
+    return 0 if value is None else _count.decode(value)
 
 
 def pending_run(member: bytes) -> tuple[bytes, bytes]:

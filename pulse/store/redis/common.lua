@@ -69,3 +69,24 @@ end
 local function run_id_of_pending(member) return string.sub(member, 17, 48) end
 
 local function task_of_pending(member) return string.sub(member, 49) end
+
+-- Delete those of some runs that are finished, and the entries of the history without a run. If the
+-- runs are of several tasks, the task is element 5 of each record.
+local function delete_finished(ids, task)
+    local records, finished, by_index = fetch(RUNS, ids), {}, {}
+    for _, id in ipairs(ids) do
+        local record = records[id]
+        if not record or state_of(record) == 'finished' then
+            finished[#finished + 1] = id
+            local own_task = task or record and cjson.decode(record)[5]
+            if own_task then
+                local index = p .. 'history:' .. own_task
+                by_index[index] = by_index[index] or {}
+                table.insert(by_index[index], id)
+            end
+        end
+    end
+    call_in_parts('HDEL', RUNS, finished)
+    call_in_parts('ZREM', HISTORY, finished)
+    for index, of_task in pairs(by_index) do call_in_parts('ZREM', index, of_task) end
+end

@@ -148,7 +148,8 @@ def _move_fields(server: RedisClient, name: str) -> list[str]:
     # Hashes of short values have a field without a name and with a long value: see `codec`.
     bad = {
         field: value
-        for field, value in _fields(server, name)
+        for page in _pages(server, name)
+        for field, value in page.items()
         if not (_is_array(value) if form is None else not field or form.fullmatch(value))
     }
     for field, value in bad.items():
@@ -172,11 +173,6 @@ def _pages(server: RedisClient, name: str) -> Iterator[dict[bytes, bytes]]:
         yield page
         if not cursor:
             return
-
-
-def _fields(server: RedisClient, name: str) -> Iterator[tuple[bytes, bytes]]:
-    for page in _pages(server, name):
-        yield from page.items()
 
 
 def _scan_runs(server: RedisClient, names: frozenset[str]) -> list[str]:
