@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from pulse.errors import StoreUnavailableError
 from pulse.store.redis.backend import prefix_of
 from pulse.store.sqlite.schema import prefix_of as tables_of
 from pulse.store.sqlite.store import SqliteStore
@@ -329,6 +331,18 @@ def test_tasks_run_on_after_a_field_was_changed(
     else:
         keys.overwrite(key, name)
     assert_runs_on(process, lines)
+
+
+@pytest.mark.server
+def test_overwritten_counter_is_named_by_the_call_that_reads_it(
+    keys: Keys, begin: Begin, lines: Lines
+) -> None:
+    """A call of the application may be the first to read it; the next call has the tasks."""
+    process = begin_well(begin, lines, keys.make)
+    name = keys.overwrite("open", "/work")
+    with pytest.raises(StoreUnavailableError, match=re.escape(name)):
+        process.store.tasks()
+    assert sorted(row.name for row in process.store.tasks()) == sorted(TASKS)
 
 
 @pytest.mark.server
