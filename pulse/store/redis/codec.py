@@ -11,7 +11,7 @@ order:
 
 * `read_due.lua` matches version, digest, max_concurrent, parks and source at the start of a row;
 * `common.lua` and `read_due.lua` compare the beginning of a run, `[null,"holder",attempt,`;
-* `common.lua`, `read_due.lua`, `prune.lua` and `rebuild.lua` read elements by number, and name them.
+* other scripts read elements by number, and name them in a comment.
 
 All keys of an application begin with `{pulse:<slug>-<hash>}:`
 (`pulse.store.redis.backend.prefix_of`). A *row key* is `<partition>/<task>`; for the partition of
