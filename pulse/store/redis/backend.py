@@ -225,10 +225,10 @@ class RedisSession:
 
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
-        key = self._server.key
-        records, counts = self._server.commands(("HVALS", key("rows")), ("HGETALL", key("open")))
+        _, (records, counts) = self._server.batch(("HVALS", "rows"), ("HGETALL", "open"))
+        unfinished = dict(zip(counts[::2], counts[1::2], strict=True))
         rows = _rows_in_use(records)
-        return [(row, count_of(counts.get(row.task_key.encode()))) for row in rows]
+        return [(row, count_of(unfinished.get(row.task_key))) for row in rows]
 
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""
@@ -299,17 +299,16 @@ class RedisSession:
 
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:  # noqa: ARG002 - the server's clock is recorded
         """Record that *member* lives and which manifest it holds, which is kept from then on."""
-        key, record = self._server.key, member_record(self.now(), manifest.key, member)
-        *_, is_kept = self._server.commands(
-            ("SETNX", key("layout"), LAYOUT),
-            *(("HSETNX", key(name), "", FILLER) for name in ("open", "unheld", "reserved")),
-            ("HSET", key("members"), member.holder, record),
-            ("HEXISTS", key("configs"), manifest.key),
+        _, (*_, is_kept) = self._server.batch(
+            ("SETNX", "layout", LAYOUT),
+            *(("HSETNX", name, "", FILLER) for name in ("open", "unheld", "reserved")),
+            ("HSET", "members", member.holder, member_record(self.now(), manifest.key, member)),
+            ("HEXISTS", "configs", manifest.key),
         )
         if not is_kept and manifest.key != UNKNOWN.key:
-            number = self._server.command("INCR", key("born"))
+            number = self._server.command("INCR", self._server.key("born"))
             text = manifest_record(number, manifest.manifest)
-            self._server.command("HSETNX", key("configs"), manifest.key, text)
+            self._server.command("HSETNX", self._server.key("configs"), manifest.key, text)
 
     def read_manifests(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Return number and content of the manifests of these keys that exist."""
@@ -322,19 +321,15 @@ class RedisSession:
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:  # noqa: ARG002 - the server's clock decides
         """Return the processes that have a row, dead ones too, by holder."""
-        now, records = self._server.timed("HVALS", self._server.key("members"))
+        now, (records,) = self._server.batch(("HVALS", "members"))
         found = [member_row(record, now) for record in records]
         return sorted(found, key=lambda row: row.member.holder)
 
     def read_leases(self) -> list[Lease]:
         """Return the leases of claimed runs."""
-        key = self._server.key("leases")
-        now, found = self._server.timed("ZRANGE", key, 0, -1, "WITHSCORES")
-        ends = map(int, found[1::2])
-        return [
-            Lease(run.decode(), end, ends_in=end - now)
-            for run, end in zip(found[::2], ends, strict=True)
-        ]
+        now, (found,) = self._server.batch(("ZRANGE", "leases", 0, -1, "WITHSCORES"))
+        ends = zip(found[::2], map(int, found[1::2]), strict=True)
+        return [Lease(run, end, ends_in=end - now) for run, end in ends]
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -356,7 +351,7 @@ class RedisSession:
         self._server.run("prune", _DONE, before=before, keep_manifests=MAX_UNUSED_MANIFESTS)
 
 
-def _rows_in_use(records: Iterable[bytes]) -> list[TaskRow]:
+def _rows_in_use(records: Iterable[str | bytes]) -> list[TaskRow]:
     return [row for record in records if (row := row_of(record)).archived_at is None]
 
 

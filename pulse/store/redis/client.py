@@ -21,7 +21,7 @@ from pulse.store.naming import shown_url
 from pulse.store.redis.refusals import hint_of, is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
     from pulse.clock import Clock, Instant, Span
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
-SCRIPTS = ("read_due", "apply", "read_tasks", "remove_members", "prune", "rebuild")
+SCRIPTS = ("read_due", "apply", "batch", "read_tasks", "remove_members", "prune", "rebuild")
 _ARGUMENTS = ", with args beginning with:"
 """What follows in an error reply to an unknown command; of AUTH, a password."""
 
@@ -43,6 +43,7 @@ _DAMAGE = (
 )
 """Parts of the error replies to calls that met a value of another type or form than expected."""
 
+_BATCH_REPLY = msgspec.msgpack.Decoder(tuple[int, list[Any]])
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -105,24 +106,17 @@ class RedisClient:
         with self._calling() as client:
             return client.execute_command(*arguments)
 
-    def commands(self, *commands: tuple[str | int | bytes, ...]) -> list[Any]:
-        """Run several commands as one transaction, and return their replies."""
-        with self._calling() as client, client.pipeline() as pipe:
-            for arguments in commands:
-                pipe.execute_command(*arguments)
-            return list(pipe.execute())
-
     def now(self) -> Instant:
         """Return the present on the server's clock."""
-        return self._instant_of(self.command("TIME"))
+        return self.batch()[0]
 
-    def timed(self, *command: str | int | bytes) -> tuple[Instant, Any]:
-        """Run one command; return the present on the server's clock, and the reply."""
-        time, reply = self.commands(("TIME",), command)
-        return self._instant_of(time), reply
+    def batch(self, *commands: Sequence[str | int]) -> tuple[Instant, list[Any]]:
+        """Run commands in one step; return the present on the server's clock, and their replies.
 
-    def _instant_of(self, time: tuple[int, int]) -> Instant:
-        return time[0] * SECOND + time[1] if self._stand_in is None else self._stand_in.wall()
+        The first argument of each is the name of a key without the prefix. A reply that is empty is
+        False.
+        """
+        return self.run("batch", _BATCH_REPLY, commands=commands)
 
     def run(self, name: str, decoder: msgspec.msgpack.Decoder[A], **request: object) -> A:
         """Run a script with *request*, which the script describes; return its decoded reply."""

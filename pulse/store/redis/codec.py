@@ -112,7 +112,7 @@ def unfinished_beginning(run: Run) -> str:
     return _encode(parts)[:-1] + ","
 
 
-def count_of(value: bytes | None) -> int:
+def count_of(value: str | bytes | None) -> int:
     """Return the value of a counter, which may not exist."""
     return 0 if value is None else _count.decode(value)
 

@@ -36,10 +36,10 @@ class MissingKeys:
         indexes = {f"due:{partition}" for partition in caller.partitions}
         config = f"config:{caller.manifest}"
         names = [*expected, *indexes, "runs", "history"]
-        *found, digests, is_listed = server.commands(
-            *(("EXISTS", server.key(name)) for name in names),
-            ("HLEN", server.key(config)),
-            ("HEXISTS", server.key("members"), caller.member.holder),
+        _, (*found, digests, is_listed) = server.batch(
+            *(("EXISTS", name) for name in names),
+            ("HLEN", config),
+            ("HEXISTS", "members", caller.member.holder),
         )
         existing = {name for name, exists in zip(names, found, strict=True) if exists}
         missing = expected - existing
@@ -61,7 +61,7 @@ def digest_fields(tasks: int) -> int:
 
 def _has_due_rows(server: RedisClient, index: str) -> bool:
     """Return whether the partition of an index has due rows, and the index does not exist."""
-    exists, records = server.commands(("EXISTS", server.key(index)), ("HVALS", server.key("rows")))
+    _, (exists, records) = server.batch(("EXISTS", index), ("HVALS", "rows"))
     return not exists and any(
         f"due:{row.partition}" == index and indexed_at(row) is not None
         for row in map(row_of, records)

@@ -65,7 +65,7 @@ local function refuse_damage(entry, digest)
 end
 
 -- Add the row and the counts to each entry; leave out rows with another definition than this
--- process's.
+-- process's. Every process may run a run-time task.
 local function runnable(entries)
     local tasks, row_keys, own = {}, {}, {}
     for i, entry in ipairs(entries) do tasks[i], row_keys[i] = entry.task, entry.key end
@@ -74,18 +74,18 @@ local function runnable(entries)
     local unfinished, pending = fetch(UNFINISHED, row_keys), fetch(PENDING, row_keys)
     for _, entry in ipairs(entries) do
         entry.row = rows[entry.key]
-        refuse_damage(entry, digests[entry.task])
-        if entry.row then
-            -- Matching the first five fields of the record is much cheaper than decoding the JSON.
-            -- It is safe, since none of them can hold a quotation mark or a comma: version, digest
-            -- (hex digits), max_concurrent, parks (true or false), source (lower-case letters).
-            local digest, max_concurrent, parks, source =
-                string.match(entry.row, '^%[%d+,"([^"]*)",(%d+),(%l+),"(%l+)",')
+        -- Matching the first five fields of the record is much cheaper than decoding the JSON.
+        -- It is safe, since none of them can hold a quotation mark or a comma: version, digest
+        -- (hex digits), max_concurrent, parks (true or false), source (lower-case letters).
+        local digest, max_concurrent, parks, source =
+            string.match(entry.row or '', '^%[%d+,"([^"]*)",(%d+),(%l+),"(%l+)",')
+        if source == 'runtime' or (digest and digest == digests[entry.task]) then
             entry.max_concurrent, entry.parks = tonumber(max_concurrent), parks == 'true'
             entry.unfinished = tonumber(unfinished[entry.key] or 0)
             entry.claimed = entry.unfinished - tonumber(pending[entry.key] or 0)
-            -- Every process may run a run-time task.
-            if source == 'runtime' or digests[entry.task] == digest then own[#own + 1] = entry end
+            own[#own + 1] = entry
+        else
+            refuse_damage(entry, digests[entry.task])
         end
     end
     return own

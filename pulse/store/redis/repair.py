@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from pulse.store.redis.client import RedisClient
 
 _TYPES = {
-    **dict.fromkeys(("rows", "runs", "members", "configs", "config:"), b"hash"),
-    **dict.fromkeys(("open", "unheld", "reserved"), b"hash"),
-    **dict.fromkeys(("leases", "archived", "due:", "unheld:", "history", "history:"), b"zset"),
-    **dict.fromkeys(("paused", "places", "rows:"), b"set"),
-    **dict.fromkeys(("last", "orders", "born"), b"string"),
+    **dict.fromkeys(("rows", "runs", "members", "configs", "config:"), "hash"),
+    **dict.fromkeys(("open", "unheld", "reserved"), "hash"),
+    **dict.fromkeys(("leases", "archived", "due:", "unheld:", "history", "history:"), "zset"),
+    **dict.fromkeys(("paused", "places", "rows:"), "set"),
+    **dict.fromkeys(("last", "orders", "born"), "string"),
 }
 """The type of each key; of keys that differ behind a colon, by the text up to the colon."""
 
@@ -75,7 +75,7 @@ def repair(server: RedisClient, *, partitions: Iterable[str], lease_us: int) -> 
     moved = [server.key(name) for name in wrong]
     names = sorted(types.keys() - set(wrong))
     for name in names:
-        if _TYPES.get(_kind_of(name)) == b"hash":
+        if _TYPES.get(_kind_of(name)) == "hash":
             moved += _move_fields(server, name)
     unfinished = _scan_runs(server, frozenset(names))
     arguments = {"lease": lease_us, "partitions": sorted(partitions), "unfinished": unfinished}
@@ -116,14 +116,15 @@ def read_layout(server: RedisClient) -> int:
     return int(found)
 
 
-def _read_types(server: RedisClient) -> dict[str, bytes]:
+def _read_types(server: RedisClient) -> dict[str, str]:
     """Return the types of all keys of the application, by name without the prefix."""
-    types: dict[str, bytes] = {}
+    types: dict[str, str] = {}
     prefix, cursor = len(server.key("").encode()), 0
     while True:
         cursor, page = server.command("SCAN", cursor, "MATCH", server.key("*"), "COUNT", _KEYS)
-        found = server.commands(*(("TYPE", key) for key in page))
-        types.update((_text(key[prefix:]), one) for key, one in zip(page, found, strict=True))
+        names = [_text(key[prefix:]) for key in page]
+        _, found = server.batch(*(("TYPE", name) for name in names))
+        types.update(zip(names, found, strict=True))
         if not cursor:
             return types
 
@@ -133,13 +134,15 @@ def _kind_of(name: str) -> str:
     return head + colon
 
 
-def _has_form(server: RedisClient, name: str, found: bytes) -> bool:
+def _has_form(server: RedisClient, name: str, found: str) -> bool:
     """Return whether a key has the type that its name requires, and a number its form."""
-    expected = _TYPES.get(_kind_of(name), found)
-    if found != expected or found != b"string" or name not in _FORMS:
-        return found == expected
+    kind = _kind_of(name)
+    if kind not in _TYPES or found == "none":
+        return True
+    if found != "string" or found != _TYPES[kind]:
+        return found == _TYPES[kind]
     value = server.command("GET", server.key(name))
-    return value is None or _FORMS[name].fullmatch(value) is not None
+    return value is None or _FORMS[kind].fullmatch(value) is not None
 
 
 def _move_fields(server: RedisClient, name: str) -> list[str]:
@@ -200,13 +203,12 @@ def _run_or_none(value: bytes) -> Run | None:
 
 def _index(server: RedisClient, runs: Sequence[Run]) -> None:
     """Add runs to those indexes of the history that lack them, in the order of their creation."""
-    history = server.key("history")
-    numbers = server.commands(*(("ZSCORE", history, run.id) for run in runs))
-    server.commands(
+    _, numbers = server.batch(*(("ZSCORE", "history", run.id) for run in runs))
+    server.batch(
         *(
-            ("ZADD", key, "NX", number or _number_of(run), run.id)
+            ("ZADD", key, "NX", number or str(_number_of(run)), run.id)
             for run, number in zip(runs, numbers, strict=True)
-            for key in (history, server.key(f"history:{run.task}"))
+            for key in ("history", f"history:{run.task}")
         )
     )
 
