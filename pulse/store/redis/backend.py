@@ -187,7 +187,7 @@ class RedisSession:
         if any(change.was is None for change in tasks):
             newest = self._server.command("INCRBY", self._server.key("orders"), len(tasks))
             numbered = enumerate(tasks, newest - len(tasks) + 1)
-            tasks = [one if one.was else _ordered(one, order) for order, one in numbered]
+            tasks = [_ordered(one, n) if one.was is None else one for n, one in numbered]
             changes = changes._replace(tasks=tasks)
         return apply(self._server, changes)
 
