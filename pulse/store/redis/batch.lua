@@ -1,7 +1,7 @@
 -- Run commands in one step.
 --
--- The request: commands, each with its arguments, of which the first is the name of a key without the
--- prefix.
+-- The request: commands, each with its arguments, of which the first is the name of a key without
+-- the prefix.
 -- The reply: the clock, and the replies.
 
 local replies = {}
