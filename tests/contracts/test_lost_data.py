@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from pulse.core.runtime_task import TaskDefaults, make_runtime_task
+from pulse.errors import StoreUnavailableError
 from pulse.store.redis.backend import prefix_of
 from pulse.store.sqlite.schema import prefix_of as tables_of
 from pulse.store.sqlite.store import SqliteStore
@@ -329,6 +332,30 @@ def test_tasks_run_on_after_a_field_was_changed(
     else:
         keys.overwrite(key, name)
     assert_runs_on(process, lines)
+
+
+@pytest.mark.server
+def test_tasks_run_on_after_a_task_with_a_pending_run_was_lost(
+    keys: Keys, begin: Begin, lines: Lines
+) -> None:
+    """The row of a run-time task cannot be made again, so its pending run is left alone."""
+    process = begin_well(begin, lines, keys.make)
+    process.store.add(make_runtime_task("added", make_task(interval=3_600), TaskDefaults()))
+    process.store.trigger("added")
+    keys.lose_field("rows", "/added")
+    assert_runs_on(process, lines)
+
+
+@pytest.mark.server
+def test_overwritten_counter_is_named_by_the_call_that_reads_it(
+    keys: Keys, begin: Begin, lines: Lines
+) -> None:
+    """A call of the application may be the first to read it; the next call has the tasks."""
+    process = begin_well(begin, lines, keys.make)
+    name = keys.overwrite("open", "/work")
+    with pytest.raises(StoreUnavailableError, match=re.escape(name)):
+        process.store.tasks()
+    assert sorted(row.name for row in process.store.tasks()) == sorted(TASKS)
 
 
 @pytest.mark.server

@@ -13,8 +13,8 @@
 --   member    its member in the index of due rows
 --   was       the text with which its record must begin; empty when no record may exist
 --   record    the new record
---   runs      the runs to create: id, record, state, at, and whether an existing record of that id
---             is overwritten (folds, for a skip)
+--   runs      the runs to create: id, record, at, and whether an existing record of that id is
+--             overwritten (folds, for a skip)
 --   due       when the row is due; nil to remove it from the index
 --   archived  when the row was archived; nil for not at all
 --   returned  whether an archived row comes back into use
@@ -24,7 +24,6 @@
 --   id, partition, task
 --   was          the text with which its record must begin
 --   record       the new record; nil to renew only the lease
---   old, new     its states: claimed, pending or finished
 --   at           when a pending run may be claimed
 --   max_claimed  refuse the change while so many runs of the row are claimed
 --   lease        when its lease must end: a later end means that it was renewed
@@ -39,14 +38,17 @@ local reply = { closed = {}, rows = {}, due = {}, runs = {}, existing = {} }
 local failed_closings, refused, new_numbers = {}, {}, {}
 local last_number
 local rows, runs = {}, {}
-local writes = { rows = {}, runs = {}, history = {}, leases = {}, due = {} }
+local writes = { rows = {}, runs = {}, history = {}, leases = {}, ended = {}, due = {} }
 
 local function read_all()
     local row_keys, ids = {}, {}
     for _, row in ipairs(request.rows) do
         row.key = row.partition .. '/' .. row.task
         row_keys[#row_keys + 1] = row.key
-        for _, run in ipairs(row.runs) do ids[#ids + 1] = run.id end
+        for _, run in ipairs(row.runs) do
+            run.partition, run.task, run.key = row.partition, row.task, row.key
+            ids[#ids + 1] = run.id
+        end
     end
     for _, changes in ipairs({ request.closed, request.runs }) do
         for _, change in ipairs(changes) do
@@ -60,8 +62,9 @@ local function read_all()
     call_in_parts('HDEL', RESERVED, row_keys)
 end
 
-local function append(list, ...)
-    for _, value in ipairs({ ... }) do list[#list + 1] = value end
+local function append(list, one, other)
+    list[#list + 1] = one
+    list[#list + 1] = other
 end
 
 local function set_run(id, record)
@@ -76,39 +79,37 @@ local function next_number()
     return last_number
 end
 
-local function member_of(id, task)
-    return pending_member(new_numbers[id] or redis.call('ZSCORE', HISTORY, id), id, task)
-end
-
 -- Partitions of hosts and processes come and go: a counter that reaches zero there is deleted, so
 -- that nothing remains of them.
-local function decrement(key, partition, row_key)
-    local left = redis.call('HINCRBY', key, row_key, -1)
-    if left <= 0 and partition ~= '' then redis.call('HDEL', key, row_key) end
+local function add_to(counter, run, difference)
+    local left = redis.call('HINCRBY', counter, run.key, difference)
+    if left <= 0 and run.partition ~= '' then redis.call('HDEL', counter, run.key) end
 end
 
-local function leave_state(state, partition, task, id)
-    if state == 'claimed' then
-        writes.leases[id] = false
-    elseif state == 'pending' then
-        redis.call('ZREM', p .. 'unheld:' .. partition, member_of(id, task))
-        decrement(PENDING, partition, partition .. '/' .. task)
-    end
+local function add_to_pending(run, difference)
+    local number = new_numbers[run.id] or redis.call('ZSCORE', HISTORY, run.id)
+    local key, member = p .. 'unheld:' .. run.partition, pending_member(number, run.id, run.task)
+    if difference > 0 then redis.call('ZADD', key, run.at, member) end
+    if difference < 0 then redis.call('ZREM', key, member) end
+    add_to(PENDING, run, difference)
 end
 
-local function enter_state(state, partition, task, id, at)
-    if state == 'claimed' then
-        writes.leases[id] = now + request.lease
-    elseif state == 'pending' then
-        redis.call('ZADD', p .. 'unheld:' .. partition, at, member_of(id, task))
-        redis.call('HINCRBY', PENDING, partition .. '/' .. task, 1)
-    end
+-- Write the record of a run, and move the run between the indexes of its old and its new state.
+local function move_run(run, old)
+    local new = state_of(run.record)
+    set_run(run.id, run.record)
+    if old == 'claimed' and new ~= 'claimed' then writes.ended[#writes.ended + 1] = run.id end
+    if old == 'pending' then add_to_pending(run, -1) end
+    if new == 'claimed' then append(writes.leases, now + request.lease, run.id) end
+    if new == 'pending' then add_to_pending(run, 1) end
+    if old == 'new' and new ~= 'finished' then add_to(UNFINISHED, run, 1) end
+    if old ~= 'new' and new == 'finished' then add_to(UNFINISHED, run, -1) end
 end
 
 -- Create a run with its row. A run that exists already (its id is derived from the fire time) is
 -- not created twice, only reported; the record of a skip is overwritten when the new one folds it
 -- in.
-local function create_run(partition, task, run)
+local function create_run(run)
     local known = runs[run.id]
     if known and run.folds then return set_run(run.id, run.record) end
     if known then
@@ -117,13 +118,9 @@ local function create_run(partition, task, run)
     end
     local number = next_number()
     new_numbers[run.id] = number
-    set_run(run.id, run.record)
     append(writes.history, number, run.id)
-    redis.call('ZADD', p .. 'history:' .. task, number, run.id)
-    if run.state ~= 'finished' then
-        redis.call('HINCRBY', UNFINISHED, partition .. '/' .. task, 1)
-    end
-    enter_state(run.state, partition, task, run.id, run.at)
+    redis.call('ZADD', p .. 'history:' .. run.task, number, run.id)
+    move_run(run, 'new')
 end
 
 -- A run or row is unchanged while its record begins with the text `was`, which ends in a comma: a
@@ -140,30 +137,22 @@ local function is_run_unchanged(change)
 end
 
 local function change_run(change)
-    local partition, task, id = change.partition, change.task, change.id
     if not is_run_unchanged(change) then return false end
-    if not change.record then
-        writes.leases[id] = now + request.lease
-        return true
-    end
-    leave_state(change.old, partition, task, id)
-    set_run(id, change.record)
-    if change.new == 'finished' then
-        decrement(UNFINISHED, partition, change.key)
+    if change.record then
+        move_run(change, state_of(runs[change.id]))
     else
-        enter_state(change.new, partition, task, id, change.at)
+        append(writes.leases, now + request.lease, change.id)
     end
     return true
-end
-
-local function is_paused(task)
-    return redis.call('SISMEMBER', p .. 'paused', task) == 1
 end
 
 -- A row was planned as if its closings succeed, so it is refused when one of them failed.
 local function is_row_unchanged(row)
     local record = rows[row.key]
-    if row.paused ~= nil and row.paused ~= is_paused(row.task) then return false end
+    if row.paused ~= nil then
+        local is_paused = redis.call('SISMEMBER', p .. 'paused', row.task) == 1
+        if row.paused ~= is_paused then return false end
+    end
     if row.was == '' then return not record end
     return record and not failed_closings[row.key] and begins_with(record, row.was)
 end
@@ -194,20 +183,16 @@ local function change_row(row)
     rows[row.key] = row.record
     append(writes.rows, row.key, row.record)
     index_row(row)
-    for _, run in ipairs(row.runs) do create_run(row.partition, row.task, run) end
+    for _, run in ipairs(row.runs) do create_run(run) end
     return true
 end
 
 local function write_all()
-    local kept, gone = {}, {}
-    for id, till in pairs(writes.leases) do
-        if till then append(kept, till, id) else append(gone, id) end
-    end
     call_in_parts('HSET', ROWS, writes.rows)
     call_in_parts('HSET', RUNS, writes.runs)
     call_in_parts('ZADD', HISTORY, writes.history)
-    call_in_parts('ZADD', LEASES, kept)
-    call_in_parts('ZREM', LEASES, gone)
+    call_in_parts('ZADD', LEASES, writes.leases)
+    call_in_parts('ZREM', LEASES, writes.ended)
     for key, scores in pairs(writes.due) do call_in_parts('ZADD', key, scores) end
     if last_number then redis.call('SET', p .. 'last', string.format('%.0f', last_number)) end
     call_in_parts('HDEL', RESERVED, request.released)
@@ -217,15 +202,7 @@ end
 local function trim(task)
     local key = p .. 'history:' .. task
     local excess = math.min(redis.call('ZCARD', key) - request.keep, 1000)
-    if excess <= 0 then return end
-    local ids, finished = redis.call('ZRANGE', key, 0, excess - 1), {}
-    local records = fetch(RUNS, ids)
-    for _, id in ipairs(ids) do
-        if not records[id] or not is_unfinished(records[id]) then finished[#finished + 1] = id end
-    end
-    call_in_parts('HDEL', RUNS, finished)
-    call_in_parts('ZREM', HISTORY, finished)
-    call_in_parts('ZREM', key, finished)
+    if excess > 0 then delete_finished(redis.call('ZRANGE', key, 0, excess - 1), task) end
 end
 
 read_all()

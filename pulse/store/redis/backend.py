@@ -12,16 +12,28 @@ from pulse.clock import SECOND, Instant, Span
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient
-from pulse.store.redis.codec import LAYOUT, MANIFEST, member_record, member_row, row_of, run_of
+from pulse.store.redis.codec import (
+    FILLER,
+    LAYOUT,
+    count_of,
+    manifest_of,
+    manifest_record,
+    member_record,
+    member_row,
+    pending_run,
+    row_of,
+    run_of,
+)
 from pulse.store.redis.durability import durability_problems
-from pulse.store.redis.missing_keys import IndexWatch, digest_fields, find_missing
+from pulse.store.redis.missing_keys import MissingKeys, digest_fields
 from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.rules import CONFIG, partitions_of
 from pulse.store.shared.backend import EarlyData, Lease, Orphans
-from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
+from pulse.store.shared.manifests import UNKNOWN
+from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot, task_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from pulse.clock import Clock
     from pulse.core.run import Run
@@ -49,7 +61,6 @@ WAITING = 100
 """How many pending runs that must wait are read in addition to those that can be claimed."""
 
 _DIGESTS = 1_000
-_FILLER = "digests by task; so long a value makes Redis use a hash table, see heartbeat.lua"
 
 
 class _DueReply(msgspec.Struct, frozen=True):
@@ -70,9 +81,6 @@ class _TasksReply(msgspec.Struct, frozen=True):
 
 _DUE_REPLY = msgspec.msgpack.Decoder(_DueReply)
 _TASKS_REPLY = msgspec.msgpack.Decoder(_TasksReply)
-_MEMBERS_REPLY = msgspec.msgpack.Decoder(tuple[Instant, list[str]])
-_LEASES_REPLY = msgspec.msgpack.Decoder(list[tuple[str, Instant, Instant]])
-_ORPHANS_REPLY = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
 _DONE = msgspec.msgpack.Decoder(bool)
 _polls = count(1)
 
@@ -89,7 +97,7 @@ class RedisBackend:
         self.name: str = self.server.name
         self._url = url
         self.notice: str = ""
-        self._index_watch = IndexWatch()
+        self.missing_keys: MissingKeys = MissingKeys()
         self._partitions: frozenset[str] = frozenset()
         self._lease: Span = 0
 
@@ -102,7 +110,7 @@ class RedisBackend:
         self.server.open()
         refuse_other_version(self.name, read_layout(self.server), current=LAYOUT)
         self.notice = durability_problems(self.server)
-        self._index_watch = IndexWatch()
+        self.missing_keys = MissingKeys()
         self._partitions, self._lease = partitions_of(member), member.lease_us
 
     def close(self) -> None:
@@ -125,10 +133,6 @@ class RedisBackend:
         except (msgspec.MsgspecError, DamagedDataError) as error:
             raise damage_error(self.server, self.repair(), error) from error
 
-    def find_missing(self, caller: Caller) -> str:
-        """Return which keys are missing of those that *caller* has stored; empty for none."""
-        return find_missing(self.server, caller, self._index_watch)
-
     def repair(self) -> list[str]:
         """Repair the keys; return the names of those that held no data of this store."""
         return repair(self.server, partitions=self._partitions, lease_us=self._lease)
@@ -137,14 +141,13 @@ class RedisBackend:
 class RedisSession:
     """Calls on one server; what they have written stays when a later one fails."""
 
-    __slots__ = ("_poll", "_saves_manifest", "_server", "backend", "name")
+    __slots__ = ("_poll", "_server", "backend", "name")
 
     def __init__(self, backend: RedisBackend) -> None:
         self.backend: RedisBackend = backend
         self.name: str = backend.name
         self._server = backend.server
         self._poll = str(next(_polls))
-        self._saves_manifest = False
 
     def now(self) -> Instant:
         """Return the present on the server's clock."""
@@ -176,63 +179,41 @@ class RedisSession:
             PendingRow(run_of(run), row_of(row), claimed) for run, row, claimed in reply.pending
         ]
         runs.sort(key=lambda found: found.run.retry_at or 0)
-        return DueSnapshot(
-            reply.now,
-            rows,
-            runs,
-            reply.next_wakeup,
-            reply.more,
-            reserved=not peek,
-        )
+        return DueSnapshot(reply.now, rows, runs, reply.next_wakeup, reply.more, reserved=not peek)
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set; new rows get their order first."""
-        new = [change for change in changes.tasks if change.was is None]
-        if new:
-            orders = iter(self._new_orders(len(new)))
-            tasks = [
-                change if change.was is not None else _ordered(change, next(orders))
-                for change in changes.tasks
-            ]
+        tasks = changes.tasks
+        if any(change.was is None for change in tasks):
+            newest = self._server.command("INCRBY", self._server.key("orders"), len(tasks))
+            numbered = enumerate(tasks, newest - len(tasks) + 1)
+            tasks = [_ordered(one, n) if one.was is None else one for n, one in numbered]
             changes = changes._replace(tasks=tasks)
         return apply(self._server, changes)
-
-    def _new_orders(self, number: int) -> range:
-        newest = int(self._server.command("INCRBY", self._server.key("orders"), number))
-        return range(newest - number + 1, newest + 1)
 
     # Tasks -------------------------------------------------------------------------------
 
     def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:  # noqa: ARG002 - a change that was overtaken is refused
         """Return the rows of these keys, archived ones too."""
-        found = self._read_tasks(row_keys=keys[:CHUNK])
-        for start in range(CHUNK, len(keys), CHUNK):
-            part = self._read_tasks(row_keys=keys[start : start + CHUNK])
-            found = TaskSnapshot(
-                part.now,
-                {**found.rows, **part.rows},
-                {**found.unfinished, **part.unfinished},
-                part.paused,
-            )
-        return found
+        starts = range(0, max(len(keys), 1), CHUNK)
+        return self._read_tasks(*({"row_keys": keys[start : start + CHUNK]} for start in starts))
 
     def read_tasks_named(self, name: str, *, lock: bool = False) -> TaskSnapshot:  # noqa: ARG002 - a change that was overtaken is refused
         """Return the rows of a task in all partitions, archived ones too."""
-        return self._read_tasks(task=name)
+        return self._read_tasks({"task": name})
 
-    def _read_tasks(self, **request: object) -> TaskSnapshot:
-        reply = self._server.run("read_tasks", _TASKS_REPLY, **request)
-        rows = [(row_of(record), unfinished) for record, unfinished in reply.rows]
+    def _read_tasks(self, *requests: Mapping[str, object]) -> TaskSnapshot:
+        replies = [self._server.run("read_tasks", _TASKS_REPLY, **one) for one in requests]
+        found = [(row_of(record), number) for reply in replies for record, number in reply.rows]
         return TaskSnapshot(
-            reply.now,
-            {row.task_key: row for row, _ in rows},
-            {row.task_key: unfinished for row, unfinished in rows},
-            frozenset(reply.paused),
+            replies[-1].now,
+            {row.task_key: row for row, _ in found},
+            {row.task_key: unfinished for row, unfinished in found},
+            frozenset(replies[-1].paused),
         )
 
     def _all_rows(self) -> list[TaskRow]:
-        records = self._server.command("HVALS", self._server.key("rows"))
-        return [row for record in records if (row := row_of(record)).archived_at is None]
+        return _rows_in_use(self._server.command("HVALS", self._server.key("rows")))
 
     def read_declared(self) -> list[TaskRow]:
         """Return the rows that configurations declare, without archived ones."""
@@ -244,12 +225,10 @@ class RedisSession:
 
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
-        key = self._server.key
-        records, counts = self._server.commands(("HVALS", key("rows")), ("HGETALL", key("open")))
-        if not isinstance(counts, dict):
-            counts = dict(zip(counts[::2], counts[1::2], strict=True))
-        rows = [row for record in records if (row := row_of(record)).archived_at is None]
-        return [(row, int(counts.get(row.task_key.encode(), 0))) for row in rows]
+        _, (records, counts) = self._server.batch(("HVALS", "rows"), ("HGETALL", "open"))
+        unfinished = dict(zip(counts[::2], counts[1::2], strict=True))
+        rows = _rows_in_use(records)
+        return [(row, count_of(unfinished.get(row.task_key))) for row in rows]
 
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:  # noqa: ARG002 - all rows are read
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""
@@ -274,17 +253,36 @@ class RedisSession:
 
     def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
         """Return the pending runs of some tasks, which are given by partition."""
-        return self._read_orphans((), tasks).pending
+        found: list[Run] = []
+        for partition, names in tasks.items():
+            row_keys = [task_key(name, partition) for name in names]
+            counts = self._server.command("HMGET", self._server.key("unheld"), *row_keys)
+            # Most tasks have no pending run; the counters avoid reading the index for them.
+            found_counts = zip(names, map(count_of, counts), strict=True)
+            if wanted := {name.encode() for name, number in found_counts if number}:
+                found += self._pending_in(partition, wanted)
+        return found
+
+    def _pending_in(self, partition: str, tasks: Container[bytes] | None = None) -> list[Run]:
+        """Return the pending runs of a partition, of all tasks or of some."""
+        members = self._server.command("ZRANGE", self._server.key(f"unheld:{partition}"), 0, -1)
+        found = map(pending_run, members)
+        runs = self.read_runs([run for run, task in found if tasks is None or task in tasks])
+        return [run for run in runs.values() if run.outcome is None and not run.holder]
 
     def read_orphans(self, holders: Sequence[str]) -> Orphans:
         """Return the runs that *holders* have claimed, and those pending in their partitions."""
-        return self._read_orphans(holders, {})
+        if not holders:
+            return Orphans((), ())
+        leases = self._server.command("ZRANGE", self._server.key("leases"), 0, -1)
+        claimed = [
+            run
+            for run in self.read_runs(leases).values()
+            if run.outcome is None and run.holder in holders
+        ]
+        return Orphans(claimed, [run for holder in holders for run in self._pending_in(holder)])
 
-    def _read_orphans(self, holders: Sequence[str], tasks: Mapping[str, Sequence[str]]) -> Orphans:
-        found = self._server.run("read_orphans", _ORPHANS_REPLY, holders=holders, tasks=tasks)
-        return Orphans(*([*map(run_of, records)] for records in found))
-
-    def read_runs(self, ids: Sequence[str]) -> dict[str, Run]:
+    def read_runs(self, ids: Sequence[str | bytes]) -> dict[str, Run]:
         """Return the runs of these ids that exist, by id."""
         if not ids:
             return {}
@@ -302,25 +300,25 @@ class RedisSession:
 
     def add_manifest(self, manifest: Manifest) -> None:
         """Keep the digests of a manifest, which `read_due.lua` compares; `save_member` keeps it."""
-        self._saves_manifest = True
         key, digests = self._server.key(f"config:{manifest.key}"), manifest.digests()
         if not digests or self._server.command("HLEN", key) == digest_fields(len(digests)):
             return
-        pairs = [text for pair in digests.items() for text in pair] + ["", _FILLER]
+        pairs = [text for pair in digests.items() for text in pair] + ["", FILLER]
         for start in range(0, len(pairs), 2 * _DIGESTS):
             self._server.command("HSET", key, *pairs[start : start + 2 * _DIGESTS])
 
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:  # noqa: ARG002 - the server's clock is recorded
-        """Record that *member* lives and which manifest it holds."""
-        text = msgspec.json.encode(manifest.manifest.decode()).decode() + "]"
-        self._server.run(
-            "heartbeat",
-            _DONE,
-            holder=member.holder,
-            member=member_record(manifest.key, member),
-            manifest={"key": manifest.key, "text": text} if self._saves_manifest else None,
-            layout=LAYOUT,
+        """Record that *member* lives and which manifest it holds, which is kept from then on."""
+        _, (*_, is_kept) = self._server.batch(
+            ("SETNX", "layout", LAYOUT),
+            *(("HSETNX", name, "", FILLER) for name in ("open", "unheld", "reserved")),
+            ("HSET", "members", member.holder, member_record(self.now(), manifest.key, member)),
+            ("HEXISTS", "configs", manifest.key),
         )
+        if not is_kept and manifest.key != UNKNOWN.key:
+            number = self._server.command("INCR", self._server.key("born"))
+            text = manifest_record(number, manifest.manifest)
+            self._server.command("HSETNX", self._server.key("configs"), manifest.key, text)
 
     def read_manifests(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Return number and content of the manifests of these keys that exist."""
@@ -328,23 +326,20 @@ class RedisSession:
         if not wanted:
             return {}
         records = self._server.command("HMGET", self._server.key("configs"), *wanted)
-        found = {
-            key: MANIFEST.decode(record)
-            for key, record in zip(wanted, records, strict=True)
-            if record is not None
-        }
-        return {key: (number, text.encode()) for key, (number, text) in found.items()}
+        found = zip(wanted, records, strict=True)
+        return {key: manifest_of(record) for key, record in found if record is not None}
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:  # noqa: ARG002 - the server's clock decides
         """Return the processes that have a row, dead ones too, by holder."""
-        now, records = self._server.run("read_members", _MEMBERS_REPLY)
+        now, (records,) = self._server.batch(("HVALS", "members"))
         found = [member_row(record, now) for record in records]
         return sorted(found, key=lambda row: row.member.holder)
 
     def read_leases(self) -> list[Lease]:
         """Return the leases of claimed runs."""
-        found = self._server.run("read_leases", _LEASES_REPLY)
-        return [Lease(run, end, ends_in=end - now) for run, end, now in found]
+        now, (found,) = self._server.batch(("ZRANGE", "leases", 0, -1, "WITHSCORES"))
+        ends = zip(found[::2], map(int, found[1::2]), strict=True)
+        return [Lease(run, end, ends_in=end - now) for run, end in ends]
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -355,7 +350,7 @@ class RedisSession:
 
     def find_missing(self, caller: Caller) -> str:
         """Return which keys are missing of those that *caller* has stored; empty for none."""
-        return self.backend.find_missing(caller)
+        return self.backend.missing_keys.find(self._server, caller)
 
     def restore(self) -> None:
         """Make indexes and counters again, and empty the list of processes: see `repair`."""
@@ -364,6 +359,10 @@ class RedisSession:
     def prune(self, before: Instant) -> None:
         """Delete runs and archived rows that are older, and manifests that no process holds."""
         self._server.run("prune", _DONE, before=before, keep_manifests=MAX_UNUSED_MANIFESTS)
+
+
+def _rows_in_use(records: Iterable[str | bytes]) -> list[TaskRow]:
+    return [row for record in records if (row := row_of(record)).archived_at is None]
 
 
 def _ordered(change: TaskChange, order: int) -> TaskChange:

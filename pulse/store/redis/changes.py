@@ -8,6 +8,7 @@ import msgspec
 
 from pulse.store.redis.codec import (
     due_member,
+    indexed_at,
     row_beginning,
     row_record,
     run_record,
@@ -34,44 +35,40 @@ _REPLY = msgspec.msgpack.Decoder(Applied)
 
 def apply(server: RedisClient, changes: ChangeSet) -> Applied:
     """Apply a change set by one call of the script, or by several if it has many changes."""
-    size = len(changes.tasks) + len(changes.runs)
-    if size <= CHUNK or changes.closed or changes.trimmed:
+    if len(changes.tasks) + len(changes.runs) <= CHUNK or changes.closed or changes.trimmed:
         return _apply_part(server, changes)
-    tasks, runs = [False] * len(changes.tasks), [False] * len(changes.runs)
-    existing: set[str] = set()
+    done: dict[int, bool] = {}
     due: list[Instant | None] = []
-    for task_numbers, run_numbers in _parts_of(changes):
-        part = changes._replace(
-            tasks=[changes.tasks[number] for number in task_numbers],
-            runs=[changes.runs[number] for number in run_numbers],
-        )
+    existing: set[str] = set()
+    for part in _parts_of(changes):
         applied = _apply_part(server, part)
-        for number, done in zip(task_numbers, applied.tasks, strict=True):
-            tasks[number] = done
-        for number, done in zip(run_numbers, applied.runs, strict=True):
-            runs[number] = done
-        existing |= applied.existing
+        done.update(zip(map(id, part.tasks), applied.tasks, strict=True))
+        done.update(zip(map(id, part.runs), applied.runs, strict=True))
         due += applied.due
+        existing |= applied.existing
+    tasks = [done[id(change)] for change in changes.tasks]
+    runs = [done[id(change)] for change in changes.runs]
     return Applied((), tasks, runs, due, frozenset(existing))
 
 
-def _parts_of(changes: ChangeSet) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the numbers of the rows and of the runs of each call; a row and its runs share one."""
-    groups: dict[str, tuple[list[int], list[int]]] = {
-        change.row.task_key: ([number], []) for number, change in enumerate(changes.tasks)
+def _parts_of(changes: ChangeSet) -> Iterator[ChangeSet]:
+    """Yield the change set of each call; the change of a row shares it with those of its runs."""
+    groups: dict[str, tuple[list[TaskChange], list[RunChange]]] = {
+        change.row.task_key: ([change], []) for change in changes.tasks
     }
-    for number, run in enumerate(changes.runs):
+    for run in changes.runs:
         key = task_key(run.was.task, run.was.partition)
-        groups.setdefault(key if key in groups else run.was.id, ([], []))[1].append(number)
-    tasks: list[int] = []
-    runs: list[int] = []
+        groups.setdefault(key if key in groups else run.was.id, ([], []))[1].append(run)
+    tasks: list[TaskChange] = []
+    runs: list[RunChange] = []
     for own_tasks, own_runs in groups.values():
-        if len(tasks) + len(runs) + len(own_tasks) + len(own_runs) > CHUNK and (tasks or runs):
-            yield tasks, runs
+        size = len(tasks) + len(runs)
+        if size and size + len(own_tasks) + len(own_runs) > CHUNK:
+            yield changes._replace(tasks=tasks, runs=runs)
             tasks, runs = [], []
         tasks += own_tasks
         runs += own_runs
-    yield tasks, runs
+    yield changes._replace(tasks=tasks, runs=runs)
 
 
 def _apply_part(server: RedisClient, changes: ChangeSet) -> Applied:
@@ -90,53 +87,43 @@ def _apply_part(server: RedisClient, changes: ChangeSet) -> Applied:
 
 def _row_message(change: TaskChange) -> Message:
     row, was = change.row, change.was
-    in_use = not row.paused and row.archived_at is None
     runs = [_new_run(run) for run in change.runs]
     if change.folded is not None:
         runs.append(_new_run(change.folded, folds=True))
-    return {
+    message: Message = {
         "partition": row.partition,
         "task": row.task,
         "member": due_member(row),
         "was": "" if was is None else row_beginning(was),
         "record": row_record(row),
         "runs": runs,
-        "due": row.due_at if in_use else None,
-        "archived": row.archived_at,
-        "returned": change.returned,
-        "paused": row.paused if change.follows_pause else None,
+        "due": indexed_at(row),
     }
+    if not change.moves_only:
+        message["archived"] = row.archived_at
+        message["returned"] = change.returned
+        message["paused"] = row.paused if change.follows_pause else None
+    return message
 
 
 def _new_run(run: Run, *, folds: bool = False) -> Message:
-    return {
-        "id": run.id,
-        "record": run_record(run),
-        "state": _state_of(run),
-        "at": run.retry_at,
-        "folds": folds,
-    }
+    return {"id": run.id, "record": run_record(run), "at": run.retry_at, "folds": folds}
 
 
 def _run_message(change: RunChange) -> Message:
-    was, run = change.was, change.run or change.was
-    return {
-        "id": run.id,
-        "partition": run.partition,
-        "task": run.task,
+    was, run = change.was, change.run
+    message: Message = {
+        "id": was.id,
+        "partition": was.partition,
+        "task": was.task,
         "was": unfinished_beginning(was),
-        "record": None if change.run is None else run_record(run),
-        "old": _state_of(was),
-        "new": _state_of(run),
-        "at": run.retry_at,
-        "max_claimed": change.max_claimed,
-        "lease": change.mark,
-        "row": row_beginning(change.row) if change.guarded and change.row is not None else None,
     }
-
-
-def _state_of(run: Run) -> str:
-    """Return the state of a run in the words of `apply.lua`."""
-    if run.outcome is not None:
-        return "finished"
-    return "claimed" if run.holder else "pending"
+    if run is not None:
+        message["record"], message["at"] = run_record(run), run.retry_at
+    if change.guarded and change.row is not None:
+        message["row"] = row_beginning(change.row)
+    if change.max_claimed is not None:
+        message["max_claimed"] = change.max_claimed
+    if change.mark is not None:
+        message["lease"] = change.mark
+    return message

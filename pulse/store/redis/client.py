@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 import msgspec
@@ -22,7 +22,6 @@ from pulse.store.redis.refusals import hint_of, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
     from types import ModuleType
 
     from pulse.clock import Clock, Instant, Span
@@ -30,20 +29,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
-SCRIPTS = (
-    "read_due",
-    "apply",
-    "read_tasks",
-    "heartbeat",
-    "read_members",
-    "read_leases",
-    "find_missing",
-    "read_orphans",
-    "remove_members",
-    "prune",
-    "reindex",
-    "rebuild",
-)
+SCRIPTS = ("read_due", "apply", "batch", "read_tasks", "remove_members", "prune", "rebuild")
 _ARGUMENTS = ", with args beginning with:"
 """What follows in an error reply to an unknown command; of AUTH, a password."""
 
@@ -57,30 +43,12 @@ _DAMAGE = (
 )
 """Parts of the error replies to calls that met a value of another type or form than expected."""
 
-_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+_BATCH_REPLY = msgspec.msgpack.Decoder(tuple[int, list[Any]])
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class DamagedDataError(StoreRefusedError):
     """A call met a value that is no data of this store."""
-
-
-class _Pool(Protocol):
-    def disconnect(self, inuse_connections: bool = ...) -> None: ...  # noqa: FBT001 - the signature of redis-py
-
-
-class _Pipeline(Protocol):
-    def execute_command(self, *arguments: str | int | bytes) -> object: ...
-    def execute(self) -> Sequence[Any]: ...
-
-
-class _Client(Protocol):
-    """The part of redis-py's client that is used here; redis-py declares few types."""
-
-    connection_pool: _Pool
-
-    def execute_command(self, *arguments: str | int | bytes) -> Any: ...  # noqa: ANN401 - see `RedisClient.command`
-    def pipeline(self) -> AbstractContextManager[_Pipeline]: ...
 
 
 class RedisClient:
@@ -103,46 +71,19 @@ class RedisClient:
         self._timeout_s = patience_us / 2 / SECOND  # half for the connection, half for the reply
         self._stand_in = stand_in
         self._reconnect_probe = ReconnectProbe(chance)
-        self._client: _Client | None = None
+        self._client: Any = None  # of redis-py, which declares few types
         self._connections: WeakSet[Severable] = WeakSet()
 
     def open(self) -> None:
         """Read the scripts and open a first connection."""
-        driver = _driver()
-        self._unreachable: tuple[type[Exception], ...] = (driver.exceptions.RedisError, OSError)
-        self._refused: tuple[type[Exception], ...] = (
-            driver.exceptions.ResponseError,
-            driver.exceptions.AuthenticationError,
-            driver.exceptions.AuthorizationError,
-        )
-        self._unknown_script: type[Exception] = driver.exceptions.NoScriptError
+        self._driver = _driver()
         self._scripts = {name: _script(name) for name in SCRIPTS}
-        self._client = self._make_client(driver)
-        probe_s = min(self._timeout_s, PROBE_TIMEOUT / SECOND)
-        self._probe_client = self._make_client(driver, **dict.fromkeys(_TIMEOUTS, probe_s))
+        limit_s = min(self._timeout_s, PROBE_TIMEOUT / SECOND)
+        self._client = self._driver.make_client(self._url, self._connections, self._timeout_s)
+        self._probe_client = self._driver.make_client(
+            self._url, self._connections, self._timeout_s, limit_s=limit_s
+        )
         self.command("PING")
-
-    def _make_client(self, driver: ModuleType, **limits: float) -> _Client:
-        from redis.backoff import NoBackoff
-        from redis.connection import parse_url
-        from redis.retry import Retry
-
-        from pulse.store.redis.connections import severable_class
-
-        options = parse_url(self._url)  # type: ignore[no-untyped-call] # untyped in redis-py
-        arguments: dict[str, Any] = {
-            **dict.fromkeys(_TIMEOUTS, self._timeout_s),
-            **options,
-            **limits,
-            "connection_class": severable_class(options.get("connection_class")),
-            "known": self._connections,
-            "decode_responses": False,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_timeout": False,
-        }
-        client: _Client = driver.Redis(connection_pool=driver.ConnectionPool(**arguments))
-        return client
 
     def close(self) -> None:
         """Close every connection."""
@@ -156,10 +97,6 @@ class RedisClient:
         for connection in list(self._connections):
             connection.forked()
 
-    def is_open(self) -> bool:
-        """Return whether `open` was called, and `close` was not."""
-        return self._client is not None
-
     def key(self, name: str) -> str:
         """Return the full name of a key of this application."""
         return self._prefix + name
@@ -169,35 +106,33 @@ class RedisClient:
         with self._calling() as client:
             return client.execute_command(*arguments)
 
-    def commands(self, *commands: tuple[str | int | bytes, ...]) -> list[Any]:
-        """Run several commands as one transaction, and return their replies."""
-        with self._calling() as client, client.pipeline() as pipe:
-            for arguments in commands:
-                pipe.execute_command(*arguments)
-            return list(pipe.execute())
-
     def now(self) -> Instant:
         """Return the present on the server's clock."""
-        if self._stand_in is not None:
-            return self._stand_in.wall()
-        seconds, microseconds = self.command("TIME")
-        return int(seconds) * SECOND + int(microseconds)
+        return self.batch()[0]
+
+    def batch(self, *commands: Sequence[str | int]) -> tuple[Instant, list[Any]]:
+        """Run commands in one step; return the present on the server's clock, and their replies.
+
+        The first argument of each is the name of a key without the prefix. A reply that is empty is
+        False.
+        """
+        return self.run("batch", _BATCH_REPLY, commands=commands)
 
     def run(self, name: str, decoder: msgspec.msgpack.Decoder[A], **request: object) -> A:
         """Run a script with *request*, which the script describes; return its decoded reply."""
         if self._stand_in is not None:
             request["clock"] = self._stand_in.wall()
-        text, digest = self._scripts[name] if self.is_open() else ("", "")
         arguments = (1, self._prefix, _encode(request))
         with self._calling() as client:
+            text, digest = self._scripts[name]
             try:
                 reply = client.execute_command("EVALSHA", digest, *arguments)
-            except self._unknown_script:
+            except self._driver.NoScriptError:
                 reply = client.execute_command("EVAL", text, *arguments)
         return decoder.decode(reply)
 
     @contextlib.contextmanager
-    def _calling(self) -> Iterator[_Client]:
+    def _calling(self) -> Iterator[Any]:
         """Yield the client for one call; after failures the server is probed first."""
         client = self._client
         if client is None:
@@ -206,10 +141,10 @@ class RedisClient:
             if self._reconnect_probe.is_due():
                 self._probe()
             yield client
-        except self._refused as error:
+        except self._driver.REFUSED as error:
             self._reconnect_probe.failed()
             raise self._refusal(str(error)) from error
-        except self._unreachable as error:
+        except self._driver.UNREACHABLE as error:
             self._reconnect_probe.failed()
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         self._reconnect_probe.answered()
@@ -233,13 +168,16 @@ class RedisClient:
 
 
 def _driver() -> ModuleType:
+    """Return the module that imports redis-py: it is imported when a store is opened."""
     try:
-        import redis
+        import redis  # noqa: F401 - names what is missing
+
+        from pulse.store.redis import connections
     except ImportError as error:
         raise MissingExtraError(
             f"the Redis store needs the extra pulse[redis], which is not installed: {error}"
         ) from error
-    return redis
+    return connections
 
 
 def _script(name: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ order:
 
 * `read_due.lua` matches version, digest, max_concurrent, parks and source at the start of a row;
 * `common.lua` and `read_due.lua` compare the beginning of a run, `[null,"holder",attempt,`;
-* `read_orphans.lua` reads the holder of a run as element 2, `prune.lua` the task as element 5.
+* other scripts read elements by number, and name them in a comment.
 
 All keys of an application begin with `{pulse:<slug>-<hash>}:`
 (`pulse.store.redis.backend.prefix_of`). A *row key* is `<partition>/<task>`; for the partition of
@@ -44,11 +44,14 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 | `corrupt` | hash | `<key> <field>` -> a value that was no data of this store, see `repair` |
 | `corrupt:<key>` | any | a key that had another type or form, see `repair` |
 
-Some hashes have a field with an empty name and a long value, which makes Redis use a hash table.
+Redis searches a small hash from end to end, unless it holds a value that is longer than
+`hash-max-listpack-value` (64 bytes by default). So the hashes that each claim reads have a field
+with an empty name and a long value (`FILLER`), which makes Redis use a hash table.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -62,13 +65,13 @@ from pulse.store.shared.rows import TaskRow
 LAYOUT = 1
 """The version of the keys and records."""
 
+FILLER = "values by row or by task; so long a value makes Redis use a hash table, see codec.py"
+"""The value of the field without a name."""
+
 
 class RedisTaskRow(TaskRow, frozen=True, array_like=True, kw_only=True, gc=False):
     """A task row as Redis keeps it: an array of the fields of `TaskRow`, in their order."""
 
-
-MANIFEST = msgspec.json.Decoder(tuple[int, str])
-"""Decodes a manifest: its number, and its text."""
 
 _FIELDS = (
     "outcome", "holder", "attempt", "id", "task", "partition", "fire_time", "scheduled_for",
@@ -79,11 +82,13 @@ _TYPES = {field.name: field.type for field in msgspec.structs.fields(Run)}
 _RunRecord = msgspec.defstruct(
     "_RunRecord", [(name, _TYPES[name]) for name in _FIELDS], array_like=True, gc=False
 )
-_ROW_FIELDS = TaskRow.__struct_fields__
+_values_of = attrgetter(*_FIELDS)
 _as_bytes = msgspec.json.Encoder().encode
 _run = msgspec.json.Decoder(_RunRecord)
 _row = msgspec.json.Decoder(RedisTaskRow)
 _member = msgspec.json.Decoder(tuple[Instant, str, dict[str, Any]])
+_manifest = msgspec.json.Decoder(tuple[int, str])
+_count = msgspec.json.Decoder(int)
 
 
 def _encode(value: object) -> str:
@@ -93,13 +98,12 @@ def _encode(value: object) -> str:
 
 def run_record(run: Run) -> str:
     """Return the record of a run."""
-    return _encode([getattr(run, name) for name in _FIELDS])
+    return _encode(_values_of(run))
 
 
 def run_of(record: str | bytes) -> Run:
     """Return the run of a record."""
-    stored = _run.decode(record)
-    return Run(**{name: getattr(stored, name) for name in _FIELDS})
+    return Run(**msgspec.structs.asdict(_run.decode(record)))
 
 
 def unfinished_beginning(run: Run) -> str:
@@ -108,9 +112,19 @@ def unfinished_beginning(run: Run) -> str:
     return _encode(parts)[:-1] + ","
 
 
+def count_of(value: str | bytes | None) -> int:
+    """Return the value of a counter, which may not exist."""
+    return 0 if value is None else _count.decode(value)
+
+
+def pending_run(member: bytes) -> tuple[bytes, bytes]:
+    """Return run id and task of a member of the index of pending runs, see `common.lua`."""
+    return member[16:48], member[48:]
+
+
 def row_record(row: TaskRow) -> str:
     """Return the record of a row."""
-    return _encode([getattr(row, name) for name in _ROW_FIELDS])
+    return _encode(msgspec.structs.astuple(row))
 
 
 def row_of(record: str | bytes) -> TaskRow:
@@ -128,12 +142,28 @@ def due_member(row: TaskRow) -> str:
     return f"{row.order:010d}{row.task}"
 
 
-def member_record(manifest: str, member: Member) -> str:
-    """Return the record of a member without its beginning, which `heartbeat.lua` adds."""
-    return _encode([manifest, member])[1:]
+def indexed_at(row: TaskRow) -> Instant | None:
+    """Return the score of a row in the index of due rows; None for a row that is not in it."""
+    return None if row.paused or row.archived_at is not None else row.due_at
+
+
+def member_record(now: Instant, manifest: str, member: Member) -> str:
+    """Return the record of a member; *now* is the server's clock."""
+    return _encode([now, manifest, member])
 
 
 def member_row(record: str | bytes, now: Instant) -> MemberRow:
     """Return the member of a record; *now* is the server's clock."""
     seen_at, manifest, fields = _member.decode(record)
     return MemberRow(Member(**fields), manifest, seen_at, now - seen_at)
+
+
+def manifest_record(number: int, manifest: bytes) -> str:
+    """Return the record of a manifest, which holds its text as a string."""
+    return _encode([number, manifest.decode()])
+
+
+def manifest_of(record: str | bytes) -> tuple[int, bytes]:
+    """Return number and text of a manifest."""
+    number, text = _manifest.decode(record)
+    return number, text.encode()

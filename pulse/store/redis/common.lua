@@ -25,9 +25,11 @@ local function begins_with(text, start)
     return string.sub(text, 1, #start) == start
 end
 
--- A run record begins with the outcome, which is null while the run is unfinished.
-local function is_unfinished(record)
-    return begins_with(record, '[null,')
+-- A run record begins with the outcome, which is null while the run is unfinished, and the holder,
+-- which is empty while it is pending.
+local function state_of(record)
+    if not begins_with(record, '[null,') then return 'finished' end
+    return begins_with(record, '[null,"",') and 'pending' or 'claimed'
 end
 
 -- Call a command with many arguments in few calls: a call costs more than the work it does. The
@@ -67,3 +69,24 @@ end
 local function run_id_of_pending(member) return string.sub(member, 17, 48) end
 
 local function task_of_pending(member) return string.sub(member, 49) end
+
+-- Delete those of some runs that are finished, and the entries of the history without a run. If the
+-- runs are of several tasks, the task is element 5 of each record.
+local function delete_finished(ids, task)
+    local records, finished, by_index = fetch(RUNS, ids), {}, {}
+    for _, id in ipairs(ids) do
+        local record = records[id]
+        if not record or state_of(record) == 'finished' then
+            finished[#finished + 1] = id
+            local own_task = task or record and cjson.decode(record)[5]
+            if own_task then
+                local index = p .. 'history:' .. own_task
+                by_index[index] = by_index[index] or {}
+                table.insert(by_index[index], id)
+            end
+        end
+    end
+    call_in_parts('HDEL', RUNS, finished)
+    call_in_parts('ZREM', HISTORY, finished)
+    for index, of_task in pairs(by_index) do call_in_parts('ZREM', index, of_task) end
+end

@@ -1,4 +1,4 @@
-"""Connections of redis-py that can be severed after a fork; imported when the store is opened.
+"""Clients of redis-py whose connections can be severed after a fork; imported by `open` alone.
 
 redis-py itself opens new connections in a forked child. But in a process that gevent has patched, a
 greenlet may be in the middle of a call while another greenlet forks, and its copy continues in the
@@ -10,14 +10,29 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from redis import connection
+from redis import Redis, connection
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as LostError
+from redis.retry import Retry
 
 from pulse.forks import sever, stay
 
 if TYPE_CHECKING:
     import socket
     from weakref import WeakSet
+
+__all__ = ["REFUSED", "UNREACHABLE", "NoScriptError", "make_client"]
+
+REFUSED = (ResponseError, AuthenticationError, AuthorizationError)
+UNREACHABLE = (RedisError, OSError)
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 
 
 class Severable:
@@ -78,8 +93,28 @@ _CLASSES: dict[type | None, type[Severable]] = {
     connection.UnixDomainSocketConnection: UnixConnection,
     connection.SSLConnection: TlsConnection,
 }
+"""The severable class for the one that redis-py chooses by the URL; None is TCP."""
 
 
-def severable_class(original: type | None) -> type[Severable]:
-    """Return the severable class for the one that redis-py chose by the URL; None is TCP."""
-    return _CLASSES[original]
+def make_client(
+    url: str, known: WeakSet[Severable], timeout_s: float, *, limit_s: float | None = None
+) -> Any:  # noqa: ANN401 - redis-py declares few types
+    """Return a client that repeats no call, and adds its connections to *known*.
+
+    A connection and a reply take *timeout_s* each at most, or what the URL says; with *limit_s* no
+    longer than that, whatever the URL says.
+    """
+    options = connection.parse_url(url)  # type: ignore[no-untyped-call] # untyped in redis-py
+    limits = {} if limit_s is None else dict.fromkeys(_TIMEOUTS, limit_s)
+    arguments: dict[str, Any] = {
+        **dict.fromkeys(_TIMEOUTS, timeout_s),
+        **options,
+        **limits,
+        "connection_class": _CLASSES[options.get("connection_class")],
+        "known": known,
+        "decode_responses": False,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+    }
+    return Redis(connection_pool=connection.ConnectionPool(**arguments))

@@ -15,22 +15,34 @@ _WANTED = ("appendonly", "appendfsync", "maxmemory-policy")
 def durability_problems(server: RedisClient) -> str:
     """Return a warning for operators; empty if nothing can be lost or the settings are hidden."""
     settings = _settings(server)
-    found = [_persistence(settings), _eviction(settings)]
-    problems = "; ".join(problem for problem in found if problem)
-    return f"the store {server.name} can lose claims: {problems}" if problems else ""
+    append_only, fsync, policy = (settings.get(name, "") for name in _WANTED)
+    problems: list[str] = []
+    if append_only == "no":
+        problems.append(
+            "it keeps no append-only file, so a restart loses the record of ticks that have run"
+            " (set appendonly yes and appendfsync always)"
+        )
+    elif append_only and fsync not in {"", "always"}:
+        problems.append(
+            f"with appendfsync {fsync} a crash loses the last writes (set appendfsync always)"
+        )
+    if policy not in {"", "noeviction"} and not policy.startswith("volatile-"):
+        problems.append(
+            f"with maxmemory-policy {policy} it deletes keys when memory is short"
+            " (set maxmemory-policy noeviction)"
+        )
+    return f"the store {server.name} can lose claims: {'; '.join(problems)}" if problems else ""
 
 
 def _settings(server: RedisClient) -> dict[str, str]:
     """Return the relevant settings, as far as this user may read them."""
     try:
-        return {name: _setting(server, name) for name in _WANTED}
+        replies = [server.command("CONFIG", "GET", name) for name in _WANTED]
+        return {
+            name: reply[1].decode() for name, reply in zip(_WANTED, replies, strict=True) if reply
+        }
     except StoreUnavailableError:
         return _settings_from_info(server)
-
-
-def _setting(server: RedisClient, name: str) -> str:
-    reply = server.command("CONFIG", "GET", name)
-    return reply[1].decode() if reply else ""
 
 
 def _settings_from_info(server: RedisClient) -> dict[str, str]:
@@ -41,25 +53,3 @@ def _settings_from_info(server: RedisClient) -> dict[str, str]:
         return {}
     append_only = {0: "no", 1: "yes"}.get(info.get("aof_enabled"), "")
     return {"appendonly": append_only, "maxmemory-policy": info.get("maxmemory_policy", "")}
-
-
-def _persistence(settings: dict[str, str]) -> str:
-    append_only, fsync = settings.get("appendonly", ""), settings.get("appendfsync", "")
-    if append_only == "no":
-        return (
-            "it keeps no append-only file, so a restart loses the record of ticks that have run"
-            " (set appendonly yes and appendfsync always)"
-        )
-    if append_only == "yes" and fsync not in {"", "always"}:
-        return f"with appendfsync {fsync} a crash loses the last writes (set appendfsync always)"
-    return ""
-
-
-def _eviction(settings: dict[str, str]) -> str:
-    policy = settings.get("maxmemory-policy", "")
-    if policy in {"", "noeviction"} or policy.startswith("volatile-"):
-        return ""
-    return (
-        f"with maxmemory-policy {policy} it deletes keys when memory is short"
-        " (set maxmemory-policy noeviction)"
-    )

@@ -4,49 +4,54 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from pulse.store.redis.codec import row_of
+from pulse.store.redis.codec import indexed_at, row_of
 from pulse.store.shared.backend import WITHOUT_DATA
 from pulse.store.shared.manifests import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from pulse.store.redis.client import RedisClient
     from pulse.store.shared.rows import Caller
 
-_ALWAYS = ("layout", "open", "unheld")
+_ALWAYS = {"layout", "open", "unheld"}
 """The keys that each heartbeat makes: if all of them are lost, everything is."""
 
 
-_REPLY = msgspec.msgpack.Decoder(tuple[list[str], list[str], bool])
+class MissingKeys:
+    """Remembers which indexes of due rows exist: that of a partition without such rows does not."""
 
+    __slots__ = ("_indexes",)
 
-def find_missing(server: RedisClient, caller: Caller, indexes: IndexWatch) -> str:
-    """Return the sentence of an ERROR about keys that are missing; empty for none."""
-    expected = _expected_keys(caller)
-    if not expected:
-        return ""
-    missing, indexed, is_listed = server.run(
-        "find_missing",
-        _REPLY,
-        holder=caller.member.holder,
-        expected=expected,
-        manifest=caller.manifest,
-        digests=digest_fields(len(caller.definitions)),
-        partitions=sorted(caller.partitions),
-    )
-    names = [*missing, *indexes.find_lost(server, frozenset(indexed))]
-    return _missing_text(server, caller, names, listed=is_listed)
+    def __init__(self) -> None:
+        self._indexes: AbstractSet[str] = frozenset()
 
-
-def _expected_keys(caller: Caller) -> list[str]:
-    """Return the names of the keys that exist once *caller* has synced; empty before that."""
-    if caller.manifest == UNKNOWN.key:
-        return []
-    with_rows = ("rows", "places") if caller.definitions else ()
-    return [*_ALWAYS, "born", "configs", *with_rows]
+    def find(self, server: RedisClient, caller: Caller) -> str:
+        """Return the sentence of an ERROR about keys that are missing; empty for none."""
+        if caller.manifest == UNKNOWN.key:
+            return ""  # no key is expected before the first sync
+        expected = (
+            _ALWAYS | {"born", "configs"} | ({"rows", "places"} if caller.definitions else set())
+        )
+        indexes = {f"due:{partition}" for partition in caller.partitions}
+        config = f"config:{caller.manifest}"
+        names = [*expected, *indexes, "runs", "history"]
+        _, (*found, digests, is_listed) = server.batch(
+            *(("EXISTS", name) for name in names),
+            ("HLEN", config),
+            ("HEXISTS", "members", caller.member.holder),
+        )
+        existing = {name for name, exists in zip(names, found, strict=True) if exists}
+        missing = expected - existing
+        # Each run is in the history, so both exist or none.
+        if len(existing & {"runs", "history"}) == 1:
+            missing |= {"runs", "history"} - existing
+        # The manifest of a process that is not listed among the members may have been pruned.
+        if is_listed and digests != digest_fields(len(caller.definitions)):
+            missing.add(config)
+        gone, self._indexes = self._indexes - existing, indexes & existing
+        missing |= {name for name in gone if _has_due_rows(server, name)}
+        return _sentence(server, missing)
 
 
 def digest_fields(tasks: int) -> int:
@@ -54,61 +59,27 @@ def digest_fields(tasks: int) -> int:
     return tasks + 1 if tasks else 0
 
 
-def _missing_text(
-    server: RedisClient, caller: Caller, names: Iterable[str], *, listed: bool
-) -> str:
-    """Return the sentence of an ERROR about keys that are missing; empty for none.
+def _has_due_rows(server: RedisClient, index: str) -> bool:
+    """Return whether the partition of an index has due rows, and the index does not exist."""
+    _, (exists, records) = server.batch(("EXISTS", index), ("HVALS", "rows"))
+    return not exists and any(
+        f"due:{row.partition}" == index and indexed_at(row) is not None
+        for row in map(row_of, records)
+    )
 
-    The manifest of a process that is not *listed* among the members may have been pruned.
-    """
-    missing = set(names)
-    if missing.issuperset(_ALWAYS):
+
+def _sentence(server: RedisClient, missing: AbstractSet[str]) -> str:
+    if missing >= _ALWAYS:
         return WITHOUT_DATA
-    if not listed:
-        missing.discard(f"config:{caller.manifest}")
     if not missing:
         return ""
-    keys = ", ".join(map(server.key, sorted(missing)))
-    return f"keys were lost: {keys}; {_effect(missing)}"
-
-
-def _effect(missing: set[str]) -> str:
     if "rows" in missing:
-        return (
+        effect = (
             "tasks of the configuration are stored again as new ones; pauses and tasks that were"
             " added at run time are lost"
         )
-    if "runs" in missing:
-        return "history and pending runs are lost"
-    return "they are made again from the other keys"
-
-
-class IndexWatch:
-    """Remembers which partitions have an index of due rows: one without rows does not exist."""
-
-    __slots__ = ("_indexed",)
-
-    def __init__(self) -> None:
-        self._indexed: frozenset[str] = frozenset()
-
-    def find_lost(self, server: RedisClient, indexed: frozenset[str]) -> list[str]:
-        """Return the indexes that existed at the last call, do not now, and should.
-
-        The rows are read only where an index has disappeared.
-        """
-        gone, self._indexed = self._indexed - indexed, indexed
-        return [f"due:{one}" for one in sorted(gone) if _should_be_indexed(server, one)]
-
-
-def _should_be_indexed(server: RedisClient, partition: str) -> bool:
-    """Return whether a partition has due rows, and no index of them."""
-    due = server.key(f"due:{partition}")
-    exists, records = server.commands(("EXISTS", due), ("HVALS", server.key("rows")))
-    rows = [] if exists else map(row_of, records)
-    return any(
-        row.partition == partition
-        and row.due_at is not None
-        and not row.paused
-        and row.archived_at is None
-        for row in rows
-    )
+    elif "runs" in missing:
+        effect = "history and pending runs are lost"
+    else:
+        effect = "they are made again from the other keys"
+    return f"keys were lost: {', '.join(map(server.key, sorted(missing)))}; {effect}"

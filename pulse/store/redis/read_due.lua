@@ -31,9 +31,9 @@ local function owner_of(reservation)
     return poll == request.poll and 'this poll' or 'nobody'
 end
 
--- Return the entries of one page of an index; with `skip_reserved` without due rows that are
--- reserved.
-local function unreserved(page, partition, task_of, skip_reserved)
+-- Return the entries of one page of an index; without due rows that are reserved, if the index is
+-- that of rows.
+local function unreserved(page, partition, task_of, of_rows)
     local entries, row_keys = {}, {}
     for i = 1, #page, 2 do
         local member, at, task = page[i], tonumber(page[i + 1]), task_of(page[i])
@@ -41,7 +41,7 @@ local function unreserved(page, partition, task_of, skip_reserved)
         row_keys[#row_keys + 1] = key
         entries[#entries + 1] = { member = member, at = at, task = task, key = key }
     end
-    if not skip_reserved then return entries end
+    if not of_rows then return entries end
     local free, reservations = {}, fetch(RESERVED, row_keys)
     for _, entry in ipairs(entries) do
         local owner = entry.at > now and 'nobody' or owner_of(reservations[entry.key])
@@ -51,11 +51,11 @@ local function unreserved(page, partition, task_of, skip_reserved)
     return free
 end
 
--- A due row that does not exist, or is no record, was lost or overwritten, and so was a digest that
--- is none: the client repairs the keys after this error. If all rows are lost, the next heartbeat
--- reports it.
-local function refuse_damage(entry, digest)
-    local is_lost = not entry.row and redis.call('EXISTS', ROWS) == 1
+-- A row that does not exist although it is in the index of due rows, or is no record, was lost or
+-- overwritten, and so was a digest that is none: the client repairs the keys after this error. If
+-- all rows are lost, the next heartbeat reports it. A pending run without a row is left alone.
+local function refuse_damage(entry, digest, of_rows)
+    local is_lost = of_rows and not entry.row and redis.call('EXISTS', ROWS) == 1
     if is_lost or (entry.row and not begins_with(entry.row, '[')) then
         error('Expected a row ' .. entry.key .. ' in ' .. ROWS)
     end
@@ -65,8 +65,8 @@ local function refuse_damage(entry, digest)
 end
 
 -- Add the row and the counts to each entry; leave out rows with another definition than this
--- process's.
-local function runnable(entries)
+-- process's. Every process may run a run-time task.
+local function runnable(entries, of_rows)
     local tasks, row_keys, own = {}, {}, {}
     for i, entry in ipairs(entries) do tasks[i], row_keys[i] = entry.task, entry.key end
     local digests = fetch(p .. 'config:' .. request.manifest, tasks)
@@ -74,18 +74,18 @@ local function runnable(entries)
     local unfinished, pending = fetch(UNFINISHED, row_keys), fetch(PENDING, row_keys)
     for _, entry in ipairs(entries) do
         entry.row = rows[entry.key]
-        refuse_damage(entry, digests[entry.task])
-        if entry.row then
-            -- Matching the first five fields of the record is much cheaper than decoding the JSON.
-            -- It is safe, since none of them can hold a quotation mark or a comma: version, digest
-            -- (hex digits), max_concurrent, parks (true or false), source (lower-case letters).
-            local digest, max_concurrent, parks, source =
-                string.match(entry.row, '^%[%d+,"([^"]*)",(%d+),(%l+),"(%l+)",')
+        -- Matching the first five fields of the record is much cheaper than decoding the JSON.
+        -- It is safe, since none of them can hold a quotation mark or a comma: version, digest
+        -- (hex digits), max_concurrent, parks (true or false), source (lower-case letters).
+        local digest, max_concurrent, parks, source =
+            string.match(entry.row or '', '^%[%d+,"([^"]*)",(%d+),(%l+),"(%l+)",')
+        if source == 'runtime' or (digest and digest == digests[entry.task]) then
             entry.max_concurrent, entry.parks = tonumber(max_concurrent), parks == 'true'
             entry.unfinished = tonumber(unfinished[entry.key] or 0)
             entry.claimed = entry.unfinished - tonumber(pending[entry.key] or 0)
-            -- Every process may run a run-time task.
-            if source == 'runtime' or digests[entry.task] == digest then own[#own + 1] = entry end
+            own[#own + 1] = entry
+        else
+            refuse_damage(entry, digests[entry.task], of_rows)
         end
     end
     return own
@@ -93,11 +93,11 @@ end
 
 -- Call `visit` with each runnable entry of an index, in the order of the scores, until it returns
 -- true.
-local function each_runnable(key, partition, task_of, skip_reserved, visit)
+local function each_runnable(key, partition, task_of, of_rows, visit)
     local from, size = 0, math.min(request.limit + 1, 200)
     while true do
         local page = redis.call('ZRANGE', key, from, from + size - 1, 'WITHSCORES')
-        for _, entry in ipairs(runnable(unreserved(page, partition, task_of, skip_reserved))) do
+        for _, entry in ipairs(runnable(unreserved(page, partition, task_of, of_rows), of_rows)) do
             if visit(entry) then return end
         end
         if #page < 2 * size then return end

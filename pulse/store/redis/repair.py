@@ -6,8 +6,8 @@ Rows, runs and manifests are the data; every other key is an index or a counter 
 from them. A repair
 
 1. moves what is no data of this store aside: a key of another type to `corrupt:<key>`, a field of a
-   hash that cannot be decoded to the hash `corrupt`;
-2. adds runs to the history again, if the history was lost (`reindex.lua`);
+   hash that has another form to the hash `corrupt`;
+2. adds runs to the indexes of the history that were lost;
 3. makes the other indexes and counters again in one step, and empties the list of members
    (`rebuild.lua`): each process that lives finds that it is not listed, and syncs. So the rows that
    were lost are added by the processes that declare their tasks.
@@ -18,59 +18,48 @@ A record that is JSON of another form may have been written by a newer release: 
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse.errors import StoreRefusedError, shown
-from pulse.store.redis.codec import LAYOUT, MANIFEST, member_row, row_of, run_of
+from pulse.store.redis.codec import LAYOUT, run_of
 from pulse.store.shared.backend import StorageReplacedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.errors import StoreUnavailableError
     from pulse.store.redis.client import RedisClient
 
-    Check = Callable[[bytes, bytes], object]
-    Message = dict[str, object]
-
 _TYPES = {
-    "rows": "hash",
-    "runs": "hash",
-    "open": "hash",
-    "unheld": "hash",
-    "reserved": "hash",
-    "members": "hash",
-    "configs": "hash",
-    "leases": "zset",
-    "history": "zset",
-    "archived": "zset",
-    "last": "string",
-    "orders": "string",
-    "born": "string",
-    "paused": "set",
-    "places": "set",
+    **dict.fromkeys(("rows", "runs", "members", "configs", "config:"), "hash"),
+    **dict.fromkeys(("open", "unheld", "reserved"), "hash"),
+    **dict.fromkeys(("leases", "archived", "due:", "unheld:", "history", "history:"), "zset"),
+    **dict.fromkeys(("paused", "places", "rows:"), "set"),
+    **dict.fromkeys(("last", "orders", "born"), "string"),
 }
-_NUMBERS = ("last", "orders", "born")
-_PAGE = 1_000
+"""The type of each key; of keys that differ behind a colon, by the text up to the colon."""
+
+_FORMS = {
+    **dict.fromkeys(("last", "orders", "born"), re.compile(rb"\d+")),
+    **dict.fromkeys(("open", "unheld"), re.compile(rb"-?\d+")),
+    "reserved": re.compile(rb"\d+ \d+ .*", re.DOTALL),
+    "config:": re.compile(rb"[0-9a-f]+"),
+}
+"""The form of the values of some keys; the values of other hashes are JSON arrays."""
+
+_PAGE, _KEYS = 1_000, 10_000
+_DONE = msgspec.msgpack.Decoder(bool)
 ASIDE = "corrupt"
 """The hash of fields that were moved aside; keys are moved to this name, a colon, and their own."""
 
 MOST_NAMED = 10
 """How many damaged keys and fields an error names."""
 
-_DIGEST = re.compile(rb"[0-9a-f]+")
-_RESERVATION = re.compile(rb"\d+ \d+ .*", re.DOTALL)
 
-
-_DONE = msgspec.msgpack.Decoder(bool)
-
-
-def repair(server: RedisClient, *, partitions: Iterable[str], lease_us: Span) -> list[str]:
+def repair(server: RedisClient, *, partitions: Iterable[str], lease_us: int) -> list[str]:
     """Repair the keys; return the full names of the keys that held no data of this store.
 
     Args:
@@ -79,26 +68,18 @@ def repair(server: RedisClient, *, partitions: Iterable[str], lease_us: Span) ->
         lease_us: the lease of claimed runs whose lease was lost.
 
     """
-    moved = _move_keys(server, _TYPES)
-    moved += _move_numbers(server)
-    scan = _Scan(partitions)
-    for name, check in scan.checks().items():
-        moved += _move_fields(server, name, check)
-    moved += _move_keys(server, scan.dynamic_types())
-    for manifest in sorted(scan.manifests):
-        moved += _move_fields(server, f"config:{manifest}", _check_digest)
-    names = {f"history:{task}" for task in scan.tasks} | {"history"}
-    if any(not server.command("EXISTS", server.key(name)) for name in names):
-        _reindex(server)
-    server.run(
-        "rebuild",
-        _DONE,
-        lease=lease_us,
-        partitions=sorted(scan.partitions),
-        tasks=sorted(scan.tasks),
-        unfinished=sorted(scan.unfinished),
-        newest_manifest=scan.newest_manifest,
-    )
+    types = _read_types(server)
+    wrong = sorted(name for name in types if not _has_form(server, name, types[name]))
+    for name in wrong:
+        server.command("RENAME", server.key(name), server.key(f"{ASIDE}:{name}"))
+    moved = [server.key(name) for name in wrong]
+    names = sorted(types.keys() - set(wrong))
+    for name in names:
+        if _TYPES.get(_kind_of(name)) == "hash":
+            moved += _move_fields(server, name)
+    unfinished = _scan_runs(server, frozenset(names))
+    arguments = {"lease": lease_us, "partitions": sorted(partitions), "unfinished": unfinished}
+    server.run("rebuild", _DONE, **arguments)
     return moved
 
 
@@ -135,135 +116,49 @@ def read_layout(server: RedisClient) -> int:
     return int(found)
 
 
-class _Scan:
-    """Checks the fields of the hashes, and notes what a rebuild needs.
-
-    A check raises MsgspecError or ValueError for a value that is no data of this store.
-    """
-
-    __slots__ = ("manifests", "newest_manifest", "partitions", "tasks", "unfinished")
-
-    def __init__(self, partitions: Iterable[str]) -> None:
-        self.partitions: set[str] = set(partitions)
-        self.tasks: set[str] = set()
-        self.unfinished: set[str] = set()
-        self.manifests: set[str] = set()
-        self.newest_manifest: int = 0
-
-    def checks(self) -> dict[str, Check]:
-        """Return the check of each hash."""
-        return {
-            "rows": self._check_row,
-            "runs": self._check_run,
-            "configs": self._check_manifest,
-            "members": lambda _, value: member_row(value, 0),
-            "open": _check_count,
-            "unheld": _check_count,
-            "reserved": _check_reservation,
-        }
-
-    def dynamic_types(self) -> dict[str, str]:
-        """Return the types of the keys whose names depend on the data."""
-        types = {f"history:{task}": "zset" for task in self.tasks}
-        types |= {f"config:{manifest}": "hash" for manifest in self.manifests}
-        for partition in self.partitions:
-            types[f"due:{partition}"] = types[f"unheld:{partition}"] = "zset"
-            if partition:
-                types[f"rows:{partition}"] = "set"
-        return types
-
-    def _check_row(self, field: bytes, value: bytes) -> None:
-        row = row_of(value)
-        _compare(field, row.task_key)
-        self.partitions.add(row.partition)
-        self.tasks.add(row.task)
-
-    def _check_run(self, field: bytes, value: bytes) -> None:
-        run = run_of(value)
-        _compare(field, run.id)
-        self.tasks.add(run.task)
-        if run.outcome is None:
-            self.partitions.add(run.partition)
-            self.unfinished.add(run.id)
-
-    def _check_manifest(self, field: bytes, value: bytes) -> None:
-        number, text = MANIFEST.decode(value)
-        msgspec.json.decode(text)
-        self.newest_manifest = max(self.newest_manifest, number)
-        self.manifests.add(field.decode())
+def _read_types(server: RedisClient) -> dict[str, str]:
+    """Return the types of all keys of the application, by name without the prefix."""
+    types: dict[str, str] = {}
+    prefix, cursor = len(server.key("").encode()), 0
+    while True:
+        cursor, page = server.command("SCAN", cursor, "MATCH", server.key("*"), "COUNT", _KEYS)
+        names = [_text(key[prefix:]) for key in page]
+        _, found = server.batch(*(("TYPE", name) for name in names))
+        types.update(zip(names, found, strict=True))
+        if not cursor:
+            return types
 
 
-def _compare(field: bytes, key: str) -> None:
-    if field != key.encode():
-        raise ValueError(key)
+def _kind_of(name: str) -> str:
+    head, colon, _ = name.partition(":")
+    return head + colon
 
 
-def _check_count(field: bytes, value: bytes) -> None:
-    if field:  # the field without a name has a long value, see heartbeat.lua
-        int(value)
+def _has_form(server: RedisClient, name: str, found: str) -> bool:
+    """Return whether a key has the type that its name requires, and a number its form."""
+    kind = _kind_of(name)
+    if kind not in _TYPES or found == "none":
+        return True
+    if found != "string" or found != _TYPES[kind]:
+        return found == _TYPES[kind]
+    value = server.command("GET", server.key(name))
+    return value is None or _FORMS[kind].fullmatch(value) is not None
 
 
-def _check_digest(field: bytes, value: bytes) -> None:
-    if field and _DIGEST.fullmatch(value) is None:
-        raise ValueError(value)
-
-
-def _check_reservation(field: bytes, value: bytes) -> None:
-    if field and _RESERVATION.fullmatch(value) is None:
-        raise ValueError(value)
-
-
-def _move_keys(server: RedisClient, types: Mapping[str, str]) -> list[str]:
-    """Move keys of another type aside; return their full names."""
-    moved: list[str] = []
-    names = list(types)
-    for start in range(0, len(names), _PAGE):
-        page = names[start : start + _PAGE]
-        replies = server.commands(*(("TYPE", server.key(name)) for name in page))
-        wrong = [
-            name
-            for name, reply in zip(page, replies, strict=True)
-            if _text(reply) not in {"none", types[name]}
-        ]
-        for name in wrong:
-            server.command("RENAME", server.key(name), server.key(f"{ASIDE}:{name}"))
-            moved.append(server.key(name))
-    return moved
-
-
-def _move_numbers(server: RedisClient) -> list[str]:
-    """Move strings that are no numbers aside; return the full names of their keys."""
-    keys = [server.key(name) for name in _NUMBERS]
-    values = server.command("MGET", *keys)
-    wrong = [
-        (name, key)
-        for name, key, value in zip(_NUMBERS, keys, values, strict=True)
-        if value is not None and not value.isdigit()
-    ]
-    for name, key in wrong:
-        server.command("RENAME", key, server.key(f"{ASIDE}:{name}"))
-    return [key for _, key in wrong]
-
-
-def _move_fields(server: RedisClient, name: str, check: Check) -> list[str]:
+def _move_fields(server: RedisClient, name: str) -> list[str]:
     """Move the bad fields of a hash aside; return their names."""
-    bad = [*_bad_fields(server, name, check)]
-    for field in bad:
-        value = server.command("HGET", server.key(name), field)
-        if value is not None:
-            server.command("HSET", server.key(ASIDE), name.encode() + b" " + field, value)
-        server.command("HDEL", server.key(name), field)
-    return [f"{server.key(name)} (field {_text(field)!r})" for field in bad]
-
-
-def _bad_fields(server: RedisClient, name: str, check: Check) -> Iterator[bytes]:
-    """Yield the fields of a hash whose values are neither valid nor JSON of another form."""
-    for field, value in _fields(server, name):
-        try:
-            check(field, value)
-        except (msgspec.MsgspecError, ValueError):
-            if not _is_array(value):
-                yield field
+    key, form = server.key(name), _FORMS.get(_kind_of(name))
+    # Hashes of short values have a field without a name and with a long value: see `codec`.
+    bad = {
+        field: value
+        for page in _pages(server, name)
+        for field, value in page.items()
+        if not (_is_array(value) if form is None else not field or form.fullmatch(value))
+    }
+    for field, value in bad.items():
+        server.command("HSET", server.key(ASIDE), f"{name} ".encode() + field, value)
+        server.command("HDEL", key, field)
+    return [f"{key} (field {_text(field)!r})" for field in bad]
 
 
 def _is_array(value: bytes) -> bool:
@@ -273,41 +168,55 @@ def _is_array(value: bytes) -> bool:
         return False
 
 
-def _fields(server: RedisClient, name: str) -> Iterator[tuple[bytes, bytes]]:
+def _pages(server: RedisClient, name: str) -> Iterator[dict[bytes, bytes]]:
     """Yield the fields of a hash; other processes may change it meanwhile."""
     cursor = 0
     while True:
         cursor, page = server.command("HSCAN", server.key(name), cursor, "COUNT", _PAGE)
-        yield from page.items()
+        yield page
         if not cursor:
             return
 
 
-def _reindex(server: RedisClient) -> None:
-    """Add all runs to the history, a page after the other."""
-    page: list[Message] = []
-    flush = partial(_add_to_history, server, page)
-    for _, value in _fields(server, "runs"):
-        try:
-            run = run_of(value)
-        except msgspec.MsgspecError:
-            continue
-        page.append({"id": run.id, "task": run.task, "number": _number_of(run)})
-        if len(page) >= _PAGE:
-            flush()
-    flush()
+def _scan_runs(server: RedisClient, names: frozenset[str]) -> list[str]:
+    """Add runs to the history where its keys are not among *names*; return unfinished ones."""
+    history, indexes = server.key("history"), [one for one in names if one.startswith("history:")]
+    if "runs" not in names:
+        server.command("DEL", history, *map(server.key, indexes))
+    elif "history" not in names and indexes:
+        keys = [server.key(name) for name in indexes]
+        server.command("ZUNIONSTORE", history, len(keys), *keys, "AGGREGATE", "MAX")
+    unfinished: list[str] = []
+    for page in _pages(server, "runs"):
+        runs = [run for value in page.values() if (run := _run_or_none(value)) is not None]
+        unfinished += [run.id for run in runs if run.outcome is None]
+        _index(server, [run for run in runs if not {"history", f"history:{run.task}"} <= names])
+    return unfinished
 
 
-def _add_to_history(server: RedisClient, page: list[Message]) -> None:
-    if page:
-        server.run("reindex", _DONE, runs=page)
-    page.clear()
+def _run_or_none(value: bytes) -> Run | None:
+    try:
+        return run_of(value)
+    except msgspec.MsgspecError:
+        return None
 
 
-def _number_of(run: Run) -> Instant:
+def _index(server: RedisClient, runs: Sequence[Run]) -> None:
+    """Add runs to those indexes of the history that lack them, in the order of their creation."""
+    _, numbers = server.batch(*(("ZSCORE", "history", run.id) for run in runs))
+    server.batch(
+        *(
+            ("ZADD", key, "NX", number or str(_number_of(run)), run.id)
+            for run, number in zip(runs, numbers, strict=True)
+            for key in ("history", f"history:{run.task}")
+        )
+    )
+
+
+def _number_of(run: Run) -> int:
     """Return a history number for a run whose number is lost: history numbers are instants."""
     return run.claimed_at or run.started_at or run.fire_time
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")

@@ -51,7 +51,7 @@ from pulse.store.sqlite.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from pulse.clock import Clock, Span
