@@ -177,6 +177,8 @@ class SqlSession:
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set."""
+        if not changes.now and any(change.runs for change in changes.tasks):
+            changes = changes._replace(now=self.now())
         applied = apply(self.connection, changes, space=self.backend.space)
         if changes.tasks and changes.skip_locked:
             self.backend.note_contention(contested=not all(applied.tasks))
