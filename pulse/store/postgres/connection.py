@@ -6,6 +6,7 @@ equal. Inside a pipeline only a result that is read is waited for.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pulse.store.postgres.arrays import literal, plain
@@ -14,6 +15,7 @@ from pulse.store.postgres.schema import type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from pulse.clock import Instant
     from pulse.store.postgres.driver import BoundedConnection
@@ -57,20 +59,24 @@ class PostgresConnection:
         self._texts = texts
         self._given_now = given_now
 
-    def now(self) -> Instant:
-        """Return the time of the server's clock."""
-        ((now,),) = self.execute(_NOW, (self._given_now(),))
-        return int(now)
+    def together(self) -> AbstractContextManager[object]:
+        """Send all statements of a block before the first of their results is read."""
+        return self.raw.pipeline() if self.raw.piped is None else nullcontext()
+
+    def clock(self) -> Callable[[], Instant]:
+        """Read the server's clock."""
+        found = self.execute(_NOW, (self._given_now(),))
+        return lambda: next(iter(found))[0]
 
     def execute(self, text: str, values: Sequence[Cell] = ()) -> QueryResult:
         """Execute one statement."""
         cells = [plain(one) if isinstance(one, str) else one for one in values]
         return self.raw.execute(self._texts[text], cells or None)
 
-    def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
+    def select_in(self, text: str, values: Iterable[Cell]) -> Iterable[tuple[Any, ...]]:
         """Return the rows of a statement for all *values*."""
         cells = list(values)
-        return iter(self.execute(text, (literal(cells),)) if cells else ())
+        return self.execute(text, (literal(cells),)) if cells else ()
 
     def insert_many(self, insert: Insert, rows: Iterable[Sequence[Cell]]) -> None:
         """Add rows; in a pipeline, a duplicate key is an error at its end."""

@@ -135,9 +135,9 @@ class PostgresDatabase:
     def run(self, transaction: Transaction, work: Callable[[PostgresConnection], T]) -> T:
         """Return what *work* returns, within a transaction: see `Database.run`.
 
-        In READ and SINGLE each statement commits by itself. A WRITE is a pipeline, in which only a
-        result that is read is waited for: begin, lock and read are one round trip, and so are
-        change, add and commit.
+        In READ and SINGLE each statement commits by itself. The others are a pipeline, in which
+        only a result that is read is waited for: begin, lock and read are one round trip, and so
+        are change, add and commit.
         """
         match transaction:
             case Transaction.READ | Transaction.SINGLE:
@@ -145,7 +145,7 @@ class PostgresDatabase:
             case Transaction.WRITE:
                 return self._run(self._begin, work, pipelined=True)
             case _:
-                return self._run((*self._begin, LOCK), work)
+                return self._run((*self._begin, LOCK), work, pipelined=True)
 
     def _run(
         self,

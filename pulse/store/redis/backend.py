@@ -17,7 +17,7 @@ from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.missing_keys import IndexWatch, digest_fields, find_missing
 from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.rules import CONFIG, partitions_of
-from pulse.store.shared.backend import Lease, Orphans
+from pulse.store.shared.backend import Fleet, Lease, Orphans
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 
 if TYPE_CHECKING:
@@ -330,6 +330,11 @@ class RedisSession:
         now, records = self._server.run("read_members", _MEMBERS_REPLY)
         found = [member_row(record, now) for record in records]
         return sorted(found, key=lambda row: row.member.holder)
+
+    def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:
+        """Return processes and leases, and what is missing."""
+        members = self.read_members(caller.member, boot=boot)
+        return Fleet(members, self.read_leases(), self.find_missing(caller))
 
     def read_leases(self) -> list[Lease]:
         """Return the leases of claimed runs."""

@@ -74,7 +74,7 @@ class FleetWatch:
     def check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which data is missing, without a write."""
         member = caller.member
-        known = session.read_members(member, boot=boot)
+        known, leases, missing = session.read_fleet(caller, boot=boot)
         marks = {
             one.member.holder: (one.mark, SILENT_LEASES * one.member.lease_us) for one in known
         }
@@ -85,11 +85,10 @@ class FleetWatch:
             if one.member.holder in silent or is_gone(one.member, machine=member.machine)
         ]
         live = [one for one in known if one.member.holder not in gone]
-        leases = session.read_leases()
         longest = max((one.member.lease_us for one in known), default=member.lease_us)
         lost = self._lost(session, leases, gone, boot=boot, longest=longest)
         next_expiry = self._leases.next_expiry(_marks(leases, longest), boot)
-        return FleetState(live, gone, lost, next_expiry, session.find_missing(caller))
+        return FleetState(live, gone, lost, next_expiry, missing)
 
     def _lost(
         self,
