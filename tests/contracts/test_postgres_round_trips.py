@@ -9,6 +9,7 @@ import pytest
 from pulse.clock import SECOND
 from pulse.core.task import build_definition
 from pulse.store.postgres.connection import PostgresConnection
+from pulse.store.postgres.schema import LOCK
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
@@ -133,3 +134,11 @@ def test_heartbeat_that_saves_is_five_round_trips(setup: Setup) -> None:
     setup.store.heartbeat()
     setup.clock.forward(11 * SECOND)
     assert setup.trips_of(setup.store.heartbeat) == 5
+
+
+def test_heartbeat_prunes_without_the_lock_of_syncs(setup: Setup) -> None:
+    """Other processes may sync while one deletes old runs."""
+    setup.store.heartbeat()
+    setup.clock.forward(11 * SECOND)
+    setup.cost_of(setup.store.heartbeat)
+    assert setup.statements.count(LOCK) == 1

@@ -23,7 +23,7 @@ abandon     The run was renewed or recorded meanwhile: it is left as it is.
 A heartbeat asks what is missing of the data that the process has stored (`read_fleet`).
 `restore` then makes indexes again and empties the list of processes, so that every process syncs.
 
-`Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with corrections to write)
+`Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, the corrections of a heartbeat)
 run one at a time in SQL. On Redis they may overlap, and no lock keeps them apart: a lock expires
 while its holder stalls, and delays all others after its holder has died. The refusals keep them
 apart. What one session reads of a row that another changes is compared when it is written. Of what

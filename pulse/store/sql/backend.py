@@ -92,7 +92,10 @@ _PRUNE_RUNS = (
     " WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
     " AND opened_at < ? AND outcome IS NOT NULL FOR UPDATE SKIP LOCKED)"
 )
-_PRUNE_TASKS = "DELETE FROM @tasks WHERE archived_at < ?"
+_PRUNE_TASKS = (
+    "DELETE FROM @tasks WHERE key IN"
+    " (SELECT key FROM @tasks WHERE archived_at < ? FOR UPDATE SKIP LOCKED)"
+)
 
 
 CONTENTION_WINDOW = 16
