@@ -100,27 +100,27 @@ def test_renewal_is_one_statement(setup: Setup) -> None:
     assert setup.cost_of(lambda: setup.store.renew(claims)) == (1, 1)
 
 
-def test_finish_with_a_retry_is_three_round_trips(setup: Setup) -> None:
-    """The row is read, then row and run are locked and compared, then the run is changed."""
+def test_finish_with_a_retry_is_four_round_trips(setup: Setup) -> None:
+    """Row, facts about it, lock of the run, change: the locks are not left to a pipeline."""
     (claim,) = [one for one in setup.store.claim_due(2).claims if one.run.task == "retried"]
-    assert setup.trips_of(lambda: setup.store.finish([fail(claim)])) == 3
+    assert setup.trips_of(lambda: setup.store.finish([fail(claim)])) == 4
 
 
-def test_trigger_is_three_round_trips(setup: Setup) -> None:
-    """The row is locked and read, then compared, then changed together with the new run."""
-    assert setup.trips_of(lambda: setup.store.trigger("work")) == 3
+def test_trigger_is_four_round_trips(setup: Setup) -> None:
+    """The row is locked, its runs are counted, it is compared, and changed with the new run."""
+    assert setup.trips_of(lambda: setup.store.trigger("work")) == 4
 
 
 @pytest.mark.parametrize("paused", [True, False])
-def test_pause_is_four_round_trips(setup: Setup, *, paused: bool) -> None:
-    """The rows are read, read again after the pause is recorded, compared, and changed."""
+def test_pause_is_five_round_trips(setup: Setup, *, paused: bool) -> None:
+    """Lock, rows, the record of the pause and the rows again, comparison, change."""
     setup.store.pause("work", paused=not paused)
-    assert setup.trips_of(lambda: setup.store.pause("work", paused=paused)) == 4
+    assert setup.trips_of(lambda: setup.store.pause("work", paused=paused)) == 5
 
 
-def test_sync_that_changes_nothing_is_five_round_trips(setup: Setup) -> None:
-    """Lock and clock, processes, manifests, rows, and the commit."""
-    assert setup.trips_of(lambda: setup.store.sync(DEFINITIONS)) == 5
+def test_sync_that_changes_nothing_is_six_round_trips(setup: Setup) -> None:
+    """Lock, clock, processes, manifests, rows, and the commit."""
+    assert setup.trips_of(lambda: setup.store.sync(DEFINITIONS)) == 6
 
 
 def test_heartbeat_that_finds_nothing_is_one_round_trip(setup: Setup) -> None:
@@ -129,11 +129,11 @@ def test_heartbeat_that_finds_nothing_is_one_round_trip(setup: Setup) -> None:
     assert setup.trips_of(setup.store.heartbeat) == 1
 
 
-def test_heartbeat_that_saves_is_five_round_trips(setup: Setup) -> None:
-    """It reads, saves in a transaction of two round trips, and prunes in another."""
+def test_heartbeat_that_saves_is_six_round_trips(setup: Setup) -> None:
+    """It reads, saves in a transaction of three round trips, and prunes in another of two."""
     setup.store.heartbeat()
     setup.clock.forward(11 * SECOND)
-    assert setup.trips_of(setup.store.heartbeat) == 5
+    assert setup.trips_of(setup.store.heartbeat) == 6
 
 
 def test_heartbeat_prunes_without_the_lock_of_syncs(setup: Setup) -> None:
@@ -141,4 +141,4 @@ def test_heartbeat_prunes_without_the_lock_of_syncs(setup: Setup) -> None:
     setup.store.heartbeat()
     setup.clock.forward(11 * SECOND)
     setup.cost_of(setup.store.heartbeat)
-    assert setup.statements.count(LOCK) == 1
+    assert sum(LOCK in str(one) for one in setup.statements) == 1

@@ -77,8 +77,17 @@ class PostgresConnection:
         self._texts = texts
         self._given_now = given_now
 
-    def transact(self, begin: Iterable[str], work: Callable[[PostgresConnection], T]) -> T:
-        """Return what *work* returns, within a transaction that is one pipeline."""
+    def transact(
+        self, begin: Iterable[str], work: Callable[[PostgresConnection], T], *, lock: str = ""
+    ) -> T:
+        """Return what *work* returns, within a transaction that is a pipeline.
+
+        The statement *lock* is sent before the pipeline, together with *begin*: no process may be
+        stopped while it has the lock and the server waits for the rest of the pipeline.
+        """
+        if lock:
+            self.execute("; ".join((*begin, lock)))
+            begin = ()
         with self.raw.pipeline():
             for text in begin:
                 self.execute(text)

@@ -131,9 +131,9 @@ class PostgresDatabase:
     def run(self, transaction: Transaction, work: Callable[[PostgresConnection], T]) -> T:
         """Return what *work* returns, within a transaction: see `Database.run`.
 
-        In READ and SINGLE each statement commits by itself. The others are a pipeline, in which
-        only a result that is read is waited for: begin, lock and read are one round trip, and so
-        are change, add and commit.
+        In READ and SINGLE each statement commits by itself. A WRITE is a pipeline, in which only a
+        result that is read is waited for: begin, lock and read are one round trip, and so are
+        change, add and commit. EXCLUSIVE takes its lock in a round trip before that.
         """
         match transaction:
             case Transaction.READ | Transaction.SINGLE:
@@ -141,16 +141,18 @@ class PostgresDatabase:
             case Transaction.WRITE:
                 return self._run(self._begin, work)
             case _:
-                return self._run((*self._begin, LOCK), work)
+                return self._run(self._begin, work, lock=LOCK)
 
-    def _run(self, begin: Sequence[str], work: Callable[[PostgresConnection], T]) -> T:
+    def _run(
+        self, begin: Sequence[str], work: Callable[[PostgresConnection], T], *, lock: str = ""
+    ) -> T:
         from pulse.store.postgres import driver
 
         attempts_left = _MAX_ATTEMPTS
         while True:
             attempts_left -= 1
             try:
-                result = self._attempt(begin, work)
+                result = self._attempt(begin, work, lock)
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
@@ -164,7 +166,9 @@ class PostgresDatabase:
                 self._reconnect_probe.answered()
                 return result
 
-    def _attempt(self, begin: Sequence[str], work: Callable[[PostgresConnection], T]) -> T:
+    def _attempt(
+        self, begin: Sequence[str], work: Callable[[PostgresConnection], T], lock: str
+    ) -> T:
         """Return what *work* returns, within the time limit of a call.
 
         After an error the connection is closed, which rolls the transaction back.
@@ -174,7 +178,7 @@ class PostgresDatabase:
         connection.raw.deadline = until
         self._busy.add(connection)
         try:
-            result = connection.transact(begin, work) if begin else work(connection)
+            result = connection.transact(begin, work, lock=lock) if begin else work(connection)
         except BaseException:
             connection.raw.close()
             raise

@@ -209,6 +209,10 @@ class SqlSession:
         select_in = self.connection.select_in
         with self.connection.together():
             found = select_in(_LOCKED if lock else _NAMED, names)
+            if lock:
+                # Read at once, so that no process is stopped while it has the locks and the
+                # server waits for the rest of a pipeline.
+                found = list(found)
             counted = select_in(_COUNTS, names)
             paused = select_in(_PAUSED, names)
             clock = self.connection.clock()
