@@ -1,4 +1,4 @@
-"""How often the calls of one tick wait for the PostgreSQL server."""
+"""How often calls wait for the PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 from pulse.clock import SECOND
 from pulse.core.task import build_definition
 from pulse.store.postgres.connection import PostgresConnection
+from pulse.store.postgres.schema import LOCK
 from pulse.store.postgres.store import PostgresStore
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
-from tests.contracts.suite.store_harness import EVERY, make_task, succeed
+from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
 from tests.support.black_hole import BlackHole
 
 if TYPE_CHECKING:
@@ -23,14 +24,23 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.server
 
+DEFINITIONS = {
+    "work": build_definition("work", make_task(retries=0)),
+    "retried": build_definition("retried", make_task(retries=3)),
+}
+
 
 class Setup(NamedTuple):
-    """An open store with one task, the proxy before its server, and the statements sent."""
+    """An open store with two tasks, the proxy before its server, and the statements sent."""
 
     store: PostgresStore
     clock: FakeClock
     proxy: BlackHole
     statements: list[str]
+
+    def trips_of(self, call: Callable[[], object]) -> int:
+        """Return how many round trips a call takes."""
+        return self.cost_of(call)[0]
 
     def cost_of(self, call: Callable[[], object]) -> tuple[int, int]:
         """Return how many round trips a call takes, and how many statements it sends."""
@@ -59,9 +69,9 @@ def setup(postgres_cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch) ->
         url = postgres_cluster.url(port=proxy.port)
         store = PostgresStore(url, clock, server_clock=clock.wall, opened={})
         store.open(this_member("inline", "digest", 30 * SECOND))
-        store.sync({"work": build_definition("work", make_task(retries=0))})
+        store.sync(DEFINITIONS)
         clock.forward(EVERY)
-        store.finish([succeed(claim) for claim in store.claim_due(1).claims])
+        store.finish([succeed(claim) for claim in store.claim_due(2).claims])
         clock.forward(EVERY)
         yield Setup(store, clock, proxy, statements)
         store.close()
@@ -69,17 +79,66 @@ def setup(postgres_cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_claim_reads_in_one_round_trip_and_writes_in_two(setup: Setup) -> None:
     """The write locks and compares in its first round trip, changes and commits in its second."""
-    trips, _ = setup.cost_of(lambda: setup.store.claim_due(1))
-    assert trips == 3
+    assert setup.trips_of(lambda: setup.store.claim_due(2)) == 3
 
 
 def test_claim_that_finds_nothing_is_one_statement(setup: Setup) -> None:
     """Rows and clock are one result."""
-    setup.store.claim_due(1)
-    assert setup.cost_of(lambda: setup.store.claim_due(1)) == (1, 1)
+    setup.store.claim_due(2)
+    assert setup.cost_of(lambda: setup.store.claim_due(2)) == (1, 1)
 
 
 def test_final_finish_is_one_statement(setup: Setup) -> None:
-    """A run that is not tried again is recorded without a transaction of several statements."""
-    (claim,) = setup.store.claim_due(1).claims
-    assert setup.cost_of(lambda: setup.store.finish([succeed(claim)])) == (1, 1)
+    """Runs that are not tried again are recorded without a transaction of several statements."""
+    claims = setup.store.claim_due(2).claims
+    assert setup.cost_of(lambda: setup.store.finish([succeed(one) for one in claims])) == (1, 1)
+
+
+def test_renewal_is_one_statement(setup: Setup) -> None:
+    """The leases of all runs of a process are renewed at once."""
+    claims = setup.store.claim_due(2).claims
+    assert setup.cost_of(lambda: setup.store.renew(claims)) == (1, 1)
+
+
+def test_finish_with_a_retry_is_four_round_trips(setup: Setup) -> None:
+    """Row, facts about it, lock of the run, change: the locks are not left to a pipeline."""
+    (claim,) = [one for one in setup.store.claim_due(2).claims if one.run.task == "retried"]
+    assert setup.trips_of(lambda: setup.store.finish([fail(claim)])) == 4
+
+
+def test_trigger_is_four_round_trips(setup: Setup) -> None:
+    """The row is locked, its runs are counted, it is compared, and changed with the new run."""
+    assert setup.trips_of(lambda: setup.store.trigger("work")) == 4
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_pause_is_five_round_trips(setup: Setup, *, paused: bool) -> None:
+    """Lock, rows, the record of the pause and the rows again, comparison, change."""
+    setup.store.pause("work", paused=not paused)
+    assert setup.trips_of(lambda: setup.store.pause("work", paused=paused)) == 5
+
+
+def test_sync_that_changes_nothing_is_six_round_trips(setup: Setup) -> None:
+    """Lock, clock, processes, manifests, rows, and the commit."""
+    assert setup.trips_of(lambda: setup.store.sync(DEFINITIONS)) == 6
+
+
+def test_heartbeat_that_finds_nothing_is_one_round_trip(setup: Setup) -> None:
+    """Processes, leases and the clock are read together."""
+    setup.store.heartbeat()
+    assert setup.trips_of(setup.store.heartbeat) == 1
+
+
+def test_heartbeat_that_saves_is_six_round_trips(setup: Setup) -> None:
+    """It reads, saves in a transaction of three round trips, and prunes in another of two."""
+    setup.store.heartbeat()
+    setup.clock.forward(11 * SECOND)
+    assert setup.trips_of(setup.store.heartbeat) == 6
+
+
+def test_heartbeat_prunes_without_the_lock_of_syncs(setup: Setup) -> None:
+    """Other processes may sync while one deletes old runs."""
+    setup.store.heartbeat()
+    setup.clock.forward(11 * SECOND)
+    setup.cost_of(setup.store.heartbeat)
+    assert sum(LOCK in str(one) for one in setup.statements) == 1

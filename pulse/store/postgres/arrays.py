@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     from pulse.store.sql.database import Cell
 
-_SPECIAL = ('"', "\\", "\0")
-
 
 def plain(text: str) -> str:
     """Return a text that PostgreSQL accepts: without NUL and without lone surrogates."""
@@ -21,15 +19,15 @@ def plain(text: str) -> str:
 
 def literal(cells: Sequence[Cell]) -> str:
     """Return an array literal, such as `{1,NULL,"two"}`."""
-    first = cells[0] if cells else None
-    if isinstance(first, str) and None not in cells and not _needs_escapes(cells):
-        return '{"' + '","'.join(map(str, cells)) + '"}'
+    kinds = {*map(type, cells)}
+    if kinds == {int}:
+        return "{" + ",".join(map(str, cells)) + "}"
+    if kinds == {str}:
+        joined = '","'.join(cells)  # type: ignore[arg-type] # all are texts
+        special = joined.count('"') > 2 * (len(cells) - 1) or "\\" in joined or "\0" in joined
+        if joined.isascii() and not special:
+            return '{"' + joined + '"}'
     return "{" + ",".join([_element(cell) for cell in cells]) + "}"
-
-
-def _needs_escapes(cells: Sequence[Cell]) -> bool:
-    joined = "".join(map(str, cells))
-    return not joined.isascii() or any(sign in joined for sign in _SPECIAL)
 
 
 def _element(cell: Cell) -> str:

@@ -1,40 +1,60 @@
 """A connection to the server: translates statements, runs batches with arrays.
 
-A batch of any length is one statement: each column is one array, or one value if all its values are
-equal. Inside a pipeline only a result that is read is waited for.
+A batch is one statement: each column is one array, or one value if all its values are equal. Inside
+a pipeline only a result that is read is waited for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pulse.store.postgres.arrays import literal, plain
 from pulse.store.postgres.due_query import CLOCK, read_due
 from pulse.store.postgres.schema import type_of
+from pulse.store.sql.database import Insert, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from pulse.clock import Instant
     from pulse.store.postgres.driver import BoundedConnection
-    from pulse.store.sql.database import Cell, DueRows, Insert, QueryResult, Update
+    from pulse.store.sql.database import Cell, DueRows, QueryResult
 
-    Column = Sequence[Cell]
+T = TypeVar("T")
 
 LONGEST_BATCH = 10_000
 _NOW = f"SELECT {CLOCK}"
 
 
-class PostgresTexts(dict[str, bytes]):
+class Batch(NamedTuple):
+    """A statement for many rows.
+
+    Attributes:
+        statement: what it does with each row.
+        equal: for each column, whether all rows have the same value.
+        returns: whether it returns the keys of the rows that it has changed.
+
+    """
+
+    statement: Insert | Update
+    equal: tuple[bool, ...]
+    returns: bool = False
+
+
+class PostgresTexts(dict["str | Batch", bytes]):
     """SQL by the statement: `@` is replaced by the schema of this application."""
 
     def __init__(self, schema: str) -> None:
         super().__init__()
         self._schema = schema
 
-    def __missing__(self, text: str) -> bytes:
-        real = text.replace("@", f"{self._schema}.").replace("IN (?*)", "= ANY(?)")
-        self[text] = encoded = real.replace("?", "%s").encode()
+    def __missing__(self, statement: str | Batch) -> bytes:
+        text = statement if isinstance(statement, str) else _text_of(statement)
+        text = text.replace("@", f"{self._schema}.").replace("IN (?*)", "= ANY(?)")
+        self[statement] = encoded = text.replace("?", "%s").encode()
         return encoded
 
 
@@ -57,34 +77,52 @@ class PostgresConnection:
         self._texts = texts
         self._given_now = given_now
 
-    def now(self) -> Instant:
-        """Return the time of the server's clock."""
-        ((now,),) = self.execute(_NOW, (self._given_now(),))
-        return int(now)
+    def transact(
+        self, begin: Iterable[str], work: Callable[[PostgresConnection], T], *, lock: str = ""
+    ) -> T:
+        """Return what *work* returns, within a transaction that is a pipeline.
 
-    def execute(self, text: str, values: Sequence[Cell] = ()) -> QueryResult:
+        The statement *lock* is sent before the pipeline, together with *begin*: no process may be
+        stopped while it has the lock and the server waits for the rest of the pipeline.
+        """
+        if lock:
+            self.execute("; ".join((*begin, lock)))
+            begin = ()
+        with self.raw.pipeline():
+            for text in begin:
+                self.execute(text)
+            result = work(self)
+            self.execute("COMMIT")
+        return result
+
+    def together(self) -> AbstractContextManager[object]:
+        """Send all statements of a block before the first of their results is read."""
+        return self.raw.pipeline() if self.raw.piped is None else nullcontext()
+
+    def clock(self) -> Callable[[], Instant]:
+        """Read the server's clock."""
+        found = self.execute(_NOW, (self._given_now(),))
+        return lambda: next(iter(found))[0]
+
+    def execute(self, text: str | Batch, values: Sequence[Cell] = ()) -> QueryResult:
         """Execute one statement."""
         cells = [plain(one) if isinstance(one, str) else one for one in values]
         return self.raw.execute(self._texts[text], cells or None)
 
-    def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
+    def select_in(self, text: str, values: Iterable[Cell]) -> Iterable[tuple[Any, ...]]:
         """Return the rows of a statement for all *values*."""
         cells = list(values)
-        return iter(self.execute(text, (literal(cells),)) if cells else ())
+        return self.execute(text, (literal(cells),)) if cells else ()
 
     def insert_many(self, insert: Insert, rows: Iterable[Sequence[Cell]]) -> None:
-        """Add rows; in a pipeline, a duplicate key is an error at its end."""
-        names = ", ".join(insert.columns)
-        for columns in _columns(rows):
-            source, terms, values = _source(insert.columns, columns)
-            text = f"INSERT INTO {insert.table} ({names}) SELECT {', '.join(terms)} FROM {source}"  # noqa: S608 - the names are constants
-            self.execute(text, values)
+        """Add rows; a duplicate key is an error at the end of the pipeline."""
+        for equal, values in _batches(rows):
+            self.execute(Batch(insert, equal), values)
 
     def update_many(self, update: Update, rows: Iterable[Sequence[Cell]]) -> None:
         """Change rows."""
-        for columns in _columns(rows):
-            text, _, values = _update_text(update, columns)
-            self.execute(text, values)
+        for equal, values in _batches(rows):
+            self.execute(Batch(update, equal), values)
 
     def update_returning(self, update: Update, rows: Sequence[Sequence[Cell]]) -> list[bool]:
         """Change rows; return for each whether it existed, the first of equal keys only."""
@@ -93,9 +131,8 @@ class PostgresConnection:
         for place, row in enumerate(rows):
             first.setdefault(tuple(row[width:]), place)
         changed = [False] * len(rows)
-        for columns in _columns(rows[place] for place in first.values()):
-            text, keys, values = _update_text(update, columns)
-            for found in self.execute(f"{text} RETURNING {keys}", values):
+        for equal, values in _batches(rows[place] for place in first.values()):
+            for found in self.execute(Batch(update, equal, returns=True), values):
                 changed[first[found]] = True
         return changed
 
@@ -104,52 +141,50 @@ class PostgresConnection:
         return read_due(self, partitions, limit=limit, spread=spread, given_now=self._given_now())
 
 
-def _columns(rows: Iterable[Sequence[Cell]]) -> Iterator[list[Column]]:
-    """Yield the columns of all rows, in batches of bounded length."""
-    left = list(rows)
-    for start in range(0, len(left), LONGEST_BATCH):
-        yield list(zip(*left[start : start + LONGEST_BATCH], strict=True))
+def _batches(rows: Iterable[Sequence[Cell]]) -> Iterator[tuple[tuple[bool, ...], list[Cell]]]:
+    """Yield which columns have equal values, and the values, in batches of bounded length.
 
-
-def _update_text(update: Update, columns: Sequence[Column]) -> tuple[str, str, list[Cell]]:
-    """Return the statement that changes a batch, the SQL of its keys, and its values."""
-    source, terms, values = _source((*update.sets, *update.keys), columns)
-    width = len(update.sets)
-    pairs = zip(update.sets, terms[:width], strict=True)
-    same = zip(update.keys, terms[width:], strict=True)
-    sets = ", ".join([*(f"{name} = {term}" for name, term in pairs), *filter(None, [update.also])])
-    where = " AND ".join(
-        [*(f"r.{name} = {term}" for name, term in same), *filter(None, [update.only])]
-    )
-    text = f"UPDATE {update.table} AS r SET {sets} FROM {source} WHERE {where}"  # noqa: S608 - the names are constants
-    return text, ", ".join(terms[width:]), values
-
-
-def _source(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, list[str], list[Cell]]:
-    """Return what a batch selects from, the SQL of each column, and the values.
-
-    The result is `(SELECT ?::text AS c1) AS k, unnest(?::bigint[]) AS n(c2)`: equal values are sent
-    once, as `k.c1`, and the others as arrays. The last column is an array if no other one is,
+    Equal values are sent once, before the arrays. The last column is an array if no other one is,
     because `unnest` gives the number of rows.
     """
-    single: list[str] = []
-    arrays: list[str] = []
-    aliases: list[str] = []
-    terms: list[str] = []
-    equal: list[Cell] = []
-    values: list[Cell] = []
-    for place, (name, cells) in enumerate(zip(names, columns, strict=True), 1):
-        kind = type_of(name)
-        if cells.count(cells[0]) == len(cells) and (arrays or place < len(columns)):
-            single.append(f"?::{kind} AS c{place}")
-            terms.append(f"k.c{place}")
-            equal.append(cells[0])
-        else:
-            arrays.append(f"?::{kind}[]")
-            aliases.append(f"c{place}")
-            terms.append(f"n.c{place}")
-            values.append(literal(cells))
+    left = list(rows)
+    for start in range(0, len(left), LONGEST_BATCH):
+        columns = [*zip(*left[start : start + LONGEST_BATCH], strict=True)]
+        equal = [one[0] == one[-1] and one.count(one[0]) == len(one) for one in columns]
+        equal[-1] = equal[-1] and not all(equal)
+        once = [one[0] for one, is_equal in zip(columns, equal, strict=True) if is_equal]
+        arrays = [
+            literal(one) for one, is_equal in zip(columns, equal, strict=True) if not is_equal
+        ]
+        yield tuple(equal), [*once, *arrays]
+
+
+def _text_of(batch: Batch) -> str:
+    statement = batch.statement
+    if isinstance(statement, Insert):
+        source, terms = _source(statement.columns, batch.equal)
+        names = ", ".join(statement.columns)
+        return f"INSERT INTO {statement.table} ({names}) SELECT {', '.join(terms)} FROM {source}"  # noqa: S608 - the names are constants
+    source, terms = _source((*statement.sets, *statement.keys), batch.equal)
+    keys = terms[len(statement.sets) :]
+    sets = [f"{name} = {term}" for name, term in zip(statement.sets, terms, strict=False)]
+    same = [f"r.{name} = {term}" for name, term in zip(statement.keys, keys, strict=True)]
+    changes = ", ".join(filter(None, [*sets, statement.also]))
+    where = " AND ".join(filter(None, [*same, statement.only]))
+    text = f"UPDATE {statement.table} AS r SET {changes} FROM {source} WHERE {where}"  # noqa: S608 - the names are constants
+    return f"{text} RETURNING {', '.join(keys)}" if batch.returns else text
+
+
+def _source(names: Sequence[str], equal: Sequence[bool]) -> tuple[str, list[str]]:
+    """Return what a batch selects from, and the SQL of each column.
+
+    The result is `(SELECT ?::text AS c1) AS k, unnest(?::bigint[]) AS n(c2)` with `k.c1`, `n.c2`.
+    """
+    columns = [*zip(names, equal, (f"c{place}" for place in count(1)), strict=False)]
+    once = [f"?::{type_of(name)} AS {alias}" for name, is_equal, alias in columns if is_equal]
+    arrays = [f"?::{type_of(name)}[]" for name, is_equal, _ in columns if not is_equal]
+    aliases = [alias for _, is_equal, alias in columns if not is_equal]
     source = f"unnest({', '.join(arrays)}) AS n({', '.join(aliases)})"
-    if single:
-        source = f"(SELECT {', '.join(single)}) AS k, {source}"
-    return source, terms, [*equal, *values]
+    if once:
+        source = f"(SELECT {', '.join(once)}) AS k, {source}"
+    return source, [f"{'k' if is_equal else 'n'}.{alias}" for _, is_equal, alias in columns]

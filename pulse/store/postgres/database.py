@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,7 +35,7 @@ from pulse.store.shared.backend import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import psycopg
 
@@ -89,11 +89,7 @@ class PostgresDatabase:
         self._texts = PostgresTexts(self._schema)
         self._idle: deque[PostgresConnection] = deque()
         self._busy: set[PostgresConnection] = set()
-        self._begin: tuple[str, ...] = (
-            "BEGIN",
-            f"SET LOCAL idle_in_transaction_session_timeout = {STOPPED_MS}",
-            f"SET LOCAL statement_timeout = {limit_us // (SECOND // 1000)}",
-        )
+        self._begin: tuple[str, ...] = ("BEGIN", _limits(limit_us // (SECOND // 1000)))
         self._clock = SystemClock()
         self._reconnect_probe = ReconnectProbe(chance)
         self._login = Login()
@@ -137,22 +133,18 @@ class PostgresDatabase:
 
         In READ and SINGLE each statement commits by itself. A WRITE is a pipeline, in which only a
         result that is read is waited for: begin, lock and read are one round trip, and so are
-        change, add and commit.
+        change, add and commit. EXCLUSIVE takes its lock in a round trip before that.
         """
         match transaction:
             case Transaction.READ | Transaction.SINGLE:
                 return self._run((), work)
             case Transaction.WRITE:
-                return self._run(self._begin, work, pipelined=True)
+                return self._run(self._begin, work)
             case _:
-                return self._run((*self._begin, LOCK), work)
+                return self._run(self._begin, work, lock=LOCK)
 
     def _run(
-        self,
-        begin: Sequence[str],
-        work: Callable[[PostgresConnection], T],
-        *,
-        pipelined: bool = False,
+        self, begin: Sequence[str], work: Callable[[PostgresConnection], T], *, lock: str = ""
     ) -> T:
         from pulse.store.postgres import driver
 
@@ -160,8 +152,7 @@ class PostgresDatabase:
         while True:
             attempts_left -= 1
             try:
-                with self._transaction(begin, pipelined=pipelined) as connection:
-                    result = work(connection)
+                result = self._attempt(begin, work, lock)
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
@@ -175,19 +166,26 @@ class PostgresDatabase:
                 self._reconnect_probe.answered()
                 return result
 
-    @contextmanager
-    def _transaction(
-        self, begin: Sequence[str], *, pipelined: bool
-    ) -> Iterator[PostgresConnection]:
-        with (
-            self._connection() as connection,
-            connection.raw.pipeline() if pipelined else nullcontext(),
-        ):
-            for text in begin:
-                connection.execute(text)
-            yield connection
-            if begin:
-                connection.execute("COMMIT")
+    def _attempt(
+        self, begin: Sequence[str], work: Callable[[PostgresConnection], T], lock: str
+    ) -> T:
+        """Return what *work* returns, within the time limit of a call.
+
+        After an error the connection is closed, which rolls the transaction back.
+        """
+        until = self._clock.boot() + self._limit
+        connection = self._take()
+        connection.raw.deadline = until
+        self._busy.add(connection)
+        try:
+            result = connection.transact(begin, work, lock=lock) if begin else work(connection)
+        except BaseException:
+            connection.raw.close()
+            raise
+        finally:
+            self._busy.discard(connection)
+        self._give_back(connection)
+        return result
 
     def _failed(self, error: psycopg.Error) -> StoreUnavailableError:
         """Prepare for a reconnect; return the error to raise."""
@@ -200,22 +198,6 @@ class PostgresDatabase:
         return StoreRefusedError(f"{text}; {hint}" if hint else text)
 
     # Connections -------------------------------------------------------------------------
-
-    @contextmanager
-    def _connection(self) -> Iterator[PostgresConnection]:
-        """Give a connection for the time limit of a call; after an error, close it."""
-        until = self._clock.boot() + self._limit
-        connection = self._take()
-        connection.raw.deadline = until
-        self._busy.add(connection)
-        try:
-            yield connection
-        except BaseException:
-            connection.raw.close()
-            raise
-        finally:
-            self._busy.discard(connection)
-        self._give_back(connection)
 
     def _take(self) -> PostgresConnection:
         if self._pid != os.getpid():
@@ -240,6 +222,13 @@ class PostgresDatabase:
             self._idle.append(connection)
         else:
             connection.raw.close()
+
+
+def _limits(limit_ms: int) -> str:
+    """Return the statement that sets the time limits of a transaction."""
+    settings = {"idle_in_transaction_session_timeout": STOPPED_MS, "statement_timeout": limit_ms}
+    terms = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
+    return f"SELECT {', '.join(terms)}"
 
 
 def _import_driver() -> None:

@@ -59,9 +59,10 @@ class PipelinedResult(psycopg.Cursor[TupleRow]):
         self._request()
         return super().fetchone()
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[TupleRow]:  # type: ignore[override] # not the cursor itself
+        # The driver converts all rows at once faster than one after another.
         self._request()
-        return super().__iter__()
+        return iter(self.fetchall())
 
     def _request(self) -> None:
         connection = self.connection
@@ -135,24 +136,29 @@ def _bounded(
     deadline: Span | None = None,
     longest_silence: Span | None = None,
 ) -> Generator[Any, Any, T]:
-    pid, heard_at = os.getpid(), _CLOCK.boot()
+    pid, heard_at = os.getpid(), 0 if longest_silence is None else _CLOCK.boot()
     try:
         awaited = next(gen)
         while True:
             ready = yield awaited
             if os.getpid() != pid:
                 _stop_forked_copy()
-            now = _CLOCK.boot()
-            if ready:
-                heard_at = now
-            elif (deadline is not None and now >= deadline) or (
-                longest_silence is not None and now - heard_at >= longest_silence
-            ):
-                raise CallTimeoutError("the server did not answer in time")
+            if ready and longest_silence is not None:
+                heard_at = _CLOCK.boot()
+            elif not ready:
+                _refuse_late(_CLOCK.boot(), deadline, heard_at, longest_silence)
             awaited = gen.send(ready)
     except StopIteration as ended:
         answer: T = ended.value
         return answer
+
+
+def _refuse_late(
+    now: Span, deadline: Span | None, heard_at: Span, longest_silence: Span | None
+) -> None:
+    is_late = deadline is not None and now >= deadline
+    if is_late or (longest_silence is not None and now - heard_at >= longest_silence):
+        raise CallTimeoutError("the server did not answer in time")
 
 
 def _stop_forked_copy() -> None:

@@ -28,7 +28,7 @@ from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.missing_keys import MissingKeys, digest_fields
 from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.rules import CONFIG, partitions_of
-from pulse.store.shared.backend import EarlyData, Lease, Orphans
+from pulse.store.shared.backend import EarlyData, Fleet, Lease, Orphans
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot, task_key
 
@@ -334,6 +334,11 @@ class RedisSession:
         now, (records,) = self._server.batch(("HVALS", "members"))
         found = [member_row(record, now) for record in records]
         return sorted(found, key=lambda row: row.member.holder)
+
+    def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:
+        """Return processes and leases, and what is missing."""
+        members = self.read_members(caller.member, boot=boot)
+        return Fleet(members, self.read_leases(), self.find_missing(caller))
 
     def read_leases(self) -> list[Lease]:
         """Return the leases of claimed runs."""

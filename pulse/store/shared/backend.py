@@ -20,10 +20,10 @@ sync, add, remove, pause, trigger
             StoreUnavailableError.
 abandon     The run was renewed or recorded meanwhile: it is left as it is.
 
-A heartbeat asks what is missing of the data that the process has stored (`find_missing`).
+A heartbeat asks what is missing of the data that the process has stored (`read_fleet`).
 `restore` then makes indexes again and empties the list of processes, so that every process syncs.
 
-`Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, heartbeat with corrections to write)
+`Transaction.EXCLUSIVE` sessions (sync, add, remove, pause, the corrections of a heartbeat)
 run one at a time in SQL. On Redis they may overlap, and no lock keeps them apart: a lock expires
 while its holder stalls, and delays all others after its holder has died. The refusals keep them
 apart. What one session reads of a row that another changes is compared when it is written. Of what
@@ -129,6 +129,22 @@ class Lease(NamedTuple):
     length_us: Span | None = None
 
 
+class Fleet(NamedTuple):
+    """What a heartbeat reads.
+
+    Attributes:
+        members: the processes that have a row, dead ones too, by holder.
+        leases: the leases of claimed runs.
+        missing: what is missing of the data that the caller has stored, as a sentence for the log;
+            empty for nothing.
+
+    """
+
+    members: Sequence[MemberRow]
+    leases: Sequence[Lease]
+    missing: str
+
+
 class Orphans(NamedTuple):
     """The claimed runs of some processes, and the pending runs of some partitions."""
 
@@ -171,7 +187,7 @@ class Session(Protocol):
     """The address of the storage, without a password."""
 
     def now(self) -> Instant:
-        """Return the present on the store's clock."""
+        """Return the store's clock; in a transaction, as a read of it has found it last."""
 
     def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:
         """Return what is due; the caller wants about *limit* rows.
@@ -240,12 +256,6 @@ class Session(Protocol):
         Each process that lives finds at its next heartbeat that it is not listed, and syncs.
         """
 
-    def find_missing(self, caller: Caller) -> str:
-        """Return what is missing of the data that *caller* has stored; empty for nothing.
-
-        The text is a sentence for the log.
-        """
-
     def set_paused(self, name: str, *, paused: bool) -> None:
         """Record that rows of a task that are added later are paused, or not."""
 
@@ -267,8 +277,8 @@ class Session(Protocol):
         *boot* is the boot clock of *caller*, which processes of one machine share.
         """
 
-    def read_leases(self) -> Sequence[Lease]:
-        """Return the leases of claimed runs."""
+    def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:
+        """Return processes and leases, and what is missing; *boot* as in `read_members`."""
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""

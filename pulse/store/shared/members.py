@@ -72,7 +72,7 @@ class FleetWatch:
     def check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which data is missing, without a write."""
         member = caller.member
-        known = session.read_members(member, boot=boot)
+        known, leases, missing = session.read_fleet(caller, boot=boot)
         marks = {
             one.member.holder: (one.mark, SILENT_LEASES * one.member.lease_us) for one in known
         }
@@ -83,14 +83,13 @@ class FleetWatch:
             if one.member.holder in silent or is_gone(one.member, machine=member.machine)
         ]
         live = [one for one in known if one.member.holder not in gone]
-        leases = session.read_leases()
         longest = max((one.member.lease_us for one in known), default=member.lease_us)
         leases_of = {one.run: (one.mark, one.length_us or longest) for one in leases}
         ages = {one.run: longest - one.ends_in for one in leases if one.ends_in is not None}
         expired = self._leases.expired(leases_of, boot, ages)
         lost = _lost_runs(session, leases_of, expired, gone)
         next_expiry = self._leases.next_expiry(leases_of, boot)
-        return FleetState(live, gone, lost, next_expiry, session.find_missing(caller))
+        return FleetState(live, gone, lost, next_expiry, missing)
 
 
 def _lost_runs(

@@ -407,7 +407,7 @@ class SharedStore:
         for rule in (*rules, *self._reconciler.rules(self._caller)):
             self._calls.written.add(self._calls.run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
-        self._run(Transaction.EXCLUSIVE, lambda session: session.prune(session.now() - keep_for))
+        self._run(Transaction.WRITE, lambda session: session.prune(session.now() - keep_for))
 
     def _save_and_abandon(
         self, session: Session, written: Written, *, lost: Sequence[LostRun]

@@ -201,24 +201,25 @@ class _Applying:
         from claiming them, and could not claim them itself.
         """
         changes, select_in = self._changes, self._connection.select_in
-        run_changes = (*changes.closed, *changes.runs)
+        run_changes = [*changes.closed, *changes.runs]
         self._changed = {change.was.order for change in changes.tasks if change.was is not None}
         keys = self._changed | {
             change.row.order for change in run_changes if change.row is not None
         }
         rows = select_in(_LOCK_FREE if changes.skip_locked else _LOCK, sorted(keys))
+        if changes.skip_locked and run_changes:
+            rows = list(rows)
+            free = {key for key, *_ in rows}
+            run_changes = [
+                change for change in run_changes if change.row is None or change.row.order in free
+            ]
+        # A write that waits gets all rows: both statements are one round trip.
+        ids = sorted(change.was.id for change in run_changes)
+        runs = select_in(_LOCK_FREE_RUNS if changes.skip_locked else _LOCK_RUNS, ids)
         self._rows: dict[int, tuple[int, Instant | None]] = {
             key: (version, due_at) for key, version, due_at in rows
         }
-        self._runs: dict[str, _LockedRun] = {}
-        if run_changes:
-            ids = sorted(
-                change.was.id
-                for change in run_changes
-                if change.row is None or change.row.order in self._rows
-            )
-            runs = select_in(_LOCK_FREE_RUNS if changes.skip_locked else _LOCK_RUNS, ids)
-            self._runs = {ident: _LockedRun(*cells) for ident, *cells in runs}
+        self._runs: dict[str, _LockedRun] = {ident: _LockedRun(*cells) for ident, *cells in runs}
 
     def apply(self) -> Applied:
         """Decide what is applied, and write it."""
@@ -301,12 +302,13 @@ class _Applying:
     def _add_runs(self, runs: Sequence[Run]) -> frozenset[str]:
         changes, existing = self._changes, frozenset[str]()
         if changes.check_existing or not changes.skip_locked:
-            found = self._connection.select_in(_EXISTING, [run.id for run in runs])
-            existing = frozenset(ident for (ident,) in found)
+            # The ids of other runs are random.
+            known = [run.id for run in runs if run.scheduled_for is not None]
+            existing = frozenset(ident for (ident,) in self._connection.select_in(_EXISTING, known))
         added = [run for run in runs if run.id not in existing] if existing else runs
         if not added:
             return existing
-        last = (changes.now or self._connection.now(), changes.lease_us, changes.boot)
+        last = (changes.now, changes.lease_us, changes.boot)
         if all(map(_is_opened, added)):
             opened = [(*_read_opened(run), *last) for run in added]
             self._connection.insert_many(_OPEN_RUNS, opened)

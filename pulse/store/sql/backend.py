@@ -11,7 +11,7 @@ from pulse.core.cursor import BEFORE_TIME
 from pulse.store.base import Member
 from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
-from pulse.store.shared.backend import WITHOUT_DATA, EarlyData, Lease, MemberRow, Orphans
+from pulse.store.shared.backend import WITHOUT_DATA, EarlyData, Fleet, Lease, MemberRow, Orphans
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 from pulse.store.sql.apply import apply
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
-    from pulse.store.sql.database import Connection, Database
+    from pulse.store.sql.database import Connection, Database, QueryResult
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ _WITHOUT_TASKS = (
 _WITHOUT_MANIFESTS = "the lists of declared tasks were lost: each process stores its own again"
 _MANIFESTS = "SELECT config, born, manifest FROM @configs WHERE config IN (?*)"
 _PRUNE_MANIFESTS = (
-    "DELETE FROM @configs WHERE config NOT IN (SELECT config FROM @members)"
+    "DELETE FROM @configs WHERE config <> ? AND config NOT IN (SELECT config FROM @members)"
     " AND born NOT IN (SELECT born FROM @configs ORDER BY born DESC LIMIT 32)"
 )
 _PRUNE_RUNS = (
@@ -97,7 +97,10 @@ _PRUNE_RUNS = (
     " WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
     " AND opened_at < ? AND outcome IS NOT NULL FOR UPDATE SKIP LOCKED)"
 )
-_PRUNE_TASKS = "DELETE FROM @tasks WHERE archived_at < ?"
+_PRUNE_TASKS = (
+    "DELETE FROM @tasks WHERE key IN"
+    " (SELECT key FROM @tasks WHERE archived_at < ? FOR UPDATE SKIP LOCKED)"
+)
 
 
 CONTENTION_WINDOW = 16
@@ -156,16 +159,21 @@ class SqlBackend:
 class SqlSession:
     """One transaction."""
 
-    __slots__ = ("backend", "connection", "name")
+    __slots__ = ("_now", "backend", "connection", "name")
 
     def __init__(self, backend: SqlBackend, connection: Connection) -> None:
         self.backend: SqlBackend = backend
         self.connection: Connection = connection
         self.name: str = backend.name
+        self._now: Instant | None = None
 
     def now(self) -> Instant:
-        """Return the present on the store's clock."""
-        return self.connection.now()
+        """Return the present on the store's clock, as the transaction has read it last."""
+        return self._read(self.connection.clock()) if self._now is None else self._now
+
+    def _read(self, clock: Callable[[], Instant]) -> Instant:
+        self._now = now = clock()
+        return now
 
     # Claiming ----------------------------------------------------------------------------
 
@@ -182,6 +190,8 @@ class SqlSession:
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set."""
+        if not changes.now and any(change.runs for change in changes.tasks):
+            changes = changes._replace(now=self.now())
         applied = apply(self.connection, changes, space=self.backend.space)
         if changes.tasks and changes.skip_locked:
             self.backend.note_contention(contested=not all(applied.tasks))
@@ -201,16 +211,26 @@ class SqlSession:
     def _snapshot(
         self, names: Sequence[str], keys: frozenset[str] | None, *, lock: bool
     ) -> TaskSnapshot:
-        connection = self.connection
-        rows = map(row_of, connection.select_in(_LOCKED if lock else _NAMED, names))
-        by_key = {row.task_key: row for row in rows if keys is None or row.task_key in keys}
-        counts = {
-            f"{partition}/{task}": count
-            for task, partition, count in connection.select_in(_COUNTS, names)
-        }
-        paused = frozenset(task for (task,) in connection.select_in(_PAUSED, names))
-        unfinished = {key: counts.get(key, 0) for key in by_key}
-        return TaskSnapshot(connection.now(), by_key, unfinished, paused)
+        select_in = self.connection.select_in
+        with self.connection.together():
+            found = select_in(_LOCKED if lock else _NAMED, names)
+            if lock:
+                # Read at once, so that no process is stopped while it has the locks and the
+                # server waits for the rest of a pipeline.
+                found = list(found)
+            counted = select_in(_COUNTS, names)
+            paused = select_in(_PAUSED, names)
+            clock = self.connection.clock()
+        rows = {row.task_key: row for row in map(row_of, found)}
+        counts = {f"{partition}/{task}": count for task, partition, count in counted}
+        if keys is not None:
+            rows = {key: row for key, row in rows.items() if key in keys}
+        return TaskSnapshot(
+            now=self._read(clock),
+            rows=rows,
+            unfinished={key: counts.get(key, 0) for key in rows},
+            paused=frozenset(task for (task,) in paused),
+        )
 
     def read_declared(self) -> list[TaskRow]:
         """Return the rows that configurations declare, without archived ones."""
@@ -273,8 +293,16 @@ class SqlSession:
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
         """Return the processes that have a row, dead ones too, by holder."""
-        wall, found = self.now(), list[MemberRow]()
-        for *cells, manifest, seen, seen_boot in self.connection.execute(_MEMBERS):
+        with self.connection.together():
+            rows = self.connection.execute(_MEMBERS)
+            clock = self.connection.clock()
+        return self._members_of(rows, clock, caller, boot)
+
+    def _members_of(
+        self, rows: QueryResult, clock: Callable[[], Instant], caller: Member, boot: Span
+    ) -> list[MemberRow]:
+        wall, found = self._read(clock), list[MemberRow]()
+        for *cells, manifest, seen, seen_boot in rows:
             member = Member(**dict(zip(_MEMBER_FIELDS, cells, strict=True)))
             same_boot = boot_of(member.machine) == boot_of(caller.machine)
             silent_us = boot - seen_boot if same_boot else wall - seen
@@ -282,10 +310,19 @@ class SqlSession:
         self.backend.members = len(found)
         return found
 
-    def read_leases(self) -> list[Lease]:
-        """Return the leases of claimed runs."""
-        found = self.connection.execute(_LEASES)
-        return [Lease(run, mark, length_us=length) for run, mark, length in found]
+    def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:
+        """Return processes and leases, and what is missing, in one round trip."""
+        execute, member = self.connection.execute, caller.member
+        with self.connection.together():
+            rows = execute(_MEMBERS)
+            clock = self.connection.clock()
+            leases = execute(_LEASES)
+            present = execute(_PRESENT, (caller.manifest, member.holder))
+        return Fleet(
+            self._members_of(rows, clock, member, boot),
+            [Lease(run, mark, length_us=length) for run, mark, length in leases],
+            _missing(caller, next(iter(present))),
+        )
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -297,9 +334,8 @@ class SqlSession:
 
     def add_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest; one that exists keeps its number."""
-        added = self.connection.execute(_ADD_MANIFEST, (manifest.key, manifest.manifest))
-        if added.rowcount:
-            self.connection.execute(_PRUNE_MANIFESTS)
+        self.connection.execute(_ADD_MANIFEST, (manifest.key, manifest.manifest))
+        self.connection.execute(_PRUNE_MANIFESTS, (manifest.key,))
 
     def read_manifests(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Return number and content of the manifests of these keys that exist."""
@@ -307,24 +343,6 @@ class SqlSession:
         return {key: (born, bytes(manifest)) for key, born, manifest in found}
 
     # The storage -------------------------------------------------------------------------
-
-    def find_missing(self, caller: Caller) -> str:
-        """Return what the tables have lost that *caller* has stored there; empty for nothing.
-
-        A sync stores a row for each task that it declares, and its manifest. A row is archived
-        before it is deleted, so that the tables are empty only if another program has emptied them.
-        The manifest of a process that is not listed may have been pruned.
-        """
-        if caller.manifest == UNKNOWN.key:
-            return ""
-        cells = self.connection.execute(_PRESENT, (caller.manifest, caller.member.holder))
-        has_tasks, has_manifest, is_listed = map(bool, cells.fetchone() or (False, False, False))
-        lacks_tasks = bool(caller.definitions) and not has_tasks
-        if not has_manifest and (lacks_tasks or not has_tasks):
-            return WITHOUT_DATA
-        if lacks_tasks:
-            return _WITHOUT_TASKS
-        return _WITHOUT_MANIFESTS if is_listed and not has_manifest else ""
 
     def restore(self) -> None:
         """Empty the list of processes, so that each syncs; no table depends on another one."""
@@ -334,6 +352,23 @@ class SqlSession:
         """Delete runs and archived rows that are older, a bounded number of runs."""
         self.connection.execute(_PRUNE_RUNS, (before,))
         self.connection.execute(_PRUNE_TASKS, (before,))
+
+
+def _missing(caller: Caller, present: Sequence[Any]) -> str:
+    """Return what the tables have lost that *caller* has stored there; empty for nothing.
+
+    A sync stores a row for each task that it declares, and its manifest. A row is archived before
+    it is deleted, so that the tables are empty only if another program has emptied them. The
+    manifest of a process that is not listed may have been pruned.
+    """
+    if caller.manifest == UNKNOWN.key:
+        return ""
+    has_tasks, has_manifest, is_listed = present
+    if not has_tasks and not has_manifest:
+        return WITHOUT_DATA
+    if caller.definitions and not has_tasks:
+        return _WITHOUT_TASKS
+    return _WITHOUT_MANIFESTS if is_listed and not has_manifest else ""
 
 
 def _due_row(cells: Sequence[Any]) -> DueRow:

@@ -17,6 +17,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from pulse.clock import Instant
     from pulse.store.shared.backend import Transaction
@@ -55,10 +56,6 @@ class Update(msgspec.Struct, frozen=True, eq=False):
 class QueryResult(Protocol):
     """The result of a statement."""
 
-    @property
-    def rowcount(self) -> int:
-        """The number of rows that the statement has changed."""
-
     def fetchone(self) -> tuple[Any, ...] | None:
         """Return the next row, or None."""
 
@@ -69,13 +66,19 @@ class QueryResult(Protocol):
 class Connection(Protocol):
     """A connection to the tables of one application."""
 
-    def now(self) -> Instant:
-        """Return the time of the database's clock."""
+    def together(self) -> AbstractContextManager[object]:
+        """Send all statements of a block before the first of their results is read.
+
+        A block whose results are read after it is one round trip.
+        """
+
+    def clock(self) -> Callable[[], Instant]:
+        """Read the database's clock; the function that is returned gives the time."""
 
     def execute(self, text: str, values: Sequence[Cell] = ()) -> QueryResult:
         """Execute one statement."""
 
-    def select_in(self, text: str, values: Iterable[Cell]) -> Iterator[tuple[Any, ...]]:
+    def select_in(self, text: str, values: Iterable[Cell]) -> Iterable[tuple[Any, ...]]:
         """Return the rows of a statement in which `?*` is replaced by *values*.
 
         The database splits a long list into several statements.

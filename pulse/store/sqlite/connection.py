@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -13,7 +14,8 @@ from pulse.store.sqlite.log import NO_LOG
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from pulse.clock import Clock, Instant
     from pulse.store.sql.database import Cell, Update
@@ -72,9 +74,13 @@ class SqliteConnection:
         self._texts = texts
         self._clock = clock
 
-    def now(self) -> Instant:
-        """Return the time of the wall clock, which all processes of a host share."""
-        return self._clock.wall()
+    def together(self) -> AbstractContextManager[object]:
+        """Do nothing: no statement waits for a server."""
+        return nullcontext()
+
+    def clock(self) -> Callable[[], Instant]:
+        """Read the wall clock, which all processes of a host share, when its result is called."""
+        return self._clock.wall
 
     def execute(self, text: str, values: Sequence[Cell] = ()) -> sqlite3.Cursor:
         """Execute one statement."""
