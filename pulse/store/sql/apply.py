@@ -215,7 +215,8 @@ class _Applying:
             ]
         # A write that waits gets all rows: both statements are one round trip.
         ids = sorted(change.was.id for change in run_changes)
-        runs = select_in(_LOCK_FREE_RUNS if changes.skip_locked else _LOCK_RUNS, ids)
+        locks = _LOCK_FREE_RUNS if changes.skip_locked else _LOCK_RUNS
+        runs = select_in(locks, ids) if ids else ()
         self._rows: dict[int, tuple[int, Instant | None]] = {
             key: (version, due_at) for key, version, due_at in rows
         }
