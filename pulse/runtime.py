@@ -215,6 +215,10 @@ class PulseRuntime:
         """Emit an event that no task can run in this process, with the reason."""
         self.bus.emit(events.StartFailed(problem))
 
+    def disabled(self, reason: str) -> None:
+        """Emit an event that no scheduler starts in this process, with the reason."""
+        self.bus.emit(events.StartDisabled(reason))
+
 
 class RunningScheduler:
     """The scheduler of one middleware in this process, from its start to its shutdown.

@@ -27,6 +27,21 @@ class Identity(NamedTuple):
     conflict: str
 
 
+class Reports(NamedTuple):
+    """Where a lifecycle reports, each time with a sentence.
+
+    Attributes:
+        notice: that the detection of the server failed.
+        failure: why a late start failed.
+        disabled: why no service starts in this process, which serves: the configuration says so.
+
+    """
+
+    notice: Callable[[str], None]
+    failure: Callable[[str], None]
+    disabled: Callable[[str], None]
+
+
 class RunningService(Protocol):
     """A service that was started in this process. It does not keep its `Service` alive."""
 

@@ -35,14 +35,14 @@ from pulse.core.policies import Start
 from pulse.engine.loop_thread import spawn
 from pulse.errors import EngineError
 from pulse.patching import process_is_patched
+from pulse.serving import exclusions
 from pulse.serving.duplicates import MAX_CHECKS, UNDECIDED, served_by
-from pulse.serving.exclusions import is_server_request, is_switched_off, is_test_run
 from pulse.serving.process_registry import ProcessRegistry, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pulse.serving.base import Identity, RunningService, Service
+    from pulse.serving.base import Identity, Reports, RunningService, Service
 
 REPEATED_SHUTDOWN_S = 1.0
 """The limit of a shutdown whose first call was interrupted: no time is left to drain."""
@@ -80,8 +80,7 @@ class ServiceLifecycle:
         "_copied",
         "_detect",
         "_detect_forked",
-        "_failure",
-        "_notice",
+        "_reports",
         "_requested",
         "_running",
         "_server",
@@ -103,16 +102,14 @@ class ServiceLifecycle:
         *,
         start: Start,
         identity: Identity | None,
-        notice: Callable[[str], None],
-        failure: Callable[[str], None],
+        reports: Reports,
         detect: Callable[[], Server | None],
         detect_forked: Callable[[], Server | None],
     ) -> None:
         self._service = service
         self._start = start
         self.identity: Identity | None = identity
-        self._notice = notice
-        self._failure = failure
+        self._reports = reports
         self._detect = detect
         self._detect_forked = detect_forked
         self._copied = False
@@ -128,7 +125,8 @@ class ServiceLifecycle:
         self._standby = False
         self._checks = 0
         self.gc_check_due: bool = True
-        self.pending: bool = self._starts_automatically() and not self._copied
+        awaited = self._starts_automatically() or self._is_disabled()
+        self.pending: bool = awaited and not self._copied
 
     @property
     def service(self) -> Service:
@@ -158,14 +156,18 @@ class ServiceLifecycle:
         It never raises: a request must be answered even if pulse cannot start.
         """
         try:
-            if self._starts_automatically() and is_server_request(environ):
-                self._requested = True
-                self.pending = False
+            if not exclusions.is_server_request(environ):
+                return
+            if self._starts_automatically():
+                self._requested, self.pending = True, False
                 if not self.is_started() or self._standby:
                     self._start_late()
+            elif self._is_disabled():
+                self.pending = False
+                self._reports.disabled(exclusions.why_disabled(self._start))
         # The request must be answered, whatever keeps pulse from starting.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._failure(str(error))
+            self._reports.failure(str(error))
 
     def _start_late(self) -> None:
         if self._standby:
@@ -190,11 +192,9 @@ class ServiceLifecycle:
             EngineError: a duplicate is served too, and both would act as one application.
 
         """
-        if self.is_started():
+        if self.is_started() or exclusions.is_switched_off():
             return
         self.pending = self.pending and self._awaits_proof()
-        if is_switched_off():
-            return
         if self._requested and REGISTRY.has_dropped(self.identity):
             self.start_in_thread()  # the request must not wait for the drain of the dropped one
         else:
@@ -209,7 +209,7 @@ class ServiceLifecycle:
             self._start_now()
         # Nothing waits for this thread: the log has to say why nothing runs.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._failure(str(error))
+            self._reports.failure(str(error))
 
     def _start_now(self) -> None:
         token = self._start_token
@@ -245,11 +245,16 @@ class ServiceLifecycle:
             return False
 
     def _starts_automatically(self) -> bool:
-        if is_switched_off():
+        if exclusions.is_switched_off():
             return False
         if self._start is Start.OFF:
             return self._waits_for_request
-        return self._start is Start.EAGER or not is_test_run()
+        return self._start is Start.EAGER or not exclusions.is_test_run()
+
+    def _is_disabled(self) -> bool:
+        """Return whether the configuration forbids an automatic start, and this is no test."""
+        waits_or_tests = self._waits_for_request or exclusions.is_test_run()
+        return not waits_or_tests and bool(exclusions.why_disabled(self._start))
 
     def _serves(self) -> bool:
         """Return whether this process has shown that it serves: `eager` starts in any process."""
@@ -313,7 +318,7 @@ class ServiceLifecycle:
 
     def note(self, text: str) -> None:
         """Report a notice."""
-        self._notice(text)
+        self._reports.notice(text)
 
     def may_be_garbage(self) -> bool:
         """Return whether only a garbage collection can show if this one is still in use.
