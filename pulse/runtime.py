@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pulse import events
 from pulse.clock import SECOND
+from pulse.core.policies import StoreFallback
 from pulse.core.runtime_task import TaskDefaults
 from pulse.engine.factory import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError, TravelError
@@ -22,6 +23,7 @@ from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.serving.identity import fingerprint_of
 from pulse.serving.lifecycle import REGISTRY
+from pulse.serving.one_process import serves_alone
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
@@ -80,6 +82,7 @@ class PulseRuntime:
         """Start a scheduler in this process, unless a test steps one; return the running service.
 
         Raises:
+            StoreFolderError: there is no folder for the default store.
             PulseError: the scheduler cannot start; an outage of the store is no such reason.
 
         """
@@ -136,6 +139,7 @@ class PulseRuntime:
     def build(self) -> Scheduler:
         """Return a scheduler for this process that is not open yet."""
         settings = self.settings
+        store = self._store()
         mode, notice = resolve(settings.mode)
         member = this_member(mode, settings.digest, settings.lease_us)
         child = child_setup_of(settings, holder=member.holder)
@@ -147,7 +151,7 @@ class PulseRuntime:
         subscribe_claims(self.bus)
         return self._scheduler_of(
             member,
-            store=self._store(),
+            store=store,
             engine=engine,
             clock=self._clock,
             serving=serving,
@@ -201,7 +205,12 @@ class PulseRuntime:
             keep_for_us=settings.keep_for_us,
         )
         store, notice = choose_store(
-            settings.store, options, clock=self._clock, origin=settings.origin
+            settings.store,
+            options,
+            clock=self._clock,
+            origin=settings.origin,
+            fallback=StoreFallback.MEMORY if serves_alone() else settings.store_fallback,
+            tasks=settings.tasks,
         )
         self.note(notice)
         return store

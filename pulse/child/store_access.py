@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import SECOND
+from pulse.core.policies import StoreFallback
 from pulse.events import EventBus
 from pulse.forks import ForkMark
 from pulse.log.messages import subscribe_log
@@ -86,6 +87,7 @@ class ChildStoreAccess:
             StoreOptions(name=setup.name or ""),
             clock=self._clock,
             origin=setup.origin,
+            fallback=StoreFallback.MEMORY,  # which no child can open: its error says so
         )
         me = this_member("processing", "", SECOND)
         store.open_as_client(msgspec.structs.replace(me, holder=setup.holder))

@@ -15,10 +15,9 @@ from pulse.serving.lifecycle import REGISTRY, ServiceLifecycle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.serving.base import Identity, Service
-    from pulse.serving.lifecycle import Server
+    from pulse.serving.base import Identity, Server, Service
 
-DETECTORS: tuple[Callable[[], Server | None], ...] = (
+DETECTORS: tuple[Callable[[], Server[ServiceLifecycle] | None], ...] = (
     gunicorn.detect,
     uwsgi.detect,
     waitress.detect,
@@ -76,12 +75,12 @@ def install(
     return lifecycle
 
 
-def detect_server() -> Server | None:
+def detect_server() -> Server[ServiceLifecycle] | None:
     """Return the server that the call stack shows, or None."""
     return next((server for detect in DETECTORS if (server := detect()) is not None), None)
 
 
-def detect_forked_worker() -> Server | None:
+def detect_forked_worker() -> Server[ServiceLifecycle] | None:
     """Return the worker that gunicorn has just made by a fork, or None."""
     return gunicorn.detect_forked()
 

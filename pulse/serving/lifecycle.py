@@ -29,11 +29,11 @@ Of several middlewares of one identity only one may run: `pulse.serving.duplicat
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pulse.core.policies import Start
 from pulse.engine.loop_thread import spawn
-from pulse.errors import EngineError
+from pulse.errors import EngineError, StoreFolderError
 from pulse.patching import process_is_patched
 from pulse.serving import exclusions
 from pulse.serving.duplicates import MAX_CHECKS, UNDECIDED, served_by
@@ -42,26 +42,10 @@ from pulse.serving.process_registry import ProcessRegistry, Started
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pulse.serving.base import Identity, Reports, RunningService, Service
+    from pulse.serving.base import Identity, Reports, RunningService, Server, Service
 
 REPEATED_SHUTDOWN_S = 1.0
 """The limit of a shutdown whose first call was interrupted: no time is left to drain."""
-
-
-class Server(Protocol):
-    """The server around this process, as far as it is known."""
-
-    def attach(self, lifecycle: ServiceLifecycle) -> None:
-        """Start *lifecycle* at the right moment, and hook its shutdown."""
-
-    def accepts_work(self) -> bool:
-        """Return whether the server still wants new work from this process."""
-
-    def time_left_s(self) -> float | None:
-        """Return how many seconds this process may still live, or None if that is unknown."""
-
-    def application(self) -> object:
-        """Return the application that the server calls, or None while it is unknown."""
 
 
 class ServiceLifecycle:
@@ -103,8 +87,8 @@ class ServiceLifecycle:
         start: Start,
         identity: Identity | None,
         reports: Reports,
-        detect: Callable[[], Server | None],
-        detect_forked: Callable[[], Server | None],
+        detect: Callable[[], Server[ServiceLifecycle] | None],
+        detect_forked: Callable[[], Server[ServiceLifecycle] | None],
     ) -> None:
         self._service = service
         self._start = start
@@ -116,7 +100,7 @@ class ServiceLifecycle:
         self._reset()
 
     def _reset(self) -> None:
-        self._server: Server | None = None
+        self._server: Server[ServiceLifecycle] | None = None
         # A list that `_take_start_token` empties; an object of its own for each process and start.
         self._start_token: list[bool] = [True]
         self._running: RunningService | None = None
@@ -146,7 +130,7 @@ class ServiceLifecycle:
         if server is not None:
             server.attach(self)
 
-    def set_server(self, server: Server) -> None:
+    def set_server(self, server: Server[ServiceLifecycle]) -> None:
         """Use *server* as the server around this process."""
         self._server = server
 
@@ -222,9 +206,22 @@ class ServiceLifecycle:
         elif token is self._start_token and self._take_start_token():
             self._demote_duplicates()
             REGISTRY.shutdown_at_exit()
-            self._running = self._service.start()
+            try:
+                self._running = self._service.start()
+            except StoreFolderError as error:
+                self._refuse(str(error))
+                return
             self.pending = self._standby or self._awaits_proof()
             REGISTRY.started(self._record(self._running))
+
+    def _refuse(self, reason: str) -> None:
+        """Report why nothing runs here; if the server is unknown, the first request may show it."""
+        if self._serves():
+            self._reports.failure(reason)
+        else:
+            self._start_token = [True]
+            self._waits_for_request = self.pending = True
+            self.note(f"pulse starts at the first request of a development server: {reason}")
 
     def _record(self, running: RunningService) -> Started:
         server = self._server

@@ -24,7 +24,7 @@ def disabled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> list[logging.Handler]:
     """Return the handlers of the root logger: none, and not those of pytest either."""
-    root = logging.Logger("root of the test")
+    root = logging.Logger("root of the test")  # noqa: LOG001 - no configuration may find it
     monkeypatch.setattr(LOGGER, "parent", root)
     return root.handlers
 

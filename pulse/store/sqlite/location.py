@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from pulse.store.naming import short_hash, slug
+from pulse.store.sqlite.releases import without_release
 
 _NETWORK = frozenset(
     """9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs gfs2 gpfs lustre nfs nfs4
@@ -20,15 +21,16 @@ def default_path(name: str | None, origin: str) -> Path | None:
     """Return the file that all processes of this user with the same name or origin share.
 
     The folder is created. It is the user's state directory, or a folder of the user in /var/tmp;
-    None if neither is writable.
+    None if neither is usable.
 
     Args:
         name: `pulse.config.name`, which names the file if it is set.
-        origin: the ini file or the working directory, which names the file otherwise.
+        origin: the ini file or the working directory, which names the file otherwise; all releases
+            of a site are one origin.
 
     """
     for folder in _folders():
-        if folder.is_absolute() and is_usable(folder):
+        if is_usable(folder):
             return folder / file_name(name, origin)
     return None
 
@@ -39,10 +41,30 @@ def existing_path(name: str | None, origin: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _folders() -> tuple[Path, ...]:
+def folder_problems() -> list[str]:
+    """Return why each folder of the default store is unusable; empty if one is usable.
+
+    Nothing is created: a folder that can be created is usable.
+    """
+    problems = [folder_problem(folder) for folder in _folders()]
+    return problems if all(problems) else []
+
+
+def _folders() -> list[Path]:
+    private = own_folder(Path("/var/tmp"))  # noqa: S108 - its owner and mode are checked
+    return [folder for folder in (_state_folder(), private) if folder is not None]
+
+
+def _state_folder() -> Path | None:
+    """Return the user's state directory; None for a user without HOME and without an entry."""
     from platformdirs import user_state_path
 
-    return user_state_path("pulse", appauthor=False), own_folder(Path("/var/tmp"))  # noqa: S108 - its owner and mode are checked
+    try:
+        folder = user_state_path("pulse", appauthor=False)
+    # RuntimeError is that of pathlib; the others come from a table of users in a network.
+    except (RuntimeError, KeyError, OSError):
+        return None
+    return folder if folder.is_absolute() else None
 
 
 def own_folder(shared: Path) -> Path:
@@ -54,7 +76,7 @@ def file_name(name: str | None, origin: str) -> str:
     """Return a readable file name that is different for each name and each origin."""
     if name:
         return _file_name("name", name, readable=name)
-    real = Path(os.path.realpath(origin))
+    real = without_release(Path(os.path.realpath(origin)))
     # The root directory has no name, and so no suffix.
     words = (real.with_suffix("") if real.name else real).parts[-2:]
     return _file_name("origin", str(real), readable="-".join(words))
@@ -69,11 +91,66 @@ def is_usable(folder: Path) -> bool:
     """Create *folder* if it is missing; return whether this user alone can write to it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
     except OSError:
         return False
-    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return own and not found.st_mode & 0o022 and os.access(folder, os.W_OK | os.X_OK)
+    return not folder_problem(folder)
+
+
+def folder_problem(folder: Path) -> str:
+    """Return why this user cannot keep a store in *folder*, with the owner; empty if it can.
+
+    Nothing is created. A folder that others can write to, or a link that another user may have
+    made, is not usable: its owner could replace the file.
+    """
+    try:
+        found = folder.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _creation_problem(folder)
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    if stat.S_ISLNK(found.st_mode):
+        problem = "is a symbolic link"
+    elif not stat.S_ISDIR(found.st_mode):
+        problem = "is no folder"
+    elif found.st_uid != os.geteuid():
+        problem = f"belongs to another user than {_user(os.geteuid())}"
+    elif found.st_mode & 0o022:
+        problem = "can be written by other users"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        problem = f"cannot be written by {_user(os.geteuid())}"
+    else:
+        return ""
+    return f"{folder} {problem} ({_owner(found)})"
+
+
+def _creation_problem(folder: Path) -> str:
+    """Return why *folder*, which is missing, cannot be created; empty if it can."""
+    for parent in folder.parents:
+        try:
+            found = parent.stat()
+        except OSError:
+            continue
+        if not stat.S_ISDIR(found.st_mode):
+            problem = "is no folder"
+        elif not os.access(parent, os.W_OK | os.X_OK):
+            problem = f"cannot be written by {_user(os.geteuid())}"
+        else:
+            return ""
+        return f"{folder} cannot be created: {parent} {problem} ({_owner(found)})"
+    return f"{folder} cannot be created"
+
+
+def _owner(found: os.stat_result) -> str:
+    return f"owner {_user(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OSError):
+        return f"uid {number}"
 
 
 def network_file_system(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str:

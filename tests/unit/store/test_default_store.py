@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import pytest
 
-from pulse import PulseMiddleware, Task, events
+from pulse import PulseMiddleware, Task, events, runtime
 from pulse.cli.main import main
 from pulse.config.loader import load, load_paste
 from pulse.errors import NotServingError
 from pulse.store.sqlite import location
-from pulse.store.sqlite.location import default_path, existing_path
+from pulse.store.sqlite.location import default_path, existing_path, folder_problem
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -111,7 +111,6 @@ def test_restart_of_a_release_has_the_same_store(
     assert begin(read(site), caplog).store == begin(read(site), caplog).store
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @each_origin
 def test_next_release_shares_the_store_or_warns(
     read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
@@ -147,7 +146,6 @@ def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "own"
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
 def test_user_without_a_home_has_a_store_in_a_private_folder(homeless: Path) -> None:
     """`docker run --user 12345` starts such a user."""
     path = default_path("shop", "/srv/shop.ini")
@@ -155,14 +153,12 @@ def test_user_without_a_home_has_a_store_in_a_private_folder(homeless: Path) -> 
     assert path.parent == homeless
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
 def test_simulate_finds_the_store_of_a_user_without_a_home(homeless: Path) -> None:
     """Without a store there is no history."""
     assert not homeless.exists()
     assert existing_path("shop", "/srv/shop.ini") is None
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
 def test_app_of_a_user_without_a_home_starts(
     homeless: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,13 +217,11 @@ def test_without_a_folder_the_application_is_served(served: PulseMiddleware) -> 
     assert request_once(served)[0] == ["200 OK"]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_without_a_folder_no_scheduler_starts(served: PulseMiddleware) -> None:
     """Each of several workers would run every tick."""
     assert request_once(served)[1] is False
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_without_a_folder_one_error_names_the_folder_and_the_setting(
     served: PulseMiddleware, unusable: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,7 +234,6 @@ def test_without_a_folder_one_error_names_the_folder_and_the_setting(
     assert "pulse.config.store" in errors[0]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_without_a_folder_check_ends_with_status_2(
     unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,3 +246,81 @@ def test_without_a_folder_check_ends_with_status_2(
         status = main(["check", str(file)])
     found = capsys.readouterr().err
     assert (status, any(folder in found for folder in unusable)) == (2, True)
+
+
+def test_without_a_folder_memory_may_be_the_store(unusable: tuple[str, str]) -> None:
+    """The user has chosen that each process ticks by itself."""
+    assert unusable
+    app = PulseMiddleware(
+        answer,
+        name=uuid4().hex,
+        start="eager",
+        store_fallback="memory",
+        tasks={"work": Task(action="/work", interval="24h")},
+    )
+    assert request_once(app) == (["200 OK"], True)
+
+
+def test_without_a_folder_a_development_server_has_its_own_store(
+    served: PulseMiddleware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs one process, which the first request shows."""
+    monkeypatch.setattr(runtime, "serves_alone", lambda: True)
+    assert request_once(served)[1] is True
+
+
+def test_check_accepts_memory_without_a_folder(
+    unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to report."""
+    assert unusable
+    file = tmp_path / "site.ini"
+    lines = [f"{key} = {value}" for key, value in KEYS.items()]
+    fallback = "pulse.config.store_fallback = memory"
+    file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", fallback, *lines]))
+    assert (main(["check", str(file)]), capsys.readouterr().err) == (0, "")
+
+
+def test_check_creates_no_folder(state: Path, tmp_path: Path) -> None:
+    """Another user may run the command, who would own the folder."""
+    file = tmp_path / "site.ini"
+    lines = [f"{key} = {value}" for key, value in KEYS.items()]
+    file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", *lines]))
+    assert main(["check", str(file)]) == 0
+    assert not state.exists()
+
+
+# Owners -----------------------------------------------------------------------------------------
+
+
+def test_folder_of_another_user_is_named_with_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user has made the private folder of this user first."""
+    owner = pwd.getpwuid(tmp_path.stat().st_uid).pw_name
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    problem = folder_problem(tmp_path)
+    assert problem.startswith(f"{tmp_path} belongs to another user than uid 12345 (owner {owner}, ")
+
+
+def test_link_is_named_with_its_owner(tmp_path: Path) -> None:
+    """Another user may lead this user's store to any folder."""
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert "link is a symbolic link (owner " in folder_problem(tmp_path / "link")
+
+
+def test_folder_that_cannot_be_created_is_named_with_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only file system denies the access, also to root."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    problem = folder_problem(tmp_path / "a" / "b")
+    assert problem.startswith(f"{tmp_path / 'a' / 'b'} cannot be created: {tmp_path} cannot be wri")
+    assert "cannot be written by" in folder_problem(tmp_path)
+
+
+def test_folder_that_can_be_created_is_no_problem(tmp_path: Path) -> None:
+    """It is not created."""
+    assert folder_problem(tmp_path / "a" / "b") == ""
+    assert not (tmp_path / "a").exists()
