@@ -25,6 +25,7 @@ from pulse.core.policies import StoreFallback
 from pulse.errors import BadValueError, ConfigError, StoreFolderError, did_you_mean
 from pulse.store.postgres.url import checked_url, is_postgres
 from pulse.store.sqlite.location import (
+    default_folders,
     default_path,
     existing_path,
     folder_problems,
@@ -57,8 +58,12 @@ _REFUSED = (
 )
 _NEIGHBOUR = (
     "the default store {path} is new, and {neighbour} holds the same tasks: if both are of one"
-    " application, whose releases have different paths, set pulse.config.name in every release;"
-    " without it, this release has its own history, pauses and fire times"
+    " application, {remedy}; until then each has its own history, pauses and fire times"
+)
+_SET_NAME = "whose releases have different paths, set pulse.config.name in every release"
+_SET_STORE = (
+    "whose processes have different home directories, set pulse.config.store to sqlite:/// and one"
+    " path"
 )
 _IN_RELEASE = (
     "the store {path} lies in the folder of one release, so the next release begins with an empty"
@@ -170,15 +175,13 @@ def _default(
 ) -> ChosenStore:
     path = default_path(options.name, origin)
     if path is None:
-        problems = "; ".join(folder_problems())
+        problems = "; ".join(folder_problems(create=True))
         if fallback is StoreFallback.REFUSE:
             raise StoreFolderError(_REFUSED.format(problems=problems))
         return ChosenStore(_memory(clock, options), _ALONE.format(problems=problems))
     from pulse.store.sqlite.store import SqliteStore
 
-    notices = [_network_notice(path)]
-    if not options.name:
-        notices.append(_neighbour_notice(path, tasks))
+    notices = (_network_notice(path), _neighbour_notice(path, tasks, options.name))
     return ChosenStore(SqliteStore(path, clock, options), "; ".join(filter(None, notices)))
 
 
@@ -188,11 +191,14 @@ def _memory(clock: Clock, options: StoreOptions) -> Store:
     return MemoryStore(clock, msgspec.structs.replace(options, keep_runs=10 * options.keep_runs))
 
 
-def _neighbour_notice(path: Path, tasks: Collection[str]) -> str:
+def _neighbour_notice(path: Path, tasks: Collection[str], name: str) -> str:
     from pulse.store.sqlite.neighbours import find_neighbour
 
-    neighbour = find_neighbour(path, tasks)
-    return "" if neighbour is None else _NEIGHBOUR.format(path=path, neighbour=neighbour)
+    neighbour = find_neighbour(path, tasks, folders=default_folders(), name=name)
+    if neighbour is None:
+        return ""
+    remedy = _SET_STORE if neighbour.name == path.name else _SET_NAME
+    return _NEIGHBOUR.format(path=path, neighbour=neighbour, remedy=remedy)
 
 
 def default_store_problem() -> str:
@@ -200,7 +206,7 @@ def default_store_problem() -> str:
 
     Nothing is created.
     """
-    problems = folder_problems()
+    problems = folder_problems(create=False)
     return _REFUSED.format(problems="; ".join(problems)) if problems else ""
 
 

@@ -29,7 +29,7 @@ def default_path(name: str | None, origin: str) -> Path | None:
             of a site are one origin.
 
     """
-    for folder in _folders():
+    for folder in default_folders():
         if is_usable(folder):
             return folder / file_name(name, origin)
     return None
@@ -37,20 +37,22 @@ def default_path(name: str | None, origin: str) -> Path | None:
 
 def existing_path(name: str | None, origin: str) -> Path | None:
     """Return the file that `default_path` names if it exists; creates nothing."""
-    files = (folder / file_name(name, origin) for folder in _folders())
+    files = (folder / file_name(name, origin) for folder in default_folders())
     return next((file for file in files if file.is_file()), None)
 
 
-def folder_problems() -> list[str]:
+def folder_problems(*, create: bool) -> list[str]:
     """Return why each folder of the default store is unusable; empty if one is usable.
 
-    Nothing is created: a folder that can be created is usable.
+    Without *create* nothing is created: a folder that can be created is usable.
     """
-    problems = [folder_problem(folder) for folder in _folders()]
+    problem_of = _problem_after_creation if create else folder_problem
+    problems = [problem_of(folder) for folder in default_folders()]
     return problems if all(problems) else []
 
 
-def _folders() -> list[Path]:
+def default_folders() -> list[Path]:
+    """Return the folders of the default store; the first one that is usable has the file."""
     private = own_folder(Path("/var/tmp"))  # noqa: S108 - its owner and mode are checked
     return [folder for folder in (_state_folder(), private) if folder is not None]
 
@@ -89,11 +91,15 @@ def _file_name(kind: str, text: str, *, readable: str) -> str:
 
 def is_usable(folder: Path) -> bool:
     """Create *folder* if it is missing; return whether this user alone can write to it."""
+    return not _problem_after_creation(folder)
+
+
+def _problem_after_creation(folder: Path) -> str:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return not folder_problem(folder)
+    except OSError as error:
+        return folder_problem(folder) or f"{folder} cannot be created: {error.strerror}"
+    return folder_problem(folder)
 
 
 def folder_problem(folder: Path) -> str:

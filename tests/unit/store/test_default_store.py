@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pwd
 import sys
@@ -15,7 +16,12 @@ from pulse.cli.main import main
 from pulse.config.loader import load, load_paste
 from pulse.errors import NotServingError
 from pulse.store.sqlite import location
-from pulse.store.sqlite.location import default_path, existing_path, folder_problem
+from pulse.store.sqlite.location import (
+    default_path,
+    existing_path,
+    folder_problem,
+    folder_problems,
+)
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -125,6 +131,33 @@ def test_next_release_shares_the_store_or_warns(
     remedies = ("pulse.config.name", "pulse.config.store")
     warned = any(remedy in text for text in after.said for remedy in remedies)
     assert after.store == before.store or warned
+
+
+def test_release_of_an_unknown_layout_warns_with_the_remedy(
+    tmp_path: Path, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name for the application determines the file, whatever the path is."""
+    assert not state.exists()
+    said = []
+    for name in ("blue", "green", "green"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path / name)
+            said.append(begin(load(KEYS, {}), caplog).said)
+    warned = [any("set pulse.config.name" in text for text in texts) for texts in said]
+    assert warned == [False, True, False]
+
+
+def test_process_with_another_home_warns_with_the_remedy(
+    tmp_path: Path, state: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name has no effect on the folder."""
+    settings = load({**KEYS, "pulse.config.name": "shop"}, {})
+    state.touch()
+    begin(settings, caplog)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    said = begin(settings, caplog).said
+    assert any("set pulse.config.store to" in text for text in said)
 
 
 # A user without a home --------------------------------------------------------------------------
@@ -324,3 +357,17 @@ def test_folder_that_can_be_created_is_no_problem(tmp_path: Path) -> None:
     """It is not created."""
     assert folder_problem(tmp_path / "a" / "b") == ""
     assert not (tmp_path / "a").exists()
+
+
+def test_folder_whose_creation_fails_is_named_with_the_reason(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The permissions may promise more than the file system does."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    first, _ = folder_problems(create=True)
+    assert first == f"{state / 'pulse'} cannot be created: Read-only file system"
+    assert folder_problems(create=False) == []

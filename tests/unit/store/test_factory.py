@@ -85,7 +85,7 @@ def choose_without_a_folder(
 ) -> ChosenStore:
     """Return the store where no folder of the default store is usable."""
     monkeypatch.setattr(factory, "default_path", lambda *_: None)
-    monkeypatch.setattr(factory, "folder_problems", lambda: ["/a is full", "/b is gone"])
+    monkeypatch.setattr(factory, "folder_problems", lambda **_: ["/a is full", "/b is gone"])
     return choose_store(
         None, StoreOptions(), clock=FakeClock(), origin="/srv/app.ini", fallback=fallback
     )

@@ -11,12 +11,20 @@ from pulse.clock import SECOND
 from pulse.core.task import Task, build_definition
 from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
-from pulse.store.sqlite.neighbours import MAX_FILES, find_neighbour
+from pulse.store.sqlite import neighbours
+from pulse.store.sqlite.neighbours import MAX_FILES
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
+
+
+def find_neighbour(path: Path, tasks: Collection[str], name: str = "") -> Path | None:
+    """Return the neighbour in the folder of the file, or in another one beside it."""
+    folders = (path.parent, path.parent / "other home")
+    return neighbours.find_neighbour(path, tasks, folders=folders, name=name)
 
 
 def make_store(path: Path, *tasks: str, name: str = "") -> SqliteStore:
@@ -68,6 +76,21 @@ def test_file_of_an_application_with_a_name_is_no_neighbour(tmp_path: Path) -> N
     """Whoever sets a name knows which application it is."""
     make_store(tmp_path / "shop.db", "work", name="shop").close()
     assert find_neighbour(tmp_path / "new.db", ["work"]) is None
+
+
+@pytest.mark.parametrize("name", ["", "shop"])
+def test_file_of_a_process_with_another_home_is_found(tmp_path: Path, name: str) -> None:
+    """Such as of a command that runs without HOME."""
+    (tmp_path / "other home").mkdir()
+    make_store(tmp_path / "other home" / "app.db", "work", name=name).close()
+    found = find_neighbour(tmp_path / "app.db", ["work"], name)
+    assert found == tmp_path / "other home" / "app.db"
+
+
+def test_application_with_a_name_has_no_neighbour_of_another_file_name(tmp_path: Path) -> None:
+    """The name determines the file."""
+    make_store(tmp_path / "old.db", "work", name="shop").close()
+    assert find_neighbour(tmp_path / "new.db", ["work"], "shop") is None
 
 
 def test_other_files_are_ignored(tmp_path: Path) -> None:
