@@ -9,6 +9,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pulse import events
 from pulse.clock import SECOND
 from pulse.core.policies import StoreFallback
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
     from pulse.engine.base import Engine
     from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
     from pulse.store.base import Member, Store
+
+
+TEST_HOST = "test"
+"""The host of a scheduler that a test steps."""
 
 
 class PulseRuntime:
@@ -107,7 +113,9 @@ class PulseRuntime:
                 "expected a middleware that has not started, got one that runs already"
             )
         member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
-        scheduler = self._scheduler_of(member, store=store, engine=engine, clock=clock)
+        # The jitter of a task may depend on its host and its process: every test gets the same one.
+        same = msgspec.structs.replace(member, host=TEST_HOST, holder=f"{TEST_HOST}:1:test")
+        scheduler = self._scheduler_of(same, store=store, engine=engine, clock=clock)
         scheduler.open()
         self._stepped = self._attach(scheduler)
         return scheduler

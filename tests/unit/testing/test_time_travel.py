@@ -510,6 +510,20 @@ def test_runs_of_what_is_no_name_are_an_error(name: object) -> None:
         clock.runs(name)
 
 
+@pytest.mark.parametrize("scope", ["fleet", "host", "process"])
+def test_jitter_is_the_same_in_every_test(scope: str) -> None:
+    """A tick of a host or a process is spread by its name, which differs in reality."""
+    task = Task(action="/work", interval="1h", jitter="30m", scope=scope)
+    found = []
+    for _ in range(3):
+        with travel(built(tasks={"work": task})) as clock:
+            clock.forward("5h")
+            assert [member.host for member in clock.scheduler.members()] == ["test"]
+        found.append([run.started_at for run in clock.runs()])
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) >= 4
+
+
 STRICT = [
     {"grace": 0},
     {"grace": "1us"},
