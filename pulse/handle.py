@@ -185,7 +185,8 @@ class SchedulerHandle:
             raise NotServingError(
                 "pulse.scheduler: expected a process in which the scheduler has started, got"
                 f" process {here}, in which it has not, or has ended; it starts with the server, or"
-                " at the first request that is served: see the setting start"
+                " at the first request that is served: see the setting start, and the log if it"
+                " could not start"
             )
         return self._access
 
