@@ -80,6 +80,10 @@ class StoreSchemaError(StoreError):
     """Another version of pulse wrote the store in a layout that this version does not support."""
 
 
+class StoreFolderError(StoreError):
+    """This user cannot write to any folder of the default store; the message names each folder."""
+
+
 class NotServingError(PulseError):
     """The scheduler does not run, or does not run yet, and this process cannot reach another."""
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pulse.errors import StoreProblem
+from pulse.errors import ConfigError, StoreProblem, shown
 from pulse.forks import ForkMark
+from pulse.logger import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ class SchedulerStarted(Event, frozen=True, gc=False):
         tasks: the number of configured tasks.
         name: `pulse.config.name`.
         chosen: whether the configuration names the store; then only *name* separates applications.
+        paused: the configured tasks that are paused.
 
     """
 
@@ -46,6 +48,7 @@ class SchedulerStarted(Event, frozen=True, gc=False):
     tasks: int
     name: str = ""
     chosen: bool = False
+    paused: tuple[str, ...] = ()
 
 
 class SchedulerStopped(Event, frozen=True, gc=False):
@@ -189,16 +192,46 @@ class TasksChanged(Event, frozen=True, gc=False):
 
 
 class TaskAdded(Event, frozen=True, gc=False):
-    """This process added a task at run time; with *replace* it may have replaced another task."""
+    """This process added a task at run time; with *replace* it may have replaced another task.
+
+    *by* is who asked for it, as the caller has passed it; empty if the caller has not.
+    """
 
     task: str
     replace: bool
+    by: str = ""
 
 
 class TaskRemoved(Event, frozen=True, gc=False):
-    """This process removed a run-time task."""
+    """This process removed a run-time task; *by* as in `TaskAdded`."""
 
     task: str
+    by: str = ""
+
+
+class TaskPaused(Event, frozen=True, gc=False):
+    """This process paused a task, for the whole fleet; *by* as in `TaskAdded`."""
+
+    task: str
+    by: str = ""
+
+
+class TaskResumed(Event, frozen=True, gc=False):
+    """This process resumed a task, for the whole fleet; *by* as in `TaskAdded`."""
+
+    task: str
+    by: str = ""
+
+
+class TaskTriggered(Event, frozen=True, gc=False):
+    """This process asked for a manual run of a task; *by* as in `TaskAdded`.
+
+    *run* is None if the overlap policy has refused the run.
+    """
+
+    task: str
+    run: Run | None
+    by: str = ""
 
 
 class TasksOverridden(Event, frozen=True, gc=False):
@@ -219,6 +252,12 @@ class StartFailed(Event, frozen=True, gc=False):
     problem: str
 
 
+class StartDisabled(Event, frozen=True, gc=False):
+    """This process serves, and starts no scheduler, because the configuration says so."""
+
+    reason: str
+
+
 class Notice(Event, frozen=True, gc=False):
     """A remark for the operator about how pulse runs in this process."""
 
@@ -227,8 +266,6 @@ class Notice(Event, frozen=True, gc=False):
 
 E = TypeVar("E", bound=Event)
 EventListener = "Callable[[Any], None]"
-
-_log = logging.getLogger("pulse")
 
 
 class EventBus:
@@ -248,13 +285,27 @@ class EventBus:
         return bus
 
     def subscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
-        """Call *listener* once for each event of exactly the class *kind* from now on."""
+        """Call *listener* once for each event of exactly the class *kind* from now on.
+
+        Raises:
+            ConfigError: *kind* is no class of events, or *listener* cannot be called.
+
+        """
+        if problems := [*_kind_problems(kind), *_listener_problems(listener)]:
+            raise ConfigError(problems)
         known = self._listeners.get(kind, ())
         if listener not in known:
             self._listeners[kind] = (*known, listener)
 
     def unsubscribe(self, kind: type[E], listener: Callable[[E], None]) -> None:
-        """Stop the calls of *listener*; does nothing if it is not subscribed."""
+        """Stop the calls of *listener*; does nothing if it is not subscribed.
+
+        Raises:
+            ConfigError: *kind* is no class of events.
+
+        """
+        if problems := _kind_problems(kind):
+            raise ConfigError(problems)
         left = tuple(known for known in self._listeners.get(kind, ()) if known != listener)
         if left:
             self._listeners[kind] = left
@@ -273,6 +324,26 @@ class EventBus:
             try:
                 listener(event)
             # A listener is code of the application: its failure must not stop a run or the loop.
-            except Exception:  # noqa: BLE001 - the reason is above
+            except Exception as error:  # noqa: BLE001 - the reason is above
                 if not self._mark.in_child:
-                    _log.exception("listener %r failed on %s", listener, type(event).__name__)
+                    name = type(event).__name__
+                    log(logging.ERROR, f"listener {listener!r} failed on {name}", error=error)
+
+
+def _kind_problems(kind: object) -> list[str]:
+    """Return what is wrong with a class of events: no event has the class `Event` itself."""
+    if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event:
+        return []
+    name = kind.rpartition(".")[2] if isinstance(kind, str) else type(kind).__name__
+    classes = {each.__name__.lower(): each.__name__ for each in Event.__subclasses__()}
+    near = classes.get(name.lower())
+    hint = f"; did you mean the class pulse.events.{near}?" if near else ""
+    return [
+        f"kind: expected a class of pulse.events, such as RunEnded, got {shown(kind)}{hint}",
+    ]
+
+
+def _listener_problems(listener: object) -> list[str]:
+    if callable(listener):
+        return []
+    return [f"listener: expected a function of one event, got {shown(listener)}"]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 from pulse import events
 from pulse.config.runtime_task import validate_runtime_task
 from pulse.core.runtime_task import TaskDefaults
-from pulse.errors import NotServingError
+from pulse.errors import BadValueError, ConfigError, NotServingError, UnknownTaskError, shown
 from pulse.forks import refusal
 from pulse.settings.converters import body as convert_body
+from pulse.settings.converters import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +38,9 @@ class Access(Protocol):
 class SchedulerHandle:
     """Adds, removes, pauses, triggers and shows tasks, from any process that takes part.
 
+    Each change is logged at level INFO by the process that makes it. The argument *by* of these
+    methods is a text for this line and its event: who asked for the change, such as a user's name.
+
     A change applies to the whole fleet, because it is kept in the store. The handle works in the
     child processes of `mode = processing` too, unless the store is `memory:`.
 
@@ -61,7 +65,7 @@ class SchedulerHandle:
         """Refuse all calls: this is a copy, in a forked child."""
         self._access = None
 
-    def add(self, name: str, task: Task, *, replace: bool = False) -> None:
+    def add(self, name: str, task: Task, *, replace: bool = False, by: str = "") -> None:
         """Add a task to those of the configuration, for the whole fleet, until it is removed.
 
         The task is kept in the store and survives restarts; after at most a second every process
@@ -74,6 +78,7 @@ class SchedulerHandle:
             replace: whether it may replace a task of that name that was added before. If the
                 schedule is the same, its fire times continue; a pause stays. Fire times of another
                 schedule that are due are missed.
+            by: who asked for it, for the log.
 
         Raises:
             ConfigError: an argument is wrong, or the guard does not cover the task's path.
@@ -84,12 +89,15 @@ class SchedulerHandle:
 
         """
         runtime_task = validate_runtime_task(name, task, self._defaults)
+        if not isinstance(replace, bool):
+            raise ConfigError([f"replace: expected True or False, got {shown(replace)}"])
+        who = _checked_by(by)
         access = self._reached()
         passed = access.store.add(runtime_task, replace=replace)
-        access.emit(events.TaskAdded(name, replace), passed)
+        access.emit(events.TaskAdded(name, replace, who), passed)
         access.wake()
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, *, by: str = "") -> None:
         """Remove a task that was added; pending runs end, runs in progress continue.
 
         If the task is added again, no earlier fire time runs a second time.
@@ -101,11 +109,12 @@ class SchedulerHandle:
             StoreUnavailableError: the store does not answer.
 
         """
+        task, who = _checked_name(name), _checked_by(by)
         access = self._reached()
-        access.store.remove(name)
-        access.emit(events.TaskRemoved(name))
+        access.store.remove(task)
+        access.emit(events.TaskRemoved(task, who))
 
-    def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
+    def trigger(self, name: str, *, body: bytes | str | None = None, by: str = "") -> Run | None:
         """Run a task now, in addition to its schedule; *body* replaces the task's own body.
 
         Returns:
@@ -115,25 +124,32 @@ class SchedulerHandle:
         Raises:
             UnknownTaskError: no such task.
             UndeclaredTaskError: no live process declares the task, so none would run it.
+            ConfigError: *body* or *by* is no text.
             NotServingError: the scheduler does not run in this process.
             StoreUnavailableError: the store does not answer.
 
         """
+        task, who = _checked_name(name), _checked_by(by)
+        content = None if body is None else _checked_body(body)
         access = self._reached()
-        content = None if body is None else convert_body(body)
-        run = access.store.trigger(name, body=content)
+        run = access.store.trigger(task, body=content)
+        access.emit(events.TaskTriggered(task, run, who))
         access.wake()
         return run
 
-    def pause(self, name: str) -> None:
+    def pause(self, name: str, *, by: str = "") -> None:
         """Skip a task's fire times until it is resumed; raises the same errors as `trigger`."""
+        task, who = _checked_name(name), _checked_by(by)
         access = self._reached()
-        access.store.pause(name, paused=True)
+        access.store.pause(task, paused=True)
+        access.emit(events.TaskPaused(task, who))
 
-    def resume(self, name: str) -> None:
+    def resume(self, name: str, *, by: str = "") -> None:
         """Resume a paused task from its next fire time; raises the same errors as `trigger`."""
+        task, who = _checked_name(name), _checked_by(by)
         access = self._reached()
-        access.store.pause(name, paused=False)
+        access.store.pause(task, paused=False)
+        access.emit(events.TaskResumed(task, who))
         access.wake()
 
     def tasks(self) -> Sequence[TaskState]:
@@ -142,9 +158,19 @@ class SchedulerHandle:
         return access.store.tasks()
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> Sequence[Run]:
-        """Return the newest runs, of one task or of all, newest first."""
+        """Return the newest runs, of one task or of all, newest first.
+
+        A task without runs has none, whether it exists or not: the history outlives its task.
+
+        Raises:
+            UnknownTaskError: *task* cannot be the name of a task.
+            ConfigError: *limit* is no whole number of at least 1.
+
+        """
+        name = None if task is None else _checked_name(task)
+        number = _checked_limit(limit)
         access = self._reached()
-        return access.store.runs(task=task, limit=limit)
+        return access.store.runs(task=name, limit=number)
 
     def members(self) -> Sequence[Member]:
         """Return the processes that take part."""
@@ -159,6 +185,46 @@ class SchedulerHandle:
             raise NotServingError(
                 "pulse.scheduler: expected a process in which the scheduler has started, got"
                 f" process {here}, in which it has not, or has ended; it starts with the server, or"
-                " at the first request that is served: see the setting start"
+                " at the first request that is served: see the setting start, and the log if it"
+                " could not start"
             )
         return self._access
+
+
+_MAX_LIMIT = 10_000_000
+_limit = count(1, _MAX_LIMIT)
+
+
+def _checked_name(name: object) -> str:
+    """Return a text that a store can look up.
+
+    A view that reads the name from a missing query argument has None, and Python decodes a query
+    string that is not UTF-8 to lone surrogates, which no store can hold.
+
+    Raises:
+        UnknownTaskError: *name* is no such text.
+
+    """
+    if isinstance(name, str) and not any("\ud800" <= char <= "\udfff" for char in name):
+        return name
+    raise UnknownTaskError(f"name: expected the name of a task, got {shown(name)}")
+
+
+def _checked_by(by: object) -> str:
+    if not isinstance(by, str):
+        raise ConfigError([f"by: expected text, such as the name of a user, got {shown(by)}"])
+    return by
+
+
+def _checked_body(body: object) -> bytes:
+    try:
+        return convert_body(body)
+    except BadValueError as error:
+        raise ConfigError([f"body: {error}"]) from None
+
+
+def _checked_limit(limit: object) -> int:
+    try:
+        return _limit(limit)
+    except BadValueError as error:
+        raise ConfigError([f"limit: {error}"]) from None

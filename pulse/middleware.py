@@ -64,6 +64,7 @@ class PulseMiddleware:
             identity=identity_of(settings),
             notice=runtime.note,
             failure=runtime.fail,
+            disabled=runtime.disabled,
         )
         self.__call__ = _passing(app, runtime, self._lifecycle)
 

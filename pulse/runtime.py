@@ -9,8 +9,11 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pulse import events
 from pulse.clock import SECOND
+from pulse.core.policies import StoreFallback
 from pulse.core.runtime_task import TaskDefaults
 from pulse.engine.factory import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError, TravelError
@@ -22,6 +25,7 @@ from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.serving.identity import fingerprint_of
 from pulse.serving.lifecycle import REGISTRY
+from pulse.serving.one_process import serves_alone
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
@@ -40,6 +44,10 @@ if TYPE_CHECKING:
     from pulse.engine.base import Engine
     from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
     from pulse.store.base import Member, Store
+
+
+TEST_HOST = "test"
+"""The host of a scheduler that a test steps."""
 
 
 class PulseRuntime:
@@ -80,6 +88,7 @@ class PulseRuntime:
         """Start a scheduler in this process, unless a test steps one; return the running service.
 
         Raises:
+            StoreFolderError: there is no folder for the default store.
             PulseError: the scheduler cannot start; an outage of the store is no such reason.
 
         """
@@ -104,7 +113,9 @@ class PulseRuntime:
                 "expected a middleware that has not started, got one that runs already"
             )
         member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
-        scheduler = self._scheduler_of(member, store=store, engine=engine, clock=clock)
+        # The jitter of a task may depend on its host and its process: every test gets the same one.
+        same = msgspec.structs.replace(member, host=TEST_HOST, holder=f"{TEST_HOST}:1:test")
+        scheduler = self._scheduler_of(same, store=store, engine=engine, clock=clock)
         scheduler.open()
         self._stepped = self._attach(scheduler)
         return scheduler
@@ -136,6 +147,7 @@ class PulseRuntime:
     def build(self) -> Scheduler:
         """Return a scheduler for this process that is not open yet."""
         settings = self.settings
+        store = self._store()
         mode, notice = resolve(settings.mode)
         member = this_member(mode, settings.digest, settings.lease_us)
         child = child_setup_of(settings, holder=member.holder)
@@ -147,7 +159,7 @@ class PulseRuntime:
         subscribe_claims(self.bus)
         return self._scheduler_of(
             member,
-            store=self._store(),
+            store=store,
             engine=engine,
             clock=self._clock,
             serving=serving,
@@ -201,7 +213,12 @@ class PulseRuntime:
             keep_for_us=settings.keep_for_us,
         )
         store, notice = choose_store(
-            settings.store, options, clock=self._clock, origin=settings.origin
+            settings.store,
+            options,
+            clock=self._clock,
+            origin=settings.origin,
+            fallback=StoreFallback.MEMORY if serves_alone() else settings.store_fallback,
+            tasks=settings.tasks,
         )
         self.note(notice)
         return store
@@ -214,6 +231,10 @@ class PulseRuntime:
     def fail(self, problem: str) -> None:
         """Emit an event that no task can run in this process, with the reason."""
         self.bus.emit(events.StartFailed(problem))
+
+    def disabled(self, reason: str) -> None:
+        """Emit an event that no scheduler starts in this process, with the reason."""
+        self.bus.emit(events.StartDisabled(reason))
 
 
 class RunningScheduler:

@@ -37,6 +37,7 @@ SENTENCES = {
     "clock": "the only module that asks the time",
     "forks": "makes the copies of a scheduler in a forked child inert",
     "errors": "every error that pulse raises",
+    "logger": "the logger `pulse`, whose failures appear even if the logger is disabled",
     "patching": "whether gevent has patched this process",
 }
 

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import SECOND
+from pulse.core.policies import StoreFallback
+from pulse.events import EventBus
 from pulse.forks import ForkMark
+from pulse.log.messages import subscribe_log
 from pulse.scheduler.offloaded_store import OffloadedStore
+from pulse.scheduler.reporter import Reporter
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
@@ -33,13 +37,18 @@ if TYPE_CHECKING:
 class ChildStoreAccess:
     """Opens the store at its first use, as a client: it is no member and claims nothing.
 
-    Make it in the process that uses it, after any fork.
+    Make it in the process that uses it, after any fork. What a view changes is logged by this
+    process; listeners of the application are in the parent process, and are not called.
     """
 
     def __init__(self, setup: StoreSetup, clock: Clock) -> None:
         self._setup = setup
         self._clock = clock
         self._mark = ForkMark()
+        bus = EventBus()
+        subscribe_log(bus, clock)
+        self._bus = bus.until_fork(self._mark)
+        self._reporter = Reporter(self._bus, clock)
         self._lock = threading.Lock()
         self._store: OffloadedStore | None = None
 
@@ -67,7 +76,9 @@ class ChildStoreAccess:
         """Do nothing: the members of the fleet claim at least every second."""
 
     def emit(self, event: Event, passed: Iterable[Run] = ()) -> None:
-        """Do nothing: the store has the record, and the listeners are in the parent."""
+        """Log an event of the handle, and those of the fire times that the call missed."""
+        self._bus.emit(event)
+        self._reporter.not_run(passed)
 
     def _open(self) -> OffloadedStore:
         setup = self._setup
@@ -76,6 +87,7 @@ class ChildStoreAccess:
             StoreOptions(name=setup.name or ""),
             clock=self._clock,
             origin=setup.origin,
+            fallback=StoreFallback.MEMORY,  # which no child can open: its error says so
         )
         me = this_member("processing", "", SECOND)
         store.open_as_client(msgspec.structs.replace(me, holder=setup.holder))

@@ -11,11 +11,12 @@ from pulse.cli.load import load_file
 from pulse.cli.output import CommandOutput, shown_at, shown_schedule
 from pulse.clock import SystemClock
 from pulse.config.paste_origin import layout_of
-from pulse.core.policies import Overlap
+from pulse.core.policies import Overlap, StoreFallback
 from pulse.core.task import DEFINITION_DEFAULTS
 from pulse.runtime import child_setup_of
 from pulse.serving.identity import identity_of
 from pulse.settings.converters import duration_text
+from pulse.store.factory import default_store_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,7 +50,8 @@ def check(
     output = CommandOutput([], loaded.problems)
     for name, settings in loaded.sections:
         output.lines.extend(_section_lines(name, settings, clock.wall()))
-        output.problems.extend(f"[{name}] {problem}" for problem in _unloadable(settings))
+        problems = (*_unloadable(settings), *_storeless(settings))
+        output.problems.extend(f"[{name}] {problem}" for problem in problems)
     if section is None:
         output.problems.extend(_conflicts(file, dict(loaded.sections), global_conf or {}))
     return output
@@ -60,6 +62,14 @@ def _unloadable(settings: Settings) -> Iterator[str]:
     setup = child_setup_of(settings) if settings.mode == "processing" else None
     if setup is not None and (setup.application or setup.chosen):
         problem = loading_problem(setup, SystemClock())
+        if problem:
+            yield problem
+
+
+def _storeless(settings: Settings) -> Iterator[str]:
+    """Return why this user can keep no default store, if then no scheduler starts."""
+    if settings.store is None and settings.store_fallback is StoreFallback.REFUSE:
+        problem = default_store_problem()
         if problem:
             yield problem
 

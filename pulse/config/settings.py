@@ -12,7 +12,7 @@ import msgspec
 
 from pulse.clock import DAY, SECOND, Span
 from pulse.config import converters as config_converters
-from pulse.core.policies import Start
+from pulse.core.policies import Start, StoreFallback
 from pulse.core.task import DEFAULT_TIMEOUT
 from pulse.schedule.converters import UTC, zone
 from pulse.settings import converters
@@ -67,6 +67,18 @@ SETTINGS = table(
         default="an SQLite file that the processes of this host share",
         help="Where processes agree on who executes a run, and where history is kept.",
         example="sqlite:////srv/shop/pulse.db",
+    ),
+    Setting(
+        name="store_fallback",
+        convert=converters.choice(StoreFallback),
+        kind="refuse or memory",
+        default="refuse",
+        help=(
+            "What happens without a folder that this user can write for the default store: `refuse`"
+            " serves the application without its tasks, and logs an error; `memory` lets each"
+            " process tick by itself."
+        ),
+        example="memory",
     ),
     Setting(
         name="start",
@@ -174,6 +186,7 @@ class Keywords(TypedDict, total=False):
     guard: bool | str | None
     guarded: str | Sequence[str] | None
     store: str | None
+    store_fallback: StoreFallback | str | None
     start: Start | str | None
     name: str | None
     concurrency: int | str | None
@@ -248,6 +261,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     guard: bool = False
     guarded: tuple[str, ...] = ()
     store: str | None = None
+    store_fallback: StoreFallback = StoreFallback.REFUSE
     start: Start = Start.AUTO
     name: str | None = None
     concurrency: int | None = None

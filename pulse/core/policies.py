@@ -46,3 +46,10 @@ class Start(Enum):
     AUTO = "auto"
     EAGER = "eager"
     OFF = "off"
+
+
+class StoreFallback(Enum):
+    """What a process does without a folder for the default store: start nothing, or use memory."""
+
+    REFUSE = "refuse"
+    MEMORY = "memory"

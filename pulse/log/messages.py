@@ -9,7 +9,7 @@ are more. JSON loggers find the same facts in the attributes of the record, whic
 `pulse_`; there the lateness is the whole time since the fire time.
 
 The listener configures no logging. If the application configures none either, `logging.lastResort`
-writes warnings to stderr.
+writes warnings to stderr. `pulse.logger` describes what happens to a logger that is disabled.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from pulse.log.format import (
     wanted_delay,
     why_abandoned,
 )
+from pulse.log.handle_calls import subscribe_calls
+from pulse.logger import is_enabled_for, log
 from pulse.settings.converters import duration_text
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=events.Event)
 
-_log = logging.getLogger("pulse")
 _SUCCEEDED = Outcome.SUCCEEDED
+_MAX_NAMES = 10
 _LIMITED_LINES = 10
 _LIMITED_WINDOW: Span = 60 * SECOND
 _UNNAMED = (
@@ -104,17 +106,17 @@ def subscribe_log(bus: events.EventBus, clock: Clock | None = None) -> None:
     bus.subscribe(events.DefinitionsSuperseded, definitions_superseded)
     bus.subscribe(events.ConfigMismatch, config_mismatch)
     bus.subscribe(events.TasksChanged, tasks_changed)
-    bus.subscribe(events.TaskAdded, task_added)
-    bus.subscribe(events.TaskRemoved, task_removed)
+    subscribe_calls(bus)
     bus.subscribe(events.TasksOverridden, tasks_overridden)
     bus.subscribe(events.TasksArchived, tasks_archived)
     bus.subscribe(events.StartFailed, start_failed)
+    bus.subscribe(events.StartDisabled, start_disabled)
     bus.subscribe(events.Notice, notice)
 
 
 def subscribe_claims(bus: events.EventBus) -> None:
     """Log claims if the logger has the level DEBUG; otherwise no claim costs an event."""
-    if _log.isEnabledFor(logging.DEBUG):
+    if is_enabled_for(logging.DEBUG):
         bus.subscribe(events.RunClaimed, run_claimed)
 
 
@@ -122,11 +124,11 @@ def run_ended(event: events.RunEnded) -> None:
     """Log a finished run: INFO for a success, WARNING for any other outcome."""
     result = event.result
     level = logging.INFO if result.outcome is _SUCCEEDED else logging.WARNING
-    if _log.isEnabledFor(level):
+    if is_enabled_for(level):
         line = ended_line(
             event.claim, result, os.getpid(), then=not_retried_because(event.claim, result)
         )
-        _log_event(level, f"{line}{result_text(result)}", _facts_of_end(event.claim, result))
+        log(level, f"{line}{result_text(result)}", _facts_of_end(event.claim, result))
 
 
 def run_retrying(event: events.RunRetrying) -> None:
@@ -135,7 +137,7 @@ def run_retrying(event: events.RunRetrying) -> None:
     then = f"retried at {rfc3339(at - at % SECOND)}"
     line = ended_line(event.claim, result, os.getpid(), then=then)
     extra = _facts_of_end(event.claim, result) | {"pulse_retry_at": rfc3339(at)}
-    _log_event(logging.WARNING, f"{line}{result_text(result)}", extra)
+    log(logging.WARNING, f"{line}{result_text(result)}", extra)
 
 
 def retry_expired(event: events.RetryExpired) -> None:
@@ -146,15 +148,15 @@ def retry_expired(event: events.RetryExpired) -> None:
     end = f"{outcome}{status}, attempt {run.attempt}"
     text = f"{tick(run)} {end}, and was not retried: no process was free before the next tick"
     facts = {"pulse_outcome": outcome, "pulse_status": run.status}
-    _log_event(logging.WARNING, f"{text} [pid {os.getpid()}]", _facts(run) | facts)
+    log(logging.WARNING, f"{text} [pid {os.getpid()}]", _facts(run) | facts)
 
 
 def run_claimed(event: events.RunClaimed) -> None:
     """Log a claim as DEBUG."""
-    if _log.isEnabledFor(logging.DEBUG):
+    if is_enabled_for(logging.DEBUG):
         run = event.claim.run
         text = f"{tick(run)} claimed, attempt {run.attempt} [pid {os.getpid()}]"
-        _log.debug(text, extra=_facts(run))
+        log(logging.DEBUG, text, _facts(run))
 
 
 def run_overdue(event: events.RunOverdue) -> None:
@@ -164,7 +166,7 @@ def run_overdue(event: events.RunOverdue) -> None:
         f"{tick(run)} is past its timeout of {timeout} and continues, because this mode cannot "
         f"stop it; overdue runs in this process: {event.left_behind} [pid {os.getpid()}]"
     )
-    _log_event(logging.WARNING, text, _facts(run) | {"pulse_left_behind": event.left_behind})
+    log(logging.WARNING, text, _facts(run) | {"pulse_left_behind": event.left_behind})
 
 
 def run_abandoned(event: events.RunAbandoned) -> None:
@@ -173,14 +175,14 @@ def run_abandoned(event: events.RunAbandoned) -> None:
     text = f"{tick(run)} abandoned: {why_abandoned(run)}"
     if run.attempt > 1:
         text = f"{text}, attempt {run.attempt}"
-    _log_event(logging.WARNING, text, _facts(run) | {"pulse_outcome": Outcome.ABANDONED.value})
+    log(logging.WARNING, text, _facts(run) | {"pulse_outcome": Outcome.ABANDONED.value})
 
 
 def claim_lost(event: events.ClaimLost) -> None:
     """Log a run that finished after its claim was lost as WARNING; the history has another end."""
     line = ended_line(event.claim, event.result, os.getpid())
     text = f"{line}, but its claim was lost: the store keeps the earlier record"
-    _log_event(logging.WARNING, text, _facts_of_end(event.claim, event.result))
+    log(logging.WARNING, text, _facts_of_end(event.claim, event.result))
 
 
 class _LimitedLines(Generic[E]):
@@ -209,10 +211,10 @@ class _LimitedLines(Generic[E]):
         if now >= self._until:
             self._until, self._left = now + _LIMITED_WINDOW, _LIMITED_LINES
         level = logging.WARNING if self._left > 0 else logging.DEBUG
-        if _log.isEnabledFor(level):
+        if is_enabled_for(level):
             self._log(event, level)
         if self._left == 0:
-            _log_event(logging.WARNING, self._text)
+            log(logging.WARNING, self._text)
         self._left -= 1
 
 
@@ -222,7 +224,7 @@ def tick_missed(event: events.TickMissed, level: int) -> None:
     number = "1 fire time" if run.count == 1 else f"{run.count} fire times from then on"
     text = f"{tick(run)} missed: {number} {escape_control_characters(run.message)}"
     extra = _facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count}
-    _log_event(level, text, extra)
+    log(level, text, extra)
 
 
 def task_rewound(event: events.TaskRewound, level: int) -> None:
@@ -245,17 +247,17 @@ def task_rewound(event: events.TaskRewound, level: int) -> None:
         "pulse_fire_time": None if event.refused is None else rfc3339(event.refused),
         "pulse_next_fire": None if event.next_fire is None else rfc3339(event.next_fire),
     }
-    _log_event(level, text, extra)
+    log(level, text, extra)
 
 
 def tick_skipped(event: events.TickSkipped) -> None:
     """Log a skipped tick as INFO, since the policy of the task asks for it."""
-    if _log.isEnabledFor(logging.INFO):
+    if is_enabled_for(logging.INFO):
         run = event.run
         number = "1 fire time" if run.count == 1 else f"so far {run.count} fire times in a row"
         text = f"{tick(run)} skipped: {number} {escape_control_characters(run.message)}"
         extra = _facts(run) | {"pulse_outcome": "skipped", "pulse_count": run.count}
-        _log.info(text, extra=extra)
+        log(logging.INFO, text, extra)
 
 
 def store_unavailable(event: events.StoreUnavailable) -> None:
@@ -263,23 +265,24 @@ def store_unavailable(event: events.StoreUnavailable) -> None:
     text, lasting = _OUTAGES[event.problem]
     if event.after_us:
         text = lasting.format(after=span_text(event.after_us))
-    _log_event(logging.ERROR, f"{text} [pid {os.getpid()}]: {event.error}")
+    log(logging.ERROR, f"{text} [pid {os.getpid()}]: {event.error}")
 
 
 def store_recovered(event: events.StoreRecovered) -> None:
     """Log the end of an outage as INFO."""
-    _log.info("the store answers again after %s [pid %d]", span_text(event.after_us), os.getpid())
+    text = f"the store answers again after {span_text(event.after_us)} [pid {os.getpid()}]"
+    log(logging.INFO, text)
 
 
 def scheduler_error(event: events.SchedulerError) -> None:
     """Log an unexpected error of the loop as ERROR, with its traceback."""
     error = event.error
     about = f" with task {event.task}" if event.task else ""
-    _log.error(
-        "the scheduler continues after an unexpected error%s",
-        about,
-        exc_info=(type(error), error, error.__traceback__),
-        extra={"pulse_task": event.task},
+    log(
+        logging.ERROR,
+        f"the scheduler continues after an unexpected error{about}",
+        {"pulse_task": event.task},
+        error=error,
     )
 
 
@@ -287,15 +290,26 @@ def scheduler_started(event: events.SchedulerStarted) -> None:
     """Log the start as INFO, with the reach of the store."""
     number = "1 task" if event.tasks == 1 else f"{event.tasks} tasks"
     reach = _REACH.get(event.scope, event.scope)
-    text = f"started with {number}, mode {event.mode}, store {event.store}{_name(event)}: {reach}"
+    store = f"store {event.store}{_name(event)}"
+    text = f"started with {number}{_paused(event)}, mode {event.mode}, {store}: {reach}"
     extra = {
         "pulse_holder": event.holder,
         "pulse_mode": event.mode,
         "pulse_store": event.store,
         "pulse_reach": event.scope,
         "pulse_name": event.name,
+        "pulse_paused": event.paused,
     }
-    _log.info("%s [pid %d]", text, os.getpid(), extra=extra)
+    log(logging.INFO, f"{text} [pid {os.getpid()}]", extra)
+
+
+def _paused(event: events.SchedulerStarted) -> str:
+    """Return the paused tasks for the log line."""
+    if not event.paused:
+        return ""
+    names = ", ".join(map(escape_control_characters, event.paused[:_MAX_NAMES]))
+    more = ", ..." if len(event.paused) > _MAX_NAMES else ""
+    return f" ({len(event.paused)} paused: {names}{more})"
 
 
 def _name(event: events.SchedulerStarted) -> str:
@@ -309,7 +323,7 @@ def scheduler_stopped(event: events.SchedulerStopped) -> None:
     """Log the stop: INFO, or WARNING if it interrupted runs."""
     level = logging.WARNING if event.interrupted else logging.INFO
     lost = f"; runs that did not end in time: {event.interrupted}" if event.interrupted else ""
-    _log_event(level, f"stopped{lost} [pid {os.getpid()}]", {"pulse_holder": event.holder})
+    log(level, f"stopped{lost} [pid {os.getpid()}]", {"pulse_holder": event.holder})
 
 
 def definitions_superseded(event: events.DefinitionsSuperseded) -> None:
@@ -327,7 +341,7 @@ def definitions_superseded(event: events.DefinitionsSuperseded) -> None:
         )
     if event.tasks and not event.name:
         level, text = logging.WARNING, f"{text}; {_UNNAMED}"
-    _log_event(level, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
+    log(level, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def config_mismatch(event: events.ConfigMismatch) -> None:
@@ -337,59 +351,45 @@ def config_mismatch(event: events.ConfigMismatch) -> None:
         text = f"{_OTHERS}: {names}"
     else:
         text = "all processes declare the same tasks again"
-    _log.info("%s [pid %d]", text, os.getpid(), extra={"pulse_holders": event.holders})
+    log(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_holders": event.holders})
 
 
 def tasks_changed(event: events.TasksChanged) -> None:
     """Log changed definitions as INFO; only the process that changed them logs the line."""
     text = f"definitions changed: {', '.join(event.tasks)}"
-    _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
-
-
-def task_added(event: events.TaskAdded) -> None:
-    """Log an added or replaced run-time task as INFO."""
-    done = "added or replaced" if event.replace else "added"
-    text = f"{done} at run time: {escape_control_characters(event.task)}"
-    _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_task": event.task})
-
-
-def task_removed(event: events.TaskRemoved) -> None:
-    """Log a removed run-time task as INFO."""
-    text = f"removed at run time: {escape_control_characters(event.task)}"
-    _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_task": event.task})
+    log(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def tasks_overridden(event: events.TasksOverridden) -> None:
     """Log run-time tasks that the configuration replaced as WARNING."""
     names = ", ".join(map(escape_control_characters, event.tasks))
     text = "the configuration declares tasks that were added at run time, and replaces them"
-    _log_event(
-        logging.WARNING, f"{text}: {names} [pid {os.getpid()}]", {"pulse_tasks": event.tasks}
-    )
+    log(logging.WARNING, f"{text}: {names} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def tasks_archived(event: events.TasksArchived) -> None:
     """Log archived tasks as INFO."""
     names = ", ".join(map(escape_control_characters, event.tasks))
     text = f"archived tasks that no live process has declared for three leases: {names}"
-    _log_event(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
+    log(logging.INFO, f"{text} [pid {os.getpid()}]", {"pulse_tasks": event.tasks})
 
 
 def start_failed(event: events.StartFailed) -> None:
     """Log a failed start as ERROR: the tasks do not run here until the problem is solved."""
     problem = "; ".join(event.problem.splitlines())
     text = "the tasks of a PulseMiddleware cannot run in this process"
-    _log_event(logging.ERROR, f"{text} [pid {os.getpid()}]: {problem}")
+    log(logging.ERROR, f"{text} [pid {os.getpid()}]: {problem}")
+
+
+def start_disabled(event: events.StartDisabled) -> None:
+    """Log as INFO that no scheduler starts here, because the configuration says so."""
+    text = f"no scheduler starts in this process: {event.reason} [pid {os.getpid()}]"
+    log(logging.INFO, text)
 
 
 def notice(event: events.Notice) -> None:
     """Log a notice as WARNING."""
-    _log_event(logging.WARNING, event.text)
-
-
-def _log_event(level: int, text: str, extra: Extra | None = None) -> None:
-    """Log a line; without a handler, which would show the logger, the line begins with `pulse:`."""
-    _log.log(level, text if _log.hasHandlers() else f"pulse: {text}", extra=extra)
+    log(logging.WARNING, event.text)
 
 
 def _facts(run: Run) -> Extra:

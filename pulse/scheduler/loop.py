@@ -302,7 +302,8 @@ class Scheduler:
         self._advance(State.CLAIMING)
         self._heartbeat.start(self._clock.boot())
         self._reporter.synced(synced)
-        self._reporter.started(self._parts.member, self.store, len(self._parts.definitions))
+        tasks = len(self._parts.definitions)
+        self._reporter.started(self._parts.member, self.store, tasks, paused=synced.paused)
 
     def _report(self, completed_run: CompletedRun) -> None:
         self._completer.put(completed_run)

@@ -68,8 +68,10 @@ class Reporter:
         self._others: tuple[str, ...] = ()
         self._failed_tasks: dict[str, str] = {}
 
-    def started(self, member: Member, store: Store, tasks: int) -> None:
-        """Report that this process takes part, and how far "once" reaches."""
+    def started(
+        self, member: Member, store: Store, tasks: int, *, paused: tuple[str, ...] = ()
+    ) -> None:
+        """Report that this process takes part, how far "once" reaches, and what is paused."""
         self._bus.emit(
             events.SchedulerStarted(
                 member.holder,
@@ -79,6 +81,7 @@ class Reporter:
                 tasks,
                 name=self._name,
                 chosen=self._chosen,
+                paused=paused,
             )
         )
 

@@ -4,8 +4,8 @@
 pulse once in each process that serves requests, after the last fork, and in no other process.
 """
 
-from pulse.serving.base import Service
+from pulse.serving.base import Server, Service
 from pulse.serving.installation import install
-from pulse.serving.lifecycle import Server, ServiceLifecycle
+from pulse.serving.lifecycle import ServiceLifecycle
 
 __all__ = ["Server", "Service", "ServiceLifecycle", "install"]

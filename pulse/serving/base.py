@@ -3,15 +3,17 @@
 `Service` is what a middleware hands over: it can be started in any process. `RunningService` is
 what `Service.start` returns: it is a separate role because it must not keep the middleware alive,
 so that a middleware that was dropped is freed while its last runs still drain. The third role,
-`Server`, is in `pulse.serving.lifecycle`, beside the class that its `attach` takes.
+`Server`, is detected; its `attach` takes a `pulse.serving.lifecycle.ServiceLifecycle`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+L_contra = TypeVar("L_contra", contravariant=True)
 
 
 class Identity(NamedTuple):
@@ -25,6 +27,21 @@ class Identity(NamedTuple):
 
     key: tuple[object, ...]
     conflict: str
+
+
+class Reports(NamedTuple):
+    """Where a lifecycle reports, each time with a sentence.
+
+    Attributes:
+        notice: that the detection of the server failed.
+        failure: why a late start failed.
+        disabled: why no service starts in this process, which serves: the configuration says so.
+
+    """
+
+    notice: Callable[[str], None]
+    failure: Callable[[str], None]
+    disabled: Callable[[str], None]
 
 
 class RunningService(Protocol):
@@ -60,7 +77,8 @@ class Service(Protocol):
         """Start in this process, after its fork, and return what was started.
 
         In a forked child it is called again, after `forked`; nothing of the parent's is reused.
-        An exception before the first request makes the server's start fail.
+        An exception before the first request makes the server's start fail, but for
+        `StoreFolderError`: it is reported, and the application is served without the service.
         """
 
     def forked(self) -> None:
@@ -69,3 +87,19 @@ class Service(Protocol):
         It is called in every forked child, whether anything was started in the parent or not, by
         the thread or greenlet that forked. It must not wait.
         """
+
+
+class Server(Protocol[L_contra]):
+    """The server around this process, as far as it is known."""
+
+    def attach(self, lifecycle: L_contra) -> None:
+        """Start *lifecycle* at the right moment, and hook its shutdown."""
+
+    def accepts_work(self) -> bool:
+        """Return whether the server still wants new work from this process."""
+
+    def time_left_s(self) -> float | None:
+        """Return how many seconds this process may still live, or None if that is unknown."""
+
+    def application(self) -> object:
+        """Return the application that the server calls, or None while it is unknown."""

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from pulse.core.policies import Start
 from pulse.serving.call_stack import frames_out, innermost, module_of, within
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ CLIENT_MODULES = (
 def is_switched_off() -> bool:
     """Return whether the environment says `PULSE_START=off`, which nothing overrides."""
     return os.environ.get(START_VARIABLE, "").strip().lower() == "off"
+
+
+def why_disabled(start: Start) -> str:
+    """Return why the configuration forbids an automatic start; empty if it does not."""
+    if is_switched_off():
+        return f"the environment variable {START_VARIABLE} is off"
+    if start is Start.OFF:
+        return "pulse.config.start is off, and no hook of pulse.gunicorn has started one"
+    return ""
 
 
 def is_test_run() -> bool:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from pulse.core.policies import Start
 from pulse.serving import gunicorn, uwsgi, waitress
+from pulse.serving.base import Reports
 from pulse.serving.lifecycle import REGISTRY, ServiceLifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pulse.serving.base import Identity, Service
-    from pulse.serving.lifecycle import Server
+    from pulse.serving.base import Identity, Server, Service
 
-DETECTORS: tuple[Callable[[], Server | None], ...] = (
+DETECTORS: tuple[Callable[[], Server[ServiceLifecycle] | None], ...] = (
     gunicorn.detect,
     uwsgi.detect,
     waitress.detect,
@@ -29,6 +29,10 @@ def warn(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
+def _ignore(_: str) -> None:
+    """Report nothing."""
+
+
 def install(
     service: Service,
     *,
@@ -36,6 +40,7 @@ def install(
     identity: Identity | None = None,
     notice: Callable[[str], None] = warn,
     failure: Callable[[str], None] | None = None,
+    disabled: Callable[[str], None] | None = None,
 ) -> ServiceLifecycle:
     """Return the lifecycle that starts and shuts down *service* in each process that serves.
 
@@ -51,14 +56,14 @@ def install(
         identity: what the service has in common with others that must not run beside it.
         notice: called with a sentence if the detection of the server failed.
         failure: called with the reason if a late start failed; by default the same as *notice*.
+        disabled: called with the reason at the first request if the configuration forbids a start.
 
     """
     lifecycle = ServiceLifecycle(
         service,
         start=start,
         identity=identity,
-        notice=notice,
-        failure=failure or notice,
+        reports=Reports(notice, failure or notice, disabled or _ignore),
         detect=detect_server,
         detect_forked=detect_forked_worker,
     )
@@ -70,12 +75,12 @@ def install(
     return lifecycle
 
 
-def detect_server() -> Server | None:
+def detect_server() -> Server[ServiceLifecycle] | None:
     """Return the server that the call stack shows, or None."""
     return next((server for detect in DETECTORS if (server := detect()) is not None), None)
 
 
-def detect_forked_worker() -> Server | None:
+def detect_forked_worker() -> Server[ServiceLifecycle] | None:
     """Return the worker that gunicorn has just made by a fork, or None."""
     return gunicorn.detect_forked()
 

@@ -29,39 +29,23 @@ Of several middlewares of one identity only one may run: `pulse.serving.duplicat
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pulse.core.policies import Start
 from pulse.engine.loop_thread import spawn
-from pulse.errors import EngineError
+from pulse.errors import EngineError, StoreFolderError
 from pulse.patching import process_is_patched
+from pulse.serving import exclusions
 from pulse.serving.duplicates import MAX_CHECKS, UNDECIDED, served_by
-from pulse.serving.exclusions import is_server_request, is_switched_off, is_test_run
 from pulse.serving.process_registry import ProcessRegistry, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pulse.serving.base import Identity, RunningService, Service
+    from pulse.serving.base import Identity, Reports, RunningService, Server, Service
 
 REPEATED_SHUTDOWN_S = 1.0
 """The limit of a shutdown whose first call was interrupted: no time is left to drain."""
-
-
-class Server(Protocol):
-    """The server around this process, as far as it is known."""
-
-    def attach(self, lifecycle: ServiceLifecycle) -> None:
-        """Start *lifecycle* at the right moment, and hook its shutdown."""
-
-    def accepts_work(self) -> bool:
-        """Return whether the server still wants new work from this process."""
-
-    def time_left_s(self) -> float | None:
-        """Return how many seconds this process may still live, or None if that is unknown."""
-
-    def application(self) -> object:
-        """Return the application that the server calls, or None while it is unknown."""
 
 
 class ServiceLifecycle:
@@ -80,8 +64,7 @@ class ServiceLifecycle:
         "_copied",
         "_detect",
         "_detect_forked",
-        "_failure",
-        "_notice",
+        "_reports",
         "_requested",
         "_running",
         "_server",
@@ -103,23 +86,21 @@ class ServiceLifecycle:
         *,
         start: Start,
         identity: Identity | None,
-        notice: Callable[[str], None],
-        failure: Callable[[str], None],
-        detect: Callable[[], Server | None],
-        detect_forked: Callable[[], Server | None],
+        reports: Reports,
+        detect: Callable[[], Server[ServiceLifecycle] | None],
+        detect_forked: Callable[[], Server[ServiceLifecycle] | None],
     ) -> None:
         self._service = service
         self._start = start
         self.identity: Identity | None = identity
-        self._notice = notice
-        self._failure = failure
+        self._reports = reports
         self._detect = detect
         self._detect_forked = detect_forked
         self._copied = False
         self._reset()
 
     def _reset(self) -> None:
-        self._server: Server | None = None
+        self._server: Server[ServiceLifecycle] | None = None
         # A list that `_take_start_token` empties; an object of its own for each process and start.
         self._start_token: list[bool] = [True]
         self._running: RunningService | None = None
@@ -128,7 +109,8 @@ class ServiceLifecycle:
         self._standby = False
         self._checks = 0
         self.gc_check_due: bool = True
-        self.pending: bool = self._starts_automatically() and not self._copied
+        awaited = self._starts_automatically() or self._is_disabled()
+        self.pending: bool = awaited and not self._copied
 
     @property
     def service(self) -> Service:
@@ -148,7 +130,7 @@ class ServiceLifecycle:
         if server is not None:
             server.attach(self)
 
-    def set_server(self, server: Server) -> None:
+    def set_server(self, server: Server[ServiceLifecycle]) -> None:
         """Use *server* as the server around this process."""
         self._server = server
 
@@ -158,14 +140,18 @@ class ServiceLifecycle:
         It never raises: a request must be answered even if pulse cannot start.
         """
         try:
-            if self._starts_automatically() and is_server_request(environ):
-                self._requested = True
-                self.pending = False
+            if not exclusions.is_server_request(environ):
+                return
+            if self._starts_automatically():
+                self._requested, self.pending = True, False
                 if not self.is_started() or self._standby:
                     self._start_late()
+            elif self._is_disabled():
+                self.pending = False
+                self._reports.disabled(exclusions.why_disabled(self._start))
         # The request must be answered, whatever keeps pulse from starting.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._failure(str(error))
+            self._reports.failure(str(error))
 
     def _start_late(self) -> None:
         if self._standby:
@@ -190,11 +176,9 @@ class ServiceLifecycle:
             EngineError: a duplicate is served too, and both would act as one application.
 
         """
-        if self.is_started():
+        if self.is_started() or exclusions.is_switched_off():
             return
         self.pending = self.pending and self._awaits_proof()
-        if is_switched_off():
-            return
         if self._requested and REGISTRY.has_dropped(self.identity):
             self.start_in_thread()  # the request must not wait for the drain of the dropped one
         else:
@@ -209,7 +193,7 @@ class ServiceLifecycle:
             self._start_now()
         # Nothing waits for this thread: the log has to say why nothing runs.
         except Exception as error:  # noqa: BLE001 - the reason is above
-            self._failure(str(error))
+            self._reports.failure(str(error))
 
     def _start_now(self) -> None:
         token = self._start_token
@@ -222,9 +206,22 @@ class ServiceLifecycle:
         elif token is self._start_token and self._take_start_token():
             self._demote_duplicates()
             REGISTRY.shutdown_at_exit()
-            self._running = self._service.start()
+            try:
+                self._running = self._service.start()
+            except StoreFolderError as error:
+                self._refuse(str(error))
+                return
             self.pending = self._standby or self._awaits_proof()
             REGISTRY.started(self._record(self._running))
+
+    def _refuse(self, reason: str) -> None:
+        """Report why nothing runs here; if the server is unknown, the first request may show it."""
+        if self._serves():
+            self._reports.failure(reason)
+        else:
+            self._start_token = [True]
+            self._waits_for_request = self.pending = True
+            self.note(f"pulse starts at the first request of a development server: {reason}")
 
     def _record(self, running: RunningService) -> Started:
         server = self._server
@@ -245,11 +242,16 @@ class ServiceLifecycle:
             return False
 
     def _starts_automatically(self) -> bool:
-        if is_switched_off():
+        if exclusions.is_switched_off():
             return False
         if self._start is Start.OFF:
             return self._waits_for_request
-        return self._start is Start.EAGER or not is_test_run()
+        return self._start is Start.EAGER or not exclusions.is_test_run()
+
+    def _is_disabled(self) -> bool:
+        """Return whether the configuration forbids an automatic start, and this is no test."""
+        waits_or_tests = self._waits_for_request or exclusions.is_test_run()
+        return not waits_or_tests and bool(exclusions.why_disabled(self._start))
 
     def _serves(self) -> bool:
         """Return whether this process has shown that it serves: `eager` starts in any process."""
@@ -313,7 +315,7 @@ class ServiceLifecycle:
 
     def note(self, text: str) -> None:
         """Report a notice."""
-        self._notice(text)
+        self._reports.notice(text)
 
     def may_be_garbage(self) -> bool:
         """Return whether only a garbage collection can show if this one is still in use.

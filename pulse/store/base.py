@@ -197,6 +197,7 @@ class SyncResult(NamedTuple):
         superseded: names of tasks that keep the newer definition of another process.
         overridden: names of run-time tasks that a configured task replaced.
         missed: the records of fire times that were due when their schedule changed.
+        paused: names of tasks that are paused.
 
     """
 
@@ -205,6 +206,7 @@ class SyncResult(NamedTuple):
     superseded: tuple[str, ...]
     overridden: tuple[str, ...] = ()
     missed: Sequence[Run] = ()
+    paused: tuple[str, ...] = ()
 
 
 class HeartbeatResult(NamedTuple):

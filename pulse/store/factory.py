@@ -14,17 +14,28 @@ user after the start, and the user decides which folders are writable.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
-from pulse.errors import BadValueError, ConfigError, did_you_mean
+from pulse.core.policies import StoreFallback
+from pulse.errors import BadValueError, ConfigError, StoreFolderError, did_you_mean
 from pulse.store.postgres.url import checked_url, is_postgres
-from pulse.store.sqlite.location import default_path, existing_path, network_file_system
+from pulse.store.sqlite.location import (
+    default_folders,
+    default_path,
+    existing_path,
+    folder_problems,
+    network_file_system,
+)
+from pulse.store.sqlite.releases import without_release
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pulse.clock import Clock
     from pulse.store.base import Store, StoreOptions
 
@@ -36,8 +47,27 @@ _SQLITE = "sqlite:///"
 _SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _KNOWN = ("memory", "sqlite", "postgresql", "redis")
 _ALONE = (
-    "no folder for the store can be written, so each process now ticks by itself: set"
-    " pulse.config.store to sqlite:/// and a path that all workers can write"
+    "no folder for the default store is usable, so each process now ticks by itself ({problems}):"
+    " set pulse.config.store to sqlite:/// and a path that all workers can write"
+)
+_REFUSED = (
+    "pulse.config.store: expected a store, or a folder in which this user can keep the default"
+    " store, got none ({problems}); set pulse.config.store to sqlite:/// and a path that all"
+    " workers can write, or pulse.config.store_fallback = memory, with which each process ticks by"
+    " itself"
+)
+_NEIGHBOUR = (
+    "the default store {path} is new, and {neighbour} holds the same tasks: if both are of one"
+    " application, {remedy}; until then each has its own history, pauses and fire times"
+)
+_SET_NAME = "whose releases have different paths, set pulse.config.name in every release"
+_SET_STORE = (
+    "whose processes have different home directories, set pulse.config.store to sqlite:/// and one"
+    " path"
+)
+_IN_RELEASE = (
+    "the store {path} lies in the folder of one release, so the next release begins with an empty"
+    " store: set pulse.config.store to sqlite:/// and an absolute path outside the releases"
 )
 
 
@@ -102,6 +132,8 @@ def choose_store(
     *,
     clock: Clock,
     origin: str,
+    fallback: StoreFallback = StoreFallback.REFUSE,
+    tasks: Collection[str] = (),
 ) -> ChosenStore:
     """Return the store that *word* names; it is not open yet.
 
@@ -111,31 +143,79 @@ def choose_store(
             tasks together.
         clock: the clock of the store.
         origin: the ini file, or the working directory.
+        fallback: whether the memory of this process may replace the default store.
+        tasks: the configured tasks, by which the file of another release is recognised.
 
     Raises:
         ConfigError: *word* names no store.
+        StoreFolderError: no folder for the default store is usable, and *fallback* is `refuse`.
 
     """
     known = None if word is None else _known(word)
-    if known is not None and _is_redis(known):
+    if known is None:
+        return _default(options, clock=clock, origin=origin, fallback=fallback, tasks=tasks)
+    if _is_redis(known):
         from pulse.store.redis.store import RedisStore
 
         return ChosenStore(RedisStore(known, clock, options), "")
-    if known is not None and is_postgres(known):
+    if is_postgres(known):
         from pulse.store.postgres.gevent_support import LATE_NOTICE, imported_too_early
         from pulse.store.postgres.store import PostgresStore
 
         postgres = PostgresStore(known, clock, options)
         return ChosenStore(postgres, LATE_NOTICE if imported_too_early() else "")
-    path = default_path(options.name, origin) if known is None else _path_of(known, origin)
+    path = _path_of(known, origin)
     if path is None:
-        from pulse.store.memory.store import MemoryStore
-
-        all_tasks = msgspec.structs.replace(options, keep_runs=10 * options.keep_runs)
-        return ChosenStore(MemoryStore(clock, all_tasks), _ALONE if known is None else "")
+        return ChosenStore(_memory(clock, options), "")
     from pulse.store.sqlite.store import SqliteStore
 
-    return ChosenStore(SqliteStore(path, clock, options), _network_notice(path))
+    notices = (_network_notice(path), _release_notice(path))
+    return ChosenStore(SqliteStore(path, clock, options), "; ".join(filter(None, notices)))
+
+
+def _default(
+    options: StoreOptions,
+    *,
+    clock: Clock,
+    origin: str,
+    fallback: StoreFallback,
+    tasks: Collection[str],
+) -> ChosenStore:
+    path = default_path(options.name, origin)
+    if path is None:
+        problems = "; ".join(folder_problems(create=True))
+        if fallback is StoreFallback.REFUSE:
+            raise StoreFolderError(_REFUSED.format(problems=problems))
+        return ChosenStore(_memory(clock, options), _ALONE.format(problems=problems))
+    from pulse.store.sqlite.store import SqliteStore
+
+    notices = (_network_notice(path), _neighbour_notice(path, tasks, options.name))
+    return ChosenStore(SqliteStore(path, clock, options), "; ".join(filter(None, notices)))
+
+
+def _memory(clock: Clock, options: StoreOptions) -> Store:
+    from pulse.store.memory.store import MemoryStore
+
+    return MemoryStore(clock, msgspec.structs.replace(options, keep_runs=10 * options.keep_runs))
+
+
+def _neighbour_notice(path: Path, tasks: Collection[str], name: str) -> str:
+    from pulse.store.sqlite.neighbours import find_neighbour
+
+    neighbour = find_neighbour(path, tasks, folders=default_folders(), name=name)
+    if neighbour is None:
+        return ""
+    remedy = _SET_STORE if neighbour.name == path.name else _SET_NAME
+    return _NEIGHBOUR.format(path=path, neighbour=neighbour, remedy=remedy)
+
+
+def default_store_problem() -> str:
+    """Return why this user has no folder for the default store; empty if there is one.
+
+    Nothing is created.
+    """
+    problems = folder_problems(create=False)
+    return _REFUSED.format(problems="; ".join(problems)) if problems else ""
 
 
 def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None:
@@ -161,7 +241,18 @@ def _path_of(known: str, origin: str) -> Path | None:
         return None
     start = Path(origin)
     folder = start if start.is_dir() else start.parent
-    return folder / Path(known.removeprefix(_SQLITE)).expanduser()
+    path = Path(known.removeprefix(_SQLITE))
+    try:
+        return folder / path.expanduser()
+    except RuntimeError:  # the user has no home directory, or there is no such user
+        raise ConfigError(
+            [f"pulse.config.store: expected a path whose first part is a known home, got {known!r}"]
+        ) from None
+
+
+def _release_notice(path: Path) -> str:
+    real = Path(os.path.realpath(path))
+    return "" if without_release(real) == real else _IN_RELEASE.format(path=path)
 
 
 def _network_notice(path: Path) -> str:

@@ -31,13 +31,13 @@ from pulse.errors import (
 from pulse.scheduler.poll_delay import MAX_SLEEP
 from pulse.settings.converters import duration, duration_or_zero, instant
 from pulse.store.base import StoreOptions
-from pulse.store.memory.store import MemoryStore
 from pulse.testing.clock import NOON, FakeClock
 from pulse.testing.find_middleware import find_pulse
+from pulse.testing.late_store import LateStore
 from pulse.testing.virtual_engine import VirtualEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from typing import Unpack
 
     from pulse.clock import Instant, Span
@@ -126,11 +126,12 @@ def travel(
             `webtest.TestApp`.
         start: an aware datetime or RFC 3339 text; by default 2026-01-05T12:00:00Z, a Monday. The
             store sees the tasks for the first time at this instant.
-        took: the virtual duration of the runs of a task; by default zero.
+        took: the virtual duration of the runs of a task, which may be added during the time
+            travel; by default zero.
 
     Raises:
         TravelError: *app* contains no PulseMiddleware, or its scheduler has started already.
-        ConfigError: *took* has an unknown task, or an invalid duration.
+        ConfigError: *took* has an invalid duration; or, at the end, a task that was never there.
 
     """
     runtime = find_pulse(app).runtime
@@ -142,29 +143,40 @@ def travel(
     try:
         time_travel.set_off()
         yield time_travel
+    except Exception as error:
+        for problem in time_travel.unused():
+            error.add_note(problem)
+        raise
     finally:
         time_travel.end()
+    if problems := time_travel.unused():
+        raise ConfigError(problems)
 
 
 def _spans(took: Mapping[str, Length], runtime: PulseRuntime) -> dict[str, Span]:
+    """Return the durations; a problem with one of them is reported with all unknown tasks."""
     spans: dict[str, Span] = {}
-    problems = []
+    problems: dict[str, str] = {}
     for name, length in took.items():
         try:
-            spans[_known(name, runtime)] = duration_or_zero(length)
-        except (BadValueError, UnknownTaskError) as error:
-            problems.append(f"took[{name!r}]: {error}")
+            spans[name] = duration_or_zero(length)
+        except BadValueError as error:
+            problems[name] = f"took[{name!r}]: {error}"
     if problems:
-        raise ConfigError(problems)
+        known = runtime.settings.tasks
+        unknown = {name: _unknown_in_took(name, known) for name in spans if name not in known}
+        both = {**problems, **unknown}
+        raise ConfigError(both[name] for name in took if name in both)
     return spans
 
 
-def _known(name: str, runtime: PulseRuntime) -> str:
-    tasks = runtime.settings.tasks
-    if name not in tasks:
-        near = did_you_mean(str(name), tasks)
-        raise UnknownTaskError(f"expected the name of a task, got {shown(name)}{near}")
-    return name
+def _unknown_in_took(name: str, known: Collection[str]) -> str:
+    return f"took[{name!r}]: {_unknown(name, known)}"
+
+
+def _unknown(name: object, known: Collection[str]) -> str:
+    near = did_you_mean(str(name), known)
+    return f"expected the name of a task, got {shown(name)}{near}"
 
 
 class TimeTravel:
@@ -185,14 +197,17 @@ class TimeTravel:
         self._runtime = runtime
         self._clock = clock
         self._engine = VirtualEngine(clock, took)
-        self._store = MemoryStore(
+        self._store = LateStore(
             clock, StoreOptions(name=runtime.settings.name or "", keep_runs=_KEPT)
         )
+        self._known: set[str] = set(runtime.settings.tasks)
+        self._took = tuple(took)
         self._errors: list[BaseException] = []
         self._moving = False
         self._past: list[Run] | None = None
         self._loop = runtime.start_for_test(clock=clock, engine=self._engine, store=self._store)
         runtime.bus.subscribe(events.SchedulerError, self._note)
+        runtime.bus.subscribe(events.TaskAdded, self._note_task)
 
     # Calls of a test ----------------------------------------------------------------------
 
@@ -256,16 +271,23 @@ class TimeTravel:
     def runs(self, task: str | None = None) -> list[TravelRun]:
         """Return the runs so far, of one task or of all, in the order of their fire times.
 
-        The runs are available after the end of the time travel, too.
+        The runs are available after the end of the time travel, too, and those of a task that was
+        added or removed at run time.
 
         Raises:
-            UnknownTaskError: no task has this name.
+            UnknownTaskError: no task has or had this name.
 
         """
-        if task is not None:
-            _known(task, self._runtime)
+        if task is not None and not (isinstance(task, str) and task in self._known):
+            raise UnknownTaskError(_unknown(task, self._known))
         history = sorted(self._history(task), key=attrgetter("fire_time"))
         return [TravelRun.of(run) for run in history]
+
+    def unused(self) -> list[str]:
+        """Return a problem for each task of *took* that was never there; `travel` calls it."""
+        return [
+            _unknown_in_took(name, self._known) for name in self._took if name not in self._known
+        ]
 
     def end(self) -> None:
         """End the time travel; `travel` calls it."""
@@ -273,6 +295,7 @@ class TimeTravel:
             return
         self._past = self._history(None)
         self._runtime.bus.unsubscribe(events.SchedulerError, self._note)
+        self._runtime.bus.unsubscribe(events.TaskAdded, self._note_task)
         self._runtime.shutdown(0)
 
     # How time moves ------------------------------------------------------------------------
@@ -330,6 +353,9 @@ class TimeTravel:
 
     def _note(self, event: events.SchedulerError) -> None:
         self._errors.append(event.error)
+
+    def _note_task(self, event: events.TaskAdded) -> None:
+        self._known.add(event.task)
 
     def _history(self, task: str | None) -> list[Run]:
         """Return the runs of the store, in the order of their decisions."""

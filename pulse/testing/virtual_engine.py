@@ -10,12 +10,13 @@ import msgspec
 from pulse.core.run import CompletedRun, Outcome
 from pulse.engine.base import EngineCallbacks, InterruptSupport
 from pulse.engine.inline import InlineEngine, InlineLoop
+from pulse.testing.django_connections import kept_connections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pulse.clock import Clock, Span
-    from pulse.core.run import Claim
+    from pulse.core.run import Claim, Result
 
 
 class VirtualEngine:
@@ -45,7 +46,12 @@ class VirtualEngine:
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
         """Keep the callbacks; at most *concurrency* runs are in progress at a time."""
         self._report = work.report
-        held_back = EngineCallbacks(work.perform, self._hold, work.overdue)
+
+        def perform(claim: Claim) -> Result:
+            with kept_connections():
+                return work.perform(claim)
+
+        held_back = EngineCallbacks(perform, self._hold, work.overdue)
         self._inline.start(held_back, concurrency=concurrency)
 
     def free(self) -> int:

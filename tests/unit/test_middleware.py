@@ -247,7 +247,6 @@ def test_a_scheduler_that_is_switched_off_does_not_start(
         app.scheduler.tasks()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(("keywords", "environment"), SWITCHED_OFF, ids=str)
 def test_a_scheduler_that_is_switched_off_says_so_in_the_log(
     keywords: dict[str, object],

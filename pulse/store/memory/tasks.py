@@ -221,7 +221,8 @@ class TaskTable:
         self._runs.reconsider_set_aside()
         names = tuple(definition.name for definition, _ in added)
         missed += sorted(ticks, key=order_of_ticks)
-        return SyncResult(names, tuple(changed), (), tuple(overridden), missed)
+        paused = tuple(name for name in definitions if self.rows[name].paused)
+        return SyncResult(names, tuple(changed), (), tuple(overridden), missed, paused)
 
     def _is_new(self, added: tuple[TaskDefinition, str]) -> bool:
         """Return whether a task was never stored: archived tasks are created first."""

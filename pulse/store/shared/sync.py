@@ -115,11 +115,13 @@ def sync_rows(
     """
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     overridden: set[str] = set()
+    paused: set[str] = set()
     left: Sequence[TaskDefinition] = list(caller.definitions.values())
     for _ in range(MAX_ROUNDS):
         keys = sorted({key for definition in left for key in _keys_of(caller, definition)})
         found = session.read_tasks(keys)
         overridden |= {row.task for row in found.rows.values() if _is_runtime(row)}
+        paused |= found.paused | {row.task for row in found.rows.values() if _is_paused(row)}
         steps = [*_steps(caller, left, active=active, found=found)]
         done, left = _write(session, steps, written)
         for step in done:
@@ -131,6 +133,7 @@ def sync_rows(
                 superseded=_in_order(caller, kinds["superseded"]),
                 overridden=_in_order(caller, overridden),
                 missed=list(written.missed),
+                paused=_in_order(caller, paused),
             )
     raise too_busy(session.name)
 
@@ -185,6 +188,10 @@ def _keys_of(caller: Caller, definition: TaskDefinition) -> set[str]:
 
 def _is_runtime(row: TaskRow) -> bool:
     return row.source == RUNTIME and row.archived_at is None
+
+
+def _is_paused(row: TaskRow) -> bool:
+    return row.paused and row.archived_at is None
 
 
 def _in_order(caller: Caller, names: set[str]) -> tuple[str, ...]:

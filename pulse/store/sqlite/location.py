@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from pulse.store.naming import short_hash, slug
+from pulse.store.sqlite.releases import without_release
 
 _NETWORK = frozenset(
     """9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs gfs2 gpfs lustre nfs nfs4
@@ -20,29 +21,52 @@ def default_path(name: str | None, origin: str) -> Path | None:
     """Return the file that all processes of this user with the same name or origin share.
 
     The folder is created. It is the user's state directory, or a folder of the user in /var/tmp;
-    None if neither is writable.
+    None if neither is usable.
 
     Args:
         name: `pulse.config.name`, which names the file if it is set.
-        origin: the ini file or the working directory, which names the file otherwise.
+        origin: the ini file or the working directory, which names the file otherwise; all releases
+            of a site are one origin.
 
     """
-    for folder in _folders():
-        if folder.is_absolute() and is_usable(folder):
+    for folder in default_folders():
+        if is_usable(folder):
             return folder / file_name(name, origin)
     return None
 
 
 def existing_path(name: str | None, origin: str) -> Path | None:
     """Return the file that `default_path` names if it exists; creates nothing."""
-    files = (folder / file_name(name, origin) for folder in _folders())
+    files = (folder / file_name(name, origin) for folder in default_folders())
     return next((file for file in files if file.is_file()), None)
 
 
-def _folders() -> tuple[Path, ...]:
+def folder_problems(*, create: bool) -> list[str]:
+    """Return why each folder of the default store is unusable; empty if one is usable.
+
+    Without *create* nothing is created: a folder that can be created is usable.
+    """
+    problem_of = _problem_after_creation if create else folder_problem
+    problems = [problem_of(folder) for folder in default_folders()]
+    return problems if all(problems) else []
+
+
+def default_folders() -> list[Path]:
+    """Return the folders of the default store; the first one that is usable has the file."""
+    private = own_folder(Path("/var/tmp"))  # noqa: S108 - its owner and mode are checked
+    return [folder for folder in (_state_folder(), private) if folder is not None]
+
+
+def _state_folder() -> Path | None:
+    """Return the user's state directory; None for a user without HOME and without an entry."""
     from platformdirs import user_state_path
 
-    return user_state_path("pulse", appauthor=False), own_folder(Path("/var/tmp"))  # noqa: S108 - its owner and mode are checked
+    try:
+        folder = user_state_path("pulse", appauthor=False)
+    # RuntimeError is that of pathlib; the others come from a table of users in a network.
+    except (RuntimeError, KeyError, OSError):
+        return None
+    return folder if folder.is_absolute() else None
 
 
 def own_folder(shared: Path) -> Path:
@@ -54,7 +78,7 @@ def file_name(name: str | None, origin: str) -> str:
     """Return a readable file name that is different for each name and each origin."""
     if name:
         return _file_name("name", name, readable=name)
-    real = Path(os.path.realpath(origin))
+    real = without_release(Path(os.path.realpath(origin)))
     # The root directory has no name, and so no suffix.
     words = (real.with_suffix("") if real.name else real).parts[-2:]
     return _file_name("origin", str(real), readable="-".join(words))
@@ -67,13 +91,72 @@ def _file_name(kind: str, text: str, *, readable: str) -> str:
 
 def is_usable(folder: Path) -> bool:
     """Create *folder* if it is missing; return whether this user alone can write to it."""
+    return not _problem_after_creation(folder)
+
+
+def _problem_after_creation(folder: Path) -> str:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        return folder_problem(folder) or f"{folder} cannot be created: {error.strerror}"
+    return folder_problem(folder)
+
+
+def folder_problem(folder: Path) -> str:
+    """Return why this user cannot keep a store in *folder*, with the owner; empty if it can.
+
+    Nothing is created. A folder that others can write to, or a link that another user may have
+    made, is not usable: its owner could replace the file.
+    """
+    try:
         found = folder.lstat()
-    except OSError:
-        return False
-    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return own and not found.st_mode & 0o022 and os.access(folder, os.W_OK | os.X_OK)
+    except (FileNotFoundError, NotADirectoryError):
+        return _creation_problem(folder)
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    if stat.S_ISLNK(found.st_mode):
+        problem = "is a symbolic link"
+    elif not stat.S_ISDIR(found.st_mode):
+        problem = "is no folder"
+    elif found.st_uid != os.geteuid():
+        problem = f"belongs to another user than {_user(os.geteuid())}"
+    elif found.st_mode & 0o022:
+        problem = "can be written by other users"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        problem = f"cannot be written by {_user(os.geteuid())}"
+    else:
+        return ""
+    return f"{folder} {problem} ({_owner(found)})"
+
+
+def _creation_problem(folder: Path) -> str:
+    """Return why *folder*, which is missing, cannot be created; empty if it can."""
+    for parent in folder.parents:
+        try:
+            found = parent.stat()
+        except OSError:
+            continue
+        if not stat.S_ISDIR(found.st_mode):
+            problem = "is no folder"
+        elif not os.access(parent, os.W_OK | os.X_OK):
+            problem = f"cannot be written by {_user(os.geteuid())}"
+        else:
+            return ""
+        return f"{folder} cannot be created: {parent} {problem} ({_owner(found)})"
+    return f"{folder} cannot be created"
+
+
+def _owner(found: os.stat_result) -> str:
+    return f"owner {_user(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OSError):
+        return f"uid {number}"
 
 
 def network_file_system(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str:

@@ -236,6 +236,17 @@ class TaskContract(ContractPart):
         assert (list(claimed.claims), claimed.next_wakeup) == ([], None)
         assert [row.paused for row in process.store.tasks()] == [True]
 
+    def test_sync_returns_the_paused_tasks(self, fleet: Fleet) -> None:
+        """The process that starts can log them, in the order of their declaration."""
+        tasks = {name: make_task() for name in ("c", "b", "a")}
+        process = fleet.join(tasks)
+        for name in ("a", "c"):
+            process.store.pause(name, paused=True)
+        changed = {name: make_task(interval=7) for name in tasks}
+        found = [process.sync(changed).paused, process.sync(changed).paused]
+        process.store.pause("a", paused=False)
+        assert [*found, process.sync(changed).paused] == [("c", "a"), ("c", "a"), ("c",)]
+
     def test_ticks_during_a_pause_are_missed(self, fleet: Fleet) -> None:
         """After a pause one record counts them, and later ticks run on schedule."""
         process = fleet.join({"work": make_task()})

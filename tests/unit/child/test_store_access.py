@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,19 @@ def test_a_view_in_a_child_pauses_and_resumes(handle: SchedulerHandle, parent: S
         decide("cleanup")
         seen += [task.paused for task in parent.tasks()]
     assert seen == [True, False]
+
+
+def test_change_by_a_view_in_a_child_is_logged_there(
+    handle: SchedulerHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The parent does not see the call."""
+    with caplog.at_level(logging.INFO, "pulse"):
+        handle.pause("cleanup", by="ann")
+        handle.add("report", Task(action="/report", interval=60))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"paused by ann: cleanup [pid {os.getpid()}]",
+        f"added at run time: report [pid {os.getpid()}]",
+    ]
 
 
 def test_a_visitor_is_no_member(handle: SchedulerHandle, parent: SqliteStore) -> None:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[events.Event], logging.LogRecord]
 
-issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-
 
 @pytest.fixture(autouse=True)
 def pid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,6 +454,24 @@ def test_start_is_logged_with_the_name(
 
 
 @pytest.mark.parametrize(
+    ("paused", "words"),
+    [
+        ((), "started with 12 tasks, mode gevent"),
+        (("a\nb",), "started with 12 tasks (1 paused: a\\nb), mode gevent"),
+        (tuple("abcdefghijk"), "(11 paused: a, b, c, d, e, f, g, h, i, j, ...), mode"),
+    ],
+    ids=["none", "one", "eleven"],
+)
+def test_start_is_logged_with_the_paused_tasks(
+    say: Say, paused: tuple[str, ...], words: str
+) -> None:
+    """A pause lasts across restarts, until somebody resumes the task."""
+    record = say(events.SchedulerStarted("h:1:n", "gevent", "x", "host", 12, paused=paused))
+    assert words in record.getMessage()
+    assert record.pulse_paused == paused
+
+
+@pytest.mark.parametrize(
     ("interrupted", "level", "words"),
     [
         (0, "INFO", "stopped [pid 123]"),
@@ -520,15 +536,32 @@ def test_processes_with_other_tasks_are_named(
         (events.TaskAdded("b\nc", replace=False), "added at run time: b\\nc [pid 123]"),
         (events.TaskAdded("a", replace=True), "added or replaced at run time: a [pid 123]"),
         (events.TaskRemoved("b\nc"), "removed at run time: b\\nc [pid 123]"),
+        (events.TaskRemoved("b", "a\nn"), "removed at run time by a\\nn: b [pid 123]"),
+        (events.TaskPaused("b\nc"), "paused: b\\nc [pid 123]"),
+        (events.TaskResumed("a", by="ann"), "resumed by ann: a [pid 123]"),
+        (events.TaskTriggered("a", make_claim().run), "triggered: a [pid 123]"),
+        (
+            events.TaskTriggered("a", None, by="ann"),
+            "triggered by ann: a, and refused: its overlap policy permits no further run [pid 123]",
+        ),
+        (
+            events.StartDisabled("pulse.config.start is off"),
+            "no scheduler starts in this process: pulse.config.start is off [pid 123]",
+        ),
     ],
-    ids=["changed", "added", "replaced", "removed"],
+    ids=str,
 )
-def test_change_of_a_definition_is_logged_at_level_info(
-    say: Say, event: events.Event, line: str
-) -> None:
+def test_act_of_a_person_is_logged_at_level_info(say: Say, event: events.Event, line: str) -> None:
     """A name that a user has chosen cannot forge a line."""
     record = say(event)
     assert (record.levelname, record.getMessage()) == ("INFO", line)
+
+
+def test_call_of_the_handle_has_facts_for_json_loggers(say: Say) -> None:
+    """The task, who asked for it, and the run."""
+    run = make_claim().run
+    record = say(events.TaskTriggered("a", run, by="ann"))
+    assert (record.pulse_task, record.pulse_by, record.pulse_run_id) == ("a", "ann", run.id)
 
 
 def test_overridden_runtime_task_is_a_warning(say: Say) -> None:
@@ -684,7 +717,6 @@ def stderr_of(configure: str, when: str) -> str:
     return done.stderr
 
 
-@issue_11
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("configure", ["dict", "root", "file"])
 def test_failure_shows_on_stderr_after_the_logger_was_disabled(configure: str, when: str) -> None:

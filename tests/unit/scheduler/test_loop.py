@@ -37,7 +37,6 @@ from pulse.wsgi.runner import Runner
 from tests.support.setups import require
 
 issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 
 AN_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -905,7 +904,6 @@ def test_refused_fire_time_is_logged(
     assert [line for line in later if "cleanup" in line and AN_INSTANT.search(line)]
 
 
-@issue_11
 @pytest.mark.parametrize("verb", ["pause", "resume", "trigger"])
 def test_verb_of_the_handle_is_logged(
     bench: Bench, lines: Callable[..., list[str]], verb: str

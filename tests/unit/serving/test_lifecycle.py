@@ -131,6 +131,42 @@ def test_the_environment_variable_overrides_every_setting(
     assert service.calls == []
 
 
+@pytest.mark.usefixtures("no_test_run")
+def test_first_request_reports_that_off_starts_nothing() -> None:
+    """The line says why no task runs; further requests cost nothing."""
+    service, reasons = RecordingService(), []
+    lifecycle = install(service, start=Start.OFF, disabled=reasons.append)
+    lifecycle.first_request({"paste.testing": True})
+    before = (lifecycle.pending, list(reasons))
+    lifecycle.first_request({})
+    assert before == (True, [])
+    assert (lifecycle.pending, service.calls, len(reasons)) == (False, [], 1)
+    assert reasons[0].startswith("pulse.config.start is off")
+
+
+@pytest.mark.usefixtures("no_test_run")
+@pytest.mark.parametrize("start", list(Start))
+def test_first_request_reports_the_environment_variable(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable overrides each value of the setting."""
+    monkeypatch.setenv("PULSE_START", "off")
+    reasons: list[str] = []
+    lifecycle = install(RecordingService(), start=start, disabled=reasons.append)
+    assert lifecycle.pending
+    lifecycle.first_request({})
+    assert (lifecycle.pending, reasons) == (False, ["the environment variable PULSE_START is off"])
+
+
+@pytest.mark.usefixtures("no_test_run")
+def test_off_with_a_hook_that_starts_it_reports_nothing() -> None:
+    """The hooks of `pulse.gunicorn` start it before the first request."""
+    reasons: list[str] = []
+    lifecycle = install(RecordingService(), start=Start.OFF, disabled=reasons.append)
+    lifecycle.start()
+    assert (lifecycle.pending, reasons) == (False, [])
+
+
 def test_a_service_is_shut_down_once() -> None:
     """A second stop_claiming and a second shutdown do not reach the service."""
     service = RecordingService()

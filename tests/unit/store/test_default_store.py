@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pwd
 import sys
@@ -10,12 +11,17 @@ from uuid import uuid4
 
 import pytest
 
-from pulse import PulseMiddleware, Task, events
+from pulse import PulseMiddleware, Task, events, runtime
 from pulse.cli.main import main
 from pulse.config.loader import load, load_paste
 from pulse.errors import NotServingError
 from pulse.store.sqlite import location
-from pulse.store.sqlite.location import default_path, existing_path
+from pulse.store.sqlite.location import (
+    default_path,
+    existing_path,
+    folder_problem,
+    folder_problems,
+)
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -111,7 +117,6 @@ def test_restart_of_a_release_has_the_same_store(
     assert begin(read(site), caplog).store == begin(read(site), caplog).store
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @each_origin
 def test_next_release_shares_the_store_or_warns(
     read: Callable[[Site], Settings], site: Site, caplog: pytest.LogCaptureFixture
@@ -126,6 +131,33 @@ def test_next_release_shares_the_store_or_warns(
     remedies = ("pulse.config.name", "pulse.config.store")
     warned = any(remedy in text for text in after.said for remedy in remedies)
     assert after.store == before.store or warned
+
+
+def test_release_of_an_unknown_layout_warns_with_the_remedy(
+    tmp_path: Path, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name for the application determines the file, whatever the path is."""
+    assert not state.exists()
+    said = []
+    for name in ("blue", "green", "green"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path / name)
+            said.append(begin(load(KEYS, {}), caplog).said)
+    warned = [any("set pulse.config.name" in text for text in texts) for texts in said]
+    assert warned == [False, True, False]
+
+
+def test_process_with_another_home_warns_with_the_remedy(
+    tmp_path: Path, state: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name has no effect on the folder."""
+    settings = load({**KEYS, "pulse.config.name": "shop"}, {})
+    state.touch()
+    begin(settings, caplog)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    said = begin(settings, caplog).said
+    assert any("set pulse.config.store to" in text for text in said)
 
 
 # A user without a home --------------------------------------------------------------------------
@@ -147,7 +179,6 @@ def homeless(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "own"
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
 def test_user_without_a_home_has_a_store_in_a_private_folder(homeless: Path) -> None:
     """`docker run --user 12345` starts such a user."""
     path = default_path("shop", "/srv/shop.ini")
@@ -155,14 +186,12 @@ def test_user_without_a_home_has_a_store_in_a_private_folder(homeless: Path) -> 
     assert path.parent == homeless
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
 def test_simulate_finds_the_store_of_a_user_without_a_home(homeless: Path) -> None:
     """Without a store there is no history."""
     assert not homeless.exists()
     assert existing_path("shop", "/srv/shop.ini") is None
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="issue 11")
 def test_app_of_a_user_without_a_home_starts(
     homeless: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,13 +250,11 @@ def test_without_a_folder_the_application_is_served(served: PulseMiddleware) -> 
     assert request_once(served)[0] == ["200 OK"]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_without_a_folder_no_scheduler_starts(served: PulseMiddleware) -> None:
     """Each of several workers would run every tick."""
     assert request_once(served)[1] is False
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_without_a_folder_one_error_names_the_folder_and_the_setting(
     served: PulseMiddleware, unusable: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,7 +267,6 @@ def test_without_a_folder_one_error_names_the_folder_and_the_setting(
     assert "pulse.config.store" in errors[0]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_without_a_folder_check_ends_with_status_2(
     unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,3 +279,95 @@ def test_without_a_folder_check_ends_with_status_2(
         status = main(["check", str(file)])
     found = capsys.readouterr().err
     assert (status, any(folder in found for folder in unusable)) == (2, True)
+
+
+def test_without_a_folder_memory_may_be_the_store(unusable: tuple[str, str]) -> None:
+    """The user has chosen that each process ticks by itself."""
+    assert unusable
+    app = PulseMiddleware(
+        answer,
+        name=uuid4().hex,
+        start="eager",
+        store_fallback="memory",
+        tasks={"work": Task(action="/work", interval="24h")},
+    )
+    assert request_once(app) == (["200 OK"], True)
+
+
+def test_without_a_folder_a_development_server_has_its_own_store(
+    served: PulseMiddleware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs one process, which the first request shows."""
+    monkeypatch.setattr(runtime, "serves_alone", lambda: True)
+    assert request_once(served)[1] is True
+
+
+def test_check_accepts_memory_without_a_folder(
+    unusable: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to report."""
+    assert unusable
+    file = tmp_path / "site.ini"
+    lines = [f"{key} = {value}" for key, value in KEYS.items()]
+    fallback = "pulse.config.store_fallback = memory"
+    file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", fallback, *lines]))
+    assert (main(["check", str(file)]), capsys.readouterr().err) == (0, "")
+
+
+def test_check_creates_no_folder(state: Path, tmp_path: Path) -> None:
+    """Another user may run the command, who would own the folder."""
+    file = tmp_path / "site.ini"
+    lines = [f"{key} = {value}" for key, value in KEYS.items()]
+    file.write_text("\n".join(["[filter:pulse]", "use = egg:pulse", *lines]))
+    assert main(["check", str(file)]) == 0
+    assert not state.exists()
+
+
+# Owners -----------------------------------------------------------------------------------------
+
+
+def test_folder_of_another_user_is_named_with_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user has made the private folder of this user first."""
+    owner = pwd.getpwuid(tmp_path.stat().st_uid).pw_name
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    problem = folder_problem(tmp_path)
+    assert problem.startswith(f"{tmp_path} belongs to another user than uid 12345 (owner {owner}, ")
+
+
+def test_link_is_named_with_its_owner(tmp_path: Path) -> None:
+    """Another user may lead this user's store to any folder."""
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert "link is a symbolic link (owner " in folder_problem(tmp_path / "link")
+
+
+def test_folder_that_cannot_be_created_is_named_with_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only file system denies the access, also to root."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    problem = folder_problem(tmp_path / "a" / "b")
+    assert problem.startswith(f"{tmp_path / 'a' / 'b'} cannot be created: {tmp_path} cannot be wri")
+    assert "cannot be written by" in folder_problem(tmp_path)
+
+
+def test_folder_that_can_be_created_is_no_problem(tmp_path: Path) -> None:
+    """It is not created."""
+    assert folder_problem(tmp_path / "a" / "b") == ""
+    assert not (tmp_path / "a").exists()
+
+
+def test_folder_whose_creation_fails_is_named_with_the_reason(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The permissions may promise more than the file system does."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    first, _ = folder_problems(create=True)
+    assert first == f"{state / 'pulse'} cannot be created: Read-only file system"
+    assert folder_problems(create=False) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.config.loader import load
-from pulse.errors import BadValueError, ConfigError, MissingExtraError
+from pulse.core.policies import StoreFallback
+from pulse.errors import BadValueError, ConfigError, MissingExtraError, StoreFolderError
 from pulse.store import factory
 from pulse.store.base import StoreOptions
 from pulse.store.factory import ChosenStore, choose_store, store_url
@@ -78,14 +80,57 @@ def test_default_store_is_a_file_of_this_user(
     assert store.path == tmp_path / "shop.db"
 
 
-def test_without_a_writable_folder_each_process_has_its_own_store(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The notice says so, and names the remedy."""
+def choose_without_a_folder(
+    monkeypatch: pytest.MonkeyPatch, fallback: StoreFallback
+) -> ChosenStore:
+    """Return the store where no folder of the default store is usable."""
     monkeypatch.setattr(factory, "default_path", lambda *_: None)
-    chosen = choose(None)
+    monkeypatch.setattr(factory, "folder_problems", lambda **_: ["/a is full", "/b is gone"])
+    return choose_store(
+        None, StoreOptions(), clock=FakeClock(), origin="/srv/app.ini", fallback=fallback
+    )
+
+
+def test_without_a_usable_folder_there_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the reasons and both settings."""
+    with pytest.raises(StoreFolderError) as caught:
+        choose_without_a_folder(monkeypatch, StoreFallback.REFUSE)
+    words = ("(/a is full; /b is gone)", "pulse.config.store to", "pulse.config.store_fallback")
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_without_a_usable_folder_memory_may_be_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notice says what follows, and names the remedy."""
+    chosen = choose_without_a_folder(monkeypatch, StoreFallback.MEMORY)
     assert isinstance(chosen.store, MemoryStore)
-    assert "each process now ticks by itself" in chosen.notice
+    assert "each process now ticks by itself (/a is full; /b is gone)" in chosen.notice
+
+
+def test_relative_path_in_a_release_causes_a_notice(tmp_path: Path) -> None:
+    """The file of the next release is another one."""
+    folder = tmp_path / "releases" / "7"
+    folder.mkdir(parents=True)
+    assert "lies in the folder of one release" in choose("sqlite:///pulse.db", folder).notice
+
+
+def test_shared_folder_of_the_releases_causes_no_notice(tmp_path: Path) -> None:
+    """Deployment tools link it into each release."""
+    folder = tmp_path / "releases" / "7"
+    folder.mkdir(parents=True)
+    (tmp_path / "shared").mkdir()
+    (folder / "data").symlink_to(tmp_path / "shared")
+    assert choose("sqlite:///data/pulse.db", folder).notice == ""
+
+
+@pytest.mark.parametrize("word", ["sqlite:///~/pulse.db", "sqlite:///~nobody-here/pulse.db"])
+def test_home_that_is_unknown_is_a_configuration_error(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user in a container often has none."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    with pytest.raises(ConfigError, match=r"pulse\.config\.store: expected a path"):
+        choose(word)
 
 
 def test_file_on_a_network_file_system_causes_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:

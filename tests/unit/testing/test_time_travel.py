@@ -418,7 +418,6 @@ def test_runtime_task_runs_in_time_travel() -> None:
         assert (found, clock.trigger("report").outcome) == (["report"] * 3, "succeeded")
 
 
-@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
 def test_runs_of_a_runtime_task_are_found_by_its_name() -> None:
     """A task in the store is known, whatever declared it."""
     with travel(built()) as clock:
@@ -427,7 +426,6 @@ def test_runs_of_a_runtime_task_are_found_by_its_name() -> None:
         assert outcomes(clock.runs("report")) == ["succeeded"] * 3
 
 
-@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
 def test_runs_of_a_task_that_a_view_added_are_found_by_its_name() -> None:
     """The handle in the environ adds to the same schedule."""
 
@@ -441,7 +439,6 @@ def test_runs_of_a_task_that_a_view_added_are_found_by_its_name() -> None:
         assert outcomes(clock.runs("report")) == ["succeeded"] * 2
 
 
-@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
 def test_runs_of_a_runtime_task_are_found_after_the_end() -> None:
     """The history is available after the end."""
     with travel(built()) as clock:
@@ -450,7 +447,6 @@ def test_runs_of_a_runtime_task_are_found_after_the_end() -> None:
     assert outcomes(clock.runs("report")) == ["succeeded"] * 3
 
 
-@pytest.mark.xfail(strict=True, raises=UnknownTaskError, reason="issue 11")
 def test_runs_of_a_task_removed_at_run_time_are_found_by_its_name() -> None:
     """A removed task has a history."""
     with travel(built()) as clock:
@@ -460,7 +456,6 @@ def test_runs_of_a_task_removed_at_run_time_are_found_by_its_name() -> None:
         assert outcomes(clock.runs("report")) == ["succeeded"] * 2
 
 
-@pytest.mark.xfail(strict=True, raises=ConfigError, reason="issue 11")
 def test_runs_of_a_runtime_task_can_take_time() -> None:
     """Its overlap shows, too."""
     with travel(built(), took={"report": "90s"}) as clock:
@@ -468,6 +463,65 @@ def test_runs_of_a_runtime_task_can_take_time() -> None:
         clock.forward("3m")
         found = outcomes([run for run in clock.runs() if run.task == "report"])
     assert found == ["succeeded", "skipped", None]
+
+
+def test_task_that_a_view_adds_can_take_time() -> None:
+    """The duration is given before the task is added."""
+
+    def adding(environ: dict, start_response: Callable) -> list[bytes]:
+        if environ["PATH_INFO"] == "/work":
+            environ["pulse.scheduler"].add("work 2", ADDED, replace=True)
+        return view(environ, start_response)
+
+    with travel(built(adding), took={"work 2": 5}) as clock:
+        clock.forward("61m30s")
+        assert {run.took for run in clock.runs("work 2")} == {timedelta(seconds=5)}
+
+
+def test_took_of_a_task_that_was_never_there_is_an_error_at_the_end() -> None:
+    """A misspelt name has no effect, which a test should not take for a result."""
+    with pytest.raises(ConfigError) as caught, travel(built(), took={"wrok": 1}) as clock:
+        clock.forward("1h")
+    assert caught.value.problems == (
+        "took['wrok']: expected the name of a task, got 'wrok'; did you mean 'work'?",
+    )
+
+
+def test_failed_test_has_a_note_on_a_task_that_was_never_there() -> None:
+    """The failure of the test stays the error, and the note may be its reason."""
+    with pytest.raises(KeyError) as caught, travel(built(), took={"wrok": 1}):
+        raise KeyError("of the test")
+    assert caught.value.__notes__ == [
+        "took['wrok']: expected the name of a task, got 'wrok'; did you mean 'work'?"
+    ]
+
+
+@pytest.mark.parametrize("name", [None, 7, b"work", ["work"]], ids=repr)
+def test_trigger_of_what_is_no_name_is_an_error(name: object) -> None:
+    """The handle says the same."""
+    with travel(built()) as clock, pytest.raises(UnknownTaskError, match="the name of a task"):
+        clock.trigger(name)
+
+
+@pytest.mark.parametrize("name", [7, b"work", ["work"]], ids=repr)
+def test_runs_of_what_is_no_name_are_an_error(name: object) -> None:
+    """A list is no name, and cannot be looked up."""
+    with travel(built()) as clock, pytest.raises(UnknownTaskError, match="the name of a task"):
+        clock.runs(name)
+
+
+@pytest.mark.parametrize("scope", ["fleet", "host", "process"])
+def test_jitter_is_the_same_in_every_test(scope: str) -> None:
+    """A tick of a host or a process is spread by its name, which differs in reality."""
+    task = Task(action="/work", interval="1h", jitter="30m", scope=scope)
+    found = []
+    for _ in range(3):
+        with travel(built(tasks={"work": task})) as clock:
+            clock.forward("5h")
+            assert [member.host for member in clock.scheduler.members()] == ["test"]
+        found.append([run.started_at for run in clock.runs()])
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) >= 4
 
 
 STRICT = [
@@ -502,11 +556,24 @@ def test_tick_a_millisecond_late_is_missed_with_a_grace_of_zero(
     assert (planned.opened, planned.missed.count) == (None, 1)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("settings", STRICT, ids=str)
 def test_time_travel_shows_no_run_that_a_grace_of_zero_forbids(settings: dict[str, object]) -> None:
     """A tick that is always missed in reality is missed, or its declaration is refused."""
     assert first_outcome(settings) in {"missed", None}
+
+
+def test_lateness_of_claims_moves_no_instant() -> None:
+    """Nothing starts early, and runs and requests have the instants of the virtual clock."""
+    with travel(built()) as clock:
+        clock.forward(timedelta(minutes=59, seconds=59, microseconds=999_500))
+        early = clock.runs()
+        clock.forward("500us")
+        (tick,) = clock.runs()
+        manual = clock.trigger("work")
+    an_hour_later = NOON + timedelta(hours=1)
+    assert early == []
+    assert (tick.fire_time, tick.started_at) == (an_hour_later, an_hour_later)
+    assert (manual.fire_time, manual.started_at) == (an_hour_later, an_hour_later)
 
 
 def test_time_travel_runs_ticks_with_a_grace_of_a_second() -> None:

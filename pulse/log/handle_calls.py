@@ -1,0 +1,61 @@
+"""The log lines about calls of the handle: who asked for which change, of which task."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from pulse import events
+from pulse.log.format import escape_control_characters
+from pulse.logger import log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def subscribe_calls(bus: events.EventBus) -> None:
+    """Log the events of the handle."""
+    bus.subscribe(events.TaskAdded, task_added)
+    bus.subscribe(events.TaskRemoved, task_removed)
+    bus.subscribe(events.TaskPaused, task_paused)
+    bus.subscribe(events.TaskResumed, task_resumed)
+    bus.subscribe(events.TaskTriggered, task_triggered)
+
+
+def task_added(event: events.TaskAdded) -> None:
+    """Log an added or replaced run-time task as INFO."""
+    done = "added or replaced" if event.replace else "added"
+    _log_call(f"{done} at run time", event.task, event.by)
+
+
+def task_removed(event: events.TaskRemoved) -> None:
+    """Log a removed run-time task as INFO."""
+    _log_call("removed at run time", event.task, event.by)
+
+
+def task_paused(event: events.TaskPaused) -> None:
+    """Log a paused task as INFO."""
+    _log_call("paused", event.task, event.by)
+
+
+def task_resumed(event: events.TaskResumed) -> None:
+    """Log a resumed task as INFO."""
+    _log_call("resumed", event.task, event.by)
+
+
+def task_triggered(event: events.TaskTriggered) -> None:
+    """Log a manual run, or its refusal, as INFO."""
+    run = event.run
+    refused = "" if run is not None else ", and refused: its overlap policy permits no further run"
+    facts = {"pulse_run_id": None if run is None else run.id}
+    _log_call("triggered", event.task, event.by, then=refused, facts=facts)
+
+
+def _log_call(
+    done: str, task: str, by: str, *, then: str = "", facts: Mapping[str, object] | None = None
+) -> None:
+    """Log a call of the handle: what was done, by whom if that is known, and the task."""
+    who = f" by {escape_control_characters(by)}" if by else ""
+    text = f"{done}{who}: {escape_control_characters(task)}{then} [pid {os.getpid()}]"
+    log(logging.INFO, text, {"pulse_task": task, "pulse_by": by, **(facts or {})})

@@ -1,0 +1,105 @@
+"""The arguments of the handle, and what its calls report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pulse import PulseMiddleware, Task, events
+from pulse.errors import ConfigError, UnknownTaskError
+from pulse.testing import travel
+from pulse.testing.recorder import Recorder
+from tests.unit.test_middleware import echo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pulse.handle import SchedulerHandle
+
+REPORT = Task(action="/report", interval=60)
+
+
+class Site:
+    """A site whose handle is called, and the events of its calls."""
+
+    def __init__(self, handle: SchedulerHandle, seen: Recorder) -> None:
+        self.handle = handle
+        self.seen = seen
+
+    def last(self) -> events.Event:
+        """Return the newest event."""
+        return self.seen.events[-1]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Return a site with one task."""
+    app = PulseMiddleware(echo, tasks={"work": Task(action="/work", interval="1h")})
+    with travel(app) as clock:
+        yield Site(clock.scheduler, Recorder(app.bus))
+
+
+def test_call_of_the_handle_is_an_event_with_who_asked(site: Site) -> None:
+    """Each change of a person names the person, if the view has passed a name."""
+    site.handle.pause("work", by="ann")
+    site.handle.resume("work", by="ann")
+    run = site.handle.trigger("work", by="ann")
+    site.handle.add("report", REPORT, by="ann")
+    site.handle.remove("report", by="ann")
+    assert site.seen.events == [
+        events.TaskPaused("work", "ann"),
+        events.TaskResumed("work", "ann"),
+        events.TaskTriggered("work", run, "ann"),
+        events.TaskAdded("report", replace=False, by="ann"),
+        events.TaskRemoved("report", "ann"),
+    ]
+
+
+def test_refused_trigger_is_an_event_without_a_run(site: Site) -> None:
+    """A manual run is unfinished, so the overlap policy refuses the next one."""
+    site.handle.trigger("work")
+    assert site.handle.trigger("work") is None
+    assert site.last() == events.TaskTriggered("work", None)
+
+
+def test_call_that_fails_is_no_event(site: Site) -> None:
+    """Nothing was done."""
+    for call in (site.handle.pause, site.handle.resume, site.handle.trigger, site.handle.remove):
+        with pytest.raises(UnknownTaskError):
+            call("other")
+    assert site.seen.events == []
+
+
+WRONG = [
+    pytest.param("pause", ("work",), {"by": None}, "by: expected text", id="by"),
+    pytest.param("trigger", ("work",), {"body": 7}, "body: expected text or bytes", id="body"),
+    pytest.param("add", ("a", REPORT), {"replace": "no"}, "replace: expected True", id="replace"),
+    pytest.param("runs", (), {"limit": 0}, "limit: expected a whole number from 1", id="limit 0"),
+    pytest.param("runs", (), {"limit": -1}, "limit: expected a whole number", id="limit -1"),
+    pytest.param("runs", (), {"limit": None}, "limit: expected a whole number", id="no limit"),
+    pytest.param("runs", (), {"limit": True}, "limit: expected a whole number", id="limit True"),
+]
+
+
+@pytest.mark.parametrize(("verb", "positional", "named", "problem"), WRONG)
+def test_wrong_argument_is_refused_with_its_name(
+    site: Site, verb: str, positional: tuple[object, ...], named: dict[str, object], problem: str
+) -> None:
+    """It would be ignored, or fail somewhere in the store."""
+    with pytest.raises(ConfigError, match=problem):
+        getattr(site.handle, verb)(*positional, **named)
+    assert site.seen.events == []
+
+
+@pytest.mark.parametrize("name", [7, b"work", ["work"], "w\udcffrk"], ids=repr)
+def test_runs_of_what_cannot_be_a_task_are_refused(site: Site, name: object) -> None:
+    """No store can look it up."""
+    with pytest.raises(UnknownTaskError, match="name: expected the name of a task"):
+        site.handle.runs(task=name)
+
+
+def test_limit_may_be_a_text(site: Site) -> None:
+    """A query argument is one."""
+    site.handle.trigger("work")
+    assert len(site.handle.runs(limit="5")) == 1
