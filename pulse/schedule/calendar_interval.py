@@ -31,10 +31,10 @@ class CalendarInterval:
     if there is no store. The first fire time is then one period after the anchor.
 
     The wall time stays the same when the clocks change. A wall time that occurs twice fires at its
-    first occurrence; a wall time that is skipped fires at the end of the gap. This holds for *start*
-    too: later fire times have the wall time of *start*, even if *start* is skipped. Months are
-    counted from the anchor and fire on the anchor's day of the month, or on the last day of a
-    shorter month: 31 January, 28 February, 31 March.
+    first occurrence; a wall time that is skipped fires at the end of the gap. A skipped *start* is
+    such a wall time: later fire times have the wall time of *start*. Months are counted from the
+    anchor and fire on the anchor's day of the month, or on the last day of a shorter month:
+    31 January, 28 February, 31 March.
 
     Args:
         every: a count and one of day, week, month, year, such as `"1 month"` or `"2 weeks"`.
