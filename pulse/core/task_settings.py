@@ -63,8 +63,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     interval: Annotated[
         Duration | None,
         Setting(
-            convert=converters.duration,
-            kind="duration",
+            convert=converters.interval,
+            kind="duration of at least 1ms",
             is_span=True,
             default=ONE_OF_FOUR,
             help="The time between two fire times; restarts do not shift later fire times.",
@@ -187,8 +187,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Annotated[
         Duration | None,
         Setting(
-            convert=converters.duration,
-            kind="duration",
+            convert=converters.timeout,
+            kind="duration of at least 1ms",
             is_span=True,
             fallback=DEFAULT_TIMEOUT,
             default="180s, or pulse.config.timeout",
