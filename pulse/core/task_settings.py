@@ -140,8 +140,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             kind="duration",
             is_span=True,
             help=(
-                "The maximum delay of a tick after its fire time; it ends before the next fire"
-                " time."
+                "The maximum delay of a tick, which ends before the next fire time; with scope ="
+                " host or process each has its own."
             ),
             example="30s",
         ),
