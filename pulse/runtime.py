@@ -15,6 +15,7 @@ from pulse import events
 from pulse.clock import SECOND
 from pulse.core.policies import StoreFallback
 from pulse.core.runtime_task import TaskDefaults
+from pulse.core.task_warnings import never_fires
 from pulse.engine.factory import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError, TravelError
 from pulse.forks import ForkMark
@@ -95,6 +96,9 @@ class PulseRuntime:
         if self._stepped is not None and not self._stepped.ended:
             return self._stepped
         scheduler = self.build()
+        now = self._clock.wall()
+        for definition in self.settings.tasks.values():
+            self.note(never_fires(definition, now))
         scheduler.start()
         return self._attach(scheduler)
 

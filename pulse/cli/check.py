@@ -13,6 +13,7 @@ from pulse.clock import SystemClock
 from pulse.config.paste_origin import layout_of
 from pulse.core.policies import Overlap, StoreFallback
 from pulse.core.task import DEFINITION_DEFAULTS
+from pulse.core.task_warnings import task_warnings
 from pulse.runtime import child_setup_of
 from pulse.serving.identity import identity_of
 from pulse.settings.converters import duration_text
@@ -108,6 +109,7 @@ def _section_lines(name: str, settings: Settings, now: Instant) -> Iterator[str]
         yield from (f"    {shown_at(at, zone)}{_past_note(at, now)}" for at in fire_times)
         if not fire_times:
             yield "    never: the end is earlier than the first fire time"
+        yield from (f"    warning: {text}" for text in task_warnings(task))
 
 
 def _past_note(at: Instant, now: Instant) -> str:

@@ -143,8 +143,8 @@ SETTINGS = table(
     ),
     Setting(
         name="timeout",
-        convert=converters.duration,
-        kind="duration",
+        convert=converters.timeout,
+        kind="duration of at least 1ms",
         is_span=True,
         default="180s",
         help="The timeout of tasks without a timeout of their own.",

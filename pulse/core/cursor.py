@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pulse.core.gaps import Gap, end_of_gap, with_gap
+from pulse.schedule.bounded import BoundedSchedule
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.task import TaskDefinition
+    from pulse.schedule.base import Schedule
 
 BEFORE_TIME: Instant = -(2**62)
 """An instant before every fire time: the `last_decided` of a task without a decision."""
@@ -29,6 +31,8 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
         last_decided: the newest fire time that was ever decided.
         delay_us: the delay of `next_fire`, by the jitter.
         gaps: spans in which no tick ran, the least recently used first.
+        partition: the host or the process for which the task has this position; empty for the
+            fleet. The jitter spreads partitions.
 
     """
 
@@ -37,6 +41,7 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
     last_decided: Instant = BEFORE_TIME
     delay_us: Span = 0
     gaps: tuple[Gap, ...] = ()
+    partition: str = ""
 
 
 class Rewound(NamedTuple):
@@ -53,12 +58,13 @@ def cursor_at(
     *,
     last_decided: Instant,
     gaps: tuple[Gap, ...] = (),
+    partition: str = "",
 ) -> Cursor:
     """Return the cursor with *next_fire* and its delay."""
     delay = 0
     if definition.jitter_us and next_fire is not None:
-        delay = jitter_of(definition, next_fire, anchor=anchor)
-    return Cursor(anchor, next_fire, last_decided, delay, gaps)
+        delay = jitter_of(definition, next_fire, anchor=anchor, partition=partition)
+    return Cursor(anchor, next_fire, last_decided, delay, gaps, partition)
 
 
 def due_at(cursor: Cursor) -> Instant | None:
@@ -67,7 +73,7 @@ def due_at(cursor: Cursor) -> Instant | None:
 
 
 def first_cursor(
-    definition: TaskDefinition, now: Instant, *, before: Cursor | None = None
+    definition: TaskDefinition, now: Instant, *, partition: str = "", before: Cursor | None = None
 ) -> Cursor:
     """Return the cursor of a task that the store sees for the first time at *now*.
 
@@ -75,8 +81,8 @@ def first_cursor(
     """
     first = definition.schedule.first(now)
     if before is None:
-        return _waiting_cursor(definition, Cursor(now, first), first)
-    seen = msgspec.structs.replace(before, anchor=now)
+        return _waiting_cursor(definition, Cursor(now, first, partition=partition), first)
+    seen = msgspec.structs.replace(before, anchor=now, partition=partition)
     if first is not None and first <= before.last_decided:
         first = next_undecided(definition, seen, now)
     return _waiting_cursor(definition, seen, first)
@@ -102,7 +108,14 @@ def _waiting_cursor(
     gaps, after = cursor.gaps, cursor.last_decided
     if next_fire is not None and next_fire > after:
         gaps = with_gap(gaps, after if after == BEFORE_TIME else after + 1, next_fire)
-    return cursor_at(definition, cursor.anchor, next_fire, last_decided=after, gaps=gaps)
+    return cursor_at(
+        definition,
+        cursor.anchor,
+        next_fire,
+        last_decided=after,
+        gaps=gaps,
+        partition=cursor.partition,
+    )
 
 
 def kept_cursor(definition: TaskDefinition, cursor: Cursor) -> Cursor:
@@ -113,6 +126,7 @@ def kept_cursor(definition: TaskDefinition, cursor: Cursor) -> Cursor:
         cursor.next_fire,
         last_decided=cursor.last_decided,
         gaps=cursor.gaps,
+        partition=cursor.partition,
     )
 
 
@@ -130,7 +144,12 @@ def rewind(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Rewound:
     expected = definition.schedule.next_after(now, anchor=cursor.anchor)
     refused = None if expected == following else expected
     moved = cursor_at(
-        definition, cursor.anchor, following, last_decided=cursor.last_decided, gaps=cursor.gaps
+        definition,
+        cursor.anchor,
+        following,
+        last_decided=cursor.last_decided,
+        gaps=cursor.gaps,
+        partition=cursor.partition,
     )
     return Rewound(moved, refused)
 
@@ -155,21 +174,39 @@ def is_undecided(cursor: Cursor, fire_time: Instant) -> bool:
     return fire_time > cursor.last_decided or end_of_gap(cursor.gaps, fire_time) is not None
 
 
-def jitter_of(definition: TaskDefinition, fire_time: Instant, *, anchor: Instant) -> Span:
-    """Return the delay after which a fire time is due."""
-    following = definition.schedule.next_after(fire_time, anchor=anchor)
+def jitter_of(
+    definition: TaskDefinition, fire_time: Instant, *, anchor: Instant, partition: str = ""
+) -> Span:
+    """Return the delay after which a fire time is due.
+
+    The delay ends before the next fire time, and not later than the end of the schedule.
+    """
     longest = definition.jitter_us
-    gap = longest if following is None else following - fire_time
-    return delay_of(definition.name, fire_time, below=min(longest, gap))
+    if not longest:
+        return 0
+    following = definition.schedule.next_after(fire_time, anchor=anchor)
+    if following is None:
+        following = _limit_of_last(definition.schedule, fire_time, anchor=anchor)
+    below = longest if following is None else min(longest, following - fire_time)
+    return delay_of(definition.name, fire_time, below=below, partition=partition)
 
 
-def delay_of(task: str, fire_time: Instant, *, below: Span) -> Span:
+def _limit_of_last(schedule: Schedule, fire_time: Instant, *, anchor: Instant) -> Instant | None:
+    """Return the instant before which the last fire time before an end is due."""
+    if not isinstance(schedule, BoundedSchedule) or schedule.end is None:
+        return None
+    unbounded = schedule.schedule.next_after(fire_time, anchor=anchor)
+    return schedule.end + 1 if unbounded is None else min(unbounded, schedule.end + 1)
+
+
+def delay_of(task: str, fire_time: Instant, *, below: Span, partition: str = "") -> Span:
     """Return the delay of a tick, from zero to less than *below*.
 
-    The delay is a hash of task and fire time. Delays are uniformly distributed over tasks and over
-    the ticks of a task, and processes need no shared state for them.
+    The delay is a hash of task, fire time and partition. Delays are uniformly distributed over
+    tasks, over the ticks of a task, and over the hosts or processes that run a tick each; and
+    processes need no shared state for them.
     """
     if below <= 0:
         return 0
-    tick = f"{task}\0{fire_time}".encode()
-    return int.from_bytes(blake2b(tick, digest_size=8).digest()) % below
+    tick = f"{task}\0{fire_time}\0{partition}" if partition else f"{task}\0{fire_time}"
+    return int.from_bytes(blake2b(tick.encode(), digest_size=8).digest()) % below

@@ -37,10 +37,11 @@ limited; in a gap that is forgotten, fire times are refused. Skipped fire times 
 fire time in a gap runs only in its time: once a newer tick that has run is in the past, it is
 refused.
 
-With `jitter` a fire time is due after a delay: a hash of task and fire time, less than the jitter
-and less than the time to the next fire time, so that ticks keep their order. A fire time is due
-when its delay has passed; grace and lateness count from then. The cursor's `delay_us` is the delay
-of `next_fire`.
+With `jitter` a fire time is due after a delay: a hash of task, fire time and partition, less than
+the jitter and less than the time to the next fire time, so that ticks keep their order, and not
+later than the end of the schedule. With `scope = fleet` all processes have the same delay; with
+`host` and `process` each host or process has its own. A fire time is due when its delay has passed;
+grace and lateness count from then. The cursor's `delay_us` is the delay of `next_fire`.
 
 The cost does not grow with the number of missed fire times if the schedule can count them without
 iteration: ten years of seconds are one `missed` count and one run.
@@ -166,6 +167,7 @@ def _after_refusal(
         following,
         last_decided=cursor.last_decided,
         gaps=cursor.gaps,
+        partition=cursor.partition,
     )
     later = plan(definition, moved, unfinished, now) if passed != first else None
     if later is None:
@@ -219,11 +221,11 @@ def undecided_by(
     while start is not None and start <= now:
         due = schedule.due(start, _span_end(cursor, start, now), anchor=anchor)
         # Fire times become due in their order: only the newest of all may have a delay to go.
-        if due.count > 1 and _lateness(definition, anchor, due.newest, now) < 0:
+        if due.count > 1 and _lateness(definition, cursor, due.newest, now) < 0:
             due = schedule.due(start, due.newest - 1, anchor=anchor)
         spans.append(DueSpan(start, due.newest, due.count))
         start = next_undecided(definition, cursor, due.newest)
-        if start is not None and _lateness(definition, anchor, start, now) < 0:
+        if start is not None and _lateness(definition, cursor, start, now) < 0:
             break
     return Undecided(spans, next_undecided(definition, cursor, spans[-1].newest))
 
@@ -239,7 +241,7 @@ def _new_ticks(
     """Return the due fire times from *first* on, all of which were never decided."""
     if following is None or following > now:
         return Undecided([DueSpan(first, first, 1)], following)
-    due = due_by(definition, first, now, anchor=cursor.anchor)
+    due = due_by(definition, cursor, first, now)
     following = definition.schedule.next_after(due.newest, anchor=cursor.anchor)
     return Undecided([DueSpan(first, due.newest, due.count)], following)
 
@@ -278,6 +280,7 @@ def _decided(
         due.following,
         last_decided=max(newest, cursor.last_decided),
         gaps=gaps[-MAX_GAPS:],
+        partition=cursor.partition,
     )
     return Plan(moved, opened, missed, skipped, refused)
 
@@ -299,7 +302,7 @@ def _newest_only(
         newer = definition.schedule.next_after(newest, anchor=cursor.anchor)
         if newer is not None and newer <= now and newer != due.following:
             return Plan(_decided(definition, cursor, due).cursor, refused=first)
-    late = _lateness(definition, cursor.anchor, newest, now)
+    late = _lateness(definition, cursor, newest, now)
     if definition.grace_us is not None and late > definition.grace_us:
         return _decided(definition, cursor, due, missed=NotRun(first, passed + 1, TOO_LATE))
     missed = NotRun(first, passed) if passed else None
@@ -329,7 +332,14 @@ def _one_tick(
     else:
         waits = unfinished > 0 and unfinished >= definition.max_concurrent
         opened = NewRun(first, _trigger(0, late), waits)
-    moved = cursor_at(definition, cursor.anchor, following, last_decided=first, gaps=gaps)
+    moved = cursor_at(
+        definition,
+        cursor.anchor,
+        following,
+        last_decided=first,
+        gaps=gaps,
+        partition=cursor.partition,
+    )
     return Plan(moved, opened, missed, skipped)
 
 
@@ -354,9 +364,16 @@ def _oldest_first(
         and (not gaps or end_of_gap(gaps, slot) is None)
     ):
         # The usual case costs no list of spans: see `_newest_only`.
-        anchor = cursor.anchor
-        following = definition.schedule.next_after(slot, anchor=anchor)
-        return Plan(cursor_at(definition, anchor, following, last_decided=slot, gaps=gaps), opened)
+        following = definition.schedule.next_after(slot, anchor=cursor.anchor)
+        moved = cursor_at(
+            definition,
+            cursor.anchor,
+            following,
+            last_decided=slot,
+            gaps=gaps,
+            partition=cursor.partition,
+        )
+        return Plan(moved, opened)
     due = Undecided([DueSpan(slot, slot, 1)], next_undecided(definition, cursor, slot))
     decided = _decided(definition, cursor, due, opened=opened)
     if missed is None:
@@ -369,38 +386,41 @@ def _too_late(
 ) -> Undecided:
     """Return the fire times from *first* on that are too late, up to the first decided one."""
     until = _span_end(cursor, first, until)
-    due = due_by(definition, first, until, anchor=cursor.anchor)
+    due = due_by(definition, cursor, first, until)
     following = next_undecided(definition, cursor, due.newest)
     return Undecided([DueSpan(first, due.newest, due.count)], following)
 
 
-def is_too_late(definition: TaskDefinition, fire_time: Instant, now: Instant) -> bool:
+def is_too_late(
+    definition: TaskDefinition, fire_time: Instant, now: Instant, *, partition: str = ""
+) -> bool:
     """Return whether a run that waited would start later than the grace of its task allows.
 
-    The grace counts from the latest instant at which the jitter lets the fire time be due.
+    The grace counts from the instant at which the jitter lets the fire time be due.
     """
     grace = definition.grace_us
-    return grace is not None and now - fire_time > grace + definition.jitter_us
+    if grace is None:
+        return False
+    delay = jitter_of(definition, fire_time, anchor=fire_time, partition=partition)
+    return now - fire_time - delay > grace
 
 
-def due_by(
-    definition: TaskDefinition, first: Instant, now: Instant, *, anchor: Instant
-) -> DueTimes:
+def due_by(definition: TaskDefinition, cursor: Cursor, first: Instant, now: Instant) -> DueTimes:
     """Return the fire times from *first* on whose delay has passed; that of *first* has."""
+    anchor = cursor.anchor
     due = definition.schedule.due(first, now, anchor=anchor)
-    if due.count > 1 and _lateness(definition, anchor, due.newest, now) < 0:
+    if due.count > 1 and _lateness(definition, cursor, due.newest, now) < 0:
         return definition.schedule.due(first, due.newest - 1, anchor=anchor)
     return due
 
 
-def _lateness(
-    definition: TaskDefinition, anchor: Instant, fire_time: Instant, now: Instant
-) -> Span:
+def _lateness(definition: TaskDefinition, cursor: Cursor, fire_time: Instant, now: Instant) -> Span:
     """Return how long ago a fire time became due; negative if it is not due yet."""
     late = now - fire_time
     if not definition.jitter_us:
         return late
-    return late - jitter_of(definition, fire_time, anchor=anchor)
+    delay = jitter_of(definition, fire_time, anchor=cursor.anchor, partition=cursor.partition)
+    return late - delay
 
 
 def _trigger(passed: int, late: Span) -> Trigger:

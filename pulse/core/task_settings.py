@@ -63,8 +63,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     interval: Annotated[
         Duration | None,
         Setting(
-            convert=converters.duration,
-            kind="duration",
+            convert=converters.interval,
+            kind="duration of at least 1ms",
             is_span=True,
             default=ONE_OF_FOUR,
             help="The time between two fire times; restarts do not shift later fire times.",
@@ -140,8 +140,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             kind="duration",
             is_span=True,
             help=(
-                "The maximum delay of a tick after its fire time; it ends before the next fire"
-                " time."
+                "The maximum delay of a tick, which ends before the next fire time; with scope ="
+                " host or process each has its own."
             ),
             example="30s",
         ),
@@ -187,8 +187,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Annotated[
         Duration | None,
         Setting(
-            convert=converters.duration,
-            kind="duration",
+            convert=converters.timeout,
+            kind="duration of at least 1ms",
             is_span=True,
             fallback=DEFAULT_TIMEOUT,
             default="180s, or pulse.config.timeout",

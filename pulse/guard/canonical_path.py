@@ -29,6 +29,17 @@ MAX_DOTS = 16
 _LETTERS_OF_I = {0x130: "i", 0x131: "i"}
 """Two letters that `re.IGNORECASE` matches with an i although case folding does not."""
 
+_VIEW_SELECTORS = re.compile(r"(^|/)(?:\+\+view\+\+|@@|\+)+")
+"""What selects a view by its name: `@@` in Pyramid and Zope, `+` in Morepath."""
+
+_UNDERSCORES = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-:;<=>?@[\\]^`{|}~", "_"))
+"""ASCII punctuation without the dot, the slash and the underscore."""
+
+_punctuation = re.compile(r"[!-,:-@\[-^`{-~-]").search
+
+_CUTS = ("?", "#", "/++")
+"""Marks after which a router may ignore text: a query, a fragment, a namespace of Zope."""
+
 _plain = re.compile(r"[A-Za-z0-9/_.~-]*").fullmatch
 _PARAMETERS = re.compile(r"[;?#].*", re.DOTALL)
 
@@ -70,9 +81,33 @@ def resolve_dot_segments(canonical: CanonicalPath) -> list[str]:
     return resolved
 
 
+def names_of(segments: list[str]) -> list[list[str]]:
+    """Return the lists of names by which a router may look up *segments*.
+
+    CherryPy and TurboGears look up a segment with an underscore for each punctuation mark. The
+    first list keeps the dots, which may begin an extension; the second one exists if there are any.
+    """
+    text = "/".join(segments)
+    if _punctuation(text):
+        if "@@" in text or "+" in text:
+            text = _VIEW_SELECTORS.sub(r"\1", text)
+        text = text.translate(_UNDERSCORES)
+        segments = _nonempty(text.split("/"))
+    if "." not in text:
+        return [segments]
+    return [segments, [segment.replace(".", "_") for segment in segments if segment != ".."]]
+
+
 def without_extension(segment: str) -> str:
     """Return *segment* without its last extension, if it has an extension."""
     return segment.rpartition(".")[0] or segment
+
+
+def without_all_extensions(segment: str) -> str:
+    """Return *segment* after its extensions were removed one by one, never an empty text."""
+    while (shorter := without_extension(segment)) != segment:
+        segment = shorter
+    return segment
 
 
 def without_extensions(segment: str) -> set[str]:
@@ -86,7 +121,7 @@ def _nonempty(segments: Iterable[str]) -> list[str]:
 
 
 def _has_hidden_separators(path: str, text: str) -> bool:
-    return any(mark in text for mark in "?#") or any(
+    return any(mark in text for mark in _CUTS) or any(
         text.count(mark) != path.count(mark) for mark in "/."
     )
 

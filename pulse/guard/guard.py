@@ -4,8 +4,12 @@ Theory of operation
 -------------------
 `Guard` stores the guarded paths as a tree of canonical segments. A request is refused if the
 canonical form of its path, with or without its script name, is a guarded path or below a guarded
-path. The check uses only the path and runs before the application. Paths that were allowed are
-cached, so that an ordinary request needs one look-up in a set.
+path. The last segment is compared with and without each of its extensions; a last segment that is
+an extension alone, as in `cleanup/.json`, may be dropped by a router, and then the segment before
+it is the last one. A guarded path with an extension guards the path without extensions, too, but
+not what is below: the empty segment marks such an end in the tree. The check uses only the path and
+runs before the application. Paths that were allowed are cached, so that an ordinary request needs
+one look-up in a set.
 
 `Guard` does not know further routes to a view. For such views `pulse.only` calls `is_run` at the
 view itself. The proof of a request of pulse is a `Run` object in the environ, which no HTTP request
@@ -20,8 +24,9 @@ from pulse.core.run import Run
 from pulse.errors import BadValueError, ConfigError, shown
 from pulse.guard.canonical_path import (
     canonical_form,
+    names_of,
     resolve_dot_segments,
-    without_extension,
+    without_all_extensions,
     without_extensions,
 )
 
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from pulse.guard.canonical_path import CanonicalPath
 
 PULSE_HEADERS = (
     "HTTP_X_PULSE_TASK",
@@ -47,6 +51,9 @@ MAX_CACHED_LENGTH = 256
 """The maximum length of script name and path together in the cache."""
 
 _REFUSAL = b"403 Forbidden\n"
+
+_END = ""
+"""The segment that ends a guarded path whose lower paths are not guarded."""
 
 _Tree: TypeAlias = "dict[str, _Tree]"
 
@@ -115,18 +122,26 @@ class Guard:
 
     def _insert_path(self, name: str, path: str) -> str:
         canonical = canonical_form(path)
-        segments = resolve_dot_segments(canonical) if canonical else []
-        if not segments:
+        forms = names_of(resolve_dot_segments(canonical)) if canonical else [[]]
+        if not forms[0]:
             return (
                 f"{name}.action: expected a path below the root because guard = true would refuse "
                 f"the whole site, got {shown(path)}"
             )
-        _insert(self._tree, segments)
+        for segments in forms:
+            _insert(self._tree, segments)
+            stem = without_all_extensions(segments[-1])
+            if stem != segments[-1]:
+                _insert(self._tree, [*segments[:-1], stem, _END])
         return ""
 
     def _covers(self, path: str) -> bool:
         canonical = canonical_form(path)
-        return canonical is None or _matches(self._tree, canonical)
+        if canonical is None:
+            return True
+        ambiguous = canonical.ambiguous or _is_address(path)
+        matches = _matches_subsequence if ambiguous else _matches_path
+        return any(matches(self._tree, segments) for segments in names_of(canonical.segments))
 
 
 def forbid(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -185,19 +200,19 @@ def _chain(segments: Sequence[str]) -> _Tree:
     return node
 
 
-def _matches(tree: _Tree, canonical: CanonicalPath) -> bool:
-    segments = canonical.segments
-    if canonical.ambiguous:
-        return _matches_subsequence(tree, segments)
-    if _has_guarded_prefix(tree, segments):
-        return True
-    return bool(segments) and _has_guarded_prefix(
-        tree, [*segments[:-1], without_extension(segments[-1])]
-    )
+def _is_address(path: str) -> bool:
+    """Return whether a path may be parsed as an address: `//host/path` or `http://host/path`."""
+    return path.startswith("//") or (not path.startswith("/") and "://" in path)
 
 
-def _has_guarded_prefix(tree: _Tree, segments: Iterable[str]) -> bool:
-    for segment in segments:
+def _matches_path(tree: _Tree, segments: Sequence[str]) -> bool:
+    """Return whether *segments*, with or without extensions at their end, are guarded."""
+    last = len(segments) - 1
+    while last > 0 and segments[last].startswith("."):
+        last -= 1
+    for position, segment in enumerate(segments):
+        if position >= last and _has_end(tree, segment):
+            return True
         node = tree.get(segment)
         if node is None:
             return False
@@ -207,13 +222,23 @@ def _has_guarded_prefix(tree: _Tree, segments: Iterable[str]) -> bool:
     return False
 
 
+def _has_end(tree: _Tree, segment: str) -> bool:
+    """Return whether a guarded path ends at *segment*, with or without its extensions."""
+    names = without_extensions(segment) if "." in segment else (segment,)
+    for name in names:
+        node = tree.get(name)
+        if node is not None and (not node or _END in node):
+            return True
+    return False
+
+
 def _matches_subsequence(tree: _Tree, segments: Iterable[str]) -> bool:
     """Return whether a subsequence of *segments* is a guarded path."""
     reached = {id(tree): tree}
     for segment in segments:
         names = without_extensions(segment)
         children = [node[name] for node in reached.values() for name in names if name in node]
-        if not all(children):
+        if any(not node or _END in node for node in children):
             return True
         reached.update((id(node), node) for node in children)
     return False

@@ -56,7 +56,7 @@ def wanted_delay(claim: Claim) -> Span:
     slot = claim.run.scheduled_for
     if slot is None or not claim.definition.jitter_us:
         return 0
-    return jitter_of(claim.definition, slot, anchor=slot)
+    return jitter_of(claim.definition, slot, anchor=slot, partition=claim.run.partition)
 
 
 def not_retried_because(claim: Claim, result: Result) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pulse.clock import Instant
-    from pulse.schedule.timezone import Zone
+    from pulse.schedule.timezone import Wall, Zone
 
 _DAYS_OF: Final = {"day": 1, "week": 7}
 _MONTHS_OF: Final = {"month": 1, "year": 12}
@@ -31,9 +31,10 @@ class CalendarInterval:
     if there is no store. The first fire time is then one period after the anchor.
 
     The wall time stays the same when the clocks change. A wall time that occurs twice fires at its
-    first occurrence; a wall time that is skipped fires at the end of the gap. Months are counted
-    from the anchor and fire on the anchor's day of the month, or on the last day of a shorter
-    month: 31 January, 28 February, 31 March.
+    first occurrence; a wall time that is skipped fires at the end of the gap. A skipped *start* is
+    such a wall time: later fire times have the wall time of *start*. Months are counted from the
+    anchor and fire on the anchor's day of the month, or on the last day of a shorter month:
+    31 January, 28 February, 31 March.
 
     Args:
         every: a count and one of day, week, month, year, such as `"1 month"` or `"2 weeks"`.
@@ -46,24 +47,25 @@ class CalendarInterval:
 
     """
 
-    __slots__ = ("every", "start_us", "timezone")
+    __slots__ = ("every", "skipped_start", "start_us", "timezone")
 
     every: str
+    skipped_start: Wall | None
+    """The wall time of *start* if the clocks skip it; `start_us` is then the end of the gap."""
     start_us: Instant | None
     timezone: str
 
     def __init__(
         self, every: str, *, start: datetime | str | None = None, timezone: str = UTC
     ) -> None:
-        name = converters.zone(timezone)
-        start_us = None if start is None else converters.instant_in(name, converters.moment(start))
-        _fill(self, converters.every(every), start_us, name)
+        moment = None if start is None else converters.moment(start)
+        _fill(self, converters.every(every), moment, converters.zone(timezone))
 
     @classmethod
-    def of(cls, every: str, start_us: Instant | None, timezone: str) -> CalendarInterval:
-        """Return the schedule of converted values."""
+    def of(cls, every: str, start: datetime | Instant | None, timezone: str) -> CalendarInterval:
+        """Return the schedule of converted values; a naive *start* is a wall time in *timezone*."""
         schedule = cls.__new__(cls)
-        _fill(schedule, every, start_us, timezone)
+        _fill(schedule, every, start, timezone)
         return schedule
 
     def __setattr__(self, name: str, _: object) -> None:
@@ -80,8 +82,12 @@ class CalendarInterval:
 
     def __reduce__(
         self,
-    ) -> tuple[Callable[[str, Instant | None, str], CalendarInterval], tuple[object, ...]]:
-        return CalendarInterval.of, _values(self)
+    ) -> tuple[
+        Callable[[str, datetime | Instant | None, str], CalendarInterval], tuple[object, ...]
+    ]:
+        skipped = self.skipped_start
+        start = self.start_us if skipped is None else _naive(skipped)
+        return CalendarInterval.of, (self.every, start, self.timezone)
 
     def __repr__(self) -> str:
         rest = "".join(
@@ -110,19 +116,25 @@ class CalendarInterval:
         if self.start_us is not None and after < self.start_us:
             return self.start_us
         base = anchor if self.start_us is None else self.start_us
-        return local_time.first_from(self._grid(base), self._zone, max(after, base) + 1, once=True)
+        grid = self._grid(anchor)
+        return local_time.first_from(grid, self._zone, max(after, base) + 1, once=True)
 
     def due(self, first: Instant, until: Instant, *, anchor: Instant) -> DueTimes:
         """Return the newest fire time in [first, until] and the number of fire times."""
-        base = anchor if self.start_us is None else self.start_us
-        due = local_time.due(self._grid(base), self._zone, first, until, once=True)
-        return DueTimes(due.newest, due.count + 1) if first == self.start_us else due
+        grid, zone = self._grid(anchor), self._zone
+        if first != self.start_us:
+            return local_time.due(grid, zone, first, until, once=True)
+        later = local_time.due(grid, zone, first + 1, until, once=True)
+        return DueTimes(later.newest if later.count else first, later.count + 1)
 
     def to_text(self) -> dict[str, str]:
         """Return the setting `every`, and `start` and `timezone` unless they are the defaults."""
         settings = {"every": self.every}
         if self.start_us is not None:
-            settings["start"] = rfc3339(self.start_us)
+            skipped = self.skipped_start
+            settings["start"] = (
+                rfc3339(self.start_us) if skipped is None else _naive(skipped).isoformat()
+            )
         if self.timezone != UTC:
             settings["timezone"] = self.timezone
         return settings
@@ -131,26 +143,34 @@ class CalendarInterval:
     def _zone(self) -> Zone:
         return zone_named(self.timezone)
 
-    def _grid(self, base: Instant) -> DayGrid | MonthGrid:
-        wall = self._zone.wall_at(base)
+    def _grid(self, anchor: Instant) -> DayGrid | MonthGrid:
+        """Return the wall times after the start, or after the anchor if there is no start."""
+        wall = self.skipped_start
+        if wall is None:
+            wall = self._zone.wall_at(anchor if self.start_us is None else self.start_us)
         count, unit = converters.period(self.every)
         if unit in _DAYS_OF:
             return DayGrid(base=wall, step=count * _DAYS_OF[unit] * DAY)
         return MonthGrid.anchored_at(wall, count * _MONTHS_OF[unit])
 
 
-def _fill(schedule: CalendarInterval, every: str, start_us: Instant | None, timezone: str) -> None:
-    for slot, value in zip(CalendarInterval.__slots__, (every, start_us, timezone), strict=True):
+def _fill(
+    schedule: CalendarInterval, every: str, start: datetime | Instant | None, timezone: str
+) -> None:
+    start_us = None if start is None else converters.instant_in(timezone, start)
+    skipped = None if start is None else converters.skipped_wall(timezone, start)
+    values = (every, skipped, start_us, timezone)
+    for slot, value in zip(CalendarInterval.__slots__, values, strict=True):
         object.__setattr__(schedule, slot, value)
 
 
-def _values(schedule: CalendarInterval) -> tuple[str, Instant | None, str]:
-    return schedule.every, schedule.start_us, schedule.timezone
+def _naive(wall: Wall) -> datetime:
+    return moment_of(wall).replace(tzinfo=None)
 
 
-def _meaning(schedule: CalendarInterval) -> tuple[int, bool, Instant | None, str]:
+def _meaning(schedule: CalendarInterval) -> tuple[object, ...]:
     """Return what equal schedules share: seven days are a week, twelve months a year."""
     count, unit = converters.period(schedule.every)
     in_days = unit in _DAYS_OF
     steps = count * (_DAYS_OF[unit] if in_days else _MONTHS_OF[unit])
-    return steps, in_days, schedule.start_us, schedule.timezone
+    return steps, in_days, schedule.start_us, schedule.skipped_start, schedule.timezone

@@ -14,6 +14,7 @@ from pulse.schedule.timezone import LAST, zone_named
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
+    from pulse.schedule.timezone import Wall
 
 UTC: Final = "UTC"
 UNITS: Final = ("day", "week", "month", "year")
@@ -100,3 +101,15 @@ def instant_in(name: str, value: datetime | Instant) -> Instant:
     wall = instant_of(value.replace(tzinfo=_UTC))
     reached = wall if name == UTC else zone_named(name).reach(wall)
     return min(max(reached, _EARLIEST), LAST)
+
+
+def skipped_wall(name: str, value: datetime | Instant) -> Wall | None:
+    """Return the wall time of a naive datetime if the clocks of the zone *name* skip it.
+
+    The result is None for every other datetime and for an instant.
+    """
+    if name == UTC or isinstance(value, int) or value.tzinfo is not None:
+        return None
+    zone, wall = zone_named(name), instant_of(value.replace(tzinfo=_UTC))
+    reached = zone.reach(wall)
+    return wall if _EARLIEST <= reached <= LAST and zone.wall_at(reached) > wall else None

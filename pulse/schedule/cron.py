@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 A cron expression selects wall times: the times that the clocks of the zone show, to the second. An
 expression is parsed once, into the offsets within an hour, the hours of a day, and the days of a
-month as bits (`cron_parser`, `cron_days`, `wall_times`). Every query is then arithmetic; no query
+month as bits (`cron_parser`, `cron_fields`,
+`cron_days`, `wall_times`). Every query is then arithmetic; no query
 tests one second after another. A time zone is a sequence of periods in which wall time and instant
 differ by a constant offset (`timezone`). `local_time` maps wall times to instants.
 
@@ -40,7 +41,6 @@ them, and an update of the database then moves future fire times.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, final
 
 from pulse.clock import instant_of, moment_of
@@ -145,34 +145,7 @@ class Cron:
 
     def explain(self) -> str:
         """Return the meaning of the expression in English."""
-        from cronsim.explain import explain
+        from pulse.schedule.cron_words import explain
 
-        text = explain(" ".join(_with_uneven_steps_listed(self.expression, self._meaning)))
-        if not self._meaning.days.both:
-            text = text.replace(" and on ", " or on ")
-        return _ORDINAL.sub(_correct_ordinal, text)
-
-
-def _with_uneven_steps_listed(expression: str, meaning: Expression) -> list[str]:
-    """Return the six fields, with a list of values for each step that does not divide its range.
-
-    `*/45` fires at minutes 0 and 45, so its fire times are not always 45 minutes apart.
-    """
-    fields = cron_parser.fields_of(expression)
-    parsed = (meaning.seconds, meaning.minutes, meaning.hours, (), meaning.days.months)
-    for index, (size, values) in enumerate(zip((60, 60, 24, 31, 12), parsed, strict=True)):
-        step = _STEP.fullmatch(fields[index])
-        if step and values and size % int(step[1]):
-            fields[index] = ",".join(map(str, sorted(values)))
-    return fields
-
-
-_STEP = re.compile(r"\*/(\d+)", re.ASCII)
-_ORDINAL = re.compile(r"\b(\d+)th\b")
-_SUFFIXES = {"1": "st", "2": "nd", "3": "rd"}
-
-
-def _correct_ordinal(match: re.Match[str]) -> str:
-    """Return 21st for 21th."""
-    number = match[1]
-    return match[0] if number[-2:-1] == "1" else number + _SUFFIXES.get(number[-1], "th")
+        fields = cron_parser.fields_of(self.expression)
+        return explain(fields, both_days=self._meaning.days.both)

@@ -92,9 +92,8 @@ def _instant(values: Mapping[str, Any], name: str, zone: str) -> Instant | None:
 
 
 def _unbounded(values: Mapping[str, Any], zone: str) -> Schedule:
-    start = _instant(values, "start", zone)
     if "interval" in values:
-        return Interval.of(values["interval"], start)
+        return Interval.of(values["interval"], _instant(values, "start", zone))
     if "cron" in values:
         from pulse.schedule.cron import Cron
 
@@ -105,4 +104,4 @@ def _unbounded(values: Mapping[str, Any], zone: str) -> Schedule:
         return Once.of(instant_in(zone, values["at"]))
     from pulse.schedule.calendar_interval import CalendarInterval
 
-    return CalendarInterval.of(values["every"], start, zone)
+    return CalendarInterval.of(values["every"], values.get("start"), zone)

@@ -36,6 +36,12 @@ _NUMBER = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _DURATION = "seconds as a number, or a duration such as 90s, 5m, 1h30m or 2d"
 _MAX_SPAN: Span = 100 * 366 * DAY
+MIN_INTERVAL: Span = SECOND // 1_000
+"""The shortest interval; no process can run requests at a higher rate for long."""
+
+MIN_TIMEOUT: Span = SECOND // 1_000
+"""The shortest timeout; every run takes longer than less."""
+
 _FIRST: Instant = instant_of(datetime.min.replace(tzinfo=UTC))
 _LAST: Instant = instant_of(datetime.max.replace(tzinfo=UTC))
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
@@ -59,6 +65,23 @@ def duration(value: object) -> Span:
     span = _span(value)
     if not 0 < span <= _MAX_SPAN:
         raise BadValueError(f"{_DURATION}, above zero and at most 100 years", value)
+    return span
+
+
+def interval(value: object) -> Span:
+    """Return the span of a duration of at least `MIN_INTERVAL`."""
+    return _at_least(MIN_INTERVAL, value)
+
+
+def timeout(value: object) -> Span:
+    """Return the span of a duration of at least `MIN_TIMEOUT`."""
+    return _at_least(MIN_TIMEOUT, value)
+
+
+def _at_least(least: Span, value: object) -> Span:
+    span = duration(value)
+    if span < least:
+        raise BadValueError(f"{_DURATION}, of at least {duration_text(least)}", value)
     return span
 
 
@@ -93,6 +116,8 @@ def _parse_span(text: str) -> Span:
     parts = _PART.findall(normalized)
     if not parts or _PART.sub("", normalized).strip():
         raise BadValueError(_DURATION, text)
+    if len({unit for _, unit in parts}) < len(parts):
+        raise BadValueError(f"{_DURATION}, with each unit once", text)
     return sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
 
 

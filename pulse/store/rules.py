@@ -156,7 +156,7 @@ def decide_pending(
     if claimed >= definition.max_concurrent:
         return PendingDecision.WAIT
     waited = run.scheduled_for is not None and run.attempt == 0
-    late = waited and is_too_late(definition, run.fire_time, now)
+    late = waited and is_too_late(definition, run.fire_time, now, partition=run.partition)
     return PendingDecision.MISS if late else PendingDecision.TAKE
 
 

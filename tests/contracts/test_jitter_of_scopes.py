@@ -114,7 +114,6 @@ def test_processes_of_a_host_share_the_jitter_of_a_tick(fleet: Fleet, schedule: 
     assert due_at(one) == due_at(other)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_jitter_differs_between_hosts_under_scope_host(fleet: Fleet, schedule: str) -> None:
     """The hosts do not all start the run at one instant."""
@@ -123,7 +122,6 @@ def test_jitter_differs_between_hosts_under_scope_host(fleet: Fleet, schedule: s
     assert due_at(one) != due_at(elsewhere)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_jitter_differs_between_processes_under_scope_process(fleet: Fleet, schedule: str) -> None:
     """This holds for processes of one host and of several."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from wsgiref.types import WSGIApplication
 
-issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-
 PATHS = [
     "/sessions/cleanup.tar.gz",
     "/sessions/cleanup.a.b.c",
@@ -80,7 +78,6 @@ def guarded(app: WSGIApplication) -> PulseMiddleware:
 MAKERS = [make_flask, make_pyramid, make_bottle]
 
 
-@issue_11
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("make", MAKERS)
 def test_format_suffix_of_several_parts_is_refused(

@@ -234,7 +234,7 @@ class TaskTable:
         name = definition.name
         self._order += 1
         before, order = self._archived.pop(name, (None, self._order))
-        cursor = first_cursor(definition, now, before=before)
+        cursor = first_cursor(definition, now, partition=partition, before=before)
         row = MemoryTaskRow(definition, partition, cursor, order, source=source)
         if name in self.rows:  # in another partition
             row.paused = self.rows[name].paused

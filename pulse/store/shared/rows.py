@@ -86,7 +86,9 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
     def cursor(self) -> Cursor:
         """Return the position of the task in its schedule."""
         delay = 0 if self.next_fire is None or self.due_at is None else self.due_at - self.next_fire
-        return Cursor(self.anchor, self.next_fire, self.last_decided, delay, self.gaps)
+        return Cursor(
+            self.anchor, self.next_fire, self.last_decided, delay, self.gaps, self.partition
+        )
 
     def state(self, unfinished: int) -> TaskState:
         """Return the row as `Store.tasks` does; *unfinished* of its runs are unfinished."""

@@ -55,11 +55,12 @@ def added_row(
     An archived row *was* comes back as that of a new task, but keeps its last decided fire time and
     its gaps, so that no fire time runs twice.
     """
+    before = None if was is None else was.cursor()
     row = row_of_definition(
         definition,
         partition,
         was,
-        cursor=first_cursor(definition, found.now, before=None if was is None else was.cursor()),
+        cursor=first_cursor(definition, found.now, partition=partition, before=before),
         paused=definition.name in found.paused,
         task_json=task_json,
     )

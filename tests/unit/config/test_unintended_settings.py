@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pulse import PulseMiddleware, Task, events
+from pulse.clock import instant_of
 from pulse.config.loader import load
+from pulse.config.settings import SETTINGS
+from pulse.core.task import build_definition
+from pulse.core.task_settings import TASK_SETTINGS
+from pulse.core.task_warnings import never_fires, task_warnings
 from pulse.errors import ConfigError
 from pulse.testing.recorder import Recorder
 
@@ -70,7 +75,6 @@ def objections(caplog: pytest.LogCaptureFixture, **settings: object) -> list[str
     return [text for text in (*notices, *warned) if "seldom" in text]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(
     "interval", ["1us", "0.000001", "100us", 0.000_001, timedelta(microseconds=1)], ids=repr
 )
@@ -88,7 +92,6 @@ def test_task_with_fire_times_has_no_objection(caplog: pytest.LogCaptureFixture)
     assert objections(caplog, interval="1h", end="2099-01-01") == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -134,3 +137,161 @@ def test_time_zone_of_an_interval_is_rejected_with_a_remedy(zone: str) -> None:
     (problem,) = problems({**TASK, "pulse.task.work.timezone": zone})
 
     assert re.search(r"\b(remove|leave|omit|cron|every)\b", problem)
+
+
+SMALL = ["0", "-1s", "1us", "5m5m", "1h 1h", "5m, 3s", "m5", "1e3", "5 5", "\u0665m", "soon", ""]
+MOMENTS = ["", "soon", "2027-02-30", "25:00", "2027-13-01", "0", "2027-01-01T24:30", "now"]
+ZONES = ["", "Berlin/Europe", "CET+1", "+01:00", "Mars/Base", "../UTC", "Europe"]
+NUMBERS = ["", "-1", "1.5", "1e3", "0x10", "ten", "\u0665", "1 0"]
+REFUSED: dict[str, list[str]] = {
+    "pulse.config.mode": ["", "thread", "gevent threading"],
+    "pulse.config.guard": ["", "maybe", "2", "truee"],
+    "pulse.config.guarded": ["/"],
+    "pulse.config.start": ["", "now", "true"],
+    "pulse.config.concurrency": [*NUMBERS, "0", "10001"],
+    "pulse.config.lease": [*SMALL, "999ms"],
+    "pulse.config.drain": ["-1s", "5m5m", "1s 1s", "soon", ""],
+    "pulse.config.timeout": [*SMALL, "999us"],
+    "pulse.config.timezone": ZONES,
+    "pulse.config.keep_runs": [*NUMBERS, "0"],
+    "pulse.config.keep_for": ["0", "-1s", "5m5m", "soon", ""],
+    "pulse.config.base_url": ["", "localhost", "ftp://localhost", "http://"],
+    "pulse.task.work.interval": [*SMALL, "0.0009", "999us", "101 years", "37000d"],
+    "pulse.task.work.cron": [
+        "",
+        "* * *",
+        "22-2 * * * *",
+        "*/0 * * * *",
+        "0 0 30 2 *",
+        "60 * * * *",
+    ],
+    "pulse.task.work.every": ["", "0 days", "1 hour", "month", "-1 day", "1 fortnight", "1.5 days"],
+    "pulse.task.work.at": MOMENTS,
+    "pulse.task.work.timezone": ZONES,
+    "pulse.task.work.start": MOMENTS,
+    "pulse.task.work.end": [*MOMENTS, "2026-12-31"],
+    "pulse.task.work.jitter": ["-1s", "5m5m", "soon", "", "37000d"],
+    "pulse.task.work.run_at_start": ["", "once", "2"],
+    "pulse.task.work.method": ["", "GET POST", "GE\tT", "G\u00c9T"],
+    "pulse.task.work.headers": ["X-A", "X A: 1", ": 1"],
+    "pulse.task.work.timeout": [*SMALL, "0.0001"],
+    "pulse.task.work.overlap": ["", "never", "skip wait"],
+    "pulse.task.work.max_running": [*NUMBERS, "0", "1001"],
+    "pulse.task.work.misfire": ["", "first", "run"],
+    "pulse.task.work.grace": ["-1s", "5m5m", "soon", ""],
+    "pulse.task.work.scope": ["", "worker", "cluster"],
+    "pulse.task.work.on_abandoned": ["", "retry", "true"],
+    "pulse.task.work.retries": [*NUMBERS, "101"],
+    "pulse.task.work.retry_min_backoff": ["0", "-1s", "5m5m", "soon"],
+    "pulse.task.work.retry_max_backoff": ["0", "-1s", "5m5m", "soon", "1s"],
+    "pulse.task.work.retry_max_doublings": [*NUMBERS, "61"],
+    "pulse.task.work.enabled": ["", "maybe", "2"],
+}
+"""Values that cannot be meant, for each setting."""
+
+ANY_VALUE = {
+    *("pulse.config.context", "pulse.config.store", "pulse.config.name"),
+    *("pulse.config.application", "pulse.task.work.action", "pulse.task.work.body"),
+}
+"""Settings whose values have no such form, or tests of their own."""
+
+KINDS = ("interval", "cron", "every", "at")
+
+
+def config_with(key: str, value: str) -> dict[str, str]:
+    """Return a configuration of one task with one more setting."""
+    name = key.rpartition(".")[2]
+    config = dict(TASK)
+    if name in KINDS and key.startswith("pulse.task."):
+        del config["pulse.task.work.interval"]
+    if name in {"timezone", "end"} and key.startswith("pulse.task."):
+        config["pulse.task.work.start"] = "2027-01-01"
+    if name == "guarded":
+        config["pulse.config.guard"] = "true"
+    return config | {key: value}
+
+
+def test_each_setting_is_in_the_table_of_refused_values() -> None:
+    """A new setting needs a row."""
+    keys = {f"pulse.config.{name}" for name in SETTINGS}
+    keys |= {f"pulse.task.work.{name}" for name in TASK_SETTINGS}
+
+    assert keys == REFUSED.keys() | ANY_VALUE
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in REFUSED.items() for value in values]
+)
+def test_value_that_cannot_be_meant_is_refused_at_its_key(key: str, value: str) -> None:
+    """The configuration has one problem, whose text begins with the key."""
+    assert [problem.partition(":")[0] for problem in problems(config_with(key, value))] == [key]
+
+
+WARNED = [
+    ({"cron": "*/45 * * * *"}, "cron: the step 45 selects minute 0, 45, not a constant distance"),
+    ({"cron": "0 */7 * * *"}, "cron: the step 7 selects hour 0, 7, 14, 21, not"),
+    ({"cron": "*/7 * * * *"}, "cron: the step 7 selects minute 0, 7, 14, ..., 56, not"),
+    ({"cron": "*/61 * * * *"}, "cron: the step 61 selects minute 0 alone"),
+    ({"cron": "0 0 */32 * *"}, "cron: the step 32 selects day of month 1 alone"),
+    ({"cron": "0 0 */2 * *"}, "cron: the step 2 selects day of month 1, 3, 5, ..., 31, not"),
+    ({"cron": "0 0 * * */2"}, "cron: the step 2 selects day of week 0, 2, 4, 6, not"),
+    ({"cron": "0 0 31 2,4 fri"}, "cron: no month has such a day of month"),
+    ({"interval": "1h", "grace": "0"}, "grace: a run begins some milliseconds after"),
+    ({"interval": "1h", "grace": "1ms"}, "grace: a run begins some milliseconds after"),
+    ({"interval": "5s", "retries": "3"}, "retries: the first retry would wait 5s"),
+]
+"""Settings that are valid and probably not meant, and the beginning of their warning."""
+
+
+@pytest.mark.parametrize(("settings", "warning"), WARNED, ids=str)
+def test_settings_that_are_probably_not_meant_are_a_warning(
+    settings: dict[str, str], warning: str
+) -> None:
+    """The warning begins with the name of the setting."""
+    (found,) = task_warnings(build_definition("work", Task(action="/work", **settings)))
+
+    assert found.startswith(warning)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cron": "*/15 * * * *"},
+        {"cron": "5/20 * * * *"},
+        {"cron": "0 8-18/2 * * *"},
+        {"cron": "0 0 * */3 *"},
+        {"cron": "0 0 31 1,2 fri"},
+        {"cron": "0 0 L 2 fri"},
+        {"cron": "0 0 29 2 fri"},
+        {"interval": "1h", "grace": "1s", "retries": "3"},
+        {"at": "2020-01-01"},
+    ],
+    ids=str,
+)
+def test_usual_settings_are_no_warning(settings: dict[str, str]) -> None:
+    """Even steps, days that some month has, and a grace that a run keeps."""
+    assert task_warnings(build_definition("work", Task(action="/work", **settings))) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "reported"),
+    [
+        ({"interval": "1h", "end": "2026-01-05T11:59"}, True),
+        ({"interval": "1h", "end": "2026-01-05T12:30"}, False),
+        ({"interval": "1h", "start": "2026-01-05T11:45", "end": "2026-01-05T12:30"}, True),
+        ({"cron": "0 * * * *", "end": "2026-01-05T12:30"}, False),
+        ({"cron": "45 * * * *", "end": "2026-01-05T12:30"}, True),
+        ({"cron": "45 * * * *", "start": "2027-01-01"}, False),
+        ({"at": "2020-01-01"}, False),
+    ],
+    ids=str,
+)
+def test_task_is_reported_if_it_has_no_fire_time_left(
+    settings: dict[str, str],
+    reported: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """An interval without a start may have been seen earlier, so it may still have a fire time."""
+    now = instant_of(datetime(2026, 1, 5, 12, tzinfo=UTC))
+    definition = build_definition("work", Task(action="/work", **settings))
+
+    assert bool(never_fires(definition, now)) is reported

@@ -608,7 +608,6 @@ def test_the_last_tick_before_an_end_is_due_within_the_end(
     assert due <= end < due + period * SECOND
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @each_last_tick
 def test_jitter_of_the_last_tick_before_an_end_is_less_than_the_period(
     words: dict[str, object], period: int
@@ -618,7 +617,6 @@ def test_jitter_of_the_last_tick_before_an_end_is_less_than_the_period(
     assert cursor.delay_us < period * SECOND
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @each_last_tick
 def test_jitter_of_the_last_tick_before_an_end_keeps_the_end(
     words: dict[str, object], period: int

@@ -417,7 +417,7 @@ MOMENTS = st.datetimes(
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
 SCHEDULES = st.one_of(
     st.fixed_dictionaries(
-        {"interval": st.integers(1, 10**14).map(lambda us: timedelta(microseconds=us))},
+        {"interval": st.integers(1_000, 10**14).map(lambda us: timedelta(microseconds=us))},
         optional={"start": MOMENTS},
     ),
     st.fixed_dictionaries(

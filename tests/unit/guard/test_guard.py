@@ -30,8 +30,6 @@ from tests.support.setups import require
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-
 VIEW = "/sessions/cleanup"
 
 EQUIVALENT_PATHS = [
@@ -291,7 +289,6 @@ def reductions(path: str) -> set[str]:
     return found
 
 
-@issue_11
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_format_suffix_of_several_parts_is_refused(guard: Guard, suffix: str) -> None:
     """A route with a format suffix maps the path to the view."""
@@ -299,7 +296,6 @@ def test_format_suffix_of_several_parts_is_refused(guard: Guard, suffix: str) ->
     assert guard.refuses(environ_of(VIEW + suffix))
 
 
-@issue_11
 def test_each_suffix_of_three_parts_that_reduces_to_the_view_is_refused(guard: Guard) -> None:
     """The parts are extensions, slashes and parameters, in any order."""
     suffixes = map("".join, itertools.product(["", *SUFFIX_PARTS], repeat=3))
@@ -307,7 +303,6 @@ def test_each_suffix_of_three_parts_that_reduces_to_the_view_is_refused(guard: G
     assert [suffix for suffix in leading if not guard.refuses(environ_of(VIEW + suffix))] == []
 
 
-@issue_11
 @settings(report_multiple_bugs=False)
 @given(
     decorated(),
@@ -326,7 +321,6 @@ def test_path_that_a_router_reduces_repeatedly_to_the_view_is_refused(
         assert Guard([("cleanup", VIEW)]).refuses(environ_of(path))
 
 
-@issue_11
 @pytest.mark.parametrize(
     ("action", "path"),
     [

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pulse import PulseMiddleware, Task
+from pulse.clock import instant_of
+from pulse.schedule.base import DueTimes
 from pulse.schedule.calendar_interval import CalendarInterval
 from pulse.testing import travel
 
@@ -120,7 +126,6 @@ def test_start_in_a_gap_fires_at_the_end_of_the_gap(case: Case) -> None:
     assert fire_times(schedule, case)[0] == case.walls.split()[0]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_cases
 def test_start_in_a_gap_does_not_move_later_fire_times(case: Case) -> None:
     """Each later fire time has the wall time of the start."""
@@ -129,7 +134,6 @@ def test_start_in_a_gap_does_not_move_later_fire_times(case: Case) -> None:
     assert fire_times(schedule, case) == case.walls.split()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_cases
 def test_start_in_a_gap_keeps_its_wall_time_in_settings(case: Case) -> None:
     """The settings of the schedule declare the same fire times."""
@@ -138,7 +142,6 @@ def test_start_in_a_gap_keeps_its_wall_time_in_settings(case: Case) -> None:
     assert fire_times(CalendarInterval(**settings), case) == case.walls.split()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_cases
 def test_task_with_start_in_a_gap_runs_at_the_wall_time(case: Case) -> None:
     """A task keeps the wall time of its start from its settings to its runs."""
@@ -151,3 +154,45 @@ def test_task_with_start_in_a_gap_runs_at_the_wall_time(case: Case) -> None:
         runs = clock.runs("work")
 
     assert [run.fire_time for run in runs if run.outcome == "succeeded"] == walls
+
+
+@all_cases
+def test_schedule_with_a_skipped_start_survives_pickle_and_repr(case: Case) -> None:
+    """Neither loses the wall time of the start."""
+    schedule = CalendarInterval(case.every, start=case.start, timezone=case.zone)
+
+    copies = [pickle.loads(pickle.dumps(schedule)), eval(repr(schedule))]  # noqa: S301, S307 - made by the test
+
+    assert copies == [schedule, schedule]
+    assert [hash(copy) for copy in copies] == [hash(schedule)] * 2
+
+
+def test_skipped_start_differs_from_a_start_at_the_end_of_the_gap() -> None:
+    """The first fire time is equal, the later ones are not."""
+    skipped, end = (
+        CalendarInterval("1 day", start=start, timezone="Europe/Berlin")
+        for start in ("2026-03-29T02:30", "2026-03-29T03:00")
+    )
+
+    assert skipped != end
+
+
+@given(
+    st.sampled_from([*(case[1:3] for case in CASES), ("2011-12-30T00:00", "Pacific/Apia")]),
+    st.sampled_from(["1 day", "2 days", "1 week", "1 month"]),
+    st.integers(0, 40),
+)
+@example(("2011-12-30T00:00", "Pacific/Apia"), "1 day", 3)
+def test_due_counts_the_fire_times_after_a_skipped_start(
+    place: tuple[str, str], every: str, number: int
+) -> None:
+    """`due` returns the count and the newest one of repeated calls of `next_after`."""
+    start, zone = place
+    schedule = CalendarInterval(every, start=start, timezone=zone)
+    ticks = [schedule.first(0)]
+    for _ in range(number):
+        ticks.append(schedule.next_after(ticks[-1], anchor=0))
+
+    assert all(one < other for one, other in pairwise(ticks))
+    assert schedule.due(ticks[0], ticks[-1], anchor=0) == DueTimes(ticks[-1], number + 1)
+    assert ticks[0] >= instant_of(naive(start).replace(tzinfo=ZoneInfo(zone), fold=1))

@@ -64,7 +64,6 @@ def test_full_day_range_with_another_day_field_fires_every_day(expression: str) 
     assert len(days_of(Cron(expression))) == 365
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("expression", FULL_RANGES)
 def test_explain_of_a_full_day_range_describes_its_fire_times(expression: str) -> None:
     """The text contains "every day", or joins both day fields with "or"."""
@@ -79,7 +78,6 @@ def test_uneven_step_equals_the_list_of_its_values(step: str, listed: str) -> No
     assert Cron(step) == Cron(listed)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(("step", "listed"), UNEVEN)
 def test_explain_of_an_uneven_step_lists_its_values(step: str, listed: str) -> None:
     """The distance between two fire times is not always the step, so the text lists the values."""
@@ -94,7 +92,6 @@ def text_or_empty(expression: str) -> str:
         return ""
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(("expression", "ordinal"), TOO_LONG)
 def test_step_beyond_its_field_is_rejected_or_explained_as_one_value(
     expression: str, ordinal: str

@@ -309,7 +309,6 @@ def test_duration_accepts_different_units(value: str) -> None:
     assert converters.duration(value) > 0
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("converter", [converters.duration, converters.duration_or_zero])
 @pytest.mark.parametrize("value", ["5m5m", "1h 1h", "1m0.5m", "1h1m1h", "2d1d", "1ms1ms", "1s 0s"])
 def test_duration_rejects_a_repeated_unit(value: str, converter: Callable[[object], int]) -> None:
