@@ -148,6 +148,7 @@ REFUSED: dict[str, list[str]] = {
     "pulse.config.guard": ["", "maybe", "2", "truee"],
     "pulse.config.guarded": ["/"],
     "pulse.config.start": ["", "now", "true"],
+    "pulse.config.store_fallback": ["", "no", "memory:"],
     "pulse.config.concurrency": [*NUMBERS, "0", "10001"],
     "pulse.config.lease": [*SMALL, "999ms"],
     "pulse.config.drain": ["-1s", "5m5m", "1s 1s", "soon", ""],
