@@ -13,6 +13,7 @@ from pulse.clock import SECOND, moment_of
 from pulse.core.run import Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.store.base import RewoundTask
+from pulse.store.shared.rewinding import EarlyWork, find_early_work
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.setups import require
 from tests.support.stores import SHARED
@@ -306,6 +307,23 @@ def test_clock_set_back_by_less_than_a_second_reports_nothing(fleet: Fleet) -> N
     claimed = process.claim()
     assert (list(claimed.claims), list(claimed.rewound)) == ([], [])
     assert len(run_ticks(fleet, process, ticks=3)) == 2
+
+
+@pytest.mark.parametrize("fleet", SHARED, indirect=True)
+def test_tick_that_another_process_decides_during_the_check_is_not_reported(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That tick is later than the present of the claim which makes the check, and on time."""
+    one, other = (fleet.join({"work": make_task()}) for _ in range(2))
+
+    def find_late(*args: object, **kwargs: object) -> EarlyWork:
+        monkeypatch.undo()
+        fleet.clock.forward(EVERY)
+        run_due(other)
+        return find_early_work(*args, **kwargs)
+
+    monkeypatch.setattr("pulse.store.shared.store.find_early_work", find_late)
+    assert not one.claim().rewound
 
 
 def test_each_tick_runs_once_when_the_clock_changes_back_and_forth(fleet: Fleet) -> None:

@@ -30,12 +30,14 @@ class EarlyWork(NamedTuple):
     """What lies in the future because it was written while the clock was ahead.
 
     Attributes:
+        now: the store's clock after what was read.
         rewound: the tasks whose next run is another one than their schedule says.
         rows: keys of the rows to move back.
         pending: changes of the pending runs that are to become due.
 
     """
 
+    now: Instant
     rewound: Sequence[RewoundTask]
     rows: Sequence[str]
     pending: Sequence[RunChange]
@@ -47,6 +49,7 @@ def find_early_work(
     """Return what a clock ahead of *now* has put into the future, without a write."""
     every_row = check is ClockCheck.ALL
     found = session.read_early(caller, now, every_row=every_row)
+    now = session.now()  # other processes may have decided ticks since the caller read the clock
     rewound: list[RewoundTask] = []
     rows: list[str] = []
     for row in found.rows:
@@ -64,14 +67,14 @@ def find_early_work(
         for was in found.pending
         if was.partition in caller.partitions and (run := advance_early(was, now)) is not was
     ]
-    return EarlyWork(rewound, sorted(rows), pending)
+    return EarlyWork(now, rewound, sorted(rows), pending)
 
 
-def rewind_rows(session: Session, caller: Caller, work: EarlyWork, *, now: Instant) -> None:
+def rewind_rows(session: Session, caller: Caller, work: EarlyWork) -> None:
     """Write what `find_early_work` has found, where no other process has written it meanwhile."""
 
     def change(row: TaskRow, _: Instant) -> TaskChange | None:
-        moved = _rewound(row, caller, now)
+        moved = _rewound(row, caller, work.now)
         return None if moved is None else moved.change
 
     if work.rows:

@@ -294,7 +294,7 @@ class SharedStore:
         try:
             work = self._run_apart(Transaction.READ, find)
             if work.rows or work.pending:
-                move = partial(rewind_rows, caller=caller, work=work, now=now)
+                move = partial(rewind_rows, caller=caller, work=work)
                 self._run_apart(Transaction.WRITE, move)
         except StoreUnavailableError:
             self._clock_watch.want(check)
