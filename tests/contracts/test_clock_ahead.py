@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pulse.core.run import Run
+    from pulse.store.shared.backend import Session
     from tests.contracts.suite.store_harness import Fleet, Process
 
 DAY_S = 86_400
@@ -316,11 +317,11 @@ def test_tick_that_another_process_decides_during_the_check_is_not_reported(
     """That tick is later than the present of the claim which makes the check, and on time."""
     one, other = (fleet.join({"work": make_task()}) for _ in range(2))
 
-    def find_late(*args: object, **kwargs: object) -> EarlyWork:
+    def find_late(session: Session, **words: Any) -> EarlyWork:
         monkeypatch.undo()
         fleet.clock.forward(EVERY)
         run_due(other)
-        return find_early_work(*args, **kwargs)
+        return find_early_work(session, **words)
 
     monkeypatch.setattr("pulse.store.shared.store.find_early_work", find_late)
     assert not one.claim().rewound
