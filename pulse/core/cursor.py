@@ -51,17 +51,15 @@ class Rewound(NamedTuple):
     refused: Instant | None
 
 
-def cursor_at(
+def moved_to(
     definition: TaskDefinition,
-    anchor: Instant,
+    cursor: Cursor,
     next_fire: Instant | None,
-    *,
     last_decided: Instant,
-    gaps: tuple[Gap, ...] = (),
-    partition: str = "",
+    gaps: tuple[Gap, ...],
 ) -> Cursor:
-    """Return the cursor with *next_fire* and its delay."""
-    delay = 0
+    """Return the cursor with another *next_fire*, and the delay of that one."""
+    anchor, partition, delay = cursor.anchor, cursor.partition, 0
     if definition.jitter_us and next_fire is not None:
         delay = jitter_of(definition, next_fire, anchor=anchor, partition=partition)
     return Cursor(anchor, next_fire, last_decided, delay, gaps, partition)
@@ -108,26 +106,12 @@ def _waiting_cursor(
     gaps, after = cursor.gaps, cursor.last_decided
     if next_fire is not None and next_fire > after:
         gaps = with_gap(gaps, after if after == BEFORE_TIME else after + 1, next_fire)
-    return cursor_at(
-        definition,
-        cursor.anchor,
-        next_fire,
-        last_decided=after,
-        gaps=gaps,
-        partition=cursor.partition,
-    )
+    return moved_to(definition, cursor, next_fire, after, gaps)
 
 
 def kept_cursor(definition: TaskDefinition, cursor: Cursor) -> Cursor:
     """Return the cursor of a task that was changed without a change of its schedule."""
-    return cursor_at(
-        definition,
-        cursor.anchor,
-        cursor.next_fire,
-        last_decided=cursor.last_decided,
-        gaps=cursor.gaps,
-        partition=cursor.partition,
-    )
+    return moved_to(definition, cursor, cursor.next_fire, cursor.last_decided, cursor.gaps)
 
 
 def rewind(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Rewound:
@@ -143,14 +127,7 @@ def rewind(definition: TaskDefinition, cursor: Cursor, now: Instant) -> Rewound:
     following = next_undecided(definition, cursor, now)
     expected = definition.schedule.next_after(now, anchor=cursor.anchor)
     refused = None if expected == following else expected
-    moved = cursor_at(
-        definition,
-        cursor.anchor,
-        following,
-        last_decided=cursor.last_decided,
-        gaps=cursor.gaps,
-        partition=cursor.partition,
-    )
+    moved = moved_to(definition, cursor, following, cursor.last_decided, cursor.gaps)
     return Rewound(moved, refused)
 
 

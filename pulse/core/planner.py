@@ -55,9 +55,9 @@ import msgspec
 
 from pulse.core.cursor import (
     Cursor,
-    cursor_at,
     is_undecided,
     jitter_of,
+    moved_to,
     next_undecided,
 )
 from pulse.core.gaps import MAX_GAPS, end_of_gap, with_gap, without_tick
@@ -161,14 +161,7 @@ def _after_refusal(
     """
     passed = cursor.last_decided if now >= cursor.last_decided else first
     following = next_undecided(definition, cursor, passed)
-    moved = cursor_at(
-        definition,
-        cursor.anchor,
-        following,
-        last_decided=cursor.last_decided,
-        gaps=cursor.gaps,
-        partition=cursor.partition,
-    )
+    moved = moved_to(definition, cursor, following, cursor.last_decided, cursor.gaps)
     later = plan(definition, moved, unfinished, now) if passed != first else None
     if later is None:
         return Plan(moved, refused=first)
@@ -274,13 +267,8 @@ def _decided(
     if newest < cursor.last_decided:
         expected = definition.schedule.next_after(newest, anchor=anchor)
         refused = None if expected == due.following else expected
-    moved = cursor_at(
-        definition,
-        anchor,
-        due.following,
-        last_decided=max(newest, cursor.last_decided),
-        gaps=gaps[-MAX_GAPS:],
-        partition=cursor.partition,
+    moved = moved_to(
+        definition, cursor, due.following, max(newest, cursor.last_decided), gaps[-MAX_GAPS:]
     )
     return Plan(moved, opened, missed, skipped, refused)
 
@@ -332,14 +320,7 @@ def _one_tick(
     else:
         waits = unfinished > 0 and unfinished >= definition.max_concurrent
         opened = NewRun(first, _trigger(0, late), waits)
-    moved = cursor_at(
-        definition,
-        cursor.anchor,
-        following,
-        last_decided=first,
-        gaps=gaps,
-        partition=cursor.partition,
-    )
+    moved = moved_to(definition, cursor, following, first, gaps)
     return Plan(moved, opened, missed, skipped)
 
 
@@ -365,14 +346,7 @@ def _oldest_first(
     ):
         # The usual case costs no list of spans: see `_newest_only`.
         following = definition.schedule.next_after(slot, anchor=cursor.anchor)
-        moved = cursor_at(
-            definition,
-            cursor.anchor,
-            following,
-            last_decided=slot,
-            gaps=gaps,
-            partition=cursor.partition,
-        )
+        moved = moved_to(definition, cursor, following, slot, gaps)
         return Plan(moved, opened)
     due = Undecided([DueSpan(slot, slot, 1)], next_undecided(definition, cursor, slot))
     decided = _decided(definition, cursor, due, opened=opened)

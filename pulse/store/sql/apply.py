@@ -57,7 +57,7 @@ _MOVE_ALONE = Update(
     "@tasks",
     columns_of(("next_fire", "due_at", "last_decided")),
     keys=("key",),
-    also="skip_id = NULL, gaps = NULL, resumed_at = NULL, version = version + 1",
+    also="skip_id = NULL, resumed_at = NULL, version = version + 1",
 )
 _RUN = RunWriter(*(name for name in RUN_FIELDS if name not in {"outcome", "attempts"}))
 _ADD_RUNS = Insert("@runs", (*_RUN.columns, "opened_at", "lease_us", "mark"))
@@ -151,7 +151,8 @@ def _statement_of(change: TaskChange) -> Insert | Update:
         return _ADD
     if not change.moves_only:
         return _CHANGE
-    return _MOVE_ALONE if change.row.skip is None and not change.row.gaps else _MOVE
+    same_gaps = change.row.gaps == change.was.gaps
+    return _MOVE_ALONE if same_gaps and change.row.skip is None else _MOVE
 
 
 def _is_opened(run: Run) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ RUN_WIDTH = len(RUN_NAMES)
 _ENUMS = {"outcome", "trigger"}
 
 _RUNS_OF = f"SELECT {RUN_COLUMNS} FROM @runs WHERE id IN (?*)"  # noqa: S608 - constants alone
-_GAPS = msgspec.json.Decoder(tuple[Gap, ...])
+_decode_gaps = lru_cache(4096)(msgspec.json.Decoder(tuple[Gap, ...]).decode)
+"""The gaps of a row rarely change, and each claim reads them."""
 
 
 def row_of(cells: Sequence[Any]) -> TaskRow:
@@ -69,7 +71,7 @@ def row_of(cells: Sequence[Any]) -> TaskRow:
     if fields[_SKIP_AT] is not None:
         fields[_SKIP_AT] = _skip_of(fields[_SKIP_AT])
     gaps = fields[_GAPS_AT]
-    fields[_GAPS_AT] = () if gaps is None else _GAPS.decode(gaps)
+    fields[_GAPS_AT] = () if gaps is None else _decode_gaps(gaps)
     return TaskRow(*fields)
 
 
