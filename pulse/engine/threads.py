@@ -10,7 +10,7 @@ next claim.
 
 A thread cannot be stopped. A run past its timeout is reported as overdue, another thread takes its
 slot, and the thread left behind ends with its run. In a process patched by gevent the same code
-runs on greenlets: `start` and `submit` look up and make every primitive, nothing does so before.
+runs on greenlets, all of which `start` makes, as it makes every primitive: nothing does so before.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pulse.engine.base import InterruptSupport
 from pulse.engine.in_flight import NEVER, InFlight, InFlightRun
 from pulse.engine.loop_thread import LoopThread, spawn
 from pulse.forks import ForkMark
+from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from pulse.clock import Clock, Span
@@ -85,6 +86,8 @@ class ThreadEngine:
         self._started = True
         spawn(self._watch, "pulse-watch")
         spawn(self._end, "pulse-end")
+        if process_is_patched():  # the start of a greenlet would switch to it within `submit`
+            self._start_workers(concurrency)
 
     def stop(self, drain_us: Span) -> None:
         """Let runs end for that long; report the others `interrupted`, although they continue.
@@ -159,6 +162,13 @@ class ThreadEngine:
             self._call(called)
         if not taken:
             self._work.report(attempt.unfinished(self._clock))
+
+    def _start_workers(self, number: int) -> None:
+        for _ in range(number):
+            with self._lock:
+                worker = self._new_worker()
+            if worker is not None:
+                self._call(worker)
 
     def _next_to_call(self) -> _Worker | None:
         """Return the thread to call for the runs that wait; None if none is needed now."""
