@@ -113,7 +113,7 @@ class ThreadEngine:
         """
         self._mark.set()
         self._lock = threading.Lock()
-        self._idle, self._waiting, self._called = [], deque(), False
+        self._waiting = deque()
         self._in_flight = InFlight.closed()
 
     def _end(self) -> None:
