@@ -118,9 +118,27 @@ class UndeclaredTaskError(UnknownTaskError):
 
 def shown(value: object) -> str:
     """Return the shortened repr of *value* for an error message."""
-    short = reprlib.Repr()
+    short = _ShortRepr()
     short.maxstring = short.maxother = 80
     return short.repr(value)
+
+
+class _ShortRepr(reprlib.Repr):
+    """Cuts bytes before they are formatted, as `reprlib` does with text, and huge numbers."""
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        """Return the shortened repr of bytes; *level* is how deep they may contain others."""
+        if len(value) > 2 * self.maxother:
+            value = value[: self.maxother] + value[-self.maxother :]
+        return self.repr_instance(value, level)
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Return the shortened repr of a number; one of thousands of digits has none."""
+        bits = value.bit_length()
+        return super().repr_int(value, level) if bits <= _MAX_BITS else f"a number of {bits} bits"
+
+
+_MAX_BITS = 1_000
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 from pulse.child.discovery import discovery
 from pulse.child.store_access import ChildStoreAccess
 from pulse.clock import SystemClock
+from pulse.core.error_text import message_of, traceback_text
 from pulse.core.run import Outcome
 from pulse.engine.base import Interruption
 from pulse.engine.child_application import KEY, load_named
@@ -132,9 +132,9 @@ class ChildMain:
 
 def failed_to_load(error: BaseException, setup: ChildSetup) -> Ready:
     """Return the message for the parent: the traceback of the failure, and one sentence."""
-    problem, summary = traceback.format_exc(), str(error)
+    problem, summary = f"{traceback_text(error)}\n", message_of(error)
     if KEY not in summary:
-        got = " ".join(f"{type(error).__name__}: {error}".split())
+        got = " ".join(f"{type(error).__name__}: {summary}".split())
         summary = (
             f"{KEY}: expected {setup.where} to be an application that can be loaded, got {got}"
         )

@@ -7,11 +7,11 @@ removed exactly once. Neither waits nor locks: an engine of threads holds its lo
 from __future__ import annotations
 
 import sys
-import traceback
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from pulse.core.error_text import traceback_text
 from pulse.core.run import CompletedRun, Outcome, Result
 from pulse.engine.base import Interruption
 from pulse.settings.converters import duration_text
@@ -61,7 +61,7 @@ class InFlightRun(msgspec.Struct, eq=False):
         """Return the result of a run that let *error* out."""
         if isinstance(error, Interruption) and error.claim is self.claim:
             return self._result(error.outcome, clock)
-        text = "".join(traceback.format_exception(error))
+        text = traceback_text(error)
         return self._result(Outcome.FAILED, clock, text)
 
     def unfinished(self, clock: Clock) -> CompletedRun:

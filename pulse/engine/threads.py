@@ -1,15 +1,24 @@
-"""The engine of threads: a fixed pool of daemon threads, fed from a queue.
+"""The engine of threads: daemon threads that are started when runs need them.
+
+Claims wait in the order of their submission for a thread. The thread that was idle last is woken,
+so that a process with little to do uses one thread, and what belongs to a thread (a database
+connection, for example) is made once. A thread is started if none is idle and a slot is free. One
+thread at a time is *called*, which means woken or started; when it takes its run it calls the next
+one, if more runs wait. So a thread that ends short runs quickly takes several, without a change of
+threads for each. A thread is idle before it reports its run, because the report may lead to the
+next claim.
 
 A thread cannot be stopped. A run past its timeout is reported as overdue, another thread takes its
 slot, and the thread left behind ends with its run. In a process patched by gevent the same code
-runs on greenlets: `start` looks up and makes every primitive, nothing does so before.
+runs on greenlets, all of which `start` makes, as it makes every primitive: nothing does so before.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pulse.clock import SECOND
@@ -18,14 +27,27 @@ from pulse.engine.base import InterruptSupport
 from pulse.engine.in_flight import NEVER, InFlight, InFlightRun
 from pulse.engine.loop_thread import LoopThread, spawn
 from pulse.forks import ForkMark
+from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from pulse.clock import Clock, Span
-    from pulse.core.run import Claim
+    from pulse.core.run import Claim, Result
     from pulse.engine.base import EngineCallbacks
 
 _EXIT_SIGNAL: Final = 1.0
 """How many seconds a stop waits for threads that have reported their last run to end."""
+
+
+class _Worker:
+    """A thread for runs: what wakes it when it is idle, whether it was started and is to end."""
+
+    __slots__ = ("bell", "leaves", "started")
+
+    def __init__(self) -> None:
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.started = False
+        self.leaves = False
 
 
 class ThreadEngine:
@@ -42,16 +64,19 @@ class ThreadEngine:
         self._in_flight = InFlight(0)
         self._started = False
         self._drain_s = 0.0
+        self._idle: list[_Worker] = []
+        self._waiting: deque[InFlightRun] = deque()
+        self._called = False
         self._threads = 0
+        self._alive = 0
         self._quota: int | None = None
 
     # Start and stop -----------------------------------------------------------------------
 
     def start(self, work: EngineCallbacks, *, concurrency: int) -> None:
-        """Start the threads."""
+        """Start the threads that watch the timeouts and the end; runs start the others."""
         self._work = work
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[InFlightRun | None] = queue.SimpleQueue()
         self._alarm = threading.Event()
         self._asked, self._drained, self._gone, self._stopped = (
             threading.Event() for _ in range(4)
@@ -61,9 +86,8 @@ class ThreadEngine:
         self._started = True
         spawn(self._watch, "pulse-watch")
         spawn(self._end, "pulse-end")
-        for _ in range(concurrency):
-            self._threads += 1
-            spawn(self._serve, "pulse-run")
+        if process_is_patched():  # the start of a greenlet would switch to it within `submit`
+            self._start_workers(concurrency)
 
     def stop(self, drain_us: Span) -> None:
         """Let runs end for that long; report the others `interrupted`, although they continue.
@@ -89,6 +113,7 @@ class ThreadEngine:
         """
         self._mark.set()
         self._lock = threading.Lock()
+        self._waiting = deque()
         self._in_flight = InFlight.closed()
 
     def _end(self) -> None:
@@ -105,14 +130,16 @@ class ThreadEngine:
     def _dismiss(self) -> None:
         with self._lock:
             cut = self._in_flight.remove_all()
-            self._quota = sum(attempt.begun for attempt in cut)
-            threads = self._threads
+            self._quota = quota = sum(attempt.begun for attempt in cut)
+            idle, self._idle = self._idle, []
+            self._waiting.clear()
+            alive = self._alive
         for attempt in cut:
             self._work.report(attempt.unfinished(self._clock))
-        for _ in range(threads):
-            self._queue.put(None)
+        for worker in idle:
+            worker.bell.release()
         self._alarm.set()
-        if threads > self._quota:
+        if alive > quota:
             self._gone.wait(_EXIT_SIGNAL)
 
     # The slots ----------------------------------------------------------------------------
@@ -122,47 +149,139 @@ class ThreadEngine:
         return self._in_flight.free()
 
     def submit(self, claim: Claim) -> None:
-        """Hand a claim to a waiting thread."""
+        """Let a claim wait for the thread that was idle last, or for a new one."""
         attempt = InFlightRun(claim, self._clock.boot())
+        called = None
         with self._lock:
             taken = self._in_flight.open
             if taken:
                 self._in_flight.add(attempt)
+                self._waiting.append(attempt)
+                called = self._next_to_call()
+        if called is not None:
+            self._call(called)
         if not taken:
             self._work.report(attempt.unfinished(self._clock))
-            return
-        self._queue.put(attempt)
 
-    def _serve(self) -> None:
-        self._run_all()
+    def _start_workers(self, number: int) -> None:
+        for _ in range(number):
+            with self._lock:
+                worker = self._new_worker()
+            if worker is not None:
+                self._call(worker)
+
+    def _next_to_call(self) -> _Worker | None:
+        """Return the thread to call for the runs that wait; None if none is needed now."""
+        if self._called or not self._waiting:
+            return None
+        if self._idle:
+            self._called = True
+            return self._idle.pop()
+        return self._new_worker()
+
+    def _new_worker(self) -> _Worker | None:
+        """Return a thread to start if there is a slot for it."""
+        if self._threads >= self._in_flight.capacity():
+            return None
+        self._called = True
+        self._threads += 1
+        self._alive += 1
+        return _Worker()
+
+    def _call(self, worker: _Worker) -> None:
+        if worker.started:
+            worker.bell.release()
+            return
+        worker.started = True
+        try:
+            spawn(partial(self._serve, worker), "pulse-run")
+        except RuntimeError:  # the system starts no more threads
+            self._do_without_thread()
+
+    def _do_without_thread(self) -> None:
+        """Keep the slot of a thread that could not be started taken; the other threads go on.
+
+        Without any other thread the runs that wait are interrupted, and the next claim tries again.
+        """
+        interrupted: list[InFlightRun] = []
+        with self._lock:
+            self._called = False
+            self._threads -= 1
+            self._alive -= 1
+            if self._threads:
+                self._in_flight.cap = self._threads - self._in_flight.slots
+            else:
+                interrupted = [run for run in self._waiting if self._in_flight.remove(run)]
+                self._waiting.clear()
+        for attempt in interrupted:
+            self._work.report(attempt.unfinished(self._clock))
+
+    def _serve(self, worker: _Worker) -> None:
+        attempt = self._first_run(worker)
+        while not (self._mark.in_child or worker.leaves):
+            if attempt is not None:
+                attempt = self._run_claim(attempt, worker)
+            else:
+                worker.bell.acquire()
+                attempt = self._first_run(worker)
+        with self._lock:
+            self._alive -= 1
+            last = self._quota is not None and self._alive <= self._quota
+        if last:
+            self._gone.set()
         self._mark.stay()
 
-    def _run_all(self) -> None:
-        while not self._mark.in_child and (attempt := self._queue.get()) is not None:
-            self._run_claim(attempt)
-            if attempt.stopped is not None and self._leaves(unless_needed=True):
-                return
-        self._leaves(unless_needed=False)
+    def _first_run(self, worker: _Worker) -> InFlightRun | None:
+        """Return the run of a thread that was called; None if another thread has taken it."""
+        with self._lock:
+            self._called = False
+            attempt = self._take(worker)
+            called = self._next_to_call()
+        if called is not None:
+            self._call(called)
+        return attempt
 
-    def _run_claim(self, attempt: InFlightRun) -> None:
-        if not self._begin(attempt):
-            return
-        claim = attempt.claim
+    def _take(self, worker: _Worker) -> InFlightRun | None:
+        """Return the next run of a thread, which is idle if there is none."""
+        if self._quota is not None:
+            self._leave(worker)
+        elif self._waiting:
+            return self._waiting.popleft()
+        else:
+            self._idle.append(worker)
+        return None
+
+    def _leave(self, worker: _Worker) -> None:
+        self._threads -= 1
+        worker.leaves = True
+
+    def _run_claim(self, attempt: InFlightRun, worker: _Worker) -> InFlightRun | None:
+        """Perform a run if it is still wanted, report it, and return the thread's next one."""
+        result = self._perform(attempt) if self._begin(attempt) else None
+        following = None
+        with self._lock:
+            mine = self._in_flight.remove(attempt)
+            surplus = self._threads > self._in_flight.capacity() and not self._waiting
+            if surplus and attempt.stopped is not None:
+                self._leave(worker)  # it was left behind, and another thread serves its slot
+            else:
+                following = self._take(worker)
+        if mine and result is not None:
+            self._work.report(CompletedRun(attempt.claim, result))
+        if not self._in_flight.open:
+            self._signal_drained()
+        return following
+
+    def _perform(self, attempt: InFlightRun) -> Result:
         try:
-            result = Context().run(self._work.perform, claim)
+            result = Context().run(self._work.perform, attempt.claim)
         # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
         except BaseException as error:
             if self._mark.ends_child(error):
                 self._signal_drained()
                 raise
             result = attempt.result_of(error, self._clock)
-        result = attempt.final_result(result, self._clock.boot())
-        with self._lock:
-            mine = self._in_flight.remove(attempt)
-        if mine:
-            self._work.report(CompletedRun(claim, result))
-        if not self._in_flight.open:
-            self._signal_drained()
+        return attempt.final_result(result, self._clock.boot())
 
     def _begin(self, attempt: InFlightRun) -> bool:
         """Return whether the attempt is still to be performed; start its timeout if it is."""
@@ -173,16 +292,12 @@ class ThreadEngine:
             self._alarm.set()
         return wanted
 
-    def _leaves(self, *, unless_needed: bool) -> bool:
-        """Count this thread out; with *unless_needed* only if another thread serves its slot."""
+    def _add_thread(self) -> None:
+        """Start a thread for a slot that became free, so that `free` counts none without one."""
         with self._lock:
-            if unless_needed and self._threads <= self._in_flight.capacity():
-                return False
-            self._threads -= 1
-            last = self._quota is not None and self._threads <= self._quota
-        if last:
-            self._gone.set()
-        return True
+            worker = None if self._idle else self._new_worker()
+        if worker is not None:
+            self._call(worker)
 
     def _signal_drained(self) -> None:
         with self._lock:
@@ -208,19 +323,7 @@ class ThreadEngine:
             late = self._in_flight.due(self._clock.boot())
             overdue = [(attempt.claim, self._in_flight.leave_behind(attempt)) for attempt in late]
         for claim, count in overdue:
-            self._replace()
+            self._add_thread()
             self._work.overdue(claim, count)
         if overdue and not self._in_flight.open:
             self._signal_drained()
-
-    def _replace(self) -> None:
-        with self._lock:
-            if self._threads >= self._in_flight.capacity():
-                return
-            self._threads += 1
-        try:
-            spawn(self._serve, "pulse-run")
-        except RuntimeError:  # the system starts no more threads: these slots stay occupied
-            with self._lock:
-                self._threads -= 1
-                self._in_flight.cap = self._threads - self._in_flight.slots

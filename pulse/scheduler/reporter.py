@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pulse import events
 from pulse.clock import SECOND, Span
+from pulse.core.error_text import message_of
 from pulse.core.run import Outcome
 from pulse.errors import ConfigError
 
@@ -102,9 +103,10 @@ class Reporter:
 
     def task_failed(self, task: str, error: Exception) -> None:
         """Report a task that was set aside; a task of a newer release is no failure."""
-        if self._failed_tasks.get(task) == repr(error):
+        text = _described(error)
+        if self._failed_tasks.get(task) == text:
             return
-        self._failed_tasks[task] = repr(error)
+        self._failed_tasks[task] = text
         if isinstance(error, ConfigError):
             self._bus.emit(events.Notice(f"this process does not run a task: {error}"))
         else:
@@ -145,8 +147,9 @@ class Reporter:
     def scheduler_error(self, error: Exception) -> None:
         """Report an unexpected error."""
         self.failing = True
-        if repr(error) != self._error:
-            self._error = repr(error)
+        text = _described(error)
+        if text != self._error:
+            self._error = text
             self._bus.emit(events.SchedulerError(error))
 
     def store_recovered(self) -> bool:
@@ -159,3 +162,8 @@ class Reporter:
         self._error = ""
         self._bus.emit(events.StoreRecovered(after))
         return True
+
+
+def _described(error: Exception) -> str:
+    """Return the type and the bounded text of an error, by which it is recognised."""
+    return f"{type(error).__qualname__}: {message_of(error)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pulse.core.error_text import LONGEST_TRACEBACK, bounded, message_of, traceback_text
 from pulse.core.retry import read_retry_after
 from pulse.core.run import Outcome, Result
 from pulse.engine.base import Interruption
@@ -22,11 +23,19 @@ if TYPE_CHECKING:
     from pulse.wsgi.dispatcher import ClaimCaller
     from pulse.wsgi.response import Response
 
-LONGEST_TRACEBACK = 8_192
-"""How many characters of a traceback are kept."""
-
 _FRAMES = 40
 _OWN = frozenset({__name__, "pulse.wsgi.dispatcher", "pulse.wsgi.response"})
+
+
+__all__ = [
+    "LONGEST_TRACEBACK",
+    "CallResult",
+    "Runner",
+    "dropped",
+    "result_of_error",
+    "result_of_response",
+    "with_timeout",
+]
 
 
 class CallResult(msgspec.Struct, frozen=True, gc=False):
@@ -97,10 +106,10 @@ def result_of_response(reply: Response) -> CallResult:
             return CallResult(Outcome.FAILED, status, _CUT)
         return CallResult(_SUCCEEDED, status, body)
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirections
-        return CallResult(Outcome.FAILED, status, _bounded(_redirected(reply)))
-    words = body or _bounded(reply.line)
+        return CallResult(Outcome.FAILED, status, bounded(_redirected(reply)))
+    words = body or bounded(reply.line)
     if status == 400:  # noqa: PLR2004 - Bad Request
-        words = f"{_bounded(reply.line)}: {_BAD_HOST}\n{words}"
+        words = f"{bounded(reply.line)}: {_BAD_HOST}\n{words}"
     return CallResult(Outcome.FAILED, status, words, reply.retry_after)
 
 
@@ -110,7 +119,7 @@ def result_of_error(error: BaseException, claim: Claim) -> CallResult:
     if stop is None:
         return CallResult(Outcome.FAILED, None, _failure_text(error))
     where = "".join(traceback.format_tb(_below_pulse(stop), limit=-_FRAMES))
-    return CallResult(stop.outcome, None, _bounded(f"{_STOPPED[stop.outcome]}\n{where}".rstrip()))
+    return CallResult(stop.outcome, None, bounded(f"{_STOPPED[stop.outcome]}\n{where}".rstrip()))
 
 
 def with_timeout(settled: CallResult, took: Span, timeout: Span) -> CallResult:
@@ -165,9 +174,8 @@ def _interruption(error: BaseException, claim: Claim) -> Interruption | None:
 
 def _failure_text(error: BaseException) -> str:
     if isinstance(error, AppProtocolError):
-        return str(error)
-    lines = traceback.format_exception(type(error), error, _below_pulse(error), limit=-_FRAMES)
-    return _bounded("".join(lines).rstrip())
+        return message_of(error)
+    return traceback_text(error, _below_pulse(error), limit=-_FRAMES)
 
 
 def _below_pulse(error: BaseException) -> TracebackType | None:
@@ -175,14 +183,3 @@ def _below_pulse(error: BaseException) -> TracebackType | None:
     while frames is not None and frames.tb_frame.f_globals.get("__name__") in _OWN:
         frames = frames.tb_next
     return frames
-
-
-def _bounded(text: str) -> str:
-    """Return the beginning and a longer end of a text, with characters that every store accepts."""
-    text = text.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
-    left_out = len(text) - LONGEST_TRACEBACK
-    if left_out <= 0:
-        return text
-    head = LONGEST_TRACEBACK // 4
-    tail = LONGEST_TRACEBACK - head
-    return f"{text[:head]}\n[... {left_out} characters left out ...]\n{text[-tail:]}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
+from pulse.core.cursor import jitter_of
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
@@ -62,7 +63,11 @@ def defer_skip(definition: TaskDefinition, decided: Plan, *, now: Instant) -> bo
     following, grace = decided.cursor.next_fire, definition.grace_us
     if following is not None and following < now + MARGIN:
         return False
-    return grace is None or now + MARGIN - decided.skipped.oldest <= grace
+    if grace is None:
+        return True
+    tick, partition = decided.skipped.oldest, decided.cursor.partition
+    due_at = tick + jitter_of(definition, tick, anchor=tick, partition=partition)
+    return now + MARGIN - due_at <= grace
 
 
 def recheck_at(now: Instant, next_wakeup: Instant | None) -> Instant:

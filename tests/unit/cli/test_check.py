@@ -542,3 +542,18 @@ def test_filter_that_an_application_builds_twice_is_a_problem(
 def test_filters_that_do_not_act_as_one_are_no_problem(text: str, ini: Callable[..., Path]) -> None:
     """Filters that may not be built together are no problem either."""
     assert check(ini(text), clock=FakeClock()).problems == []
+
+
+def test_setting_that_is_probably_not_meant_is_listed_as_a_warning(
+    ini: Callable[..., Path],
+) -> None:
+    """A warning stands below the fire times of its task, and is no problem."""
+    text = FILTER.replace(
+        "pulse.task.cleanup.interval = 5m", "pulse.task.cleanup.cron = */45 * * * *"
+    )
+    output = check(ini(text), clock=FakeClock())
+    warnings = [line for line in output.lines if "warning" in line]
+    assert (warnings, output.problems) == (
+        ["    warning: cron: the step 45 selects minute 0, 45, not a constant distance"],
+        [],
+    )

@@ -119,9 +119,46 @@ def test_a_system_out_of_threads_keeps_the_slot_taken(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    gated.stage.perform_all(make_claim("quick"))
     monkeypatch.setattr(threading.Thread, "start", refuse)
     gated.leave_behind(1)
     assert gated.engine.free() == 0
+
+
+def test_a_run_without_any_thread_is_interrupted(
+    gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system starts no thread at all, the run is reported, and a later one may begin."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        first = gated.stage.perform_all(make_claim("quick"))
+    assert first == [Outcome.INTERRUPTED]
+    assert gated.stage.perform_all(make_claim("quick")) == [Outcome.SUCCEEDED]
+
+
+def test_a_run_beyond_the_threads_of_the_system_waits_for_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread that ends its run takes the one that waits, and fewer claims are asked for."""
+    gated = Gated(concurrency=3)
+    gated.stage.submit(make_claim("nap"))
+    gated.stage.until(lambda: len(gated.seen) == 1, "a thread that is busy")
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        gated.stage.submit(make_claim("quick"))
+    free = gated.engine.free()
+    gated.gate.set()
+    gated.stage.await_endings(2)
+    gated.engine.stop(BOUND)
+    assert (free, set(gated.stage.outcomes().values())) == (0, {Outcome.SUCCEEDED})
 
 
 def test_stop_does_not_wait_for_runs_past_their_timeout(gated: Gated) -> None:
@@ -203,7 +240,6 @@ def test_runs_one_after_another_all_have_a_thread(wide: Wide) -> None:
     assert (len(wide.performed_by), wide.engine.free()) == (40, 10)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_runs_one_after_another_stay_in_the_same_threads(wide: Wide) -> None:
     """The thread that was idle last takes the next run, so that few threads hold connections.
 
@@ -214,10 +250,42 @@ def test_runs_one_after_another_stay_in_the_same_threads(wide: Wide) -> None:
     assert len(set(wide.performed_by)) <= 4
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_an_engine_that_has_no_run_yet_has_no_thread_for_runs(wide: Wide) -> None:
     """Threads are started when runs need them."""
     assert wide.started.count("pulse-run") == 0
+
+
+def test_runs_side_by_side_have_a_thread_each() -> None:
+    """As many threads are started as runs are in progress, and no more than there are slots."""
+    gated = Gated(concurrency=4)
+    for number in range(1, 5):
+        gated.stage.submit(make_claim("nap"))
+        gated.stage.until(lambda number=number: len(gated.seen) == number, "a run in progress")
+    threads = count_threads()
+    gated.gate.set()
+    gated.stage.await_endings(4)
+    gated.engine.stop(BOUND)
+    assert threads == 4
+
+
+def test_after_a_burst_runs_stay_in_the_thread_that_was_idle_last() -> None:
+    """The threads of a burst stay, and one of them takes all later runs."""
+    barrier, performed_by = threading.Barrier(5), []
+
+    def perform(claim: Claim) -> Result:
+        performed_by.append(threading.get_ident())
+        if claim.run.task == "burst":
+            barrier.wait(BOUND / SECOND)
+        return DONE
+
+    engine = ThreadEngine(SystemClock())
+    stage = EngineHarness(engine, concurrency=5, perform=perform)
+    stage.perform_all(*(make_claim("burst") for _ in range(5)))
+    for _ in range(20):
+        stage.perform_all(make_claim("quick"))
+    engine.stop(BOUND)
+    assert len(set(performed_by[:5])) == 5
+    assert len(set(performed_by[5:])) <= 2
 
 
 class Interrupted:

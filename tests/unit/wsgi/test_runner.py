@@ -438,7 +438,6 @@ def test_very_long_text_of_an_exception_is_truncated(
     assert "characters left out" in result.message
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("make", LONG_ERRORS.values(), ids=LONG_ERRORS)
 def test_very_long_text_of_an_exception_is_truncated_before_it_is_copied(
     clock: FakeClock, make: Callable[[], Exception]

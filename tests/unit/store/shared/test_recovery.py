@@ -3,7 +3,7 @@
 import pytest
 
 from pulse.clock import SECOND
-from pulse.core.cursor import Cursor
+from pulse.core.cursor import Cursor, jitter_of
 from pulse.core.planner import NotRun, Plan
 from pulse.core.task import Task, build_definition
 from pulse.store.shared.recovery import (
@@ -57,6 +57,16 @@ def test_skip_is_deferred_within_its_grace_and_before_the_next_tick(
     task = build_definition("work", Task(action="/work", interval=10, **words))
     plan = Plan(Cursor(0, 10 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
     assert defer_skip(task, plan, now=round(now * SECOND)) is waits
+
+
+@pytest.mark.parametrize(("late", "waits"), [(0.5, True), (1.5, True), (1.7, False)])
+def test_grace_of_a_deferred_skip_counts_from_the_jitter(late: float, *, waits: bool) -> None:
+    """The delay of the tick is no lateness."""
+    task = build_definition("work", Task(action="/work", interval=3_600, jitter=3_000, grace=2))
+    delay = jitter_of(task, 0, anchor=0)
+    plan = Plan(Cursor(0, 3_600 * SECOND, 0), skipped=NotRun(0, 1, "found another"))
+    assert delay > 10 * SECOND
+    assert defer_skip(task, plan, now=delay + round(late * SECOND)) is waits
 
 
 def test_run_is_never_deferred() -> None:
