@@ -217,7 +217,9 @@ class DueSnapshot(NamedTuple):
     Attributes:
         now: the store's clock.
         rows: rows in order of `due_at`, read as they are iterated, until as many due rows are found
-            as the caller asked for, or until the first row that is not due yet.
+            as the caller asked for, or until the first row that is not due yet. SQL leaves the
+            fields of a row empty that no claim needs: schedule, scope, source, rerun,
+            max_concurrent. A change of such a row is written with *moves_only*.
         pending: pending runs in order of `retry_at`, read as they are iterated. A run that is not
             due yet ends them.
         next_wakeup: when there is more to do than *rows* and *pending* say; None for never.

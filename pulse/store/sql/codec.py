@@ -13,7 +13,7 @@ from pulse.core.run import Run, run_id
 from pulse.store.shared.rows import Skip, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pulse.store.sql.database import Cell, Connection
 
@@ -43,11 +43,29 @@ _UNSTORED = {"max_concurrent": "t.room", "parks": "0", "skip": _SKIP}
 
 TASK_FIELDS = TaskRow.__struct_fields__
 TASK_WIDTH = len(TASK_FIELDS)
-TASK_COLUMNS = ", ".join(
-    _UNSTORED.get(name, f"t.{column}")
-    for name, column in zip(TASK_FIELDS, columns_of(TASK_FIELDS), strict=True)
-)
+_UNCLAIMED = {
+    "max_concurrent": "0",
+    "source": "''",
+    "scope": "''",
+    "schedule": "''",
+    "rerun": "0",
+    "paused": "0",
+    "archived_at": "NULL",
+}
+"""Fields that no claim reads; the query for due rows selects the last two by their values."""
+
+
+def _columns(constants: Mapping[str, str]) -> str:
+    return ", ".join(
+        constants.get(name, f"t.{column}")
+        for name, column in zip(TASK_FIELDS, columns_of(TASK_FIELDS), strict=True)
+    )
+
+
+TASK_COLUMNS = _columns(_UNSTORED)
 """Of the table `@tasks t`."""
+CLAIM_COLUMNS = _columns(_UNSTORED | _UNCLAIMED)
+"""The same without the values of the fields that no claim reads."""
 
 _FLAGS = tuple(map(TASK_FIELDS.index, ("parks", "rerun", "paused")))
 _SKIP_AT, _GAPS_AT = map(TASK_FIELDS.index, ("skip", "gaps"))

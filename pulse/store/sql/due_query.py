@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pulse.store.sql.codec import RUN_NAMES, RUN_WIDTH, TASK_COLUMNS, TASK_FIELDS
+from pulse.store.sql.codec import CLAIM_COLUMNS, RUN_NAMES, RUN_WIDTH, TASK_COLUMNS, TASK_FIELDS
 
 
 class PartitionQuery(NamedTuple):
@@ -46,7 +46,7 @@ _CLAIMED = (
 )
 DUE = PartitionQuery(
     # Only a task that may have several unfinished runs can have one that waits for a claimed one.
-    columns=f"{TASK_COLUMNS}, {UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
+    columns=f"{CLAIM_COLUMNS}, {UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
     rows=(
         "FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
         " AND due_at IS NOT NULL"
@@ -55,7 +55,7 @@ DUE = PartitionQuery(
     sorted_by=(TASK_FIELDS.index("due_at"), TASK_FIELDS.index("order")),
     key=TASK_FIELDS.index("order"),
 )
-"""Rows of tasks that have work: `TASK_COLUMNS`, then how many runs are unfinished and claimed."""
+"""Rows of tasks that have work: `CLAIM_COLUMNS`, then how many runs are unfinished and claimed."""
 
 PENDING = PartitionQuery(
     columns=f"{', '.join('r.' + name for name in RUN_NAMES)}, r.seq, {TASK_COLUMNS}, {_CLAIMED}",
