@@ -18,8 +18,6 @@ from tests.support.setups import error_of, require
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-
 SECRET = "S3CRETPW"  # noqa: S105 - a secret of this test alone
 STORES = [
     "redis://u:S3CRETPW@host:abc/0",
@@ -93,7 +91,6 @@ def build(**keywords: object) -> PulseMiddleware:
     return PulseMiddleware(app, start="off", **keywords)  # type: ignore[arg-type] # any setting
 
 
-@issue_11
 @pytest.mark.parametrize("word", STORES)
 def test_error_about_a_store_shows_no_password(word: str) -> None:
     """The rule holds for every mistake in the address and every place of the password."""
@@ -106,7 +103,6 @@ def test_error_about_options_of_a_store_shows_no_password(word: str) -> None:
     assert SECRET not in text_of_error(build, store=word)
 
 
-@issue_11
 @settings(report_multiple_bugs=False)
 @given(
     scheme=st.sampled_from(
@@ -125,14 +121,12 @@ def test_misspelled_address_shows_no_password(
     assert SECRET not in (choose(word) if error is None else str(error))
 
 
-@issue_11
 @pytest.mark.parametrize("url", BASE_URLS)
 def test_error_about_a_base_url_shows_no_password(url: str) -> None:
     """A base URL with a password is refused, and the error does not repeat the password."""
     assert SECRET not in text_of_error(build, store="memory:", base_url=url)
 
 
-@issue_11
 def test_error_about_an_action_shows_no_password() -> None:
     """The action is a whole URL by mistake."""
     action = f"https://u:{SECRET}@host/cleanup"
@@ -175,14 +169,12 @@ HEADERS = [
 ]
 
 
-@issue_11
 @pytest.mark.parametrize("headers", HEADERS)
 def test_error_about_headers_shows_no_value(headers: object) -> None:
     """The error may name the header, and does not repeat its value."""
     assert SECRET not in text_of_error(Task, action="/x", interval=60, headers=headers)
 
 
-@issue_11
 @pytest.mark.parametrize(
     "body",
     [

@@ -244,9 +244,9 @@ def test_headers_accepts_lines_mappings_and_pairs(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("X-A", "expected a header line 'Name: value', got 'X-A'"),
-        ("X A: 1", "expected a header name such as X-Token, got 'X A'"),
-        (": 1", "expected a header name such as X-Token, got ''"),
+        ("X-A", "expected a header line 'Name: value', got a value of type str"),
+        ("X A: 1", "expected a header name such as X-Token, got a value of type str"),
+        (": 1", "expected a header name such as X-Token, got a value of type str"),
         ({"X-A": "1\r\nX-B: 2"}, "expected text on one line for header X-A"),
         ({"X-A": "\x7f"}, "expected text on one line for header X-A"),
         ({"X-A": 1}, "expected text on one line for header X-A, got 1"),
@@ -309,7 +309,6 @@ def test_duration_accepts_different_units(value: str) -> None:
     assert converters.duration(value) > 0
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("converter", [converters.duration, converters.duration_or_zero])
 @pytest.mark.parametrize("value", ["5m5m", "1h 1h", "1m0.5m", "1h1m1h", "2d1d", "1ms1ms", "1s 0s"])
 def test_duration_rejects_a_repeated_unit(value: str, converter: Callable[[object], int]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pulse.errors import StoreSchemaError
-from pulse.store.naming import refuse_other_version, shown_url
+from pulse.errors import StoreSchemaError, shown_url
+from pulse.store.naming import refuse_other_version
 from pulse.store.postgres.schema import schema_of
 from pulse.store.redis.backend import prefix_of as key_prefix_of
 from pulse.store.sqlite.location import file_name
