@@ -145,7 +145,6 @@ def test_section_with_a_factory_of_another_kind_cannot_be_loaded(text: str, writ
         load(file)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_unloadable
 def test_check_reports_a_factory_of_another_kind(text: str, write: Write) -> None:
     """The problem describes the correct use of pulse in a section."""
@@ -216,7 +215,6 @@ def test_paste_builds_the_middlewares_of_mounted_files(
     assert tasks_of(built) == tasks
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_mounted
 def test_check_lists_the_tasks_of_mounted_files(
     tasks: list[str], texts: dict[str, str], write: Write
@@ -246,7 +244,6 @@ def test_paste_does_not_build_an_unreferenced_filter(
     assert tasks_of(built) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_unreferenced
 def test_check_reports_an_unreferenced_filter(text: str, write: Write) -> None:
     """The problem names the section whose tasks no server will run."""
@@ -260,8 +257,13 @@ MISSING = {
     "an app": pipeline("pulse", "sight"),
     "filter-with": f"\n[app:main]\npaste.app_factory = {__name__}:make_site\nfilter-with = puls\n",
     "a composite": f"{COMPOSITE}/ = sight\n",
+    "a composite of another file": "\n[app:main]\nuse = config:other.ini#sights\n",
 }
-"""Main applications that reference a missing section."""
+"""Main applications that reference a missing section.
+
+The last one uses a composite, whose applications PasteDeploy then looks for in the first file.
+"""
+OTHER = COMPOSITE.replace("main", "sights") + "/ = sight\n" + SITE.replace("app:site", "app:sight")
 
 all_missing = pytest.mark.parametrize("text", MISSING.values(), ids=MISSING)
 
@@ -269,16 +271,15 @@ all_missing = pytest.mark.parametrize("text", MISSING.values(), ids=MISSING)
 @all_missing
 def test_paste_rejects_a_missing_section(text: str, write: Write) -> None:
     """The server does not start."""
-    file = write({"site.ini": text + section("work") + SITE})
+    file = write({"site.ini": text + section("work") + SITE, "other.ini": OTHER})
     with pytest.raises(LookupError):
         load(file)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_missing
 def test_check_reports_a_missing_section(text: str, write: Write) -> None:
     """The problem quotes the name."""
-    problems = problems_of(write({"site.ini": text + section("work") + SITE}))
+    problems = problems_of(write({"site.ini": text + section("work") + SITE, "other.ini": OTHER}))
     assert [p for p in problems if "puls'" in p or "sessions" in p or "sight" in p] != []
 
 
@@ -314,7 +315,6 @@ def test_check_follows_a_reference_from_a_path_with_a_folder(
     assert (tasks_checked(file), problems_of(file)) == (["work"], [])
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_relative
 def test_check_follows_a_reference_from_the_bare_name_of_a_file(
     text: str, write: Write, monkeypatch: pytest.MonkeyPatch
@@ -360,7 +360,6 @@ def test_paste_builds_one_middleware_for_two_references(
     assert tasks_of(built) == tasks
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_listed_twice
 def test_check_lists_a_middleware_once_for_two_references(
     tasks: list[str], text: str, write: Write
@@ -391,7 +390,6 @@ def test_paste_builds_a_section_for_each_reference(
     assert tasks_of(built) == ["work", "work"]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_built_twice
 def test_error_of_a_section_that_is_built_twice_names_the_section(
     text: str, write: Write, built: list[PulseMiddleware]
@@ -412,23 +410,7 @@ def test_error_of_a_section_that_is_built_twice_names_the_section(
     assert not message or "section" in message or "filter:pulse" in message
 
 
-each_mounted_twice = pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(
-            text,
-            id=name,
-            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11"),
-        )
-        if name != "one section twice in a pipeline"
-        else pytest.param(text, id=name)
-        for name, text in BUILT_TWICE.items()
-    ],
-)
-"""Two middlewares of one pipeline are reported; two pipelines are not."""
-
-
-@each_mounted_twice
+@all_built_twice
 def test_check_reports_a_section_that_is_built_twice_or_lists_it_twice(
     text: str, write: Write
 ) -> None:
@@ -440,7 +422,6 @@ def test_check_reports_a_section_that_is_built_twice_or_lists_it_twice(
 # Files of other kinds ---------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_check_of_the_quickstart_example_reports_no_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -461,7 +442,6 @@ PERCENT = {
 """Values with a percent sign, which starts an interpolation in an ini file."""
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("shared", [False, True], ids=["in the section", "in [DEFAULT]"])
 @pytest.mark.parametrize(("key", "value"), PERCENT.values(), ids=PERCENT)
 def test_check_names_the_key_of_a_value_with_a_percent_sign(
@@ -476,7 +456,6 @@ def test_check_names_the_key_of_a_value_with_a_percent_sign(
     assert "%%" in problem
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("name", ["app:main", "app:pulse"])
 def test_check_reports_that_pulse_is_a_filter_and_no_app(name: str, write: Write) -> None:
     """PasteDeploy itself reports an entry point that does not exist."""
@@ -484,7 +463,6 @@ def test_check_reports_that_pulse_is_a_filter_and_no_app(name: str, write: Write
     assert "filter" in problem
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_server_reports_that_pulse_is_a_filter_and_no_app(write: Write) -> None:
     """The error names the required kind of section."""
     file = write({"site.ini": section("work", name="app:main")})

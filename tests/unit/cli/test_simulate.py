@@ -258,7 +258,6 @@ def test_date_that_does_not_run_in_the_window_is_no_tick(
     assert (forecast["ticks"], forecast["tasks"][0]["ticks"]) == (0, 0)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(
     ("at", "more"),
     [
