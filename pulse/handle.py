@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from pulse import events
 from pulse.config.runtime_task import validate_runtime_task
 from pulse.core.runtime_task import TaskDefaults
-from pulse.errors import NotServingError
+from pulse.errors import NotServingError, UnknownTaskError, shown
 from pulse.forks import refusal
 from pulse.settings.converters import body as convert_body
 
@@ -102,7 +102,7 @@ class SchedulerHandle:
 
         """
         access = self._reached()
-        access.store.remove(name)
+        access.store.remove(_possible(name))
         access.emit(events.TaskRemoved(name))
 
     def trigger(self, name: str, *, body: bytes | str | None = None) -> Run | None:
@@ -121,19 +121,19 @@ class SchedulerHandle:
         """
         access = self._reached()
         content = None if body is None else convert_body(body)
-        run = access.store.trigger(name, body=content)
+        run = access.store.trigger(_possible(name), body=content)
         access.wake()
         return run
 
     def pause(self, name: str) -> None:
         """Skip a task's fire times until it is resumed; raises the same errors as `trigger`."""
         access = self._reached()
-        access.store.pause(name, paused=True)
+        access.store.pause(_possible(name), paused=True)
 
     def resume(self, name: str) -> None:
         """Resume a paused task from its next fire time; raises the same errors as `trigger`."""
         access = self._reached()
-        access.store.pause(name, paused=False)
+        access.store.pause(_possible(name), paused=False)
         access.wake()
 
     def tasks(self) -> Sequence[TaskState]:
@@ -144,7 +144,7 @@ class SchedulerHandle:
     def runs(self, *, task: str | None = None, limit: int = 100) -> Sequence[Run]:
         """Return the newest runs, of one task or of all, newest first."""
         access = self._reached()
-        return access.store.runs(task=task, limit=limit)
+        return access.store.runs(task=None if task is None else _possible(task), limit=limit)
 
     def members(self) -> Sequence[Member]:
         """Return the processes that take part."""
@@ -162,3 +162,21 @@ class SchedulerHandle:
                 " at the first request that is served: see the setting start"
             )
         return self._access
+
+
+def _possible(name: object) -> str:
+    """Return *name* if a task can have it: a view may pass what it got in a request.
+
+    Raises:
+        UnknownTaskError: it is no text, or text that UTF-8 cannot encode.
+
+    """
+    if not isinstance(name, str):
+        raise UnknownTaskError(f"name: expected the name of a task as text, got {shown(name)}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UnknownTaskError(
+            f"name: expected the name of a task without lone surrogates, got {shown(name)}"
+        ) from None
+    return name

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pulse.store.base import Store
     from tests.contracts.suite.store_harness import Fleet
 
-issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
-
 VERBS = ["trigger", "pause", "resume", "remove"]
 
 
@@ -42,7 +40,6 @@ def is_refused(fleet: Fleet, verb: str, name: object) -> bool:
     return isinstance(error, PulseError) and not isinstance(error, StoreUnavailableError)
 
 
-@issue_11
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("name", [None, 7, ["work"]], ids=repr)
 def test_name_that_is_no_text_is_refused(fleet: Fleet, verb: str, name: object) -> None:
@@ -53,7 +50,7 @@ def test_name_that_is_no_text_is_refused(fleet: Fleet, verb: str, name: object) 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
     "fleet",
-    [POSTGRES, pytest.param("redis", marks=[pytest.mark.server, issue_11])],
+    [POSTGRES, REDIS],
     indirect=True,
 )
 def test_name_in_bytes_is_refused(fleet: Fleet, verb: str) -> None:
@@ -61,7 +58,6 @@ def test_name_in_bytes_is_refused(fleet: Fleet, verb: str) -> None:
     assert is_refused(fleet, verb, b"work")
 
 
-@issue_11
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("fleet", ["sqlite", REDIS], indirect=True)
 def test_name_with_a_lone_surrogate_is_refused(fleet: Fleet, verb: str) -> None:
