@@ -110,6 +110,27 @@ def test_problem_with_a_secret_setting_does_not_show_it(
     assert "S3CRETPW" not in found.problems[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "package", "extra"),
+    [
+        ("pulse.config.mode = gevent", "gevent", "gevent"),
+        ("pulse.config.store = redis://u:S3CRETPW@host", "redis", "redis"),
+        ("pulse.config.store = postgresql://u:S3CRETPW@host/db", "psycopg", "postgres"),
+    ],
+)
+def test_package_that_is_not_installed_is_a_problem(
+    line: str, package: str, extra: str, ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server with these settings would run no task; one text names the remedy."""
+    monkeypatch.setitem(sys.modules, package, None)
+    (problem,) = check(ini(f"{FILTER}{line}\n"), clock=FakeClock()).problems
+    key = line.partition(" = ")[0] + (" = gevent" if extra == "gevent" else "")
+    assert problem == (
+        f"[filter:pulse] {key}: expected the package {package}, which is not installed;"
+        f" pip install 'pulse[{extra}]', or in a clone of pulse: pip install '.[{extra}]'"
+    )
+
+
 def test_option_of_a_store_that_the_driver_refuses_is_a_problem(ini: Callable[..., Path]) -> None:
     """A worker with this store would not start."""
     text = f"{FILTER}pulse.config.store = redis://host/0?bogus=1\n"
