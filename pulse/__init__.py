@@ -27,7 +27,6 @@ __all__ = [
     "Once",
     "PulseMiddleware",
     "Task",
-    "__version__",
     "is_run",
     "only",
 ]
