@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.config.loader import load_paste
@@ -10,6 +12,7 @@ from pulse.config.paste import Factories, find_sections
 from pulse.engine.factory import missing_mode
 from pulse.errors import ConfigError
 from pulse.middleware import pulse_app_factory, pulse_filter_app_factory
+from pulse.serving.exclusions import START_VARIABLE
 from pulse.serving.identity import identity_of
 from pulse.store.factory import missing_driver
 
@@ -50,8 +53,12 @@ class Loaded(NamedTuple):
 def load_file(
     file: Path, *, section: str | None = None, global_conf: Mapping[str, str] | None = None
 ) -> Loaded:
-    """Return the settings of the sections of *file* that use pulse, and all problems."""
-    search = find_sections(file, _FACTORIES, only=section, global_conf=global_conf or {})
+    """Return the settings of the sections of *file* that use pulse, and all problems.
+
+    The modules of the file's factories are imported; a middleware that they build does not start.
+    """
+    with _switched_off():
+        search = find_sections(file, _FACTORIES, only=section, global_conf=global_conf or {})
     loaded: dict[int, LoadedSection] = {}
     problems = list(search.problems)
     for position, found in enumerate(search.sections):
@@ -66,6 +73,20 @@ def load_file(
         problems += [f"{label} {problem}" for problem in _missing(settings)]
     problems += _conflicts(search, loaded)
     return Loaded(list(loaded.values()), problems)
+
+
+@contextmanager
+def _switched_off() -> Iterator[None]:
+    """Let no middleware start, even with `start = eager`."""
+    before = os.environ.get(START_VARIABLE)
+    os.environ[START_VARIABLE] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[START_VARIABLE]
+        else:
+            os.environ[START_VARIABLE] = before
 
 
 def _missing(settings: Settings) -> Iterator[str]:

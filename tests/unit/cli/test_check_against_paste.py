@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from paste.deploy import loadapp
 
 from pulse.cli.check import check
 from pulse.cli.main import main
-from pulse.errors import ConfigError, PulseError
+from pulse.errors import ConfigError, NotServingError, PulseError
 from pulse.middleware import PulseMiddleware
 from pulse.testing.clock import FakeClock
 
@@ -34,7 +34,7 @@ def make_site(_global_conf: dict[str, str]) -> object:
     return respond
 
 
-def make_mounts(loader: object, global_conf: dict[str, str], **mounts: str) -> object:
+def make_mounts(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
     """Build a composite: each key is a path, each value the name of an application."""
     for name in mounts.values():
         loader.get_app(name, global_conf=global_conf)
@@ -469,3 +469,55 @@ def test_server_reports_that_pulse_is_a_filter_and_no_app(write: Write) -> None:
     with pytest.raises((LookupError, ConfigError)) as raised:
         load(file)
     assert "filter" in str(raised.value)
+
+
+# Modules that are imported ----------------------------------------------------------------------
+
+EAGER = """
+from pulse import PulseMiddleware, Task
+
+def respond(environ, start_response):
+    start_response("200 OK", [])
+    return []
+
+app = PulseMiddleware(
+    respond, store="memory:", start="eager", tasks={"own": Task(action="/own", interval="1h")}
+)
+
+def make_app(global_conf):
+    return app
+"""
+
+
+def test_check_starts_no_middleware_of_a_module_that_it_imports(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command runs nothing, even if a module builds a middleware with `start = eager`."""
+    main_app = "[app:main]\npaste.app_factory = eager_of_check:make_app\nfilter-with = pulse\n"
+    file = write({"site.ini": main_app + section("work"), "eager_of_check.py": EAGER})
+    monkeypatch.syspath_prepend(file.parent)
+    assert (tasks_checked(file), problems_of(file)) == (["work"], [])
+    imported = sys.modules["eager_of_check"].app
+    with pytest.raises(NotServingError):
+        imported.scheduler.tasks()
+
+
+def mount_with_demands(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Load the applications, and use what only a real one has."""
+    apps = [loader.get_app(name, global_conf=global_conf) for name in mounts.values()]
+    return [app.routes for app in apps]
+
+
+def mount_by_demand(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Use what only the loader of PasteDeploy has."""
+    return [loader.app_context(name, global_conf).create() for name in mounts.values()].pop()
+
+
+@pytest.mark.parametrize("factory", [mount_with_demands, mount_by_demand], ids=lambda f: f.__name__)
+def test_applications_of_a_composite_that_needs_real_ones_are_found(
+    factory: Callable, write: Write
+) -> None:
+    """Those that it has loaded until then, or else those that its settings name, are listed."""
+    head = COMPOSITE.replace("make_mounts", factory.__name__)
+    file = write({"site.ini": f"{head}/api = api\n" + complete_file("work").replace("main", "api")})
+    assert (tasks_checked(file), problems_of(file)) == (["work"], [])
