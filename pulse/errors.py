@@ -153,7 +153,8 @@ _OPTION_END = re.compile(r"&|\s+\w+\s*=|$")
 _SECRET_NAME = re.compile(
     r"passw|passphrase|pwd|secret|token|credential|api.?key|^auth$", re.IGNORECASE
 )
-_PORT_OR_PASSWORD = re.compile(r"(//[^/?#@]*?:)(?!\*\*\*@)(?=[^/?#]*[^\d/?#,:\[\].@-])[^/?#@\[\]]+")
+_AUTHORITY = re.compile(r"(^|[^/])//([^/?#@]+)")
+_HOSTS = re.compile(r"(?:\[[^]]*\]|[^:\[\],]*)(?::\d*)?(?:,(?:\[[^]]*\]|[^:\[\],]*)(?::\d*)?)*")
 
 
 def shown_url(url: str) -> str:
@@ -166,7 +167,15 @@ def shown_url(url: str) -> str:
     rest, at, host = url.rpartition("@")
     if at:
         url = _without_user_password(rest) + at + host
-    return _without_secret_options(_PORT_OR_PASSWORD.sub(r"\1***", url))
+    return _without_secret_options(_AUTHORITY.sub(_without_odd_port, url, count=1))
+
+
+def _without_odd_port(authority: re.Match[str]) -> str:
+    """Return hosts with three asterisks for what follows the first colon, unless it is a port."""
+    hosts = authority[2]
+    if _HOSTS.fullmatch(hosts):
+        return authority[0]
+    return f"{authority[1]}//{hosts.partition(':')[0]}:***"
 
 
 def _without_user_password(rest: str) -> str:

@@ -76,6 +76,10 @@ def test_default_file_of_an_origin_does_not_change(origin: str, file: str) -> No
         ("unix://u:s3cret@/run/r.sock?db=1", "unix://u:***@/run/r.sock?db=1"),
         ("redis://h/0?db=1&password=s3cret", "redis://h/0?db=1&password=***"),
         ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://a:1,b:2/d", "postgresql://a:1,b:2/d"),
+        ("postgresql://u:x@a:1,b:2/d", "postgresql://u:***@a:1,b:2/d"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("sqlite:////srv/a:b/pulse.db", "sqlite:////srv/a:b/pulse.db"),
         ("postgresql://u:s3/cr@et@h/d", "postgresql://u:***@h/d"),
         (
             "postgresql://h/d?sslpassword=x&sslmode=require",
