@@ -182,6 +182,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, metaclass=_TaskType):
         Mapping[str, str] | Sequence[tuple[str, str]] | str,
         Setting(
             convert=converters.headers,
+            is_secret=True,
             kind="lines of Name: value",
             default="none",
             help="Headers of the request; ${NAME} is replaced by an environment variable.",
@@ -194,6 +195,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, metaclass=_TaskType):
             convert=converters.body,
             kind="text",
             is_raw=True,
+            is_secret=True,
             default="empty",
             help="The body of the request.",
             example='{"full": true}',

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import msgspec
 
-from pulse.errors import BadValueError, did_you_mean, shown_url
+from pulse.errors import BadValueError, Unshown, did_you_mean, shown_url
 from pulse.settings.converters import duration_text, value_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         fallback: the exact value if the setting is not given; None if there is none. `table_of`
             makes one of the default value.
         is_span: whether exact values are spans in microseconds.
+        is_secret: whether errors must not show values.
         is_raw: whether a value may begin and end with quotes, which are part of it.
 
     """
@@ -43,6 +44,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Any = None
     is_span: bool = False
     is_raw: bool = False
+    is_secret: bool = False
 
     def text(self, value: Any) -> str:  # noqa: ANN401 - a value of any setting
         """Return an exact value in the syntax of an ini file; `convert` is the inverse."""
@@ -97,22 +99,25 @@ def read(
             problems.append(unknown_key(prefix, name, known))
             continue
         try:
-            values[name] = row.convert(value if row.is_raw else _unquoted(value))
+            values[name] = row.convert(value if row.is_raw else _unquoted(value, row))
         except BadValueError as error:
             problems.append(f"{prefix}{name}: {error}{_comment_hint(value)}")
     return values, problems
 
 
-def _unquoted(value: object) -> object:
+def _unquoted(value: object, row: Setting) -> object:
     """Return *value* unless it is text in quotes, which are no part of any valid value.
 
     Raises:
         BadValueError: it is text in quotes.
 
     """
-    text = value.strip() if isinstance(value, str) else ""
+    if not isinstance(value, str) or ('"' not in value and "'" not in value):
+        return value
+    text = value.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        raise BadValueError("a value without quotes", shown_url(text), hint=_QUOTES)
+        got = Unshown(text) if row.is_secret else shown_url(text)
+        raise BadValueError("a value without quotes", got, hint=_QUOTES)
     return value
 
 

@@ -160,6 +160,9 @@ def test_name_of_a_store_shows_all_but_the_password(word: str) -> None:
 
 HEADERS = [
     pytest.param("Authorization Bearer S3CRETPW", id="no colon"),
+    pytest.param('"Authorization: Bearer S3CRETPW"', id="quotes"),
+    pytest.param("Bearer S3CRETPW: x", id="a secret as the name"),
+    pytest.param({b"S3CRETPW": "x"}, id="bytes as the name"),
     pytest.param("Authorization: Bearer S3CRETPW\x01", id="control character"),
     pytest.param({"Authorization": "S3CRETPW\n"}, id="line feed"),
     pytest.param({"Authorization": ["S3CRETPW"]}, id="list"),
