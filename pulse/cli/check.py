@@ -11,10 +11,12 @@ from pulse.cli.output import CommandOutput, shown_at, shown_schedule
 from pulse.clock import SystemClock
 from pulse.core.policies import Overlap
 from pulse.core.task import DEFINITION_DEFAULTS
+from pulse.engine.factory import missing_mode
 from pulse.errors import shown_url
 from pulse.runtime import child_setup_of
 from pulse.settings.converters import duration_text
 from pulse.simulation.hourly import is_missed_at_first_sight
+from pulse.store.factory import missing_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,9 +51,16 @@ def check(
     output = CommandOutput([], loaded.problems)
     for found in loaded.sections:
         output.lines.extend(_section_lines(found, clock.wall()))
-        problems = _unloadable(found.settings)
+        problems = (*_missing(found.settings), *_unloadable(found.settings))
         output.problems.extend(f"[{found.name}] {problem}" for problem in problems)
     return output
+
+
+def _missing(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each package that a server needs for these settings and lacks."""
+    for problem in (missing_mode(settings.mode), missing_driver(settings.store)):
+        if problem:
+            yield problem
 
 
 def _unloadable(settings: Settings) -> Iterator[str]:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.config.loader import load_paste
 from pulse.config.paste import Factories, find_sections
-from pulse.engine.factory import missing_mode
 from pulse.errors import ConfigError
 from pulse.middleware import pulse_app_factory, pulse_filter_app_factory
 from pulse.serving.exclusions import START_VARIABLE
 from pulse.serving.identity import identity_of
-from pulse.store.factory import missing_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +68,6 @@ def load_file(
             continue
         times = max((built[position] for built in search.applications.values()), default=1)
         loaded[position] = LoadedSection(found.name, found.source, settings, max(times, 1))
-        problems += [f"{label} {problem}" for problem in _missing(settings)]
     problems += _conflicts(search, loaded)
     return Loaded(list(loaded.values()), problems)
 
@@ -87,13 +84,6 @@ def _switched_off() -> Iterator[None]:
             del os.environ[START_VARIABLE]
         else:
             os.environ[START_VARIABLE] = before
-
-
-def _missing(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each package that a process with these settings needs and lacks."""
-    for problem in (missing_mode(settings.mode), missing_driver(settings.store)):
-        if problem:
-            yield problem
 
 
 def _conflicts(search: PasteSearch, loaded: Mapping[int, LoadedSection]) -> Iterator[str]:
