@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pulse.config.paste_tree import APP, APP_KINDS, FILTER, PasteTree, Place, UnreadableError
-from pulse.errors import did_you_mean, shown
+from pulse.errors import did_you_mean, shown, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -209,7 +209,7 @@ class _Search:
         return [
             self._add(call)
             for call in calls
-            if call.factory in self._factories and not self._is_misuse(call)
+            if any(call.factory is each for each in self._factories) and not self._is_misuse(call)
         ]
 
     def _is_misuse(self, call: FactoryCall) -> bool:
@@ -261,7 +261,8 @@ def error_text(error: Exception) -> str:
         case configparser.ParsingError():
             lines = ", ".join(str(number) for number, _ in error.errors)
             return f"ParsingError: expected [section] or 'key = value' in line {lines}"
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return shown_url(text) if "://" in text else text
 
 
 def _open_error(error: OSError) -> str:

@@ -171,8 +171,9 @@ class PasteTree:
                 yield from self._calls_of(mounted)
 
     def _names_applications(self, context: Any) -> bool:  # noqa: ANN401 - PasteDeploy has no types
-        is_composite = context.protocol in _COMPOSITES and context.object not in self._uncalled
-        return self._calls_composites and is_composite
+        if not self._calls_composites or context.protocol not in _COMPOSITES:
+            return False
+        return not any(context.object is each for each in self._uncalled)
 
     def _mounted(self, context: Any) -> list[Any]:  # noqa: ANN401 - PasteDeploy has no types
         """Return the contexts that the factory of a composite loads."""
@@ -181,13 +182,14 @@ class PasteTree:
         try:
             fix_call(context.object, recorder, context.global_conf, **context.local_conf)
         # The factory may expect more of an application than a stand-in has.
-        except Exception as error:
-            if error is recorder.error:
+        except Exception:
+            if recorder.error is not None:  # an application that it needs cannot be read
                 self._failed_at = self._failed_at or self._way
                 raise
-            return recorder.contexts or _named_applications(context)
+            recorder.contexts = recorder.contexts or _named_applications(context)
         finally:
             self._way = way
+        self._failed_at = ()  # the factory may do without an application
         return recorder.contexts
 
 

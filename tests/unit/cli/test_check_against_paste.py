@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -521,3 +522,40 @@ def test_applications_of_a_composite_that_needs_real_ones_are_found(
     head = COMPOSITE.replace("make_mounts", factory.__name__)
     file = write({"site.ini": f"{head}/api = api\n" + complete_file("work").replace("main", "api")})
     assert (tasks_checked(file), problems_of(file)) == (["work"], [])
+
+
+def mount_if_present(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Load the applications that the file has."""
+    for name in mounts.values():
+        with suppress(LookupError):
+            loader.get_app(name, global_conf=global_conf)
+    return respond
+
+
+def mount_or_explain(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Load the applications, with an error of its own."""
+    for name in mounts.values():
+        try:
+            loader.get_app(name, global_conf=global_conf)
+        except LookupError as error:
+            raise RuntimeError(name) from error
+    return respond
+
+
+def test_application_that_a_composite_can_do_without_is_no_problem(
+    write: Write, built: list[PulseMiddleware]
+) -> None:
+    """PasteDeploy loads the file."""
+    head = COMPOSITE.replace("make_mounts", mount_if_present.__name__)
+    text = f"{head}/none = none\n/api = api\n" + complete_file("work").replace("main", "api")
+    file = write({"site.ini": text})
+    load(file)
+    assert (tasks_of(built), tasks_checked(file), problems_of(file)) == (["work"], ["work"], [])
+
+
+def test_error_of_a_composite_about_a_missing_application_is_a_problem(write: Write) -> None:
+    """PasteDeploy does not load the file."""
+    head = COMPOSITE.replace("make_mounts", mount_or_explain.__name__)
+    text = f"{head}/api = api\n/none = none\n" + complete_file("work").replace("main", "api")
+    (problem,) = problems_of(write({"site.ini": text}))
+    assert problem == "[composite:main] cannot be read: RuntimeError: none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse import PulseMiddleware, Task
+from pulse.cli.check import check
+from pulse.config.paste import error_text
 from pulse.errors import PulseError
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
@@ -17,6 +20,7 @@ from tests.support.setups import error_of, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SECRET = "S3CRETPW"  # noqa: S105 - a secret of this test alone
 STORES = [
@@ -189,3 +193,26 @@ def test_error_about_headers_shows_no_value(headers: object) -> None:
 def test_error_about_a_body_does_not_show_it(body: object) -> None:
     """The error may name the type of the body."""
     assert SECRET not in text_of_error(Task, action="/x", interval=60, method="POST", body=body)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(f"no connection to redis://u:{SECRET}@host"),
+        configparser.InterpolationSyntaxError("store", "filter:pulse", f"'%' found: '%{SECRET}'"),
+        configparser.InterpolationMissingOptionError("store", "filter:pulse", SECRET, "x"),
+        configparser.MissingSectionHeaderError("site.ini", 1, f"store = redis://u:{SECRET}@host"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_error_about_an_ini_file_shows_no_password(error: Exception) -> None:
+    """The errors of PasteDeploy repeat values and lines."""
+    assert SECRET not in error_text(error)
+
+
+def test_error_about_a_line_that_is_no_setting_shows_no_password(tmp_path: Path) -> None:
+    """The error has the number of the line."""
+    file = tmp_path / "site.ini"
+    file.write_text(f"[filter:pulse]\nuse = egg:pulse\npulse.config.store redis://u:{SECRET}@h\n")
+    (problem,) = check(file, clock=FakeClock()).problems
+    assert (SECRET in problem, "line 3" in problem) == (False, True)
