@@ -213,6 +213,6 @@ def test_error_about_an_ini_file_shows_no_password(error: Exception) -> None:
 def test_error_about_a_line_that_is_no_setting_shows_no_password(tmp_path: Path) -> None:
     """The error has the number of the line."""
     file = tmp_path / "site.ini"
-    file.write_text(f"[filter:pulse]\nuse = egg:pulse\npulse.config.store redis://u:{SECRET}@h\n")
+    file.write_text(f"[filter:pulse]\nuse = egg:pulse\npulse.config.store {SECRET}\n")
     (problem,) = check(file, clock=FakeClock()).problems
     assert (SECRET in problem, "line 3" in problem) == (False, True)
