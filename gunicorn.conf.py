@@ -17,7 +17,7 @@ worker_class = "gevent" if _mode == "gevent" else "gthread"
 threads = 4  # gthread's; gevent has no use for it
 preload_app = False
 
-# Becomes %(mode)s in the ini file.
+# Replaces `mode` of [DEFAULT] in the ini file.
 raw_paste_global_conf = [f"mode={_mode}"]
 
 # Its place would be in the home directory, where two sites would meet.

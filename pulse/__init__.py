@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pulse.schedule.interval import Interval
     from pulse.schedule.once import Once
 
+    __version__: str
+    """The version of the installed distribution, such as `1.0.0`."""
+
 __all__ = [
     "CalendarInterval",
     "Cron",
@@ -42,6 +45,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Load a public name from its module at first use (PEP 562)."""
+    if name == "__version__":
+        from pulse.wsgi.dispatcher import version
+
+        return version()
     home = _HOMES.get(name)
     if home is None:
         message = f"module 'pulse' has no attribute {name!r}"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copyreg
 import difflib
+import re
 import reprlib
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +44,17 @@ class BadValueError(PulseError, ValueError):
         self.expected = expected
         self.hint = hint
         super().__init__(f"expected {expected}, got {shown(got)}{hint}")
+
+
+class Unshown:
+    """Stands in an error for a value that may be secret; shows its type, or a number or None."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value if isinstance(value, int | float | None) else None
+        self._kind = "" if self._value is value else type(value).__name__
+
+    def __repr__(self) -> str:
+        return f"a value of type {self._kind}, not shown here" if self._kind else repr(self._value)
 
 
 class MissingExtraError(PulseError, ImportError):
@@ -116,15 +129,100 @@ class UndeclaredTaskError(UnknownTaskError):
     """No live process declares the task, so none would run it; the store still has its row."""
 
 
+def missing_extra(
+    key: str, package: str, extra: str, *, cause: Exception | None = None, otherwise: str = ""
+) -> MissingExtraError:
+    """Return the error about a package that cannot be imported; each extra uses this one text.
+
+    Args:
+        key: what needs the package: a setting, with its value if that is no secret.
+        package: the package on the index.
+        extra: the extra of pulse that installs it.
+        cause: the error of the import, if it was tried.
+        otherwise: what helps without the package.
+
+    """
+    reason = f" ({cause})" if cause else ""
+    instead = f", or {otherwise}" if otherwise else ""
+    return MissingExtraError(
+        f"{key}: expected the package {package}, which is not installed{reason};"
+        f" pip install 'pulse[{extra}]', or in a clone of pulse: pip install '.[{extra}]'{instead}"
+    )
+
+
+_SCHEME = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?/*")
+_USER = re.compile(r"[^:]*?(?::|%3a)", re.IGNORECASE)
+_OPTION_NAME = re.compile(r"(?:^|[?&;,#\s])([^?&;,#=\s]*?)\s*(?:=|%3[dD])\s*")
+_OPTION_END = re.compile(r"&|\s+\w+\s*=|$")
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|pwd|secret|token|credential|api.?key|^auth$", re.IGNORECASE
+)
+_AUTHORITY = re.compile(r"(^|[^/])//([^/?#@]+)")
+_HOSTS = re.compile(r"(?:\[[^]]*\]|[^:\[\],]*)(?::\d*)?(?:,(?:\[[^]]*\]|[^:\[\],]*)(?::\d*)?)*")
+
+
+def shown_url(url: str) -> str:
+    """Return a URL with three asterisks for each password, for logs and errors.
+
+    The URL may be malformed. Everything up to the last `@` counts as part of the password, which
+    may hold unescaped slashes; a port that is no number may be a password, too. Options of a query
+    and of a connection string count by their names.
+    """
+    rest, at, host = url.rpartition("@")
+    if at:
+        url = _without_user_password(rest) + at + host
+    return _without_secret_options(_AUTHORITY.sub(_without_odd_port, url, count=1))
+
+
+def _without_odd_port(authority: re.Match[str]) -> str:
+    """Return hosts with three asterisks for what follows the first colon, unless it is a port."""
+    hosts = authority[2]
+    if _HOSTS.fullmatch(hosts):
+        return authority[0]
+    return f"{authority[1]}//{hosts.partition(':')[0]}:***"
+
+
+def _without_user_password(rest: str) -> str:
+    """Return the part before the `@` with three asterisks for what follows the user."""
+    found = _SCHEME.match(rest)
+    start = found.end() if found else 0
+    user = _USER.match(rest, start)
+    if user:
+        return f"{rest[: user.end()]}***"
+    is_certain = start == 0 or rest[:start].endswith("//")  # else the scheme may be the user
+    return rest if is_certain else f"{rest[:start]}***"
+
+
+def _without_secret_options(text: str) -> str:
+    """Return *text* with three asterisks for each value of an option with a secret name."""
+    parts, position = [], 0
+    while name := _OPTION_NAME.search(text, position):
+        parts.append(text[position : name.end()])
+        position = name.end()
+        if _SECRET_NAME.search(unquote(name[1])):
+            end = _OPTION_END.search(text, position)
+            position = end.start() if end else len(text)
+            parts.append("***")
+    return "".join((*parts, text[position:]))
+
+
 def shown(value: object) -> str:
-    """Return the shortened repr of *value* for an error message."""
+    """Return the shortened repr of *value* for an error message, without passwords of URLs."""
     short = _ShortRepr()
     short.maxstring = short.maxother = 80
     return short.repr(value)
 
 
 class _ShortRepr(reprlib.Repr):
-    """Cuts bytes before they are formatted, as `reprlib` does with text, and huge numbers."""
+    """Cuts bytes before they are formatted, as `reprlib` does with text, and huge numbers.
+
+    It hides the passwords of URLs in texts.
+    """
+
+    def repr_str(self, x: str, level: int) -> str:
+        """Return the shortened repr of a text without passwords."""
+        hide = shown_url if "//" in x else _without_secret_options
+        return super().repr_str(hide(x), level)
 
     def repr_bytes(self, value: bytes, level: int) -> str:
         """Return the shortened repr of bytes; *level* is how deep they may contain others."""

@@ -196,18 +196,21 @@ _limit = count(1, _MAX_LIMIT)
 
 
 def _checked_name(name: object) -> str:
-    """Return a text that a store can look up.
-
-    A view that reads the name from a missing query argument has None, and Python decodes a query
-    string that is not UTF-8 to lone surrogates, which no store can hold.
+    """Return *name* if a task can have it: a view may pass what it got in a request.
 
     Raises:
-        UnknownTaskError: *name* is no such text.
+        UnknownTaskError: it is no text, or text that UTF-8 cannot encode.
 
     """
-    if isinstance(name, str) and not any("\ud800" <= char <= "\udfff" for char in name):
-        return name
-    raise UnknownTaskError(f"name: expected the name of a task, got {shown(name)}")
+    if not isinstance(name, str):
+        raise UnknownTaskError(f"name: expected the name of a task as text, got {shown(name)}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UnknownTaskError(
+            f"name: expected the name of a task without lone surrogates, got {shown(name)}"
+        ) from None
+    return name
 
 
 def _checked_by(by: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pulse.child.discovery import register
 from pulse.clock import SystemClock
@@ -19,13 +19,19 @@ from pulse.serving.paste_call import find_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Unpack
+    from typing import NoReturn, Unpack
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from pulse.config.settings import Keywords
     from pulse.events import EventBus
     from pulse.handle import SchedulerHandle
     from pulse.serving import ServiceLifecycle
+
+
+_NO_APPLICATION: Final = (
+    "expected a filter section, such as [filter:pulse] with use = egg:pulse, which a pipeline names"
+    " before the application; got use = egg:pulse in the section of an application"
+)
 
 
 class PulseMiddleware:
@@ -144,6 +150,16 @@ def pulse_filter_app_factory(
     """Return *app* wrapped by pulse; the `paste.filter_app_factory` of `egg:pulse`."""
     settings = load_paste(global_conf, local_conf, call=find_call())
     return PulseMiddleware(app, locate(settings, local_conf, pulse_filter_app_factory))
+
+
+def pulse_app_factory(_global_conf: Mapping[str, str], **_local_conf: str) -> NoReturn:
+    """Refuse to be an application; the `paste.app_factory` of `egg:pulse`.
+
+    Raises:
+        ConfigError: always; the message describes the section of a filter.
+
+    """
+    raise ConfigError([_NO_APPLICATION])
 
 
 def _drop_forged(environ: WSGIEnvironment) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -10,19 +9,21 @@ from pulse.child.application_check import loading_problem
 from pulse.cli.load import load_file
 from pulse.cli.output import CommandOutput, shown_at, shown_schedule
 from pulse.clock import SystemClock
-from pulse.config.paste_origin import layout_of
 from pulse.core.policies import Overlap, StoreFallback
 from pulse.core.task import DEFINITION_DEFAULTS
 from pulse.core.task_warnings import task_warnings
+from pulse.engine.factory import missing_mode
+from pulse.errors import shown_url
 from pulse.runtime import child_setup_of
-from pulse.serving.identity import identity_of
 from pulse.settings.converters import duration_text
-from pulse.store.factory import default_store_problem
+from pulse.simulation.hourly import is_missed_at_first_sight
+from pulse.store.factory import default_store_problem, missing_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from pulse.cli.load import LoadedSection
     from pulse.clock import Clock, Instant
     from pulse.config.settings import Settings
     from pulse.core.task import TaskDefinition
@@ -49,13 +50,19 @@ def check(
     """
     loaded = load_file(file, section=section, global_conf=global_conf)
     output = CommandOutput([], loaded.problems)
-    for name, settings in loaded.sections:
-        output.lines.extend(_section_lines(name, settings, clock.wall()))
-        problems = (*_unloadable(settings), *_storeless(settings))
-        output.problems.extend(f"[{name}] {problem}" for problem in problems)
-    if section is None:
-        output.problems.extend(_conflicts(file, dict(loaded.sections), global_conf or {}))
+    for found in loaded.sections:
+        settings = found.settings
+        output.lines.extend(_section_lines(found, clock.wall()))
+        problems = (*_missing(settings), *_unloadable(settings), *_storeless(settings))
+        output.problems.extend(f"[{found.name}] {problem}" for problem in problems)
     return output
+
+
+def _missing(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each package that a server needs for these settings and lacks."""
+    for problem in (missing_mode(settings.mode), missing_driver(settings.store)):
+        if problem:
+            yield problem
 
 
 def _unloadable(settings: Settings) -> Iterator[str]:
@@ -75,46 +82,35 @@ def _storeless(settings: Settings) -> Iterator[str]:
             yield problem
 
 
-def _conflicts(
-    file: Path, sections: Mapping[str, Settings], global_conf: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield a problem for each application of the file that would contain two middlewares alike.
-
-    Two middlewares with the same name and store would act as one.
-    """
-    layout = layout_of(file, global_conf)
-    if layout is None:
-        return
-    for root in layout.roots():
-        built = [name for name in layout.built_with(root) if name in sections]
-        identities = Counter(identity_of(sections[name]) for name in built)
-        for identity, number in identities.items():
-            if number > 1 and identity.conflict:
-                alike = (name for name in built if identity_of(sections[name]) == identity)
-                names = ", ".join(f"[{name}]" for name in dict.fromkeys(alike))
-                yield f"[{root}] builds {names} {number} times: {identity.conflict}"
-
-
-def _section_lines(name: str, settings: Settings, now: Instant) -> Iterator[str]:
+def _section_lines(section: LoadedSection, now: Instant) -> Iterator[str]:
+    settings = section.settings
     tasks = settings.tasks.values()
-    store = settings.store or "an SQLite file of this host"
+    store = shown_url(settings.store) if settings.store else "an SQLite file of this host"
     own = f", name = {settings.name}" if settings.name else ""
-    yield f"[{name}] mode = {settings.mode}, store = {store}{own}, tasks: {len(tasks)}"
+    times = f", built {section.times} times" if section.times > 1 else ""
+    source = f", from {section.source}" if section.source else ""
+    yield (
+        f"[{section.name}] mode = {settings.mode}, store = {store}{own}, tasks: {len(tasks)}"
+        f"{times}{source}"
+    )
     for task in tasks:
         zone = settings.zones[task.name]
         schedule = shown_schedule(task.schedule.to_text(), zone)
         description = ", ".join((_call(task), schedule, *_policies(task)))
         yield f"{task.name}: {description}{_counted_from(task)}:"
         fire_times = list(_next_fire_times(task, now))
-        yield from (f"    {shown_at(at, zone)}{_past_note(at, now)}" for at in fire_times)
+        yield from (f"    {shown_at(at, zone)}{_past_note(task, at, now)}" for at in fire_times)
         if not fire_times:
             yield "    never: the end is earlier than the first fire time"
         yield from (f"    warning: {text}" for text in task_warnings(task))
 
 
-def _past_note(at: Instant, now: Instant) -> str:
-    note = " (in the past: it runs at once when a store first sees the task)"
-    return note if at < now else ""
+def _past_note(task: TaskDefinition, at: Instant, now: Instant) -> str:
+    if at >= now:
+        return ""
+    if is_missed_at_first_sight(task, now):
+        return " (in the past, and later than its grace: it is missed)"
+    return " (in the past: it runs at once when a store first sees the task)"
 
 
 def _call(task: TaskDefinition) -> str:

@@ -2,40 +2,104 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.config.loader import load_paste
-from pulse.config.paste import find_sections
+from pulse.config.paste import Factories, find_sections
 from pulse.errors import ConfigError
-from pulse.middleware import pulse_filter_app_factory
+from pulse.middleware import pulse_app_factory, pulse_filter_app_factory
+from pulse.serving.exclusions import START_VARIABLE
+from pulse.serving.identity import identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from pulse.config.paste import PasteSearch
     from pulse.config.settings import Settings
+    from pulse.serving.base import Identity
+
+_FACTORIES = Factories(pulse_filter_app_factory, pulse_app_factory)
+
+
+class LoadedSection(NamedTuple):
+    """The settings of a section that uses pulse.
+
+    Attributes:
+        name: the section of the file, with its kind, such as `filter:pulse`.
+        source: such as `[filter:pulse] of /srv/base.ini`, if the settings are in another file.
+        times: how many middlewares an application of the file builds from it.
+
+    """
+
+    name: str
+    source: str
+    settings: Settings
+    times: int = 1
 
 
 class Loaded(NamedTuple):
-    """The settings of each section with the section's name, and one sentence for each problem."""
+    """The settings of each section, and one sentence for each problem."""
 
-    sections: list[tuple[str, Settings]]
+    sections: list[LoadedSection]
     problems: list[str]
 
 
 def load_file(
     file: Path, *, section: str | None = None, global_conf: Mapping[str, str] | None = None
 ) -> Loaded:
-    """Return the settings of the sections of *file* that use pulse, and all problems."""
-    search = find_sections(
-        file, pulse_filter_app_factory, only=section, global_conf=global_conf or {}
-    )
-    loaded = Loaded([], search.problems)
-    for reference in search.sections:
+    """Return the settings of the sections of *file* that use pulse, and all problems.
+
+    The modules of the file's factories are imported; a middleware that they build does not start.
+    """
+    with _switched_off():
+        search = find_sections(file, _FACTORIES, only=section, global_conf=global_conf or {})
+    loaded: dict[int, LoadedSection] = {}
+    problems = list(search.problems)
+    for position, found in enumerate(search.sections):
+        label = f"[{found.name}]" + (f" {found.source}:" if found.source else "")
         try:
-            settings = load_paste(reference.global_conf, reference.local_conf)
+            settings = load_paste(found.global_conf, found.local_conf)
         except ConfigError as error:
-            loaded.problems.extend(f"[{reference.name}] {problem}" for problem in error.problems)
+            problems += [f"{label} {problem}" for problem in error.problems]
+            continue
+        times = max((built[position] for built in search.applications.values()), default=1)
+        loaded[position] = LoadedSection(found.name, found.source, settings, max(times, 1))
+    problems += _conflicts(search, loaded)
+    return Loaded(list(loaded.values()), problems)
+
+
+@contextmanager
+def _switched_off() -> Iterator[None]:
+    """Let no middleware start, even with `start = eager`."""
+    before = os.environ.get(START_VARIABLE)
+    os.environ[START_VARIABLE] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[START_VARIABLE]
         else:
-            loaded.sections.append((reference.name, settings))
-    return loaded
+            os.environ[START_VARIABLE] = before
+
+
+def _conflicts(search: PasteSearch, loaded: Mapping[int, LoadedSection]) -> Iterator[str]:
+    """Yield a problem for each application of the file that would contain two middlewares alike.
+
+    Two middlewares with the same name and store would act as one.
+    """
+    for application, built in search.applications.items():
+        alike: dict[Identity, Counter[str]] = {}
+        for position, number in built.items():
+            if position in loaded:
+                found = loaded[position]
+                names = alike.setdefault(identity_of(found.settings), Counter())
+                names[found.name] += number
+        for identity, names in alike.items():
+            if names.total() > 1 and identity.conflict:
+                sections = ", ".join(f"[{name}]" for name in names)
+                times = f"{names.total()} times"
+                yield f"[{application}] builds {sections} {times}: {identity.conflict}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pulse.clock import SECOND, moment_of, rfc3339
-from pulse.errors import MissingExtraError
+from pulse.errors import missing_extra
 from pulse.settings.converters import duration_text, instant
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]
 
     """
     if find_spec("rich") is None:
-        raise MissingExtraError(
-            "expected the package rich for tables, which is not installed; "
-            "pip install 'pulse[cli]', or use --json"
-        )
+        raise missing_extra("tables", "rich", "cli", otherwise="use --json")
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -71,7 +71,7 @@ def forecasts(
 
     """
     loaded = load_file(file, section=section, global_conf=global_conf)
-    names = {name for _, settings in loaded.sections for name in settings.tasks}
+    names = {name for found in loaded.sections for name in found.settings.tasks}
     problems = loaded.problems or [
         f"--took: expected the name of a task, got {shown(name)}{did_you_mean(name, names)}"
         for name in took
@@ -80,7 +80,7 @@ def forecasts(
     if problems:
         return Simulations([], problems)
     sections = [
-        _simulated(name, settings, since, length_us, took) for name, settings in loaded.sections
+        _simulated(found.name, found.settings, since, length_us, took) for found in loaded.sections
     ]
     return Simulations(sections, [])
 

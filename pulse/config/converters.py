@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from pulse.clock import SECOND
 from pulse.core.action import read_action
 from pulse.engine.factory import GROUP, OWN_MODES
-from pulse.errors import BadValueError, did_you_mean
+from pulse.errors import BadValueError, Unshown, did_you_mean, shown_url
 from pulse.settings.converters import duration
 from pulse.wsgi.environ import server_environ
 
@@ -114,7 +114,9 @@ def base_url(value: object) -> str:
     except (ValueError, BadValueError):  # BadValueError: the host has no ASCII form
         usable = False
     if not usable or not is_label(text) or any(char.isspace() for char in text):
-        raise BadValueError(expected, value)
+        got = shown_url(value) if isinstance(value, str) else Unshown(value)
+        hint = ", which has a user or a password" if "@" in text else ""
+        raise BadValueError(expected, got, hint=hint)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 

@@ -68,55 +68,6 @@ class Layout:
             waiting.extend(new)
         return False
 
-    def built_with(self, section: str) -> list[str]:
-        """Return the filter sections that are built with an application, once per filter built.
-
-        Only certain references count: a composite counts if it builds all its applications.
-        """
-        return list(self._built(section, ()))
-
-    def roots(self) -> list[str]:
-        """Return the sections of applications that no other application refers to."""
-        apps = [each for each in self._parser.sections() if _parted(each)[0] in _APPS]
-        parts = {part for each in apps for part in self._references(each) if part != each}
-        return [each for each in apps if each not in parts]
-
-    def _built(self, section: str, above: tuple[str, ...]) -> Iterator[str]:
-        if section in above:
-            return
-        above = (*above, section)
-        if _parted(section)[0] == "filter-app":
-            yield section
-        for name in self._filters(section):
-            yield from self._of_kind(name, apps=False)
-        for name in self._inner(section):
-            for inner in self._of_kind(name, apps=True):
-                yield from self._built(inner, above)
-
-    def _filters(self, section: str) -> list[str]:
-        words = self._words(section, "pipeline")[:-1] if _is_pipeline(section) else []
-        return words + self._words(section, "filter-with")
-
-    def _inner(self, section: str) -> list[str]:
-        kind = _parted(section)[0]
-        if kind in _COMPOSITES:
-            return self._mounted(section)
-        if kind == "pipeline":
-            return self._words(section, "pipeline")[-1:]
-        return self._words(section, "next" if kind == "filter-app" else "use")
-
-    def _mounted(self, section: str) -> list[str]:
-        if not self._value(section, "use").endswith(("#urlmap", "#cascade")):
-            return []
-        options = [each for each in self._parser.options(section) if each not in _REFERENCES]
-        return [word for each in options for word in self._words(section, each)]
-
-    def _words(self, section: str, option: str) -> list[str]:
-        return self._value(section, option).split()
-
-    def _of_kind(self, name: str, *, apps: bool) -> Iterator[str]:
-        return (each for each in self._named(name) if (_parted(each)[0] in _APPS) is apps)
-
     def _references(self, section: str) -> set[str]:
         kind = _parted(section)[0]
         words: list[str] = []
@@ -133,10 +84,6 @@ class Layout:
 
     def _named(self, name: str) -> Iterator[str]:
         return (each for each in self._parser.sections() if _parted(each)[1] == name)
-
-
-def _is_pipeline(section: str) -> bool:
-    return _parted(section)[0] == "pipeline"
 
 
 def _parted(section: str) -> tuple[str, str]:

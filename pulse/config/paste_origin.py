@@ -100,12 +100,12 @@ def layout_of(file: Path, global_conf: Mapping[str, str]) -> Layout | None:
 
 def _holders(paste: PasteOrigin, local_conf: Mapping[str, str], factory: object) -> list[str]:
     """Return the sections that apply a filter with these settings to an application."""
-    from pulse.config.paste import find_sections
+    from pulse.config.paste import find_filters
 
     layout = _layout_behind(paste)
     if layout is None:
         return []
-    found = find_sections(_path_of(paste), factory, global_conf=paste.global_conf).sections
+    found = find_filters(_path_of(paste), factory, global_conf=paste.global_conf)
     alike = [each.name for each in found if dict(each.local_conf) == dict(local_conf)]
     return layout.referring_to(alike)
 

@@ -21,7 +21,7 @@ from pulse.errors import ConfigError
 from pulse.schedule import converters as schedule_converters
 from pulse.schedule.factory import KINDS, schedule_problems
 from pulse.settings import converters
-from pulse.settings.setting import Setting, read, table_of
+from pulse.settings.setting import Setting, read, table_of, unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,21 @@ Duration = float | str | timedelta
 ONE_OF_FOUR = "one of these four"
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class _TaskType(type(msgspec.Struct)):  # type: ignore[misc] # msgspec does not export the class
+    """The class of `Task`, whose call names the setting that an unknown keyword means."""
+
+    def __call__(cls, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401 - a Task
+        try:
+            return super().__call__(*arguments, **keywords)
+        except TypeError as error:
+            unknown = [name for name in keywords if name not in cls.__struct_fields__]
+            if not unknown:
+                raise TypeError(f"Task: {error}") from None
+        problems = [unknown_key("Task: ", name, cls.__struct_fields__) for name in unknown]
+        raise TypeError("\n".join(problems))
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, metaclass=_TaskType):
     """A declared task: what to request, when, and how to behave when things do not go as planned.
 
     Every keyword takes what the ini setting of the same name takes, and the natural Python value:
@@ -168,6 +182,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         Mapping[str, str] | Sequence[tuple[str, str]] | str,
         Setting(
             convert=converters.headers,
+            is_secret=True,
             kind="lines of Name: value",
             default="none",
             help="Headers of the request; ${NAME} is replaced by an environment variable.",
@@ -179,6 +194,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             convert=converters.body,
             kind="text",
+            is_raw=True,
+            is_secret=True,
             default="empty",
             help="The body of the request.",
             example='{"full": true}',

@@ -14,7 +14,7 @@ import msgspec
 
 from pulse.clock import Clock  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.engine.child_protocol import ChildSetup  # noqa: TC001 - likewise
-from pulse.errors import ConfigError, MissingExtraError, did_you_mean, shown
+from pulse.errors import ConfigError, MissingExtraError, did_you_mean, missing_extra, shown
 from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
@@ -90,6 +90,18 @@ def load_engine(mode: str, setup: EngineSetup) -> Engine:
     return build(setup) if build else _load(_find_entry_point(mode))(setup)
 
 
+def missing_mode(mode: str) -> str:
+    """Return a sentence if a process could not load the engine of *mode*; empty if it could."""
+    try:
+        if mode == "gevent":
+            _check_gevent()
+        elif mode not in OWN_MODES:
+            _load(_find_entry_point(mode))
+    except (ConfigError, MissingExtraError) as error:
+        return str(error)
+    return ""
+
+
 def _threading(setup: EngineSetup) -> Engine:
     from pulse.engine.threads import ThreadEngine
 
@@ -131,10 +143,7 @@ OWN_MODES: Final = (*BUILDERS, "auto")
 
 def _check_gevent() -> None:
     if find_spec("gevent") is None:
-        raise MissingExtraError(
-            f"{KEY} = gevent: expected the package gevent, which is not installed; "
-            "pip install pulse[gevent]"
-        )
+        raise missing_extra(f"{KEY} = gevent", "gevent", "gevent")
 
 
 def _find_entry_point(mode: str) -> EntryPoint:

@@ -75,7 +75,10 @@ def _unsupported_options(kind: str, values: Mapping[str, Any], prefix: str) -> I
             kinds = ", ".join(other for other, options in GOES_WITH.items() if name in options)
             yield f"{prefix}{name}: expected together with one of {kinds}, got {kind}"
     if kind == "interval" and "timezone" in values and {"start", "end"}.isdisjoint(values):
-        yield f"{prefix}timezone: expected together with start or end, got interval alone"
+        yield (
+            f"{prefix}timezone: expected together with start or end, got interval alone;"
+            " remove it, or use cron or every, whose fire times follow the clocks of a zone"
+        )
 
 
 def _reversed_bounds(values: Mapping[str, Any], prefix: str) -> Iterable[str]:

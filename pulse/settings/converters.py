@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import DAY, SECOND, Instant, Span, instant_of, rfc3339, span_of
-from pulse.errors import BadValueError, did_you_mean
+from pulse.errors import BadValueError, Unshown, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,14 +214,15 @@ def body(value: object) -> bytes:
             return value
         case str():
             return _encode(value)
-    raise BadValueError("text or bytes", value)
+    raise BadValueError("text or bytes", Unshown(value))
 
 
 def _encode(text: str) -> bytes:
     try:
         return text.encode(errors="surrogateescape")
     except UnicodeEncodeError:
-        raise BadValueError("text or bytes", text) from None
+        expected = "text or bytes, without lone surrogates"
+        raise BadValueError(expected, Unshown(text)) from None
 
 
 def headers(value: object) -> tuple[tuple[str, str], ...]:
@@ -239,14 +240,15 @@ def headers(value: object) -> tuple[tuple[str, str], ...]:
         case tuple() | list():
             pairs = [_header_pair(pair) for pair in value]
         case _:
-            raise BadValueError("headers as a mapping, or lines of 'Name: value'", value)
+            expected = "headers as a mapping, or lines of 'Name: value'"
+            raise BadValueError(expected, Unshown(value))
     return tuple(_header(name, content) for name, content in pairs)
 
 
 def _header_line(line: str) -> tuple[object, object]:
     name, colon, content = line.partition(":")
     if not colon:
-        raise BadValueError("a header line 'Name: value'", line)
+        raise BadValueError("a header line 'Name: value'", Unshown(line), hint=", without a colon")
     return name.strip(), content.strip()
 
 
@@ -254,12 +256,12 @@ def _header_pair(pair: object) -> tuple[object, object]:
     match pair:
         case (name, content):
             return name, content
-    raise BadValueError("a pair of header name and value", pair)
+    raise BadValueError("a pair of header name and value", Unshown(pair))
 
 
 def _header(name: object, content: object) -> tuple[str, str]:
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise BadValueError("a header name such as X-Token", name)
+        raise BadValueError("a header name such as X-Token", Unshown(name))
     if not isinstance(content, str) or _UNSENDABLE.search(content):
-        raise BadValueError(f"text on one line for header {name}", content)
+        raise BadValueError(f"text on one line for header {name}", Unshown(content))
     return name, content

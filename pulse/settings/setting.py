@@ -6,11 +6,11 @@ annotated with its setting (`table_of`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import msgspec
 
-from pulse.errors import BadValueError, did_you_mean
+from pulse.errors import BadValueError, Unshown, did_you_mean, shown_url
 from pulse.settings.converters import duration_text, value_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         fallback: the exact value if the setting is not given; None if there is none. `table_of`
             makes one of the default value.
         is_span: whether exact values are spans in microseconds.
+        is_secret: whether errors must not show values.
+        is_raw: whether a value may begin and end with quotes, which are part of it.
 
     """
 
@@ -41,6 +43,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     default: str = ""
     fallback: Any = None
     is_span: bool = False
+    is_raw: bool = False
+    is_secret: bool = False
 
     def text(self, value: Any) -> str:  # noqa: ANN401 - a value of any setting
         """Return an exact value in the syntax of an ini file; `convert` is the inverse."""
@@ -48,6 +52,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Table = dict[str, Setting]
+
+_QUOTES: Final = "; remove the quotes"
 
 
 def table(*rows: Setting) -> Table:
@@ -93,10 +99,26 @@ def read(
             problems.append(unknown_key(prefix, name, known))
             continue
         try:
-            values[name] = row.convert(value)
+            values[name] = row.convert(value if row.is_raw else _unquoted(value, row))
         except BadValueError as error:
             problems.append(f"{prefix}{name}: {error}{_comment_hint(value)}")
     return values, problems
+
+
+def _unquoted(value: object, row: Setting) -> object:
+    """Return *value* unless it is text in quotes, which are no part of any valid value.
+
+    Raises:
+        BadValueError: it is text in quotes.
+
+    """
+    if not isinstance(value, str) or ('"' not in value and "'" not in value):
+        return value
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        got = Unshown(text) if row.is_secret else shown_url(text)
+        raise BadValueError("a value without quotes", got, hint=_QUOTES)
+    return value
 
 
 def _comment_hint(value: object) -> str:
@@ -106,9 +128,30 @@ def _comment_hint(value: object) -> str:
     return ""
 
 
+FOREIGN: Mapping[str, str] = {
+    **dict.fromkeys(("seconds", "minutes", "hours", "days", "weeks", "period"), "interval"),
+    **dict.fromkeys(("second", "minute", "hour", "day", "day_of_week", "month", "year"), "cron"),
+    **dict.fromkeys(("crontab", "schedule", "trigger", "expression"), "cron"),
+    **dict.fromkeys(("run_date", "date", "eta", "clocked", "once"), "at"),
+    **dict.fromkeys(("start_date", "start_time", "start_at", "next_run_time"), "start"),
+    **dict.fromkeys(("end_date", "end_time", "end_at", "expires"), "end"),
+    **dict.fromkeys(("max_instances", "max_running_jobs", "concurrency_limit"), "max_running"),
+    **dict.fromkeys(("coalesce", "catchup", "catch_up", "missed"), "misfire"),
+    **dict.fromkeys(("misfire_grace_time", "starting_deadline", "deadline"), "grace"),
+    **dict.fromkeys(("tz", "zone", "time_zone"), "timezone"),
+    **dict.fromkeys(("max_retries", "retry", "max_attempts", "attempts"), "retries"),
+    **dict.fromkeys(("url", "uri", "path", "view", "func", "task", "target"), "action"),
+    **dict.fromkeys(("data", "payload", "json"), "body"),
+    **dict.fromkeys(("time_limit", "soft_time_limit"), "timeout"),
+    **dict.fromkeys(("max_jitter", "splay"), "jitter"),
+}
+"""Words of other schedulers, and the setting of a task that is meant."""
+
+
 def unknown_key(prefix: str, name: str, known: Iterable[str]) -> str:
     """Return the sentence for an unknown setting, with a similar known setting."""
-    near = did_you_mean(str(name), known)
+    foreign = FOREIGN.get(str(name), "")
+    near = f"; did you mean {foreign!r}?" if foreign in known else did_you_mean(str(name), known)
     if near:
         return f"{prefix}{name}: unknown setting{near}"
     return f"{prefix}{name}: unknown setting; expected one of {', '.join(sorted(known))}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.clock import DAY, SECOND, Instant, Span
+from pulse.core.cursor import first_cursor
+from pulse.core.planner import plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +47,22 @@ class HourlyTicks(msgspec.Struct, frozen=True, kw_only=True):
             fire_time = schedule.next_after(fire_time, anchor=anchor)
 
 
+def is_missed_at_first_sight(task: TaskDefinition, now: Instant) -> bool:
+    """Return whether a store that first sees *task* at *now* records its past fire time as missed.
+
+    Only a single date can be in the past then; the planner decides by misfire and grace.
+    """
+    decided = plan(task, first_cursor(task, now), 0, now)
+    return decided is not None and decided.opened is None
+
+
 def course_of(
     task: TaskDefinition, since: Instant, until: Instant, *, took_us: Span
 ) -> HourlyTicks:
     """Return the ticks of *task*, first seen at *since*, to before *until*."""
     first = task.schedule.first(since)
     if first is not None and first < since:  # a single date in the past
-        first = None
+        first = None if is_missed_at_first_sight(task, since) else since
     last, count = None, 0
     if first is None or first >= until:
         first = None

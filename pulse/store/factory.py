@@ -15,15 +15,25 @@ user after the start, and the user decides which folders are writable.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
 from pulse.core.policies import StoreFallback
-from pulse.errors import BadValueError, ConfigError, StoreFolderError, did_you_mean
+from pulse.errors import (
+    BadValueError,
+    ConfigError,
+    StoreFolderError,
+    Unshown,
+    did_you_mean,
+    missing_extra,
+    shown_url,
+)
 from pulse.store.postgres.url import checked_url, is_postgres
+from pulse.store.redis.url import checked_url as checked_redis_url
+from pulse.store.redis.url import is_redis
 from pulse.store.sqlite.location import (
     default_folders,
     default_path,
@@ -88,9 +98,12 @@ def store_url(value: object) -> str:
     word = value.strip() if isinstance(value, str) else ""
     if is_postgres(word):
         return checked_url(word)
-    if word == "memory:" or (word.isprintable() and (_is_file(word) or _is_redis(word))):
+    if is_redis(word):
+        return checked_redis_url(word, expected=EXPECTED)
+    if word == "memory:" or (word.isprintable() and _is_file(word)):
         return word
-    raise BadValueError(EXPECTED, value, hint=_hint(word))
+    got = shown_url(value) if isinstance(value, str) else Unshown(value)
+    raise BadValueError(EXPECTED, got, hint=_hint(word))
 
 
 def _is_file(word: str) -> bool:
@@ -98,31 +111,27 @@ def _is_file(word: str) -> bool:
     return word.startswith(_SQLITE) and path not in {"", "/", ":memory:"} and not path.endswith("/")
 
 
-def _is_redis(word: str) -> bool:
-    try:
-        parts = urlsplit(word)
-        _ = parts.port  # raises for a port that is not a number
-    except ValueError:
-        return False
-    if parts.scheme == "unix":
-        return len(parts.path) > 1
-    database = parts.path.strip("/")
-    known = parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
-    return known and (not database or (database.isascii() and database.isdecimal()))
+def missing_driver(word: str | None) -> str:
+    """Return a sentence if the package for a store is not installed; empty if it is."""
+    if word is not None and is_postgres(word):
+        package, extra = "psycopg", "postgres"
+    elif word is not None and is_redis(word):
+        package, extra = "redis", "redis"
+    else:
+        return ""
+    if find_spec(package) is not None:
+        return ""
+    return str(missing_extra("pulse.config.store", package, extra))
 
 
 def _hint(word: str) -> str:
     scheme = word.partition(":")[0].lower()
     if scheme == "memory" or ":memory:" in word:
         return "; did you mean 'memory:'?"
-    if scheme in {"redis", "rediss"}:
-        return "; such as 'redis://localhost:6379/0'"
-    if scheme == "unix":
-        return "; such as 'unix:///run/redis/redis.sock'"
     if scheme == "sqlite":
-        return f"; did you mean {_SQLITE + (word[7:].strip('/') or 'pulse.db')!r}?"
+        return f"; did you mean {_SQLITE + (shown_url(word)[7:].strip('/') or 'pulse.db')!r}?"
     if word.endswith(_SUFFIXES):
-        return f"; did you mean {_SQLITE + word!r}?"
+        return f"; did you mean {_SQLITE + shown_url(word)!r}?"
     return did_you_mean(scheme, _KNOWN)
 
 
@@ -154,7 +163,7 @@ def choose_store(
     known = None if word is None else _known(word)
     if known is None:
         return _default(options, clock=clock, origin=origin, fallback=fallback, tasks=tasks)
-    if _is_redis(known):
+    if is_redis(known):
         from pulse.store.redis.store import RedisStore
 
         return ChosenStore(RedisStore(known, clock, options), "")

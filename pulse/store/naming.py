@@ -9,15 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from pulse.errors import StoreSchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-_USER_PASSWORD = re.compile(r"^(\w+://[^/?#@:]*):.*@")
-_OPTION = re.compile(r"([?&])([^=&]*)=[^&]*")
 
 
 def application_id(name: str, *, joint: str = "_") -> str:
@@ -41,19 +37,6 @@ def slug(text: str, separator: str, length: int) -> str:
 def short_hash(text: str) -> str:
     """Return eight hexadecimal digits that differ for different texts."""
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).hexdigest()
-
-
-def shown_url(url: str) -> str:
-    """Return a URL with three asterisks for each password, for logs and errors.
-
-    Everything up to the last `@` counts as part of the password, which may hold unescaped slashes.
-    """
-    return _OPTION.sub(_shown_option, _USER_PASSWORD.sub(r"\1:***@", url))
-
-
-def _shown_option(option: re.Match[str]) -> str:
-    is_secret = unquote(option[2]).lower().endswith("password")
-    return f"{option[1]}{option[2]}=***" if is_secret else option[0]
 
 
 def refuse_other_version(

@@ -76,7 +76,8 @@ class Runner:
         if begun >= claim.good_until or self._mark.in_child:
             return Result(Outcome.ABANDONED, started_at, 0, None, _LEASE_OVER)
         try:
-            settled = result_of_response(self._dispatcher.call(claim))
+            reply = self._dispatcher.call(claim)
+            settled = result_of_response(reply, method=claim.definition.method)
         # The app may raise anything, even SystemExit; each exception fails this run only.
         except BaseException as error:
             if self._mark.ends_child(error):
@@ -97,8 +98,14 @@ def dropped(clock: Clock) -> Result:
     return Result(Outcome.INTERRUPTED, clock.wall(), 0, None, _DROPPED)
 
 
-def result_of_response(reply: Response) -> CallResult:
-    """Return the result of a response; only a 2xx with a body that was read to its end succeeds."""
+def result_of_response(reply: Response, *, method: str = "GET") -> CallResult:
+    """Return the result of a response; only a 2xx with a body that was read to its end succeeds.
+
+    Args:
+        reply: the response.
+        method: the method of the request, to explain why the application refused it.
+
+    """
     status = reply.status
     body = reply.body.decode("utf-8", "replace").replace("\0", "\ufffd")
     if 200 <= status < 300:  # noqa: PLR2004 - the class of success
@@ -108,8 +115,8 @@ def result_of_response(reply: Response) -> CallResult:
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirections
         return CallResult(Outcome.FAILED, status, bounded(_redirected(reply)))
     words = body or bounded(reply.line)
-    if status == 400:  # noqa: PLR2004 - Bad Request
-        words = f"{bounded(reply.line)}: {_BAD_HOST}\n{words}"
+    if hint := _hint_of(status, method):
+        words = f"{bounded(reply.line)}: {hint}\n{words}"
     return CallResult(Outcome.FAILED, status, words, reply.retry_after)
 
 
@@ -141,11 +148,28 @@ _DROPPED = "the application was dropped before the call could begin, so it was n
 _BAD_HOST = (
     "if the app checks host names, as Django does by ALLOWED_HOSTS, set base_url to one it knows"
 )
+_CSRF = (
+    "if the app checks CSRF tokens, as Django does for each method but GET, HEAD, OPTIONS and"
+    " TRACE, exempt the view (in Django: @csrf_exempt) and protect it by guard or pulse.only"
+)
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _CUT = "the body was longer than 1 MiB and was closed there; a scheduled view answers briefly"
 _STOPPED = {
     Outcome.TIMED_OUT: "interrupted at its timeout; it was here:",
     Outcome.INTERRUPTED: "interrupted because this process stops; it was here:",
 }
+
+
+def _hint_of(status: int, method: str) -> str:
+    """Return what usually helps after a status of the application; empty if that is unknown."""
+    match status:
+        case 400:
+            return _BAD_HOST
+        case 403 if method not in _SAFE_METHODS:
+            return _CSRF
+        case 405:
+            return f"the view does not accept {method}; set method to one that it accepts"
+    return ""
 
 
 def _redirected(reply: Response) -> str:

@@ -21,9 +21,9 @@ from pulse.errors import (
     StoreInUseError,
     StoreSchemaError,
     StoreUnavailableError,
+    shown_url,
 )
 from pulse.store.base import StoreOptions
-from pulse.store.naming import shown_url
 from pulse.store.process_identity import this_member
 from pulse.store.redis.backend import RESERVE_FOR, RedisBackend, prefix_of
 from pulse.store.redis.client import RedisClient

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pulse.store.base import Store
     from tests.contracts.suite.store_harness import Fleet
 
-
 VERBS = ["trigger", "pause", "resume", "remove"]
 
 

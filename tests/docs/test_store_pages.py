@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[2] / "docs"
 REDIS = (DOCS / "howto" / "redis.md").read_text()
 POSTGRES = (DOCS / "howto" / "postgresql.md").read_text()
+PAGES = sorted(DOCS.rglob("*.md"))
+SCHEMA = re.compile(r"pulse_(?P<name>[a-z]+)_[0-9a-f]{8}")
 KEY = re.compile(r"\{pulse:(?P<name>[a-z0-9_]+)-[0-9a-f]{8}\}:")
 
 
@@ -32,10 +34,18 @@ def test_the_page_of_redis_shows_a_key() -> None:
     assert KEY.search(REDIS)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_a_key_on_the_page_of_redis_is_that_of_the_application() -> None:
     """Whoever looks for the keys of `name = shop` in the server finds them under what is shown."""
     assert [found[0] for found in KEY.finditer(REDIS) if found[0] != prefix_of(found["name"])] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_names_of_storages_on_every_page_are_those_of_the_application(page: Path) -> None:
+    """An operator who searches the server for a name of the page finds it."""
+    text = page.read_text()
+    keys = [found[0] for found in KEY.finditer(text) if found[0] != prefix_of(found["name"])]
+    schemas = [found[0] for found in SCHEMA.finditer(text) if found[0] != schema_of(found["name"])]
+    assert (keys, schemas) == ([], [])
 
 
 @pytest.fixture

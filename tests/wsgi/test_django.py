@@ -159,7 +159,6 @@ def test_post_without_a_csrf_token_is_a_failed_result(
     assert (result.outcome, result.status) == (Outcome.FAILED, 403)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("debug", [False, True], ids=["in production", "under DEBUG"])
 def test_csrf_failure_is_reported_with_a_remedy(
     site: WSGIApplication, perform: Perform, *, debug: bool

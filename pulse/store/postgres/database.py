@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
-from pulse.errors import MissingExtraError, StoreRefusedError, StoreUnavailableError
-from pulse.store.naming import refuse_other_version, shown_url
+from pulse.errors import (
+    StoreRefusedError,
+    StoreUnavailableError,
+    missing_extra,
+    shown_url,
+)
+from pulse.store.naming import refuse_other_version
 from pulse.store.postgres.connection import PostgresConnection, PostgresTexts
 from pulse.store.postgres.refusals import Login, hint_of, is_refusal
 from pulse.store.postgres.schema import (
@@ -235,10 +240,7 @@ def _import_driver() -> None:
     try:
         import pulse.store.postgres.driver  # noqa: F401 - from now on the rest imports it
     except ImportError as error:
-        raise MissingExtraError(
-            "pulse.config.store: PostgreSQL needs psycopg, which cannot be imported"
-            f" ({error}); install pulse[postgres]"
-        ) from error
+        raise missing_extra("pulse.config.store", "psycopg", "postgres", cause=error) from error
 
 
 def _error_text(error: Exception) -> str:

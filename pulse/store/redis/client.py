@@ -16,8 +16,7 @@ import msgspec
 
 from pulse.backoff import PROBE_TIMEOUT, ReconnectProbe, chance
 from pulse.clock import SECOND
-from pulse.errors import MissingExtraError, StoreRefusedError, StoreUnavailableError
-from pulse.store.naming import shown_url
+from pulse.errors import StoreRefusedError, StoreUnavailableError, missing_extra, shown_url
 from pulse.store.redis.refusals import hint_of, is_refusal
 
 if TYPE_CHECKING:
@@ -174,9 +173,7 @@ def _driver() -> ModuleType:
 
         from pulse.store.redis import connections
     except ImportError as error:
-        raise MissingExtraError(
-            f"the Redis store needs the extra pulse[redis], which is not installed: {error}"
-        ) from error
+        raise missing_extra("pulse.config.store", "redis", "redis", cause=error) from error
     return connections
 
 

@@ -113,7 +113,8 @@ class SharedStore:
             name = f"under the name {space!r}" if space else "without a name"
             raise StoreInUseError(
                 f"{self.name} is open in this process already {name}; give each middleware its own"
-                " pulse.config.name"
+                " pulse.config.name; where one filter section is built twice, put it in front of"
+                " both applications, or write a section for each"
             )
         self._enter(key, member, is_client=False)
 

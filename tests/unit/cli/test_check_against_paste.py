@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from paste.deploy import loadapp
 
 from pulse.cli.check import check
 from pulse.cli.main import main
-from pulse.errors import ConfigError, PulseError
+from pulse.errors import ConfigError, NotServingError, PulseError
 from pulse.middleware import PulseMiddleware
 from pulse.testing.clock import FakeClock
 
@@ -34,7 +35,7 @@ def make_site(_global_conf: dict[str, str]) -> object:
     return respond
 
 
-def make_mounts(loader: object, global_conf: dict[str, str], **mounts: str) -> object:
+def make_mounts(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
     """Build a composite: each key is a path, each value the name of an application."""
     for name in mounts.values():
         loader.get_app(name, global_conf=global_conf)
@@ -145,7 +146,6 @@ def test_section_with_a_factory_of_another_kind_cannot_be_loaded(text: str, writ
         load(file)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_unloadable
 def test_check_reports_a_factory_of_another_kind(text: str, write: Write) -> None:
     """The problem describes the correct use of pulse in a section."""
@@ -216,7 +216,6 @@ def test_paste_builds_the_middlewares_of_mounted_files(
     assert tasks_of(built) == tasks
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_mounted
 def test_check_lists_the_tasks_of_mounted_files(
     tasks: list[str], texts: dict[str, str], write: Write
@@ -246,7 +245,6 @@ def test_paste_does_not_build_an_unreferenced_filter(
     assert tasks_of(built) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_unreferenced
 def test_check_reports_an_unreferenced_filter(text: str, write: Write) -> None:
     """The problem names the section whose tasks no server will run."""
@@ -260,8 +258,13 @@ MISSING = {
     "an app": pipeline("pulse", "sight"),
     "filter-with": f"\n[app:main]\npaste.app_factory = {__name__}:make_site\nfilter-with = puls\n",
     "a composite": f"{COMPOSITE}/ = sight\n",
+    "a composite of another file": "\n[app:main]\nuse = config:other.ini#sights\n",
 }
-"""Main applications that reference a missing section."""
+"""Main applications that reference a missing section.
+
+The last one uses a composite, whose applications PasteDeploy then looks for in the first file.
+"""
+OTHER = COMPOSITE.replace("main", "sights") + "/ = sight\n" + SITE.replace("app:site", "app:sight")
 
 all_missing = pytest.mark.parametrize("text", MISSING.values(), ids=MISSING)
 
@@ -269,16 +272,15 @@ all_missing = pytest.mark.parametrize("text", MISSING.values(), ids=MISSING)
 @all_missing
 def test_paste_rejects_a_missing_section(text: str, write: Write) -> None:
     """The server does not start."""
-    file = write({"site.ini": text + section("work") + SITE})
+    file = write({"site.ini": text + section("work") + SITE, "other.ini": OTHER})
     with pytest.raises(LookupError):
         load(file)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_missing
 def test_check_reports_a_missing_section(text: str, write: Write) -> None:
     """The problem quotes the name."""
-    problems = problems_of(write({"site.ini": text + section("work") + SITE}))
+    problems = problems_of(write({"site.ini": text + section("work") + SITE, "other.ini": OTHER}))
     assert [p for p in problems if "puls'" in p or "sessions" in p or "sight" in p] != []
 
 
@@ -314,7 +316,6 @@ def test_check_follows_a_reference_from_a_path_with_a_folder(
     assert (tasks_checked(file), problems_of(file)) == (["work"], [])
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_relative
 def test_check_follows_a_reference_from_the_bare_name_of_a_file(
     text: str, write: Write, monkeypatch: pytest.MonkeyPatch
@@ -360,7 +361,6 @@ def test_paste_builds_one_middleware_for_two_references(
     assert tasks_of(built) == tasks
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_listed_twice
 def test_check_lists_a_middleware_once_for_two_references(
     tasks: list[str], text: str, write: Write
@@ -391,7 +391,6 @@ def test_paste_builds_a_section_for_each_reference(
     assert tasks_of(built) == ["work", "work"]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @all_built_twice
 def test_error_of_a_section_that_is_built_twice_names_the_section(
     text: str, write: Write, built: list[PulseMiddleware]
@@ -412,23 +411,7 @@ def test_error_of_a_section_that_is_built_twice_names_the_section(
     assert not message or "section" in message or "filter:pulse" in message
 
 
-each_mounted_twice = pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(
-            text,
-            id=name,
-            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11"),
-        )
-        if name != "one section twice in a pipeline"
-        else pytest.param(text, id=name)
-        for name, text in BUILT_TWICE.items()
-    ],
-)
-"""Two middlewares of one pipeline are reported; two pipelines are not."""
-
-
-@each_mounted_twice
+@all_built_twice
 def test_check_reports_a_section_that_is_built_twice_or_lists_it_twice(
     text: str, write: Write
 ) -> None:
@@ -440,7 +423,6 @@ def test_check_reports_a_section_that_is_built_twice_or_lists_it_twice(
 # Files of other kinds ---------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_check_of_the_quickstart_example_reports_no_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -461,7 +443,6 @@ PERCENT = {
 """Values with a percent sign, which starts an interpolation in an ini file."""
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("shared", [False, True], ids=["in the section", "in [DEFAULT]"])
 @pytest.mark.parametrize(("key", "value"), PERCENT.values(), ids=PERCENT)
 def test_check_names_the_key_of_a_value_with_a_percent_sign(
@@ -476,7 +457,6 @@ def test_check_names_the_key_of_a_value_with_a_percent_sign(
     assert "%%" in problem
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("name", ["app:main", "app:pulse"])
 def test_check_reports_that_pulse_is_a_filter_and_no_app(name: str, write: Write) -> None:
     """PasteDeploy itself reports an entry point that does not exist."""
@@ -484,10 +464,98 @@ def test_check_reports_that_pulse_is_a_filter_and_no_app(name: str, write: Write
     assert "filter" in problem
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 def test_server_reports_that_pulse_is_a_filter_and_no_app(write: Write) -> None:
     """The error names the required kind of section."""
     file = write({"site.ini": section("work", name="app:main")})
     with pytest.raises((LookupError, ConfigError)) as raised:
         load(file)
     assert "filter" in str(raised.value)
+
+
+# Modules that are imported ----------------------------------------------------------------------
+
+EAGER = """
+from pulse import PulseMiddleware, Task
+
+def respond(environ, start_response):
+    start_response("200 OK", [])
+    return []
+
+app = PulseMiddleware(
+    respond, store="memory:", start="eager", tasks={"own": Task(action="/own", interval="1h")}
+)
+
+def make_app(global_conf):
+    return app
+"""
+
+
+def test_check_starts_no_middleware_of_a_module_that_it_imports(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command runs nothing, even if a module builds a middleware with `start = eager`."""
+    main_app = "[app:main]\npaste.app_factory = eager_of_check:make_app\nfilter-with = pulse\n"
+    file = write({"site.ini": main_app + section("work"), "eager_of_check.py": EAGER})
+    monkeypatch.syspath_prepend(file.parent)
+    assert (tasks_checked(file), problems_of(file)) == (["work"], [])
+    imported = sys.modules["eager_of_check"].app
+    with pytest.raises(NotServingError):
+        imported.scheduler.tasks()
+
+
+def mount_with_demands(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Load the applications, and use what only a real one has."""
+    apps = [loader.get_app(name, global_conf=global_conf) for name in mounts.values()]
+    return [app.routes for app in apps]
+
+
+def mount_by_demand(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Use what only the loader of PasteDeploy has."""
+    return [loader.app_context(name, global_conf).create() for name in mounts.values()].pop()
+
+
+@pytest.mark.parametrize("factory", [mount_with_demands, mount_by_demand], ids=lambda f: f.__name__)
+def test_applications_of_a_composite_that_needs_real_ones_are_found(
+    factory: Callable, write: Write
+) -> None:
+    """Those that it has loaded until then, or else those that its settings name, are listed."""
+    head = COMPOSITE.replace("make_mounts", factory.__name__)
+    file = write({"site.ini": f"{head}/api = api\n" + complete_file("work").replace("main", "api")})
+    assert (tasks_checked(file), problems_of(file)) == (["work"], [])
+
+
+def mount_if_present(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Load the applications that the file has."""
+    for name in mounts.values():
+        with suppress(LookupError):
+            loader.get_app(name, global_conf=global_conf)
+    return respond
+
+
+def mount_or_explain(loader: Any, global_conf: dict[str, str], **mounts: str) -> object:
+    """Load the applications, with an error of its own."""
+    for name in mounts.values():
+        try:
+            loader.get_app(name, global_conf=global_conf)
+        except LookupError as error:
+            raise RuntimeError(name) from error
+    return respond
+
+
+def test_application_that_a_composite_can_do_without_is_no_problem(
+    write: Write, built: list[PulseMiddleware]
+) -> None:
+    """PasteDeploy loads the file."""
+    head = COMPOSITE.replace("make_mounts", mount_if_present.__name__)
+    text = f"{head}/none = none\n/api = api\n" + complete_file("work").replace("main", "api")
+    file = write({"site.ini": text})
+    load(file)
+    assert (tasks_of(built), tasks_checked(file), problems_of(file)) == (["work"], ["work"], [])
+
+
+def test_error_of_a_composite_about_a_missing_application_is_a_problem(write: Write) -> None:
+    """PasteDeploy does not load the file."""
+    head = COMPOSITE.replace("make_mounts", mount_or_explain.__name__)
+    text = f"{head}/api = api\n/none = none\n" + complete_file("work").replace("main", "api")
+    (problem,) = problems_of(write({"site.ini": text}))
+    assert problem == "[composite:main] cannot be read: RuntimeError: none"

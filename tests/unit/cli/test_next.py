@@ -70,7 +70,7 @@ def test_table_without_rich_reports_the_missing_extra(
     """The error names the extra and the option --json."""
     monkeypatch.setattr("pulse.cli.output.find_spec", lambda _: None)
     assert main(["next", "5m"]) == 2
-    assert "pip install 'pulse[cli]', or use --json" in capsys.readouterr().err
+    assert "pip install '.[cli]', or use --json" in capsys.readouterr().err
 
 
 def test_missing_extra_error_is_an_import_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -258,7 +259,6 @@ def test_date_that_does_not_run_in_the_window_is_no_tick(
     assert (forecast["ticks"], forecast["tasks"][0]["ticks"]) == (0, 0)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(
     ("at", "more"),
     [
@@ -275,3 +275,14 @@ def test_past_date_that_runs_at_first_sight_is_one_tick(
     """The forecast assumes that the store first sees the task at the start of the window."""
     forecast = simulated(capsys, ini(DATED.format(at=at) + more), "--for", "1d")
     assert (forecast["ticks"], forecast["tasks"][0]["ticks"]) == (1, 1)
+
+
+def test_forecast_needs_no_package_of_the_store(
+    ini: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A schedule can be examined on a host that does not serve; `pulse check` names the package."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    text = DATED.format(at="2026-01-07") + "pulse.config.store = redis://host\n"
+    assert simulated(capsys, ini(text), "--for", "3d")["ticks"] == 1

@@ -152,6 +152,14 @@ def test_keys_of_pulse_in_the_default_section_apply(load_ini: Callable[..., Sett
     assert settings.mode == "gevent"
 
 
+def test_key_of_the_default_section_beats_that_of_the_section(
+    load_ini: Callable[..., Settings],
+) -> None:
+    """PasteDeploy drops the key of the section, as the how-to says."""
+    settings = load_ini(f"[DEFAULT]\npulse.config.mode = gevent\n{PLAIN}pulse.config.mode = inline")
+    assert settings.mode == "gevent"
+
+
 def test_set_overrides_a_key_of_the_default_section(load_ini: Callable[..., Settings]) -> None:
     """PasteDeploy drops a plain key that `[DEFAULT]` contains, too."""
     settings = load_ini(

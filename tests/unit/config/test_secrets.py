@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse import PulseMiddleware, Task
+from pulse.cli.check import check
+from pulse.config.paste import error_text
 from pulse.errors import PulseError
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
@@ -17,8 +20,7 @@ from tests.support.setups import error_of, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-issue_11 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
+    from pathlib import Path
 
 SECRET = "S3CRETPW"  # noqa: S105 - a secret of this test alone
 STORES = [
@@ -93,7 +95,6 @@ def build(**keywords: object) -> PulseMiddleware:
     return PulseMiddleware(app, start="off", **keywords)  # type: ignore[arg-type] # any setting
 
 
-@issue_11
 @pytest.mark.parametrize("word", STORES)
 def test_error_about_a_store_shows_no_password(word: str) -> None:
     """The rule holds for every mistake in the address and every place of the password."""
@@ -106,7 +107,6 @@ def test_error_about_options_of_a_store_shows_no_password(word: str) -> None:
     assert SECRET not in text_of_error(build, store=word)
 
 
-@issue_11
 @settings(report_multiple_bugs=False)
 @given(
     scheme=st.sampled_from(
@@ -125,14 +125,12 @@ def test_misspelled_address_shows_no_password(
     assert SECRET not in (choose(word) if error is None else str(error))
 
 
-@issue_11
 @pytest.mark.parametrize("url", BASE_URLS)
 def test_error_about_a_base_url_shows_no_password(url: str) -> None:
     """A base URL with a password is refused, and the error does not repeat the password."""
     assert SECRET not in text_of_error(build, store="memory:", base_url=url)
 
 
-@issue_11
 def test_error_about_an_action_shows_no_password() -> None:
     """The action is a whole URL by mistake."""
     action = f"https://u:{SECRET}@host/cleanup"
@@ -166,6 +164,9 @@ def test_name_of_a_store_shows_all_but_the_password(word: str) -> None:
 
 HEADERS = [
     pytest.param("Authorization Bearer S3CRETPW", id="no colon"),
+    pytest.param('"Authorization: Bearer S3CRETPW"', id="quotes"),
+    pytest.param("Bearer S3CRETPW: x", id="a secret as the name"),
+    pytest.param({b"S3CRETPW": "x"}, id="bytes as the name"),
     pytest.param("Authorization: Bearer S3CRETPW\x01", id="control character"),
     pytest.param({"Authorization": "S3CRETPW\n"}, id="line feed"),
     pytest.param({"Authorization": ["S3CRETPW"]}, id="list"),
@@ -175,14 +176,12 @@ HEADERS = [
 ]
 
 
-@issue_11
 @pytest.mark.parametrize("headers", HEADERS)
 def test_error_about_headers_shows_no_value(headers: object) -> None:
     """The error may name the header, and does not repeat its value."""
     assert SECRET not in text_of_error(Task, action="/x", interval=60, headers=headers)
 
 
-@issue_11
 @pytest.mark.parametrize(
     "body",
     [
@@ -194,3 +193,26 @@ def test_error_about_headers_shows_no_value(headers: object) -> None:
 def test_error_about_a_body_does_not_show_it(body: object) -> None:
     """The error may name the type of the body."""
     assert SECRET not in text_of_error(Task, action="/x", interval=60, method="POST", body=body)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(f"no connection to redis://u:{SECRET}@host"),
+        configparser.InterpolationSyntaxError("store", "filter:pulse", f"'%' found: '%{SECRET}'"),
+        configparser.InterpolationMissingOptionError("store", "filter:pulse", SECRET, "x"),
+        configparser.MissingSectionHeaderError("site.ini", 1, f"store = redis://u:{SECRET}@host"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_error_about_an_ini_file_shows_no_password(error: Exception) -> None:
+    """The errors of PasteDeploy repeat values and lines."""
+    assert SECRET not in error_text(error)
+
+
+def test_error_about_a_line_that_is_no_setting_shows_no_password(tmp_path: Path) -> None:
+    """The error has the number of the line."""
+    file = tmp_path / "site.ini"
+    file.write_text(f"[filter:pulse]\nuse = egg:pulse\npulse.config.store {SECRET}\n")
+    (problem,) = check(file, clock=FakeClock()).problems
+    assert (SECRET in problem, "line 3" in problem) == (False, True)

@@ -116,7 +116,6 @@ def test_value_without_quotes_is_valid(key: str) -> None:
     assert problems({**TASK, key: QUOTED[key].strip("\"'")}) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("key", QUOTED)
 def test_value_in_quotes_is_rejected_with_a_hint(key: str) -> None:
     """The error names the key and asks for a value without quotes."""
@@ -130,7 +129,6 @@ def test_body_in_quotes_is_valid() -> None:
     assert problems({**TASK, "pulse.task.work.body": '"now"'}) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC"])
 def test_time_zone_of_an_interval_is_rejected_with_a_remedy(zone: str) -> None:
     """The error asks to remove the setting, or to use a schedule with a time zone."""

@@ -497,7 +497,6 @@ FOREIGN = [
 """A keyword of another scheduler or a misspelt one, and the setting that is meant."""
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize(("keyword", "value", "meant"), FOREIGN)
 def test_unknown_keyword_is_refused_with_a_similar_setting(
     keyword: str, value: object, meant: str

@@ -91,7 +91,7 @@ def test_gevent_that_is_not_installed_is_an_error_that_names_the_extra(
     """`mode = gevent` without the package says what to install, rather than run something else."""
     set_patched(monkeypatch, None)
     monkeypatch.setattr(factory, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"pip install pulse\[gevent\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'pulse\[gevent\]'"):
         resolve("gevent")
 
 

@@ -244,9 +244,9 @@ def test_headers_accepts_lines_mappings_and_pairs(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("X-A", "expected a header line 'Name: value', got 'X-A'"),
-        ("X A: 1", "expected a header name such as X-Token, got 'X A'"),
-        (": 1", "expected a header name such as X-Token, got ''"),
+        ("X-A", "expected a header line 'Name: value', got a value of type str"),
+        ("X A: 1", "expected a header name such as X-Token, got a value of type str"),
+        (": 1", "expected a header name such as X-Token, got a value of type str"),
         ({"X-A": "1\r\nX-B: 2"}, "expected text on one line for header X-A"),
         ({"X-A": "\x7f"}, "expected text on one line for header X-A"),
         ({"X-A": 1}, "expected text on one line for header X-A, got 1"),

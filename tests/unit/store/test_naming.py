@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pulse.errors import StoreSchemaError
-from pulse.store.naming import refuse_other_version, shown_url
+from pulse.errors import StoreSchemaError, shown_url
+from pulse.store.naming import refuse_other_version
 from pulse.store.postgres.schema import schema_of
 from pulse.store.redis.backend import prefix_of as key_prefix_of
 from pulse.store.sqlite.location import file_name
@@ -74,6 +76,10 @@ def test_default_file_of_an_origin_does_not_change(origin: str, file: str) -> No
         ("unix://u:s3cret@/run/r.sock?db=1", "unix://u:***@/run/r.sock?db=1"),
         ("redis://h/0?db=1&password=s3cret", "redis://h/0?db=1&password=***"),
         ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://a:1,b:2/d", "postgresql://a:1,b:2/d"),
+        ("postgresql://u:x@a:1,b:2/d", "postgresql://u:***@a:1,b:2/d"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("sqlite:////srv/a:b/pulse.db", "sqlite:////srv/a:b/pulse.db"),
         ("postgresql://u:s3/cr@et@h/d", "postgresql://u:***@h/d"),
         (
             "postgresql://h/d?sslpassword=x&sslmode=require",
@@ -85,6 +91,57 @@ def test_default_file_of_an_origin_does_not_change(origin: str, file: str) -> No
 def test_shown_url_replaces_passwords_only(url: str, shown: str) -> None:
     """A URL without a password is shown unchanged."""
     assert shown_url(url) == shown
+
+
+LETTERS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
+
+
+@given(
+    before=st.sampled_from(
+        ["redis://", "rediss:", "postgresql:/", "//", "", "unix://", "http://", "x+y://", " "]
+    ),
+    user=LETTERS,
+    mark=st.sampled_from([":", "%3A", "%3a"]),
+    password=st.lists(st.one_of(LETTERS, st.sampled_from(list("/?#&=:@%[]*; "))), max_size=8).map(
+        "".join
+    ),
+    host=st.sampled_from(["host", "host:6379/0", "[::1]", "h/d?x=1", ""]),
+)
+def test_shown_url_hides_a_password_of_any_characters(
+    before: str, user: str, mark: str, password: str, host: str
+) -> None:
+    """Nothing of what stands between the user and the last `@` is shown."""
+    assert shown_url(f"{before}{user}{mark}{password}@{host}") == f"{before}{user}{mark}***@{host}"
+
+
+@given(
+    before=st.sampled_from(["redis://h/0?", "postgresql:///?x=1&", "host=h ", "", "h?a=b;"]),
+    name=st.sampled_from(
+        ["password", "PASSWORD", "ssl_password", "passwd", "pwd", "pass%77ord", "api_key", "token"]
+    ),
+    equals=st.sampled_from(["=", "%3D", "%3d", " = "]),
+    after=st.sampled_from(["", "&db=1", " dbname=d"]),
+)
+def test_shown_url_hides_an_option_with_a_secret_name(
+    before: str, name: str, equals: str, after: str
+) -> None:
+    """The rest is shown."""
+    assert shown_url(f"{before}{name}{equals}s3cret{after}") == f"{before}{name}{equals}***{after}"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:s3cret", "redis://u:s3cret/0", "//:s3cret", "postgresql://h,u:s3cret/db"]
+)
+def test_shown_url_hides_a_port_that_may_be_a_password(url: str) -> None:
+    """The `@` was forgotten."""
+    assert "s3cret" not in shown_url(url)
+
+
+@given(st.text(max_size=40))
+def test_shown_url_accepts_any_text_and_is_idempotent(text: str) -> None:
+    """What is shown once may be part of another error."""
+    once = shown_url(text)
+    assert shown_url(once) == once
 
 
 @pytest.mark.parametrize("version", [3, 2])

@@ -451,7 +451,6 @@ def test_very_long_text_of_an_exception_is_truncated_before_it_is_copied(
     assert peak < 3 * LONG
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 11")
 @pytest.mark.parametrize("body", [b"", b"<h1>Method Not Allowed</h1>"], ids=["no body", "a page"])
 def test_message_of_a_405_names_the_setting_method(body: bytes) -> None:
     """The view requires another method than GET."""
