@@ -114,7 +114,10 @@ PROBLEMS = [
     ),
     (
         {"interval": 60, "timezone": "UTC"},
-        ["t.timezone: expected together with start or end, got interval alone"],
+        [
+            "t.timezone: expected together with start or end, got interval alone; remove it, or use cron"
+            " or every, whose fire times follow the clocks of a zone"
+        ],
     ),
     (
         {"at": NEW_YEAR, "start": NEW_YEAR, "end": NEW_YEAR},
