@@ -115,8 +115,10 @@ PROBLEMS = [
     (
         {"interval": 60, "timezone": "UTC"},
         [
-            "t.timezone: expected together with start or end, got interval alone; remove it, or use cron"
-            " or every, whose fire times follow the clocks of a zone"
+            (
+                "t.timezone: expected together with start or end, got interval alone; remove it, or"
+                " use cron or every, whose fire times follow the clocks of a zone"
+            )
         ],
     ),
     (
