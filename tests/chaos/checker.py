@@ -259,9 +259,14 @@ class Judge:
         unanswered = not run.begins and self.capacity.was_unanswered(
             row.claimed_at, self.case.lease
         )
-        if hit is None and not unanswered:
+        if hit is None and not unanswered and not self._left_in_outage(row.holder):
             return f"{_named(run.task, run.fire_time)} was abandoned by a process that lived"
         return ""
+
+    def _left_in_outage(self, holder: int) -> bool:
+        """Return whether the process ended while the store was away, and could record nothing."""
+        left = (line.wall for line in self.case.lines if (line.what, line.pid) == ("stop", holder))
+        return any(self.capacity.was_unanswered(at, SECOND) for at in left)
 
     def disagreeing(self) -> Iterator[str]:
         """Yield for each run whether its record differs from the log of the app."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.artifacts import SECOND, Case, Line, Row
+from tests.chaos.artifacts import SECOND, Case, Fault, Line, Row
 from tests.chaos.checker import judge
 from tests.chaos.good_run import KILLED, LENGTH_S, OTHER, START, VICTIM, good_run
 from tests.chaos.window_matching import Window, match_windows
@@ -182,6 +182,21 @@ def test_abandoned_run_of_a_living_process_is_rejected(run: str) -> None:
     """Only the store can have lost its claim."""
     spoilt = change(GOOD, run, lambda line: None if line.what == "end" else line)
     assert CAUSE in broken(forge(spoilt, run, lambda row: row._replace(outcome="abandoned")))
+
+
+@pytest.mark.parametrize(("outage_s", "is_cause"), [(5, True), (0, False)])
+def test_process_that_leaves_in_an_outage_may_lose_its_runs(
+    outage_s: int, *, is_cause: bool
+) -> None:
+    """It cannot record what it has run; while the store answers it can."""
+    last = max((run for run in runs_of("crowd")), key=lambda run: int(run.partition("-")[2]))
+    left = max(line.wall for line in GOOD.lines) + SECOND
+    outage = Fault("store-restart", left + SECOND // 2 - outage_s * SECOND, left + SECOND // 2)
+    spoilt = forge(GOOD, last, lambda row: row._replace(outcome="abandoned"))
+    spoilt = spoilt._replace(
+        lines=(*spoilt.lines, Line("stop", left, left, OTHER)), faults=(*spoilt.faults, outage)
+    )
+    assert (CAUSE not in broken(spoilt)) is is_cause
 
 
 def test_run_claimed_after_the_death_of_its_holder_is_rejected() -> None:
