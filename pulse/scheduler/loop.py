@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse import events
-from pulse.backoff import BackOff, chance
 from pulse.clock import SECOND
 from pulse.core.policies import Scope
 from pulse.engine.base import EngineCallbacks
@@ -37,6 +36,7 @@ from pulse.scheduler.completer import Completer
 from pulse.scheduler.heartbeat import Heartbeat
 from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
 from pulse.scheduler.reporter import Reporter
+from pulse.store.backoff import BackOff, chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.backoff import PROBE_TIMEOUT
 from pulse.clock import SECOND, SystemClock
 from pulse.core.run import RECORDED, CompletedRun, Outcome, Result
 from pulse.core.task import build_definition
 from pulse.errors import StoreSchemaError, StoreUnavailableError
+from pulse.store.backoff import PROBE_TIMEOUT
 from pulse.store.base import StoreOptions
 from pulse.store.postgres.arrays import literal, plain
 from pulse.store.postgres.database import PostgresDatabase

@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pulse.backoff import ReconnectProbe, chance
 from pulse.clock import SECOND, SystemClock
 from pulse.errors import (
     StoreRefusedError,
@@ -20,6 +19,7 @@ from pulse.errors import (
     missing_extra,
     shown_url,
 )
+from pulse.store.backoff import ReconnectProbe, chance
 from pulse.store.naming import refuse_other_version
 from pulse.store.postgres.connection import PostgresConnection, PostgresTexts
 from pulse.store.postgres.refusals import Login, hint_of, is_refusal

@@ -21,9 +21,9 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import TupleRow
 
-from pulse.backoff import PROBE_TIMEOUT
 from pulse.clock import SECOND, SystemClock
 from pulse.forks import sever, stay
+from pulse.store.backoff import PROBE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping

@@ -14,9 +14,9 @@ from weakref import WeakSet
 
 import msgspec
 
-from pulse.backoff import PROBE_TIMEOUT, ReconnectProbe, chance
 from pulse.clock import SECOND
 from pulse.errors import StoreRefusedError, StoreUnavailableError, missing_extra, shown_url
+from pulse.store.backoff import PROBE_TIMEOUT, ReconnectProbe, chance
 from pulse.store.redis.refusals import hint_of, is_refusal
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from pulse import events
-from pulse.backoff import LONGEST_BACK_OFF
 from pulse.clock import SECOND, moment_of
 from pulse.core.policies import Scope
 from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Trigger
@@ -27,6 +26,7 @@ from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
 from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.scheduler.poll_delay import MAX_SLEEP
+from pulse.store.backoff import LONGEST_BACK_OFF
 from pulse.store.base import Claimed, FailedTask, HeartbeatResult, SyncResult
 from pulse.store.memory.store import MemoryStore
 from pulse.store.process_identity import this_member

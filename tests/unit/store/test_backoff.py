@@ -1,6 +1,6 @@
 """Back-off and probes after failed store calls."""
 
-from pulse.backoff import (
+from pulse.store.backoff import (
     FIRST_BACK_OFF,
     LONGEST_BACK_OFF,
     PROBE_TIMEOUT,
