@@ -29,7 +29,6 @@ SENTENCES = {
     "store": "where processes agree on who runs a tick, and where history is kept",
     "engine": "where runs happen",
     "events": "one frozen class for each kind of event, and the bus",
-    "backoff": "how long to wait after a store has failed",
     "simulation": "what a schedule will do, without running it",
     "core": "tasks, runs and the rules that decide on them, without clock and without I/O",
     "schedule": "when a task is due",
