@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=events.Event)
 
+_LOGGER = logging.getLogger("pulse")
 _SUCCEEDED = Outcome.SUCCEEDED
 _MAX_NAMES = 10
 _LIMITED_LINES = 10
@@ -123,8 +124,11 @@ def subscribe_claims(bus: events.EventBus) -> None:
 def run_ended(event: events.RunEnded) -> None:
     """Log a finished run: INFO for a success, WARNING for any other outcome."""
     result = event.result
-    level = logging.INFO if result.outcome is _SUCCEEDED else logging.WARNING
-    if is_enabled_for(level):
+    if result.outcome is _SUCCEEDED:
+        level, is_enabled = logging.INFO, _LOGGER.isEnabledFor(logging.INFO)
+    else:  # failures appear even if the logger is disabled
+        level, is_enabled = logging.WARNING, is_enabled_for(logging.WARNING)
+    if is_enabled:
         line = ended_line(
             event.claim, result, os.getpid(), then=not_retried_because(event.claim, result)
         )

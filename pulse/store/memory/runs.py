@@ -34,14 +34,25 @@ class RunTable:
     Attributes:
         open: the unfinished runs, by id.
         aside: pending runs that wait for another run of their task to finish, by task.
+        pending: a heap of the other pending runs, by `retry_at`; it may hold stale entries.
 
     """
+
+    __slots__ = (
+        "_history",
+        "_records",
+        "_seq",
+        "_tasks_with_retry_aside",
+        "aside",
+        "open",
+        "pending",
+    )
 
     def __init__(self, keep_runs: int) -> None:
         self.open: dict[str, StoredRun] = {}
         self._history: deque[StoredRun] = deque(maxlen=keep_runs)
         self._records: set[str] = set()  # ids of the records of missed and skipped fire times
-        self._pending: list[tuple[Instant, int, StoredRun]] = []
+        self.pending: list[tuple[Instant, int, StoredRun]] = []
         self.aside: dict[str, list[StoredRun]] = {}
         self._tasks_with_retry_aside: set[str] = set()
         self._seq = 0
@@ -75,7 +86,7 @@ class RunTable:
 
     def _offer(self, stored: StoredRun) -> None:
         if stored.run.retry_at is not None:
-            heappush(self._pending, (stored.run.retry_at, stored.seq, stored))
+            heappush(self.pending, (stored.run.retry_at, stored.seq, stored))
 
     def claimed(self, claim: Claim) -> StoredRun | None:
         """Return the unfinished run of *claim* while its holder and attempt match; else None."""
@@ -103,7 +114,7 @@ class RunTable:
         The run is the one that `next_pending` returned last. A retry is considered again in each
         claim (`offer_retries`), since it may have to expire.
         """
-        heappop(self._pending)
+        heappop(self.pending)
         self.aside.setdefault(stored.run.task, []).append(stored)
         if is_retry(stored.run):
             self._tasks_with_retry_aside.add(stored.run.task)
@@ -121,7 +132,7 @@ class RunTable:
 
     def next_pending(self, claimable: Callable[[Run], bool]) -> StoredRun | None:
         """Return the first pending run by `retry_at`; drop runs that are not *claimable*."""
-        pending = self._pending
+        pending = self.pending
         while pending:
             at, _, stored = pending[0]
             if stored.run.retry_at == at and stored.run.id in self.open and claimable(stored.run):
@@ -131,7 +142,7 @@ class RunTable:
 
     def claim_pending(self, *, holder: str, now: Instant, mark: Span) -> StoredRun:
         """Claim the run that `next_pending` returned last for *holder*, as its next attempt."""
-        stored = heappop(self._pending)[2]
+        stored = heappop(self.pending)[2]
         stored.run = claim_run(stored.run, holder, now)
         stored.mark = mark
         return stored
@@ -140,12 +151,12 @@ class RunTable:
         """Rebuild the heap from all pending runs, including set-aside and dropped ones."""
         self.aside.clear()
         self._tasks_with_retry_aside.clear()
-        self._pending = [
+        self.pending = [
             (stored.run.retry_at, stored.seq, stored)
             for stored in self.open.values()
             if stored.run.retry_at is not None
         ]
-        heapify(self._pending)
+        heapify(self.pending)
 
     def advance_retries(self, task: str, partition: str, *, before: Instant) -> None:
         """Move retries of a task forward to *before*; call `reconsider_set_aside` after."""

@@ -203,6 +203,8 @@ class MemoryStore:
         Due runs that wait for another run are set aside on the way.
         """
         runs = self._runs
+        if not (runs.pending or runs.aside):  # nearly always
+            return None
         runs.offer_retries()
         while (stored := runs.next_pending(self._is_wanted)) is not None:
             if (
