@@ -113,6 +113,10 @@ class Everything:
         self._session = session
         self._keys = keys
 
+    def now(self) -> Instant:
+        """Return the store's clock."""
+        return self._session.now()
+
     def read_due(self, caller: Caller, _limit: int, *, pending: bool) -> DueSnapshot:
         """Return all rows and pending runs of the caller's partitions, in order."""
         found = self._session.read_tasks(self._keys)

@@ -14,6 +14,9 @@ from tests.support.measure import measured_by_greenlet
 ROOT = Path(__file__).parents[2]
 
 
+_IMPORTED_BEFORE = "ignore:Module already imported so cannot be rewritten; tests"
+"""The sdist of pulse, which has a plugin for pytest, contains this package; pytest warns of it."""
+
 LIMIT_S = 280
 """After that a run hangs: it takes a minute on a busy machine with two cores."""
 
@@ -61,7 +64,8 @@ def _main(arguments: list[str]) -> int:
     monkey.patch_all()
     import pytest
 
-    return pytest.main(["-q", "-p", "no:xdist", "-p", "no:pytest_cov", *arguments])
+    words = ["-q", "-p", "no:xdist", "-p", "no:pytest_cov", "-W", _IMPORTED_BEFORE]
+    return pytest.main([*words, *arguments])
 
 
 if __name__ == "__main__":
