@@ -14,6 +14,8 @@ from pulse.core.task import build_definition
 from pulse.errors import StoreUnavailableError
 from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
+from pulse.store.sqlite import database
+from pulse.store.sqlite.log import log_at
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from pulse.store.sqlite.log import LogFiles
     from tests.support.children import RunChild
 
 TASKS = {"work": build_definition("work", make_task())}
@@ -182,6 +185,29 @@ def test_log_deleted_long_after_the_last_call_is_noticed(store: SqliteStore, pat
     delete(path, ["-shm"])
     with pytest.raises(StoreUnavailableError, match="deleted or replaced"):
         store.heartbeat()
+
+
+def test_log_deleted_within_one_tick_of_the_clock_of_files_is_noticed(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of the folder does not show the deletion, and the call that reads it then stalls."""
+    now = SystemClock().wall()
+    time_ns = (now - SECOND // 20) * 1_000
+    os.utime(path.parent, ns=(time_ns, time_ns))
+    clock_of_files = iter([now])
+    monkeypatch.setattr(database, "now_of_files", lambda: next(clock_of_files, now + SECOND))
+
+    def log_at_and_delete(paths: tuple[str, str]) -> LogFiles:
+        monkeypatch.setattr(database, "log_at", log_at)
+        found = log_at(paths)
+        delete(path, ["-shm"])
+        os.utime(path.parent, ns=(time_ns, time_ns))
+        return found
+
+    monkeypatch.setattr(database, "log_at", log_at_and_delete)
+    store.tasks()
+    with pytest.raises(StoreUnavailableError, match="deleted or replaced"):
+        store.tasks()
 
 
 def test_log_that_another_program_made_again_is_noticed(

@@ -39,6 +39,7 @@ from pulse.store.sqlite.log import (
     is_settled,
     log_at,
     log_paths,
+    now_of_files,
     refuse_lost_log,
     save_log,
 )
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pulse.clock import Clock, Span
-    from pulse.store.sqlite.log import Identity, LogFiles
+    from pulse.store.sqlite.log import FolderStamp, Identity, LogFiles
 
 T = TypeVar("T")
 
@@ -232,20 +233,25 @@ class SqliteDatabase:
     def _refuse_replaced(self, connection: SqliteConnection) -> None:
         # A connection to a deleted file or log works as before, while processes that start later
         # use new ones: each of both groups would run every tick.
-        stamp = None
-        if self._folder is not None:
-            try:
-                found = os.stat(self._folder)  # noqa: PTH116 - as in `identity_at`
-                stamp = found.st_dev, found.st_ino, found.st_mtime_ns
-            except OSError:
-                pass  # the file is gone as well
-            else:
-                if stamp == connection.stamp:
-                    return
+        if connection.stamp is not None and self._folder_stamp() == connection.stamp:
+            return
+        # The clock and the folder are read before the checks: a change after them moves the stamp.
+        read_at, stamp = now_of_files(), self._folder_stamp()
         self._refuse_replaced_file()
         if connection.log is not NO_LOG and log_at(self._log_paths) != connection.log:
             raise self._lost_log()
-        connection.stamp = stamp if stamp is not None and is_settled(stamp) else None
+        is_trusted = stamp is not None and is_settled(stamp, read_at)
+        connection.stamp = stamp if is_trusted else None
+
+    def _folder_stamp(self) -> FolderStamp | None:
+        """Return the stamp of the folder; None if it cannot be read, or holds only a link."""
+        if self._folder is None:
+            return None
+        try:
+            found = os.stat(self._folder)  # noqa: PTH116 - as in `identity_at`
+        except OSError:
+            return None  # the file is gone as well
+        return found.st_dev, found.st_ino, found.st_mtime_ns
 
     def _refuse_replaced_file(self) -> None:
         if identity_at(self._file) != self._origin:

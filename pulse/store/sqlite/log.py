@@ -36,6 +36,8 @@ from pulse.errors import StoreUnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pulse.clock import Instant
+
     Identity = tuple[int, int]
     FolderStamp = tuple[int, int, int]
 
@@ -87,15 +89,22 @@ def log_at(paths: tuple[str, str]) -> LogFiles:
     return LogFiles(identity_at(paths[0]), identity_at(paths[1]))
 
 
-def is_settled(stamp: FolderStamp) -> bool:
-    """Return whether the next change of the folder will change its stamp: device, inode, time.
+def now_of_files() -> Instant:
+    """Return the wall clock, from which file systems take the times of folders."""
+    return _CLOCK.wall()
+
+
+def is_settled(stamp: FolderStamp, read_at: Instant) -> bool:
+    """Return whether a change of the folder after *read_at* changes its stamp.
+
+    The stamp, which was read after *read_at*, holds device, inode and time.
 
     The times of files are coarse, so that two changes in quick succession may leave one time: see
     "racy Git", https://git-scm.com/docs/racy-git.
     """
     time_ns = stamp[2]
     needed = _SETTLED_AFTER if time_ns % 1_000_000_000 else _WHOLE_SECONDS_SETTLED_AFTER
-    return _CLOCK.wall() - time_ns // 1_000 >= needed
+    return read_at - time_ns // 1_000 >= needed
 
 
 def refuse_lost_log(path: Path, *, wait_s: float) -> None:
