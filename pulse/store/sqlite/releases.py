@@ -18,11 +18,17 @@ from pathlib import Path
 
 _CURRENT = "current"
 _CONFIG_MAP = "..data"
-_FOLDERS = frozenset({"builds", "deploys", "deployments", "releases", "revisions", "versions"})
-"""Folders that hold releases, and nothing else."""
+_RELEASES = "releases"
+"""The folder that holds releases by convention, and nothing else."""
+_FOLDERS = frozenset({"builds", "deploys", "deployments", "revisions", "versions"})
+"""Folders that hold releases if a link leads to one; else each folder in them is an application."""
 
-_VERSION = re.compile(r"v?\d[\w.+~-]*|[0-9a-f]{7,64}|\.\.\d{4}_\d\d_\d\d_[\d_.]+", re.IGNORECASE)
-"""A number, a date, a version, a hash of a commit, or a folder of a ConfigMap."""
+_VERSION = re.compile(
+    r"v?\d+(?:[._-]\d+)*(?:[.-]?(?:a|alpha|b|beta|rc|pre|post|dev)[.-]?\d*)?Z?"
+    r"|[0-9a-f]{7,64}|\.\.\d{4}_\d\d_\d\d_[\d_.]+",
+    re.IGNORECASE,
+)
+"""A number, a date, a version, a hash of a commit, or a folder of a ConfigMap; no other word."""
 
 
 def without_release(path: Path) -> Path:
@@ -30,11 +36,12 @@ def without_release(path: Path) -> Path:
 
     A path that lies in no release is returned unchanged.
     """
-    for number in range(2, len(path.parts)):
-        folder = Path(*path.parts[: number + 1])
-        link = _link_of(folder)
+    number = 2
+    while number < len(path.parts):
+        link = _link_of(Path(*path.parts[: number + 1]))
+        number += 1
         if link is not None:
-            return link.joinpath(*path.parts[number + 1 :])
+            path, number = link.joinpath(*path.parts[number:]), len(link.parts)
     return path
 
 
@@ -42,9 +49,11 @@ def _link_of(folder: Path) -> Path | None:
     """Return the path of the link to the release in use if *folder* is a release, else None."""
     beside, above = folder.parent, folder.parent.parent
     is_version = _VERSION.fullmatch(folder.name) is not None
-    if beside.name.lower() in _FOLDERS:
-        link = above / _CURRENT
-        return link if is_version or _leads_into(link, beside) else None
+    name, link = beside.name.lower(), above / _CURRENT
+    if name == _RELEASES and is_version:
+        return link
+    if name == _RELEASES or name in _FOLDERS:
+        return link if _leads_into(link, beside) else None
     if not is_version:
         return None
     links = (beside / _CONFIG_MAP, beside / _CURRENT, above / _CURRENT)

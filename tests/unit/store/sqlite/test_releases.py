@@ -71,6 +71,13 @@ def test_other_folders_hold_releases_too(tmp_path: Path, folder: str) -> None:
     assert file_name(None, one) == file_name(None, other)
 
 
+@pytest.mark.parametrize("outer", ["versions/2", "releases/5"])
+def test_releases_within_a_release_have_one_file(tmp_path: Path, outer: str) -> None:
+    """A machine that is itself deployed by versions holds a site with releases."""
+    one, other = (release(tmp_path / outer / "site", name, link="") for name in ("7", "8"))
+    assert file_name(None, one) == file_name(None, other)
+
+
 def test_names_of_releases_are_free_if_a_link_leads_to_one(tmp_path: Path) -> None:
     """Then the folder is one of releases, whatever their names are."""
     one, other = (release(tmp_path, name) for name in ("blue", "green"))
@@ -114,6 +121,9 @@ def test_sites_stay_apart(tmp_path: Path) -> None:
         ("app1", "app2"),
         ("2025", "2026"),
         ("1.0/app", "1.1/app"),
+        ("versions/v1", "versions/v2"),
+        ("builds/2024-shop", "builds/2025-blog"),
+        ("releases/1.example.com", "releases/2.example.org"),
     ],
 )
 def test_applications_in_other_folders_stay_apart(tmp_path: Path, one: str, other: str) -> None:
