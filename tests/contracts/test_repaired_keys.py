@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -83,3 +84,17 @@ def test_member_of_an_index_without_a_pending_run_takes_no_slot(
     keys.add_member("unheld:", member.replace(run.id, "0" * len(run.id)) if is_lost else member)
     assert finished_ticks(process, hosts, ticks=6) == 6
     assert keys.lacks("unheld:")
+
+
+def test_lost_key_is_reported_when_the_sync_after_the_repair_fails(
+    keys: Keys, hosts: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next heartbeat finds nothing missing."""
+    process = hosts.join({"work": make_task()})
+    keys.lose("places")
+    outage = StoreUnavailableError("the server is away")
+    with monkeypatch.context() as patch:
+        patch.setattr("pulse.store.shared.store.sync_rows", Mock(side_effect=outage))
+        with pytest.raises(StoreUnavailableError, match=r"keys were lost: .*; the server is away"):
+            process.store.heartbeat()
+    assert not process.store.heartbeat().abandoned
