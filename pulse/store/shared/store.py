@@ -150,6 +150,7 @@ class SharedStore:
         self._reconciler = Reconciler(member.lease_us)
         self._fleet = FleetWatch(member.lease_us)
         self._clock_watch = ClockWatch()
+        self._failed_check = ClockCheck.NONE
         self._calls.open()
         if not self._is_client:
             self._run(Transaction.EXCLUSIVE, self._save)
@@ -306,6 +307,8 @@ class SharedStore:
         except StoreUnavailableError:
             self._clock_watch.want(check)
         except Exception as error:  # noqa: BLE001 - no error may lose what the claim has won
+            # A lasting error must not stop each heartbeat, so the check is not wanted at once.
+            self._failed_check = max(self._failed_check, check)
             self._calls.postpone(error)
         else:
             return claimed._replace(rewound=[*claimed.rewound, *work.rewound])
@@ -373,7 +376,13 @@ class SharedStore:
         if self._save_is_due(boot) or found.lost or found.gone or self._reconciler.has_work():
             self._write_corrections(found)
             self._saved_at = boot
+        self._want_failed_check()
         return self._report(found)
+
+    def _want_failed_check(self) -> None:
+        """Repeat a check of the clock that an error stopped, which a heartbeat has raised."""
+        check, self._failed_check = self._failed_check, ClockCheck.NONE
+        self._clock_watch.want(check)
 
     def _save_is_due(self, boot: Span) -> bool:
         """Return whether the heartbeat writes: each third of a lease, and after a failed call."""
