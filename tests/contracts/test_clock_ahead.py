@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -325,6 +326,44 @@ def test_tick_that_another_process_decides_during_the_check_is_not_reported(
 
     monkeypatch.setattr("pulse.store.shared.store.find_early_work", find_late)
     assert not one.claim().rewound
+
+
+@pytest.mark.parametrize("fleet", SHARED, indirect=True)
+def test_task_runs_again_after_an_error_in_the_check_of_the_clock(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check is made again after the next heartbeat that raises nothing."""
+    process = fleet.join({"work": make_task()})
+    with clock_ahead(fleet):
+        run_due(process)
+    with monkeypatch.context() as patch:
+        error = Mock(side_effect=RuntimeError("the check failed"))
+        patch.setattr("pulse.store.shared.store.find_early_work", error)
+        process.claim()
+    with pytest.raises(RuntimeError, match="the check failed"):
+        process.store.heartbeat()
+    process.store.heartbeat()
+    assert run_ticks(fleet, process)
+
+
+@pytest.mark.parametrize("fleet", SHARED, indirect=True)
+def test_lasting_error_in_the_check_of_the_clock_lets_every_other_heartbeat_succeed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the process would look dead to the others."""
+    process = fleet.join({"work": make_task()})
+    error = Mock(side_effect=RuntimeError("the check failed"))
+    monkeypatch.setattr("pulse.store.shared.store.find_early_work", error)
+    raised = []
+    for _ in range(4):
+        process.claim()
+        try:
+            process.store.heartbeat()
+        except RuntimeError:
+            raised.append(True)
+        else:
+            raised.append(False)
+    assert raised == [True, False, True, False]
 
 
 def test_each_tick_runs_once_when_the_clock_changes_back_and_forth(fleet: Fleet) -> None:

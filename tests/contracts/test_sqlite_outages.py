@@ -175,6 +175,58 @@ def test_loop_gets_the_error_of_a_moved_file_that_a_call_of_the_application_foun
     assert not store.heartbeat().abandoned
 
 
+def test_loop_gets_the_error_of_a_moved_file_when_tasks_cannot_be_stored_in_the_new_one(
+    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application gets the error of the new file, and the next heartbeat the first one."""
+    store = join()
+    spoil(path)
+    full = StoreUnavailableError("no space")
+    with monkeypatch.context() as patch:
+        patch.setattr("pulse.store.shared.store.sync_rows", Mock(side_effect=full))
+        with pytest.raises(StoreUnavailableError, match="no space"):
+            store.tasks()
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.heartbeat()
+    assert not store.heartbeat().abandoned
+
+
+def test_loop_gets_the_errors_of_two_files_that_were_moved_between_heartbeats(
+    join: Join, path: Path, clock: FakeClock
+) -> None:
+    """Calls of the application found both."""
+    store = join()
+    moved = []
+    for _ in range(2):
+        spoil(path)
+        with pytest.raises(StoreUnavailableError, match="was moved to") as raised:
+            store.tasks()
+        moved.append(str(raised.value))
+        clock.forward(1)  # the second is in the name of the moved file
+    with pytest.raises(StorageReplacedError) as again:
+        store.heartbeat()
+    assert str(again.value) == "; ".join(moved)
+    assert not store.heartbeat().abandoned
+
+
+def test_error_in_the_check_of_the_clock_does_not_hide_that_of_a_moved_file(
+    join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeats raise both, the error of the moved file first."""
+    store = join()
+    spoil(path)
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.tasks()
+    error = RuntimeError("the check failed")
+    monkeypatch.setattr("pulse.store.shared.store.find_early_work", Mock(side_effect=error))
+    store.claim_due(1)
+    with pytest.raises(StoreUnavailableError, match="was moved to"):
+        store.heartbeat()
+    with pytest.raises(RuntimeError, match="the check failed"):
+        store.heartbeat()
+    assert not store.heartbeat().abandoned
+
+
 def test_replacement_that_a_check_of_the_clock_found_is_raised_by_the_next_heartbeat(
     join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,10 +6,11 @@
 -- The request: holder (the calling process), poll (identifies the poll, so that its own
 -- reservations are known), manifest (the key of the caller's manifest), partitions, limit (how many
 -- rows to reserve), pending_limit (how many pending runs to return), peek (whether nothing is
--- reserved), reserve_for.
+-- written), reserve_for.
 -- The reply: now; rows, each with the numbers of unfinished and of claimed runs; pending runs, each
 -- with its row and the number of claimed runs; next_wakeup, when there is more to do; more, when
 -- the first row beyond the limit is due.
+-- Members of the index of pending runs that have no pending run are removed, unless peek is set.
 
 local reply = { now = now, rows = {}, pending = {} }
 local reserved = {}
@@ -105,20 +106,34 @@ local function each_runnable(key, partition, task_of, of_rows, visit)
     end
 end
 
+-- Whether a member of the index of pending runs has no pending run: its record was lost, or a repair
+-- added the run under another history number, and only that member was removed when the run was
+-- claimed. A value that is no record is returned, so that the client repairs the keys.
+local function is_stale(run)
+    return not run or (begins_with(run, '[') and state_of(run) ~= 'pending')
+end
+
 local function find_pending(partition)
-    each_runnable(p .. 'unheld:' .. partition, partition, task_of_pending, false, function(entry)
+    local key, stale = p .. 'unheld:' .. partition, {}
+    each_runnable(key, partition, task_of_pending, false, function(entry)
         if entry.at > now or #reply.pending >= request.pending_limit then
             set_earliest('next_wakeup', entry.at)
             return true
         end
         local run = redis.call('HGET', RUNS, run_id_of_pending(entry.member))
+        if is_stale(run) then
+            stale[#stale + 1] = entry.member
+            return false
+        end
         -- A run without outcome, holder and attempts was never claimed: while the task has
         -- max_concurrent claimed runs it can only wait. A retry is returned anyway: it may expire.
         local may_start = entry.claimed < entry.max_concurrent
-        if run and (may_start or not begins_with(run, '[null,"",0,')) then
+        if may_start or not begins_with(run, '[null,"",0,') then
             reply.pending[#reply.pending + 1] = { run, entry.row, entry.claimed }
         end
     end)
+    -- At the end: each page begins behind the members of the pages before.
+    if not request.peek then call_in_parts('ZREM', key, stale) end
 end
 
 -- A member of the index of due rows is 10 digits of order, then the task.

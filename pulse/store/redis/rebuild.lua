@@ -6,8 +6,8 @@
 -- Pending and claimed runs are those of the request, which a scan of all runs found, and those that
 -- the indexes name: a run that was created since the scan is in an index.
 --
--- The request: lease (the length of new leases), partitions (of the caller), unfinished (ids of
--- runs).
+-- The request: lease (the length of new leases), partitions (of the caller, and of unfinished runs),
+-- unfinished (ids of runs).
 -- The reply: true.
 
 local unfinished, cleared = {}, {}

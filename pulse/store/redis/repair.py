@@ -78,8 +78,13 @@ def repair(server: RedisClient, *, partitions: Iterable[str], lease_us: int) -> 
         if _TYPES.get(_kind_of(name)) == "hash":
             moved += _move_fields(server, name)
     unfinished = _scan_runs(server, frozenset(names))
-    arguments = {"lease": lease_us, "partitions": sorted(partitions), "unfinished": unfinished}
-    server.run("rebuild", _DONE, **arguments)
+    server.run(
+        "rebuild",
+        _DONE,
+        lease=lease_us,
+        partitions=sorted({*partitions, *unfinished.values()}),
+        unfinished=[*unfinished],
+    )
     return moved
 
 
@@ -178,18 +183,23 @@ def _pages(server: RedisClient, name: str) -> Iterator[dict[bytes, bytes]]:
             return
 
 
-def _scan_runs(server: RedisClient, names: frozenset[str]) -> list[str]:
-    """Add runs to the history where its keys are not among *names*; return unfinished ones."""
+def _scan_runs(server: RedisClient, names: frozenset[str]) -> dict[str, str]:
+    """Add runs to the history where its keys are not among *names*.
+
+    Returns:
+        The partitions of unfinished runs, by run id.
+
+    """
     history, indexes = server.key("history"), [one for one in names if one.startswith("history:")]
     if "runs" not in names:
         server.command("DEL", history, *map(server.key, indexes))
     elif "history" not in names and indexes:
         keys = [server.key(name) for name in indexes]
         server.command("ZUNIONSTORE", history, len(keys), *keys, "AGGREGATE", "MAX")
-    unfinished: list[str] = []
+    unfinished: dict[str, str] = {}
     for page in _pages(server, "runs"):
         runs = [run for value in page.values() if (run := _run_or_none(value)) is not None]
-        unfinished += [run.id for run in runs if run.outcome is None]
+        unfinished |= {run.id: run.partition for run in runs if run.outcome is None}
         _index(server, [run for run in runs if not {"history", f"history:{run.task}"} <= names])
     return unfinished
 

@@ -51,7 +51,9 @@ class Calls:
         self._forget = forget
         self._is_open = False
         self._must_rejoin = False
-        self._unraised: Exception | None = None
+        # What the loop has not got yet: errors of replaced storages, by their texts, and another.
+        self._replaced: dict[str, StorageReplacedError] = {}
+        self._postponed: Exception | None = None
         self.recovery: RecoveryWindow = RecoveryWindow()
         self.written: Written = Written()
 
@@ -76,7 +78,8 @@ class Calls:
         Args:
             how: what the session needs.
             rule: the rule.
-            reaches_loop: whether the loop of the process gets an error of this call.
+            reaches_loop: whether the loop of the process gets an error of this call; while the
+                storage is opened again it does not, since it gets that of the call around it.
 
         """
         self.refuse_closed()
@@ -89,7 +92,7 @@ class Calls:
             self.recovery.failed()
             last: StoreUnavailableError = error
             if isinstance(error, StorageReplacedError):
-                self._unraised = error
+                self.postpone(error)
                 last = self._error_of_rejoining() or error
             if reaches_loop:
                 last = self._take_replaced(last)
@@ -122,14 +125,22 @@ class Calls:
             raise
 
     def postpone(self, error: Exception) -> None:
-        """Leave an error to the next heartbeat: its own call returns a result all the same."""
-        self._unraised = error
+        """Leave an error to the next heartbeat: its own call returns a result all the same.
+
+        Errors of replaced storages are raised first; of the others, the last one is kept.
+        """
+        if isinstance(error, StorageReplacedError):
+            self._replaced.setdefault(str(error), error)
+        else:
+            self._postponed = error
 
     def raise_postponed(self) -> None:
-        """Raise the error that the loop has not got yet, if there is one."""
-        unraised, self._unraised = self._unraised, None
-        if unraised is not None:
-            raise unraised
+        """Raise an error that the loop has not got yet, if there is one."""
+        if replaced := [*self._replaced.values()]:
+            raise self._take_replaced(replaced[-1])
+        postponed, self._postponed = self._postponed, None
+        if postponed is not None:
+            raise postponed
 
     def _open_again(self) -> None:
         self._must_rejoin = False
@@ -147,9 +158,10 @@ class Calls:
         return None
 
     def _take_replaced(self, error: StoreUnavailableError) -> StoreUnavailableError:
-        """Return *error*, after the error of a replaced storage that the loop has not got yet."""
-        replaced = self._unraised
-        if not isinstance(replaced, StorageReplacedError):
-            return error
-        self._unraised = None
-        return error if replaced is error else type(error)(f"{replaced}; {error}")
+        """Return *error*, after errors of replaced storages that the loop has not got yet."""
+        texts = [*self._replaced]
+        for text in texts:  # another thread may add an error meanwhile, which stays
+            self._replaced.pop(text, None)
+        text = str(error)
+        earlier = [one for one in texts if one != text]
+        return type(error)("; ".join((*earlier, text))) if earlier else error

@@ -11,7 +11,7 @@ import contextlib
 import os
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
 from pulse.core.policies import Scope
@@ -150,6 +150,7 @@ class SharedStore:
         self._reconciler = Reconciler(member.lease_us)
         self._fleet = FleetWatch(member.lease_us)
         self._clock_watch = ClockWatch()
+        self._failed_check = ClockCheck.NONE
         self._calls.open()
         if not self._is_client:
             self._run(Transaction.EXCLUSIVE, self._save)
@@ -184,10 +185,11 @@ class SharedStore:
         """Open the storage after it was replaced, and sync."""
         self._backend.open(self._caller.member)
         if not self._is_client:
-            self._sync_again()
+            self._sync_again(reaches_loop=False)
 
-    def _sync_again(self) -> None:
-        self._calls.written.missed.extend(self.sync(self._caller.definitions).missed)
+    def _sync_again(self, *, reaches_loop: bool = True) -> None:
+        synced = self._sync(self._caller.definitions, reaches_loop=reaches_loop)
+        self._calls.written.missed.extend(synced.missed)
 
     def _forget(self) -> None:
         """Start all observations again, and write with the next heartbeat: a call has failed."""
@@ -203,6 +205,9 @@ class SharedStore:
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
         """Add and change rows for the declared tasks; plan with *definitions* from now on."""
+        return self._sync(definitions, reaches_loop=True)
+
+    def _sync(self, definitions: Mapping[str, TaskDefinition], *, reaches_loop: bool) -> SyncResult:
         self._calls.refuse_closed()
         declared, member = dict(definitions), self._caller.member
         manifest = manifest_of(declared)
@@ -220,7 +225,9 @@ class SharedStore:
             active = read_active_definitions(session, read_live(session, member, boot=boot))
             return sync_rows(session, caller, active, written), session.now()
 
-        (synced, now), _ = self._calls.run_writing(Transaction.EXCLUSIVE, rule)
+        (synced, now), _ = self._calls.run_writing(
+            Transaction.EXCLUSIVE, rule, reaches_loop=reaches_loop
+        )
         self._note(now)
         self._caller, self._manifest = caller, manifest
         self._reconciler.synced(synced.superseded)
@@ -300,6 +307,8 @@ class SharedStore:
         except StoreUnavailableError:
             self._clock_watch.want(check)
         except Exception as error:  # noqa: BLE001 - no error may lose what the claim has won
+            # A lasting error must not stop each heartbeat, so the check is not wanted at once.
+            self._failed_check = max(self._failed_check, check)
             self._calls.postpone(error)
         else:
             return claimed._replace(rewound=[*claimed.rewound, *work.rewound])
@@ -367,7 +376,13 @@ class SharedStore:
         if self._save_is_due(boot) or found.lost or found.gone or self._reconciler.has_work():
             self._write_corrections(found)
             self._saved_at = boot
+        self._want_failed_check()
         return self._report(found)
+
+    def _want_failed_check(self) -> None:
+        """Repeat a check of the clock that an error stopped, which a heartbeat has raised."""
+        check, self._failed_check = self._failed_check, ClockCheck.NONE
+        self._clock_watch.want(check)
 
     def _save_is_due(self, boot: Span) -> bool:
         """Return whether the heartbeat writes: each third of a lease, and after a failed call."""
@@ -392,11 +407,13 @@ class SharedStore:
             self._clock_watch.want(ClockCheck.LIKELY)
         return found
 
-    def _restore(self, missing: str) -> NoReturn:
-        """Make the data complete again, as far as it can be, and report what was lost."""
+    def _restore(self, missing: str) -> None:
+        """Make the data complete again, as far as it can be, and raise what was lost."""
         self._run(Transaction.EXCLUSIVE, lambda session: session.restore())
+        # An error of the sync includes it: the next heartbeat may find nothing missing.
+        self._calls.postpone(StorageReplacedError(f"{self.name}: {missing}"))
         self._sync_again()
-        raise StorageReplacedError(f"{self.name}: {missing}")
+        self._calls.raise_postponed()
 
     def _write_corrections(self, found: FleetState) -> None:
         """Write what the check found, in steps; each step that is written is reported."""

@@ -7,9 +7,10 @@ import sqlite3
 from statistics import median
 from typing import TYPE_CHECKING
 
-from pulse.clock import SystemClock
+from pulse.clock import SECOND, SystemClock
 from pulse.errors import StoreUnavailableError
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
+from pulse.store.sqlite.read_only import connect_read_only
 from pulse.store.sqlite.schema import prefix_of, read_version, refuse_other_version
 
 if TYPE_CHECKING:
@@ -33,13 +34,9 @@ def median_durations(path: Path, name: str) -> dict[str, Span]:
         StoreUnavailableError: the file cannot be read.
 
     """
-    # Without a write-ahead log no process has the file open. SQLite would create a log to read the
-    # file, unless the file is declared immutable.
-    unused = not path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if unused else ''}"
     found: dict[str, list[Span]] = {}
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as raw:
+        with contextlib.closing(connect_read_only(path, timeout_us=SECOND)) as raw:
             for task, took_us in _rows(raw, path, prefix_of(name)):
                 found.setdefault(task, []).append(took_us)
     except sqlite3.Error as error:

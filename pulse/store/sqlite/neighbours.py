@@ -6,10 +6,12 @@ process with another HOME.
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
+from pulse.clock import SECOND, Span
+from pulse.store.sqlite.read_only import connect_read_only
 from pulse.store.sqlite.schema import prefix_of
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 MAX_FILES = 50
 """How many files are read, the ones that were changed last."""
 
-_TIMEOUT_S = 0.1
+_TIMEOUT: Span = SECOND // 10
 
 
 def find_neighbour(
@@ -56,15 +58,15 @@ def _newest(folders: Iterable[Path], pattern: str) -> list[Path]:
 def declared_tasks(file: Path, name: str) -> frozenset[str]:
     """Return the configured tasks of the application *name* in a file.
 
-    Nothing is written. A file that cannot be read, or belongs to another program, has no tasks.
+    Nothing is written, and no log is created. A file that cannot be read, or belongs to another
+    program, has no tasks.
     """
-    import sqlite3
-
     query = (
         f"SELECT task FROM {prefix_of(name)}tasks WHERE source = 'config' AND archived_at IS NULL"  # noqa: S608 - the prefix is made of letters
     )
-    with suppress(sqlite3.Error):
-        uri = f"file:{quote(str(file))}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT_S)) as connection:
-            return frozenset(name for (name,) in connection.execute(query))
+    with (
+        suppress(sqlite3.Error),
+        closing(connect_read_only(file, timeout_us=_TIMEOUT)) as connection,
+    ):
+        return frozenset(name for (name,) in connection.execute(query))
     return frozenset()

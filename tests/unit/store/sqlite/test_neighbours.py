@@ -12,6 +12,7 @@ from pulse.core.task import Task, build_definition
 from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite import neighbours
+from pulse.store.sqlite.log import LOG_SUFFIXES
 from pulse.store.sqlite.neighbours import MAX_FILES
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
@@ -62,6 +63,23 @@ def test_file_in_use_is_found_and_not_changed(tmp_path: Path) -> None:
     store = make_store(tmp_path / "old.db", "work")
     assert find_neighbour(tmp_path / "new.db", ["work"]) == tmp_path / "old.db"
     assert [task.name for task in store.tasks()] == ["work"]
+    store.close()
+
+
+def test_no_log_is_created_for_a_file_that_no_process_has_open(tmp_path: Path) -> None:
+    """Such as the file of a release that has ended."""
+    make_store(tmp_path / "old.db", "work").close()
+    assert find_neighbour(tmp_path / "new.db", ["work"]) == tmp_path / "old.db"
+    assert [file.name for file in tmp_path.iterdir()] == ["old.db"]
+
+
+def test_no_log_is_created_in_place_of_one_that_was_deleted(tmp_path: Path) -> None:
+    """The processes that have the file open make the new log, and save what the old one holds."""
+    store = make_store(tmp_path / "old.db", "work")
+    for suffix in LOG_SUFFIXES:
+        (tmp_path / f"old.db{suffix}").unlink()
+    find_neighbour(tmp_path / "new.db", ["work"])
+    assert [file.name for file in tmp_path.iterdir()] == ["old.db"]
     store.close()
 
 
