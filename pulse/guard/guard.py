@@ -122,15 +122,16 @@ class Guard:
 
     def _insert_path(self, name: str, path: str) -> str:
         canonical = canonical_form(path)
-        segments = resolve_dot_segments(canonical.segments) if canonical else []
-        if canonical is None or not names_of(segments)[0]:
+        lists = names_of(resolve_dot_segments(canonical.segments)) if canonical else [[]]
+        if canonical is None or not lists[0]:
             return (
                 f"{name}.action: expected a path below the root because guard = true would refuse "
                 f"the whole site, got {shown(path)}"
             )
-        for reading in (segments, resolve_dot_segments(canonical.uncut)):
-            for names in filter(None, names_of(reading)):
-                _insert_with_formats(self._tree, names)
+        if canonical.uncut:
+            lists += names_of(resolve_dot_segments(canonical.uncut))
+        for names in filter(None, lists):
+            _insert_with_formats(self._tree, names)
         return ""
 
     def _covers(self, path: str) -> bool:
