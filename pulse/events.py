@@ -6,6 +6,7 @@ exception of a listener is logged, and stops neither the run nor the loop.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -288,10 +289,11 @@ class EventBus:
         """Call *listener* once for each event of exactly the class *kind* from now on.
 
         Raises:
-            ConfigError: *kind* is no class of events, or *listener* cannot be called.
+            ConfigError: *kind* is no class of events, or is derived from another event of pulse, or
+                *listener* cannot be called with one event, or its body would not run when called.
 
         """
-        if problems := [*_kind_problems(kind), *_listener_problems(listener)]:
+        if problems := [*filter(None, (_kind_problem(kind), _listener_problem(listener)))]:
             raise ConfigError(problems)
         known = self._listeners.get(kind, ())
         if listener not in known:
@@ -304,8 +306,8 @@ class EventBus:
             ConfigError: *kind* is no class of events.
 
         """
-        if problems := _kind_problems(kind):
-            raise ConfigError(problems)
+        if problem := _kind_problem(kind):
+            raise ConfigError([problem])
         left = tuple(known for known in self._listeners.get(kind, ()) if known != listener)
         if left:
             self._listeners[kind] = left
@@ -330,20 +332,67 @@ class EventBus:
                     log(logging.ERROR, f"listener {listener!r} failed on {name}", error=error)
 
 
-def _kind_problems(kind: object) -> list[str]:
-    """Return what is wrong with a class of events: no event has the class `Event` itself."""
+def _kind_problem(kind: object) -> str:
+    """Return what is wrong with a class of events: only events of that very class are passed."""
     if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event:
-        return []
+        return _derivation_problem(kind)
     name = kind.rpartition(".")[2] if isinstance(kind, str) else type(kind).__name__
     classes = {each.__name__.lower(): each.__name__ for each in Event.__subclasses__()}
     near = classes.get(name.lower())
     hint = f"; did you mean the class pulse.events.{near}?" if near else ""
-    return [
-        f"kind: expected a class of pulse.events, such as RunEnded, got {shown(kind)}{hint}",
-    ]
+    return f"kind: expected a class of pulse.events, such as RunEnded, got {shown(kind)}{hint}"
 
 
-def _listener_problems(listener: object) -> list[str]:
-    if callable(listener):
-        return []
-    return [f"listener: expected a function of one event, got {shown(listener)}"]
+def _derivation_problem(kind: type[Event]) -> str:
+    """Return what is wrong with a class that is derived from an event of pulse."""
+    for base in kind.__mro__[1:]:
+        if base.__module__ == __name__ and base is not Event:
+            return (
+                "kind: expected a class of pulse.events itself, because pulse emits no event of a "
+                f"derived class, got {shown(kind)}; did you mean the class "
+                f"pulse.events.{base.__name__}?"
+            )
+    return ""
+
+
+def _listener_problem(listener: object) -> str:
+    if not callable(listener):
+        return f"listener: expected a function of one event, got {shown(listener)}"
+    if _runs_later(listener) or _runs_later(type(listener).__call__):
+        return (
+            "listener: expected a function of one event that is neither asynchronous nor a "
+            f"generator, because its body would never run, got {shown(listener)}; pass a function "
+            "that runs it, such as lambda event: asyncio.run(listener(event))"
+        )
+    if not _accepts_one_argument(listener):
+        parameters = inspect.signature(listener, follow_wrapped=False)
+        return (
+            "listener: expected a function of one event, which is its only argument, "
+            f"got {shown(listener)} with the parameters {parameters}"
+        )
+    return ""
+
+
+def _runs_later(function: object) -> bool:
+    """Return whether a call of *function* does not run its body."""
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+    )
+
+
+def _accepts_one_argument(listener: Callable[..., object]) -> bool:
+    """Return whether a call with one argument is possible, or cannot be judged.
+
+    The parameters are those of the outermost function: a decorator may add arguments to a call.
+    """
+    try:
+        signature = inspect.signature(listener, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return True  # a built-in function without a signature
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True

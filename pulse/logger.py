@@ -4,7 +4,8 @@
 the configuration does not name. The logger `pulse` exists as soon as pulse is imported. A disabled
 logger emits nothing, so failed runs and outages would be lost by accident. Therefore lines of level
 WARNING and above are passed to the handlers that the logger would have, and to stderr unless one
-of these handlers writes there. The first such line of a process follows a line with the remedy.
+of these handlers writes the line there, which its level and its filters decide. The first such line
+of a process follows a line of the same level with the remedy.
 """
 
 from __future__ import annotations
@@ -81,15 +82,22 @@ def _log(
     if not _logger.filter(record):
         return
     _logger.callHandlers(record)
-    if logging.lastResort is not None and not _reaches_stderr():
+    if logging.lastResort is not None and not _reaches_stderr(record):
         logging.lastResort.handle(record)
 
 
-def _reaches_stderr() -> bool:
-    """Return whether a handler of the logger writes to stderr, or none exists."""
+def _reaches_stderr(record: logging.LogRecord) -> bool:
+    """Return whether a handler of the logger writes *record* to stderr, or no handler exists."""
     handlers = [*_handlers()]
-    streams = [getattr(handler, "stream", None) for handler in handlers]
-    return not handlers or any(stream in (sys.stderr, sys.__stderr__) for stream in streams)
+    return not handlers or any(_writes_to_stderr(handler, record) for handler in handlers)
+
+
+def _writes_to_stderr(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Return whether *handler* writes *record* to stderr: its level and its filters let it pass."""
+    stream = getattr(handler, "stream", None)
+    if stream is not sys.stderr and stream is not sys.__stderr__:
+        return False
+    return record.levelno >= handler.level and bool(handler.filter(record))
 
 
 def _handlers() -> Iterator[logging.Handler]:

@@ -237,7 +237,7 @@ class SettingsDraft:
 
 def _is_root(path: str) -> bool:
     canonical = canonical_path.canonical_form(path)
-    return not canonical or not canonical_path.resolve_dot_segments(canonical)
+    return not canonical or not canonical_path.resolve_dot_segments(canonical.segments)
 
 
 def _key_of(source: str, name: object) -> str:

@@ -8,6 +8,10 @@ depends on the order of the normalizations: paths with dot segments, with `?` or
 slashes and dots that appear only after decoding. The form of such a path is marked as ambiguous. A
 router may then see fewer segments than the canonical form contains, but never other segments, and
 never in another order.
+
+CherryPy and TurboGears look up a segment with an underscore for each punctuation mark, also for
+marks at which other routers cut a segment. The form of a path with such a mark therefore has a
+second list of segments, which are not cut.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from unicodedata import normalize
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 PASSES = 8
 """The maximum number of decoding rounds; an ordinary path needs two."""
@@ -37,6 +41,9 @@ _UNDERSCORES = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-:;<=>?@[\\]^`{|}~", "_
 
 _punctuation = re.compile(r"[!-,:-@\[-^`{-~-]").search
 
+_UNCUT = str.maketrans(";?#\\", "____")
+"""The marks at which the canonical form cuts or splits a segment."""
+
 _CUTS = ("?", "#", "/++")
 """Marks after which a router may ignore text: a query, a fragment, a namespace of Zope."""
 
@@ -51,11 +58,14 @@ class CanonicalPath(NamedTuple):
         segments: the normalized segments, without empty segments and single dots.
         ambiguous: whether the form is ambiguous: a router may see only some of the segments, in the
             same order, or an extension that contains dots.
+        uncut: the segments with an underscore for each `;`, `?`, `#` and backslash, at which
+            *segments* are cut or split; empty if the path contains none of these marks.
 
     """
 
     segments: list[str]
     ambiguous: bool
+    uncut: Sequence[str] = ()
 
 
 def canonical_form(path: str) -> CanonicalPath | None:
@@ -63,17 +73,20 @@ def canonical_form(path: str) -> CanonicalPath | None:
     if _plain(path):
         segments = _nonempty(path.lower().split("/"))
         return CanonicalPath(segments, ".." in segments)
-    text = _normalize(_as_text(path))
-    if text is None:
+    raw = _normalize(_as_text(path))
+    if raw is None:
         return None
-    segments = _nonempty(_PARAMETERS.sub("", raw) for raw in text.split("/"))
-    return CanonicalPath(segments, ".." in segments or _has_hidden_separators(path, text))
+    text = raw.replace("\\", "/")
+    segments = _nonempty(_PARAMETERS.sub("", segment) for segment in text.split("/"))
+    ambiguous = ".." in segments or _has_hidden_separators(path, text)
+    uncut = raw.translate(_UNCUT)
+    return CanonicalPath(segments, ambiguous, () if uncut == raw else _nonempty(uncut.split("/")))
 
 
-def resolve_dot_segments(canonical: CanonicalPath) -> list[str]:
+def resolve_dot_segments(segments: Sequence[str]) -> list[str]:
     """Return the segments without each `..` and its preceding segment, never above the root."""
     resolved: list[str] = []
-    for segment in canonical.segments:
+    for segment in segments:
         if segment != "..":
             resolved.append(segment)
         elif resolved:
@@ -81,33 +94,62 @@ def resolve_dot_segments(canonical: CanonicalPath) -> list[str]:
     return resolved
 
 
-def names_of(segments: list[str]) -> list[list[str]]:
+def names_of(segments: Sequence[str], *, replace_dots: bool = True) -> list[Sequence[str]]:
     """Return the lists of names by which a router may look up *segments*.
 
-    CherryPy and TurboGears look up a segment with an underscore for each punctuation mark. The
-    first list keeps the dots, which may begin an extension; the second one exists if there are any.
+    CherryPy and TurboGears look up a segment with an underscore for each punctuation mark. Other
+    routers drop the marks that select a view; further lists keep these marks as underscores. With
+    *replace_dots*, there are also lists in which dots are underscores; see `_without_dots`.
     """
     text = "/".join(segments)
-    if _punctuation(text):
-        if "@@" in text or "+" in text:
-            text = _VIEW_SELECTORS.sub(r"\1", text)
-        text = text.translate(_UNDERSCORES)
-        segments = _nonempty(text.split("/"))
-    if "." not in text:
-        return [segments]
-    return [segments, [segment.replace(".", "_") for segment in segments if segment != ".."]]
+    lists = _without_punctuation(text) if _punctuation(text) else [segments]
+    if replace_dots and "." in text:
+        return [names for each in lists for names in (each, *_without_dots(each))]
+    return lists
+
+
+def _without_punctuation(text: str) -> list[Sequence[str]]:
+    texts = [text]
+    if "@@" in text or "+" in text:
+        texts = [*dict.fromkeys((_VIEW_SELECTORS.sub(r"\1", text), text))]
+    return [_nonempty(each.translate(_UNDERSCORES).split("/")) for each in texts]
+
+
+def _without_dots(names: Sequence[str]) -> list[Sequence[str]]:
+    """Return the lists of *names* with underscores for dots.
+
+    CherryPy replaces all dots. TurboGears first removes the extension of the last name: therefore
+    one list keeps the dots of the last name, and `end_names` replaces them.
+    """
+    last = last_position(names)
+    replaced = [name.replace(".", "_") for name in names]
+    if replaced[:last] == names[:last]:
+        return [replaced]
+    return [replaced, [*replaced[:last], *names[last:]]]
+
+
+def last_position(segments: Sequence[str]) -> int:
+    """Return the position of the last segment that is no extension alone, or the first one."""
+    last = len(segments) - 1
+    while last > 0 and segments[last].startswith("."):
+        last -= 1
+    return last
+
+
+def end_names(segment: str) -> set[str]:
+    """Return the names by which a router may look up a last segment that contains dots.
+
+    A name is the segment with or without its extensions, with dots or with underscores for them.
+    The number of names is bounded by `MAX_DOTS`.
+    """
+    names = without_extensions(segment)
+    names |= {name.replace(".", "_") for name in (*names, without_extension(segment))}
+    return names - {""}
 
 
 def without_extension(segment: str) -> str:
     """Return *segment* without its last extension, if it has an extension."""
     return segment.rpartition(".")[0] or segment
-
-
-def without_all_extensions(segment: str) -> str:
-    """Return *segment* after its extensions were removed one by one, never an empty text."""
-    while (shorter := without_extension(segment)) != segment:
-        segment = shorter
-    return segment
 
 
 def without_extensions(segment: str) -> set[str]:
@@ -145,7 +187,7 @@ def _normalize(text: str) -> str | None:
             text = unquote(text, errors="ignore")
         text = _without_invisible(normalize("NFKC", text).translate(_LETTERS_OF_I).casefold())
         if text == before:
-            return text.replace("\\", "/")
+            return text
     return None
 
 

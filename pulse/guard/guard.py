@@ -6,10 +6,10 @@ Theory of operation
 canonical form of its path, with or without its script name, is a guarded path or below a guarded
 path. The last segment is compared with and without each of its extensions; a last segment that is
 an extension alone, as in `cleanup/.json`, may be dropped by a router, and then the segment before
-it is the last one. A guarded path with an extension guards the path without extensions, too, but
-not what is below: the empty segment marks such an end in the tree. The check uses only the path and
-runs before the application. Paths that were allowed are cached, so that an ordinary request needs
-one look-up in a set.
+it is the last one. A guarded path that ends in an extension, of either kind, guards the path
+without extensions, too, but not what is below: the empty segment marks such an end in the tree. The
+check uses only the path and runs before the application. Paths that were allowed are cached, so
+that an ordinary request needs one look-up in a set.
 
 `Guard` does not know further routes to a view. For such views `pulse.only` calls `is_run` at the
 view itself. The proof of a request of pulse is a `Run` object in the environ, which no HTTP request
@@ -24,10 +24,10 @@ from pulse.core.run import Run
 from pulse.errors import BadValueError, ConfigError, shown
 from pulse.guard.canonical_path import (
     canonical_form,
+    end_names,
+    last_position,
     names_of,
     resolve_dot_segments,
-    without_all_extensions,
-    without_extensions,
 )
 
 if TYPE_CHECKING:
@@ -122,17 +122,16 @@ class Guard:
 
     def _insert_path(self, name: str, path: str) -> str:
         canonical = canonical_form(path)
-        forms = names_of(resolve_dot_segments(canonical)) if canonical else [[]]
-        if not forms[0]:
+        lists = names_of(resolve_dot_segments(canonical.segments)) if canonical else [[]]
+        if canonical is None or not lists[0]:
             return (
                 f"{name}.action: expected a path below the root because guard = true would refuse "
                 f"the whole site, got {shown(path)}"
             )
-        for segments in forms:
-            _insert(self._tree, segments)
-            stem = without_all_extensions(segments[-1])
-            if stem != segments[-1]:
-                _insert(self._tree, [*segments[:-1], stem, _END])
+        if canonical.uncut:
+            lists += names_of(resolve_dot_segments(canonical.uncut))
+        for names in filter(None, lists):
+            _insert_with_formats(self._tree, names)
         return ""
 
     def _covers(self, path: str) -> bool:
@@ -140,8 +139,11 @@ class Guard:
         if canonical is None:
             return True
         ambiguous = canonical.ambiguous or _is_address(path)
-        matches = _matches_subsequence if ambiguous else _matches_path
-        return any(matches(self._tree, segments) for segments in names_of(canonical.segments))
+        for segments in (canonical.segments, canonical.uncut):
+            for names in names_of(segments, replace_dots=not ambiguous) if segments else ():
+                if (_matches_subsequence if ambiguous else _matches_path)(self._tree, names):
+                    return True
+        return False
 
 
 def forbid(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -177,6 +179,15 @@ def _candidate_paths(script: str, path: str) -> Iterable[str]:
     return path, script + path, f"{script}/{path}"
 
 
+def _insert_with_formats(tree: _Tree, segments: Sequence[str]) -> None:
+    """Add a path to *tree*; its last segment without its extensions guards no lower paths."""
+    _insert(tree, segments)
+    last = last_position(segments)
+    if last < len(segments) - 1 or "." in segments[last]:
+        for name in end_names(segments[last]):
+            _insert(tree, [*segments[:last], name, _END])
+
+
 def _insert(tree: _Tree, segments: Sequence[str]) -> None:
     """Add a path to *tree*; an empty node guards its path and all paths below it."""
     *inner, last = segments
@@ -207,9 +218,7 @@ def _is_address(path: str) -> bool:
 
 def _matches_path(tree: _Tree, segments: Sequence[str]) -> bool:
     """Return whether *segments*, with or without extensions at their end, are guarded."""
-    last = len(segments) - 1
-    while last > 0 and segments[last].startswith("."):
-        last -= 1
+    last = last_position(segments)
     for position, segment in enumerate(segments):
         if position >= last and _has_end(tree, segment):
             return True
@@ -224,8 +233,7 @@ def _matches_path(tree: _Tree, segments: Sequence[str]) -> bool:
 
 def _has_end(tree: _Tree, segment: str) -> bool:
     """Return whether a guarded path ends at *segment*, with or without its extensions."""
-    names = without_extensions(segment) if "." in segment else (segment,)
-    for name in names:
+    for name in end_names(segment) if "." in segment else (segment,):
         node = tree.get(name)
         if node is not None and (not node or _END in node):
             return True
@@ -236,7 +244,7 @@ def _matches_subsequence(tree: _Tree, segments: Iterable[str]) -> bool:
     """Return whether a subsequence of *segments* is a guarded path."""
     reached = {id(tree): tree}
     for segment in segments:
-        names = without_extensions(segment)
+        names = end_names(segment) if "." in segment else (segment,)
         children = [node[name] for node in reached.values() for name in names if name in node]
         if any(not node or _END in node for node in children):
             return True

@@ -7,6 +7,7 @@ comparison with the path of the view.
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from urllib.parse import unquote
 
@@ -117,6 +118,23 @@ STEPS = (
     end_before_newline,
 )
 """All steps that may be taken several times; the extension goes at most once."""
+
+
+def look_up_in_cherrypy(path: str) -> list[str]:
+    """Return the names that CherryPy's dispatcher looks up: punctuation becomes underscores."""
+    return [_identifier(segment) for segment in path.split("/") if segment]
+
+
+def look_up_in_turbogears(path: str) -> list[str]:
+    """Return the names that TurboGears looks up: as CherryPy, after the last extension is gone."""
+    *inner, last = path.strip("/").split("/")
+    if "." in last:
+        last = last.rpartition(".")[0]
+    return [_identifier(segment) for segment in [*inner, last] if segment]
+
+
+def _identifier(segment: str) -> str:
+    return segment.translate(dict.fromkeys(map(ord, string.punctuation), "_"))
 
 
 def decoded(path: str) -> str:

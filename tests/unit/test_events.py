@@ -3,6 +3,9 @@ from __future__ import annotations
 import inspect
 import logging
 from contextlib import suppress
+from functools import lru_cache, partial, wraps
+from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -10,6 +13,9 @@ from pulse import events
 from pulse.errors import ConfigError
 from pulse.events import Event, EventBus, Notice, StoreUnavailable
 from pulse.forks import ForkMark
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 KINDS = [
     found
@@ -178,6 +184,94 @@ def test_event_of_an_application_may_be_subscribed_to() -> None:
     bus.subscribe(Own, heard.append)
     bus.emit(Own())
     assert heard == [Own()]
+
+
+def test_class_derived_from_an_event_of_pulse_is_refused_with_that_event() -> None:
+    """Pulse emits no such event, so the listener would never be called."""
+
+    class Own(Notice, frozen=True):
+        """An event that pulse does not know."""
+
+    for method in (EventBus().subscribe, EventBus().unsubscribe):
+        with pytest.raises(ConfigError, match=r"^kind: .*Own.*the class pulse\.events\.Notice\?"):
+            method(Own, print)
+
+
+async def hear_later(_: Notice) -> None:
+    """An asynchronous listener."""
+
+
+async def hear_streams(_: Notice) -> AsyncIterator[None]:
+    """An asynchronous generator."""
+    yield
+
+
+def hear_in_steps(_: Notice) -> Iterator[None]:
+    """A generator."""
+    yield
+
+
+class Later:
+    """An object whose calls are asynchronous."""
+
+    async def __call__(self, _: Notice) -> None:
+        """Hear an event later."""
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [hear_later, hear_streams, hear_in_steps, Later(), Later().__call__, partial(hear_later)],
+    ids=["async", "async generator", "generator", "object", "method", "partial"],
+)
+def test_listener_whose_body_would_never_run_is_refused(listener: Callable[..., object]) -> None:
+    """Nothing awaits the coroutine or iterates over the generator."""
+    with pytest.raises(ConfigError, match=r"^listener: expected .* neither asynchronous nor"):
+        EventBus().subscribe(Notice, listener)
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [lambda: None, lambda _, other: other, lambda *, event: event, object],
+    ids=["none", "two", "keyword only", "class"],
+)
+def test_listener_that_does_not_accept_one_event_is_refused(
+    listener: Callable[..., object],
+) -> None:
+    """Each event would cause an error, far from the mistake; the error shows the parameters."""
+    with pytest.raises(ConfigError, match=r"^listener: expected .* with the parameters \("):
+        EventBus().subscribe(Notice, listener)
+
+
+def decorated(function: Callable[..., None]) -> Callable[[Notice], None]:
+    """Return a function that calls *function* with a further argument."""
+
+    @wraps(function)
+    def call(event: Notice) -> None:
+        function([], event)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        lambda *_: None,
+        lambda _, other=1: other,
+        decorated(lambda _, __: None),
+        partial(lambda _, __: None, 1),
+        lru_cache(lambda _: None),
+        Mock(),
+        [].append,
+        print,
+        dict,
+    ],
+    ids=["any", "default", "decorated", "partial", "cached", "mock", "method", "print", "type"],
+)
+def test_listener_that_accepts_one_event_is_subscribed(listener: Callable[..., object]) -> None:
+    """A function without a signature is subscribed as well."""
+    bus = EventBus()
+    bus.subscribe(Notice, listener)
+    assert bus.has_listeners(Notice)
 
 
 def test_bus_in_a_forked_child_emits_nothing() -> None:

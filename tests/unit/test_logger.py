@@ -66,6 +66,40 @@ def test_failures_reach_stderr_once_where_a_handler_writes_there(
     assert capsys.readouterr().err.splitlines() == [REMEDY, "failed"]
 
 
+def test_lines_below_the_level_of_a_handler_on_stderr_appear_there_once(
+    handlers: list[logging.Handler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The handler does not write warnings; the remedy has the level of the line after it."""
+    handlers.append(logging.StreamHandler(sys.stderr))
+    handlers[0].setLevel(logging.ERROR)
+    log(logging.WARNING, "failed")
+    log(logging.ERROR, "away")
+    assert capsys.readouterr().err.splitlines() == [REMEDY, "failed", "away"]
+
+
+def test_lines_that_a_handler_on_stderr_filters_appear_there_once(
+    handlers: list[logging.Handler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A filter of a handler often selects the loggers of the application."""
+    handlers.append(logging.StreamHandler(sys.stderr))
+    handlers[0].addFilter(lambda record: "away" in record.getMessage())
+    log(logging.WARNING, "failed")
+    log(logging.ERROR, "away")
+    assert capsys.readouterr().err.splitlines() == [REMEDY, "failed", "away"]
+
+
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
+def test_remedy_has_the_level_of_the_line_that_follows_it(
+    handlers: list[logging.Handler], level: int
+) -> None:
+    """A handler that writes the line writes the remedy, too."""
+    records: list[logging.LogRecord] = []
+    handlers.append(logging.NullHandler())
+    handlers[0].handle = records.append
+    log(level, "failed")
+    assert [record.levelno for record in records] == [level, level]
+
+
 @pytest.mark.usefixtures("handlers")
 def test_lines_below_warning_do_not_appear(capsys: pytest.CaptureFixture[str]) -> None:
     """They do not cause the remedy, either."""

@@ -99,7 +99,7 @@ def test_resolve_removes_the_segment_before_each_double_dot(path: str, segments:
     """`..` never leads above the root."""
     canonical = canonical_form(path)
     assert canonical is not None
-    assert resolve_dot_segments(canonical) == segments
+    assert resolve_dot_segments(canonical.segments) == segments
 
 
 @pytest.mark.parametrize(

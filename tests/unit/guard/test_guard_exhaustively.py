@@ -180,13 +180,30 @@ def test_other_name_of_the_same_view_is_refused(action: str, path: str) -> None:
         ("/sessions/cleanup", "//host/sessions"),
         ("/sessions/cleanup.json", "/sessions/cleanup/now"),
         ("/sessions/cleanup.json", "/sessions/cleanups"),
-        ("/sessions/.json", "/sessions"),
+        ("/sessions/cleanup/.json", "/sessions/cleanup/now"),
+        ("/.json", "/json"),
         ("/v1.2/run", "/v1/run"),
     ],
 )
 def test_name_of_another_page_is_allowed(action: str, path: str) -> None:
     """Only the last segment has formats, and an action with a format has no lower paths."""
     assert not covers(Guard([("cleanup", action)]), path)
+
+
+@pytest.mark.parametrize(
+    ("action", "path"),
+    [
+        ("/sessions/cleanup/.json", "/sessions/cleanup"),
+        ("/sessions/cleanup/.json", "/sessions/cleanup.json"),
+        ("/sessions/cleanup/.json", "/sessions/cleanup/.xml"),
+        ("/sessions/cleanup/.tar/.gz", "/sessions/cleanup"),
+        ("/sessions/cleanup.tar/.gz", "/sessions/cleanup.zip"),
+        ("/sessions/.json", "/sessions"),
+    ],
+)
+def test_extension_that_is_a_segment_of_an_action_is_dropped(action: str, path: str) -> None:
+    """The path of a task is read in the same way as the path of a request."""
+    assert covers(Guard([("cleanup", action)]), path)
 
 
 def test_path_of_many_extensions_is_decided_quickly() -> None:
