@@ -10,6 +10,10 @@ import copyreg
 import difflib
 import re
 import reprlib
+from collections import deque
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date, time, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote
@@ -151,35 +155,63 @@ def missing_extra(
 
 
 _SCHEME = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?/*")
-_USER = re.compile(r"[^:]*?(?::|%3a)", re.IGNORECASE)
-_OPTION_NAME = re.compile(r"(?:^|[?&;,#\s])([^?&;,#=\s]*?)\s*(?:=|%3[dD])\s*")
-_OPTION_END = re.compile(r"&|\s+\w+\s*=|$")
-_SECRET_NAME = re.compile(
-    r"passw|passphrase|pwd|secret|token|credential|api.?key|^auth$", re.IGNORECASE
+_COLON = r"[:\uff1a\ufe55\ufe13]|%(?:25)*3a"  # a colon, what NFKC makes a colon, and its escapes
+_USER = re.compile(rf"[\s\S]*?(?:{_COLON})", re.IGNORECASE)
+_EQUALS = re.compile(r"(?:=|%(?:25)*3d)\s*", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[?&;,#\s]")
+_QUOTED = re.compile(
+    r"""\s*(?:'(?:[^'\\]|\\.)*\\?(?:'|\Z)|"(?:[^"\\]|\\.)*\\?(?:"|\Z))""", re.DOTALL
 )
-_AUTHORITY = re.compile(r"(^|[^/])//([^/?#@]+)")
-_HOSTS = re.compile(r"(?:\[[^]]*\]|[^:\[\],]*)(?::\d*)?(?:,(?:\[[^]]*\]|[^:\[\],]*)(?::\d*)?)*")
+_HARMLESS_NAMES = """
+    application_name channel_binding client_encoding connect_timeout dbname
+    fallback_application_name gssdelegation gssencmode gsslib host hostaddr keepalives
+    keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts
+    max_protocol_version min_protocol_version options passfile port replication require_auth
+    requirepeer service ssl_max_protocol_version ssl_min_protocol_version sslcert sslcertmode
+    sslcompression sslcrl sslcrldir sslkey sslmode sslnegotiation sslrootcert sslsni
+    target_session_attrs tcp_user_timeout user
+
+    client_name db decode_responses encoding encoding_errors health_check_interval
+    legacy_responses lib_name lib_version max_connections path protocol retry_on_error
+    retry_on_timeout socket_connect_timeout socket_keepalive socket_read_size socket_timeout
+    ssl_ca_certs ssl_ca_data ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphers
+    ssl_exclude_verify_flags ssl_include_verify_flags ssl_keyfile ssl_min_version
+    ssl_validate_ocsp ssl_validate_ocsp_stapled timeout username
+"""
+"""The options of libpq, then those of redis-py, whose values are no secrets."""
+
+_HARMLESS = frozenset(_HARMLESS_NAMES.split())
+
+_AUTHORITY = re.compile(r"(^|[^/])//([^/?#@]+)([\s\S]*)")
+_HOST = r"(?:\[[^]]*\]|(?:(?!%(?:25)*(?:3a|40))[^:\uff1a\ufe55\ufe13\uff20\ufe6b\[\],])*)(?::\d*)?"
+_HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*", re.IGNORECASE)
+_SHOWS_USER = re.compile(r"\s*(?:postgres(?:ql)?://|(?:[a-z0-9+.-]*:)?///|/?$)", re.IGNORECASE)
 
 
 def shown_url(url: str) -> str:
     """Return a URL with three asterisks for each password, for logs and errors.
 
     The URL may be malformed. Everything up to the last `@` counts as part of the password, which
-    may hold unescaped slashes; a port that is no number may be a password, too. Options of a query
-    and of a connection string count by their names.
+    may hold unescaped slashes; a port that is no number may be a password, too, and so may all that
+    follows the port. A user without a password is shown for PostgreSQL alone; elsewhere it may be a
+    token. Options of a query and of a connection string are shown if their names are known to
+    be harmless.
     """
     rest, at, host = url.rpartition("@")
     if at:
         url = _without_user_password(rest) + at + host
-    return _without_secret_options(_AUTHORITY.sub(_without_odd_port, url, count=1))
+    else:
+        url = _AUTHORITY.sub(_without_odd_port, url, count=1)
+    return _without_secret_options(url)
 
 
-def _without_odd_port(authority: re.Match[str]) -> str:
-    """Return hosts with three asterisks for what follows the first colon, unless it is a port."""
-    hosts = authority[2]
+def _without_odd_port(url: re.Match[str]) -> str:
+    """Return a URL with three asterisks for what follows the first colon, unless it is a port."""
+    hosts = url[2]
     if _HOSTS.fullmatch(hosts):
-        return authority[0]
-    return f"{authority[1]}//{hosts.partition(':')[0]}:***"
+        return url[0]
+    user = _USER.match(hosts)
+    return f"{url[1]}//{user[0] if user else ''}***"
 
 
 def _without_user_password(rest: str) -> str:
@@ -189,46 +221,88 @@ def _without_user_password(rest: str) -> str:
     user = _USER.match(rest, start)
     if user:
         return f"{rest[: user.end()]}***"
-    is_certain = start == 0 or rest[:start].endswith("//")  # else the scheme may be the user
+    is_certain = _SHOWS_USER.match(rest[:start])  # else the user, or the scheme, may be a secret
     return rest if is_certain else f"{rest[:start]}***"
 
 
 def _without_secret_options(text: str) -> str:
-    """Return *text* with three asterisks for each value of an option with a secret name."""
-    parts, position = [], 0
-    while name := _OPTION_NAME.search(text, position):
-        parts.append(text[position : name.end()])
-        position = name.end()
-        if _SECRET_NAME.search(unquote(name[1])):
-            end = _OPTION_END.search(text, position)
-            position = end.start() if end else len(text)
-            parts.append("***")
-    return "".join((*parts, text[position:]))
+    """Return *text* with three asterisks for each value of an option that may be a secret.
+
+    A hidden value ends where `&` or a space precedes the name of a harmless option.
+    """
+    parts, start, position, hides = [], 0, 0, False
+    while equals := _EQUALS.search(text, position):
+        before = text[position : equals.start()].rstrip()
+        name = _SEPARATOR.split(before)[-1]
+        begin = position + len(before) - len(name)
+        is_harmless = unquote(name).lower() in _HARMLESS
+        position = equals.end()
+        if hides and is_harmless and (text[begin - 1] == "&" or text[begin - 1].isspace()):
+            start, hides = begin - 1, False
+        if hides:
+            continue
+        if not is_harmless:
+            parts.append(f"{text[start:position]}***")
+            hides = True
+            quoted = _QUOTED.match(text, position)
+            position = quoted.end() if quoted else position
+    return "".join(parts if hides else (*parts, text[start:]))
 
 
 def shown(value: object) -> str:
-    """Return the shortened repr of *value* for an error message, without passwords of URLs."""
+    """Return the shortened repr of *value* for an error message, without secrets.
+
+    Of collections, the type alone is shown, unless they contain only numbers: texts in them may be
+    headers.
+    """
     short = _ShortRepr()
     short.maxstring = short.maxother = 80
-    return short.repr(value)
+    return short.repr(value if _is_plain(value) else Unshown(value))
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether *value* is no collection, or a collection of numbers."""
+    if isinstance(value, Mapping):
+        return not value
+    if isinstance(value, list | tuple | AbstractSet | deque):
+        return all(isinstance(each, int | float | None) for each in value)
+    return True
 
 
 class _ShortRepr(reprlib.Repr):
-    """Cuts bytes before they are formatted, as `reprlib` does with text, and huge numbers.
+    """Formats no huge numbers and no bytes of great length, and cuts the reprs of other values.
 
-    It hides the passwords of URLs in texts.
+    It hides the secrets of texts, of bytes, and of the reprs of other values.
     """
 
     def repr_str(self, x: str, level: int) -> str:
         """Return the shortened repr of a text without passwords."""
-        hide = shown_url if "//" in x else _without_secret_options
-        return super().repr_str(hide(x), level)
+        return super().repr_str(shown_url(x), level)
 
-    def repr_bytes(self, value: bytes, level: int) -> str:
-        """Return the shortened repr of bytes; *level* is how deep they may contain others."""
-        if len(value) > 2 * self.maxother:
-            value = value[: self.maxother] + value[-self.maxother :]
-        return self.repr_instance(value, level)
+    def repr_bytes(self, value: bytes, level: int) -> str:  # noqa: ARG002 - a method of reprlib
+        """Return the shortened repr of bytes without passwords; of many bytes, the type alone."""
+        if len(value) > _MAX_BYTES:
+            return repr(Unshown(value))
+        value = shown_url(value.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        return self._cut(repr(value))
+
+    def repr_instance(self, x: object, level: int) -> str:
+        """Return the shortened repr of another value without passwords."""
+        if isinstance(x, date | time | timedelta | Unshown):
+            return super().repr_instance(x, level)
+        try:
+            text = repr(x)
+        except Exception:  # noqa: BLE001 - the method of a stranger may raise anything
+            return super().repr_instance(x, level)
+        return self._cut(shown_url(text))
+
+    def _cut(self, text: str) -> str:
+        """Return *text* without its middle if it is too long, as `reprlib` does."""
+        if len(text) <= self.maxother:
+            return text
+        first = (self.maxother - len(self.fillvalue)) // 2
+        last = self.maxother - len(self.fillvalue) - first
+        return text[:first] + self.fillvalue + text[len(text) - last :]
 
     def repr_int(self, value: int, level: int) -> str:
         """Return the shortened repr of a number; one of thousands of digits has none."""
@@ -237,6 +311,7 @@ class _ShortRepr(reprlib.Repr):
 
 
 _MAX_BITS = 1_000
+_MAX_BYTES = 10_000
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,15 @@ import configparser
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pulse.config.paste_tree import APP, APP_KINDS, FILTER, PasteTree, Place, UnreadableError
+from pulse.config.paste_tree import (
+    APP,
+    APP_KINDS,
+    FILTER,
+    PasteTree,
+    Place,
+    UnreadableError,
+    UnusableSectionError,
+)
 from pulse.errors import did_you_mean, shown, shown_url
 
 if TYPE_CHECKING:
@@ -195,7 +203,7 @@ class _Search:
         if kind not in _KINDS:
             return []
         try:
-            return self._tree.calls(_KINDS[kind], name)
+            calls = self._tree.calls(_KINDS[kind], name)
         except UnreadableError as error:
             own, source = self._name_of(error.way)
             if getattr(error.cause, "section", "") == "DEFAULT":
@@ -203,6 +211,10 @@ class _Search:
             got = f"{source}: " if source else ""
             self._add_problem(own or section, f"cannot be read: {got}{error_text(error.cause)}")
             return None
+        for way, problem in self._tree.faults:
+            own, source = self._name_of(way)
+            self._add_problem(own or section, f"cannot serve: {source}{source and ': '}{problem}")
+        return calls
 
     def _take(self, calls: Iterable[FactoryCall]) -> list[int]:
         """Add the sections of the filter's calls; return their positions."""
@@ -245,6 +257,8 @@ def error_text(error: Exception) -> str:
     match error:
         case FileNotFoundError() if error.filename:
             return f"the file {error.filename} does not exist"
+        case UnusableSectionError():
+            return str(error)
         case configparser.InterpolationMissingOptionError():
             return (
                 f"{error.option}: InterpolationMissingOptionError: expected a value for the"

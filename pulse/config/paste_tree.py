@@ -30,6 +30,13 @@ APP_KINDS: Final = frozenset(
 _OWN_PART: Final = {loadwsgi.FILTER_WITH: "next_context", loadwsgi.FILTER_APP: "filter_context"}
 """The part of a combined context that the section itself describes, by the type of the context."""
 
+_FILTERED: Final = {
+    loadwsgi.PIPELINE: "a pipeline",
+    loadwsgi.FILTER_APP: "a filter-app",
+    loadwsgi.FILTER_WITH: "an application with a filter-with of its own",
+}
+"""What `filter-with` may wrongly filter, by the type of the context."""
+
 _COMPOSITES: Final = frozenset({"paste.composite_factory", "paste.composit_factory"})
 
 
@@ -56,6 +63,12 @@ class FactoryCall(NamedTuple):
     local_conf: Mapping[str, str]
 
 
+_EMPTY_PIPELINE: Final = (
+    "pipeline: expected the names of filters and at last of an application, got none; name the"
+    " application"
+)
+
+
 class UnreadableError(PulseError):
     """PasteDeploy cannot read a section; `way` leads to it, outermost first."""
 
@@ -65,8 +78,21 @@ class UnreadableError(PulseError):
         super().__init__(str(cause))
 
 
-class _SelfReferenceError(LookupError):
-    """A section refers to itself, directly or through other sections."""
+class UnusableSectionError(LookupError):
+    """PasteDeploy cannot build a section; the text of the error needs no name of a class."""
+
+
+class Fault(NamedTuple):
+    """A section that PasteDeploy builds, and that cannot serve; `way` leads to it."""
+
+    way: tuple[Place, ...]
+    problem: str
+
+
+_FILTERS_NO_APPLICATION: Final = (
+    "filter-with: expected an application that a factory makes, got {got}: PasteDeploy makes a"
+    " filter of it, so each request fails with a TypeError; put the filter into the pipeline"
+)
 
 
 class PasteTree:
@@ -82,6 +108,7 @@ class PasteTree:
         file: the real path of the file.
         sections: the full names of the sections of the file.
         visited: the places that were read so far.
+        faults: the sections that cannot serve, of what the last call of `calls` read.
 
     Raises:
         OSError: the file cannot be opened.
@@ -106,6 +133,7 @@ class PasteTree:
         self._way: tuple[Place, ...] = ()
         self._failed_at: tuple[Place, ...] = ()
         self.visited: set[Place] = set()
+        self.faults: list[Fault] = []
         self._loader = _TrackingLoader(filename, self)
         self._loader.update_defaults(self._global_conf, overwrite=False)
         self.sections: tuple[str, ...] = tuple(self._loader.parser.sections())
@@ -121,7 +149,7 @@ class PasteTree:
             UnreadableError: PasteDeploy cannot read the section, or one to which it refers.
 
         """
-        self._way, self._failed_at = (), ()
+        self._way, self._failed_at, self.faults = (), (), []
         try:
             context = self._loader.get_context(kind, name, self._global_conf)
             return list(self._calls_of(context))
@@ -134,7 +162,7 @@ class PasteTree:
         """Add *place* to the way; the first error keeps the way at which it was raised."""
         if place in self._way:
             names = [f"[{each.section}]" for each in (*self._way[self._way.index(place) :], place)]
-            raise _SelfReferenceError(f"the section refers to itself: {' -> '.join(names)}")
+            raise UnusableSectionError(f"the section refers to itself: {' -> '.join(names)}")
         before = self._way
         self._way = (*before, place)
         self.visited.add(place)
@@ -152,9 +180,13 @@ class PasteTree:
         return self._way
 
     def _calls_of(self, context: Any) -> Iterator[FactoryCall]:  # noqa: ANN401 - PasteDeploy has no types
-        for inner in ("app_context", "next_context", "filter_context"):
-            if hasattr(context, inner):
-                yield from self._calls_of(getattr(context, inner))
+        parts = ["app_context", "next_context", "filter_context"]
+        if got := _misfiltered(context):
+            self.faults.append(Fault(context.first_way, _FILTERS_NO_APPLICATION.format(got=got)))
+            parts.remove("filter_context")  # the filter is never called with an application
+        for part in parts:
+            if hasattr(context, part):
+                yield from self._calls_of(getattr(context, part))
         for inner_filter in getattr(context, "filter_contexts", ()):
             yield from self._calls_of(inner_filter)
         if context.object_type not in (APP, FILTER):
@@ -213,6 +245,12 @@ class _TrackingLoader(loadwsgi.ConfigLoader):  # type: ignore[misc] # PasteDeplo
         with self._tree.within(place):
             return self._noted(super().get_context(object_type, name, global_conf))
 
+    def _pipeline_app_context(self, *args: Any, local_conf: dict[str, str], **keywords: Any) -> Any:  # noqa: ANN401 - PasteDeploy has no types
+        """Return the context of a pipeline, which needs at least an application."""
+        if "pipeline" in local_conf and not local_conf["pipeline"].split():
+            raise UnusableSectionError(_EMPTY_PIPELINE)
+        return super()._pipeline_app_context(*args, local_conf=local_conf, **keywords)
+
     def _context_of_file(self, object_type: object, uri: str, global_conf: Any) -> Any:  # noqa: ANN401 - likewise
         """Return a context of another file, as `paste.deploy.loadwsgi._loadconfig` does."""
         path, _, name = uri.partition(":")[2].partition("#")
@@ -225,6 +263,7 @@ class _TrackingLoader(loadwsgi.ConfigLoader):  # type: ignore[misc] # PasteDeplo
     def _noted(self, context: Any) -> Any:  # noqa: ANN401 - likewise
         """Note the way; a section that overrides another one by `use` counts as the origin."""
         if not hasattr(context, "way"):
+            context.first_way = self._tree.way
             own = _OWN_PART.get(context.object_type)
             if own:
                 getattr(context, own).way = self._tree.way
@@ -260,6 +299,21 @@ class _RecordingLoader:
 
 def _way_of(context: Any) -> tuple[Place, ...]:  # noqa: ANN401 - PasteDeploy has no types
     return getattr(context, "way", ())  # a loader of a package, not of a file, notes none
+
+
+def _misfiltered(context: Any) -> str:  # noqa: ANN401 - PasteDeploy has no types
+    """Return what `filter-with` filters, if PasteDeploy takes an application for a filter.
+
+    `paste.deploy.loadwsgi._FilterWith` recognises only what the factory of an application makes.
+    """
+    if context.object_type is not loadwsgi.FILTER_WITH:
+        return ""
+    inner = context.next_context
+    while inner.object_type is loadwsgi.FILTER_WITH:
+        inner = inner.next_context
+    if inner.object_type is FILTER or context.next_context.object_type is APP:
+        return ""
+    return _FILTERED.get(context.next_context.object_type, "")
 
 
 def _named_applications(context: Any) -> list[Any]:  # noqa: ANN401 - PasteDeploy has no types

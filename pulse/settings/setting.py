@@ -151,7 +151,12 @@ FOREIGN: Mapping[str, str] = {
 def unknown_key(prefix: str, name: str, known: Iterable[str]) -> str:
     """Return the sentence for an unknown setting, with a similar known setting."""
     foreign = FOREIGN.get(str(name), "")
-    near = f"; did you mean {foreign!r}?" if foreign in known else did_you_mean(str(name), known)
+    if foreign in known:
+        near = f"; did you mean {foreign!r}?"
+    elif foreign:
+        near = f"; did you mean {foreign!r}, a setting of a task?"
+    else:
+        near = did_you_mean(str(name), known)
     if near:
         return f"{prefix}{name}: unknown setting{near}"
     return f"{prefix}{name}: unknown setting; expected one of {', '.join(sorted(known))}"

@@ -198,7 +198,7 @@ def test_an_object_that_is_no_application_is_among_the_problems() -> None:
     with pytest.raises(ConfigError) as caught:
         PulseMiddleware({"pulse.config.mode": "gevent"}, lease=0.5)
     assert caught.value.problems == (
-        "app: expected a WSGI application, got {'pulse.config.mode': 'gevent'}",
+        "app: expected a WSGI application, got a value of type dict, not shown here",
         "lease: expected a duration of at least 1s, got 0.5",
     )
 

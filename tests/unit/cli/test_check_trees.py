@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 FILES = ("site.ini", "api.ini", "parts/base.ini")
 FACTORIES = Factories(pulse_filter_app_factory, pulse_app_factory)
 FILTERS = ("pulse", "pulse by factory", "pulse in parts", "other filter", "renamed filter")
-APPS = ("app", "pipeline", "alias", "filter-app", "composite", "chooser", "filter-with")
+CANNOT_SERVE = " cannot serve: "
+FILTERED = ("filtered pipeline", "filtered filter-app", "filtered alias")
+APPS = ("app", "pipeline", "alias", "filter-app", "composite", "chooser", "filter-with", *FILTERED)
 
 
 def respond(_environ: dict, start_response: Callable) -> list[bytes]:
@@ -125,6 +127,8 @@ def section(nodes: list[Node], place: int) -> str:
     by_factory = "paste.filter_app_factory = pulse.middleware:pulse_filter_app_factory"
     lines = pulse_lines(place)
     own = [f"pulse.task.more{place}.action = /more", f"pulse.task.more{place}.interval = 1h"]
+    filter_with = [f"filter-with = {each}" for each in filters[:1]]
+    sort = node.kind.removeprefix("filtered ") if node.kind in FILTERED else node.kind
     kind, body = {
         "app": ("app", [site]),
         "pipeline": ("pipeline", [f"pipeline = {whole}"]),
@@ -138,13 +142,14 @@ def section(nodes: list[Node], place: int) -> str:
             "composite",
             [f"paste.composite_factory = {__name__}:make_chosen", f"one = {whole}", f"two = {two}"],
         ),
-        "filter-with": ("app", [site, *(f"filter-with = {each}" for each in filters[:1])]),
+        "filter-with": ("app", [site, *filter_with]),
         "pulse": ("filter", ["use = egg:pulse", *lines]),
         "pulse by factory": ("filter", [by_factory, *lines]),
         "pulse in parts": ("filter", used(nodes, node, [by_factory, *lines]) + own),
         "renamed filter": ("filter", used(nodes, node, [same])),
-        "other filter": ("filter", [same, *(f"filter-with = {each}" for each in filters[:1])]),
-    }[node.kind]
+        "other filter": ("filter", [same, *filter_with]),
+    }[sort]
+    body += filter_with if node.kind in FILTERED else []
     return "\n".join((f"[{kind}:{name_of(place)}]", *body, ""))
 
 
@@ -156,7 +161,7 @@ def alias(nodes: list[Node], node: Node, target: str) -> tuple[str, list[str]]:
     """
     if node.applications and target.startswith("config:"):
         kind = nodes[node.applications[0]].kind
-        if kind in {"alias", "composite", "chooser"}:
+        if kind in {"alias", "filtered alias", "composite", "chooser"}:
             return "pipeline", [f"pipeline = {target}"]
     return "app", [f"use = {target}"]
 
@@ -218,6 +223,17 @@ def problems_of_reading(file: Path) -> Iterator[str]:
             yield problem
 
 
+def serves(file: Path, name: str) -> bool:
+    """Return whether an application that PasteDeploy loads answers a request."""
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SCRIPT_NAME": ""}
+    app = loadapp(f"config:{file}", name=name)
+    try:
+        list(app(environ, lambda _status, _headers, _exc_info=None: None))
+    except TypeError:
+        return False
+    return True
+
+
 @settings(max_examples=60)
 @given(nodes=trees(), strategy=st.sampled_from(["one", "two"]))
 def test_check_finds_the_middlewares_that_paste_builds(nodes: list[Node], strategy: str) -> None:
@@ -232,14 +248,30 @@ def test_check_finds_the_middlewares_that_paste_builds(nodes: list[Node], strate
 @settings(max_examples=40)
 @given(nodes=trees())
 def test_check_lists_each_section_that_is_built_once(nodes: list[Node]) -> None:
-    """No problem is reported of a tree that a server loads, and no section is listed twice."""
+    """A tree that a server loads has no section that cannot be read, and none is listed twice."""
     with tempfile.TemporaryDirectory() as folder:
         file = write(Path(folder), nodes)
         built = built_by_paste(file, {})
-        assert list(problems_of_reading(file)) == []
+        problems = [each for each in problems_of_reading(file) if CANNOT_SERVE not in each]
+        assert problems == []
         listed = Counter(tuple(sorted(found.settings.tasks)) for found in load_file(file).sections)
         assert built.keys() <= listed.keys()
         assert max(listed.values(), default=1) == 1
+
+
+@settings(max_examples=60)
+@given(nodes=trees())
+def test_check_reports_an_application_that_answers_no_request(nodes: list[Node]) -> None:
+    """PasteDeploy makes a filter of what is filtered, unless it is made by an app factory."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = write(Path(folder), nodes)
+        problems = [each for each in problems_of_reading(file) if CANNOT_SERVE in each]
+        event(f"sections that cannot serve: {len(problems)}")
+        assert problems or serves(file, "main")
+        for problem in problems:
+            own, _, other = problem.partition(CANNOT_SERVE)
+            if other.startswith("filter-with"):  # else the section is in another file
+                assert not serves(file, own.strip("[]").partition(":")[2])
 
 
 @settings(max_examples=40)

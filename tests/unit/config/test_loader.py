@@ -222,7 +222,12 @@ def test_other_keys_of_a_mapping_are_ignored(key: Any) -> None:
     ("keywords", "sentence"),
     [
         ({"contxt": "a"}, "contxt: unknown setting; did you mean 'context'?"),
-        ({"tasks": [TASK]}, "tasks: expected a mapping of names to Task, got [Task("),
+        (
+            {"coalesce": True},
+            "coalesce: unknown setting; did you mean 'misfire', a setting of a task?",
+        ),
+        ({"tz": "UTC"}, "tz: unknown setting; did you mean 'timezone'?"),
+        ({"tasks": [TASK]}, "tasks: expected a mapping of names to Task, got a value of type list"),
         (
             {"tasks": {"t": "a"}},
             "tasks['t']: expected a Task or a mapping of its settings, got 'a'",

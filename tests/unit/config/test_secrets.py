@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+from collections import deque
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +15,11 @@ from hypothesis import strategies as st
 from pulse import PulseMiddleware, Task
 from pulse.cli.check import check
 from pulse.config.paste import error_text
-from pulse.errors import PulseError
+from pulse.errors import PulseError, shown, shown_url
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
+from pulse.store.postgres import url as postgres_url
+from pulse.store.redis import url as redis_url
 from pulse.testing.clock import FakeClock
 from tests.support.setups import error_of, require
 
@@ -50,6 +55,22 @@ STORES = [
     "postgres//u:S3CRETPW@host/db",
     "postgresql://host/db?passwd=S3CRETPW",
     "postgresql://host/db?password%3DS3CRETPW",
+    "redis://h/0?pass=S3CRETPW",
+    "redis://h/0?pw=S3CRETPW",
+    "redis://h/0?user_pass=S3CRETPW",
+    "rediss://h/0?ssl_keyfile_pass=S3CRETPW",
+    "redis://h/0?db=0%26pass=S3CRETPW",
+    "postgresql://h:x/db?password='a b=S3CRETPW c'",
+    "host=h password='a x=S3CRETPW'",
+    "host=h password='a host=S3CRETPW'",
+    'host=h password="a \\" host=S3CRETPW',
+    "redis://u:pa//S3CRETPW",
+    "redis://u:pa/S3CRETPW",
+    "redis://u:pa?S3CRETPW",
+    "redis://u%253AS3CRETPW%2540h/x",
+    "redis://u\uff1aS3CRETPW@h/x",
+    "redis://u\uff1aS3CRETPW\uff20h/x",
+    "redis://S3CRETPW@h/x",
 ]
 OPTIONS = [
     "postgresql://host/db?PASSWORD=S3CRETPW",
@@ -67,6 +88,12 @@ BASE_URLS = [
     "https://host?password=S3CRETPW",
     "//u:S3CRETPW@host",
     "u:S3CRETPW@host",
+    *(f"https://host?{name}=S3CRETPW" for name in ("pass", "key", "sig", "jwt", "access_key")),
+    "https://host?key=a&S3CRETPW",
+    "https://S3CRETPW@host",
+    "redis://S3CRETPW%40h",
+    "redis://u%3aS3CRETPW%40h",
+    "redis://u\uff1aS3CRETPW@h",
 ]
 NAMES = [
     "redis://host/0?password=S3CRETPW",
@@ -74,6 +101,9 @@ NAMES = [
     "rediss://host/0?ssl_password=S3CRETPW",
     "unix:///run/redis.sock?password=S3CRETPW",
     "postgresql://host/db?pass%77ord=S3CRETPW",
+    "redis://S3CRETPW@host/0",
+    "redis://host?password=a&S3CRETPW",
+    "redis://u%3aS3CRETPW%40h",
 ]
 
 
@@ -160,6 +190,82 @@ def test_name_of_a_store_shows_no_password(word: str) -> None:
 def test_name_of_a_store_shows_all_but_the_password(word: str) -> None:
     """Three asterisks replace the password."""
     assert choose(word) == word.replace(SECRET, "***")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "postgresql://u@host/db",
+        "postgresql://%2Frun%2Fpg:5432,[::1]:5433/db?application_name=a&sslmode=require",
+        "unix:///srv/app@2/redis.sock?db=3",
+        "sqlite:////srv/app@2/pulse.db",
+        "https://host:8080/prefix",
+        "host=h dbname = db",
+        "/srv/app@2/page",
+    ],
+)
+def test_address_without_a_secret_is_shown_in_full(word: str) -> None:
+    """Users of PostgreSQL, paths, ports and known options are no secrets."""
+    assert shown_url(word) == word
+
+
+def test_hidden_option_ends_at_an_option_that_is_no_secret() -> None:
+    """The error shows the rest of the address."""
+    assert (
+        shown_url("redis://h?pw=S3CRETPW&db=3&x=1 host=h") == "redis://h?pw=***&db=3&x=*** host=h"
+    )
+
+
+@pytest.mark.parametrize("known", [postgres_url._OPTIONS, *redis_url._OPTIONS.values()])
+def test_options_of_the_stores_are_shown_except_passwords(known: dict[str, object]) -> None:
+    """The list of harmless options contains what the stores accept."""
+    hidden = {name for name in known if "S3CRETPW" not in shown_url(f"x://h?{name}=S3CRETPW")}
+    assert hidden <= {"password", "sslpassword", "ssl_password"}
+
+
+@given(text=st.text(alphabet="ab:/@?&= '%3d*\uff1a"))
+def test_hiding_twice_hides_no_more(text: str) -> None:
+    """An error may contain the text of another error."""
+    once = shown_url(text)
+    assert shown_url(once) == once
+
+
+def test_address_of_a_million_characters_is_shown_at_once() -> None:
+    """The time grows with the length of the text, not with the square of the length."""
+    for text in (" " * 1_000_000, "a=" * 100_000, "'" * 100_000, "//" * 100_000, "a:@" * 100_000):
+        shown(text)
+
+
+VALUES = [
+    pytest.param(b"redis://u:S3CRETPW@h", id="bytes"),
+    pytest.param(bytearray(b"redis://u:S3CRETPW@h"), id="bytearray"),
+    pytest.param("u:S3CRETPW@h", id="no slashes"),
+    pytest.param({"headers": {"Authorization": "Bearer S3CRETPW"}}, id="headers"),
+    pytest.param([{"headers": {"Authorization": "Bearer S3CRETPW"}}], id="list of tasks"),
+    pytest.param(["S3CRETPW"], id="list"),
+    pytest.param(({"S3CRETPW"},), id="set in a tuple"),
+    pytest.param(deque(["S3CRETPW"]), id="deque"),
+    pytest.param(SimpleNamespace(token="S3CRETPW"), id="object"),  # noqa: S106 - of this test
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_error_about_any_value_shows_no_secret(value: object) -> None:
+    """The value may be the settings of a task in the wrong place."""
+    errors = (
+        text_of_error(build, tasks={"t": value}),
+        text_of_error(build, tasks={"t": {"action": "/x", "interval": value}}),
+        text_of_error(build, tasks={"t": {"action": "/x", "cron": value}}),
+        text_of_error(build, config=[value]),
+        text_of_error(build, base_url=value),
+    )
+    assert SECRET not in "".join((*errors, shown(value)))
+
+
+@pytest.mark.parametrize("value", [[1, 2], (), {}, timedelta(seconds=5), datetime(2027, 1, 1)])  # noqa: DTZ001 - a value to show
+def test_value_without_texts_is_shown(value: object) -> None:
+    """Numbers and dates are no secrets."""
+    assert shown(value) == repr(value)
 
 
 HEADERS = [

@@ -73,8 +73,8 @@ RIGHT = {
 }
 WRONG = {
     "shop_x:ap": "a name in module shop_x, got 'ap', which it does not have; did you mean 'app'?",
-    "shop_x:settings": "a WSGI application, got {'debug': True}, which cannot be called",
-    "shop_x:settings()": "a factory that can be called without arguments, got {'debug': True}",
+    "shop_x:settings": "a WSGI application, got a value of type dict, not shown here",
+    "shop_x:settings()": "a factory that can be called without arguments, got a value of type dict",
     "shop_x:needs()": "a factory that can be called without arguments, got <function needs at",
     "shop_x:make": "a WSGI application, which takes environ and start_response, got <function make",
 }

@@ -186,7 +186,7 @@ def test_psycopg_imported_before_gevent_causes_a_notice(monkeypatch: pytest.Monk
         ("postgresql://h", "which names no database"),
         ("postgresql:h/db", "did you mean 'postgresql://h/db'?"),
         ("Postgres://h/db", "did you mean 'postgresql://h/db'?"),
-        ("postgresql://h:port/db", "got 'postgresql://h:***/db', which has a port that is not a"),
+        ("postgresql://h:port/db", "got 'postgresql://h:***', which has a port that is not a"),
         ("postgresql://a,b:x/db", "which has a port that is not a number"),
         ("postgresql://h/db?sslmod=require", "unknown option 'sslmod'; did you mean 'sslmode'?"),
         (
