@@ -11,15 +11,11 @@ import difflib
 import re
 import reprlib
 from collections import deque
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable
 from datetime import date, time, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 from urllib.parse import unquote
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class PulseError(Exception):
@@ -182,7 +178,10 @@ _HARMLESS_NAMES = """
 
 _HARMLESS = frozenset(_HARMLESS_NAMES.split())
 
-_AUTHORITY = re.compile(r"(^|[^/])//([^/?#@]+)([\s\S]*)")
+_AUTHORITY = re.compile(
+    r"(^\s*(?:rediss?|valkeys?|postgres(?:ql)?|https?):/*|(?:^|[^/])//)([^/?#@]+)[\s\S]*",
+    re.IGNORECASE,
+)
 _HOST = r"(?:\[[^]]*\]|(?:(?!%(?:25)*(?:3a|40))[^:\uff1a\ufe55\ufe13\uff20\ufe6b\[\],])*)(?::\d*)?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*", re.IGNORECASE)
 _SHOWS_USER = re.compile(r"\s*(?:postgres(?:ql)?://|(?:[a-z0-9+.-]*:)?///|/?$)", re.IGNORECASE)
@@ -211,7 +210,7 @@ def _without_odd_port(url: re.Match[str]) -> str:
     if _HOSTS.fullmatch(hosts):
         return url[0]
     user = _USER.match(hosts)
-    return f"{url[1]}//{user[0] if user else ''}***"
+    return f"{url[1]}{user[0] if user else ''}***"
 
 
 def _without_user_password(rest: str) -> str:
@@ -262,11 +261,12 @@ def shown(value: object) -> str:
 
 def _is_plain(value: object) -> bool:
     """Return whether *value* is no collection, or a collection of numbers."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return not value
-    if isinstance(value, list | tuple | AbstractSet | deque):
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return all(isinstance(each, int | float | None) for each in value)
-    return True
+    is_text = isinstance(value, str | bytes | bytearray | memoryview | range)
+    return is_text or not isinstance(value, Iterable)
 
 
 class _ShortRepr(reprlib.Repr):

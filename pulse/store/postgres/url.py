@@ -82,7 +82,8 @@ def _problems(word: str) -> list[str]:
     parts = [part for part in query.split("&") if part]
     if any(part.count("=") != 1 for part in parts):
         problems.append("has an option that is not written name=value")
-    options = parse_qsl(query, keep_blank_values=True)
+    pairs = [part for part in parts if "=" in part]  # the rest may be part of a password
+    options = parse_qsl("&".join(pairs), keep_blank_values=True)
     problems += [f"has {each}" for each in option_problems(options, _OPTIONS)]
     hosts, _, database = address.partition("/")
     if not database and not {"dbname", "service"} & {name for name, _ in options}:

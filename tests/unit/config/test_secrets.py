@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import configparser
-from collections import deque
+from collections import UserList, deque
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -64,7 +64,12 @@ STORES = [
     "host=h password='a x=S3CRETPW'",
     "host=h password='a host=S3CRETPW'",
     'host=h password="a \\" host=S3CRETPW',
+    "postgresql://host/db?password=a&S3CRETPW",
     "redis://u:pa//S3CRETPW",
+    "redis:u:S3CRETPW",
+    "redis:/u:S3CRETPW",
+    "redis:///u:S3CRETPW",
+    "Postgresql:u:S3CRETPW/db",
     "redis://u:pa/S3CRETPW",
     "redis://u:pa?S3CRETPW",
     "redis://u%253AS3CRETPW%2540h/x",
@@ -245,6 +250,8 @@ VALUES = [
     pytest.param(["S3CRETPW"], id="list"),
     pytest.param(({"S3CRETPW"},), id="set in a tuple"),
     pytest.param(deque(["S3CRETPW"]), id="deque"),
+    pytest.param({1: "S3CRETPW"}.values(), id="view"),
+    pytest.param(UserList(["S3CRETPW"]), id="other list"),
     pytest.param(SimpleNamespace(token="S3CRETPW"), id="object"),  # noqa: S106 - of this test
 ]
 
