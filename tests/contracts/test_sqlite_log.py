@@ -195,7 +195,7 @@ def test_log_deleted_within_one_tick_of_the_clock_of_files_is_noticed(
     time_ns = (now - SECOND // 20) * 1_000
     os.utime(path.parent, ns=(time_ns, time_ns))
     clock_of_files = iter([now])
-    monkeypatch.setattr(database, "now_of_files", lambda: next(clock_of_files, now + SECOND))
+    monkeypatch.setattr(database, "now_of_files", lambda: next(clock_of_files, now + 4 * SECOND))
 
     def log_at_and_delete(paths: tuple[str, str]) -> LogFiles:
         monkeypatch.setattr(database, "log_at", log_at)

@@ -42,10 +42,9 @@ if TYPE_CHECKING:
     FolderStamp = tuple[int, int, int]
 
 LOG_SUFFIXES = ("-wal", "-shm")
-_SETTLED_AFTER: Span = SECOND // 10
-"""The age from which the time of a folder is trusted: a tick of the kernel is at most 10 ms."""
-_WHOLE_SECONDS_SETTLED_AFTER: Span = 3 * SECOND
-"""The same where the file system keeps whole seconds, or, as FAT, every other one."""
+_SETTLED_AFTER: Span = 3 * SECOND
+"""The age from which the time of a folder is trusted; some file systems keep whole seconds, and the
+clock of a virtual machine that stands still for a while is late."""
 
 _CLOCK = SystemClock()
 
@@ -102,9 +101,7 @@ def is_settled(stamp: FolderStamp, read_at: Instant) -> bool:
     The times of files are coarse, so that two changes in quick succession may leave one time: see
     "racy Git", https://git-scm.com/docs/racy-git.
     """
-    time_ns = stamp[2]
-    needed = _SETTLED_AFTER if time_ns % 1_000_000_000 else _WHOLE_SECONDS_SETTLED_AFTER
-    return read_at - time_ns // 1_000 >= needed
+    return read_at - stamp[2] // 1_000 >= _SETTLED_AFTER
 
 
 def refuse_lost_log(path: Path, *, wait_s: float) -> None:
