@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_logger = logging.getLogger("pulse")
+LOGGER = logging.getLogger("pulse")
 
 REMEDY = (
     "the logger 'pulse' is disabled, so only its warnings and errors appear: dictConfig and"
@@ -42,9 +42,9 @@ _REPORTED = _RemedyState()
 
 def is_enabled_for(level: int) -> bool:
     """Return whether a line of this level appears."""
-    if not _logger.disabled:
-        return _logger.isEnabledFor(level)
-    wanted = max(logging.WARNING, _logger.getEffectiveLevel(), _logger.manager.disable + 1)
+    if not LOGGER.disabled:
+        return LOGGER.isEnabledFor(level)
+    wanted = max(logging.WARNING, LOGGER.getEffectiveLevel(), LOGGER.manager.disable + 1)
     return level >= wanted
 
 
@@ -61,7 +61,7 @@ def log(
     """
     if not is_enabled_for(level):
         return
-    if _logger.disabled and _REPORTED.pid != os.getpid():
+    if LOGGER.disabled and _REPORTED.pid != os.getpid():
         _REPORTED.pid = os.getpid()
         _log(level, REMEDY)
     _log(level, text, extra, error)
@@ -73,15 +73,15 @@ def _log(
     extra: Mapping[str, object] | None = None,
     error: BaseException | None = None,
 ) -> None:
-    line = text if _logger.hasHandlers() else f"pulse: {text}"
+    line = text if LOGGER.hasHandlers() else f"pulse: {text}"
     trace = None if error is None else (type(error), error, error.__traceback__)
-    if not _logger.disabled:
-        _logger.log(level, line, extra=extra, exc_info=trace)
+    if not LOGGER.disabled:
+        LOGGER.log(level, line, extra=extra, exc_info=trace)
         return
-    record = _logger.makeRecord(_logger.name, level, __file__, 0, line, (), trace, extra=extra)
-    if not _logger.filter(record):
+    record = LOGGER.makeRecord(LOGGER.name, level, __file__, 0, line, (), trace, extra=extra)
+    if not LOGGER.filter(record):
         return
-    _logger.callHandlers(record)
+    LOGGER.callHandlers(record)
     if logging.lastResort is not None and not _reaches_stderr(record):
         logging.lastResort.handle(record)
 
@@ -101,7 +101,7 @@ def _writes_to_stderr(handler: logging.Handler, record: logging.LogRecord) -> bo
 
 
 def _handlers() -> Iterator[logging.Handler]:
-    current: logging.Logger | None = _logger
+    current: logging.Logger | None = LOGGER
     while current is not None:
         yield from current.handlers
         current = current.parent if current.propagate else None

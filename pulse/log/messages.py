@@ -33,7 +33,7 @@ from pulse.log.format import (
     why_abandoned,
 )
 from pulse.log.handle_calls import subscribe_calls
-from pulse.logger import is_enabled_for, log
+from pulse.logger import LOGGER, is_enabled_for, log
 from pulse.settings.converters import duration_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=events.Event)
 
-_LOGGER = logging.getLogger("pulse")
 _SUCCEEDED = Outcome.SUCCEEDED
 _MAX_NAMES = 10
 _LIMITED_LINES = 10
@@ -125,7 +124,7 @@ def run_ended(event: events.RunEnded) -> None:
     """Log a finished run: INFO for a success, WARNING for any other outcome."""
     result = event.result
     if result.outcome is _SUCCEEDED:
-        level, is_enabled = logging.INFO, _LOGGER.isEnabledFor(logging.INFO)
+        level, is_enabled = logging.INFO, LOGGER.isEnabledFor(logging.INFO)
     else:  # failures appear even if the logger is disabled
         level, is_enabled = logging.WARNING, is_enabled_for(logging.WARNING)
     if is_enabled:
