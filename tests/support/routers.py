@@ -145,3 +145,29 @@ def decoded(path: str) -> str:
 def below(path: str, view: str) -> bool:
     """Return whether a view that takes the rest of the path is reached."""
     return path == view or path.startswith(view + "/")
+
+
+def strip_formats(path: str) -> str:
+    """Drop the format of a route `cleanup.<format>`; the format may contain dots."""
+    head, slash, tail = path.rpartition("/")
+    return head + slash + tail.partition(".")[0]
+
+
+REDUCTIONS = (
+    strip_extension,
+    strip_formats,
+    drop_trailing_slash,
+    strip_parameters,
+    strip_last_parameters,
+    cut_query,
+)
+
+
+def reductions(path: str) -> set[str]:
+    """Return all paths to which these steps can reduce a path, in any order."""
+    found, fresh = {path}, [path]
+    while fresh:
+        made = {step(one) for one in fresh for step in REDUCTIONS} - found
+        found |= made
+        fresh = sorted(made)
+    return found

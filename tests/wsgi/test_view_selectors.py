@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from wsgiref.util import setup_testing_defaults
 
 import pytest
 from pyramid.config import Configurator
@@ -11,9 +10,9 @@ from pyramid.response import Response
 
 from pulse import PulseMiddleware, Task
 from tests.support.setups import require
+from tests.support.wsgi_requests import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from wsgiref.types import WSGIApplication
 
 
@@ -24,20 +23,6 @@ def make_site() -> WSGIApplication:
         config.add_view(lambda _: Response("reached"), name="cleanup", context=dict)
         app: WSGIApplication = config.make_wsgi_app()
     return app
-
-
-def status_of(app: WSGIApplication, path: str) -> str:
-    """Return the status of the answer to a request."""
-    environ: dict[str, object] = {"PATH_INFO": path}
-    setup_testing_defaults(environ)
-    started: list[str] = []
-
-    def start_response(status: str, *_: object) -> Callable[[bytes], object]:
-        started.append(status)
-        return lambda _chunk: None
-
-    b"".join(app(environ, start_response))
-    return started[0]
 
 
 @pytest.mark.parametrize(

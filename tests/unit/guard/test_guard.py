@@ -264,52 +264,27 @@ SUFFIXES = [
 SUFFIX_PARTS = [".json", ".", "/", ";a=b", ".a;b", ";", "/.", ".tar", "//"]
 
 
-def strip_formats(path: str) -> str:
-    """Drop the format of a route `cleanup.<format>`; the format may contain dots."""
-    head, slash, tail = path.rpartition("/")
-    return head + slash + tail.partition(".")[0]
-
-
-REDUCTIONS = (
-    routers.strip_extension,
-    strip_formats,
-    routers.drop_trailing_slash,
-    routers.strip_parameters,
-    routers.strip_last_parameters,
-)
-
-
-def reductions(path: str) -> set[str]:
-    """Return all paths to which these steps can reduce a path, in any order."""
-    found, fresh = {path}, [path]
-    while fresh:
-        made = {step(one) for one in fresh for step in REDUCTIONS} - found
-        found |= made
-        fresh = sorted(made)
-    return found
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_format_suffix_of_several_parts_is_refused(guard: Guard, suffix: str) -> None:
     """A route with a format suffix maps the path to the view."""
-    require(VIEW in reductions(VIEW + suffix), "a suffix that reduces to the view")
+    require(VIEW in routers.reductions(VIEW + suffix), "a suffix that reduces to the view")
     assert guard.refuses(environ_of(VIEW + suffix))
 
 
 def test_each_suffix_of_three_parts_that_reduces_to_the_view_is_refused(guard: Guard) -> None:
     """The parts are extensions, slashes and parameters, in any order."""
     suffixes = map("".join, itertools.product(["", *SUFFIX_PARTS], repeat=3))
-    leading = [suffix for suffix in suffixes if VIEW in reductions(VIEW + suffix)]
+    leading = [suffix for suffix in suffixes if VIEW in routers.reductions(VIEW + suffix)]
     assert [suffix for suffix in leading if not guard.refuses(environ_of(VIEW + suffix))] == []
 
 
 @settings(report_multiple_bugs=False)
 @given(
     decorated(),
-    st.lists(st.sampled_from([*routers.STEPS, *REDUCTIONS]), min_size=1, max_size=8),
+    st.lists(st.sampled_from([*routers.STEPS, *routers.REDUCTIONS]), min_size=1, max_size=8),
 )
 @example("/sessions/cleanup.tar.gz", [routers.strip_extension, routers.strip_extension])
-@example("/sessions/cleanup...", [strip_formats])
+@example("/sessions/cleanup...", [routers.strip_formats])
 def test_path_that_a_router_reduces_repeatedly_to_the_view_is_refused(
     path: str, steps: list[Callable[[str], str]]
 ) -> None:

@@ -104,32 +104,6 @@ def test_no_other_letter_or_digit_at_the_end_is_refused(guard: Guard) -> None:
     assert refused == []
 
 
-def strip_formats(path: str) -> str:
-    """Drop the format of a route `cleanup.<format>`; the format may contain dots."""
-    head, slash, tail = path.rpartition("/")
-    return head + slash + tail.partition(".")[0]
-
-
-REDUCTIONS = (
-    routers.strip_extension,
-    strip_formats,
-    routers.drop_trailing_slash,
-    routers.strip_parameters,
-    routers.strip_last_parameters,
-    routers.cut_query,
-)
-
-
-def reductions(path: str) -> set[str]:
-    """Return all paths to which these steps can reduce a path, in any order."""
-    found, fresh = {path}, [path]
-    while fresh:
-        made = {step(one) for one in fresh for step in REDUCTIONS} - found
-        found |= made
-        fresh = sorted(made)
-    return found
-
-
 @pytest.mark.parametrize("action", [VIEW, f"{VIEW}.json", f"{VIEW}.tar.gz", f"{VIEW}/"])
 def test_each_suffix_of_several_parts_that_reduces_to_the_view_is_refused(action: str) -> None:
     """The parts are extensions, slashes and parameters, in any order."""
@@ -137,7 +111,7 @@ def test_each_suffix_of_several_parts_that_reduces_to_the_view_is_refused(action
     for size in range(5):
         for parts in itertools.product(SUFFIX_PARTS, repeat=size):
             path = VIEW + "".join(parts)
-            if VIEW in reductions(path):
+            if VIEW in routers.reductions(path):
                 assert covers(guard, path) or (action != VIEW and _is_below(path)), path
 
 

@@ -36,8 +36,6 @@ from pulse.wsgi.dispatcher import Dispatcher
 from pulse.wsgi.runner import Runner
 from tests.support.setups import require
 
-issue_10 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="issue 10")
-
 AN_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
