@@ -1,9 +1,9 @@
 """Whether the server around this process serves in this process alone.
 
 The development servers of Flask, Django, Bottle and Python itself (`flask run`, `runserver`,
-`wsgiref`) build on `socketserver`, and serve in the process that calls them, unless they are told
-to fork for each request. Of every other server the number of processes is unknown here: waitress,
-for example, is often started several times behind a proxy.
+`wsgiref`) build on `socketserver`, and serve in the process that calls them, unless they are
+configured to fork for each request. Of every other server the number of processes is unknown here:
+waitress, for example, is often started several times behind a proxy.
 """
 
 from __future__ import annotations
