@@ -14,6 +14,8 @@ STORE :=
 WORKER :=
 OLD :=
 ROUNDS := 6
+RELEASE :=
+PYTEST_ARGS :=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -58,6 +60,11 @@ test-unit: $(VENV)/all.stamp ## run the tests that start no server
 test-zones: $(VENV)/all.stamp ## hold cron against every time zone and every clock change to 2037
 	$(call say,cron in every time zone; this takes some minutes)
 	@PULSE_ZONES=all $(PYTEST) tests/unit/schedule
+
+.PHONY: test-debian
+test-debian: ## run the suite on another Debian release, in a chroot: RELEASE=trixie; needs root
+	@test -n "$(RELEASE)" || { echo "RELEASE: expected the name of a Debian release: make test-debian RELEASE=trixie" >&2; exit 1; }
+	@.ci/test-debian $(RELEASE) $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint imports types news docs coverage chaos ## the gate: lint, format, import contracts, types, changelog, docs, tests, chaos

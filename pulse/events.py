@@ -6,12 +6,12 @@ exception of a listener is logged, and stops neither the run nor the loop.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from pulse.core.signatures import runs_later, signature_of, takes
 from pulse.errors import ConfigError, StoreProblem, shown
 from pulse.forks import ForkMark
 from pulse.logger import log
@@ -358,41 +358,17 @@ def _derivation_problem(kind: type[Event]) -> str:
 def _listener_problem(listener: object) -> str:
     if not callable(listener):
         return f"listener: expected a function of one event, got {shown(listener)}"
-    if _runs_later(listener) or _runs_later(type(listener).__call__):
+    if runs_later(listener) or runs_later(type(listener).__call__):
         return (
             "listener: expected a function of one event that is neither asynchronous nor a "
             f"generator, because its body would never run, got {shown(listener)}; pass a function "
             "that runs it, such as lambda event: asyncio.run(listener(event))"
         )
-    if not _accepts_one_argument(listener):
-        parameters = inspect.signature(listener, follow_wrapped=False)
+    # The outermost function is called: a decorator may add arguments to the call of what it wraps.
+    if not takes(listener, None, follow_wrapped=False):
+        parameters = signature_of(listener, follow_wrapped=False)
         return (
             "listener: expected a function of one event, which is its only argument, "
             f"got {shown(listener)} with the parameters {parameters}"
         )
     return ""
-
-
-def _runs_later(function: object) -> bool:
-    """Return whether a call of *function* does not run its body."""
-    return (
-        inspect.iscoroutinefunction(function)
-        or inspect.isasyncgenfunction(function)
-        or inspect.isgeneratorfunction(function)
-    )
-
-
-def _accepts_one_argument(listener: Callable[..., object]) -> bool:
-    """Return whether a call with one argument is possible, or cannot be judged.
-
-    The parameters are those of the outermost function: a decorator may add arguments to a call.
-    """
-    try:
-        signature = inspect.signature(listener, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return True  # a built-in function without a signature
-    try:
-        signature.bind(None)
-    except TypeError:
-        return False
-    return True

@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from inspect import signature
 from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
+from pulse.core.signatures import takes
 from pulse.errors import ConfigError, did_you_mean, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from wsgiref.types import WSGIApplication
 
@@ -125,15 +126,9 @@ def _checked(word: str, found: object) -> WSGIApplication:
     return found
 
 
-def _takes(found: object, *arguments: object) -> bool:
+def _takes(found: Callable[..., object], *arguments: object) -> bool:
     """Return whether *found* can be called so; True for what is no plain function."""
-    if not isinstance(found, FunctionType):
-        return True
-    try:
-        signature(found).bind(*arguments)
-    except TypeError:
-        return False
-    return True
+    return not isinstance(found, FunctionType) or takes(found, *arguments)
 
 
 def _problem(word: str, expected: str, got: str) -> ConfigError:

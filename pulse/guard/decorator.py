@@ -13,6 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
+from pulse.core.signatures import signature_of
 from pulse.errors import BadValueError, RefusedError
 from pulse.guard.guard import forbid, is_run
 
@@ -48,7 +49,7 @@ def only(view: Callable[P, R]) -> Callable[P, R]:
     """
     _check(view)
 
-    @functools.wraps(view, updated=("__dict__",) if inspect.isroutine(view) else ())
+    @functools.wraps(view, updated=("__dict__",) if _is_function(view) else ())
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         request = _environ_of([*args, *kwargs.values()], guarded)
         if request is not None and is_run(request[0]):
@@ -57,6 +58,14 @@ def only(view: Callable[P, R]) -> Callable[P, R]:
 
     _copy_signature(guarded, view)
     return guarded
+
+
+def _is_function(view: Callable[P, R]) -> bool:
+    """Return whether *view* is a function or a method, not an object with a state of its own.
+
+    Since Python 3.14 `inspect.isroutine` returns True for `functools.partial` as well.
+    """
+    return inspect.isroutine(view) and not isinstance(view, functools.partial)
 
 
 def _check(view: Callable[P, R]) -> None:
@@ -70,7 +79,7 @@ def _check(view: Callable[P, R]) -> None:
 def _copy_signature(guarded: Callable[P, R], view: Callable[P, R]) -> None:
     """Give *guarded* the signature of *view*, which Pyramid and Bottle inspect."""
     try:
-        guarded.__signature__ = inspect.signature(view)  # type: ignore[attr-defined]
+        guarded.__signature__ = signature_of(view)  # type: ignore[attr-defined]
     except ValueError:
         return  # a built-in function without a signature
 

@@ -1,7 +1,9 @@
 """A uWSGI worker: pulse starts after its fork, or, with lazy-apps, while its application loads.
 
 `post_fork_hook` runs in workers, and also in mules and the spooler. Python's at-fork callbacks run
-only if uWSGI is started with `--py-call-osafterfork`; its at-exit callbacks always run.
+only if uWSGI is started with `--py-call-uwsgi-fork-hooks`, or before Python 3.13 with
+`--py-call-osafterfork`, which kills workers since then (unbit/uwsgi issue 2710); its at-exit
+callbacks always run.
 
 uWSGI calls hooks and at-exit callbacks in its first interpreter only. The application of a second
 `--mount` has another interpreter, unless `--single-interpreter` is given. The module

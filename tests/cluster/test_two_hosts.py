@@ -32,7 +32,12 @@ pytestmark = pytest.mark.server
 
 LEASE_S = 3.0
 NAP_S = 1.5
-NAMESPACES = ["unshare", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child"]
+OWN_PROC = 'mount --make-private /proc && mount -t proc proc /proc && exec "$@"'
+NAMESPACES = [
+    *("unshare", "--pid", "--uts", "--mount", "--propagation", "unchanged", "--fork"),
+    *("--kill-child", "sh", "-c", OWN_PROC, "sh"),
+]
+"""`--mount-proc` changes the propagation of `/`, which in a chroot is no mount point; `/proc` is."""
 
 
 class Host:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -65,7 +66,7 @@ def text_of(moment: datetime) -> str:
 
 def stored_runs(path: Path) -> list[dict]:
     """Return the rows of every runs table in the SQLite file."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         tables = [
             row[0]
