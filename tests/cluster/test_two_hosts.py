@@ -37,7 +37,7 @@ NAMESPACES = [
     *("unshare", "--pid", "--uts", "--mount", "--propagation", "unchanged", "--fork"),
     *("--kill-child", "sh", "-c", OWN_PROC, "sh"),
 ]
-"""`--mount-proc` changes the propagation of `/`, which in a chroot is no mount point; `/proc` is."""
+"""In a chroot `/`, whose propagation `--mount-proc` changes, is no mount point; `/proc` is one."""
 
 
 class Host:
