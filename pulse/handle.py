@@ -65,7 +65,7 @@ class SchedulerHandle:
         """Refuse all calls: this is a copy, in a forked child."""
         self._access = None
 
-    def add(self, name: str, task: Task, *, replace: bool = False, by: str = "") -> None:
+    def add(self, name: str, task: Task, *, replace: bool = False, by: str | None = None) -> None:
         """Add a task to those of the configuration, for the whole fleet, until it is removed.
 
         The task is kept in the store and survives restarts; after at most a second every process
@@ -97,7 +97,7 @@ class SchedulerHandle:
         access.emit(events.TaskAdded(name, replace, who), passed)
         access.wake()
 
-    def remove(self, name: str, *, by: str = "") -> None:
+    def remove(self, name: str, *, by: str | None = None) -> None:
         """Remove a task that was added; pending runs end, runs in progress continue.
 
         If the task is added again, no earlier fire time runs a second time.
@@ -114,7 +114,9 @@ class SchedulerHandle:
         access.store.remove(task)
         access.emit(events.TaskRemoved(task, who))
 
-    def trigger(self, name: str, *, body: bytes | str | None = None, by: str = "") -> Run | None:
+    def trigger(
+        self, name: str, *, body: bytes | str | None = None, by: str | None = None
+    ) -> Run | None:
         """Run a task now, in addition to its schedule; *body* replaces the task's own body.
 
         Returns:
@@ -137,14 +139,14 @@ class SchedulerHandle:
         access.wake()
         return run
 
-    def pause(self, name: str, *, by: str = "") -> None:
+    def pause(self, name: str, *, by: str | None = None) -> None:
         """Skip a task's fire times until it is resumed; raises the same errors as `trigger`."""
         task, who = _checked_name(name), _checked_by(by)
         access = self._reached()
         access.store.pause(task, paused=True)
         access.emit(events.TaskPaused(task, who))
 
-    def resume(self, name: str, *, by: str = "") -> None:
+    def resume(self, name: str, *, by: str | None = None) -> None:
         """Resume a paused task from its next fire time; raises the same errors as `trigger`."""
         task, who = _checked_name(name), _checked_by(by)
         access = self._reached()
@@ -213,9 +215,17 @@ def _checked_name(name: object) -> str:
     return name
 
 
+_LONGEST_BY = 200
+
+
 def _checked_by(by: object) -> str:
+    if by is None:
+        return ""
     if not isinstance(by, str):
         raise ConfigError([f"by: expected text, such as the name of a user, got {shown(by)}"])
+    if len(by) > _LONGEST_BY:
+        got = f"{len(by):,} characters"
+        raise ConfigError([f"by: expected at most {_LONGEST_BY} characters, got {got}"])
     return by
 
 

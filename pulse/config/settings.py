@@ -14,6 +14,7 @@ from pulse.clock import DAY, SECOND, Span
 from pulse.config import converters as config_converters
 from pulse.core.policies import Start, StoreFallback
 from pulse.core.task import DEFAULT_TIMEOUT
+from pulse.errors import shown_url
 from pulse.schedule.converters import UTC, zone
 from pulse.settings import converters
 from pulse.settings.setting import Setting, table
@@ -278,3 +279,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     origin: str
     paste: PasteOrigin | None = None
+
+    def __repr__(self) -> str:
+        """Return the values without passwords, headers and bodies: error reports show locals."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        values["tasks"] = [*self.tasks]
+        for name in ("store", "base_url"):
+            values[name] = values[name] and shown_url(values[name])
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
+from pulse.core.task import DEFINITION_DEFAULTS
 from pulse.schedule.bounded import BoundedSchedule
 from pulse.schedule.interval import Interval
 from pulse.settings.converters import duration_text
@@ -58,7 +59,23 @@ def task_warnings(definition: TaskDefinition) -> list[str]:
             f"retries: the first retry would wait {wait} (retry_min_backoff), and a retry is made"
             f" only before the next tick, {duration_text(period)} later: no tick is retried"
         )
+    found += [
+        f"{name}: without retries no run is retried, and this setting has no effect; set retries"
+        for name in _without_retries(definition)
+    ]
     return found
+
+
+def _without_retries(definition: TaskDefinition) -> list[str]:
+    """Return the settings of retries that a task without retries changes."""
+    if definition.retries:
+        return []
+    names = ("retry_min_backoff_us", "retry_max_backoff_us", "retry_max_doublings")
+    return [
+        name.removesuffix("_us")
+        for name in names
+        if getattr(definition, name) != DEFINITION_DEFAULTS[name]
+    ]
 
 
 def _period(definition: TaskDefinition) -> Span | None:

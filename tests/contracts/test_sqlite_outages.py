@@ -18,6 +18,7 @@ from pulse.core.task import build_definition
 from pulse.errors import StoreUnavailableError
 from pulse.store.process_identity import this_member
 from pulse.store.shared.backend import StorageReplacedError
+from pulse.store.sqlite.log import LOG_SUFFIXES
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import NOON, FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
@@ -63,7 +64,11 @@ def join(path: Path, clock: FakeClock) -> Iterator[Join]:
 
 def asides(path: Path) -> list[str]:
     """Return the names of the files that were moved aside, but for their logs."""
-    return [each.name for each in path.parent.glob("*.corrupt-*Z")]
+    return [
+        each.name
+        for each in path.parent.glob("*.corrupt-*")
+        if not each.name.endswith(LOG_SUFFIXES)
+    ]
 
 
 def spoil(path: Path, *, header: bool = False) -> None:
@@ -89,6 +94,17 @@ def test_corrupt_file_is_moved_aside_and_replaced(
     assert len(asides(path)) == 1
     clock.forward(EVERY)
     assert store.claim_due(1).claims[0].run.task == "work"
+
+
+def test_second_corrupt_file_of_a_second_does_not_replace_the_first(join: Join, path: Path) -> None:
+    """Each file that was moved aside can be examined, with its log."""
+    store = join()
+    for _ in range(3):
+        store.trigger("work")
+        spoil(path)
+        with pytest.raises(StoreUnavailableError, match="moved"):
+            store.claim_due(1)
+    assert len(asides(path)) == 3
 
 
 def test_each_process_notices_that_its_file_was_replaced(

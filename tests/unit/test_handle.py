@@ -63,6 +63,12 @@ def test_refused_trigger_is_an_event_without_a_run(site: Site) -> None:
     assert site.last() == events.TaskTriggered("work", None)
 
 
+def test_by_may_be_none(site: Site) -> None:
+    """A view passes the name of the user, who may be unknown."""
+    site.handle.pause("work", by=None)
+    assert site.last() == events.TaskPaused("work", "")
+
+
 def test_call_that_fails_is_no_event(site: Site) -> None:
     """Nothing was done."""
     for call in (site.handle.pause, site.handle.resume, site.handle.trigger, site.handle.remove):
@@ -72,7 +78,8 @@ def test_call_that_fails_is_no_event(site: Site) -> None:
 
 
 WRONG = [
-    pytest.param("pause", ("work",), {"by": None}, "by: expected text", id="by"),
+    pytest.param("pause", ("work",), {"by": 7}, "by: expected text", id="by"),
+    pytest.param("pause", ("work",), {"by": "a" * 201}, "by: expected at most 200", id="long by"),
     pytest.param("trigger", ("work",), {"body": 7}, "body: expected text or bytes", id="body"),
     pytest.param("add", ("a", REPORT), {"replace": "no"}, "replace: expected True", id="replace"),
     pytest.param("runs", (), {"limit": 0}, "limit: expected a whole number from 1", id="limit 0"),

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
+import itertools
 import os
 import sqlite3
 from typing import TYPE_CHECKING
@@ -87,13 +89,13 @@ def set_aside(path: Path, origin: Identity | None, *, known: bool, now: Instant)
         StoreUnavailableError: another process is creating or moving it, or it cannot be moved.
 
     """
-    aside = path.with_name(f"{path.name}.corrupt-{rfc3339(now - now % SECOND).replace(':', '')}")
     try:
         with lock_folder(path, fcntl.LOCK_EX):
             if identity(path.stat()) != origin or not (known or _was_store(path)):
                 return None
             if _is_intact(path):
                 return None
+            aside = _unused_name(path, now)
             path.rename(aside)
             for log in LOG_SUFFIXES:
                 with contextlib.suppress(FileNotFoundError):
@@ -103,6 +105,20 @@ def set_aside(path: Path, origin: Identity | None, *, known: bool, now: Instant)
             f"{path}: the file is corrupt, and could not be moved: {error}"
         ) from error
     return aside
+
+
+def _unused_name(path: Path, now: Instant) -> Path:
+    """Return the path for a corrupt file, by the second in which it is moved.
+
+    A file that was moved in the same second keeps its name; the later ones are numbered.
+    """
+    name = f"{path.name}.corrupt-{rfc3339(now - now % SECOND).replace(':', '')}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    taken = {each.name for each in path.parent.glob(f"{glob.escape(name)}*")}
+    free = (
+        each for each in names if not any(each + suffix in taken for suffix in ("", *LOG_SUFFIXES))
+    )
+    return path.with_name(next(free))
 
 
 @contextlib.contextmanager

@@ -113,7 +113,7 @@ def folder_problem(folder: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return _creation_problem(folder)
     except OSError as error:
-        return f"{folder}: {error.strerror}"
+        return _search_problem(folder) or f"{folder}: {error.strerror}"
     if stat.S_ISLNK(found.st_mode):
         problem = "is a symbolic link"
     elif not stat.S_ISDIR(found.st_mode):
@@ -127,6 +127,22 @@ def folder_problem(folder: Path) -> str:
     else:
         return ""
     return f"{folder} {problem} ({_owner(found)})"
+
+
+def _search_problem(folder: Path) -> str:
+    """Return which parent of *folder* this user cannot search, with its owner; else empty."""
+    for parent in folder.parents:
+        try:
+            found = parent.stat()
+        except OSError:
+            continue
+        if os.access(parent, os.X_OK):
+            return ""
+        reader = _user(os.geteuid())
+        return (
+            f"{folder} cannot be reached: {parent} cannot be searched by {reader} ({_owner(found)})"
+        )
+    return ""
 
 
 def _creation_problem(folder: Path) -> str:

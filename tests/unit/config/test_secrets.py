@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pulse import PulseMiddleware, Task
 from pulse.cli.check import check
+from pulse.config.loader import load
 from pulse.config.paste import error_text
 from pulse.errors import PulseError, shown, shown_url
 from pulse.store.base import StoreOptions
@@ -329,3 +330,18 @@ def test_error_about_a_line_that_is_no_setting_shows_no_password(tmp_path: Path)
     file.write_text(f"[filter:pulse]\nuse = egg:pulse\npulse.config.store {SECRET}\n")
     (problem,) = check(file, clock=FakeClock()).problems
     assert (SECRET in problem, "line 3" in problem) == (False, True)
+
+
+def test_settings_in_an_error_report_show_no_secrets() -> None:
+    """Error reports show the local variables of each frame."""
+    config = {
+        "pulse.config.store": f"redis://u:{SECRET}@host/0",
+        "pulse.config.base_url": "https://example.org",
+        "pulse.task.work.action": "/work",
+        "pulse.task.work.interval": "5m",
+        "pulse.task.work.headers": f"Authorization: {SECRET}",
+    }
+    text = repr(load(config, {}))
+    assert SECRET not in text
+    assert "store='redis://u:***@host/0'" in text
+    assert "tasks=['work']" in text

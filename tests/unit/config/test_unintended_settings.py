@@ -238,6 +238,9 @@ WARNED = [
     ({"interval": "1h", "grace": "0"}, "grace: a run begins some milliseconds after"),
     ({"interval": "1h", "grace": "1ms"}, "grace: a run begins some milliseconds after"),
     ({"interval": "5s", "retries": "3"}, "retries: the first retry would wait 5s"),
+    ({"interval": "1h", "retry_min_backoff": "1s"}, "retry_min_backoff: without retries"),
+    ({"interval": "1h", "retry_max_backoff": "1d"}, "retry_max_backoff: without retries"),
+    ({"interval": "1h", "retry_max_doublings": "1"}, "retry_max_doublings: without retries"),
 ]
 """Settings that are valid and probably not meant, and the beginning of their warning."""
 

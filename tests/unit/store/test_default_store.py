@@ -353,6 +353,22 @@ def test_folder_that_cannot_be_created_is_named_with_its_parent(
     assert "cannot be written by" in folder_problem(tmp_path)
 
 
+def test_folder_below_one_that_cannot_be_searched_is_named_with_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the home of another user."""
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.lstat", refuse)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    problem = folder_problem(tmp_path / "a")
+    reached = f"{tmp_path / 'a'} cannot be reached: {tmp_path} cannot be searched by "
+    assert problem.startswith(reached)
+    assert problem.endswith(", mode 0700)")
+
+
 def test_folder_that_can_be_created_is_no_problem(tmp_path: Path) -> None:
     """It is not created."""
     assert folder_problem(tmp_path / "a" / "b") == ""
