@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 MODE ?= gevent
 PORT ?= 8000
 JOBS ?= 6
+CORES ?= $(shell nproc)
 SECONDS := 45
 SEED := 1
 STORE :=
@@ -29,7 +30,10 @@ BIN := $(VENV)/bin
 # A plain path entry instead of an import hook: type checkers can follow it.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input \
 	--config-settings editable_mode=compat -e
-PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -q --dist worksteal
+# Tests with real servers wait most of their time; the others need a core each.
+UNIT := $(PYTEST) -n $(CORES) -m "not server"
+SERVER := $(PYTEST) -n $(JOBS) -m server
 SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
 
 define say
@@ -50,16 +54,18 @@ demo: $(VENV)/demo.stamp ## start the quickstart: MODE=gevent, threading or proc
 .PHONY: test
 test: $(VENV)/all.stamp ## run the whole test suite
 	$(call say,tests)
-	@$(PYTEST)
+	@$(UNIT)
+	$(call say,tests with real servers)
+	@$(SERVER)
 
 .PHONY: test-unit
 test-unit: $(VENV)/all.stamp ## run the tests that start no server
-	@$(PYTEST) -m "not server"
+	@$(UNIT)
 
 .PHONY: test-zones
 test-zones: $(VENV)/all.stamp ## hold cron against every time zone and every clock change to 2037
 	$(call say,cron in every time zone; this takes some minutes)
-	@PULSE_ZONES=all $(PYTEST) tests/unit/schedule
+	@PULSE_ZONES=all $(UNIT) tests/unit/schedule
 
 .PHONY: test-debian
 test-debian: ## run the suite on another Debian release, in a chroot: RELEASE=trixie; needs root
@@ -103,7 +109,9 @@ docs: $(VENV)/all.stamp ## build the documentation into docs/_build/html; a warn
 .PHONY: coverage
 coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 	$(call say,tests with coverage)
-	@$(PYTEST) --cov --cov-report=term --cov-fail-under=95
+	@$(UNIT) --cov --cov-report=
+	$(call say,tests with real servers and coverage)
+	@$(SERVER) --cov --cov-append --cov-report=term --cov-fail-under=95
 
 .PHONY: chaos
 chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER
