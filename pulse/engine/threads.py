@@ -31,7 +31,7 @@ from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from pulse.clock import Clock, Span
-    from pulse.core.run import Claim, Result
+    from pulse.core.run import Claim
     from pulse.engine.base import EngineCallbacks
 
 _EXIT_SIGNAL: Final = 1.0
@@ -157,7 +157,8 @@ class ThreadEngine:
             if taken:
                 self._in_flight.add(attempt)
                 self._waiting.append(attempt)
-                called = self._next_to_call()
+                if not self._called:
+                    called = self._next_to_call()
         if called is not None:
             self._call(called)
         if not taken:
@@ -235,18 +236,24 @@ class ThreadEngine:
         """Return the run of a thread that was called; None if another thread has taken it."""
         with self._lock:
             self._called = False
-            attempt = self._take(worker)
+            attempt = self._take(worker, self._clock.boot())
             called = self._next_to_call()
         if called is not None:
             self._call(called)
         return attempt
 
-    def _take(self, worker: _Worker) -> InFlightRun | None:
-        """Return the next run of a thread, which is idle if there is none."""
+    def _take(self, worker: _Worker, now: Span) -> InFlightRun | None:
+        """Return the next run of a thread, which begins; without one the thread is idle.
+
+        A run that waits is in progress: what removes it from there does not let it wait either.
+        """
         if self._quota is not None:
             self._leave(worker)
         elif self._waiting:
-            return self._waiting.popleft()
+            attempt = self._waiting.popleft()
+            if self._in_flight.begin(attempt, now):
+                self._alarm.set()
+            return attempt
         else:
             self._idle.append(worker)
         return None
@@ -256,23 +263,7 @@ class ThreadEngine:
         worker.leaves = True
 
     def _run_claim(self, attempt: InFlightRun, worker: _Worker) -> InFlightRun | None:
-        """Perform a run if it is still wanted, report it, and return the thread's next one."""
-        result = self._perform(attempt) if self._begin(attempt) else None
-        following = None
-        with self._lock:
-            mine = self._in_flight.remove(attempt)
-            surplus = self._threads > self._in_flight.capacity() and not self._waiting
-            if surplus and attempt.stopped is not None:
-                self._leave(worker)  # it was left behind, and another thread serves its slot
-            else:
-                following = self._take(worker)
-        if mine and result is not None:
-            self._work.report(CompletedRun(attempt.claim, result))
-        if not self._in_flight.open:
-            self._signal_drained()
-        return following
-
-    def _perform(self, attempt: InFlightRun) -> Result:
+        """Perform a run that has begun, report it, and return the thread's next one."""
         try:
             result = Context().run(self._work.perform, attempt.claim)
         # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
@@ -281,16 +272,23 @@ class ThreadEngine:
                 self._signal_drained()
                 raise
             result = attempt.result_of(error, self._clock)
-        return attempt.final_result(result, self._clock.boot())
-
-    def _begin(self, attempt: InFlightRun) -> bool:
-        """Return whether the attempt is still to be performed; start its timeout if it is."""
+        now = self._clock.boot()
+        result = attempt.final_result(result, now)
+        following = None
         with self._lock:
-            wanted = attempt in self._in_flight.active
-            sooner = wanted and self._in_flight.begin(attempt, self._clock.boot())
-        if sooner:
-            self._alarm.set()
-        return wanted
+            mine = self._in_flight.remove(attempt)
+            if attempt.stopped is not None and self._is_surplus():
+                self._leave(worker)  # it was left behind, and another thread serves its slot
+            else:
+                following = self._take(worker, now)
+        if mine:
+            self._work.report(CompletedRun(attempt.claim, result))
+        if not self._in_flight.open:
+            self._signal_drained()
+        return following
+
+    def _is_surplus(self) -> bool:
+        return self._threads > self._in_flight.capacity() and not self._waiting
 
     def _add_thread(self) -> None:
         """Start a thread for a slot that became free, so that `free` counts none without one."""
