@@ -41,7 +41,7 @@ UNMEASURED: dict[str, str | None] = {
     "COVERAGE_PROCESS_CONFIG": None,
     "COVERAGE_PROCESS_START": None,
 }
-"""For servers that coverage breaks: measured, uWSGI dies of a segmentation fault at its exit."""
+"""For servers that coverage breaks (measured, uWSGI dies of a signal at its exit) or slows down."""
 
 _dice = random.SystemRandom()  # the seeded one gives every xdist worker the same ports
 
