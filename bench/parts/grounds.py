@@ -53,10 +53,10 @@ class Postgres:
 
     name = "postgres"
 
-    def __init__(self) -> None:
+    def __init__(self, *, connections: int = 60) -> None:
         from tests.support.postgres import PostgresCluster
 
-        self.cluster = PostgresCluster(fsync=True)
+        self.cluster = PostgresCluster(fsync=True, connections=connections)
         self._made = 0
 
     def fresh(self) -> str:

@@ -49,13 +49,15 @@ class PostgresCluster:
 
     Args:
         fsync: whether commits wait for the disk, as they do when speed is measured.
+        connections: how many clients it admits at once.
 
     """
 
-    def __init__(self, *, fsync: bool = False) -> None:
+    def __init__(self, *, fsync: bool = False, connections: int = 60) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pulse-pg-"))
         self.port = free_port()
         self._fsync = fsync
+        self._connections = connections
         self._server: subprocess.Popen[bytes] | None = None
         self.user = _ACCOUNT if os.geteuid() == 0 else os.environ.get("USER", _ACCOUNT)
         own(self.folder)
@@ -80,7 +82,7 @@ class PostgresCluster:
             "port": self.port,
             "unix_socket_directories": self.folder,
             "fsync": "on" if self._fsync else "off",
-            "max_connections": 60,
+            "max_connections": self._connections,
             "shared_buffers": "64MB",
             "logging_collector": "off",
             "log_line_prefix": "%n ",
