@@ -13,7 +13,7 @@ import msgspec
 
 from pulse import events
 from pulse.clock import SECOND
-from pulse.core.policies import StoreFallback
+from pulse.core.policies import Scope, StoreFallback
 from pulse.core.runtime_task import TaskDefaults
 from pulse.core.task_warnings import never_fires
 from pulse.engine.factory import EngineSetup, load_engine, resolve
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
     from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
+    from pulse.scheduler.host_look import HostLook
     from pulse.store.base import Member, Store
 
 
@@ -167,7 +168,17 @@ class PulseRuntime:
             engine=engine,
             clock=self._clock,
             serving=serving,
+            host_look=self._host_look(member, store),
         )
+
+    def _host_look(self, member: Member, store: Store) -> HostLook | None:
+        """Return the mark by which processes of this host let one of them look; None for none."""
+        alone = any(one.scope is Scope.PROCESS for one in self.settings.tasks.values())
+        if alone or store.reach is Scope.PROCESS:
+            return None
+        from pulse.scheduler.host_look import open_host_look
+
+        return open_host_look(member, store=store.name, name=self.settings.name or "")
 
     def _check_of(self, child: ChildSetup) -> ApplicationCheck:
         from pulse.child.application_check import ApplicationCheck
@@ -189,6 +200,7 @@ class PulseRuntime:
         engine: Engine,
         clock: Clock,
         serving: Callable[[], bool] = lambda: True,
+        host_look: HostLook | None = None,
     ) -> Scheduler:
         mark = ForkMark()
         self._runner = Runner(self._dispatcher, clock, mark)
@@ -205,6 +217,7 @@ class PulseRuntime:
             chosen=self.settings.store is not None,
             serving=serving,
             mark=mark,
+            host_look=host_look,
         )
         self._scheduler = scheduler = Scheduler(parts)
         return scheduler

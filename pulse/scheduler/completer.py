@@ -62,6 +62,11 @@ class Completer:
         for claim in claims:
             held[claim.run.id] = claim
 
+    @property
+    def busy(self) -> bool:
+        """Whether a claim is not recorded as ended yet."""
+        return bool(self._claims)
+
     def in_progress(self) -> Sequence[Claim]:
         """Return the claims whose leases have to be renewed."""
         return list(self._claims.values())

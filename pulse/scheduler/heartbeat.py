@@ -33,6 +33,7 @@ class Heartbeat:
     Attributes:
         next_at: the earliest deadline; `NEVER` until the process takes part.
         started: whether the process takes part.
+        machines: how many machines the last heartbeat found in the fleet.
 
     """
 
@@ -45,6 +46,7 @@ class Heartbeat:
         "_renew_at",
         "_reporter",
         "_store",
+        "machines",
         "next_at",
         "started",
     )
@@ -67,6 +69,7 @@ class Heartbeat:
         self._renew_at = self._beat_at = NEVER
         self.next_at: Span = NEVER
         self.started: bool = False
+        self.machines: int = 1
 
     def start(self, now: Span) -> None:
         """Make both due: this process takes part from now on."""
@@ -82,8 +85,8 @@ class Heartbeat:
         if self.started:
             self._beat_at = self.next_at = 0
 
-    def run(self, now: Span) -> None:
-        """Do what is due at *now*.
+    def run(self, now: Span, *, early: Span = 0) -> None:
+        """Do what is due at *now*; send a heartbeat that is due up to *early* later.
 
         Raises:
             StoreUnavailableError: the store cannot be used; the rest is done in the next turn.
@@ -93,7 +96,7 @@ class Heartbeat:
             if now >= self._renew_at:
                 self._renew_at = now + self._interval
                 self._renew()
-            if now >= self._beat_at:
+            if now >= self._beat_at - early:
                 self._beat_at = now + min(HEARTBEAT_INTERVAL, self._interval)
                 self._beat()
         finally:
@@ -120,4 +123,5 @@ class Heartbeat:
         self._reporter.not_run(beat.missed)
         if beat.archived:
             self._bus.emit(events.TasksArchived(beat.archived))
+        self.machines = max(1, len({one.machine for one in beat.members}))
         self._reporter.members(beat.members, self._member.digest)

@@ -33,8 +33,8 @@ from pulse.engine.base import EngineCallbacks
 from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
-from pulse.scheduler.heartbeat import Heartbeat
-from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
+from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL, Heartbeat
+from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim, until_work
 from pulse.scheduler.reporter import Reporter
 from pulse.store.backoff import BackOff, chance
 
@@ -45,10 +45,17 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim, CompletedRun, Result, Run
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
+    from pulse.scheduler.host_look import HostLook
     from pulse.store.base import Claimed, Member, Store
 
 MAX_UNINTERRUPTED_SLEEP: Span = 2_000
 """The end of a run does not cut a sleep of up to this length short: ends are recorded together."""
+
+REST_AFTER: Span = 10 * SECOND
+"""How long a process for which another one looks keeps connections that it does not use."""
+
+BUSY: Span = 2 * SECOND
+"""A process that has won a claim so lately looks at the store by itself."""
 
 _JOIN: Span = 5 * SECOND
 _CLAIM_S = 1.0
@@ -83,6 +90,7 @@ class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
         chosen: whether the configuration names the store.
         serving: returns whether the server still lets this process accept new work.
         mark: set in forked children, whose copy of the scheduler is inactive.
+        host_look: lets one process of the host look at the store for all; None for each by itself.
 
     """
 
@@ -98,6 +106,7 @@ class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
     chosen: bool = False
     serving: Callable[[], bool] = lambda: True
     mark: ForkMark = msgspec.field(default_factory=ForkMark)
+    host_look: HostLook | None = None
 
 
 class Scheduler:
@@ -117,6 +126,11 @@ class Scheduler:
         self._heartbeat = Heartbeat(
             parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
         )
+        self._host_look = parts.host_look
+        # A heartbeat is sent with a look rather than shortly after it.
+        self._early: Span = 0 if parts.host_look is None else HEARTBEAT_INTERVAL // 3
+        self._busy_until: Span = 0
+        self._rest_at: Span = 0
         self._wait_for_store_until: Span = 0
         self._sleep: Span = MAX_SLEEP
         self._state = State.NEW
@@ -208,6 +222,8 @@ class Scheduler:
         if self._state is State.CLOSED:
             return
         self._state = State.CLOSED
+        if self._host_look is not None:
+            self._host_look.close()
         self._back_off.reset()
         self._completer.drain(self._wait_for_store)
         self._leave()
@@ -252,7 +268,7 @@ class Scheduler:
         """Do one turn; return how long to sleep after it. Errors are reported, not raised."""
         began = self._clock.boot()
         try:
-            return self._one_turn(began)
+            return self._deferral(began) or self._one_turn(began)
         except StoreUnavailableError as error:
             self._heartbeat.repeat()
             self._reporter.store_unavailable(error)
@@ -269,9 +285,10 @@ class Scheduler:
             if self._completer.flush():
                 self._next_claim.expire()
             now = self._clock.boot()
-        if now >= self._heartbeat.next_at:
+        if now >= self._heartbeat.next_at - self._early:
             self._next_claim.expire()
-            self._heartbeat.run(now)
+            self._heartbeat.run(now, early=self._early)
+            self._keep_others_alive(now)
             now = self._clock.boot()
         # A turn that was needed only to record ends claims nothing: no store has work before the
         # deadline of the last claim, unless an end, a heartbeat or the application made some.
@@ -284,6 +301,37 @@ class Scheduler:
         if self._completer.waiting:
             return 0
         return min(pause, max(self._heartbeat.next_at - now, 0))
+
+    def _deferral(self, now: Span) -> Span:
+        """Return how long another process of the host looks for this one; 0 if this one looks.
+
+        Only an idle process lets another one look: it holds no claim, has won none lately, and no
+        call of its application waits for a claim.
+        """
+        if (
+            self._host_look is None
+            or now < self._busy_until
+            or self._completer.busy
+            or self._next_claim.requested
+            or self._reporter.failing
+            or self._state is not State.CLAIMING
+            or not self._parts.serving()
+        ):
+            return 0
+        pause = self._host_look.sleep(now)
+        if not pause:
+            self._rest_at = now + REST_AFTER
+        elif now >= self._rest_at:
+            self._rest_at = now + REST_AFTER
+            self.store.rest()
+        return pause
+
+    def _keep_others_alive(self, now: Span) -> None:
+        """Send the heartbeats of the processes for which this one looks."""
+        if self._host_look is not None:
+            self._host_look.set_hosts(self._heartbeat.machines)
+            if holders := self._host_look.to_keep_alive(now):
+                self.store.keep_alive(holders)
 
     def _joins(self) -> bool:
         """Join the store, unless the process was told to stop before; return whether it has."""
@@ -330,7 +378,13 @@ class Scheduler:
                 ended.set()
         self._report_claimed(claimed)
         now, shared = self._clock.boot(), self.store.reach is not Scope.PROCESS
-        return now, self._next_claim.after(claimed, asked_at=asked_at, now=now, shared=shared)
+        pause = self._next_claim.after(claimed, asked_at=asked_at, now=now, shared=shared)
+        if self._host_look is None:
+            return now, pause
+        if claimed.claims:
+            self._busy_until = now + BUSY
+        self._host_look.looked(asked_at, until_work(claimed))
+        return now, min(pause, max(asked_at + self._host_look.period - now, 0))
 
     def _submit(self, claims: Sequence[Claim]) -> None:
         self._completer.track(claims)

@@ -91,6 +91,14 @@ class OffloadedStore:
         """Record that this member lives, and abandon the runs of those that do not."""
         return self._call(self._store.heartbeat)
 
+    def keep_alive(self, holders: Sequence[str]) -> None:
+        """Record that other processes of this machine live, for which this one looks."""
+        self._call(partial(self._store.keep_alive, holders))
+
+    def rest(self) -> None:
+        """Close connections to a server that no call uses."""
+        self._call(self._store.rest)
+
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""
         return self._call(self._store.members)

@@ -22,6 +22,16 @@ LOSER_STEP: Span = 5_000
 LONGEST_LOSER_DELAY: Span = 250_000
 
 
+NO_WORK: Span = 2**62
+
+
+def until_work(claimed: Claimed) -> Span:
+    """Return how long after the claim the store has work; `NO_WORK` if it knows of none."""
+    if claimed.next_wakeup is None:
+        return NO_WORK
+    return max(claimed.next_wakeup - claimed.now, 0)
+
+
 class NextClaim:
     """When the loop claims next, on the boot clock, as its last claim found.
 
@@ -42,6 +52,11 @@ class NextClaim:
     def request(self) -> None:
         """Let the next turn claim: the application has changed something. From any thread."""
         self._requested = True
+
+    @property
+    def requested(self) -> bool:
+        """Whether the application has changed something since the last claim."""
+        return self._requested
 
     def idle(self, now: Span) -> bool:
         """Return whether nothing has become due by the passing of time, nor by a request."""
@@ -71,15 +86,13 @@ class NextClaim:
             shared: whether other processes claim from the same store.
 
         """
-        won, until_work = bool(claimed.claims or claimed.not_run), MAX_SLEEP
-        if claimed.next_wakeup is not None:
-            until_work = min(max(claimed.next_wakeup - claimed.now, 0), MAX_SLEEP)
-        self._idle_until = self.at = asked_at + until_work
+        won, wait = bool(claimed.claims or claimed.not_run), min(until_work(claimed), MAX_SLEEP)
+        self._idle_until = self.at = asked_at + wait
         if shared:
             self._contention.after(now=claimed.now, won=won, next_wakeup=claimed.next_wakeup)
-            self.at = asked_at + min(until_work + self._contention.delay(), MAX_SLEEP)
+            self.at = asked_at + min(wait + self._contention.delay(), MAX_SLEEP)
         pause = max(self.at - now, 0)
-        return max(pause, MIN_SLEEP_AFTER_CLAIM) if won and until_work else pause
+        return max(pause, MIN_SLEEP_AFTER_CLAIM) if won and wait else pause
 
 
 class ContentionDelay:

@@ -357,6 +357,15 @@ class Store(Protocol):
     def heartbeat(self) -> HeartbeatResult:
         """Record that this member lives, and abandon the runs of dead members."""
 
+    def keep_alive(self, holders: Sequence[str]) -> None:
+        """Record that other members live, which let this one look for them and send no heartbeats.
+
+        A holder that is no member is left out.
+        """
+
+    def rest(self) -> None:
+        """Close connections to a server that no call uses; the next call opens one again."""
+
     def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
         """Create a pending manual run of a task, due now; return None when overlap refuses it.
 

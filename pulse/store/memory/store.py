@@ -361,6 +361,12 @@ class MemoryStore:
         over = sorted(self._unwanted.expired(dict.fromkeys(withdrawn, (0, span)), boot))
         return tuple(over), self._tasks.archive(over)
 
+    def keep_alive(self, holders: Sequence[str]) -> None:
+        """Do nothing: no other process uses the store."""
+
+    def rest(self) -> None:
+        """Do nothing: there is no connection."""
+
     def members(self) -> list[Member]:
         """Return this process alone."""
         return [self._caller()]

@@ -120,6 +120,10 @@ class PostgresDatabase:
         self._pid = 0
         self._drop_idle()
 
+    def rest(self) -> None:
+        """Close the idle connections; the next call opens one again."""
+        self._drop_idle()
+
     def forked(self) -> None:
         """Close this process's copies of the sockets; the sessions belong to the parent."""
         self._pid = 0

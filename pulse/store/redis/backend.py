@@ -117,6 +117,10 @@ class RedisBackend:
         """Close the connections."""
         self.server.close()
 
+    def rest(self) -> None:
+        """Close connections that no call uses."""
+        self.server.rest()
+
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
         self.server.forked()
@@ -319,6 +323,17 @@ class RedisSession:
             number = self._server.command("INCR", self._server.key("born"))
             text = manifest_record(number, manifest.manifest)
             self._server.command("HSETNX", self._server.key("configs"), manifest.key, text)
+
+    def save_seen(self, rows: Sequence[MemberRow], *, boot: Span) -> None:  # noqa: ARG002 - the server's clock is recorded
+        """Record that processes of this machine live."""
+        now = self.now()
+        pairs = [
+            text
+            for row in rows
+            for text in (row.member.holder, member_record(now, row.manifest, row.member))
+        ]
+        if pairs:
+            self._server.batch(("HSET", "members", *pairs))
 
     def read_manifests(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Return number and content of the manifests of these keys that exist."""

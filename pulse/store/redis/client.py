@@ -90,6 +90,11 @@ class RedisClient:
         if client is not None:
             client.connection_pool.disconnect()
 
+    def rest(self) -> None:
+        """Close the connections that no call uses; the next call opens one again."""
+        if self._client is not None:
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
     def forked(self) -> None:
         """Sever this copy of the connections in a forked child."""
         self._client = None

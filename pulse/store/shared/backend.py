@@ -265,6 +265,9 @@ class Session(Protocol):
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
         """Record that *member* lives and which manifest it holds."""
 
+    def save_seen(self, rows: Sequence[MemberRow], *, boot: Span) -> None:
+        """Record that processes of this machine live, whose rows these are."""
+
     def add_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest; one that exists keeps its number."""
 
@@ -309,6 +312,9 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Disconnect."""
+
+    def rest(self) -> None:
+        """Close connections to a server that no call uses."""
 
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.base import Member
-    from pulse.store.shared.backend import MemberRow, Session
+    from pulse.store.shared.backend import MemberRow, Session, Written
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow
 
@@ -121,6 +121,12 @@ def read_live(session: Session, caller: Member, *, boot: Span) -> list[MemberRow
     ]
 
 
+def save_seen(session: Session, caller: Member, holders: Collection[str], *, boot: Span) -> None:
+    """Record that other processes of the machine of *caller* live."""
+    rows = session.read_members(caller, boot=boot)
+    session.save_seen([row for row in rows if row.member.holder in holders], boot=boot)
+
+
 def read_active_definitions(session: Session, live: Iterable[MemberRow]) -> ActiveDefinitions:
     """Return the definitions that are active while the processes *live* are alive."""
     hosts_of: dict[str, set[str]] = {}
@@ -141,6 +147,11 @@ def drop_members(session: Session, holders: Sequence[str]) -> list[Run]:
     ended = end_pending(session, orphans.pending)
     session.remove_members(holders, keep=frozenset(run.holder for run in orphans.claimed))
     return ended
+
+
+def drop_gone(session: Session, written: Written, *, gone: Sequence[str]) -> None:
+    """Remove processes; the pending runs that end are reported."""
+    written.abandoned.extend(drop_members(session, gone))
 
 
 def abandon_runs(session: Session, lost: Sequence[LostRun], now: Instant) -> list[Run]:

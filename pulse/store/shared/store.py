@@ -38,9 +38,11 @@ from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.members import (
     FleetWatch,
     abandon_runs,
+    drop_gone,
     drop_members,
     read_active_definitions,
     read_live,
+    save_seen,
 )
 from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.rewinding import find_early_work, rewind_rows
@@ -251,13 +253,14 @@ class SharedStore:
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
-        rule = partial(pause_rows, name=name, paused=paused)
-        self._note(self._run_apart(Transaction.EXCLUSIVE, rule))
+        self._note(
+            self._run_apart(Transaction.EXCLUSIVE, partial(pause_rows, name=name, paused=paused))
+        )
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
         found = self._run_apart(Transaction.READ, lambda session: session.read_in_use())
-        states = [row.state(unfinished) for row, unfinished in found]
+        states = (row.state(unfinished) for row, unfinished in found)
         return sorted(states, key=attrgetter("name", "partition"))
 
     # Runs --------------------------------------------------------------------------------
@@ -376,13 +379,10 @@ class SharedStore:
         if self._save_is_due(boot) or found.lost or found.gone or self._reconciler.has_work():
             self._write_corrections(found)
             self._saved_at = boot
-        self._want_failed_check()
-        return self._report(found)
-
-    def _want_failed_check(self) -> None:
-        """Repeat a check of the clock that an error stopped, which a heartbeat has raised."""
+        # Repeat a check of the clock that an error stopped, which a heartbeat has raised.
         check, self._failed_check = self._failed_check, ClockCheck.NONE
         self._clock_watch.want(check)
+        return self._report(found)
 
     def _save_is_due(self, boot: Span) -> bool:
         """Return whether the heartbeat writes: each third of a lease, and after a failed call."""
@@ -421,7 +421,7 @@ class SharedStore:
             partial(self._save_and_abandon, lost=found.lost)
         ]
         if found.gone:
-            rules.append(partial(self._drop, gone=found.gone))
+            rules.append(partial(drop_gone, gone=found.gone))
         for rule in (*rules, *self._reconciler.rules(self._caller)):
             self._calls.written.add(self._calls.run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
@@ -436,14 +436,18 @@ class SharedStore:
             self._note(now)
             written.abandoned.extend(abandon_runs(session, lost, now))
 
-    def _drop(self, session: Session, written: Written, *, gone: Sequence[str]) -> None:
-        written.abandoned.extend(drop_members(session, gone))
+    def rest(self) -> None:
+        """Close connections to a server that no call uses; the next call opens one again."""
+        self._backend.rest()
+
+    def keep_alive(self, holders: Sequence[str]) -> None:
+        """Record that other members live, which let this one look for them."""
+        self._calls.refuse_closed()
+        keep = partial(save_seen, caller=self._caller.member, holders=frozenset(holders))
+        self._run(Transaction.WRITE, partial(keep, boot=self._clock.boot()))
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""
         self._calls.refuse_closed()
-        caller, boot = self._caller.member, self._clock.boot()
-        live = self._run_apart(
-            Transaction.READ, lambda session: read_live(session, caller, boot=boot)
-        )
-        return [one.member for one in live]
+        find = partial(read_live, caller=self._caller.member, boot=self._clock.boot())
+        return [one.member for one in self._run_apart(Transaction.READ, find)]

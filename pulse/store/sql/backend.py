@@ -24,6 +24,7 @@ from pulse.store.sql.codec import (
     row_of,
     run_of,
 )
+from pulse.store.sql.database import Update
 from pulse.store.sql.due_query import UNFINISHED, pages_for
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ _SAVE_MEMBER = (
     " ON CONFLICT (holder) DO UPDATE SET config = excluded.config, seen = excluded.seen,"
     " seen_boot = excluded.seen_boot"
 )
+_SEEN = Update("@members", sets=("seen", "seen_boot"), keys=("holder",))
 _LEASES = "SELECT id, mark, lease_us FROM @runs WHERE outcome IS NULL AND holder <> ''"
 _ADD_MANIFEST = (
     "INSERT INTO @configs (config, manifest) VALUES (?, ?) ON CONFLICT (config) DO NOTHING"
@@ -138,6 +140,10 @@ class SqlBackend:
     def close(self) -> None:
         """Close the connections."""
         self.database.close()
+
+    def rest(self) -> None:
+        """Close connections to a server that no call uses."""
+        self.database.rest()
 
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
@@ -290,6 +296,11 @@ class SqlSession:
         """Record that *member* lives and which manifest it holds."""
         cells = [*msgspec.structs.astuple(member), manifest.key, self.now(), boot]
         self.connection.execute(_SAVE_MEMBER, cells)
+
+    def save_seen(self, rows: Sequence[MemberRow], *, boot: Span) -> None:
+        """Record that processes of this machine live."""
+        now = self.now()
+        self.connection.update_many(_SEEN, [(now, boot, row.member.holder) for row in rows])
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
         """Return the processes that have a row, dead ones too, by holder."""

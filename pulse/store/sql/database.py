@@ -149,6 +149,9 @@ class Database(Protocol):
     def close(self) -> None:
         """Close the connections."""
 
+    def rest(self) -> None:
+        """Close connections to a server that no call uses."""
+
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process, without waiting."""
 

@@ -139,6 +139,9 @@ class SqliteDatabase:
         for connection in self._take_idle():
             self._close(connection)
 
+    def rest(self) -> None:
+        """Keep the connections: a file has no server that counts them."""
+
     def forked(self) -> None:
         """Give up the connections, which belong to the parent process."""
         self._pid = 0

@@ -215,6 +215,19 @@ class FleetContract(ContractPart):
         assert [row.partition for row in other.store.tasks()] == [other.member.holder]
         assert other.store.members() == [other.member]
 
+    def test_silent_process_that_is_kept_alive_stays_a_member(self, fleet: Fleet) -> None:
+        """Another process of its host sends its heartbeats; an unknown holder is left out."""
+        tasks = {"work": make_task(scope="process")}
+        silent, other = fleet.join(tasks), fleet.join(tasks)
+        for _ in range(4):
+            fleet.wait(LEASE_S, other)
+            other.store.keep_alive([silent.member.holder, "host:1:unknown"])
+        assert other.store.members() == [silent.member, other.member]
+        assert len(other.store.tasks()) == 2
+        other.store.keep_alive([])
+        fleet.wait(3 * LEASE_S + 10, other)
+        assert other.store.members() == [other.member]
+
     def test_removed_process_joins_again_at_its_next_heartbeat(self, fleet: Fleet) -> None:
         """A process that was only stopped for a while creates its rows again."""
         tasks = {"work": make_task(scope="process")}

@@ -28,13 +28,15 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("finish", (["ended"],), {}),
     ("renew", (["claim"],), {}),
     ("heartbeat", (), {}),
+    ("keep_alive", (["holder"],), {}),
+    ("rest", (), {}),
     ("trigger", ("name",), {"body": b"body"}),
     ("pause", ("name",), {"paused": True}),
     ("tasks", (), {}),
     ("runs", (), {"task": "name", "limit": 3}),
     ("members", (), {}),
 ]
-RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "pause"}
+RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "pause", "keep_alive", "rest"}
 
 each_method = pytest.mark.parametrize(
     ("method", "words", "options"), CALLS, ids=[method for method, _, _ in CALLS]

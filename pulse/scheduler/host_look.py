@@ -1,0 +1,234 @@
+"""One process of a host looks at the store for all: a mark in a file says when it last looked.
+
+Theory of operation
+-------------------
+Processes with the same store, name and configuration, in one PID namespace, share a folder in
+memory. The file `mark` holds when a process last looked at the store, which process that was, how
+often it looks, and when the store has work next. A process that is idle reads the mark when it
+wakes up:
+
+    mark is its own, or stale --> look, and write the mark: this process looks from now on
+    mark is fresh             --> sleep until the mark would be stale; the store is not asked
+
+A mark is stale 1.3 periods after the look, plus up to half a period at random, so that one process
+replaces the one that looks when that one ends, hangs, or has no free slot. If the store has work
+before that, the others wake up shortly after the fire time: by then the mark shows whether somebody
+has looked. Two processes that look at once do no harm, because the store decides who runs what.
+
+Each process that sleeps so writes the boot clock into a file of its own, its slot. The process that
+looks sends the heartbeats of those whose slots have moved: a process that is stopped or hangs is
+not kept alive. There is no lock and no thread. A folder that cannot be used means no mark: each
+process looks by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pulse.clock import SECOND, SystemClock
+from pulse.store.backoff import chance
+from pulse.store.sqlite.location import is_usable, network_file_system, own_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pulse.clock import Span
+    from pulse.store.base import Member
+
+PERIOD: Span = SECOND // 2
+"""How often the process that looks does so, in a fleet of up to 20 hosts."""
+
+LOOKS_A_SECOND = 40
+"""How many looks a second a fleet makes at most, if nothing is due."""
+
+LATEST_TAKEOVER: Span = 160_000
+EARLIEST_TAKEOVER: Span = 60_000
+"""How long after a fire time a process sees whether another one has looked."""
+
+ALIVE: Span = 5 * SECOND
+"""A process that has not written its slot for so long gets no heartbeat from another one."""
+
+_REWRITE: Span = SECOND // 20
+"""A process that looks more often writes the mark only so often."""
+_LONGEST_PERIOD: Span = 60 * SECOND
+_UNUSED_S = 3_600.0
+_MARK = struct.Struct("<4q")
+_SLOT = struct.Struct("<q")
+_SHARED = Path("/dev/shm")  # noqa: S108 - the owner and the mode of the folder below are checked
+_SLOTS = ".slot"
+
+
+class LookMark(NamedTuple):
+    """The content of the mark; times are those of the boot clock, in microseconds.
+
+    Attributes:
+        looked_at: when a process last looked.
+        pid: which one.
+        period: how long after that it looks again.
+        next_work: when the store has work next, if that is before the next look, else 0.
+
+    """
+
+    looked_at: Span
+    pid: int
+    period: Span
+    next_work: Span
+
+
+def period_of(hosts: int) -> Span:
+    """Return how often the process of one host looks, in a fleet of so many hosts."""
+    return max(PERIOD, hosts * SECOND // LOOKS_A_SECOND)
+
+
+def stale_at(mark: LookMark, dice: Callable[[], float]) -> Span:
+    """Return when another process looks, if the mark stays as it is until then."""
+    after = mark.looked_at + mark.period * 13 // 10 + round(dice() * mark.period / 2)
+    if mark.next_work:
+        spread = round(dice() * (LATEST_TAKEOVER - EARLIEST_TAKEOVER))
+        after = min(after, mark.next_work + EARLIEST_TAKEOVER + spread)
+    return after
+
+
+class HostLook:
+    """The mark of one host, and this process's part in it.
+
+    Args:
+        folder: where the processes keep the mark and their slots.
+        member: this process.
+        dice: returns random numbers from 0 to 1.
+
+    Attributes:
+        period: how long after a look this process looks again.
+
+    """
+
+    def __init__(self, folder: Path, member: Member, *, dice: Callable[[], float] = chance) -> None:
+        self._mark = folder / "mark"
+        self._slot = folder / f"{member.pid}{_SLOTS}"
+        self._holder = member.holder
+        self._pid = member.pid
+        self._dice = dice
+        self._keep_every = member.lease_us // 3
+        self._kept_at: Span = 0
+        self._written_at: Span = 0
+        self._seen: LookMark | None = None
+        self._stale_at: Span = 0
+        self.period: Span = PERIOD
+
+    def sleep(self, now: Span) -> Span:
+        """Return how long another process looks for this one; 0 if this one has to look.
+
+        A process that sleeps is kept alive by the one that looks.
+        """
+        mark = self._read()
+        if mark is None or mark.pid == self._pid or mark.looked_at > now:
+            return 0
+        if mark != self._seen:
+            self._seen, self._stale_at = mark, stale_at(mark, self._dice)
+        pause = self._stale_at - now
+        if pause <= 0 or not self._write(self._slot, _SLOT.pack(now) + self._holder.encode()):
+            return 0
+        return pause
+
+    def looked(self, at: Span, until_work: Span) -> None:
+        """Record that this process has looked, and after what time the store has work."""
+        if at - self._written_at < _REWRITE and self._written_at:
+            return
+        self._written_at = at
+        next_work = at + until_work if until_work < self.period * 2 else 0
+        self._write(self._mark, _MARK.pack(at, self._pid, self.period, next_work))
+
+    def set_hosts(self, machines: int) -> None:
+        """Let the period fit a fleet on so many hosts."""
+        self.period = period_of(machines)
+
+    def to_keep_alive(self, now: Span) -> list[str]:
+        """Return the holders that get a heartbeat now: a third of a lease after the last ones."""
+        if now - self._kept_at < self._keep_every:
+            return []
+        self._kept_at = now
+        return self._living(now)
+
+    def close(self) -> None:
+        """Remove the slot: this process ends."""
+        with contextlib.suppress(OSError):
+            self._slot.unlink(missing_ok=True)
+
+    def _living(self, now: Span) -> list[str]:
+        found = []
+        with contextlib.suppress(OSError):
+            for slot in self._mark.parent.glob(f"*{_SLOTS}"):
+                content = slot.read_bytes()
+                if len(content) <= _SLOT.size or slot == self._slot:
+                    continue
+                (written_at,) = _SLOT.unpack_from(content)
+                if 0 <= now - written_at < ALIVE:
+                    found.append(content[_SLOT.size :].decode(errors="replace"))
+        return found
+
+    def _read(self) -> LookMark | None:
+        try:
+            content = self._mark.read_bytes()
+        except OSError:
+            return None
+        if len(content) != _MARK.size:
+            return None
+        mark = LookMark(*_MARK.unpack(content))
+        return mark if PERIOD <= mark.period <= _LONGEST_PERIOD else None
+
+    def _write(self, path: Path, content: bytes) -> bool:
+        """Overwrite a file of this folder; return whether that was possible."""
+        try:
+            descriptor = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError:
+            return False
+        try:
+            return os.write(descriptor, content) == len(content)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
+
+def open_host_look(member: Member, *, store: str, name: str) -> HostLook | None:
+    """Return the mark of the processes that can look for *member*; None without a folder for it.
+
+    Args:
+        member: this process; others have the same machine and the same configuration.
+        store: the store, without a password.
+        name: `pulse.config.name`.
+
+    """
+    shared = own_folder(_SHARED)
+    if not member.machine or not _SHARED.is_dir() or not is_usable(shared):
+        return None
+    if network_file_system(shared):
+        return None
+    key = repr((member.machine, store, name, member.digest))
+    folder = shared / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return None
+    _remove_unused(shared, folder)
+    return HostLook(folder, member)
+
+
+def _remove_unused(shared: Path, used: Path) -> None:
+    """Remove what ended processes have left: slots, and marks of earlier configurations."""
+    with contextlib.suppress(OSError):
+        for folder in shared.iterdir():
+            for slot in folder.glob(f"*{_SLOTS}"):
+                if not Path("/proc", slot.stem).exists():
+                    slot.unlink(missing_ok=True)
+            old = SystemClock().wall() / SECOND - (folder / "mark").stat().st_mtime > _UNUSED_S
+            if folder != used and old and not any(folder.glob(f"*{_SLOTS}")):
+                (folder / "mark").unlink(missing_ok=True)
+                folder.rmdir()
