@@ -17,8 +17,8 @@ has looked. Two processes that look at once do no harm, because the store decide
 
 Each process that sleeps so writes the boot clock into a file of its own, its slot. The process that
 looks sends the heartbeats of those whose slots have moved: a process that is stopped or hangs is
-not kept alive. There is no lock and no thread. A folder that cannot be used means no mark: each
-process looks by itself.
+not kept alive. A process whose slot was removed looks by itself once. There is no lock and no
+thread. A folder that cannot be used means no mark: each process looks by itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pulse.store.backoff import chance
 from pulse.store.sqlite.location import is_usable, network_file_system, own_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pulse.clock import Span
     from pulse.store.base import Member
@@ -118,6 +118,8 @@ class HostLook:
         self._written_at: Span = 0
         self._seen: LookMark | None = None
         self._stale_at: Span = 0
+        self._has_slot = False
+        self._slots: dict[str, Path] = {}
         self.period: Span = PERIOD
 
     def sleep(self, now: Span) -> Span:
@@ -131,9 +133,13 @@ class HostLook:
         if mark != self._seen:
             self._seen, self._stale_at = mark, stale_at(mark, self._dice)
         pause = self._stale_at - now
-        if pause <= 0 or not self._write(self._slot, _SLOT.pack(now) + self._holder.encode()):
-            return 0
-        return pause
+        return pause if pause > 0 and self._write_slot(now) else 0
+
+    def _write_slot(self, now: Span) -> bool:
+        """Write the slot; return False if that is not possible, or another process removed it."""
+        content = _SLOT.pack(now) + self._holder.encode()
+        self._has_slot = _write(self._slot, content, create=not self._has_slot)
+        return self._has_slot
 
     def looked(self, at: Span, until_work: Span) -> None:
         """Record that this process has looked, and after what time the store has work."""
@@ -141,7 +147,7 @@ class HostLook:
             return
         self._written_at = at
         next_work = at + until_work if until_work < self.period * 2 else 0
-        self._write(self._mark, _MARK.pack(at, self._pid, self.period, next_work))
+        _write(self._mark, _MARK.pack(at, self._pid, self.period, next_work))
 
     def set_hosts(self, machines: int) -> None:
         """Let the period fit a fleet on so many hosts."""
@@ -152,15 +158,23 @@ class HostLook:
         if now - self._kept_at < self._keep_every:
             return []
         self._kept_at = now
-        return self._living(now)
+        self._slots = dict(self._living(now))
+        return [*self._slots]
+
+    def call(self, holders: Iterable[str]) -> None:
+        """Let these processes look by themselves once, such as those that are no members."""
+        for holder in holders:
+            if slot := self._slots.get(holder):
+                with contextlib.suppress(OSError):
+                    slot.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the slot: this process ends."""
         with contextlib.suppress(OSError):
             self._slot.unlink(missing_ok=True)
 
-    def _living(self, now: Span) -> list[str]:
-        found = []
+    def _living(self, now: Span) -> Iterator[tuple[str, Path]]:
+        """Yield holder and slot of each process that has written its slot lately."""
         with contextlib.suppress(OSError):
             for slot in self._mark.parent.glob(f"*{_SLOTS}"):
                 content = slot.read_bytes()
@@ -168,8 +182,7 @@ class HostLook:
                     continue
                 (written_at,) = _SLOT.unpack_from(content)
                 if 0 <= now - written_at < ALIVE:
-                    found.append(content[_SLOT.size :].decode(errors="replace"))
-        return found
+                    yield content[_SLOT.size :].decode(errors="replace"), slot
 
     def _read(self) -> LookMark | None:
         try:
@@ -181,20 +194,20 @@ class HostLook:
         mark = LookMark(*_MARK.unpack(content))
         return mark if PERIOD <= mark.period <= _LONGEST_PERIOD else None
 
-    def _write(self, path: Path, content: bytes) -> bool:
-        """Overwrite a file of this folder; return whether that was possible."""
-        try:
-            descriptor = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-        except OSError:
-            return False
-        try:
-            return os.write(descriptor, content) == len(content)
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
+
+def _write(path: Path, content: bytes, *, create: bool = True) -> bool:
+    """Overwrite a file; return whether that was possible."""
+    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError:
+        return False
+    try:
+        return os.write(descriptor, content) == len(content)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def open_host_look(member: Member, *, store: str, name: str) -> HostLook | None:

@@ -331,7 +331,7 @@ class Scheduler:
         if self._host_look is not None:
             self._host_look.set_hosts(self._heartbeat.machines)
             if holders := self._host_look.to_keep_alive(now):
-                self.store.keep_alive(holders)
+                self._host_look.call(self.store.keep_alive(holders))
 
     def _joins(self) -> bool:
         """Join the store, unless the process was told to stop before; return whether it has."""

@@ -91,9 +91,9 @@ class OffloadedStore:
         """Record that this member lives, and abandon the runs of those that do not."""
         return self._call(self._store.heartbeat)
 
-    def keep_alive(self, holders: Sequence[str]) -> None:
+    def keep_alive(self, holders: Sequence[str]) -> list[str]:
         """Record that other processes of this machine live, for which this one looks."""
-        self._call(partial(self._store.keep_alive, holders))
+        return self._call(partial(self._store.keep_alive, holders))
 
     def rest(self) -> None:
         """Close connections to a server that no call uses."""

@@ -357,10 +357,11 @@ class Store(Protocol):
     def heartbeat(self) -> HeartbeatResult:
         """Record that this member lives, and abandon the runs of dead members."""
 
-    def keep_alive(self, holders: Sequence[str]) -> None:
+    def keep_alive(self, holders: Sequence[str]) -> list[str]:
         """Record that other members live, which let this one look for them and send no heartbeats.
 
-        A holder that is no member is left out.
+        Return the holders that are no members, as after a loss of data: a heartbeat of their own
+        makes them members again.
         """
 
     def rest(self) -> None:

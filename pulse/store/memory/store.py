@@ -361,8 +361,9 @@ class MemoryStore:
         over = sorted(self._unwanted.expired(dict.fromkeys(withdrawn, (0, span)), boot))
         return tuple(over), self._tasks.archive(over)
 
-    def keep_alive(self, holders: Sequence[str]) -> None:
-        """Do nothing: no other process uses the store."""
+    def keep_alive(self, holders: Sequence[str]) -> list[str]:
+        """Return the holders: no other process uses the store."""
+        return [*holders]
 
     def rest(self) -> None:
         """Do nothing: there is no connection."""

@@ -121,10 +121,14 @@ def read_live(session: Session, caller: Member, *, boot: Span) -> list[MemberRow
     ]
 
 
-def save_seen(session: Session, caller: Member, holders: Collection[str], *, boot: Span) -> None:
-    """Record that other processes of the machine of *caller* live."""
+def save_seen(
+    session: Session, caller: Member, holders: Collection[str], *, boot: Span
+) -> list[str]:
+    """Record that other processes of the machine of *caller* live; return those without a row."""
     rows = session.read_members(caller, boot=boot)
-    session.save_seen([row for row in rows if row.member.holder in holders], boot=boot)
+    known = [row for row in rows if row.member.holder in holders]
+    session.save_seen(known, boot=boot)
+    return sorted({*holders} - {row.member.holder for row in known})
 
 
 def read_active_definitions(session: Session, live: Iterable[MemberRow]) -> ActiveDefinitions:

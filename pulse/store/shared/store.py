@@ -253,9 +253,8 @@ class SharedStore:
 
     def pause(self, name: str, *, paused: bool) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
-        self._note(
-            self._run_apart(Transaction.EXCLUSIVE, partial(pause_rows, name=name, paused=paused))
-        )
+        rule = partial(pause_rows, name=name, paused=paused)
+        self._note(self._run_apart(Transaction.EXCLUSIVE, rule))
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
@@ -333,10 +332,8 @@ class SharedStore:
         if not completed:
             return []
         if any_may_run_again(completed):
-            return self._run(
-                Transaction.WRITE,
-                partial(finish_runs, completed=completed, note=self._note),
-            )
+            rule = partial(finish_runs, completed=completed, note=self._note)
+            return self._run(Transaction.WRITE, rule)
         return self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
@@ -440,11 +437,11 @@ class SharedStore:
         """Close connections to a server that no call uses; the next call opens one again."""
         self._backend.rest()
 
-    def keep_alive(self, holders: Sequence[str]) -> None:
+    def keep_alive(self, holders: Sequence[str]) -> list[str]:
         """Record that other members live, which let this one look for them."""
         self._calls.refuse_closed()
         keep = partial(save_seen, caller=self._caller.member, holders=frozenset(holders))
-        self._run(Transaction.WRITE, partial(keep, boot=self._clock.boot()))
+        return self._run(Transaction.WRITE, partial(keep, boot=self._clock.boot()))
 
     def members(self) -> list[Member]:
         """Return the processes seen within three of their leases."""

@@ -221,7 +221,8 @@ class FleetContract(ContractPart):
         silent, other = fleet.join(tasks), fleet.join(tasks)
         for _ in range(4):
             fleet.wait(LEASE_S, other)
-            other.store.keep_alive([silent.member.holder, "host:1:unknown"])
+            unknown = other.store.keep_alive([silent.member.holder, "host:1:unknown"])
+            assert unknown == ["host:1:unknown"]
         assert other.store.members() == [silent.member, other.member]
         assert len(other.store.tasks()) == 2
         other.store.keep_alive([])

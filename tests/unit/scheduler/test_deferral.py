@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -95,14 +97,14 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
-        self._folder = folder
+        self.folder = folder
         self.processes: list[Process] = []
 
     def start(self, count: int, **tasks: Task) -> None:
         """Start processes."""
         known = len(self.processes)
         for pid in range(known + 1, known + count + 1):
-            self.processes.append(Process(self._folder, self.clock, pid, tasks))
+            self.processes.append(Process(self.folder, self.clock, pid, tasks))
         self.forward(3)
 
     def forward(self, seconds: float) -> None:
@@ -237,6 +239,16 @@ def test_idle_processes_stay_members(host: Host) -> None:
     host.start(3, work=Task(action="/work", interval="1h"))
     host.forward(200)
     assert len(host.processes[0].store.members()) == 3
+
+
+def test_processes_become_members_again_after_the_store_has_lost_them(host: Host) -> None:
+    """The process that looks calls those that are no members."""
+    host.start(4, work=Task(action="/work", interval="1h"))
+    with closing(sqlite3.connect(host.folder / "pulse.db")) as raw, raw:
+        (prefix,) = raw.execute("SELECT prefix FROM pulse_schema").fetchone()
+        raw.execute(f"DELETE FROM {prefix}members")  # noqa: S608 - a name of the file itself
+    host.forward(12)
+    assert len(host.processes[0].store.members()) == 4
 
 
 def test_process_that_hangs_is_no_member_any_more(host: Host) -> None:

@@ -231,6 +231,16 @@ def test_process_that_ends_is_not_kept_alive(process: Callable[[int], HostLook])
     assert one.to_keep_alive(START) == []
 
 
+def test_process_that_is_called_looks_once(process: Callable[[int], HostLook]) -> None:
+    """Such as one that the store has forgotten."""
+    one, other = process(1), process(2)
+    one.looked(START, NO_WORK)
+    other.sleep(START)
+    one.call(one.to_keep_alive(START))
+    assert other.sleep(START + 1) == 0
+    assert other.sleep(START + 2) > 0
+
+
 # The folder ------------------------------------------------------------------------------------
 
 

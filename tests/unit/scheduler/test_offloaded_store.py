@@ -36,7 +36,7 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("runs", (), {"task": "name", "limit": 3}),
     ("members", (), {}),
 ]
-RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "pause", "keep_alive", "rest"}
+RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "pause", "rest"}
 
 each_method = pytest.mark.parametrize(
     ("method", "words", "options"), CALLS, ids=[method for method, _, _ in CALLS]
