@@ -215,16 +215,17 @@ def fleets(store: str, python: str, asked: argparse.Namespace):
     for count in asked.workers:
         yield f"{count} workers", count, lambda word, count=count: [workers(count, word)]
     mixed, half = asked.mixed, asked.mixed // 2
-    yield (
-        f"{2 * half} workers, two configurations",
-        2 * half,
-        lambda word: [workers(half, word, tasks=tasks) for tasks in (10, 11)],
-    )
-    yield (
-        f"{mixed} workers, scope = process",
-        mixed,
-        lambda word: [workers(mixed, word, scope="process")],
-    )
+    if mixed:
+        yield (
+            f"{2 * half} workers, two configurations",
+            2 * half,
+            lambda word: [workers(half, word, tasks=tasks) for tasks in (10, 11)],
+        )
+        yield (
+            f"{mixed} workers, scope = process",
+            mixed,
+            lambda word: [workers(mixed, word, scope="process")],
+        )
     if asked.hosts and store != "sqlite":  # a file belongs to one host
         yield (
             f"{asked.hosts} hosts",
@@ -247,7 +248,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("stores", metavar="store", nargs="*", default=list(GROUNDS))
     parser.add_argument("--old", type=Path, help="a checkout with an environment in .venv")
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 24, 100])
-    parser.add_argument("--mixed", type=int, default=24, help="workers of the other fleets")
+    parser.add_argument("--mixed", type=int, default=24, help="workers of mixed fleets; 0: none")
     parser.add_argument("--hosts", type=int, default=50, help="simulated hosts; 0 for none")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

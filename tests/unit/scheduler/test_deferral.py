@@ -99,12 +99,12 @@ class Host:
         self.clock = FakeClock()
         self.folder = folder
         self.processes: list[Process] = []
+        self.started: list[Process] = []
 
     def start(self, count: int, **tasks: Task) -> None:
         """Start processes."""
-        known = len(self.processes)
-        for pid in range(known + 1, known + count + 1):
-            self.processes.append(Process(self.folder, self.clock, pid, tasks))
+        self.started = [Process(self.folder, self.clock, pid + 1, tasks) for pid in range(count)]
+        self.processes = [*self.started]
         self.forward(3)
 
     def forward(self, seconds: float) -> None:
@@ -139,7 +139,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     """Return a host without processes."""
     one = Host(tmp_path)
     yield one
-    for process in one.processes:
+    for process in one.started:
         process.scheduler.stop(0)
 
 

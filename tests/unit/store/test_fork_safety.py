@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from pulse.store.sqlite import fork_safety
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.fork_safety import LONGEST_WAIT, ForkSafety
 from pulse.store.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 FILE = (1, 2)
 OTHER = (1, 3)
@@ -39,10 +43,18 @@ del store
 """
 
 
-def link(origin: tuple[int, int] = FILE) -> SqliteConnection:
-    """Return a connection that is said to lead to that file."""
-    raw = sqlite3.connect(":memory:")
-    return SqliteConnection(raw, SqliteTexts(""), SystemClock(), origin=origin)
+@pytest.fixture
+def link() -> Iterator[Callable[[tuple[int, int]], SqliteConnection]]:
+    """Return a function that makes connections which are said to lead to a file."""
+    made: list[sqlite3.Connection] = []
+
+    def connect(origin: tuple[int, int]) -> SqliteConnection:
+        made.append(sqlite3.connect(":memory:"))
+        return SqliteConnection(made[-1], SqliteTexts(""), SystemClock(), origin=origin)
+
+    yield connect
+    for raw in made:
+        raw.close()
 
 
 def is_closed(one: SqliteConnection) -> bool:
@@ -61,9 +73,11 @@ def locks_of(pid: int, path: Path) -> int:
     return sum(lock[4] == str(pid) and lock[5].rpartition(":")[2] == inode for lock in locks)
 
 
-def test_inherited_connection_stays_open_until_its_file_is_opened() -> None:
+def test_inherited_connection_stays_open_until_its_file_is_opened(
+    link: Callable[[tuple[int, int]], SqliteConnection],
+) -> None:
     """SQLite forbids to close it before; afterwards it has to be closed."""
-    safety, inherited, other = ForkSafety(), link(), link(OTHER)
+    safety, inherited, other = ForkSafety(), link(FILE), link(OTHER)
     safety.inherit([inherited], FILE)
     safety.inherit([other], OTHER)
     before = is_closed(inherited)
@@ -71,11 +85,13 @@ def test_inherited_connection_stays_open_until_its_file_is_opened() -> None:
     assert (before, is_closed(inherited), is_closed(other)) == (False, True, False)
 
 
-def test_inherited_connection_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inherited_connection_is_never_freed(
+    link: Callable[[tuple[int, int]], SqliteConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The interpreter would close a connection that it frees."""
     kept: list[sqlite3.Connection] = []
     monkeypatch.setattr(fork_safety, "never_free", kept.append)
-    inherited = link()
+    inherited = link(FILE)
     ForkSafety().inherit([inherited], FILE)
     assert kept == [inherited.raw]
 
