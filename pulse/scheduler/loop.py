@@ -127,7 +127,7 @@ class Scheduler:
             parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
         )
         self._host_look = parts.host_look
-        # A heartbeat is sent with a look rather than shortly after it.
+        # An idle process sends a heartbeat with a look rather than shortly after it.
         self._early: Span = 0 if parts.host_look is None else HEARTBEAT_INTERVAL // 3
         self._busy_until: Span = 0
         self._rest_at: Span = 0
@@ -285,9 +285,10 @@ class Scheduler:
             if self._completer.flush():
                 self._next_claim.expire()
             now = self._clock.boot()
-        if now >= self._heartbeat.next_at - self._early:
+        early = self._early if now >= self._busy_until else 0
+        if now >= self._heartbeat.next_at - early:
             self._next_claim.expire()
-            self._heartbeat.run(now, early=self._early)
+            self._heartbeat.run(now, early=early)
             self._keep_others_alive(now)
             now = self._clock.boot()
         # A turn that was needed only to record ends claims nothing: no store has work before the
