@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 MODE ?= gevent
 PORT ?= 8000
-JOBS ?= 6
+JOBS ?= 4
 CORES ?= $(shell nproc)
 SECONDS := 45
 SEED := 1

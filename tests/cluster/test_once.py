@@ -83,7 +83,7 @@ class Fleet:
             workers = server.workers()
             return len(workers) >= self._workers and started.issuperset(workers)
 
-        server.wait_for(all_started, 30, "every worker takes part")
+        server.wait_for(all_started, what="every worker takes part")
 
     def reload(self, server: Server) -> None:
         """Send HUP, and wait until as many new workers have joined; old ones may still be busy."""
@@ -95,7 +95,11 @@ class Fleet:
             new = set(server.workers()) - old
             return len(new) >= self._workers and started.issuperset(new)
 
-        server.wait_for(renewed, 30, "as many new workers take part")
+        try:
+            server.wait_for(renewed, what="as many new workers take part")
+        except AssertionError as error:
+            error.add_note(users_of(self.store))
+            raise
 
     def await_another(self, server: Server, task: str) -> list:
         """Return the runs of *task* that start from now on, once there is one."""
@@ -122,6 +126,19 @@ class Fleet:
             "pulse.config.store": f"sqlite:///{self.store}",
             "pulse.config.lease": "3s",
         }
+
+
+def users_of(path: Path) -> str:
+    """Return which processes have a file or its log open, and all locks of files."""
+    found = [f"{path.parent}: {sorted(one.name for one in path.parent.iterdir())}"]
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            target = str(descriptor.readlink())
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith(str(path)):
+            found.append(f"{descriptor}: {target}")
+    return "\n".join([*found, Path("/proc/locks").read_text()])
 
 
 def micros(fire_time: str) -> int:

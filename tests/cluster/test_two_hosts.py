@@ -115,7 +115,7 @@ def hosts(
         alpha, beta = (
             stack.enter_context(Host(name, tmp_path, store)) for name in ("alpha", "beta")
         )
-        wait_until(lambda: alpha.begins("cache") and beta.begins("cache"), 15, "both take part")
+        wait_until(lambda: alpha.begins("cache") and beta.begins("cache"), what="both take part")
         yield alpha, beta
 
 
@@ -127,7 +127,7 @@ def test_each_tick_runs_once_across_hosts(hosts: tuple[Host, Host]) -> None:
         return sorted(note.fire_time for host in hosts for note in host.begins(task))
 
     known = len(ran("now"))
-    wait_until(lambda: len(ran("now")) >= known + 6, 15, "six ticks")
+    wait_until(lambda: len(ran("now")) >= known + 6, what="six ticks")
     times = ran("now")
     assert times == grid_between(times[0], times[-1], 1)
     mine, other = ([note.fire_time for note in host.begins("cache")] for host in (alpha, beta))
@@ -140,7 +140,7 @@ def test_tasks_of_a_vanished_host_continue_after_its_lease(
     hosts: tuple[Host, Host],
 ) -> None:
     """They continue within a second after the lease, and not before."""
-    victim = wait_until(lambda: next((host for host in hosts if host.is_napping()), None), 15)
+    victim = wait_until(lambda: next((host for host in hosts if host.is_napping()), None))
     (survivor,) = (host for host in hosts if host is not victim)
     held = victim.begins("nap")[-1]
     victim.vanish()

@@ -39,7 +39,7 @@ def notes(tmp_path: Path) -> Iterator[Server]:
 
 def test_the_tutorial_ticks_every_five_seconds(notes: Server) -> None:
     """The view runs at fire times five seconds apart, and an outsider who asks for it gets 403."""
-    fire_times = notes.wait_for(lambda: RUN.findall(notes.log_text())[1:], 20, "two ticks")
+    fire_times = notes.wait_for(lambda: RUN.findall(notes.log_text())[1:], what="two ticks")
 
     refused = notes.get("/notes/expire").status
 

@@ -53,7 +53,7 @@ def serves(site: Server) -> bool:
 @pytest.mark.parametrize("site", MODES, indirect=True)
 def test_the_terminal_shows_each_tick_once_from_a_worker(site: Server) -> None:
     """Ticks are shown two seconds apart, each once, with the pid of the worker that ran it."""
-    site.wait_for(lambda: len(runs(site)) >= 3, 15, "three ticks")
+    site.wait_for(lambda: len(runs(site)) >= 3, what="three ticks")
 
     shown = runs(site)
 
@@ -70,7 +70,7 @@ def test_the_terminal_shows_each_tick_once_from_a_worker(site: Server) -> None:
 @pytest.mark.parametrize("site", MODES, indirect=True)
 def test_control_c_ends_it_without_a_traceback(site: Server) -> None:
     """An interrupt to the terminal's whole group lets each worker end in order, and all of it."""
-    site.wait_for(lambda: serves(site) and len(runs(site)) > 1, 15, "four workers take turns")
+    site.wait_for(lambda: serves(site) and len(runs(site)) > 1, what="four workers take turns")
     family = site.family()
 
     os.killpg(site.pid, signal.SIGINT)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support.requires_server import missing
-from tests.support.servers import UNMEASURED, Server, free_port, program
+from tests.support.servers import PATIENCE_S, UNMEASURED, Server, free_port, program
 from tests.support.uwsgi_status import status_options, wait_accepting
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Witnessed(Server):
         wait_accepting(self, len(pids))
         return seen
 
-    def wait_events(self, name: str, count: int = 1, timeout: float = 10.0) -> list[Event]:
+    def wait_events(self, name: str, count: int = 1, timeout: float = PATIENCE_S) -> list[Event]:
         """Wait for *count* events of one name, and return them."""
         self.wait_for(
             lambda: len(self.events(name)) >= count, timeout, what=f"{count} times {name}"
