@@ -90,7 +90,7 @@ def suspend(folder: Path, word: str, worker_class: str) -> Story:
                 resumed = time.time()
                 os.kill(stop.pid, SIGCONT)
                 one.await_notes("refused", of=3)
-                other.wait_for(lambda: is_over(word, abandoned), what="the rerun is over")
+                other.wait_for(lambda: is_over(word, abandoned), 60, "the rerun is over")
                 after = {run.id: run for run in read_history(word)}
         finally:
             os.kill(stop.pid, SIGCONT)
