@@ -121,7 +121,7 @@ chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: 
 
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## run the benchmarks and print their tables
-	@for script in $(filter-out bench/compare.py bench/instructions.py bench/idle_fleet.py,$(wildcard bench/*.py)); do printf '\n%s\n\n' "$$script"; $(BIN)/python "$$script"; done
+	@for script in $(filter-out bench/compare.py bench/idle_fleet.py,$(wildcard bench/*.py)); do printf '\n%s\n\n' "$$script"; $(BIN)/python "$$script"; done
 
 .PHONY: compare
 compare: $(VENV)/bench.stamp ## measure this checkout beside an older one: OLD, ROUNDS
