@@ -148,6 +148,11 @@ def host(python: str, number: int, settings: dict[str, object]) -> tuple[list[st
 # Counters --------------------------------------------------------------------------------
 
 
+def redis_figure(ground, section: str, name: str) -> int:
+    lines = ground.server.ask("INFO", section).decode().splitlines()
+    return int(dict(line.split(":") for line in lines if ":" in line)[name])
+
+
 def traffic_of(ground, word: str) -> int | None:
     """Return the transactions or commands that the server has counted; None for SQLite."""
     if ground.name == "postgres":
@@ -157,9 +162,7 @@ def traffic_of(ground, word: str) -> int | None:
         )
         return int(count)
     if ground.name == "redis":
-        lines = ground.server.ask("INFO", "stats").decode().splitlines()
-        found = dict(line.split(":") for line in lines if ":" in line)
-        return int(found["total_commands_processed"])
+        return redis_figure(ground, "stats", "total_commands_processed")
     return None
 
 
@@ -171,9 +174,7 @@ def connections_of(ground, word: str, workers: list[int]) -> int:
         )
         return int(count)
     if ground.name == "redis":
-        lines = ground.server.ask("INFO", "clients").decode().splitlines()
-        found = dict(line.split(":") for line in lines if ":" in line)
-        return int(found["connected_clients"]) - 1  # that of the question
+        return redis_figure(ground, "clients", "connected_clients") - 1  # that of the question
     path = word.removeprefix("sqlite:///")
     files = (file for pid in workers for file in Path(f"/proc/{pid}/fd").iterdir())
     return sum(str(file.readlink()) == path for file in files)

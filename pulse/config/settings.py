@@ -284,6 +284,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Return the values without passwords, headers and bodies: error reports show locals."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         values["tasks"] = [*self.tasks]
+        values["paste"] = self.paste and self.paste.section  # its global_conf may hold secrets
         for name in ("store", "base_url"):
             values[name] = values[name] and shown_url(values[name])
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"

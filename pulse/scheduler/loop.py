@@ -385,6 +385,8 @@ class Scheduler:
         if claimed.claims:
             self._busy_until = now + BUSY
         self._host_look.looked(asked_at, until_work(claimed))
+        if now < self._busy_until or self._completer.busy:
+            return now, pause  # it looks for itself, as often as without a mark
         return now, min(pause, max(asked_at + self._host_look.period - now, 0))
 
     def _submit(self, claims: Sequence[Claim]) -> None:

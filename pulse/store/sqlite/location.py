@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -131,35 +132,33 @@ def folder_problem(folder: Path) -> str:
 
 def _search_problem(folder: Path) -> str:
     """Return which parent of *folder* this user cannot search, with its owner; else empty."""
-    for parent in folder.parents:
-        try:
-            found = parent.stat()
-        except OSError:
-            continue
-        if os.access(parent, os.X_OK):
-            return ""
-        reader = _user(os.geteuid())
-        return (
-            f"{folder} cannot be reached: {parent} cannot be searched by {reader} ({_owner(found)})"
-        )
-    return ""
+    parent, found = _nearest_parent(folder)
+    if found is None or os.access(parent, os.X_OK):
+        return ""
+    problem = f"cannot be searched by {_user(os.geteuid())}"
+    return f"{folder} cannot be reached: {parent} {problem} ({_owner(found)})"
 
 
 def _creation_problem(folder: Path) -> str:
     """Return why *folder*, which is missing, cannot be created; empty if it can."""
+    parent, found = _nearest_parent(folder)
+    if found is None:
+        return f"{folder} cannot be created"
+    if not stat.S_ISDIR(found.st_mode):
+        problem = "is no folder"
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        problem = f"cannot be written by {_user(os.geteuid())}"
+    else:
+        return ""
+    return f"{folder} cannot be created: {parent} {problem} ({_owner(found)})"
+
+
+def _nearest_parent(folder: Path) -> tuple[Path, os.stat_result | None]:
+    """Return the nearest parent of *folder* that can be examined, and what it is."""
     for parent in folder.parents:
-        try:
-            found = parent.stat()
-        except OSError:
-            continue
-        if not stat.S_ISDIR(found.st_mode):
-            problem = "is no folder"
-        elif not os.access(parent, os.W_OK | os.X_OK):
-            problem = f"cannot be written by {_user(os.geteuid())}"
-        else:
-            return ""
-        return f"{folder} cannot be created: {parent} {problem} ({_owner(found)})"
-    return f"{folder} cannot be created"
+        with contextlib.suppress(OSError):
+            return parent, parent.stat()
+    return folder, None
 
 
 def _owner(found: os.stat_result) -> str:

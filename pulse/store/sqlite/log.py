@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 LOG_SUFFIXES = ("-wal", "-shm")
 _SETTLED_AFTER: Span = 3 * SECOND
 """The age from which the time of a folder is trusted; some file systems keep whole seconds, and the
-clock of a virtual machine that stands still for a while is late."""
+clock of a virtual machine that was paused is late."""
 
 _CLOCK = SystemClock()
 

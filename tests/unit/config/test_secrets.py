@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from pulse import PulseMiddleware, Task
 from pulse.cli.check import check
 from pulse.config.loader import load
 from pulse.config.paste import error_text
+from pulse.config.settings import PasteOrigin
 from pulse.errors import PulseError, shown, shown_url
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
@@ -341,7 +343,12 @@ def test_settings_in_an_error_report_show_no_secrets() -> None:
         "pulse.task.work.interval": "5m",
         "pulse.task.work.headers": f"Authorization: {SECRET}",
     }
-    text = repr(load(config, {}))
+    text = repr(
+        msgspec.structs.replace(
+            load(config, {}),
+            paste=PasteOrigin(uri="config:a.ini", section="main", global_conf={"db": SECRET}),
+        )
+    )
     assert SECRET not in text
     assert "store='redis://u:***@host/0'" in text
     assert "tasks=['work']" in text

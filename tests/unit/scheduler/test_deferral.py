@@ -151,21 +151,15 @@ def test_one_of_many_idle_processes_asks_the_store(host: Host) -> None:
     assert 38 <= most <= 42
 
 
-def test_ticks_run_on_time_and_once(host: Host) -> None:
-    """The process that looks does not sleep beyond the next fire time."""
-    host.start(6, work=Task(action="/work", interval="7s"))
-    host.forward(60)
+@pytest.mark.parametrize(
+    ("every", "seconds", "ticks"), [("7s", 61, 9), ("1s", 30.5, 33)], ids=["rare", "frequent"]
+)
+def test_ticks_run_on_time_and_once(host: Host, every: str, seconds: float, ticks: int) -> None:
+    """The process that looks sleeps until the next fire time; one that has won looks by itself."""
+    host.start(5, work=Task(action="/work", interval=every))
+    host.forward(seconds)
     lateness = [late for _, late in host.ran()]
-    assert len(lateness) == 9
-    assert max(lateness) <= 0.02
-
-
-def test_each_tick_of_a_frequent_task_runs_on_time(host: Host) -> None:
-    """The process that won last looks by itself, and writes the mark."""
-    host.start(4, work=Task(action="/work", interval="1s"))
-    host.forward(30)
-    lateness = [late for _, late in host.ran()]
-    assert len(lateness) == 33
+    assert len(lateness) == ticks
     assert max(lateness) <= 0.02
 
 
