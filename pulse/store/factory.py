@@ -31,6 +31,7 @@ from pulse.errors import (
     missing_extra,
     shown_url,
 )
+from pulse.store.folders import network_file_system
 from pulse.store.postgres.url import checked_url, is_postgres
 from pulse.store.redis.url import checked_url as checked_redis_url
 from pulse.store.redis.url import is_redis
@@ -39,7 +40,6 @@ from pulse.store.sqlite.location import (
     default_path,
     existing_path,
     folder_problems,
-    network_file_system,
 )
 from pulse.store.sqlite.releases import without_release
 

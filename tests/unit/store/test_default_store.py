@@ -15,13 +15,9 @@ from pulse import PulseMiddleware, Task, events, runtime
 from pulse.cli.main import main
 from pulse.config.loader import load, load_paste
 from pulse.errors import NotServingError
+from pulse.store.folders import folder_problem
 from pulse.store.sqlite import location
-from pulse.store.sqlite.location import (
-    default_path,
-    existing_path,
-    folder_problem,
-    folder_problems,
-)
+from pulse.store.sqlite.location import default_path, existing_path, folder_problems
 from pulse.testing.recorder import Recorder
 
 if TYPE_CHECKING:

@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pulse.store.folders import is_usable, network_file_system, own_folder
 from pulse.store.sqlite import location
-from pulse.store.sqlite.location import (
-    default_path,
-    file_name,
-    is_usable,
-    network_file_system,
-    own_folder,
-)
+from pulse.store.sqlite.location import default_path, file_name
 
 MOUNTS = r"""
 /dev/vda / ext4 rw 0 0
