@@ -173,8 +173,7 @@ class PulseRuntime:
 
     def _host_look(self, member: Member, store: Store) -> HostLook | None:
         """Return the mark by which processes of this host let one of them look; None for none."""
-        alone = any(one.scope is Scope.PROCESS for one in self.settings.tasks.values())
-        if alone or store.reach is Scope.PROCESS:
+        if store.reach is Scope.PROCESS:
             return None
         from pulse.scheduler.host_look import open_host_look
 

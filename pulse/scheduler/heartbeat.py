@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pulse.clock import Span
     from pulse.scheduler.completer import Completer
     from pulse.scheduler.reporter import Reporter
-    from pulse.store.base import Member, Store
+    from pulse.store.base import HeartbeatResult, Member, Store
 
 HEARTBEAT_INTERVAL: Span = 750_000
 """The longest time between two heartbeats. An observer notices a new lease at most this much late:
@@ -21,7 +21,7 @@ NEVER: Span = 2**62
 
 
 class Heartbeat:
-    """Calls the store at deadlines of the boot clock; the loop calls `run` in each turn.
+    """Calls the store at deadlines of the boot clock; the loop calls `begin` in each turn.
 
     Args:
         member: this process; leases are renewed every third of its lease.
@@ -85,22 +85,25 @@ class Heartbeat:
         if self.started:
             self._beat_at = self.next_at = 0
 
-    def run(self, now: Span, *, early: Span = 0) -> None:
-        """Do what is due at *now*; send a heartbeat that is due up to *early* later.
+    def begin(self, now: Span, *, early: Span = 0) -> bool:
+        """Renew leases if that is due; return whether a heartbeat is due up to *early* later.
+
+        The caller sends the heartbeat, by `send` or together with a claim.
 
         Raises:
-            StoreUnavailableError: the store cannot be used; the rest is done in the next turn.
+            StoreUnavailableError: the store cannot be used; the renewal is due in the next turn.
 
         """
+        is_due = now >= self._beat_at - early
         try:
             if now >= self._renew_at:
                 self._renew_at = now + self._interval
                 self._renew()
-            if now >= self._beat_at - early:
+            if is_due:
                 self._beat_at = now + min(HEARTBEAT_INTERVAL, self._interval)
-                self._beat()
         finally:
             self.next_at = min(self._renew_at, self._beat_at)
+        return is_due
 
     def _renew(self) -> None:
         held = self._completer.in_progress()
@@ -113,10 +116,15 @@ class Heartbeat:
             self._renew_at = 0
             raise
 
-    def _beat(self) -> None:
-        beat = self._store.heartbeat()
+    def send(self) -> None:
+        """Send a heartbeat; raises StoreUnavailableError."""
+        self.report(self._store.heartbeat())
+
+    def report(self, beat: HeartbeatResult) -> None:
+        """Report what a heartbeat found."""
         if beat.next_expiry is not None:
             self._beat_at = min(self._beat_at, beat.next_expiry)
+            self.next_at = min(self._renew_at, self._beat_at)
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
         self._reporter.superseded(beat.superseded)

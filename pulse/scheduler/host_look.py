@@ -15,6 +15,9 @@ replaces the one that looks when that one ends, hangs, or has no free slot. If t
 before that, the others wake up shortly after the fire time: by then the mark shows whether somebody
 has looked. Two processes that look at once do no harm, because the store decides who runs what.
 
+A process with tasks of its own partition (`scope = process`) wakes up for them: the one that looks
+asks the store when each of these partitions has work, and writes that into the file `work`.
+
 Each process that sleeps so writes the boot clock into a file of its own, its slot. The process that
 looks sends the heartbeats of those whose slots have moved: a process that is stopped or hangs is
 not kept alive. A process whose slot was removed looks by itself once. There is no lock and no
@@ -32,10 +35,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.clock import SECOND, SystemClock
 from pulse.store.backoff import chance
-from pulse.store.sqlite.location import is_usable, network_file_system, own_folder
+from pulse.store.folders import is_usable, network_file_system, own_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pulse.clock import Span
     from pulse.store.base import Member
@@ -94,6 +97,19 @@ def stale_at(mark: LookMark, dice: Callable[[], float]) -> Span:
     return after
 
 
+class Announcement(NamedTuple):
+    """When a process has work of its own, as the store said at an instant of the boot clock.
+
+    Attributes:
+        read_at: when the store was asked.
+        work_at: when the process has work; `NO_WORK` for never.
+
+    """
+
+    read_at: Span
+    work_at: Span
+
+
 class HostLook:
     """The mark of one host, and this process's part in it.
 
@@ -109,6 +125,7 @@ class HostLook:
 
     def __init__(self, folder: Path, member: Member, *, dice: Callable[[], float] = chance) -> None:
         self._mark = folder / "mark"
+        self._work = folder / "work"
         self._slot = folder / f"{member.pid}{_SLOTS}"
         self._holder = member.holder
         self._pid = member.pid
@@ -158,8 +175,32 @@ class HostLook:
         if now - self._kept_at < self._keep_every:
             return []
         self._kept_at = now
+        return self.living(now)
+
+    def living(self, now: Span) -> list[str]:
+        """Return the holders that let this process look for them."""
         self._slots = dict(self._living(now))
         return [*self._slots]
+
+    def announce(self, read_at: Span, work: Mapping[str, Span]) -> None:
+        """Write when each holder has work of its own."""
+        lines = [f"{read_at}", *(f"{at} {holder}" for holder, at in work.items())]
+        draft = self._work.with_suffix(f".{self._pid}")
+        if _write(draft, "\n".join(lines).encode()):
+            with contextlib.suppress(OSError):
+                draft.replace(self._work)
+
+    def announced(self) -> Announcement | None:
+        """Return when this process has work of its own; None if nobody has asked for it."""
+        try:
+            read_at, *lines = self._work.read_text().splitlines()
+            for line in lines:
+                at, _, holder = line.partition(" ")
+                if holder == self._holder:
+                    return Announcement(int(read_at), int(at))
+        except (OSError, ValueError):
+            return None
+        return None
 
     def call(self, holders: Iterable[str]) -> None:
         """Let these processes look by themselves once, such as those that are no members."""
@@ -243,5 +284,6 @@ def _remove_unused(shared: Path, used: Path) -> None:
                     slot.unlink(missing_ok=True)
             old = SystemClock().wall() / SECOND - (folder / "mark").stat().st_mtime > _UNUSED_S
             if folder != used and old and not any(folder.glob(f"*{_SLOTS}")):
-                (folder / "mark").unlink(missing_ok=True)
+                for file in folder.iterdir():
+                    file.unlink(missing_ok=True)
                 folder.rmdir()

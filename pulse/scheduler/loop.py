@@ -33,10 +33,12 @@ from pulse.engine.base import EngineCallbacks
 from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
-from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL, Heartbeat
-from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim, until_work
+from pulse.scheduler.deferral import Deferral
+from pulse.scheduler.heartbeat import Heartbeat
+from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
 from pulse.scheduler.reporter import Reporter
 from pulse.store.backoff import BackOff, chance
+from pulse.store.rules import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,12 +52,6 @@ if TYPE_CHECKING:
 
 MAX_UNINTERRUPTED_SLEEP: Span = 2_000
 """The end of a run does not cut a sleep of up to this length short: ends are recorded together."""
-
-REST_AFTER: Span = 10 * SECOND
-"""How long a process for which another one looks keeps connections that it does not use."""
-
-BUSY: Span = 2 * SECOND
-"""A process that has won a claim so lately looks at the store by itself."""
 
 _JOIN: Span = 5 * SECOND
 _CLAIM_S = 1.0
@@ -126,11 +122,7 @@ class Scheduler:
         self._heartbeat = Heartbeat(
             parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
         )
-        self._host_look = parts.host_look
-        # An idle process sends a heartbeat with a look rather than shortly after it.
-        self._early: Span = 0 if parts.host_look is None else HEARTBEAT_INTERVAL // 3
-        self._busy_until: Span = 0
-        self._rest_at: Span = 0
+        self._deferral = _deferral_of(parts)
         self._wait_for_store_until: Span = 0
         self._sleep: Span = MAX_SLEEP
         self._state = State.NEW
@@ -222,8 +214,8 @@ class Scheduler:
         if self._state is State.CLOSED:
             return
         self._state = State.CLOSED
-        if self._host_look is not None:
-            self._host_look.close()
+        if self._deferral is not None:
+            self._deferral.close()
         self._back_off.reset()
         self._completer.drain(self._wait_for_store)
         self._leave()
@@ -268,7 +260,7 @@ class Scheduler:
         """Do one turn; return how long to sleep after it. Errors are reported, not raised."""
         began = self._clock.boot()
         try:
-            return self._deferral(began) or self._one_turn(began)
+            return self._until_takeover(began) or self._one_turn(began)
         except StoreUnavailableError as error:
             self._heartbeat.repeat()
             self._reporter.store_unavailable(error)
@@ -285,33 +277,40 @@ class Scheduler:
             if self._completer.flush():
                 self._next_claim.expire()
             now = self._clock.boot()
-        early = self._early if now >= self._busy_until else 0
+        early, beats = 0 if self._deferral is None else self._deferral.early(now), False
         if now >= self._heartbeat.next_at - early:
             self._next_claim.expire()
-            self._heartbeat.run(now, early=early)
-            self._keep_others_alive(now)
+            beats = self._begin_heartbeat(now, early=early)
             now = self._clock.boot()
         # A turn that was needed only to record ends claims nothing: no store has work before the
         # deadline of the last claim, unless an end, a heartbeat or the application made some.
         if ended and self._next_claim.idle(now):
             pause = self._next_claim.at - now
         else:
-            now, pause = self._claim(now)
+            now, pause = self._claim(now, beats=beats)
         if self._reporter.failing and self._reporter.store_recovered():
             self._back_off.reset()
         if self._completer.waiting:
             return 0
         return min(pause, max(self._heartbeat.next_at - now, 0))
 
-    def _deferral(self, now: Span) -> Span:
+    def _begin_heartbeat(self, now: Span, *, early: Span) -> bool:
+        """Renew leases, and send a heartbeat that is due; return True if it goes with the claim."""
+        if not self._heartbeat.begin(now, early=early):
+            return False
+        if self._deferral is not None and not self._reporter.failing:
+            return True
+        self._heartbeat.send()
+        return False
+
+    def _until_takeover(self, now: Span) -> Span:
         """Return how long another process of the host looks for this one; 0 if this one looks.
 
         Only an idle process lets another one look: it holds no claim, has won none lately, and no
         call of its application waits for a claim.
         """
         if (
-            self._host_look is None
-            or now < self._busy_until
+            self._deferral is None
             or self._completer.busy
             or self._next_claim.requested
             or self._reporter.failing
@@ -319,20 +318,7 @@ class Scheduler:
             or not self._parts.serving()
         ):
             return 0
-        pause = self._host_look.sleep(now)
-        if not pause:
-            self._rest_at = now + REST_AFTER
-        elif now >= self._rest_at:
-            self._rest_at = now + REST_AFTER
-            self.store.rest()
-        return pause
-
-    def _keep_others_alive(self, now: Span) -> None:
-        """Send the heartbeats of the processes for which this one looks."""
-        if self._host_look is not None:
-            self._host_look.set_hosts(self._heartbeat.machines)
-            if holders := self._host_look.to_keep_alive(now):
-                self._host_look.call(self.store.keep_alive(holders))
+        return self._deferral.pause(now)
 
     def _joins(self) -> bool:
         """Join the store, unless the process was told to stop before; return whether it has."""
@@ -361,17 +347,26 @@ class Scheduler:
 
     # Claiming ----------------------------------------------------------------------------
 
-    def _claim(self, asked_at: Span) -> tuple[Span, Span]:
-        """Claim what is due; return the boot clock after that, and how long to sleep then."""
+    def _claim(self, asked_at: Span, *, beats: bool = False) -> tuple[Span, Span]:
+        """Claim what is due; return the boot clock after that, and how long to sleep then.
+
+        With *beats* a heartbeat is due, which is sent in any case.
+        """
+        deferral = self._deferral
         # Set before the state is read: see `_let_claim_end`.
         self._claiming = True
         try:
             claiming = self._state is State.CLAIMING and self._parts.serving()
             limit = self._engine.free() if claiming else 0
             if limit <= 0:
+                if beats:
+                    self._heartbeat.send()
                 return self._clock.boot(), MAX_SLEEP
             self._next_claim.begin()
-            claimed = self.store.claim_due(limit)
+            if beats and deferral is not None:
+                claimed = self._look(deferral, limit, asked_at)
+            else:
+                claimed = self.store.claim_due(limit)
             self._submit(claimed.claims)
         finally:
             self._claiming = False
@@ -380,14 +375,18 @@ class Scheduler:
         self._report_claimed(claimed)
         now, shared = self._clock.boot(), self.store.reach is not Scope.PROCESS
         pause = self._next_claim.after(claimed, asked_at=asked_at, now=now, shared=shared)
-        if self._host_look is None:
+        if deferral is None:
             return now, pause
-        if claimed.claims:
-            self._busy_until = now + BUSY
-        self._host_look.looked(asked_at, until_work(claimed))
-        if now < self._busy_until or self._completer.busy:
-            return now, pause  # it looks for itself, as often as without a mark
-        return now, min(pause, max(asked_at + self._host_look.period - now, 0))
+        if beats:
+            deferral.keep_others_alive(now, machines=self._heartbeat.machines)
+        holds = self._completer.busy
+        return now, min(pause, deferral.claimed(claimed, asked_at=asked_at, now=now, holds=holds))
+
+    def _look(self, deferral: Deferral, limit: int, now: Span) -> Claimed:
+        """Send a heartbeat and claim; what the heartbeat has found is reported first."""
+        found = deferral.look(limit, now)
+        self._heartbeat.report(found.heartbeat)
+        return self.store.claim_due(limit) if found.claimed is None else found.claimed
 
     def _submit(self, claims: Sequence[Claim]) -> None:
         self._completer.track(claims)
@@ -407,3 +406,11 @@ class Scheduler:
         for task, error in claimed.failed_tasks:
             self._completer.forget_independent(task)
             self._reporter.task_failed(task, error)
+
+
+def _deferral_of(parts: SchedulerParts) -> Deferral | None:
+    if parts.host_look is None:
+        return None
+    own = any(one.scope is Scope.PROCESS for one in parts.definitions.values())
+    partition = partition_of(Scope.PROCESS, parts.member) if own else ""
+    return Deferral(parts.host_look, parts.store, own_partition=partition)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pulse.store.base import (
         Claimed,
         HeartbeatResult,
+        Look,
         Member,
         Store,
         SyncResult,
@@ -90,6 +91,10 @@ class OffloadedStore:
     def heartbeat(self) -> HeartbeatResult:
         """Record that this member lives, and abandon the runs of those that do not."""
         return self._call(self._store.heartbeat)
+
+    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:
+        """Send a heartbeat and claim, in one read where there is nothing to write."""
+        return self._call(partial(self._store.look, limit, partitions=partitions))
 
     def keep_alive(self, holders: Sequence[str]) -> list[str]:
         """Record that other processes of this machine live, for which this one looks."""

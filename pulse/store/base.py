@@ -83,7 +83,7 @@ import msgspec
 from pulse.clock import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.policies import Scope
@@ -233,6 +233,23 @@ class HeartbeatResult(NamedTuple):
     members: Sequence[Member] = ()
 
 
+class Look(NamedTuple):
+    """The result of `look`.
+
+    Attributes:
+        heartbeat: what the heartbeat found.
+        claimed: what was claimed; None where the heartbeat had something to write: `claim_due` is
+            to be called after it.
+        next_due: when work is next due in the partitions that were asked for, on the store's
+            clock; those without work are left out.
+
+    """
+
+    heartbeat: HeartbeatResult
+    claimed: Claimed | None
+    next_due: Mapping[str, Instant]
+
+
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     """A task row as `tasks()` returns it.
 
@@ -356,6 +373,12 @@ class Store(Protocol):
 
     def heartbeat(self) -> HeartbeatResult:
         """Record that this member lives, and abandon the runs of dead members."""
+
+    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:
+        """Do `heartbeat` and `claim_due`: one read, where there is nothing to write.
+
+        *partitions* are those of processes of this machine whose next work the result names.
+        """
 
     def keep_alive(self, holders: Sequence[str]) -> list[str]:
         """Record that other members live, which let this one look for them and send no heartbeats.

@@ -211,6 +211,38 @@ def test_pending_run_is_claimed_after_its_index_was_lost(
     assert [one.run.id for one in store.claim_due(1).claims] == [run and run.id]
 
 
+@pytest.mark.parametrize("index", ["unheld:", "leases"])
+def test_loss_of_an_index_of_runs_alone_is_noticed(
+    server: RedisServer, store: RedisStore, index: str
+) -> None:
+    """Of a claimed run in `leases`, of a pending one in `unheld:`; both are indexed again."""
+    store.trigger("work")
+    if index == "leases":
+        store.claim_due(1)
+    store.heartbeat()
+    server.ask("DEL", prefix_of("") + index)
+    with pytest.raises(StoreUnavailableError, match=f"keys were lost: .*:{index};"):
+        beat(store, 20)
+    assert server.ask("EXISTS", prefix_of("") + index) == b":1\r\n"
+
+
+def test_index_that_has_lost_its_last_run_is_not_missed(store: RedisStore) -> None:
+    """All runs have finished."""
+    for _ in range(3):
+        store.trigger("work")
+        store.heartbeat()
+        (claim,) = store.claim_due(1).claims
+        store.heartbeat()
+        store.finish([succeed(claim)])
+        beat(store, 20)
+
+
+def beat(store: RedisStore, times: int) -> None:
+    """Send some heartbeats."""
+    for _ in range(times):
+        store.heartbeat()
+
+
 def test_record_of_another_form_is_not_moved(server: RedisServer, store: RedisStore) -> None:
     """A newer release may have written it."""
     server.ask("HSET", prefix_of("") + "runs", "x", '[null,"",0,"x"]')

@@ -23,7 +23,7 @@ from pulse.core.run_transitions import (
     schedule_retry,
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, FailedTask, HeartbeatResult, StoreOptions
+from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Look, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.memory.claim import ClaimCall
 from pulse.store.memory.runs import RunTable
@@ -41,7 +41,7 @@ from pulse.store.rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pulse.clock import Clock, Instant, Span
     from pulse.core.run import CompletedRun, Result
@@ -360,6 +360,10 @@ class MemoryStore:
         withdrawn = self._tasks.withdrawn
         over = sorted(self._unwanted.expired(dict.fromkeys(withdrawn, (0, span)), boot))
         return tuple(over), self._tasks.archive(over)
+
+    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:  # noqa: ARG002 - the claim follows
+        """Do the heartbeat; the claim comes after it."""
+        return Look(self.heartbeat(), None, {})
 
     def keep_alive(self, holders: Sequence[str]) -> list[str]:
         """Return the holders: no other process uses the store."""

@@ -33,7 +33,7 @@ from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot, task_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
     from pulse.clock import Clock
     from pulse.core.run import Run
@@ -184,6 +184,20 @@ class RedisSession:
         ]
         runs.sort(key=lambda found: found.run.retry_at or 0)
         return DueSnapshot(reply.now, rows, runs, reply.next_wakeup, reply.more, reserved=not peek)
+
+    def read_next_due(self, partitions: Collection[str]) -> dict[str, Instant]:
+        """Return when rows or pending runs are next due in each of these partitions with work."""
+        wanted = [(place, index) for place in partitions for index in ("due", "unheld")]
+        first = (0, 0, "WITHSCORES")
+        _, found = self._server.batch(
+            *(("ZRANGE", f"{index}:{place}", *first) for place, index in wanted)
+        )
+        next_due: dict[str, Instant] = {}
+        for (place, _), entry in zip(wanted, found, strict=True):
+            if entry:
+                at = int(entry[1])
+                next_due[place] = min(at, next_due.get(place, at))
+        return next_due
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set; new rows get their order first."""
@@ -347,19 +361,24 @@ class RedisSession:
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:  # noqa: ARG002 - the server's clock decides
         """Return the processes that have a row, dead ones too, by holder."""
         now, (records,) = self._server.batch(("HVALS", "members"))
-        found = [member_row(record, now) for record in records]
-        return sorted(found, key=lambda row: row.member.holder)
+        return _member_rows(records, now)
 
-    def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:
-        """Return processes and leases, and what is missing."""
-        members = self.read_members(caller.member, boot=boot)
-        return Fleet(members, self.read_leases(), self.find_missing(caller))
-
-    def read_leases(self) -> list[Lease]:
-        """Return the leases of claimed runs."""
-        now, (found,) = self._server.batch(("ZRANGE", "leases", 0, -1, "WITHSCORES"))
+    def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:  # noqa: ARG002 - the server's clock decides
+        """Return processes and leases, and what is missing, in one step."""
+        expected = self.backend.missing_keys
+        now, (records, found, *existing) = self._server.batch(
+            ("HVALS", "members"),
+            ("ZRANGE", "leases", 0, -1, "WITHSCORES"),
+            *expected.questions(self._server, caller),
+        )
+        members = _member_rows(records, now)
+        is_listed = any(one.member.holder == caller.member.holder for one in members)
         ends = zip(found[::2], map(int, found[1::2]), strict=True)
-        return [Lease(run, end, ends_in=end - now) for run, end in ends]
+        return Fleet(
+            members,
+            [Lease(run, end, ends_in=end - now) for run, end in ends],
+            expected.find(self._server, caller, existing, is_listed=is_listed),
+        )
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -368,10 +387,6 @@ class RedisSession:
 
     # The storage -------------------------------------------------------------------------
 
-    def find_missing(self, caller: Caller) -> str:
-        """Return which keys are missing of those that *caller* has stored; empty for none."""
-        return self.backend.missing_keys.find(self._server, caller)
-
     def restore(self) -> None:
         """Make indexes and counters again, and empty the list of processes: see `repair`."""
         self.backend.repair()
@@ -379,6 +394,11 @@ class RedisSession:
     def prune(self, before: Instant) -> None:
         """Delete runs and archived rows that are older, and manifests that no process holds."""
         self._server.run("prune", _DONE, before=before, keep_manifests=MAX_UNUSED_MANIFESTS)
+
+
+def _member_rows(records: Iterable[str | bytes], now: Instant) -> list[MemberRow]:
+    found = [member_row(record, now) for record in records]
+    return sorted(found, key=lambda row: row.member.holder)
 
 
 def _rows_in_use(records: Iterable[str | bytes]) -> list[TaskRow]:

@@ -54,7 +54,7 @@ import msgspec
 from pulse.errors import StoreProblem, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
@@ -218,6 +218,9 @@ class Session(Protocol):
 
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
+
+    def read_next_due(self, partitions: Collection[str]) -> Mapping[str, Instant]:
+        """Return when rows or pending runs are next due in each of these partitions with work."""
 
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved.

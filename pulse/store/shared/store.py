@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from pulse.core.policies import Scope
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, HeartbeatResult
+from pulse.store.base import Claimed, HeartbeatResult, Look
 from pulse.store.rules import ClockCheck, ClockWatch, partition_of, partitions_of
 from pulse.store.shared.backend import (
     DuplicateKeyError,
@@ -51,7 +51,7 @@ from pulse.store.shared.sync import add_task, sync_rows
 from pulse.store.shared.tasks import pause_rows, remove_task, trigger_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 
     from pulse.clock import Clock, Instant, Span
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
@@ -269,13 +269,16 @@ class SharedStore:
         self._calls.refuse_closed()
         caller, boot = self._caller, self._clock.boot()
         found = self._run(
-            Transaction.READ,
-            lambda session: plan_due(
-                session, caller, limit, recovery=self._calls.recovery, boot=boot
-            ),
+            Transaction.READ, lambda session: self._plan(session, caller, limit, boot=boot)
         )
         if limit <= 0:
             return Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
+        return self._write_claim(caller, found, boot)
+
+    def _plan(self, session: Session, caller: Caller, limit: int, *, boot: Span) -> ClaimPlan:
+        return plan_due(session, caller, limit, recovery=self._calls.recovery, boot=boot)
+
+    def _write_claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
         if found.is_work():
             claimed = self._claim(caller, found, boot)
         else:
@@ -369,11 +372,35 @@ class SharedStore:
         self._calls.raise_postponed()
         caller, boot = self._caller, self._clock.boot()
         found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
+        return self._end_heartbeat(caller, found, boot)
+
+    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:
+        """Do `heartbeat` and `claim_due`: one read, where there is nothing to write."""
+        self._calls.refuse_closed()
+        self._calls.raise_postponed()
+        caller, boot = self._caller, self._clock.boot()
+
+        def rule(session: Session) -> tuple[FleetState, ClaimPlan | None, Mapping[str, Instant]]:
+            found = self._check(session, caller, boot=boot)
+            if limit <= 0 or self._has_corrections(caller, found, boot):
+                return found, None, {}
+            plan = self._plan(session, caller, limit, boot=boot)
+            return found, plan, session.read_next_due(partitions) if partitions else {}
+
+        found, plan, next_due = self._run(Transaction.READ, rule)
+        heartbeat = self._end_heartbeat(caller, found, boot)
+        claimed = None if plan is None else self._write_claim(caller, plan, boot)
+        return Look(heartbeat, claimed, next_due)
+
+    def _has_corrections(self, caller: Caller, found: FleetState, boot: Span) -> bool:
+        return bool(found.missing) or not _is_member(caller, found) or self._must_write(found, boot)
+
+    def _end_heartbeat(self, caller: Caller, found: FleetState, boot: Span) -> HeartbeatResult:
         if found.missing:
             self._restore(found.missing)
-        if all(one.member.holder != caller.member.holder for one in found.live):
+        if not _is_member(caller, found):
             self._sync_again()
-        if self._save_is_due(boot) or found.lost or found.gone or self._reconciler.has_work():
+        if self._must_write(found, boot):
             self._write_corrections(found)
             self._saved_at = boot
         # Repeat a check of the clock that an error stopped, which a heartbeat has raised.
@@ -381,9 +408,11 @@ class SharedStore:
         self._clock_watch.want(check)
         return self._report(found)
 
-    def _save_is_due(self, boot: Span) -> bool:
-        """Return whether the heartbeat writes: each third of a lease, and after a failed call."""
-        return self._saved_at is None or boot - self._saved_at >= self._caller.member.lease_us // 3
+    def _must_write(self, found: FleetState, boot: Span) -> bool:
+        """Return whether the heartbeat writes, as in each third of a lease and after a failure."""
+        third = self._caller.member.lease_us // 3
+        is_due = self._saved_at is None or boot - self._saved_at >= third
+        return is_due or bool(found.lost or found.gone or self._reconciler.has_work())
 
     def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, including what a failed heartbeat wrote."""
@@ -448,3 +477,7 @@ class SharedStore:
         self._calls.refuse_closed()
         find = partial(read_live, caller=self._caller.member, boot=self._clock.boot())
         return [one.member for one in self._run_apart(Transaction.READ, find)]
+
+
+def _is_member(caller: Caller, found: FleetState) -> bool:
+    return any(one.member.holder == caller.member.holder for one in found.live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -28,7 +29,7 @@ from pulse.store.sql.database import Update
 from pulse.store.sql.due_query import UNFINISHED, pages_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
@@ -57,6 +58,14 @@ _IN_USE = f"SELECT {TASK_COLUMNS}, {UNFINISHED} FROM @tasks t WHERE t.archived_a
 _EARLY = (
     f"{_ROWS} WHERE t.archived_at IS NULL"
     f" AND (t.source = '{CONFIG}' OR t.anchor > ? OR t.floor > ? OR t.resumed_at > ?)"
+)
+_NEXT_ROW = (
+    "SELECT place, min(due_at) FROM @tasks WHERE place IN (?*) AND paused = 0"
+    " AND archived_at IS NULL AND due_at IS NOT NULL GROUP BY place"
+)
+_NEXT_PENDING = (
+    "SELECT place, min(retry_at) FROM @runs WHERE outcome IS NULL AND holder = ''"
+    " AND place IN (?*) GROUP BY place"
 )
 _NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL LIMIT ?"
 _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
@@ -193,6 +202,14 @@ class SqlSession:
             return DueSnapshot(found.now, map(_due_row, found.due), ())
         some = map(_pending_row, chain((first,), runs))
         return DueSnapshot(found.now, map(_due_row, found.due), some)
+
+    def read_next_due(self, partitions: Collection[str]) -> dict[str, Instant]:
+        """Return when rows or pending runs are next due in each of these partitions with work."""
+        select_in = self.connection.select_in
+        with self.connection.together():
+            found = [select_in(text, partitions) for text in (_NEXT_ROW, _NEXT_PENDING)]
+        # The later pair of a partition overwrites the earlier one, so the earliest comes last.
+        return dict(sorted(chain(*found), key=itemgetter(1), reverse=True))
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set."""

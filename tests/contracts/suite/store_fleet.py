@@ -229,6 +229,54 @@ class FleetContract(ContractPart):
         fleet.wait(3 * LEASE_S + 10, other)
         assert other.store.members() == [other.member]
 
+    def test_look_is_a_heartbeat_and_a_claim(self, fleet: Fleet) -> None:
+        """In one read, as long as the heartbeat has nothing to write."""
+        process = fleet.join(OLD)
+        fleet.clock.forward(EVERY)
+        process.store.heartbeat()
+        found = process.store.look(100)
+        assert found.heartbeat.members == [process.member]
+        assert found.claimed is not None
+        assert [claim.run.task for claim in found.claimed.claims] == ["work"]
+
+    def test_look_that_writes_what_the_heartbeat_found_leaves_the_claim(self, fleet: Fleet) -> None:
+        """The runs that it abandons are reported before others are claimed."""
+        dead, other = fleet.join(OLD), fleet.join(OLD)
+        fleet.clock.forward(EVERY)
+        lost = dead.claim_one().run
+        fleet.wait(LEASE_S, other)
+        fleet.clock.forward(5)
+        found = other.store.look(100)
+        assert [run.id for run in found.heartbeat.abandoned] == [lost.id]
+        assert found.claimed is None
+
+    def test_look_without_a_free_slot_claims_nothing(self, fleet: Fleet) -> None:
+        """The heartbeat is sent all the same."""
+        process = fleet.join(OLD)
+        fleet.clock.forward(EVERY)
+        found = process.store.look(0)
+        assert found.heartbeat.members == [process.member]
+        assert found.claimed is None
+
+    def test_look_names_the_next_work_of_partitions(self, fleet: Fleet) -> None:
+        """The earliest row or pending run; rows that are paused have none."""
+        tasks = {
+            "often": make_task(scope="process"),
+            "seldom": make_task(scope="process", interval=100),
+        }
+        one, other, idle = fleet.join(tasks), fleet.join(tasks), fleet.join(OLD)
+        asked = [process.member.holder for process in (one, other, idle)]
+        one.store.heartbeat()
+        found = one.store.look(1, partitions=asked)
+        assert found.claimed is not None
+        due = found.claimed.now + EVERY * SECOND
+        assert found.next_due == dict.fromkeys(asked[:2], due)
+        other.store.trigger("seldom")
+        assert one.store.look(1, partitions=asked).next_due[asked[1]] == found.claimed.now
+        one.store.pause("often", paused=True)
+        left = one.store.look(1, partitions=asked).next_due
+        assert left[asked[0]] == found.claimed.now + 100 * SECOND
+
     def test_removed_process_joins_again_at_its_next_heartbeat(self, fleet: Fleet) -> None:
         """A process that was only stopped for a while creates its rows again."""
         tasks = {"work": make_task(scope="process")}

@@ -15,8 +15,9 @@ from pulse.clock import SECOND
 from pulse.core.run import Outcome, Result
 from pulse.core.task import Task, build_definition
 from pulse.engine.inline import InlineEngine
+from pulse.scheduler.deferral import BUSY
 from pulse.scheduler.host_look import HostLook
-from pulse.scheduler.loop import BUSY, Scheduler, SchedulerParts
+from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
@@ -44,6 +45,11 @@ class Counted(SqliteStore):
         """Count the call, and make it."""
         self.calls += 1
         return super().heartbeat()
+
+    def look(self, limit: int, **words: object):  # noqa: ANN201 - that of the store
+        """Count the call, and make it."""
+        self.calls += 1
+        return super().look(limit, **words)
 
 
 class Process:
@@ -144,11 +150,11 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_one_of_many_idle_processes_asks_the_store(host: Host) -> None:
-    """Twice a second it claims and sends a heartbeat, in one turn."""
+    """Twice a second it claims and sends a heartbeat, in one call but for a few."""
     host.start(8, work=Task(action="/work", interval="1h"))
     *others, most = sorted(host.calls(10))
     assert others == [0] * 7
-    assert 38 <= most <= 42
+    assert 19 <= most <= 23
 
 
 @pytest.mark.parametrize(
@@ -254,6 +260,39 @@ def test_process_that_hangs_is_no_member_any_more(host: Host) -> None:
     host.forward(120)
     holders = {one.holder for one in looks.store.members()}
     assert len(holders) == 2
+
+
+def test_processes_with_tasks_of_their_own_let_one_look_too(host: Host) -> None:
+    """Each one knows when its own tasks are due."""
+    host.start(8, work=Task(action="/work", interval="1h", scope="process"))
+    *others, most = sorted(host.calls(10))
+    assert sum(others) <= 2
+    assert 19 <= most <= 23
+
+
+def test_tasks_of_each_process_run_on_time(host: Host) -> None:
+    """A process wakes up for its own tasks while another one looks."""
+    host.start(4, work=Task(action="/work", interval="7s", scope="process"))
+    host.forward(61)
+    for process in host.processes:
+        lateness = [late for _, late in process.ran]
+        assert len(lateness) == 9
+        assert max(lateness) <= 0.02
+
+
+def test_process_learns_of_work_that_others_give_it(host: Host) -> None:
+    """Its tasks were paused and are resumed elsewhere: it looks when they are due."""
+    host.start(3, work=Task(action="/work", interval="8s", scope="process"))
+    looks = host.looks
+    looks.store.pause("work", paused=True)
+    host.forward(20)
+    before = [len(process.ran) for process in host.processes]
+    looks.store.pause("work", paused=False)
+    looks.wake()
+    host.forward(9)
+    for process, was in zip(host.processes, before, strict=True):
+        (run,) = process.ran[was:]
+        assert run[1] <= 0.02
 
 
 def spoil_by_deleting(folder: Path) -> None:

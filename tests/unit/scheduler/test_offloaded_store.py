@@ -28,6 +28,7 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("finish", (["ended"],), {}),
     ("renew", (["claim"],), {}),
     ("heartbeat", (), {}),
+    ("look", (7,), {"partitions": ["holder"]}),
     ("keep_alive", (["holder"],), {}),
     ("rest", (), {}),
     ("trigger", ("name",), {"body": b"body"}),

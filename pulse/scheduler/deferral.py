@@ -1,0 +1,113 @@
+"""Lets another process of the host look at the store while this one is idle: see `host_look`.
+
+A process looks by itself while it holds claims and for some time after it has won one, so that
+several processes of a host share many runs as without a mark.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.clock import SECOND
+from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
+from pulse.scheduler.host_look import Announcement
+from pulse.scheduler.poll_delay import NO_WORK, until_work
+
+if TYPE_CHECKING:
+    from pulse.clock import Span
+    from pulse.scheduler.host_look import HostLook
+    from pulse.store.base import Claimed, Look, Store
+
+REST_AFTER: Span = 10 * SECOND
+"""How long a process for which another one looks keeps connections that it does not use."""
+
+BUSY: Span = 2 * SECOND
+"""A process that has won a claim so lately looks at the store by itself."""
+
+
+class Deferral:
+    """What one process does so that of the idle processes of its host one looks at the store.
+
+    Args:
+        host_look: the mark that they share.
+        store: gives its connections back while another process looks.
+        own_partition: that of the tasks which only this process may run; empty without such tasks.
+
+    """
+
+    def __init__(self, host_look: HostLook, store: Store, *, own_partition: str) -> None:
+        self._host_look = host_look
+        self._store = store
+        self._own = own_partition
+        self._own_work = Announcement(0, 0)
+        self._busy_until: Span = 0
+        self._rest_at: Span = 0
+
+    def early(self, now: Span) -> Span:
+        """Return how much before its deadline a heartbeat is sent, so that it goes with a look."""
+        return 0 if now < self._busy_until else HEARTBEAT_INTERVAL // 3
+
+    def pause(self, now: Span) -> Span:
+        """Return how long another process looks for this one; 0 if this one looks."""
+        if now < self._busy_until:
+            return 0
+        pause = self._until_takeover(now)
+        if not pause:
+            self._rest_at = now + REST_AFTER
+        elif now >= self._rest_at:
+            self._rest_at = now + REST_AFTER
+            self._store.rest()
+        return pause
+
+    def _until_takeover(self, now: Span) -> Span:
+        pause = self._host_look.sleep(now)
+        if pause and self._own:
+            announced = self._host_look.announced()
+            if announced is not None and announced.read_at > self._own_work.read_at:
+                self._own_work = announced
+            pause = min(pause, max(self._own_work.work_at - now, 0))
+        return pause
+
+    def look(self, limit: int, now: Span) -> Look:
+        """Send a heartbeat and claim; write when the processes with tasks of their own have work.
+
+        Processes with the same configuration all have such tasks, or none has.
+        """
+        partitions = [self._own, *self._host_look.living(now)] if self._own else []
+        found = self._store.look(limit, partitions=partitions)
+        if partitions and found.claimed is not None:
+            until = {one: due - found.claimed.now for one, due in found.next_due.items()}
+            work = {one: now + until.get(one, NO_WORK) for one in partitions}
+            self._own_work = Announcement(now, work[self._own])
+            self._host_look.announce(now, work)
+        return found
+
+    def claimed(self, claimed: Claimed, *, asked_at: Span, now: Span, holds: bool) -> Span:
+        """Record a claim; return how long after it the store is asked again at the latest.
+
+        Args:
+            claimed: the result of the claim.
+            asked_at: the boot clock just before it.
+            now: the boot clock after it.
+            holds: whether this process holds claims.
+
+        """
+        wait = until_work(claimed)
+        self._host_look.looked(asked_at, wait)
+        if claimed.claims:
+            self._busy_until = now + BUSY
+        if claimed.claims or claimed.not_run or self._own_work.read_at != asked_at:
+            self._own_work = Announcement(asked_at, asked_at + wait)
+        if holds or now < self._busy_until:
+            return NO_WORK  # it looks for itself, as often as without a mark
+        return max(asked_at + self._host_look.period - now, 0)
+
+    def keep_others_alive(self, now: Span, *, machines: int) -> None:
+        """Send the heartbeats of the processes for which this one looks, in a fleet of machines."""
+        self._host_look.set_hosts(machines)
+        if holders := self._host_look.to_keep_alive(now):
+            self._host_look.call(self._store.keep_alive(holders))
+
+    def close(self) -> None:
+        """Let nobody look for this process any more: it ends."""
+        self._host_look.close()
