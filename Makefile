@@ -114,10 +114,11 @@ coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 	@$(SERVER) --cov --cov-append --cov-report=term --cov-fail-under=95
 
 .PHONY: chaos
-chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER
+chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER, HOSTS, WORKERS
 	$(call say,chaos for $(SECONDS) s)
 	@$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --seed $(SEED) \
-		$(if $(STORE),--store $(STORE)) $(if $(WORKER),--worker $(WORKER))
+		$(if $(STORE),--store $(STORE)) $(if $(WORKER),--worker $(WORKER)) \
+		$(if $(HOSTS),--hosts $(HOSTS)) $(if $(WORKERS),--workers $(WORKERS))
 
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## run the benchmarks and print their tables

@@ -75,7 +75,7 @@ class Fault(NamedTuple):
     """Something that was done to the fleet, as the one who did it wrote it down.
 
     Attributes:
-        kind: one of `KILLS`, `PAUSES`, `LEAVES`, or `STORE` or `MACHINE`.
+        kind: one of `KILLS`, `PAUSES`, `LEAVES`, `STORE`, `MACHINE` or `MARKS`.
         began: when it was about to be done.
         ended: when it was over; for a kill, when it was done.
         pids: whom it hit; a store's or machine's fault hits all.
@@ -88,10 +88,12 @@ class Fault(NamedTuple):
     pids: tuple[int, ...] = ()
 
 
-KILLS = frozenset({"kill", "kill-after-claim", "kill-mid-request", "kill-before-finish"})
+KILLS = frozenset(
+    {"kill", "kill-looker", "kill-after-claim", "kill-mid-request", "kill-before-finish"}
+)
 """The process is gone at once."""
 
-PAUSES = frozenset({"stop", "stop-after-claim", "block"})
+PAUSES = frozenset({"stop", "stop-lookers", "stop-after-claim", "block"})
 """The process does nothing for a while, and comes back."""
 
 LEAVES = frozenset({"hup", "restart", "kill-master"})
@@ -99,6 +101,8 @@ LEAVES = frozenset({"hup", "restart", "kill-master"})
 
 STORE = frozenset({"store-pause", "store-restart", "stop-in-write"})
 MACHINE = frozenset({"stall"})
+MARKS = frozenset({"mark-delete", "mark-truncate", "mark-read-only"})
+"""What is done to the mark of a host: no process loses the ability to run ticks."""
 
 
 class Row(NamedTuple):

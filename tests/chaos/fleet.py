@@ -1,4 +1,4 @@
-"""Two gunicorn masters that share a store, users who send requests, and a stall detector."""
+"""Gunicorn masters that share a store, users who send requests, and a stall detector."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from signal import SIGHUP, SIGKILL, SIGTERM
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tests.chaos.artifacts import Fault, read_lines
-from tests.chaos.scenario import HOSTS, LEASE_S, settings, specs
+from tests.chaos.scenario import LEASE_S, settings, specs
 from tests.support.servers import ROOT, Server, free_port, is_alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from tests.chaos.artifacts import Line
     from tests.chaos.scenario import World
     from tests.chaos.storages import Storage
 
-WORKERS = 2
 RECYCLED_AFTER = 120
 """How many requests a worker of the second host serves before it is replaced."""
 
 STALL_US = 150_000
+MARK_BYTES = 32
 
 
 def now() -> int:
@@ -37,13 +37,39 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+IN_OWN_SPACE = ("unshare", "--mount", "--uts")
+OWN_MEMORY = 'mount -t tmpfs tmpfs /dev/shm && hostname "$0" && exec "$@"'
+"""Gives a host a name and a file system in memory of its own, as a machine or a container has."""
+
+
+def can_separate_hosts() -> bool:
+    """Return whether this user may give each host a file system in memory of its own."""
+    command = [*IN_OWN_SPACE, "sh", "-c", OWN_MEMORY, "host", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 class Host:
     """A master with workers of its own, in a working directory of its own."""
 
-    def __init__(self, server: Server, evidence: Path) -> None:
+    def __init__(self, server: Server, evidence: Path, *, workers: int) -> None:
         self.server = server
         self.busy = Lock()
         self._evidence = evidence
+        self._count = workers
+
+    def mark(self) -> Path | None:
+        """Return the file that says which process of the host looks at the store."""
+        for pid in self.server.workers():
+            marks = [*Path(f"/proc/{pid}/root/dev/shm").glob("pulse-*/*/mark")]
+            if marks:
+                return max(marks, key=lambda one: one.stat().st_mtime)
+        return None
+
+    def looker(self) -> int | None:
+        """Return the worker that looks at the store for the others."""
+        mark = self.mark()
+        content = b"" if mark is None else mark.read_bytes()
+        return int.from_bytes(content[8:16], "little") if len(content) == MARK_BYTES else None
 
     def settle(self) -> None:
         """Wait until every worker has joined: gunicorn loses a signal to a starting worker."""
@@ -51,7 +77,7 @@ class Host:
         def all_started() -> bool:
             started = {line.pid for line in lines_of(self._evidence) if line.what == "start"}
             workers = self.server.workers()
-            return len(workers) >= WORKERS and started.issuperset(workers)
+            return len(workers) >= self._count and started.issuperset(workers)
 
         self.server.wait_for(all_started, 30, "every worker takes part")
 
@@ -165,7 +191,8 @@ class Fleet:
         self.ground.evidence.touch()
         self._world = world
         self._settings = _settings(world, storage, start)
-        self.hosts = [self._host(number) for number in range(HOSTS)]
+        self.separate = can_separate_hosts()
+        self.hosts = [self._host(number) for number in range(world.size.hosts)]
 
     def __enter__(self) -> Self:
         for host in self.hosts:
@@ -182,10 +209,12 @@ class Fleet:
     def _host(self, number: int) -> Host:
         folder = self.ground.folder / f"host{number}"
         folder.mkdir()
-        port = free_port()
+        port, workers = free_port(), self._world.size.workers
+        own = (*IN_OWN_SPACE, "sh", "-c", OWN_MEMORY, f"host{number}")
         command = [
+            *(own if self.separate else ()),
             *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
-            *("-k", self._world.worker, "-w", str(WORKERS), "-b", f"127.0.0.1:{port}"),
+            *("-k", self._world.worker, "-w", str(workers), "-b", f"127.0.0.1:{port}"),
             *("--pythonpath", str(ROOT), "--timeout", "60"),
         ]
         if number == 1:
@@ -201,7 +230,7 @@ class Fleet:
             folder=folder,
             environ=environ,
         )
-        return Host(server, self.ground.evidence)
+        return Host(server, self.ground.evidence, workers=workers)
 
     def lines(self) -> tuple[Line, ...]:
         """Return what the app has written so far."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -24,6 +27,7 @@ STOPPED_S = 2.0 * LEASE_S
 BLOCKED_S = 3.0
 PAUSED_S = 2.5
 ARMED_S = 6.0
+SPOILED_S = 2.0
 
 
 class Injector:
@@ -34,14 +38,21 @@ class Injector:
         self._fleet = fleet
         self._say = say
         self._store = Lock()
+        self._suspended: set[int] = set()
+        self._suspending = Lock()
         self._ways: dict[str, Callable[[Planned], None]] = {
             "kill": self._kill,
+            "kill-looker": self._kill_looker,
             "stop": self._stop,
+            "stop-lookers": self._stop_lookers,
             "stop-after-claim": self._stop_itself,
             "block": self._block,
             "hup": self._reload,
             "restart": self._restart,
             "kill-master": self._kill_master,
+            "mark-delete": self._delete_mark,
+            "mark-truncate": self._truncate_mark,
+            "mark-read-only": self._make_mark_read_only,
             "store-pause": self._pause_store,
             "store-restart": self._restart_store,
         }
@@ -78,6 +89,11 @@ class Injector:
         if pid is not None and _signal(pid, SIGKILL):
             self._note("kill", began, (pid,))
 
+    def _kill_looker(self, one: Planned) -> None:
+        pid, began = self._host(one).looker(), now()
+        if pid in self._fleet.workers() and _signal(pid, SIGKILL):
+            self._note("kill-looker", began, (pid,))
+
     def _die_itself(self, one: Planned) -> None:
         """Lay the command, and remove it if no process obeyed in time."""
         if one.kind not in KILLS:
@@ -98,8 +114,27 @@ class Injector:
 
     def _stop(self, one: Planned) -> None:
         pid, began = self._victim(one), now()
-        if pid is not None and _signal(pid, SIGSTOP):
+        if pid is not None and self._suspend([pid]):
             self._resume_later("stop", began, pid)
+
+    def _suspend(self, pids: Sequence[int]) -> list[int]:
+        """Stop processes, but for those that another fault has stopped; return the others."""
+        with self._suspending:
+            running = [pid for pid in pids if pid not in self._suspended and not _is_stopped(pid)]
+            stopped = [pid for pid in running if _signal(pid, SIGSTOP)]
+            self._suspended.update(stopped)
+        return stopped
+
+    def _stop_lookers(self, one: Planned) -> None:
+        """Stop the worker that looks at the store, and another one of its host."""
+        host, began = self._host(one), now()
+        looker = host.looker()
+        workers = host.server.workers()
+        if looker not in workers:
+            return
+        others = [pid for pid in workers if pid != looker]
+        if stopped := self._suspend([looker, *others[:1]]):
+            self._resume_later("stop-lookers", began, *stopped)
 
     def _stop_itself(self, one: Planned) -> None:
         known = len(self._fleet.lines())
@@ -113,12 +148,14 @@ class Injector:
         pid = wait_until(victim, what="the victim says so")[0]
         self._resume_later(one.kind, now() - 100_000, pid)
 
-    def _resume_later(self, kind: str, began: int, pid: int) -> None:
+    def _resume_later(self, kind: str, began: int, *pids: int) -> None:
         held_s = self._held_s()
         time.sleep(STOPPED_S)
-        if is_alive(pid):
-            _signal(pid, SIGCONT)
-        self._note(kind, began, (pid,))
+        for pid in pids:
+            if is_alive(pid):
+                _signal(pid, SIGCONT)
+        self._suspended.difference_update(pids)
+        self._note(kind, began, pids)
         self._note_held(began, held_s)
 
     def _held_s(self) -> float:
@@ -148,6 +185,35 @@ class Injector:
             return host.server.get(path, timeout=15)
         except OSError:
             return None
+
+    # The mark of a host ------------------------------------------------------------------
+
+    def _delete_mark(self, one: Planned) -> None:
+        self._spoil(one, Path.unlink)
+
+    def _truncate_mark(self, one: Planned) -> None:
+        self._spoil(one, lambda mark: mark.write_bytes(b""))
+
+    def _spoil(self, one: Planned, spoil: Callable[[Path], object]) -> None:
+        """Spoil the mark again and again for a while; a process that looks makes it good."""
+        host, began = self._host(one), now()
+        while now() < began + SPOILED_S * SECOND:
+            mark = host.mark()
+            if mark is not None:
+                with contextlib.suppress(OSError):
+                    spoil(mark)
+            time.sleep(0.05)
+        self._note(one.kind, began)
+
+    def _make_mark_read_only(self, one: Planned) -> None:
+        """Keep all processes of the host from writing in the folder of the mark for a while."""
+        if not self._fleet.separate:
+            return
+        pid, began = self._host(one).server.pid, now()
+        wait_until(lambda: _remount(pid, "ro"), what="no process writes the mark")
+        time.sleep(SPOILED_S)
+        _remount(pid, "rw")
+        self._note(one.kind, began)
 
     # A master ----------------------------------------------------------------------------
 
@@ -196,3 +262,18 @@ def _signal(pid: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state == "T"
+
+
+def _remount(pid: int, mode: str) -> bool:
+    """Let the file system in memory of a host be writable or not; False while a file is open."""
+    inside = ("nsenter", "--target", str(pid), "--mount")
+    command = [*inside, "mount", "-o", f"remount,{mode}", "/dev/shm"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -23,7 +23,7 @@ from tests.chaos.fleet import Fleet, StallDetector, Users, now
 from tests.chaos.history import read_history
 from tests.chaos.inject import Injector
 from tests.chaos.report import is_good, report
-from tests.chaos.scenario import KINDS, LEASE_S, WORKERS, World, faults, specs, worlds
+from tests.chaos.scenario import KINDS, LEASE_S, WORKERS, Size, World, faults, specs, worlds
 from tests.chaos.storages import STORAGES, Storage
 from tests.chaos.timeline_drawing import draw
 
@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> int:
     told = _parser().parse_args(arguments)
     if told.again:
         return _judge_again(Path(told.again))
-    chosen = _chosen(told.seed, told.worker, told.store)
+    size = Size(told.hosts, told.workers)
+    chosen = [one._replace(size=size) for one in _chosen(told.seed, told.worker, told.store)]
     print(f"seed {told.seed}: " + ", ".join(f"{w.worker} on {w.store}" for w in chosen))  # noqa: T201
     root = Path(told.folder).resolve()
     with ThreadPoolExecutor(len(chosen)) as pool:
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", choices=sorted(STORAGES))
     parser.add_argument("--worker", choices=WORKERS)
+    parser.add_argument("--hosts", type=int, default=Size().hosts)
+    parser.add_argument("--workers", type=int, default=Size().workers, help="of each host")
     parser.add_argument("--folder", default=".chaos")
     parser.add_argument("--again", help="the folder of a run that is to be judged once more")
     return parser
@@ -90,7 +93,7 @@ def _judge_again(folder: Path) -> int:
 
 def _live(world: World, seconds: float, folder: Path, storage: Storage) -> tuple[Case, str]:
     start = (now() // SECOND + HEAD_S) * SECOND
-    planned = faults(world.seed, seconds, kinds=_kinds(storage))
+    planned = faults(world.seed, seconds, kinds=_kinds(storage), hosts=world.size.hosts)
     (folder / "plan.txt").write_text("".join(f"{one}\n" for one in planned))
     stall_detector = StallDetector(folder / "stalls.txt")
     try:

@@ -8,19 +8,23 @@ from typing import NamedTuple
 from tests.chaos.artifacts import SECOND, Spec
 
 WORKERS = ("sync", "gthread", "gevent")
-HOSTS = 2
 LEASE_S = 3
 CALM_S = 9.0
 """How long nothing is done at the end: what the last fault did has to be over by then."""
 
 KINDS = (
     "kill",
+    "kill-looker",
     "kill-after-claim",
     "kill-mid-request",
     "kill-before-finish",
     "stop",
+    "stop-lookers",
     "stop-after-claim",
     "block",
+    "mark-delete",
+    "mark-truncate",
+    "mark-read-only",
     "hup",
     "restart",
     "kill-master",
@@ -38,12 +42,20 @@ class Planned(NamedTuple):
     dice: float
 
 
+class Size(NamedTuple):
+    """How many hosts a fleet has, and how many workers each of them has."""
+
+    hosts: int = 2
+    workers: int = 2
+
+
 class World(NamedTuple):
     """One combination to run: a worker class and a store."""
 
     worker: str
     store: str
     seed: int
+    size: Size = Size()
 
 
 def worlds(seed: int, stores: tuple[str, ...]) -> list[World]:
@@ -65,7 +77,7 @@ def _dealt(dice: Random, words: tuple[str, ...], count: int) -> list[str]:
     return dealt[:count]
 
 
-def faults(seed: int, seconds: float, *, kinds: tuple[str, ...]) -> list[Planned]:
+def faults(seed: int, seconds: float, *, kinds: tuple[str, ...], hosts: int = 2) -> list[Planned]:
     """Return the faults in order: each kind comes before any is repeated."""
     dice = Random(f"faults {seed}")  # noqa: S311 - to be repeated, not to be guessed
     planned: list[Planned] = []
@@ -73,7 +85,7 @@ def faults(seed: int, seconds: float, *, kinds: tuple[str, ...]) -> list[Planned
     at_s = 3.0
     while at_s < seconds - CALM_S:
         bag = bag or dice.sample(kinds, len(kinds))
-        planned.append(Planned(at_s, bag.pop(), dice.randrange(HOSTS), dice.random()))
+        planned.append(Planned(at_s, bag.pop(), dice.randrange(hosts), dice.random()))
         at_s = round(at_s + dice.uniform(1.0, 3.5), 2)
     return planned
 
