@@ -40,7 +40,6 @@ ROOT = PARTS.parents[1]
 SETTLE_S = 15.0
 """Longer than a connection is kept without use."""
 START_S = 60.0
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 GROUNDS = {"sqlite": Sqlite, "postgres": lambda: Postgres(connections=500), "redis": Redis}
 OWN_PROC = 'mount --make-private /proc && mount -t proc proc /proc && hostname "$0" && exec "$@"'
 HOST = [
@@ -82,16 +81,13 @@ def descendants(pid: int) -> list[int]:
 
 
 def use_of(pids: list[int]) -> Use:
-    cpu, wakeups = 0.0, 0
+    cpu, wakeups = 0, 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        cpu += sum(map(int, fields[11:13])) * TICK_S
-        for status in Path(f"/proc/{pid}/task").glob("*/status"):
-            lines = dict(
-                line.split(":\t") for line in status.read_text().splitlines() if ":\t" in line
-            )
-            wakeups += int(lines["voluntary_ctxt_switches"])
-    return Use(cpu, wakeups)
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            cpu += int((task / "schedstat").read_text().split()[0])
+            (switches,) = _SWITCHES.findall((task / "status").read_text())
+            wakeups += int(switches)
+    return Use(cpu / 1e9, wakeups)
 
 
 @contextmanager

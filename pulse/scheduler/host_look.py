@@ -58,6 +58,8 @@ ALIVE: Span = 5 * SECOND
 
 _REWRITE: Span = SECOND // 20
 """A process that looks more often writes the mark only so often."""
+_REWRITE_SLOT: Span = SECOND * 9 // 10
+"""A process that wakes up more often writes its slot only so often."""
 _LONGEST_PERIOD: Span = 60 * SECOND
 _UNUSED_S = 3_600.0
 _MARK = struct.Struct("<4q")
@@ -124,7 +126,7 @@ class HostLook:
     """
 
     def __init__(self, folder: Path, member: Member, *, dice: Callable[[], float] = chance) -> None:
-        self._mark = folder / "mark"
+        self._mark = _Reader(folder / "mark")
         self._work = folder / "work"
         self._slot = folder / f"{member.pid}{_SLOTS}"
         self._holder = member.holder
@@ -133,6 +135,7 @@ class HostLook:
         self._keep_every = member.lease_us // 3
         self._kept_at: Span = 0
         self._written_at: Span = 0
+        self._slot_written_at: Span = 0
         self._seen: LookMark | None = None
         self._stale_at: Span = 0
         self._has_slot = False
@@ -154,6 +157,9 @@ class HostLook:
 
     def _write_slot(self, now: Span) -> bool:
         """Write the slot; return False if that is not possible, or another process removed it."""
+        if self._has_slot and 0 <= now - self._slot_written_at < _REWRITE_SLOT:
+            return True
+        self._slot_written_at = now
         content = _SLOT.pack(now) + self._holder.encode()
         self._has_slot = _write(self._slot, content, create=not self._has_slot)
         return self._has_slot
@@ -164,7 +170,7 @@ class HostLook:
             return
         self._written_at = at
         next_work = at + until_work if until_work < self.period * 2 else 0
-        _write(self._mark, _MARK.pack(at, self._pid, self.period, next_work))
+        _write(self._mark.path, _MARK.pack(at, self._pid, self.period, next_work))
 
     def set_hosts(self, machines: int) -> None:
         """Let the period fit a fleet on so many hosts."""
@@ -211,13 +217,14 @@ class HostLook:
 
     def close(self) -> None:
         """Remove the slot: this process ends."""
+        self._mark.close()
         with contextlib.suppress(OSError):
             self._slot.unlink(missing_ok=True)
 
     def _living(self, now: Span) -> Iterator[tuple[str, Path]]:
         """Yield holder and slot of each process that has written its slot lately."""
         with contextlib.suppress(OSError):
-            for slot in self._mark.parent.glob(f"*{_SLOTS}"):
+            for slot in self._slot.parent.glob(f"*{_SLOTS}"):
                 content = slot.read_bytes()
                 if len(content) <= _SLOT.size or slot == self._slot:
                     continue
@@ -226,14 +233,37 @@ class HostLook:
                     yield content[_SLOT.size :].decode(errors="replace"), slot
 
     def _read(self) -> LookMark | None:
-        try:
-            content = self._mark.read_bytes()
-        except OSError:
-            return None
+        content = self._mark.read(_MARK.size)
         if len(content) != _MARK.size:
             return None
         mark = LookMark(*_MARK.unpack(content))
         return mark if PERIOD <= mark.period <= _LONGEST_PERIOD else None
+
+
+class _Reader:
+    """Reads the beginning of a file that is kept open: a process reads the mark twice a second."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def read(self, size: int) -> bytes:
+        """Return at most *size* bytes; none if there is no file."""
+        try:
+            if self._descriptor is not None and not os.fstat(self._descriptor).st_nlink:
+                self.close()  # it was deleted
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return os.pread(self._descriptor, size, 0)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _write(path: Path, content: bytes, *, create: bool = True) -> bool:

@@ -50,7 +50,7 @@ class FilledDatabase:
         """Return when the rows are due, in the order of the result, and the clock."""
 
         def read_rows(connection: Connection) -> tuple[list[int], int]:
-            found = connection.read_due([""], limit=limit, spread=4 * limit)
+            found = connection.ask_due([""], limit=limit, spread=4 * limit)()
             return [row[DUE_ROWS.sorted_by[0]] for row in found.due], found.now
 
         return self.database.run(Transaction.READ, read_rows)

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pulse.store.postgres.arrays import literal, plain
-from pulse.store.postgres.due_query import CLOCK, read_due
+from pulse.store.postgres.due_query import CLOCK, ask_due
 from pulse.store.postgres.schema import type_of
 from pulse.store.sql.database import Insert, Update
 
@@ -136,9 +136,11 @@ class PostgresConnection:
                 changed[first[found]] = True
         return changed
 
-    def read_due(self, partitions: Sequence[str], *, limit: int, spread: int) -> DueRows:
+    def ask_due(
+        self, partitions: Sequence[str], *, limit: int, spread: int
+    ) -> Callable[[], DueRows]:
         """Read what may be claimed, and the clock, in one round trip where no run is pending."""
-        return read_due(self, partitions, limit=limit, spread=spread, given_now=self._given_now())
+        return ask_due(self, partitions, limit=limit, spread=spread, given_now=self._given_now())
 
 
 def _batches(rows: Iterable[Sequence[Cell]]) -> Iterator[tuple[tuple[bool, ...], list[Cell]]]:

@@ -16,7 +16,7 @@ from pulse.store.sql.database import DueRows
 from pulse.store.sql.due_query import DUE, PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pulse.clock import Instant
     from pulse.store.sql.database import Cell, Connection
@@ -52,18 +52,19 @@ At least that many due rows follow, or the page starts with the first row. The l
 which counts the unfinished runs of each row, is computed only for the rows of the page."""
 
 
-def read_due(
+def ask_due(
     connection: Connection,
     partitions: Sequence[str],
     *,
     limit: int,
     spread: int,
     given_now: Instant | None,
-) -> DueRows:
-    """Return what may be claimed, and the server's clock, in one round trip.
+) -> Callable[[], DueRows]:
+    """Read what may be claimed, and the server's clock, in one round trip.
 
-    Pending runs are rare: if there are any, they are read in a second round trip. *given_now*
-    replaces the server's clock in a test; see `Connection.read_due` for the rest.
+    The function that is returned waits for the rows. Pending runs are rare: if there are any, they
+    are read in a second round trip. *given_now* replaces the server's clock in a test; see
+    `Connection.ask_due` for the rest.
     """
     page, chance = limit + SPARE, os.urandom(1)[0]
     values: list[Cell] = []
@@ -74,7 +75,22 @@ def read_due(
     if partitions:
         one = _SPREAD if spread else _select(DUE)
         text = _FIRST_PAGE.format(_each(one, partitions), _positions(DUE, start=3))
-    found = list(connection.execute(text, [given_now, literal(partitions), *values]))
+    result = connection.execute(text, [given_now, literal(partitions), *values])
+    return lambda: _due_rows(
+        connection, partitions, list(result), limit=limit, spread=spread, page=page
+    )
+
+
+def _due_rows(
+    connection: Connection,
+    partitions: Sequence[str],
+    found: Sequence[Row],
+    *,
+    limit: int,
+    spread: int,
+    page: int,
+) -> DueRows:
+    """Return what the first page has found, and the pages after it, which are read if needed."""
     now, first_pending_at = found[0][:2]
     rows = [row[2:] for row in found if row[2] is not None]
     due = [row for row in rows if row[DUE.sorted_by[0]] <= now]

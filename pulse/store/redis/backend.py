@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec reads the hints of its structs
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
@@ -362,6 +363,13 @@ class RedisSession:
         """Return the processes that have a row, dead ones too, by holder."""
         now, (records,) = self._server.batch(("HVALS", "members"))
         return _member_rows(records, now)
+
+    def read_look(
+        self, caller: Caller, limit: int, *, boot: Span
+    ) -> tuple[Fleet, Callable[[], DueSnapshot]]:
+        """Return what a heartbeat reads, and a function that reads what is due."""
+        fleet = self.read_fleet(caller, boot=boot)
+        return fleet, partial(self.read_due, caller, limit, pending=True)
 
     def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:  # noqa: ARG002 - the server's clock decides
         """Return processes and leases, and what is missing, in one step."""

@@ -286,6 +286,14 @@ class Session(Protocol):
     def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:
         """Return processes and leases, and what is missing; *boot* as in `read_members`."""
 
+    def read_look(
+        self, caller: Caller, limit: int, *, boot: Span
+    ) -> tuple[Fleet, Callable[[], DueSnapshot]]:
+        """Return what `read_fleet` returns, and a function that returns what `read_due` does.
+
+        A storage may read both at once. If the function is called, it is the next call.
+        """
+
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
 

@@ -24,7 +24,7 @@ from pulse.store.shared.recovery import defer_skip, recheck_at
 from pulse.store.shared.rows import Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.planner import NewRun, Plan
@@ -80,13 +80,20 @@ class ClaimPlan(NamedTuple):
 
 
 def plan_due(
-    session: Session, caller: Caller, limit: int, *, recovery: RecoveryWindow, boot: Span
+    session: Session,
+    caller: Caller,
+    limit: int,
+    *,
+    recovery: RecoveryWindow,
+    boot: Span,
+    first: Callable[[], DueSnapshot] | None = None,
 ) -> ClaimPlan:
     """Return what is due and what the planner decided, with at most *limit* runs to claim.
 
-    While *recovery* is open at *boot*, no tick is skipped: see `pulse.store.shared.recovery`.
+    *first* gives a snapshot that was read already; without it the first one is read here. While
+    *recovery* is open at *boot*, no tick is skipped: see `pulse.store.shared.recovery`.
     """
-    snapshot = session.read_due(caller, limit, pending=True)
+    snapshot = session.read_due(caller, limit, pending=True) if first is None else first()
     pending = select_pending(caller, snapshot, limit) if snapshot.pending else NOTHING_PENDING
     planner = _RowPlanner(caller, pending, snapshot.now, limit, recovery, boot=boot)
     while planner.add(snapshot):

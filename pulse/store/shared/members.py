@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.base import Member
-    from pulse.store.shared.backend import MemberRow, Session, Written
+    from pulse.store.shared.backend import Fleet, MemberRow, Session, Written
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow
 
@@ -69,10 +69,10 @@ class FleetWatch:
         self._leases.forget()
         self._members.forget()
 
-    def check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
+    def check(self, session: Session, found: Fleet, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which data is missing, without a write."""
         member = caller.member
-        known, leases, missing = session.read_fleet(caller, boot=boot)
+        known, leases, missing = found
         marks = {
             one.member.holder: (one.mark, SILENT_LEASES * one.member.lease_us) for one in known
         }

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
-    from pulse.store.shared.backend import Backend, Session
+    from pulse.store.shared.backend import Backend, Fleet, Session
     from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.members import FleetState, LostRun
 
@@ -269,14 +269,14 @@ class SharedStore:
         self._calls.refuse_closed()
         caller, boot = self._caller, self._clock.boot()
         found = self._run(
-            Transaction.READ, lambda session: self._plan(session, caller, limit, boot=boot)
+            Transaction.READ,
+            lambda session: plan_due(
+                session, caller, limit, recovery=self._calls.recovery, boot=boot
+            ),
         )
         if limit <= 0:
             return Claimed((), (), found.now, found.next_wakeup, found.failed_tasks)
         return self._write_claim(caller, found, boot)
-
-    def _plan(self, session: Session, caller: Caller, limit: int, *, boot: Span) -> ClaimPlan:
-        return plan_due(session, caller, limit, recovery=self._calls.recovery, boot=boot)
 
     def _write_claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
         if found.is_work():
@@ -371,7 +371,11 @@ class SharedStore:
         self._calls.refuse_closed()
         self._calls.raise_postponed()
         caller, boot = self._caller, self._clock.boot()
-        found = self._run(Transaction.READ, lambda session: self._check(session, caller, boot=boot))
+
+        def rule(session: Session) -> FleetState:
+            return self._check(session, session.read_fleet(caller, boot=boot), caller, boot=boot)
+
+        found = self._run(Transaction.READ, rule)
         return self._end_heartbeat(caller, found, boot)
 
     def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:
@@ -381,10 +385,12 @@ class SharedStore:
         caller, boot = self._caller, self._clock.boot()
 
         def rule(session: Session) -> tuple[FleetState, ClaimPlan | None, Mapping[str, Instant]]:
-            found = self._check(session, caller, boot=boot)
+            fleet, due = session.read_look(caller, limit, boot=boot)
+            found = self._check(session, fleet, caller, boot=boot)
             if limit <= 0 or self._has_corrections(caller, found, boot):
                 return found, None, {}
-            plan = self._plan(session, caller, limit, boot=boot)
+            recovery = self._calls.recovery
+            plan = plan_due(session, caller, limit, recovery=recovery, boot=boot, first=due)
             return found, plan, session.read_next_due(partitions) if partitions else {}
 
         found, plan, next_due = self._run(Transaction.READ, rule)
@@ -426,8 +432,8 @@ class SharedStore:
             [one.member for one in fleet.live],
         )
 
-    def _check(self, session: Session, caller: Caller, *, boot: Span) -> FleetState:
-        found = self._fleet.check(session, caller, boot=boot)
+    def _check(self, session: Session, fleet: Fleet, caller: Caller, *, boot: Span) -> FleetState:
+        found = self._fleet.check(session, fleet, caller, boot=boot)
         if self._reconciler.check(session, caller, found.live, boot=boot):
             # A process that has ended may have been the only one to see that the clock was ahead.
             self._clock_watch.want(ClockCheck.LIKELY)

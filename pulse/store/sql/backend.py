@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
-    from pulse.store.sql.database import Connection, Database, QueryResult
+    from pulse.store.sql.database import Connection, Database, DueRows, QueryResult
 
 T = TypeVar("T")
 
@@ -194,8 +194,13 @@ class SqlSession:
 
     def read_due(self, caller: Caller, limit: int, *, pending: bool) -> DueSnapshot:  # noqa: ARG002 - one read finds all
         """Return what is due."""
+        return self._due_of(self._ask_due(caller, limit)())
+
+    def _ask_due(self, caller: Caller, limit: int) -> Callable[[], DueRows]:
         partitions, spread = sorted(caller.partitions), self.backend.spread_of(limit)
-        found = self.connection.read_due(partitions, limit=limit, spread=spread)
+        return self.connection.ask_due(partitions, limit=limit, spread=spread)
+
+    def _due_of(self, found: DueRows) -> DueSnapshot:
         runs = iter(found.pending)
         first = next(runs, None)  # nearly always none
         if first is None:
@@ -340,13 +345,26 @@ class SqlSession:
 
     def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:
         """Return processes and leases, and what is missing, in one round trip."""
-        execute, member = self.connection.execute, caller.member
         with self.connection.together():
-            rows = execute(_MEMBERS)
-            clock = self.connection.clock()
-            leases = execute(_LEASES)
-            present = execute(_PRESENT, (caller.manifest, member.holder))
-        return Fleet(
+            fleet = self._ask_fleet(caller, boot=boot)
+        return fleet()
+
+    def read_look(
+        self, caller: Caller, limit: int, *, boot: Span
+    ) -> tuple[Fleet, Callable[[], DueSnapshot]]:
+        """Return what a heartbeat reads and what is due, in one round trip."""
+        with self.connection.together():
+            fleet = self._ask_fleet(caller, boot=boot)
+            due = self._ask_due(caller, limit)
+        return fleet(), lambda: self._due_of(due())
+
+    def _ask_fleet(self, caller: Caller, *, boot: Span) -> Callable[[], Fleet]:
+        execute, member = self.connection.execute, caller.member
+        rows = execute(_MEMBERS)
+        clock = self.connection.clock()
+        leases = execute(_LEASES)
+        present = execute(_PRESENT, (caller.manifest, member.holder))
+        return lambda: Fleet(
             self._members_of(rows, clock, member, boot),
             [Lease(run, mark, length_us=length) for run, mark, length in leases],
             _missing(caller, next(iter(present))),

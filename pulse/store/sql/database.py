@@ -101,8 +101,12 @@ class Connection(Protocol):
         If several rows of values have the same keys, only the first of them is written.
         """
 
-    def read_due(self, partitions: Sequence[str], *, limit: int, spread: int) -> DueRows:
+    def ask_due(
+        self, partitions: Sequence[str], *, limit: int, spread: int
+    ) -> Callable[[], DueRows]:
         """Read what may be claimed in some partitions, and the clock.
+
+        The function that is returned waits for the rows, as those of a block of `together`.
 
         Args:
             partitions: the names of the partitions.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -113,12 +114,21 @@ class SqliteConnection:
             self.raw.execute("ROLLBACK TO batch")
         return [self.raw.execute(text, row).rowcount == 1 for row in rows]
 
-    def read_due(self, partitions: Sequence[str], *, limit: int, spread: int) -> DueRows:  # noqa: ARG002 - the docstring has the reason
+    def ask_due(
+        self,
+        partitions: Sequence[str],
+        *,
+        limit: int,  # noqa: ARG002 - the docstring has the reason
+        spread: int,  # noqa: ARG002 - the docstring has the reason
+    ) -> Callable[[], DueRows]:
         """Read what may be claimed, and the clock.
 
         SQLite computes rows while they are iterated, so the limit needs no care. Nor is a spread of
         use: a write locks the whole file, whichever rows it changes.
         """
+        return partial(self._due_rows, partitions)
+
+    def _due_rows(self, partitions: Sequence[str]) -> DueRows:
         due = self._rows_of(DUE, partitions)
         pending = self._rows_of(PENDING, partitions)
         return DueRows(self._clock.wall(), due, pending)

@@ -237,8 +237,9 @@ def test_process_that_is_called_looks_once(process: Callable[[int], HostLook]) -
     one.looked(START, NO_WORK)
     other.sleep(START)
     one.call(one.to_keep_alive(START))
-    assert other.sleep(START + 1) == 0
-    assert other.sleep(START + 2) > 0
+    one.looked(START + SECOND, NO_WORK)
+    assert other.sleep(START + SECOND) == 0
+    assert other.sleep(START + SECOND + 1) > 0
 
 
 # The folder ------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_rows_left_unread_do_not_block_the_next_write(database: SqliteDatabase, 
     """The connection's snapshot ends with the transaction, although the rows are still held."""
     for name in ("one", "other"):
         database.run(Transaction.WRITE, partial(add_task, name=name))
-    found = database.run(Transaction.READ, lambda link: link.read_due([""], limit=1, spread=0))
+    found = database.run(Transaction.READ, lambda link: link.ask_due([""], limit=1, spread=0)())
     other = SqliteDatabase(path, FakeClock(), space="", patience_us=3 * BUSY_WAIT)
     other.open()
     other.run(Transaction.WRITE, lambda link: link.execute("DELETE FROM @tasks"))
