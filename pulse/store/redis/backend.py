@@ -29,7 +29,7 @@ from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.missing_keys import MissingKeys, digest_fields
 from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.rules import CONFIG, partitions_of
-from pulse.store.shared.backend import EarlyData, Fleet, Lease, Orphans
+from pulse.store.shared.backend import EarlyData, Fleet, Lease, LookSnapshot, Orphans
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot, task_key
 
@@ -185,20 +185,6 @@ class RedisSession:
         ]
         runs.sort(key=lambda found: found.run.retry_at or 0)
         return DueSnapshot(reply.now, rows, runs, reply.next_wakeup, reply.more, reserved=not peek)
-
-    def read_next_due(self, partitions: Collection[str]) -> dict[str, Instant]:
-        """Return when rows or pending runs are next due in each of these partitions with work."""
-        wanted = [(place, index) for place in partitions for index in ("due", "unheld")]
-        first = (0, 0, "WITHSCORES")
-        _, found = self._server.batch(
-            *(("ZRANGE", f"{index}:{place}", *first) for place, index in wanted)
-        )
-        next_due: dict[str, Instant] = {}
-        for (place, _), entry in zip(wanted, found, strict=True):
-            if entry:
-                at = int(entry[1])
-                next_due[place] = min(at, next_due.get(place, at))
-        return next_due
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set; new rows get their order first."""
@@ -364,29 +350,45 @@ class RedisSession:
         now, (records,) = self._server.batch(("HVALS", "members"))
         return _member_rows(records, now)
 
-    def read_look(
-        self, caller: Caller, limit: int, *, boot: Span
-    ) -> tuple[Fleet, Callable[[], DueSnapshot]]:
-        """Return what a heartbeat reads, and a function that reads what is due."""
-        fleet = self.read_fleet(caller, boot=boot)
-        return fleet, partial(self.read_due, caller, limit, pending=True)
-
     def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:  # noqa: ARG002 - the server's clock decides
         """Return processes and leases, and what is missing, in one step."""
+        return self._read_look(caller, ())[0]
+
+    def read_look(
+        self,
+        caller: Caller,
+        limit: int,
+        partitions: Collection[str],
+        *,
+        boot: Span,  # noqa: ARG002 - the server's clock decides
+    ) -> LookSnapshot:
+        """Return what a heartbeat reads in one step, and what a claim reads in another one."""
+        fleet, next_due = self._read_look(caller, partitions)
+        return LookSnapshot(fleet, next_due, partial(self.read_due, caller, limit, pending=True))
+
+    def _read_look(
+        self, caller: Caller, partitions: Collection[str]
+    ) -> tuple[Fleet, dict[str, Instant]]:
         expected = self.backend.missing_keys
-        now, (records, found, *existing) = self._server.batch(
+        wanted = [(place, index) for place in partitions for index in ("due", "unheld")]
+        now, (records, found, *replies) = self._server.batch(
             ("HVALS", "members"),
             ("ZRANGE", "leases", 0, -1, "WITHSCORES"),
+            *(("ZRANGE", f"{index}:{place}", 0, 0, "WITHSCORES") for place, index in wanted),
             *expected.questions(self._server, caller),
         )
         members = _member_rows(records, now)
         is_listed = any(one.member.holder == caller.member.holder for one in members)
         ends = zip(found[::2], map(int, found[1::2]), strict=True)
-        return Fleet(
-            members,
-            [Lease(run, end, ends_in=end - now) for run, end in ends],
-            expected.find(self._server, caller, existing, is_listed=is_listed),
-        )
+        leases = [Lease(run, end, ends_in=end - now) for run, end in ends]
+        next_due: dict[str, Instant] = {}
+        for (place, _), entry in zip(wanted, replies, strict=False):
+            if entry:
+                at = int(entry[1])
+                next_due[place] = min(at, next_due.get(place, at))
+        existing = replies[len(wanted) :]
+        missing = expected.find(self._server, caller, existing, is_listed=is_listed)
+        return Fleet(members, leases, missing), next_due
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""

@@ -152,6 +152,22 @@ class Orphans(NamedTuple):
     pending: Sequence[Run]
 
 
+class LookSnapshot(NamedTuple):
+    """What a look reads.
+
+    Attributes:
+        fleet: the result of `read_fleet`.
+        next_due: when rows or pending runs are next due in each partition that was asked for; those
+            without work are left out.
+        due: returns the result of `read_due`.
+
+    """
+
+    fleet: Fleet
+    next_due: Mapping[str, Instant]
+    due: Callable[[], DueSnapshot]
+
+
 class EarlyData(NamedTuple):
     """Rows in use and pending runs, among them all that a clock that was ahead has moved."""
 
@@ -219,9 +235,6 @@ class Session(Protocol):
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
 
-    def read_next_due(self, partitions: Collection[str]) -> Mapping[str, Instant]:
-        """Return when rows or pending runs are next due in each of these partitions with work."""
-
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved.
 
@@ -287,11 +300,11 @@ class Session(Protocol):
         """Return processes and leases, and what is missing; *boot* as in `read_members`."""
 
     def read_look(
-        self, caller: Caller, limit: int, *, boot: Span
-    ) -> tuple[Fleet, Callable[[], DueSnapshot]]:
-        """Return what `read_fleet` returns, and a function that returns what `read_due` does.
+        self, caller: Caller, limit: int, partitions: Collection[str], *, boot: Span
+    ) -> LookSnapshot:
+        """Return what a heartbeat and a claim read; a storage may read all of it at once.
 
-        A storage may read both at once. If the function is called, it is the next call.
+        If `LookSnapshot.due` is called, it is the next call.
         """
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:

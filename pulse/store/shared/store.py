@@ -385,13 +385,13 @@ class SharedStore:
         caller, boot = self._caller, self._clock.boot()
 
         def rule(session: Session) -> tuple[FleetState, ClaimPlan | None, Mapping[str, Instant]]:
-            fleet, due = session.read_look(caller, limit, boot=boot)
-            found = self._check(session, fleet, caller, boot=boot)
+            read = session.read_look(caller, limit, partitions, boot=boot)
+            found = self._check(session, read.fleet, caller, boot=boot)
             if limit <= 0 or self._has_corrections(caller, found, boot):
                 return found, None, {}
             recovery = self._calls.recovery
-            plan = plan_due(session, caller, limit, recovery=recovery, boot=boot, first=due)
-            return found, plan, session.read_next_due(partitions) if partitions else {}
+            plan = plan_due(session, caller, limit, recovery=recovery, boot=boot, first=read.due)
+            return found, plan, read.next_due
 
         found, plan, next_due = self._run(Transaction.READ, rule)
         heartbeat = self._end_heartbeat(caller, found, boot)

@@ -12,7 +12,15 @@ from pulse.core.cursor import BEFORE_TIME
 from pulse.store.base import Member
 from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
-from pulse.store.shared.backend import WITHOUT_DATA, EarlyData, Fleet, Lease, MemberRow, Orphans
+from pulse.store.shared.backend import (
+    WITHOUT_DATA,
+    EarlyData,
+    Fleet,
+    Lease,
+    LookSnapshot,
+    MemberRow,
+    Orphans,
+)
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 from pulse.store.sql.apply import apply
@@ -208,14 +216,6 @@ class SqlSession:
         some = map(_pending_row, chain((first,), runs))
         return DueSnapshot(found.now, map(_due_row, found.due), some)
 
-    def read_next_due(self, partitions: Collection[str]) -> dict[str, Instant]:
-        """Return when rows or pending runs are next due in each of these partitions with work."""
-        select_in = self.connection.select_in
-        with self.connection.together():
-            found = [select_in(text, partitions) for text in (_NEXT_ROW, _NEXT_PENDING)]
-        # The later pair of a partition overwrites the earlier one, so the earliest comes last.
-        return dict(sorted(chain(*found), key=itemgetter(1), reverse=True))
-
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set."""
         if not changes.now and any(change.runs for change in changes.tasks):
@@ -350,13 +350,17 @@ class SqlSession:
         return fleet()
 
     def read_look(
-        self, caller: Caller, limit: int, *, boot: Span
-    ) -> tuple[Fleet, Callable[[], DueSnapshot]]:
-        """Return what a heartbeat reads and what is due, in one round trip."""
+        self, caller: Caller, limit: int, partitions: Collection[str], *, boot: Span
+    ) -> LookSnapshot:
+        """Return what a heartbeat and a claim read, in one round trip."""
+        select_in = self.connection.select_in
         with self.connection.together():
             fleet = self._ask_fleet(caller, boot=boot)
             due = self._ask_due(caller, limit)
-        return fleet(), lambda: self._due_of(due())
+            work = [select_in(text, partitions) for text in (_NEXT_ROW, _NEXT_PENDING)]
+        # The later pair of a partition overwrites the earlier one, so the earliest comes last.
+        next_due = dict(sorted(chain(*work), key=itemgetter(1), reverse=True))
+        return LookSnapshot(fleet(), next_due, lambda: self._due_of(due()))
 
     def _ask_fleet(self, caller: Caller, *, boot: Span) -> Callable[[], Fleet]:
         execute, member = self.connection.execute, caller.member
