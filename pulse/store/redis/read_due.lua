@@ -98,10 +98,6 @@ local function each_runnable(key, partition, task_of, of_rows, visit)
     local from, size = 0, math.min(request.limit + 1, 200)
     while true do
         local page = redis.call('ZRANGE', key, from, from + size - 1, 'WITHSCORES')
-        -- Nothing is due: whether this process can run the first entry is not examined before.
-        if from == 0 and page[2] and tonumber(page[2]) > now then
-            return set_earliest('next_wakeup', tonumber(page[2]))
-        end
         for _, entry in ipairs(runnable(unreserved(page, partition, task_of, of_rows), of_rows)) do
             if visit(entry) then return end
         end
