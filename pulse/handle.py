@@ -6,17 +6,19 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from pulse import events
+from pulse.config.run_filters import run_query
 from pulse.config.runtime_task import validate_runtime_task
 from pulse.core.runtime_task import TaskDefaults
 from pulse.errors import BadValueError, ConfigError, NotServingError, UnknownTaskError, shown
 from pulse.forks import refusal
 from pulse.settings.converters import body as convert_body
-from pulse.settings.converters import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
 
     from pulse.core.run import Run
+    from pulse.core.run_query import RunPage
     from pulse.core.task import Task
     from pulse.store.base import Member, Store, TaskState
 
@@ -159,20 +161,60 @@ class SchedulerHandle:
         access = self._reached()
         return access.store.tasks()
 
-    def runs(self, *, task: str | None = None, limit: int = 100) -> Sequence[Run]:
-        """Return the newest runs, of one task or of all, newest first.
+    def runs(
+        self,
+        *,
+        task: str | None = None,
+        outcomes: Collection[str] | None = None,
+        trigger: str | None = None,
+        holder: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> RunPage:
+        """Return the newest runs that all filters select, newest first.
 
         A task without runs has none, whether it exists or not: the history outlives its task.
 
+        Args:
+            task: the name of a task.
+            outcomes: outcomes such as `failed`, and `pending` and `running` for runs without one.
+            trigger: why the run was created: `schedule`, `catch_up`, `manual` or `startup`.
+            holder: the process that has run it.
+            since: the earliest fire time, an aware datetime.
+            until: the fire time before which all are, an aware datetime.
+            before: the *cursor* of the page before: then the page continues there.
+            limit: how many runs the page has at most.
+
+        Returns:
+            A sequence of runs with a *cursor*. A store examines at most 10,000 runs for a page, on
+            Redis 1,000: a page may have fewer runs than *limit*, and a cursor to continue.
+
         Raises:
             UnknownTaskError: *task* cannot be the name of a task.
-            ConfigError: *limit* is no whole number of at least 1.
+            ConfigError: another argument has a wrong type or value.
 
         """
-        name = None if task is None else _checked_name(task)
-        number = _checked_limit(limit)
+        query = run_query(
+            task=None if task is None else _checked_name(task),
+            outcomes=outcomes,
+            trigger=trigger,
+            holder=holder,
+            since=since,
+            until=until,
+            before=before,
+            limit=limit,
+        )
         access = self._reached()
-        return access.store.runs(task=name, limit=number)
+        return access.store.history(query)
+
+    def run(self, ident: str) -> Run | None:
+        """Return the run of an id; None if there is none, or it is not kept any more."""
+        if not isinstance(ident, str):
+            raise ConfigError([f"ident: expected the id of a run as text, got {shown(ident)}"])
+        access = self._reached()
+        return access.store.run(ident)
 
     def members(self) -> Sequence[Member]:
         """Return the processes that take part."""
@@ -191,10 +233,6 @@ class SchedulerHandle:
                 " could not start"
             )
         return self._access
-
-
-_MAX_LIMIT = 10_000_000
-_limit = count(1, _MAX_LIMIT)
 
 
 def _checked_name(name: object) -> str:
@@ -234,10 +272,3 @@ def _checked_body(body: object) -> bytes:
         return convert_body(body)
     except BadValueError as error:
         raise ConfigError([f"body: {error}"]) from None
-
-
-def _checked_limit(limit: object) -> int:
-    try:
-        return _limit(limit)
-    except BadValueError as error:
-        raise ConfigError([f"limit: {error}"]) from None

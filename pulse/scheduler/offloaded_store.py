@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
+    from pulse.core.run_query import RunPage, RunQuery
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.forks import ForkMark
@@ -151,3 +152,11 @@ class OffloadedStore:
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
         return self._call(partial(self._store.runs, task=task, limit=limit))
+
+    def history(self, query: RunQuery) -> RunPage:
+        """Return a page of the history, newest first."""
+        return self._call(partial(self._store.history, query))
+
+    def run(self, ident: str) -> Run | None:
+        """Return the run of an id; None if there is none."""
+        return self._call(partial(self._store.run, ident))

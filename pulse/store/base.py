@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
+    from pulse.core.run_query import RunPage, RunQuery
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
 
@@ -412,6 +413,16 @@ class Store(Protocol):
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first, including missed and skipped records."""
+
+    def history(self, query: RunQuery) -> RunPage:
+        """Return a page of the history, newest first.
+
+        A store examines a bounded number of runs for a page; then the page has what was found, and
+        a cursor.
+        """
+
+    def run(self, ident: str) -> Run | None:
+        """Return the run of an id; None if there is none, or it is not kept any more."""
 
     def members(self) -> list[Member]:
         """Return the members that were seen within three of their leases."""

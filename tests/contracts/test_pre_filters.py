@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pulse.clock import SECOND
 from pulse.core.cursor import Cursor
 from pulse.core.run import Attempt, Outcome, Run, Trigger
+from pulse.core.run_query import RunQuery
 from pulse.core.runtime_task import TaskDefaults, cached_loader, make_runtime_task
 from pulse.core.task import build_definition
 from pulse.store.base import StoreOptions
@@ -122,7 +123,7 @@ class Everything:
         found = self._session.read_tasks(self._keys)
         runs = [
             run
-            for run in reversed(self._session.newest_runs(task=None, limit=ALL))
+            for run in reversed([*self._session.read_history(RunQuery(limit=ALL))])
             if run.outcome is None and run.partition in caller.partitions
         ]
         claimed = [f"{run.partition}/{run.task}" for run in runs if run.holder]
@@ -147,7 +148,7 @@ class Everything:
 
     def read_early(self, _caller: Caller, _now: Instant, *, every_row: bool) -> EarlyData:  # noqa: ARG002 - all rows are read
         """Return all rows and pending runs."""
-        runs = self._session.newest_runs(task=None, limit=ALL)
+        runs = [*self._session.read_history(RunQuery(limit=ALL))]
         return EarlyData(
             [*self._session.read_tasks(self._keys).rows.values()],
             [run for run in runs if run.outcome is None and not run.holder],

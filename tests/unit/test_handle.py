@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pulse import PulseMiddleware, Task, events
+from pulse.clock import moment_of
 from pulse.errors import ConfigError, UnknownTaskError
 from pulse.testing import travel
 from pulse.testing.recorder import Recorder
@@ -86,6 +88,21 @@ WRONG = [
     pytest.param("runs", (), {"limit": -1}, "limit: expected a whole number", id="limit -1"),
     pytest.param("runs", (), {"limit": None}, "limit: expected a whole number", id="no limit"),
     pytest.param("runs", (), {"limit": True}, "limit: expected a whole number", id="limit True"),
+    pytest.param("runs", (), {"outcomes": "failed"}, "outcomes: expected a coll", id="outcomes"),
+    pytest.param("runs", (), {"outcomes": 7}, "outcomes: expected a collection", id="outcomes 7"),
+    pytest.param("runs", (), {"outcomes": ["fail"]}, "outcomes: .* mean 'failed'", id="no outcome"),
+    pytest.param("runs", (), {"trigger": "cron"}, "trigger: expected one of", id="trigger"),
+    pytest.param("runs", (), {"holder": 7}, "holder: expected text", id="holder"),
+    pytest.param("runs", (), {"since": 7}, "since: expected a datetime with", id="since"),
+    pytest.param(
+        "runs",
+        (),
+        {"until": datetime(2026, 1, 5)},  # noqa: DTZ001 - without a zone
+        "until: expected a datetime with a time zone",
+        id="naive until",
+    ),
+    pytest.param("runs", (), {"before": "x"}, "before: expected a whole number", id="before"),
+    pytest.param("run", (7,), {}, "ident: expected the id of a run", id="ident"),
 ]
 
 
@@ -104,6 +121,28 @@ def test_runs_of_what_cannot_be_a_task_are_refused(site: Site, name: object) -> 
     """No store can look it up."""
     with pytest.raises(UnknownTaskError, match="name: expected the name of a task"):
         site.handle.runs(task=name)
+
+
+def test_filters_of_runs_are_combined(site: Site) -> None:
+    """Aware datetimes, and words for what is an enum inside."""
+    run = site.handle.trigger("work")
+    assert run is not None
+    now = moment_of(run.fire_time)
+    found = site.handle.runs(
+        outcomes=["pending"], trigger="manual", since=now, until=now + timedelta(seconds=1)
+    )
+    assert [one.id for one in found] == [run.id]
+    assert [*site.handle.runs(until=now)] == []
+    assert site.handle.run(run.id) == run
+
+
+def test_page_leads_to_the_next_one(site: Site) -> None:
+    """A page is a sequence of runs, with the cursor of the next page."""
+    site.handle.trigger("work")
+    page = site.handle.runs(limit=1)
+    assert (len(page), page[0].task, page.cursor) == (1, "work", None)
+    assert [*page[:1]] == [*page]
+    assert repr(page).startswith("RunPage([Run(")
 
 
 def test_limit_may_be_a_text(site: Site) -> None:

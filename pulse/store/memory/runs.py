@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from pulse.core.run_query import page_of
 from pulse.core.run_transitions import advance_retry, claim_run, finish_run
 from pulse.store.rules import advance_early, is_retry
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Claim, Result, Run
+    from pulse.core.run_query import RunPage, RunQuery
 
 
 class StoredRun(msgspec.Struct, gc=False):
@@ -181,16 +184,27 @@ class RunTable:
         """Return how many runs of a task are claimed in a partition."""
         return sum(bool(stored.run.holder) for stored in self.of_task(task, partition))
 
-    def newest(self, *, task: str | None, limit: int) -> list[Run]:
-        """Return the newest runs, newest first."""
+    def history(self, query: RunQuery) -> RunPage:
+        """Return a page of the history, newest first."""
         found = {stored.seq: stored for stored in self._history}
         found |= {stored.seq: stored for stored in self.open.values()}
-        runs: list[Run] = []
-        for stored in sorted(found.values(), key=attrgetter("seq"), reverse=True):
-            if len(runs) >= limit:
-                break
-            if task is None or stored.run.task == task:
-                runs.append(
-                    stored.run if stored.result is None else finish_run(stored.run, stored.result)
-                )
-        return runs
+        newest_first = sorted(found.values(), key=attrgetter("seq"), reverse=True)
+        before = query.before
+        runs = (
+            (stored.seq, _run_of(stored))
+            for stored in newest_first
+            if before is None or stored.seq < before
+        )
+        selected = (pair for pair in runs if query.selects(pair[1]))
+        return page_of(islice(selected, query.limit + 1), limit=query.limit, stopped_at=None)
+
+    def find(self, ident: str) -> Run | None:
+        """Return the run of an id, if it is kept."""
+        for stored in (*self.open.values(), *self._history):
+            if stored.run.id == ident:
+                return _run_of(stored)
+        return None
+
+
+def _run_of(stored: StoredRun) -> Run:
+    return stored.run if stored.result is None else finish_run(stored.run, stored.result)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pulse.core.policies import OnAbandoned, Scope
 from pulse.core.retry import may_run_again
 from pulse.core.run import CLAIM_LOST, RECORDED, Claim, Outcome, RecordResult, Run, Trigger
+from pulse.core.run_query import RunQuery
 from pulse.core.run_transitions import (
     abandon_run,
     expire_retry,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Instant, Span
     from pulse.core.run import CompletedRun, Result
+    from pulse.core.run_query import RunPage
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, SyncResult, TaskState
@@ -327,8 +329,17 @@ class MemoryStore:
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
+        return [*self.history(RunQuery(task=task, limit=limit))]
+
+    def history(self, query: RunQuery) -> RunPage:
+        """Return a page of the history, newest first."""
         with self._open_lock():
-            return self._runs.newest(task=task, limit=limit)
+            return self._runs.history(query)
+
+    def run(self, ident: str) -> Run | None:
+        """Return the run of an id; None if it is not kept."""
+        with self._open_lock():
+            return self._runs.find(ident)
 
     # Heartbeat ---------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.store.naming import application_id
-from pulse.store.sql.schema import INDEXES, TABLES
+from pulse.store.sql.schema import ADDED_INDEXES, INDEXES, TABLES, missing_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,13 +29,17 @@ def _translated(columns: str) -> str:
     return columns.replace("INTEGER", "bigint").replace("BLOB", "bytea")
 
 
+def _index(name: str) -> str:
+    return f"CREATE INDEX {name} ON {INDEXES[name]}"
+
+
 _TABLES = (
     "CREATE TABLE @layout (version integer NOT NULL)",
     *(
         f"CREATE TABLE @{name} ({_translated(columns)}){_OPTIONS.get(name, '')}"
         for name, columns in TABLES.items()
     ),
-    *(f"CREATE INDEX {name} ON {columns}" for name, columns in INDEXES.items()),
+    *map(_index, INDEXES),
 )
 _TYPES: dict[str, str] = {
     name: rest.split()[0].rstrip(",")
@@ -49,6 +53,8 @@ LOCK = "SELECT version FROM @layout FOR UPDATE"
 
 _LOCK_MIGRATION = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
 _HAS_SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = ?"
+_COLUMNS = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = ?"
+_INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = ?"
 _HAS_TABLE = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = ?"
 
 
@@ -59,26 +65,17 @@ class Migrations(NamedTuple):
         version: the version of the layout.
         tables: the statements that create it.
         steps: by version, the statements that lead from it to the next version.
-        has_columns: finds a row unless *columns* are to be added.
-        columns: statements that add columns which older releases do not use. They leave the version
-            as it is, so that processes of both releases may use the tables during a deploy.
+        adds: whether parts are added that have no version: see `pulse.store.sql.schema`.
 
     """
 
     version: int
     tables: tuple[str, ...]
     steps: Mapping[int, tuple[str, ...]]
-    has_columns: str = "SELECT 1"
-    columns: tuple[str, ...] = ()
+    adds: bool = False
 
 
-MIGRATIONS = Migrations(
-    1,
-    _TABLES,
-    {},
-    "SELECT 1 FROM pg_attribute WHERE attrelid = '@tasks'::regclass AND attname = 'gaps'",
-    ("ALTER TABLE @tasks ADD COLUMN IF NOT EXISTS gaps text",),
-)
+MIGRATIONS = Migrations(1, _TABLES, {}, adds=True)
 
 
 def schema_of(name: str) -> str:
@@ -104,7 +101,20 @@ def is_current(connection: Connection, schema: str, ladder: Migrations) -> bool:
     version = read_version(connection, schema)
     if version is None or version < ladder.version:
         return False
-    return version > ladder.version or connection.execute(ladder.has_columns).fetchone() is not None
+    return version > ladder.version or not (ladder.adds and _additions(connection, schema))
+
+
+def _additions(connection: Connection, schema: str) -> list[str]:
+    """Return the statements that add what releases have added without a new version."""
+    columns = {(table, name) for table, name in connection.execute(_COLUMNS, (schema,))}
+    indexes = {name for (name,) in connection.execute(_INDEXES, (schema,))}
+    return [
+        *(
+            f"ALTER TABLE @{table} ADD COLUMN {_translated(column)}"
+            for table, column in missing_columns(columns)
+        ),
+        *map(_index, (name for name in ADDED_INDEXES if name not in indexes)),
+    ]
 
 
 def migrate(connection: Connection, schema: str, ladder: Migrations) -> None:
@@ -116,7 +126,7 @@ def migrate(connection: Connection, schema: str, ladder: Migrations) -> None:
         return
     _migrate(connection, version, ladder)
     if not is_current(connection, schema, ladder):
-        for text in ladder.columns:
+        for text in _additions(connection, schema):
             connection.execute(text)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from pulse.clock import SECOND, Instant, Span
+from pulse.core.run_query import page_of
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock
     from pulse.core.run import Run
+    from pulse.core.run_query import RunPage, RunQuery
     from pulse.store.base import Member
     from pulse.store.shared.backend import MemberRow, Transaction
     from pulse.store.shared.changes import Applied, ChangeSet, TaskChange
@@ -54,6 +56,9 @@ RESERVE_FOR: Span = SECOND // 2
 
 A request that was sent before an outage may be executed after it, for a process that no longer
 waits for the reply. Other processes then wait for this long, so ticks resume within a second."""
+
+EXAMINED = 1_000
+"""How many runs are examined for one page of the history at most."""
 
 PEEK = 100
 """How many rows are read when the caller can claim nothing and only asks for the next wake-up."""
@@ -295,11 +300,23 @@ class RedisSession:
         runs = [run_of(record) for record in records if record is not None]
         return {run.id: run for run in runs}
 
-    def newest_runs(self, *, task: str | None, limit: int) -> list[Run]:
-        """Return the newest runs, newest first."""
-        key = self._server.key("history" if task is None else f"history:{task}")
-        ids = self._server.command("ZREVRANGE", key, 0, limit - 1) if limit > 0 else []
-        return list(self.read_runs(ids).values())
+    def read_history(self, query: RunQuery) -> RunPage:
+        """Return one page of the history; with a filter, few runs are examined for it."""
+        key = "history" if query.task is None else f"history:{query.task}"
+        newest = "+inf" if query.before is None else f"({query.before}"
+        examined = EXAMINED if query.is_filter else query.limit + 1
+        _, (entries,) = self._server.batch(
+            ("ZREVRANGEBYSCORE", key, newest, "-inf", "WITHSCORES", "LIMIT", 0, examined)
+        )
+        numbers = dict(zip(entries[::2], map(int, entries[1::2]), strict=True))
+        found = [
+            (numbers[run.id], run)
+            for run in self.read_runs([*numbers]).values()
+            if query.selects(run)
+        ]
+        is_end = len(numbers) < examined
+        stopped_at = None if is_end or not query.is_filter else min(numbers.values())
+        return page_of(found, limit=query.limit, stopped_at=stopped_at)
 
     # Members -----------------------------------------------------------------------------
 

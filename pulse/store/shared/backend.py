@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
+    from pulse.core.run_query import RunPage, RunQuery
     from pulse.store.base import Member
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
@@ -256,8 +257,8 @@ class Session(Protocol):
     def read_runs(self, ids: Sequence[str]) -> Mapping[str, Run]:
         """Return the runs of these ids that exist, by id."""
 
-    def newest_runs(self, *, task: str | None, limit: int) -> list[Run]:
-        """Return the newest runs, newest first."""
+    def read_history(self, query: RunQuery) -> RunPage:
+        """Return one page of the history; a storage bounds how many runs it examines for it."""
 
     def apply(self, changes: ChangeSet) -> Applied:
         """Apply a change set as one atomic step.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
 from pulse.core.policies import Scope
+from pulse.core.run_query import RunQuery
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, HeartbeatResult, Look
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Clock, Instant, Span
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
+    from pulse.core.run_query import RunPage
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
@@ -360,9 +362,16 @@ class SharedStore:
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
-        return self._run_apart(
-            Transaction.READ, lambda session: session.newest_runs(task=task, limit=limit)
-        )
+        return [*self.history(RunQuery(task=task, limit=limit))]
+
+    def history(self, query: RunQuery) -> RunPage:
+        """Return a page of the history, newest first."""
+        return self._run_apart(Transaction.READ, lambda session: session.read_history(query))
+
+    def run(self, ident: str) -> Run | None:
+        """Return the run of an id; None if there is none, or it is not kept any more."""
+        found = self._run_apart(Transaction.READ, lambda session: session.read_runs([ident]))
+        return found.get(ident)
 
     # Heartbeat ---------------------------------------------------------------------------
 

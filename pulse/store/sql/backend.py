@@ -35,12 +35,14 @@ from pulse.store.sql.codec import (
 )
 from pulse.store.sql.database import Update
 from pulse.store.sql.due_query import UNFINISHED, pages_for
+from pulse.store.sql.history import read_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
+    from pulse.core.run_query import RunPage, RunQuery
     from pulse.store.shared.backend import Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
@@ -80,8 +82,6 @@ _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
 _PENDING = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND task IN (?*)"
 _PENDING_IN = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND place IN (?*)"
 _CLAIMED_BY = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND holder IN (?*)"
-_NEWEST = f"{_RUNS} ORDER BY seq DESC LIMIT ?"
-_NEWEST_OF = f"{_RUNS} WHERE task = ? ORDER BY seq DESC LIMIT ?"
 _MEMBER_FIELDS = Member.__struct_fields__
 _MEMBERS = (
     f"SELECT {', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot FROM @members ORDER BY holder"  # noqa: S608 - constants alone
@@ -306,11 +306,9 @@ class SqlSession:
         """Return the runs of these ids that exist, by id."""
         return read_runs(self.connection, ids)
 
-    def newest_runs(self, *, task: str | None, limit: int) -> list[Run]:
-        """Return the newest runs, newest first."""
-        if task is None:
-            return list(map(run_of, self.connection.execute(_NEWEST, (limit,))))
-        return list(map(run_of, self.connection.execute(_NEWEST_OF, (task, limit))))
+    def read_history(self, query: RunQuery) -> RunPage:
+        """Return one page of the history."""
+        return read_page(self.connection, query)
 
     # Members -----------------------------------------------------------------------------
 

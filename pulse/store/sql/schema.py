@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 TABLES = {
     "tasks": """
         key INTEGER PRIMARY KEY,
@@ -75,6 +80,9 @@ TABLES = {
 }
 """The columns by the name of the table, one in a line."""
 
+IS_WRONG = "outcome NOT IN ('succeeded', 'skipped')"
+"""The condition of an index of what went wrong; a query that has it uses the index."""
+
 INDEXES = {
     "due": (
         "@tasks (place, due_at, key)"
@@ -86,5 +94,28 @@ INDEXES = {
     "open": "@runs (task, place) WHERE outcome IS NULL",
     "unheld": "@runs (place, retry_at) WHERE outcome IS NULL AND holder = ''",
     "history": "@runs (task, seq)",
+    "wrong": f"@runs (seq) WHERE {IS_WRONG}",
 }
 """What is indexed, by the name of the index."""
+
+ADDED_COLUMNS = {"tasks": ("gaps",)}
+ADDED_INDEXES = ("wrong",)
+"""Columns, by table, and indexes that releases have added without a new version of the layout.
+
+Older releases do not use them, and columns may be NULL: so the version of the layout stays as it
+is, and processes of both releases may use the tables during a deploy."""
+
+
+def missing_columns(existing: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return table and declaration of each added column that is not among the existing ones."""
+    return [
+        (table, declaration)
+        for table, names in ADDED_COLUMNS.items()
+        for declaration in _declarations(table)
+        if (name := declaration.split()[0]) in names and (table, name) not in existing
+    ]
+
+
+def _declarations(table: str) -> list[str]:
+    lines = (line.strip().rstrip(",") for line in TABLES[table].splitlines())
+    return [line for line in lines if line]

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from pulse.store import naming
 from pulse.store.naming import application_id
-from pulse.store.sql.schema import INDEXES, TABLES
+from pulse.store.sql.schema import (
+    ADDED_COLUMNS,
+    ADDED_INDEXES,
+    INDEXES,
+    TABLES,
+    missing_columns,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,13 +26,17 @@ _HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 _VERSIONS = """
 CREATE TABLE IF NOT EXISTS pulse_schema (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL)
 """
+
+
+def _index(name: str) -> str:
+    # The key of a row is the last column of every index, so it is not named.
+    columns = INDEXES[name].replace(", key)", ")").replace(", seq)", ")")
+    return f"CREATE INDEX @{name} ON {columns}"
+
+
 _TABLES = (
     *(f"CREATE TABLE @{name} ({columns})" for name, columns in TABLES.items()),
-    # The key of a row is the last column of every index, so it is not named.
-    *(
-        f"CREATE INDEX @{name} ON {columns.replace(', key)', ')').replace(', seq)', ')')}"
-        for name, columns in INDEXES.items()
-    ),
+    *map(_index, INDEXES),
 )
 
 _UPGRADES = {
@@ -39,10 +49,8 @@ _UPGRADES = {
 }
 """By version, the statements that migrate the layout to the next version."""
 
-_HAS_GAPS = "SELECT 1 FROM pragma_table_info(?) WHERE name = 'gaps'"
-_ADD_GAPS = "ALTER TABLE @tasks ADD COLUMN gaps TEXT"
-"""A column that older releases do not use: it leaves the version of the layout as it is, so that
-processes of both releases may use the file during a deploy."""
+_COLUMNS = "SELECT name FROM pragma_table_info(?)"
+_HAS_INDEX = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?"
 
 
 def prefix_of(name: str) -> str:
@@ -66,11 +74,25 @@ def is_current(connection: SqliteConnection, prefix: str) -> bool:
     version = read_version(connection, prefix)
     if version is None or version in _UPGRADES:
         return False
-    return version != VERSION or _has_gaps(connection, prefix)
+    return version != VERSION or not _additions(connection, prefix)
 
 
-def _has_gaps(connection: SqliteConnection, prefix: str) -> bool:
-    return connection.execute(_HAS_GAPS, (f"{prefix}tasks",)).fetchone() is not None
+def _additions(connection: SqliteConnection, prefix: str) -> list[str]:
+    """Return the statements that add what releases have added without a new version."""
+    existing = {
+        (table, name)
+        for table in ADDED_COLUMNS
+        for (name,) in connection.execute(_COLUMNS, (f"{prefix}{table}",))
+    }
+    columns = [
+        f"ALTER TABLE @{table} ADD COLUMN {column}" for table, column in missing_columns(existing)
+    ]
+    missing = (
+        name
+        for name in ADDED_INDEXES
+        if connection.execute(_HAS_INDEX, (f"{prefix}{name}",)).fetchone() is None
+    )
+    return [*columns, *map(_index, missing)]
 
 
 def make_tables(connection: SqliteConnection, prefix: str) -> None:
@@ -93,8 +115,9 @@ def make_tables(connection: SqliteConnection, prefix: str) -> None:
         connection.execute(
             "UPDATE pulse_schema SET version = ? WHERE prefix = ?", (version, prefix)
         )
-    if version == VERSION and not _has_gaps(connection, prefix):
-        connection.execute(_ADD_GAPS)
+    if version == VERSION:
+        for text in _additions(connection, prefix):
+            connection.execute(text)
 
 
 def refuse_other_version(path: Path, version: int | None) -> None:

@@ -15,6 +15,7 @@ from tests.contracts.suite.store_deploys import DeployContract
 from tests.contracts.suite.store_fleet import FleetContract
 from tests.contracts.suite.store_history import HistoryContract
 from tests.contracts.suite.store_leases import LeaseContract
+from tests.contracts.suite.store_reads import HistoryReadsContract
 from tests.contracts.suite.store_retries import RetryContract
 from tests.contracts.suite.store_runtime import RuntimeContract
 from tests.contracts.suite.store_runtime_fleet import FleetRuntimeContract
@@ -32,6 +33,7 @@ class StoreContract(
     TaskContract,
     RuntimeContract,
     HistoryContract,
+    HistoryReadsContract,
 ):
     """What every store promises to one process."""
 

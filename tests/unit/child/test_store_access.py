@@ -97,7 +97,7 @@ def test_change_by_a_view_in_a_child_is_logged_there(
 def test_a_visitor_is_no_member(handle: SchedulerHandle, parent: SqliteStore) -> None:
     """It reads what there is without being counted."""
     assert [task.name for task in handle.tasks()] == ["cleanup"]
-    assert (handle.runs(), handle.members()) == ([], parent.members())
+    assert ([*handle.runs()], handle.members()) == ([], parent.members())
 
 
 def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("pause", ("name",), {"paused": True}),
     ("tasks", (), {}),
     ("runs", (), {"task": "name", "limit": 3}),
+    ("history", ("query",), {}),
+    ("run", ("ident",), {}),
     ("members", (), {}),
 ]
 RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "pause", "rest"}

@@ -1,0 +1,75 @@
+"""Reads pages of the history: by number, never by offset, and within a bounded number of runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulse.core.run import Outcome
+from pulse.core.run_query import PENDING, RUNNING, WENT_WRONG, RunPage, page_of
+from pulse.store.sql.codec import RUN_COLUMNS, RUN_WIDTH, run_of
+from pulse.store.sql.schema import IS_WRONG
+
+if TYPE_CHECKING:
+    from pulse.core.run_query import RunQuery
+    from pulse.store.sql.database import Cell, Connection
+
+EXAMINED = 10_000
+"""How many runs are examined for one page at most."""
+
+_UNFINISHED = {
+    PENDING: "(outcome IS NULL AND holder = '')",
+    RUNNING: "(outcome IS NULL AND holder <> '')",
+}
+
+
+class _Conditions:
+    """Conditions of a statement and their values."""
+
+    def __init__(self) -> None:
+        self.terms: list[str] = []
+        self.values: list[Cell] = []
+
+    def add(self, term: str, *values: Cell | None) -> None:
+        """Add a condition, unless one of its values is None."""
+        if None not in values:
+            self.terms.append(term)
+            self.values += values
+
+    def text(self) -> str:
+        return " AND ".join(self.terms) or "1 = 1"
+
+
+def read_page(connection: Connection, query: RunQuery) -> RunPage:
+    """Return one page of the history."""
+    where = _Conditions()
+    where.add("task = ?", query.task)
+    where.add("seq < ?", query.before)
+    if query.states is not None and query.states <= WENT_WRONG:
+        where.add(IS_WRONG)
+    stopped_at = _examine(connection, where) if query.is_filter else None
+    where.add("seq >= ?", stopped_at)
+    _add_filters(where, query)
+    text = f"SELECT {RUN_COLUMNS}, seq FROM @runs WHERE {where.text()} ORDER BY seq DESC LIMIT ?"  # noqa: S608 - constants alone
+    found = connection.execute(text, [*where.values, query.limit + 1])
+    numbered = ((cells[RUN_WIDTH], run_of(cells)) for cells in found)
+    return page_of(numbered, limit=query.limit, stopped_at=stopped_at)
+
+
+def _examine(connection: Connection, where: _Conditions) -> int | None:
+    """Return the number of the last run to examine; None if all that are left may be examined."""
+    text = f"SELECT seq FROM @runs WHERE {where.text()} ORDER BY seq DESC LIMIT 1 OFFSET ?"  # noqa: S608 - constants alone
+    last = connection.execute(text, [*where.values, EXAMINED - 1]).fetchone()
+    return None if last is None else int(last[0])
+
+
+def _add_filters(where: _Conditions, query: RunQuery) -> None:
+    if query.states is not None:
+        outcomes = sorted(query.states & set(Outcome))
+        marks = ", ".join("?" * len(outcomes))
+        terms = [_UNFINISHED[one] for one in sorted(query.states & _UNFINISHED.keys())]
+        terms += [f"outcome IN ({marks})"] if outcomes else []
+        where.add(f"({' OR '.join(terms) or '1 = 0'})", *map(str, outcomes))
+    where.add("trigger = ?", None if query.trigger is None else query.trigger.value)
+    where.add("holder = ?", query.holder)
+    where.add("fire_time >= ?", query.since)
+    where.add("fire_time < ?", query.until)
