@@ -73,6 +73,7 @@ class ChildMain:
 
     def __init__(self, connection: socket.socket, clock: Clock) -> None:
         self._mark = ForkMark()
+        self._pid = os.getpid()
         self._connection = connection
         self._hang_up = select.poll()
         self._hang_up.register(connection, select.POLLRDHUP)
@@ -89,7 +90,8 @@ class ChildMain:
 
     def terminate(self, _: int, __: FrameType | None) -> None:
         """Interrupt the run in progress, or end the process if none is; the handler of SIGTERM."""
-        if self._mark.in_child:
+        # A signal may arrive in a forked process before the hooks of the fork have set the mark.
+        if self._mark.in_child or os.getpid() != self._pid:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
         if self._ending or not self._hang_up.poll(0):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.child.__main__ import choose_middleware, failed_to_load, find_dispatcher, load_app
+from pulse.child.__main__ import (
+    ChildMain,
+    choose_middleware,
+    failed_to_load,
+    find_dispatcher,
+    load_app,
+)
 from pulse.child.discovery import Discovery, discovery, register
 from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
 from pulse.errors import ConfigError, EngineError
+from pulse.testing.clock import FakeClock
 from tests.support import child_app
 from tests.support.child_app import Wrapping
 from tests.support.claims import make_claim
@@ -230,3 +241,21 @@ def test_an_error_that_names_the_setting_is_its_own_summary() -> None:
     problem, summary = failure(EngineError("pulse.config.application: expected x"))
     assert summary == "pulse.config.application: expected x"
     assert problem == f"pulse.errors.EngineError: {summary}"
+
+
+# Signals ---------------------------------------------------------------------------
+
+
+def test_sigterm_ends_a_forked_process_before_the_hooks_of_the_fork_have_run() -> None:
+    """The handler may run in the first instant of the process, when no mark is set yet."""
+    here, there = socket.socketpair()
+    with closing(here), closing(there):
+        child = ChildMain(there, FakeClock())
+        pid = os.fork()
+        if not pid:
+            try:
+                child.terminate(signal.SIGTERM, None)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(pid, 0)
+    assert (os.WIFSIGNALED(status), os.WTERMSIG(status)) == (True, signal.SIGTERM)
