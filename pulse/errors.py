@@ -150,7 +150,9 @@ def missing_extra(
     )
 
 
-_SCHEME = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?/*")
+_KNOWN_SCHEMES = "rediss?|valkeys?|postgres(?:ql)?|https?"
+_SCHEME = re.compile(rf"\s*(?:(?:{_KNOWN_SCHEMES}):/*|[a-z][a-z0-9+.-]*://+|/*)", re.IGNORECASE)
+"""Two slashes follow an unknown scheme: in `a:/b@host` a user and a password stand."""
 _COLON = r"[:\uff1a\ufe55\ufe13]|%(?:25)*3a"  # a colon, what NFKC makes a colon, and its escapes
 _USER = re.compile(rf"[\s\S]*?(?:{_COLON})", re.IGNORECASE)
 _EQUALS = re.compile(r"(?:=|%(?:25)*3d)\s*", re.IGNORECASE)
@@ -179,7 +181,7 @@ _HARMLESS_NAMES = """
 _HARMLESS = frozenset(_HARMLESS_NAMES.split())
 
 _AUTHORITY = re.compile(
-    r"(^\s*(?:rediss?|valkeys?|postgres(?:ql)?|https?):/*|(?:^|[^/])//)([^/?#@]+)[\s\S]*",
+    rf"(^\s*(?:{_KNOWN_SCHEMES}):/*|(?:^|[^/])//)([^/?#@]+)[\s\S]*",
     re.IGNORECASE,
 )
 _HOST = r"(?:\[[^]]*\]|(?:(?!%(?:25)*(?:3a|40))[^:\uff1a\ufe55\ufe13\uff20\ufe6b\[\],])*)(?::\d*)?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pulse.errors import StoreSchemaError, shown_url
@@ -96,6 +96,8 @@ def test_shown_url_replaces_passwords_only(url: str, shown: str) -> None:
 LETTERS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 
 
+@example(before="", user="A", mark=":", password="/", host="host")  # noqa: S106 - no password
+@example(before="", user="a", mark=":", password="/b", host="")  # noqa: S106 - no password
 @given(
     before=st.sampled_from(
         ["redis://", "rediss:", "postgresql:/", "//", "", "unix://", "http://", "x+y://", " "]
@@ -111,6 +113,8 @@ def test_shown_url_hides_a_password_of_any_characters(
     before: str, user: str, mark: str, password: str, host: str
 ) -> None:
     """Nothing of what stands between the user and the last `@` is shown."""
+    # A user with a password that begins with two slashes is the URL of an unknown scheme.
+    assume(before.strip() or mark != ":" or not password.startswith("//"))
     assert shown_url(f"{before}{user}{mark}{password}@{host}") == f"{before}{user}{mark}***@{host}"
 
 
