@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import msgspec
 
@@ -21,6 +21,51 @@ STATES = frozenset((PENDING, RUNNING, *map(str, Outcome)))
 
 WENT_WRONG = STATES - {PENDING, RUNNING, str(Outcome.SUCCEEDED), str(Outcome.SKIPPED)}
 """The outcomes that the stores index."""
+
+
+EXECUTED = frozenset(
+    map(
+        str,
+        (
+            Outcome.SUCCEEDED,
+            Outcome.FAILED,
+            Outcome.TIMED_OUT,
+            Outcome.INTERRUPTED,
+            Outcome.ABANDONED,
+        ),
+    )
+)
+"""The outcomes of runs that a process has begun."""
+
+MOST_FAILURES = 1_000
+"""Failures of a task are counted up to this number."""
+
+
+class LastRuns(NamedTuple):
+    """How the newest runs of a task ended, as far as the history is kept.
+
+    Attributes:
+        outcome: that of the newest run that a process has begun and that has ended.
+        ended_at: when that run ended; when it was claimed, if no end is known.
+        succeeded_at: when the newest run that succeeded ended.
+        failures: how many runs after that one have ended otherwise.
+
+    """
+
+    outcome: Outcome | None = None
+    ended_at: Instant | None = None
+    succeeded_at: Instant | None = None
+    failures: int = 0
+
+
+NO_RUNS = LastRuns()
+
+
+def ended_at(run: Run) -> Instant | None:
+    """Return when a run ended; when it was claimed, if no end is known."""
+    if run.started_at is None or run.took_us is None:
+        return run.claimed_at
+    return run.started_at + run.took_us
 
 
 def state_of(run: Run) -> str:

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.policies import Scope
-    from pulse.core.run import Claim, CompletedRun, RecordResult, Run
+    from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Run
     from pulse.core.run_query import RunPage, RunQuery
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
@@ -266,6 +266,12 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
         next_fire: the oldest fire time that is not decided yet; None for none.
         last_decided: the newest fire time that was ever decided; None for none.
         unfinished: the number of claimed and pending runs.
+        schedule: the settings that declare the schedule, such as `{"cron": "0 7 * * *"}`.
+        last_outcome: how the newest run that a process has begun has ended; None for no such run.
+            This and what follows is as of the runs that are kept.
+        last_end: when that run ended; when it was claimed, if no end is known.
+        last_success: when the newest run that succeeded ended.
+        failures: how many runs have ended otherwise since; counted up to 1,000.
 
     """
 
@@ -278,6 +284,11 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     next_fire: Instant | None
     last_decided: Instant | None
     unfinished: int
+    schedule: Mapping[str, str] = msgspec.field(default_factory=dict)
+    last_outcome: Outcome | None = None
+    last_end: Instant | None = None
+    last_success: Instant | None = None
+    failures: int = 0
 
 
 class Store(Protocol):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.core.run_query import page_of
+from pulse.core.run import Outcome
+from pulse.core.run_query import EXECUTED, MOST_FAILURES, LastRuns, ended_at, page_of
 from pulse.core.run_transitions import advance_retry, claim_run, finish_run
 from pulse.store.rules import advance_early, is_retry
 
@@ -204,6 +205,23 @@ class RunTable:
             if stored.run.id == ident:
                 return _run_of(stored)
         return None
+
+    def last_runs(self) -> dict[tuple[str, str], LastRuns]:
+        """Return how the newest runs of tasks ended, by task and partition."""
+        found: dict[tuple[str, str], LastRuns] = {}
+        finished: set[tuple[str, str]] = set()
+        for stored in sorted(self._history, key=attrgetter("seq"), reverse=True):
+            run = _run_of(stored)
+            key = run.task, run.partition
+            if key in finished or run.outcome not in EXECUTED:
+                continue
+            last = found.get(key) or LastRuns(run.outcome, ended_at(run))
+            if run.outcome is Outcome.SUCCEEDED:
+                finished.add(key)
+                found[key] = last._replace(succeeded_at=ended_at(run))
+            else:
+                found[key] = last._replace(failures=min(last.failures + 1, MOST_FAILURES))
+        return found
 
 
 def _run_of(stored: StoredRun) -> Run:

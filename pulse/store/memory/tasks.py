@@ -15,6 +15,7 @@ import msgspec
 from pulse.core.cursor import BEFORE_TIME, Cursor, first_cursor, rewind
 from pulse.core.planner import has_free_slot, plan
 from pulse.core.run import Outcome, Trigger
+from pulse.core.run_query import NO_RUNS
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
 from pulse.store.base import RewoundTask, SyncResult, TaskState
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant
     from pulse.core.planner import Plan
     from pulse.core.run import Run
+    from pulse.core.run_query import LastRuns
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
     from pulse.store.memory.runs import RunTable, StoredRun
@@ -372,7 +374,12 @@ class TaskTable:
 
     def states(self) -> list[TaskState]:
         """Return the rows as `tasks()` returns them, ordered by name."""
-        return sorted((_state_of(row) for row in self.rows.values()), key=attrgetter("name"))
+        last = self._runs.last_runs()
+        states = (
+            _state_of(row, last.get((row.definition.name, row.partition), NO_RUNS))
+            for row in self.rows.values()
+        )
+        return sorted(states, key=attrgetter("name"))
 
     def open_pending(self, row: MemoryTaskRow, run: Run) -> None:
         """Add a pending run."""
@@ -392,7 +399,7 @@ class TaskTable:
             self._runs.offer_again(run.task)
 
 
-def _state_of(row: MemoryTaskRow) -> TaskState:
+def _state_of(row: MemoryTaskRow, last: LastRuns) -> TaskState:
     return TaskState(
         name=row.definition.name,
         partition=row.partition,
@@ -403,4 +410,9 @@ def _state_of(row: MemoryTaskRow) -> TaskState:
         next_fire=row.cursor.next_fire,
         last_decided=None if row.cursor.last_decided == BEFORE_TIME else row.cursor.last_decided,
         unfinished=row.unfinished,
+        schedule=row.definition.schedule.to_text(),
+        last_outcome=last.outcome,
+        last_end=last.ended_at,
+        last_success=last.succeeded_at,
+        failures=last.failures,
     )

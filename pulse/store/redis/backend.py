@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from pulse.clock import SECOND, Instant, Span
-from pulse.core.run_query import page_of
+from pulse.core.run import Outcome
+from pulse.core.run_query import EXECUTED, MOST_FAILURES, LastRuns, page_of
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient
@@ -87,6 +88,7 @@ class _TasksReply(msgspec.Struct, frozen=True):
 
 _DUE_REPLY = msgspec.msgpack.Decoder(_DueReply)
 _TASKS_REPLY = msgspec.msgpack.Decoder(_TasksReply)
+_LAST_REPLY = msgspec.msgpack.Decoder(list[tuple[str, Instant | bool, Instant | bool, int] | bool])
 _DONE = msgspec.msgpack.Decoder(bool)
 _polls = count(1)
 
@@ -239,6 +241,24 @@ class RedisSession:
         unfinished = dict(zip(counts[::2], counts[1::2], strict=True))
         rows = _rows_in_use(records)
         return [(row, count_of(unfinished.get(row.task_key))) for row in rows]
+
+    def read_last_runs(self) -> dict[str, LastRuns]:
+        """Return how the newest runs of tasks in use ended, by the key of the row."""
+        keys = [row.task_key for row in self._all_rows()]
+        found: dict[str, LastRuns] = {}
+        for start in range(0, len(keys), CHUNK):
+            some = keys[start : start + CHUNK]
+            executed = dict.fromkeys(sorted(EXECUTED), True)
+            replies = self._server.run(
+                "last_runs", _LAST_REPLY, row_keys=some, executed=executed, most=MOST_FAILURES
+            )
+            for key, reply in zip(some, replies, strict=True):
+                if not isinstance(reply, bool):
+                    outcome, ended, succeeded, failures = reply
+                    found[key] = LastRuns(
+                        Outcome(outcome), ended or None, succeeded or None, failures
+                    )
+        return found
 
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:  # noqa: ARG002 - all rows are read
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""

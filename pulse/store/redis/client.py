@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
-SCRIPTS = ("read_due", "apply", "batch", "read_tasks", "remove_members", "prune", "rebuild")
+SCRIPTS = (
+    "read_due",
+    "apply",
+    "batch",
+    "read_tasks",
+    "last_runs",
+    "remove_members",
+    "prune",
+    "rebuild",
+)
 _ARGUMENTS = ", with args beginning with:"
 """What follows in an error reply to an unknown command; of AUTH, a password."""
 

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.core.run_query import RunPage, RunQuery
+    from pulse.core.run_query import LastRuns, RunPage, RunQuery
     from pulse.store.base import Member
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
@@ -235,6 +235,12 @@ class Session(Protocol):
 
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
+
+    def read_last_runs(self) -> Mapping[str, LastRuns]:
+        """Return how the newest runs of tasks in use ended, by the key of the row.
+
+        Rows without runs that a process has begun may be left out.
+        """
 
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved.

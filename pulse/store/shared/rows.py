@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pulse.core.run import Run
+    from pulse.core.run_query import LastRuns
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
 
@@ -90,7 +91,7 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
             self.anchor, self.next_fire, self.last_decided, delay, self.gaps, self.partition
         )
 
-    def state(self, unfinished: int) -> TaskState:
+    def state(self, unfinished: int, last: LastRuns) -> TaskState:
         """Return the row as `Store.tasks` does; *unfinished* of its runs are unfinished."""
         return TaskState(
             name=self.task,
@@ -102,6 +103,11 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
             next_fire=self.next_fire,
             last_decided=None if self.last_decided == BEFORE_TIME else self.last_decided,
             unfinished=unfinished,
+            schedule=dict(msgspec.json.decode(self.schedule)),
+            last_outcome=last.outcome,
+            last_end=last.ended_at,
+            last_success=last.succeeded_at,
+            failures=last.failures,
         )
 
     def changed(self, **fields: object) -> TaskRow:

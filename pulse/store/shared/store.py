@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
 from pulse.core.policies import Scope
-from pulse.core.run_query import RunQuery
+from pulse.core.run_query import NO_RUNS, RunQuery
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, HeartbeatResult, Look
@@ -260,8 +260,14 @@ class SharedStore:
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
-        found = self._run_apart(Transaction.READ, lambda session: session.read_in_use())
-        states = (row.state(unfinished) for row, unfinished in found)
+
+        def rule(session: Session) -> list[TaskState]:
+            rows, last = session.read_in_use(), session.read_last_runs()
+            return [
+                row.state(unfinished, last.get(row.task_key, NO_RUNS)) for row, unfinished in rows
+            ]
+
+        states = self._run_apart(Transaction.READ, rule)
         return sorted(states, key=attrgetter("name", "partition"))
 
     # Runs --------------------------------------------------------------------------------

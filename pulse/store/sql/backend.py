@@ -35,14 +35,14 @@ from pulse.store.sql.codec import (
 )
 from pulse.store.sql.database import Update
 from pulse.store.sql.due_query import UNFINISHED, pages_for
-from pulse.store.sql.history import read_page
+from pulse.store.sql.history import read_last_runs, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.core.run_query import RunPage, RunQuery
+    from pulse.core.run_query import LastRuns, RunPage, RunQuery
     from pulse.store.shared.backend import Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
@@ -268,6 +268,10 @@ class SqlSession:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
         found = self.connection.execute(_IN_USE)
         return [(row_of(cells), cells[TASK_WIDTH]) for cells in found]
+
+    def read_last_runs(self) -> dict[str, LastRuns]:
+        """Return how the newest runs of tasks in use ended, by the key of the row."""
+        return read_last_runs(self.connection)
 
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""

@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.core.run import Outcome
-from pulse.core.run_query import PENDING, RUNNING, WENT_WRONG, RunPage, page_of
+from pulse.core.run_query import (
+    EXECUTED,
+    MOST_FAILURES,
+    PENDING,
+    RUNNING,
+    WENT_WRONG,
+    LastRuns,
+    RunPage,
+    page_of,
+)
+from pulse.store.shared.rows import task_key
 from pulse.store.sql.codec import RUN_COLUMNS, RUN_WIDTH, run_of
 from pulse.store.sql.schema import IS_WRONG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pulse.core.run_query import RunQuery
     from pulse.store.sql.database import Cell, Connection
 
@@ -20,6 +32,39 @@ _UNFINISHED = {
     PENDING: "(outcome IS NULL AND holder = '')",
     RUNNING: "(outcome IS NULL AND holder <> '')",
 }
+
+
+def _newest(outcomes: str) -> str:
+    return (
+        "(SELECT r.seq FROM @runs r WHERE r.task = t.task AND r.place = t.place"  # noqa: S608 - constants alone
+        f" AND r.outcome IN ({outcomes}) ORDER BY r.seq DESC LIMIT 1)"
+    )
+
+
+def _quoted(outcomes: Iterable[str]) -> str:
+    return ", ".join(f"'{one}'" for one in sorted(outcomes))
+
+
+_ENDED_AT = "coalesce({0}.started_at + {0}.took_us, {0}.claimed_at)"
+_FAILED = _quoted(EXECUTED - {Outcome.SUCCEEDED})
+_LAST_RUNS = (
+    "WITH k AS (SELECT t.task, t.place,"  # noqa: S608 - constants alone
+    f" {_newest(_quoted(EXECUTED))} AS last, {_newest(_quoted([Outcome.SUCCEEDED]))} AS good"
+    " FROM @tasks t WHERE t.archived_at IS NULL)"
+    f" SELECT k.place, k.task, l.outcome, {_ENDED_AT.format('l')}, {_ENDED_AT.format('g')},"
+    " CASE WHEN k.last = k.good THEN 0 ELSE (SELECT count(*) FROM (SELECT 1 FROM @runs f"
+    "  WHERE f.task = k.task AND f.place = k.place AND f.seq > coalesce(k.good, -1)"
+    f"  AND f.outcome IN ({_FAILED}) LIMIT {MOST_FAILURES}) n) END"
+    " FROM k JOIN @runs l ON l.seq = k.last LEFT JOIN @runs g ON g.seq = k.good"
+)
+
+
+def read_last_runs(connection: Connection) -> dict[str, LastRuns]:
+    """Return how the newest runs of the tasks in use ended, by the key of the row."""
+    return {
+        task_key(task, partition): LastRuns(Outcome(outcome), ended, succeeded, failures)
+        for partition, task, outcome, ended, succeeded, failures in connection.execute(_LAST_RUNS)
+    }
 
 
 class _Conditions:

@@ -8,7 +8,7 @@ import pytest
 
 from pulse.clock import SECOND
 from pulse.core.run import Outcome, Trigger
-from pulse.core.run_query import PENDING, RUNNING, WENT_WRONG, RunQuery
+from pulse.core.run_query import PENDING, RUNNING, WENT_WRONG, RunQuery, ended_at
 from tests.contracts.suite.store_harness import EVERY, Fleet, Process, make_task
 from tests.contracts.suite.store_part import ContractPart
 
@@ -103,6 +103,52 @@ class HistoryReadsContract(ContractPart):
         assert {run.fire_time for run in page} == {times[1], times[2]}
         later = process.store.history(RunQuery(since=times[-1] + SECOND))
         assert list(later) == []
+
+    def test_tasks_tell_how_their_newest_runs_ended(self, fleet: Fleet, process: Process) -> None:
+        """The last outcome and end, the last success, and how many runs have failed since."""
+        other, work = process.store.tasks()
+        assert (other.last_outcome, other.last_success, other.failures) == ("failed", None, FIVE)
+        assert (work.last_outcome, work.failures) == (Outcome.SUCCEEDED, 0)
+        assert work.last_success == work.last_end
+        newest = process.store.history(RunQuery(task="work", limit=1))[0]
+        assert work.last_end == ended_at(newest)
+        fleet.clock.forward(EVERY)
+        for claim in process.claim().claims:
+            process.finish(claim)
+        other, _ = process.store.tasks()
+        assert (other.last_outcome, other.failures) == (Outcome.SUCCEEDED, 0)
+        fleet.clock.forward(EVERY)
+        for claim in process.claim().claims:
+            process.finish(claim, outcome=Outcome.TIMED_OUT)
+        other, work = process.store.tasks()
+        assert [other.failures, work.failures] == [1, 1]
+        assert work.last_end is not None
+        assert work.last_success is not None
+        assert work.last_end > work.last_success
+
+    def test_runs_that_no_process_has_begun_do_not_count(self, fleet: Fleet) -> None:
+        """Neither one in progress, nor a record of what did not run."""
+        process = fleet.join({"work": make_task()})
+        (state,) = process.store.tasks()
+        assert (state.last_outcome, state.last_end, state.failures) == (None, None, 0)
+        fleet.clock.forward(EVERY)
+        process.claim()
+        fleet.clock.forward(EVERY)
+        process.claim()
+        (state,) = process.store.tasks()
+        assert (state.last_outcome, state.last_end, state.failures) == (None, None, 0)
+
+    def test_tasks_name_their_schedules(self, fleet: Fleet) -> None:
+        """As settings, so that a process that does not declare a task can explain it."""
+        process = fleet.join(
+            {"cron": make_task(interval=None, cron="0 7 * * *", timezone="Europe/Berlin")}
+        )
+        process.add("added", make_task())
+        found = {state.name: state.schedule for state in process.store.tasks()}
+        assert found == {
+            "cron": {"cron": "0 7 * * *", "timezone": "Europe/Berlin"},
+            "added": {"interval": "10s"},
+        }
 
     def test_run_is_found_by_its_id(self, process: Process) -> None:
         """Finished or not; None for an id that no run has."""
