@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
+from redis import Redis
 
 from pulse.clock import SECOND
 from pulse.core.task import Task, build_definition
@@ -23,45 +26,66 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.server
 
 
-_CONNECTIONS = (
-    "SELECT count(*) FROM pg_stat_activity"
-    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-)
+_BACKENDS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+
+
+class Asked(NamedTuple):
+    """A store that is not open, and a server that names its connections one by one."""
+
+    store: Store
+    connect: Callable[[], Connection]
+    connected: Callable[[], set[object]]
 
 
 class Served(NamedTuple):
-    """A store on a server, and how many connections the server counts beside that of the test."""
+    """An open store, and how many connections it has according to the server."""
 
     store: Store
     connections: Callable[[], int]
 
 
-@pytest.fixture(params=["postgres", "redis"])
+class Connection(Protocol):
+    """A connection of the test."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+@contextmanager
+def ask_postgres(request: pytest.FixtureRequest) -> Iterator[Asked]:
+    """Ask a PostgreSQL server through a connection that lasts."""
+    cluster = request.getfixturevalue("postgres_cluster")
+    cluster.empty_applications()
+    store = PostgresStore(cluster.url(), FakeClock(), opened={})
+    with cluster.connect() as link:
+        yield Asked(store, cluster.connect, lambda: set(link.execute(_BACKENDS)))
+
+
+@contextmanager
+def ask_redis(_: pytest.FixtureRequest) -> Iterator[Asked]:
+    """Ask a Redis server through a connection that lasts."""
+    server = empty_redis()
+    store = RedisStore(server.url, FakeClock(), opened={})
+    connect = partial(Redis.from_url, server.url, single_connection_client=True)
+    with connect() as link:
+        yield Asked(store, connect, lambda: {client["id"] for client in link.client_list()})
+
+
+@pytest.fixture(params=[ask_postgres, ask_redis], ids=["postgres", "redis"])
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Return an open store of each kind that has a server."""
-    clock = FakeClock()
-    if request.param == "redis":
-        server = empty_redis()
-        store: Store = RedisStore(server.url, clock, opened={})
+    """Return an open store of each kind that has a server.
 
-        def connections() -> int:
-            lines = server.ask("INFO", "clients").decode().splitlines()
-            found = dict(line.split(":") for line in lines if ":" in line)
-            return int(found["connected_clients"]) - 1
-    else:
-        cluster = request.getfixturevalue("postgres_cluster")
-        cluster.empty_applications()
-        store = PostgresStore(cluster.url(), clock, opened={})
-
-        def connections() -> int:
-            ((count,),) = cluster.run(_CONNECTIONS)
-            return int(count)
-
-    before = connections()
-    store.open(this_member("inline", "digest", 30 * SECOND))
-    store.sync({"work": build_definition("work", Task(action="/work", interval="1h"))})
-    yield Served(store, lambda: connections() - before)
-    store.close()
+    A connection of the test ends after the store has been opened, as one of an earlier test may.
+    """
+    with request.param(request) as (store, connect, connected):
+        foreign = connect()
+        before = connected()
+        store.open(this_member("inline", "digest", 30 * SECOND))
+        store.sync({"work": build_definition("work", Task(action="/work", interval="1h"))})
+        foreign.close()
+        wait_until(lambda: before - connected(), what="the foreign connection is closed")
+        yield Served(store, lambda: len(connected() - before))
+        store.close()
 
 
 def test_store_that_rests_has_no_connection(served: Served) -> None:

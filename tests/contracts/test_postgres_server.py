@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -30,7 +29,9 @@ from pulse.store.shared.backend import Transaction
 from pulse.testing.clock import NOON, FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 from tests.support.black_hole import BlackHole
+from tests.support.forks import in_child, status_of
 from tests.support.postgres import Bouncer, PostgresCluster
+from tests.support.setups import error_of
 from tests.support.transactions import fetch
 
 if TYPE_CHECKING:
@@ -270,14 +271,11 @@ def test_forked_child_does_not_use_connections_of_its_parent(
 ) -> None:
     """A call in a process that has not opened the store is refused."""
     store = open_store(postgres_cluster.url(), clock)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            store.tasks()
-        except StoreUnavailableError:
-            os._exit(7)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+    def is_refused() -> bool:
+        return isinstance(error_of(store.tasks), StoreUnavailableError)
+
+    assert status_of(in_child(is_refused)) == 0
     store.close()
 
 

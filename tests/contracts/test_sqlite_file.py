@@ -24,6 +24,7 @@ from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
 from tests.support.children import HOLD_ONE, RACE, hear, say_go
+from tests.support.forks import in_child, status_of
 from tests.support.setups import error_of, require
 
 if TYPE_CHECKING:
@@ -455,14 +456,11 @@ def test_run_claimed_between_read_and_write_counts(
 
 def test_forked_child_does_not_use_connections_of_its_parent(store: SqliteStore) -> None:
     """A call in a process that has not opened the store is refused."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            store.tasks()
-        except StoreUnavailableError:
-            os._exit(7)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+    def is_refused() -> bool:
+        return isinstance(error_of(store.tasks), StoreUnavailableError)
+
+    assert status_of(in_child(is_refused)) == 0
 
 
 def test_heartbeat_deletes_old_runs(path: Path, clock: FakeClock) -> None:

@@ -16,6 +16,7 @@ from pulse.config.loader import load_paste
 from pulse.middleware import PulseMiddleware
 from tests.support.docs_extensions import load_extension
 from tests.support.markdown import Block, blocks_of
+from tests.support.requires_server import require_uwsgi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,6 +122,8 @@ def test_a_console_block_names_commands_that_exist(block: Block) -> None:
     lines = re.findall(r"^\$ (.+)$", block.code, re.MULTILINE)
     words = [next(word for word in line.split() if "=" not in word) for line in lines]
     names = {Path(word).name for word in words} - COMMON_COMMANDS
+    if "uwsgi" in names:
+        require_uwsgi()
 
     unknown = {
         name for name in names if not shutil.which(name, path=str(Path(sys.executable).parent))

@@ -28,6 +28,7 @@ from pulse.store.redis.store import RedisStore
 from pulse.testing.engine_harness import EngineHarness
 from pulse.testing.sample_runs import make_claim
 from tests.support.claims import make_claim as claim_of
+from tests.support.forks import in_child, status_of
 from tests.support.redis_servers import empty_redis
 from tests.support.transactions import fetch
 
@@ -41,23 +42,6 @@ if TYPE_CHECKING:
 
 BOUND_S = 20
 LEASE = 30 * SECOND
-
-
-def in_child(act: Callable[[], bool]) -> int:
-    """Fork; return the child, which ends with 0 if *act* returns True there."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        status = 0 if act() else 2
-    finally:
-        os._exit(status)
-
-
-def status_of(child: int) -> int:
-    """Return how a child ended."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 # Engines --------------------------------------------------------------------------------------
@@ -421,14 +405,15 @@ def test_a_native_thread_may_fork(whole: Callable[..., PulseRuntime]) -> None:
         get_original(*name) for name in (("os", "fork"), ("time", "sleep"), ("os", "waitpid"))
     )
 
-    def fork_and_wait() -> int:
-        child = fork()
-        if child:
-            return int(os.waitstatus_to_exitcode(waitpid(child, 0)[1]))
+    def wait() -> bool:
         runtime.forked()
         before = len(heard)
         sleep(0.5)
-        os._exit(0 if len(heard) == before else 1)
+        return len(heard) == before
+
+    def fork_and_wait() -> int:
+        child = in_child(wait, fork=fork)
+        return int(os.waitstatus_to_exitcode(waitpid(child, 0)[1]))
 
     assert gevent.get_hub().threadpool.apply(fork_and_wait) == 0
 

@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 _IMPORTED_BEFORE = "ignore:Module already imported so cannot be rewritten; tests"
 """The sdist of pulse, which has a plugin for pytest, contains this package; pytest warns of it."""
 
+_FORKS_OF_GEVENT = "ignore:This process (pid=:DeprecationWarning:gevent.os"
+"""A patched interpreter forks here for each subprocess; `tests/support/forks.py` says more."""
+
 LIMIT_S = 280
 """After that a run hangs: it takes a minute on a busy machine with two cores."""
 
@@ -64,8 +67,9 @@ def _main(arguments: list[str]) -> int:
     monkey.patch_all()
     import pytest
 
-    words = ["-q", "-p", "no:xdist", "-p", "no:pytest_cov", "-W", _IMPORTED_BEFORE]
-    return pytest.main([*words, *arguments])
+    words = ["-q", "-p", "no:xdist", "-p", "no:pytest_cov"]
+    ignored = ["-W", _IMPORTED_BEFORE, "-W", _FORKS_OF_GEVENT]
+    return pytest.main([*words, *ignored, *arguments])
 
 
 if __name__ == "__main__":

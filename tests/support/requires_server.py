@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -18,3 +19,9 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def require_uwsgi() -> None:
+    """Do what `missing` does if there is no uWSGI beside this Python."""
+    if not Path(sys.executable).with_name("uwsgi").exists():
+        missing("uWSGI is not installed: pyuwsgi has no wheel for this Python")

@@ -23,6 +23,7 @@ from signal import SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tests.support.measure import measured_by_greenlet
+from tests.support.requires_server import require_uwsgi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -96,6 +97,8 @@ def wait_until(
 
 def program(name: str) -> str:
     """Return the path of a program that is installed beside this Python."""
+    if name == "uwsgi":
+        require_uwsgi()
     return str(BIN / name)
 
 

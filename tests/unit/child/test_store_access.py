@@ -20,6 +20,7 @@ from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
 from pulse.testing.clock import FakeClock
+from tests.support.forks import in_child, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,13 +138,12 @@ def test_a_process_that_a_view_forks_reaches_nothing(
 ) -> None:
     """The handle refuses there, and the store is neither used nor closed at the exit."""
     handle.trigger("cleanup")
-    child = os.fork()
-    if not child:
-        try:
+
+    def is_refused() -> bool:
+        with pytest.raises(NotServingError, match="its forked child"):
             handle.tasks()
-        except NotServingError as error:
-            os._exit(0 if "its forked child" in str(error) else 1)
-        os._exit(2)
-    _, status = os.waitpid(child, 0)
+        return True
+
+    status = status_of(in_child(is_refused))
     assert (status, [run.task for run in parent.runs()]) == (0, ["cleanup"])
     assert capfd.readouterr() == ("", "")

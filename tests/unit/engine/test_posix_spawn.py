@@ -11,6 +11,7 @@ import pytest
 
 from pulse.clock import SECOND, SystemClock
 from pulse.engine.posix_spawn import SpawnedProcess
+from tests.support.forks import in_child, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,12 +79,13 @@ def test_a_program_that_is_not_there_is_an_error() -> None:
 def test_a_copy_in_a_forked_child_sends_no_signal(start: Start) -> None:
     """The process is the parent's: its copy there ends nothing."""
     process = start("import sys; sys.stdin.close(); import time; time.sleep(60)")
-    child = os.fork()
-    if not child:
+
+    def signal_group() -> bool:
         process.signal_group(SIGKILL)
-        os._exit(0)
-    os.waitpid(child, 0)
+        return True
+
+    status = status_of(in_child(signal_group))
     alive = not process.has_ended()
     process.signal_group(SIGKILL)
-    assert alive
+    assert (status, alive) == (0, True)
     assert process.wait(BOUND, SystemClock())

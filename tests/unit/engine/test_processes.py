@@ -24,6 +24,7 @@ from pulse.engine.processes import ProcessEngine
 from pulse.errors import EngineError
 from pulse.testing.engine_contract import EngineHarness
 from tests.support.claims import make_claim
+from tests.support.forks import in_child, status_of
 from tests.support.servers import is_alive, is_stopped, wait_until
 
 if TYPE_CHECKING:
@@ -113,12 +114,13 @@ def test_a_fork_leaves_the_child_process_to_the_parent(begin: Begin) -> None:
     """The copy can neither answer for it nor end it, and holds none of its files."""
     stage = begin()
     first = perform(stage, "/pid").message
-    child = os.fork()
-    if not child:
+
+    def stop() -> bool:
         stage.engine.forked()
         stage.engine.stop(0)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
+        return True
+
+    status = status_of(in_child(stop))
     assert (status, perform(stage, "/pid").message) == (0, first)
 
 

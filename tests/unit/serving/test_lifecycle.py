@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import weakref
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from pulse.core.policies import Start
 from pulse.errors import EngineError
 from pulse.serving import gunicorn, install, installation
 from pulse.serving import lifecycle as lifecycle_module
+from tests.support.forks import in_child, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -259,11 +259,8 @@ def test_a_fork_resets_the_state_and_never_raises(monkeypatch: pytest.MonkeyPatc
 def test_a_real_fork_resets_the_child_only() -> None:
     """The at-fork callback resets the child's state and keeps the parent's."""
     lifecycle = install(RecordingService(), start=Start.EAGER)
-    child = os.fork()
-    if not child:
-        os._exit(0 if not lifecycle.is_started() and lifecycle.pending else 1)
 
-    _, status = os.waitpid(child, 0)
+    status = status_of(in_child(lambda: not lifecycle.is_started() and lifecycle.pending))
 
     assert (status, lifecycle.is_started()) == (0, True)
 

@@ -19,6 +19,7 @@ from pulse.store.sqlite import fork_safety
 from pulse.store.sqlite.connection import SqliteConnection, SqliteTexts
 from pulse.store.sqlite.fork_safety import LONGEST_WAIT, ForkSafety
 from pulse.store.sqlite.store import SqliteStore
+from tests.support.forks import in_child, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,13 +154,14 @@ def test_child_that_opens_the_file_of_its_parent_locks_it(tmp_path: Path) -> Non
     path = tmp_path / "pulse.db"
     store = SqliteStore(path, SystemClock(), opened={})
     store.open(this_member("inline", "parent", 30 * SECOND))
-    child = os.fork()
-    if not child:
+
+    def lock() -> bool:
         store.forked()
         own = SqliteStore(path, SystemClock(), opened={})
         own.open(this_member("inline", "child", 30 * SECOND))
-        os._exit(0 if locks_of(os.getpid(), path) else 1)
-    _, status = os.waitpid(child, 0)
+        return locks_of(os.getpid(), path) > 0
+
+    status = status_of(in_child(lock))
     assert (status, locks_of(os.getpid(), path) > 0) == (0, True)
     store.close()
 
