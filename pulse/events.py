@@ -211,17 +211,26 @@ class TaskRemoved(Event, frozen=True, gc=False):
 
 
 class TaskPaused(Event, frozen=True, gc=False):
-    """This process paused a task, for the whole fleet; *by* as in `TaskAdded`."""
+    """This process paused a task, for the whole fleet; *by* as in `TaskAdded`.
+
+    *until* is when the pause ends by itself, None for never; *note* says why.
+    """
 
     task: str
     by: str = ""
+    until: Instant | None = None
+    note: str = ""
 
 
 class TaskResumed(Event, frozen=True, gc=False):
-    """This process resumed a task, for the whole fleet; *by* as in `TaskAdded`."""
+    """This process resumed a task, for the whole fleet; *by* as in `TaskAdded`.
+
+    *ended* is True if the pause has ended by itself.
+    """
 
     task: str
     by: str = ""
+    ended: bool = False
 
 
 class TaskTriggered(Event, frozen=True, gc=False):

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from pulse import events
+from pulse.clock import SystemClock, instant_of
 from pulse.config.run_filters import run_query
 from pulse.config.runtime_task import validate_runtime_task
 from pulse.core.runtime_task import TaskDefaults
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
+    from pulse.clock import Instant
     from pulse.core.run import Run
     from pulse.core.run_query import RunPage
     from pulse.core.task import Task
@@ -141,12 +143,29 @@ class SchedulerHandle:
         access.wake()
         return run
 
-    def pause(self, name: str, *, by: str | None = None) -> None:
-        """Skip a task's fire times until it is resumed; raises the same errors as `trigger`."""
-        task, who = _checked_name(name), _checked_by(by)
+    def pause(
+        self,
+        name: str,
+        *,
+        until: datetime | None = None,
+        note: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Skip a task's fire times until it is resumed; raises the same errors as `trigger`.
+
+        Args:
+            name: the name of the task.
+            until: when the pause ends by itself, an aware datetime; fire times after it run. None
+                for a pause that only `resume` ends.
+            note: why the task is paused, for `tasks()` and the log.
+            by: who asked for it.
+
+        """
+        task, who, why = _checked_name(name), _checked_by(by), _checked_text("note", note)
+        end = None if until is None else _checked_end(until)
         access = self._reached()
-        access.store.pause(task, paused=True)
-        access.emit(events.TaskPaused(task, who))
+        access.store.pause(task, paused=True, until=end, by=who, note=why)
+        access.emit(events.TaskPaused(task, who, end, why))
 
     def resume(self, name: str, *, by: str | None = None) -> None:
         """Resume a paused task from its next fire time; raises the same errors as `trigger`."""
@@ -253,18 +272,32 @@ def _checked_name(name: object) -> str:
     return name
 
 
-_LONGEST_BY = 200
+_LONGEST_TEXT = 200
 
 
 def _checked_by(by: object) -> str:
-    if by is None:
+    return _checked_text("by", by, example=", such as the name of a user")
+
+
+def _checked_text(argument: str, value: object, *, example: str = "") -> str:
+    if value is None:
         return ""
-    if not isinstance(by, str):
-        raise ConfigError([f"by: expected text, such as the name of a user, got {shown(by)}"])
-    if len(by) > _LONGEST_BY:
-        got = f"{len(by):,} characters"
-        raise ConfigError([f"by: expected at most {_LONGEST_BY} characters, got {got}"])
-    return by
+    if not isinstance(value, str):
+        raise ConfigError([f"{argument}: expected text{example}, got {shown(value)}"])
+    if len(value) > _LONGEST_TEXT:
+        got = f"{len(value):,} characters"
+        raise ConfigError([f"{argument}: expected at most {_LONGEST_TEXT} characters, got {got}"])
+    return value
+
+
+def _checked_end(until: datetime) -> Instant:
+    try:
+        end = instant_of(until)
+    except BadValueError as error:
+        raise ConfigError([f"until: {error}"]) from None
+    if end <= SystemClock().wall():
+        raise ConfigError([f"until: expected an instant in the future, got {shown(until)}"])
+    return end
 
 
 def _checked_body(body: object) -> bytes:

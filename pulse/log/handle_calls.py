@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pulse import events
+from pulse.clock import rfc3339
 from pulse.log.format import escape_control_characters
 from pulse.logger import log
 
@@ -36,12 +37,15 @@ def task_removed(event: events.TaskRemoved) -> None:
 
 def task_paused(event: events.TaskPaused) -> None:
     """Log a paused task as INFO."""
-    _log_call("paused", event.task, event.by)
+    until = "" if event.until is None else f" until {rfc3339(event.until)}"
+    note = f" ({escape_control_characters(event.note)})" if event.note else ""
+    _log_call("paused", event.task, event.by, then=until + note)
 
 
 def task_resumed(event: events.TaskResumed) -> None:
     """Log a resumed task as INFO."""
-    _log_call("resumed", event.task, event.by)
+    then = ", since its pause has ended" if event.ended else ""
+    _log_call("resumed", event.task, event.by, then=then)
 
 
 def task_triggered(event: events.TaskTriggered) -> None:

@@ -127,6 +127,8 @@ class Heartbeat:
             self.next_at = min(self._renew_at, self._beat_at)
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
+        for task in beat.resumed:
+            self._bus.emit(events.TaskResumed(task, ended=True))
         self._reporter.superseded(beat.superseded)
         self._reporter.not_run(beat.missed)
         if beat.archived:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from pulse.clock import Instant
     from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.run_query import RunPage, RunQuery
@@ -123,9 +124,18 @@ class OffloadedStore:
         """Remove a task that was added."""
         self._call(partial(self._store.remove, name))
 
-    def pause(self, name: str, *, paused: bool) -> None:
+    def pause(
+        self,
+        name: str,
+        *,
+        paused: bool,
+        until: Instant | None = None,
+        by: str = "",
+        note: str = "",
+    ) -> None:
         """Pause or resume a task."""
-        self._call(partial(self._store.pause, name, paused=paused))
+        pause = partial(self._store.pause, name, paused=paused, until=until, by=by, note=note)
+        self._call(pause)
 
     def tasks(self) -> list[TaskState]:
         """Return the rows."""

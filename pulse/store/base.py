@@ -80,12 +80,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from pulse.clock import DAY
+from pulse.clock import DAY, Instant
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from pulse.clock import Instant, Span
+    from pulse.clock import Span
     from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Run
     from pulse.core.run_query import RunPage, RunQuery
@@ -223,6 +223,7 @@ class HeartbeatResult(NamedTuple):
             allowed.
         missed: the records of fire times that were due when their schedule changed.
         members: the live processes; empty for a store that no other process can use.
+        resumed: names of tasks whose pause has ended by itself.
 
     """
 
@@ -232,6 +233,7 @@ class HeartbeatResult(NamedTuple):
     next_expiry: Span | None = None
     missed: Sequence[Run] = ()
     members: Sequence[Member] = ()
+    resumed: Sequence[str] = ()
 
 
 class Look(NamedTuple):
@@ -251,6 +253,23 @@ class Look(NamedTuple):
     next_due: Mapping[str, Instant]
 
 
+class Pause(msgspec.Struct, frozen=True, array_like=True):
+    """A pause of a task.
+
+    Attributes:
+        since: when it began; None if an older release of pulse has recorded it.
+        until: when it ends by itself; None for never.
+        by: who asked for it.
+        note: why.
+
+    """
+
+    since: Instant | None = None
+    until: Instant | None = None
+    by: str = ""
+    note: str = ""
+
+
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     """A task row as `tasks()` returns it.
 
@@ -262,6 +281,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
         source: `config` or `runtime`.
         digest: identifies the definition of the row.
         paused: whether the task is paused.
+        pause: since and until when, by whom and why; None for a task that is not paused.
         anchor: the instant from which intervals are counted.
         next_fire: the oldest fire time that is not decided yet; None for none.
         last_decided: the newest fire time that was ever decided; None for none.
@@ -284,6 +304,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     next_fire: Instant | None
     last_decided: Instant | None
     unfinished: int
+    pause: Pause | None = None
     schedule: Mapping[str, str] = msgspec.field(default_factory=dict)
     last_outcome: Outcome | None = None
     last_end: Instant | None = None
@@ -411,8 +432,19 @@ class Store(Protocol):
 
         """
 
-    def pause(self, name: str, *, paused: bool) -> None:
+    def pause(
+        self,
+        name: str,
+        *,
+        paused: bool,
+        until: Instant | None = None,
+        by: str = "",
+        note: str = "",
+    ) -> None:
         """Pause or resume a task in all partitions; fire times during a pause are missed.
+
+        A pause that has *until* ends then: the next heartbeat of any process resumes the task, from
+        that instant. Another pause of a paused task replaces *until*, *by* and *note*.
 
         Raises:
             UnknownTaskError: no such task.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pulse import PulseMiddleware, Task, events
-from pulse.clock import moment_of
+from pulse.clock import instant_of, moment_of
 from pulse.errors import ConfigError, UnknownTaskError
 from pulse.testing import travel
 from pulse.testing.recorder import Recorder
@@ -65,6 +65,16 @@ def test_refused_trigger_is_an_event_without_a_run(site: Site) -> None:
     assert site.last() == events.TaskTriggered("work", None)
 
 
+def test_pause_may_have_an_end_and_a_note(site: Site) -> None:
+    """Both are shown and logged."""
+    until = datetime(2126, 1, 5, tzinfo=UTC)
+    site.handle.pause("work", until=until, note="release", by="anna")
+    assert site.last() == events.TaskPaused("work", "anna", instant_of(until), "release")
+    (state,) = site.handle.tasks()
+    assert state.pause is not None
+    assert (state.pause.until, state.pause.note) == (instant_of(until), "release")
+
+
 def test_by_may_be_none(site: Site) -> None:
     """A view passes the name of the user, who may be unknown."""
     site.handle.pause("work", by=None)
@@ -82,6 +92,15 @@ def test_call_that_fails_is_no_event(site: Site) -> None:
 WRONG = [
     pytest.param("pause", ("work",), {"by": 7}, "by: expected text", id="by"),
     pytest.param("pause", ("work",), {"by": "a" * 201}, "by: expected at most 200", id="long by"),
+    pytest.param("pause", ("work",), {"note": 7}, "note: expected text, got 7", id="note"),
+    pytest.param("pause", ("work",), {"until": 7}, "until: expected a datetime", id="until"),
+    pytest.param(
+        "pause",
+        ("work",),
+        {"until": datetime(2020, 1, 1, tzinfo=UTC)},
+        "until: expected an instant in the future",
+        id="past until",
+    ),
     pytest.param("trigger", ("work",), {"body": 7}, "body: expected text or bytes", id="body"),
     pytest.param("add", ("a", REPORT), {"replace": "no"}, "replace: expected True", id="replace"),
     pytest.param("runs", (), {"limit": 0}, "limit: expected a whole number from 1", id="limit 0"),

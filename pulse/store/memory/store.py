@@ -24,7 +24,7 @@ from pulse.core.run_transitions import (
     schedule_retry,
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Look, StoreOptions
+from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Look, Pause, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.memory.claim import ClaimCall
 from pulse.store.memory.runs import RunTable
@@ -146,10 +146,19 @@ class MemoryStore:
         with self._open_lock():
             self._tasks.remove(name)
 
-    def pause(self, name: str, *, paused: bool) -> None:
+    def pause(
+        self,
+        name: str,
+        *,
+        paused: bool,
+        until: Instant | None = None,
+        by: str = "",
+        note: str = "",
+    ) -> None:
         """Pause or resume a task; fire times during a pause are missed."""
+        pause = Pause(until=until, by=by, note=note) if paused else None
         with self._open_lock():
-            self._tasks.pause(name, self._now(), paused=paused)
+            self._tasks.pause(name, self._now(), pause)
 
     def tasks(self) -> list[TaskState]:
         """Return the task rows, ordered by name."""
@@ -357,7 +366,8 @@ class MemoryStore:
             abandoned = [self._abandon(self._runs.open[run_id]) for run_id in sorted(lost)]
             archived, ended = self._archive(3 * member.lease_us, boot)
             abandoned += ended
-        return HeartbeatResult(abandoned, archived, ())
+            resumed = self._tasks.end_pauses(self._now())
+        return HeartbeatResult(abandoned, archived, (), resumed=resumed)
 
     def _abandon(self, stored: StoredRun) -> Run:
         row = self._rows.get(stored.run.task)

@@ -18,7 +18,7 @@ from pulse.core.run import Outcome, Trigger
 from pulse.core.run_query import NO_RUNS
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.store.base import RewoundTask, SyncResult, TaskState
+from pulse.store.base import Pause, RewoundTask, SyncResult, TaskState
 from pulse.store.reschedule import (
     change_cursor,
     is_schedule,
@@ -66,6 +66,7 @@ class MemoryTaskRow(msgspec.Struct, gc=False):
         withdrawn: whether the configuration no longer declares the task.
         resumed_at: when the last pause ended, until the next plan.
         skip: the record into which a next skip is folded; None after anything else.
+        pause: since and until when, by whom and why the task is paused.
         source: `config` or `runtime`.
 
     """
@@ -76,6 +77,7 @@ class MemoryTaskRow(msgspec.Struct, gc=False):
     order: int
     unfinished: int = 0
     paused: bool = False
+    pause: Pause | None = None
     parked: bool = False
     withdrawn: bool = False
     resumed_at: Instant | None = None
@@ -239,7 +241,7 @@ class TaskTable:
         cursor = first_cursor(definition, now, partition=partition, before=before)
         row = MemoryTaskRow(definition, partition, cursor, order, source=source)
         if name in self.rows:  # in another partition
-            row.paused = self.rows[name].paused
+            row.paused, row.pause = self.rows[name].paused, self.rows[name].pause
         row.unfinished = len(self._runs.of_task(name, partition))
         self.rows[name] = row
         if definition.run_at_start:
@@ -336,15 +338,26 @@ class TaskTable:
                 ended.append(stored.run)
         return ended
 
-    def pause(self, name: str, now: Instant, *, paused: bool) -> None:
-        """Pause or resume a task."""
+    def pause(self, name: str, now: Instant, pause: Pause | None) -> None:
+        """Pause a task, or resume it from *now* on."""
         row = self.row_of(name)
-        if row.paused == paused:
-            return
-        row.paused = paused
-        if not paused:
-            row.resumed_at = now
+        was, row.pause = row.pause, pause
+        if pause is not None:
+            row.pause = msgspec.structs.replace(pause, since=now if was is None else was.since)
+            row.paused = True
+        elif row.paused:
+            row.paused, row.resumed_at = False, now
             self.due.push(row)
+
+    def end_pauses(self, now: Instant) -> list[str]:
+        """Resume the tasks whose pauses are over; return their names."""
+        ended: list[str] = []
+        for name, row in self.rows.items():
+            until = None if row.pause is None else row.pause.until
+            if until is not None and until <= now:
+                self.pause(name, until, None)
+                ended.append(name)
+        return ended
 
     def rewind(self, now: Instant) -> list[RewoundTask]:
         """Move back what a clock that was ahead of *now* has put into the future."""
@@ -410,6 +423,7 @@ def _state_of(row: MemoryTaskRow, last: LastRuns) -> TaskState:
         next_fire=row.cursor.next_fire,
         last_decided=None if row.cursor.last_decided == BEFORE_TIME else row.cursor.last_decided,
         unfinished=row.unfinished,
+        pause=row.pause,
         schedule=row.definition.schedule.to_text(),
         last_outcome=last.outcome,
         last_end=last.ended_at,

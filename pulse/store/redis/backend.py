@@ -12,6 +12,7 @@ import msgspec
 from pulse.clock import SECOND, Instant, Span
 from pulse.core.run import Outcome
 from pulse.core.run_query import EXECUTED, MOST_FAILURES, LastRuns, page_of
+from pulse.store.base import Member, Pause
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient
@@ -23,6 +24,8 @@ from pulse.store.redis.codec import (
     manifest_record,
     member_record,
     member_row,
+    pause_of,
+    pause_record,
     pending_run,
     row_of,
     run_of,
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from pulse.clock import Clock
     from pulse.core.run import Run
     from pulse.core.run_query import RunPage, RunQuery
-    from pulse.store.base import Member
     from pulse.store.shared.backend import MemberRow, Transaction
     from pulse.store.shared.changes import Applied, ChangeSet, TaskChange
     from pulse.store.shared.manifests import Manifest
@@ -270,14 +272,21 @@ class RedisSession:
         ]
         return EarlyData(self._all_rows(), [*self.read_runs(ids).values()])
 
-    def set_paused(self, name: str, *, paused: bool) -> None:
+    def set_paused(self, name: str, pause: Pause | None) -> None:
         """Record that rows of a task that are added later are paused, or not."""
-        self._server.command("SADD" if paused else "SREM", self._server.key("paused"), name)
+        if pause is None:
+            self._server.batch(("SREM", "paused", name), ("HDEL", "pauses", name))
+            return
+        _, (record,) = self._server.batch(("HGET", "pauses", name))
+        if record:
+            pause = msgspec.structs.replace(pause, since=pause_of(record).since)
+        self._server.batch(("SADD", "paused", name), ("HSET", "pauses", name, pause_record(pause)))
 
-    def read_paused(self) -> frozenset[str]:
-        """Return the names of the tasks of which rows that are added later are paused."""
-        names = self._server.command("SMEMBERS", self._server.key("paused"))
-        return frozenset(name.decode() for name in names)
+    def read_pauses(self) -> dict[str, Pause]:
+        """Return the pauses of tasks of which rows that are added later are paused, by name."""
+        _, (names, records) = self._server.batch(("SMEMBERS", "paused"), ("HGETALL", "pauses"))
+        pauses = _pauses_of(records)
+        return {name: pauses.get(name, Pause()) for name in names}
 
     # Runs --------------------------------------------------------------------------------
 
@@ -408,9 +417,10 @@ class RedisSession:
     ) -> tuple[Fleet, dict[str, Instant]]:
         expected = self.backend.missing_keys
         wanted = [(place, index) for place in partitions for index in ("due", "unheld")]
-        now, (records, found, *replies) = self._server.batch(
+        now, (records, found, pauses, *replies) = self._server.batch(
             ("HVALS", "members"),
             ("ZRANGE", "leases", 0, -1, "WITHSCORES"),
+            ("HGETALL", "pauses"),
             *(("ZRANGE", f"{index}:{place}", 0, 0, "WITHSCORES") for place, index in wanted),
             *expected.questions(self._server, caller),
         )
@@ -425,7 +435,12 @@ class RedisSession:
                 next_due[place] = min(at, next_due.get(place, at))
         existing = replies[len(wanted) :]
         missing = expected.find(self._server, caller, existing, is_listed=is_listed)
-        return Fleet(members, leases, missing), next_due
+        over = {
+            name: pause.until
+            for name, pause in _pauses_of(pauses).items()
+            if pause.until is not None and pause.until <= now
+        }
+        return Fleet(members, leases, missing, over), next_due
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -441,6 +456,12 @@ class RedisSession:
     def prune(self, before: Instant) -> None:
         """Delete runs and archived rows that are older, and manifests that no process holds."""
         self._server.run("prune", _DONE, before=before, keep_manifests=MAX_UNUSED_MANIFESTS)
+
+
+def _pauses_of(fields: Sequence[str]) -> dict[str, Pause]:
+    """Return the pauses of a hash, by the name of the task."""
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return {name: pause_of(record) for name, record in pairs}
 
 
 def _member_rows(records: Iterable[str | bytes], now: Instant) -> list[MemberRow]:

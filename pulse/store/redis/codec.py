@@ -35,6 +35,7 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 | `orders` | string | the order that was given to a row last |
 | `archived` | sorted set | row key, score `archived_at` |
 | `paused` | set | names of paused tasks |
+| `pauses` | hash | name of a paused task -> `[since, until, by, note]` |
 | `places` | set | partitions that have rows |
 | `rows:<partition>` | set | tasks with a row in that partition; of hosts and processes only |
 | `members` | hash | holder -> `[seen at, manifest key, member]` |
@@ -58,7 +59,7 @@ import msgspec
 
 from pulse.clock import Instant
 from pulse.core.run import Run
-from pulse.store.base import Member
+from pulse.store.base import Member, Pause
 from pulse.store.shared.backend import MemberRow
 from pulse.store.shared.rows import TaskRow
 
@@ -88,6 +89,7 @@ _run = msgspec.json.Decoder(_RunRecord)
 _row = msgspec.json.Decoder(RedisTaskRow)
 _member = msgspec.json.Decoder(tuple[Instant, str, dict[str, Any]])
 _manifest = msgspec.json.Decoder(tuple[int, str])
+_pause = msgspec.json.Decoder(Pause)
 _count = msgspec.json.Decoder(int)
 
 
@@ -156,6 +158,16 @@ def member_row(record: str | bytes, now: Instant) -> MemberRow:
     """Return the member of a record; *now* is the server's clock."""
     seen_at, manifest, fields = _member.decode(record)
     return MemberRow(Member(**fields), manifest, seen_at, now - seen_at)
+
+
+def pause_record(pause: Pause) -> str:
+    """Return the record of a pause."""
+    return _encode(pause)
+
+
+def pause_of(record: str | bytes) -> Pause:
+    """Return the pause of a record."""
+    return _pause.decode(record)
 
 
 def manifest_record(number: int, manifest: bytes) -> str:

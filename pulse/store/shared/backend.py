@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.core.run_query import LastRuns, RunPage, RunQuery
-    from pulse.store.base import Member
+    from pulse.store.base import Member, Pause
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, DueSnapshot, TaskRow, TaskSnapshot
@@ -138,12 +138,14 @@ class Fleet(NamedTuple):
         leases: the leases of claimed runs.
         missing: what is missing of the data that the caller has stored, as a sentence for the log;
             empty for nothing.
+        over: the pauses that are over, by the name of the task, each with its end.
 
     """
 
     members: Sequence[MemberRow]
     leases: Sequence[Lease]
     missing: str
+    over: Mapping[str, Instant]
 
 
 class Orphans(NamedTuple):
@@ -183,18 +185,21 @@ class Written(msgspec.Struct):
         missed: records of fire times that were due when their schedule changed.
         abandoned: runs that were taken from their holders, as they then are.
         archived: names of tasks whose rows were archived.
+        resumed: names of tasks whose pause has ended by itself.
 
     """
 
     missed: list[Run] = msgspec.field(default_factory=list)
     abandoned: list[Run] = msgspec.field(default_factory=list)
     archived: list[str] = msgspec.field(default_factory=list)
+    resumed: list[str] = msgspec.field(default_factory=list)
 
     def add(self, other: Written) -> None:
         """Append what *other* has."""
         self.missed.extend(other.missed)
         self.abandoned.extend(other.abandoned)
         self.archived.extend(other.archived)
+        self.resumed.extend(other.resumed)
 
 
 class Session(Protocol):
@@ -279,11 +284,14 @@ class Session(Protocol):
         Each process that lives finds at its next heartbeat that it is not listed, and syncs.
         """
 
-    def set_paused(self, name: str, *, paused: bool) -> None:
-        """Record that rows of a task that are added later are paused, or not."""
+    def set_paused(self, name: str, pause: Pause | None) -> None:
+        """Record that rows of a task that are added later are paused, or, with None, are not.
 
-    def read_paused(self) -> frozenset[str]:
-        """Return the names of the tasks of which rows that are added later are paused."""
+        The instant since which the task is paused stays as it was recorded first.
+        """
+
+    def read_pauses(self) -> Mapping[str, Pause]:
+        """Return the pauses of tasks of which rows that are added later are paused, by name."""
 
     def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
         """Record that *member* lives and which manifest it holds."""

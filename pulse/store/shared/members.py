@@ -46,6 +46,7 @@ class FleetState(NamedTuple):
         next_expiry: the instant of the boot clock at which the next lease is over unless it is
             renewed; None for no lease.
         missing: what the application has lost, as a sentence for the log; empty for nothing.
+        over: the pauses that are over, by the name of the task, each with its end.
 
     """
 
@@ -53,7 +54,8 @@ class FleetState(NamedTuple):
     gone: Sequence[str]
     lost: Sequence[LostRun]
     next_expiry: Span | None
-    missing: str = ""
+    missing: str
+    over: Mapping[str, Instant]
 
 
 class FleetWatch:
@@ -72,7 +74,7 @@ class FleetWatch:
     def check(self, session: Session, found: Fleet, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which data is missing, without a write."""
         member = caller.member
-        known, leases, missing = found
+        known, leases, missing, over = found
         marks = {
             one.member.holder: (one.mark, SILENT_LEASES * one.member.lease_us) for one in known
         }
@@ -89,7 +91,7 @@ class FleetWatch:
         expired = self._leases.expired(leases_of, boot, ages)
         lost = _lost_runs(session, leases_of, expired, gone)
         next_expiry = self._leases.next_expiry(leases_of, boot)
-        return FleetState(live, gone, lost, next_expiry, missing)
+        return FleetState(live, gone, lost, next_expiry, missing, over)
 
 
 def _lost_runs(

@@ -81,7 +81,7 @@ class Reconciler:
         self._hidden = _hidden_rows(session, caller)
         self._paused = frozenset(
             name
-            for name in session.read_paused()
+            for name in session.read_pauses()
             if not session.read_tasks_named(name).in_use().rows
         )
         self.superseded = self._judged.superseded
@@ -166,4 +166,4 @@ def end_pauses(session: Session, _: Written, *, names: Collection[str]) -> None:
     for name in sorted(names):
         found = session.read_tasks_named(name)
         if name in found.paused and not found.in_use().rows:
-            session.set_paused(name, paused=False)
+            session.set_paused(name, None)

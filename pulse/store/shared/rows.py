@@ -14,7 +14,7 @@ from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its 
 from pulse.core.cursor import BEFORE_TIME, Cursor, due_at
 from pulse.core.gaps import Gap  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.core.policies import Misfire, OnAbandoned
-from pulse.store.base import TaskState
+from pulse.store.base import Pause, TaskState
 from pulse.store.reschedule import schedule_text
 from pulse.store.rules import CONFIG, RUNTIME
 
@@ -91,7 +91,7 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
             self.anchor, self.next_fire, self.last_decided, delay, self.gaps, self.partition
         )
 
-    def state(self, unfinished: int, last: LastRuns) -> TaskState:
+    def state(self, unfinished: int, last: LastRuns, pause: Pause | None) -> TaskState:
         """Return the row as `Store.tasks` does; *unfinished* of its runs are unfinished."""
         return TaskState(
             name=self.task,
@@ -103,6 +103,7 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
             next_fire=self.next_fire,
             last_decided=None if self.last_decided == BEFORE_TIME else self.last_decided,
             unfinished=unfinished,
+            pause=(pause or Pause()) if self.paused else None,
             schedule=dict(msgspec.json.decode(self.schedule)),
             last_outcome=last.outcome,
             last_end=last.ended_at,

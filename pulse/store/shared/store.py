@@ -18,7 +18,7 @@ from pulse.core.policies import Scope
 from pulse.core.run_query import NO_RUNS, RunQuery
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, HeartbeatResult, Look
+from pulse.store.base import Claimed, HeartbeatResult, Look, Pause
 from pulse.store.rules import ClockCheck, ClockWatch, partition_of, partitions_of
 from pulse.store.shared.backend import (
     DuplicateKeyError,
@@ -49,7 +49,7 @@ from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.rewinding import find_early_work, rewind_rows
 from pulse.store.shared.rows import Caller
 from pulse.store.shared.sync import add_task, sync_rows
-from pulse.store.shared.tasks import pause_rows, remove_task, trigger_run
+from pulse.store.shared.tasks import end_pause, pause_rows, remove_task, trigger_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
@@ -253,9 +253,18 @@ class SharedStore:
         """Archive a task that was added; its pending runs end, its claimed runs continue."""
         self._run_apart(Transaction.EXCLUSIVE, partial(remove_task, name=name))
 
-    def pause(self, name: str, *, paused: bool) -> None:
+    def pause(
+        self,
+        name: str,
+        *,
+        paused: bool,
+        until: Instant | None = None,
+        by: str = "",
+        note: str = "",
+    ) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
-        rule = partial(pause_rows, name=name, paused=paused)
+        pause = Pause(until=until, by=by, note=note) if paused else None
+        rule = partial(pause_rows, name=name, pause=pause)
         self._note(self._run_apart(Transaction.EXCLUSIVE, rule))
 
     def tasks(self) -> list[TaskState]:
@@ -263,8 +272,10 @@ class SharedStore:
 
         def rule(session: Session) -> list[TaskState]:
             rows, last = session.read_in_use(), session.read_last_runs()
+            pauses = session.read_pauses() if any(row.paused for row, _ in rows) else {}
             return [
-                row.state(unfinished, last.get(row.task_key, NO_RUNS)) for row, unfinished in rows
+                row.state(unfinished, last.get(row.task_key, NO_RUNS), pauses.get(row.task))
+                for row, unfinished in rows
             ]
 
         states = self._run_apart(Transaction.READ, rule)
@@ -433,7 +444,7 @@ class SharedStore:
         """Return whether the heartbeat writes, as in each third of a lease and after a failure."""
         third = self._caller.member.lease_us // 3
         is_due = self._saved_at is None or boot - self._saved_at >= third
-        return is_due or bool(found.lost or found.gone or self._reconciler.has_work())
+        return is_due or bool(found.lost or found.gone or found.over or self._reconciler.has_work())
 
     def _report(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, including what a failed heartbeat wrote."""
@@ -445,6 +456,7 @@ class SharedStore:
             fleet.next_expiry,
             found.missed,
             [one.member for one in fleet.live],
+            found.resumed,
         )
 
     def _check(self, session: Session, fleet: Fleet, caller: Caller, *, boot: Span) -> FleetState:
@@ -469,6 +481,7 @@ class SharedStore:
         ]
         if found.gone:
             rules.append(partial(drop_gone, gone=found.gone))
+        rules += [partial(end_pause, name=name, until=end) for name, end in found.over.items()]
         for rule in (*rules, *self._reconciler.rules(self._caller)):
             self._calls.written.add(self._calls.run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us

@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pulse.core.run import Trigger
 from pulse.core.run_transitions import pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
+    from pulse.store.base import Pause
     from pulse.store.shared.backend import Session
     from pulse.store.shared.changes import Applied
     from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
@@ -74,32 +77,56 @@ def change_rows(
     raise too_busy(session.name)
 
 
-def pause_rows(session: Session, name: str, *, paused: bool) -> Instant:
+def pause_rows(
+    session: Session, name: str, pause: Pause | None, *, at: Instant | None = None
+) -> Instant:
     """Pause or resume a task in all partitions, and in those where rows are added later.
+
+    Args:
+        session: a session.
+        name: the name of the task.
+        pause: the pause, which begins now; None to resume the task.
+        at: the instant up to which fire times were paused; now, if not given.
 
     Returns:
         The store's clock.
 
     """
-    found = read_task(session, name)
+    found, paused = read_task(session, name), pause is not None
+    if pause is not None:
+        pause = msgspec.structs.replace(pause, since=found.now)
 
     def read() -> TaskSnapshot:
         # Recorded again in each round: another process may have recorded the opposite since.
-        session.set_paused(name, paused=paused)
+        session.set_paused(name, pause)
         try:
             return read_task(session, name)
         except UnknownTaskError:
-            session.set_paused(name, paused=False)  # the task was removed, and its pause with it
+            session.set_paused(name, None)  # the task was removed, and its pause with it
             raise
 
     def change(row: TaskRow, now: Instant) -> TaskChange | None:
         if row.paused == paused:
             return None
-        changed = row.changed(paused=paused, resumed_at=None if paused else now)
+        resumed_at = None if paused else now if at is None else at
+        changed = row.changed(paused=paused, resumed_at=resumed_at)
         return TaskChange(changed, row, follows_pause=True)
 
     change_rows(session, read, change)
     return found.now
+
+
+def end_pause(session: Session, written: Written, *, name: str, until: Instant) -> None:
+    """Resume a task whose pause is over, unless the pause was changed meanwhile."""
+    pause = session.read_pauses().get(name)
+    if pause is None or pause.until != until:
+        return
+    try:
+        pause_rows(session, name, None, at=until)
+    except UnknownTaskError:
+        session.set_paused(name, None)
+    else:
+        written.resumed.append(name)
 
 
 def remove_task(session: Session, name: str) -> None:
@@ -113,7 +140,7 @@ def remove_task(session: Session, name: str) -> None:
         return TaskChange(archived, row, follows_pause=True)
 
     def read() -> TaskSnapshot:
-        session.set_paused(name, paused=False)
+        session.set_paused(name, None)
         return session.read_tasks_named(name).in_use()
 
     write = partial(apply_with_pending, written=Written(), reason=REMOVED)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from pulse.core.cursor import BEFORE_TIME
-from pulse.store.base import Member
+from pulse.store.base import Member, Pause
 from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
 from pulse.store.shared.backend import (
@@ -61,8 +61,13 @@ _COUNTS = (
     " GROUP BY task, place"
 )
 _PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
-_ALL_PAUSED = "SELECT task FROM @paused"
-_PAUSE = "INSERT INTO @paused (task) VALUES (?) ON CONFLICT (task) DO NOTHING"
+_ALL_PAUSED = "SELECT task, since, until, author, note FROM @paused"
+_PAUSE = (
+    "INSERT INTO @paused AS p (task, since, until, author, note) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (task) DO UPDATE SET since = coalesce(p.since, excluded.since),"
+    " until = excluded.until, author = excluded.author, note = excluded.note"
+)
+_ENDS = "SELECT task, until FROM @paused WHERE until IS NOT NULL"
 _RESUME = "DELETE FROM @paused WHERE task = ?"
 _IN_USE = f"SELECT {TASK_COLUMNS}, {UNFINISHED} FROM @tasks t WHERE t.archived_at IS NULL"  # noqa: S608 - constants alone
 _EARLY = (
@@ -283,13 +288,20 @@ class SqlSession:
         """Return names of tasks that are not archived."""
         return [name for (name,) in self.connection.execute(_NAMES, (limit,))]
 
-    def set_paused(self, name: str, *, paused: bool) -> None:
+    def set_paused(self, name: str, pause: Pause | None) -> None:
         """Record that rows of a task that are added later are paused, or not."""
-        self.connection.execute(_PAUSE if paused else _RESUME, (name,))
+        if pause is None:
+            self.connection.execute(_RESUME, (name,))
+        else:
+            self.connection.execute(_PAUSE, (name, *msgspec.structs.astuple(pause)))
 
-    def read_paused(self) -> frozenset[str]:
-        """Return the names of the tasks of which rows that are added later are paused."""
-        return frozenset(task for (task,) in self.connection.execute(_ALL_PAUSED))
+    def read_pauses(self) -> dict[str, Pause]:
+        """Return the pauses of tasks of which rows that are added later are paused, by name."""
+        found = self.connection.execute(_ALL_PAUSED)
+        return {
+            task: Pause(since, until, author or "", note or "")
+            for task, since, until, author, note in found
+        }
 
     # Runs --------------------------------------------------------------------------------
 
@@ -370,11 +382,18 @@ class SqlSession:
         clock = self.connection.clock()
         leases = execute(_LEASES)
         present = execute(_PRESENT, (caller.manifest, member.holder))
-        return lambda: Fleet(
-            self._members_of(rows, clock, member, boot),
-            [Lease(run, mark, length_us=length) for run, mark, length in leases],
-            _missing(caller, next(iter(present))),
-        )
+        ends = execute(_ENDS)
+
+        def read() -> Fleet:
+            members = self._members_of(rows, clock, member, boot)
+            return Fleet(
+                members,
+                [Lease(run, mark, length_us=length) for run, mark, length in leases],
+                _missing(caller, next(iter(present))),
+                {task: until for task, until in ends if until <= self.now()},
+            )
+
+        return read
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""

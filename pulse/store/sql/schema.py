@@ -76,7 +76,13 @@ TABLES = {
         config TEXT NOT NULL UNIQUE,
         manifest BLOB NOT NULL
     """,
-    "paused": "task TEXT PRIMARY KEY",
+    "paused": """
+        task TEXT PRIMARY KEY,
+        since INTEGER,
+        until INTEGER,
+        author TEXT,
+        note TEXT
+    """,
 }
 """The columns by the name of the table, one in a line."""
 
@@ -98,7 +104,7 @@ INDEXES = {
 }
 """What is indexed, by the name of the index."""
 
-ADDED_COLUMNS = {"tasks": ("gaps",)}
+ADDED_COLUMNS: dict[str, tuple[str, ...]] = {"tasks": ("gaps",), "paused": ("since", "until", "author", "note")}
 ADDED_INDEXES = ("wrong",)
 """Columns, by table, and indexes that releases have added without a new version of the layout.
 

@@ -20,6 +20,7 @@ from tests.contracts.suite.store_retries import RetryContract
 from tests.contracts.suite.store_runtime import RuntimeContract
 from tests.contracts.suite.store_runtime_fleet import FleetRuntimeContract
 from tests.contracts.suite.store_schedules import ScheduleContract
+from tests.contracts.suite.store_steering import FleetPauseContract, PauseContract
 from tests.contracts.suite.store_tasks import TaskContract
 from tests.contracts.suite.store_waits import FleetWaitContract, WaitContract
 
@@ -34,11 +35,17 @@ class StoreContract(
     RuntimeContract,
     HistoryContract,
     HistoryReadsContract,
+    PauseContract,
 ):
     """What every store promises to one process."""
 
 
 class SharedStoreContract(
-    StoreContract, FleetContract, DeployContract, FleetWaitContract, FleetRuntimeContract
+    StoreContract,
+    FleetContract,
+    DeployContract,
+    FleetWaitContract,
+    FleetRuntimeContract,
+    FleetPauseContract,
 ):
     """What a shared store promises to several processes in addition."""

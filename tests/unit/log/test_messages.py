@@ -538,7 +538,15 @@ def test_processes_with_other_tasks_are_named(
         (events.TaskRemoved("b\nc"), "removed at run time: b\\nc [pid 123]"),
         (events.TaskRemoved("b", "a\nn"), "removed at run time by a\\nn: b [pid 123]"),
         (events.TaskPaused("b\nc"), "paused: b\\nc [pid 123]"),
+        (
+            events.TaskPaused("a", "ann", 1_767_614_400_000_000, "re\nlease"),
+            "paused by ann: a until 2026-01-05T12:00:00Z (re\\nlease) [pid 123]",
+        ),
         (events.TaskResumed("a", by="ann"), "resumed by ann: a [pid 123]"),
+        (
+            events.TaskResumed("a", ended=True),
+            "resumed: a, since its pause has ended [pid 123]",
+        ),
         (events.TaskTriggered("a", make_claim().run), "triggered: a [pid 123]"),
         (
             events.TaskTriggered("a", None, by="ann"),

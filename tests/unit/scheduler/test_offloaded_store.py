@@ -32,7 +32,7 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("keep_alive", (["holder"],), {}),
     ("rest", (), {}),
     ("trigger", ("name",), {"body": b"body"}),
-    ("pause", ("name",), {"paused": True}),
+    ("pause", ("name",), {"paused": True, "until": 7, "by": "anna", "note": "why"}),
     ("tasks", (), {}),
     ("runs", (), {"task": "name", "limit": 3}),
     ("history", ("query",), {}),
