@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Run
     from pulse.core.run_query import RunPage
     from pulse.core.task import Task
-    from pulse.store.base import Member, Store, TaskState
+    from pulse.store.base import AuditEntry, Member, Store, TaskState
 
 
 class Access(Protocol):
@@ -97,7 +97,7 @@ class SchedulerHandle:
             raise ConfigError([f"replace: expected True or False, got {shown(replace)}"])
         who = _checked_by(by)
         access = self._reached()
-        passed = access.store.add(runtime_task, replace=replace)
+        passed = access.store.add(runtime_task, replace=replace, by=who)
         access.emit(events.TaskAdded(name, replace, who), passed)
         access.wake()
 
@@ -115,7 +115,7 @@ class SchedulerHandle:
         """
         task, who = _checked_name(name), _checked_by(by)
         access = self._reached()
-        access.store.remove(task)
+        access.store.remove(task, by=who)
         access.emit(events.TaskRemoved(task, who))
 
     def trigger(
@@ -138,7 +138,7 @@ class SchedulerHandle:
         task, who = _checked_name(name), _checked_by(by)
         content = None if body is None else _checked_body(body)
         access = self._reached()
-        run = access.store.trigger(task, body=content)
+        run = access.store.trigger(task, body=content, by=who)
         access.emit(events.TaskTriggered(task, run, who))
         access.wake()
         return run
@@ -171,7 +171,7 @@ class SchedulerHandle:
         """Resume a paused task from its next fire time; raises the same errors as `trigger`."""
         task, who = _checked_name(name), _checked_by(by)
         access = self._reached()
-        access.store.pause(task, paused=False)
+        access.store.pause(task, paused=False, by=who)
         access.emit(events.TaskResumed(task, who))
         access.wake()
 
@@ -234,6 +234,21 @@ class SchedulerHandle:
             raise ConfigError([f"ident: expected the id of a run as text, got {shown(ident)}"])
         access = self._reached()
         return access.store.run(ident)
+
+    def audit(self, *, before: int | None = None, limit: int = 100) -> Sequence[AuditEntry]:
+        """Return what was asked for in the last 90 days, newest first.
+
+        Pauses, resumptions, triggers, and tasks that were added, replaced or removed at run time,
+        with *by*. With *before*, the entries whose number is lower: that of the last entry leads to
+        the next page.
+
+        Raises:
+            ConfigError: *before* or *limit* is no whole number.
+
+        """
+        query = run_query(before=before, limit=limit)
+        access = self._reached()
+        return access.store.audit(before=query.before, limit=query.limit)
 
     def members(self) -> Sequence[Member]:
         """Return the processes that take part."""

@@ -22,13 +22,13 @@ _number = count(0, 2**63 - 1)
 
 def run_query(
     *,
-    task: str | None,
-    outcomes: object,
-    trigger: object,
-    holder: object,
-    since: object,
-    until: object,
-    before: object,
+    task: str | None = None,
+    outcomes: object = None,
+    trigger: object = None,
+    holder: object = None,
+    since: object = None,
+    until: object = None,
+    before: object = None,
     limit: object,
 ) -> RunQuery:
     """Return the query of these filters; None leaves a filter out.

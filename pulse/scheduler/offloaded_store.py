@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.forks import ForkMark
     from pulse.store.base import (
+        AuditEntry,
         Claimed,
         HeartbeatResult,
         Look,
@@ -116,13 +117,15 @@ class OffloadedStore:
         """Add and change rows for the declared tasks; plan with *definitions* from now on."""
         return self._call(partial(self._store.sync, definitions))
 
-    def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
+    def add(
+        self, runtime_task: RuntimeTask, *, replace: bool = False, by: str = ""
+    ) -> Sequence[Run]:
         """Add a task that every process may run, until it is removed."""
-        return self._call(partial(self._store.add, runtime_task, replace=replace))
+        return self._call(partial(self._store.add, runtime_task, replace=replace, by=by))
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, *, by: str = "") -> None:
         """Remove a task that was added."""
-        self._call(partial(self._store.remove, name))
+        self._call(partial(self._store.remove, name, by=by))
 
     def pause(
         self,
@@ -155,9 +158,13 @@ class OffloadedStore:
         """Extend the leases of runs in progress."""
         return self._call(partial(self._store.renew, claims))
 
-    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
         """Add a pending manual run, due now; None when overlap refuses it."""
-        return self._call(partial(self._store.trigger, name, body=body))
+        return self._call(partial(self._store.trigger, name, body=body, by=by))
+
+    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, newest first."""
+        return self._call(partial(self._store.audit, before=before, limit=limit))
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""

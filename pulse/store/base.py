@@ -80,12 +80,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from pulse.clock import DAY, Instant
+from pulse.clock import DAY, Instant, Span
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from pulse.clock import Span
     from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Run
     from pulse.core.run_query import RunPage, RunQuery
@@ -270,6 +269,38 @@ class Pause(msgspec.Struct, frozen=True, array_like=True):
     note: str = ""
 
 
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person or a program has asked for: an entry of the audit trail.
+
+    Attributes:
+        at: when, on the store's clock.
+        verb: `pause`, `resume`, `trigger`, `add`, `replace` or `remove`.
+        task: the name of the task.
+        by: who asked for it; empty if that is not known.
+        note: why; for a trigger that was refused, the reason.
+        run: the id of the run that a trigger made.
+        until: when the pause ends by itself.
+        number: rises from entry to entry.
+
+    """
+
+    at: Instant
+    verb: str
+    task: str
+    by: str = ""
+    note: str = ""
+    run: str = ""
+    until: Instant | None = None
+    number: int = 0
+
+
+KEEP_AUDIT: Span = 90 * DAY
+"""How long entries of the audit trail are kept."""
+
+REFUSED_BY_OVERLAP = "refused: the overlap policy permits no further run"
+"""The note of a trigger that made no run."""
+
+
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     """A task row as `tasks()` returns it.
 
@@ -367,7 +398,9 @@ class Store(Protocol):
         of a task with `run_at_start` gets one pending start-up run.
         """
 
-    def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
+    def add(
+        self, runtime_task: RuntimeTask, *, replace: bool = False, by: str = ""
+    ) -> Sequence[Run]:
         """Add a task that every process of the fleet may run, until it is removed.
 
         With *replace*, the task replaces a run-time task of the same name. The cursor stays when
@@ -382,7 +415,7 @@ class Store(Protocol):
 
         """
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, *, by: str = "") -> None:
         """Archive a run-time task; its pending runs end, its claimed runs continue.
 
         Raises:
@@ -423,7 +456,7 @@ class Store(Protocol):
     def rest(self) -> None:
         """Close connections to a server that no call uses; the next call opens one again."""
 
-    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
         """Create a pending manual run of a task, due now; return None when overlap refuses it.
 
         Raises:
@@ -449,6 +482,13 @@ class Store(Protocol):
         Raises:
             UnknownTaskError: no such task.
 
+        """
+
+    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, newest first, of 90 days.
+
+        With *before*, those whose number is lower. Pauses, resumptions, triggers, and tasks that
+        were added or removed at run time are entries, also those that changed nothing.
         """
 
     def tasks(self) -> list[TaskState]:

@@ -69,7 +69,7 @@ NAMES_THEN = {
 """What the recording calls a field that was renamed since; all others keep their names."""
 
 
-NEWER = {"schedule", "last_outcome", "last_end", "last_success", "failures"}
+NEWER = {"pause", "schedule", "last_outcome", "last_end", "last_success", "failures"}
 """Fields of a row that the recording does not have."""
 
 

@@ -7,7 +7,9 @@ process of a fleet runs every tick. One lock makes every call one consistent ste
 from __future__ import annotations
 
 import threading
+from collections import deque
 from heapq import heappop, heapreplace
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,16 @@ from pulse.core.run_transitions import (
     schedule_retry,
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Look, Pause, StoreOptions
+from pulse.store.base import (
+    REFUSED_BY_OVERLAP,
+    AuditEntry,
+    Claimed,
+    FailedTask,
+    HeartbeatResult,
+    Look,
+    Pause,
+    StoreOptions,
+)
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.memory.claim import ClaimCall
 from pulse.store.memory.runs import RunTable
@@ -55,6 +66,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_OPTIONS = StoreOptions(keep_runs=10_000)
 _SUCCEEDED = Outcome.SUCCEEDED
+_KEPT_AUDIT = 1_000
+"""How many entries of the audit trail are kept."""
 
 
 class MemoryStore:
@@ -80,6 +93,8 @@ class MemoryStore:
         self._tasks = TaskTable(options.name, self._runs, options.keep_runs)
         self._rows = self._tasks.rows
         self._due = self._tasks.due
+        self._audit: deque[AuditEntry] = deque(maxlen=_KEPT_AUDIT)
+        self._recorded = 0
 
     # Lifecycle ---------------------------------------------------------------------------
 
@@ -136,15 +151,50 @@ class MemoryStore:
         with self._lock:
             return self._tasks.sync(definitions, member, self._now())
 
-    def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
+    def add(
+        self, runtime_task: RuntimeTask, *, replace: bool = False, by: str = ""
+    ) -> Sequence[Run]:
         """Add a run-time task until it is removed, or until the process ends."""
         with self._open_lock():
-            return self._tasks.add(runtime_task.definition, self._now(), replace=replace)
+            missed = self._tasks.add(runtime_task.definition, self._now(), replace=replace)
+            self._record("replace" if replace else "add", runtime_task.definition.name, by)
+            return missed
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, *, by: str = "") -> None:
         """Archive a run-time task; its pending runs end, its claimed runs continue."""
         with self._open_lock():
             self._tasks.remove(name)
+            self._record("remove", name, by)
+
+    def _record(
+        self,
+        verb: str,
+        task: str,
+        by: str,
+        *,
+        note: str = "",
+        run: str = "",
+        until: Instant | None = None,
+    ) -> None:
+        """Add an entry to the audit trail."""
+        self._recorded += 1
+        entry = AuditEntry(
+            at=self._now(),
+            verb=verb,
+            task=task,
+            by=by,
+            note=note,
+            run=run,
+            until=until,
+            number=self._recorded,
+        )
+        self._audit.append(entry)
+
+    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, newest first."""
+        with self._open_lock():
+            found = (one for one in reversed(self._audit) if before is None or one.number < before)
+            return [*islice(found, limit)]
 
     def pause(
         self,
@@ -159,6 +209,7 @@ class MemoryStore:
         pause = Pause(until=until, by=by, note=note) if paused else None
         with self._open_lock():
             self._tasks.pause(name, self._now(), pause)
+            self._record("pause" if paused else "resume", name, by, note=note, until=until)
 
     def tasks(self) -> list[TaskState]:
         """Return the task rows, ordered by name."""
@@ -316,13 +367,14 @@ class MemoryStore:
         stored.mark = boot
         return True
 
-    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
         """Create a pending manual run of a task, due now; return None when overlap refuses it."""
         with self._open_lock():
             row = self._tasks.row_of(name)
             if row.withdrawn:
                 raise undeclared(name)
             if row.unfinished >= row.definition.max_unfinished:
+                self._record("trigger", name, by, note=REFUSED_BY_OVERLAP)
                 return None
             now = self._now()
             run = pending_run(
@@ -334,6 +386,7 @@ class MemoryStore:
                 body=body,
             )
             self._tasks.open_pending(row, run)
+            self._record("trigger", name, by, run=run.id)
             return run
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:

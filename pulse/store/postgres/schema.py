@@ -10,7 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.store.naming import application_id
-from pulse.store.sql.schema import ADDED_INDEXES, INDEXES, TABLES, missing_columns
+from pulse.store.sql.schema import (
+    ADDED_INDEXES,
+    ADDED_TABLES,
+    INDEXES,
+    TABLES,
+    missing_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,16 +35,17 @@ def _translated(columns: str) -> str:
     return columns.replace("INTEGER", "bigint").replace("BLOB", "bytea")
 
 
+def _table(name: str) -> str:
+    return f"CREATE TABLE @{name} ({_translated(TABLES[name])}){_OPTIONS.get(name, '')}"
+
+
 def _index(name: str) -> str:
     return f"CREATE INDEX {name} ON {INDEXES[name]}"
 
 
 _TABLES = (
     "CREATE TABLE @layout (version integer NOT NULL)",
-    *(
-        f"CREATE TABLE @{name} ({_translated(columns)}){_OPTIONS.get(name, '')}"
-        for name, columns in TABLES.items()
-    ),
+    *map(_table, TABLES),
     *map(_index, INDEXES),
 )
 _TYPES: dict[str, str] = {
@@ -108,11 +115,13 @@ def _additions(connection: Connection, schema: str) -> list[str]:
     """Return the statements that add what releases have added without a new version."""
     columns = {(table, name) for table, name in connection.execute(_COLUMNS, (schema,))}
     indexes = {name for (name,) in connection.execute(_INDEXES, (schema,))}
+    tables = {table for table, _ in columns}
     return [
         *(
             f"ALTER TABLE @{table} ADD COLUMN {_translated(column)}"
             for table, column in missing_columns(columns)
         ),
+        *map(_table, (name for name in ADDED_TABLES if name not in tables)),
         *map(_index, (name for name in ADDED_INDEXES if name not in indexes)),
     ]
 

@@ -12,13 +12,15 @@ import msgspec
 from pulse.clock import SECOND, Instant, Span
 from pulse.core.run import Outcome
 from pulse.core.run_query import EXECUTED, MOST_FAILURES, LastRuns, page_of
-from pulse.store.base import Member, Pause
+from pulse.store.base import AuditEntry, Member, Pause
 from pulse.store.naming import application_id, refuse_other_version
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient
 from pulse.store.redis.codec import (
     FILLER,
     LAYOUT,
+    audit_of,
+    audit_record,
     count_of,
     manifest_of,
     manifest_record,
@@ -244,6 +246,19 @@ class RedisSession:
         rows = _rows_in_use(records)
         return [(row, count_of(unfinished.get(row.task_key))) for row in rows]
 
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Append an entry to the audit trail."""
+        _, (number,) = self._server.batch(("INCR", "audits"))
+        self._server.batch(("ZADD", "audit", number, audit_record(entry, number)))
+
+    def read_audit(self, *, before: int | None, limit: int) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, newest first."""
+        newest = "+inf" if before is None else f"({before}"
+        _, (records,) = self._server.batch(
+            ("ZREVRANGEBYSCORE", "audit", newest, "-inf", "LIMIT", 0, limit)
+        )
+        return [audit_of(record) for record in records]
+
     def read_last_runs(self) -> dict[str, LastRuns]:
         """Return how the newest runs of tasks in use ended, by the key of the row."""
         keys = [row.task_key for row in self._all_rows()]
@@ -453,9 +468,15 @@ class RedisSession:
         """Make indexes and counters again, and empty the list of processes: see `repair`."""
         self.backend.repair()
 
-    def prune(self, before: Instant) -> None:
-        """Delete runs and archived rows that are older, and manifests that no process holds."""
-        self._server.run("prune", _DONE, before=before, keep_manifests=MAX_UNUSED_MANIFESTS)
+    def prune(self, before: Instant, *, audit_before: Instant) -> None:
+        """Delete what is older: runs, archived rows, audit entries; and unused manifests."""
+        self._server.run(
+            "prune",
+            _DONE,
+            before=before,
+            audit_before=audit_before,
+            keep_manifests=MAX_UNUSED_MANIFESTS,
+        )
 
 
 def _pauses_of(fields: Sequence[str]) -> dict[str, Pause]:

@@ -36,6 +36,8 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 | `archived` | sorted set | row key, score `archived_at` |
 | `paused` | set | names of paused tasks |
 | `pauses` | hash | name of a paused task -> `[since, until, by, note]` |
+| `audit` | sorted set | `[at, number, verb, task, run, by, note, until]`, score: number |
+| `audits` | string | the number that was given to an entry of `audit` last |
 | `places` | set | partitions that have rows |
 | `rows:<partition>` | set | tasks with a row in that partition; of hosts and processes only |
 | `members` | hash | holder -> `[seen at, manifest key, member]` |
@@ -59,7 +61,7 @@ import msgspec
 
 from pulse.clock import Instant
 from pulse.core.run import Run
-from pulse.store.base import Member, Pause
+from pulse.store.base import AuditEntry, Member, Pause
 from pulse.store.shared.backend import MemberRow
 from pulse.store.shared.rows import TaskRow
 
@@ -89,6 +91,8 @@ _run = msgspec.json.Decoder(_RunRecord)
 _row = msgspec.json.Decoder(RedisTaskRow)
 _member = msgspec.json.Decoder(tuple[Instant, str, dict[str, Any]])
 _manifest = msgspec.json.Decoder(tuple[int, str])
+_read_entry = attrgetter("verb", "task", "run", "by", "note", "until")
+_audit = msgspec.json.Decoder(tuple[Instant, int, str, str, str, str, str, Instant | None])
 _pause = msgspec.json.Decoder(Pause)
 _count = msgspec.json.Decoder(int)
 
@@ -168,6 +172,19 @@ def pause_record(pause: Pause) -> str:
 def pause_of(record: str | bytes) -> Pause:
     """Return the pause of a record."""
     return _pause.decode(record)
+
+
+def audit_record(entry: AuditEntry, number: int) -> str:
+    """Return the record of an entry of the audit trail, which begins with its time."""
+    return _encode([entry.at, number, *_read_entry(entry)])
+
+
+def audit_of(record: str | bytes) -> AuditEntry:
+    """Return the entry of a record."""
+    at, number, verb, task, run, by, note, until = _audit.decode(record)
+    return AuditEntry(
+        at=at, number=number, verb=verb, task=task, run=run, by=by, note=note, until=until
+    )
 
 
 def manifest_record(number: int, manifest: bytes) -> str:

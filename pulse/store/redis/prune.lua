@@ -1,4 +1,4 @@
--- Delete what is older than the history is kept: finished runs, archived rows, unused manifests.
+-- Delete what is older than it is kept: finished runs, archived rows, audit entries, manifests.
 -- Each call deletes a bounded number, so that no other client waits long.
 
 local function prune_rows()
@@ -33,8 +33,20 @@ local function prune_manifests()
     end
 end
 
+-- Delete the oldest entries of the audit trail: a record begins with its time.
+local function prune_audit()
+    local old = 0
+    for _, record in ipairs(redis.call('ZRANGE', p .. 'audit', 0, 499)) do
+        local at = tonumber(string.match(record, '^%[(%d+)'))
+        if at and at >= request.audit_before then break end
+        old = old + 1
+    end
+    if old > 0 then redis.call('ZREMRANGEBYRANK', p .. 'audit', 0, old - 1) end
+end
+
 local before = string.format('(%.0f', request.before)
 delete_finished(redis.call('ZRANGEBYSCORE', HISTORY, '-inf', before, 'LIMIT', 0, 500))
 prune_rows()
 prune_manifests()
+prune_audit()
 return cmsgpack.pack(true)

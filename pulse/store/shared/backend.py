@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.core.run_query import LastRuns, RunPage, RunQuery
-    from pulse.store.base import Member, Pause
+    from pulse.store.base import AuditEntry, Member, Pause
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, DueSnapshot, TaskRow, TaskSnapshot
@@ -241,6 +241,12 @@ class Session(Protocol):
     def read_in_use(self) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
 
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Append an entry to the audit trail; the storage numbers it."""
+
+    def read_audit(self, *, before: int | None, limit: int) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, newest first."""
+
     def read_last_runs(self) -> Mapping[str, LastRuns]:
         """Return how the newest runs of tasks in use ended, by the key of the row.
 
@@ -325,8 +331,11 @@ class Session(Protocol):
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
 
-    def prune(self, before: Instant) -> None:
-        """Delete runs, archived rows and unused manifests that are older, a bounded number."""
+    def prune(self, before: Instant, *, audit_before: Instant) -> None:
+        """Delete runs, archived rows, unused manifests and audit entries that are older.
+
+        Each call deletes a bounded number.
+        """
 
 
 class Backend(Protocol):

@@ -18,7 +18,15 @@ from pulse.core.policies import Scope
 from pulse.core.run_query import NO_RUNS, RunQuery
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
-from pulse.store.base import Claimed, HeartbeatResult, Look, Pause
+from pulse.store.base import (
+    KEEP_AUDIT,
+    REFUSED_BY_OVERLAP,
+    AuditEntry,
+    Claimed,
+    HeartbeatResult,
+    Look,
+    Pause,
+)
 from pulse.store.rules import ClockCheck, ClockWatch, partition_of, partitions_of
 from pulse.store.shared.backend import (
     DuplicateKeyError,
@@ -237,21 +245,31 @@ class SharedStore:
         self._reconciler.synced(synced.superseded)
         return synced
 
-    def add(self, runtime_task: RuntimeTask, *, replace: bool = False) -> Sequence[Run]:
+    def add(
+        self, runtime_task: RuntimeTask, *, replace: bool = False, by: str = ""
+    ) -> Sequence[Run]:
         """Add a task that every process may run, until it is removed."""
         self._calls.refuse_closed()
-        caller = self._caller
+        caller, verb = self._caller, "replace" if replace else "add"
+        task = runtime_task.definition.name
 
         def rule(session: Session, written: Written) -> Instant:
-            return add_task(session, caller, runtime_task, replace=replace, written=written)
+            now = add_task(session, caller, runtime_task, replace=replace, written=written)
+            session.add_audit(AuditEntry(at=now, verb=verb, task=task, by=by))
+            return now
 
         now, written = self._calls.run_writing(Transaction.EXCLUSIVE, rule, reaches_loop=False)
         self._note(now)
         return written.missed
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, *, by: str = "") -> None:
         """Archive a task that was added; its pending runs end, its claimed runs continue."""
-        self._run_apart(Transaction.EXCLUSIVE, partial(remove_task, name=name))
+
+        def rule(session: Session) -> None:
+            remove_task(session, name)
+            session.add_audit(AuditEntry(at=session.now(), verb="remove", task=name, by=by))
+
+        self._run_apart(Transaction.EXCLUSIVE, rule)
 
     def pause(
         self,
@@ -264,8 +282,21 @@ class SharedStore:
     ) -> None:
         """Pause or resume a task in all partitions; fire times during the pause are missed."""
         pause = Pause(until=until, by=by, note=note) if paused else None
-        rule = partial(pause_rows, name=name, pause=pause)
+
+        def rule(session: Session) -> Instant:
+            now = pause_rows(session, name, pause)
+            verb = "pause" if paused else "resume"
+            entry = AuditEntry(at=now, verb=verb, task=name, by=by, note=note, until=until)
+            session.add_audit(entry)
+            return now
+
         self._note(self._run_apart(Transaction.EXCLUSIVE, rule))
+
+    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, newest first."""
+        return self._run_apart(
+            Transaction.READ, lambda session: session.read_audit(before=before, limit=limit)
+        )
 
     def tasks(self) -> list[TaskState]:
         """Return the rows, by name and partition."""
@@ -367,11 +398,20 @@ class SharedStore:
         rule = partial(renew_runs, claims=claims, lease_us=lease_us, boot=boot)
         return self._run(Transaction.SINGLE, rule)
 
-    def trigger(self, name: str, *, body: bytes | None = None) -> Run | None:
+    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
         """Add a pending manual run, due now; None when overlap refuses it."""
         self._calls.refuse_closed()
-        boot = self._clock.boot()
-        rule = partial(trigger_run, caller=self._caller, name=name, body=body, boot=boot)
+        caller, boot = self._caller, self._clock.boot()
+
+        def rule(session: Session) -> Run | None:
+            run = trigger_run(session, caller, name, body=body, boot=boot)
+            ident, note = ("", REFUSED_BY_OVERLAP) if run is None else (run.id, "")
+            now = session.now()
+            session.add_audit(
+                AuditEntry(at=now, verb="trigger", task=name, by=by, run=ident, note=note)
+            )
+            return run
+
         run = self._run_apart(Transaction.WRITE, rule)
         if run is not None:
             self._note(run.fire_time)
@@ -485,7 +525,12 @@ class SharedStore:
         for rule in (*rules, *self._reconciler.rules(self._caller)):
             self._calls.written.add(self._calls.run_writing(Transaction.EXCLUSIVE, rule)[1])
         keep_for = self._options.keep_for_us
-        self._run(Transaction.WRITE, lambda session: session.prune(session.now() - keep_for))
+
+        def prune(session: Session) -> None:
+            now = session.now()
+            session.prune(now - keep_for, audit_before=now - KEEP_AUDIT)
+
+        self._run(Transaction.WRITE, prune)
 
     def _save_and_abandon(
         self, session: Session, written: Written, *, lost: Sequence[LostRun]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from pulse.core.cursor import BEFORE_TIME
-from pulse.store.base import Member, Pause
+from pulse.store.base import AuditEntry, Member, Pause
 from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
 from pulse.store.shared.backend import (
@@ -120,6 +120,20 @@ _PRUNE_RUNS = (
     "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
     " WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
     " AND opened_at < ? AND outcome IS NOT NULL FOR UPDATE SKIP LOCKED)"
+)
+_ENTRY = ("number", "at", "verb", "task", "run", "by", "note", "until")
+_read_entry = attrgetter(*_ENTRY[1:])
+_ADD_AUDIT = (
+    "INSERT INTO @audit (at, verb, task, run, author, note, until) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_AUDIT = (
+    "SELECT seq, at, verb, task, run, author, note, until FROM @audit WHERE seq < ?"
+    " ORDER BY seq DESC LIMIT ?"
+)
+_LAST = 2**63 - 1
+_PRUNE_AUDIT = (
+    "DELETE FROM @audit WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM @audit ORDER BY seq"
+    " LIMIT 500) oldest WHERE at < ?)"
 )
 _PRUNE_TASKS = (
     "DELETE FROM @tasks WHERE key IN"
@@ -274,6 +288,15 @@ class SqlSession:
         found = self.connection.execute(_IN_USE)
         return [(row_of(cells), cells[TASK_WIDTH]) for cells in found]
 
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Append an entry to the audit trail."""
+        self.connection.execute(_ADD_AUDIT, _read_entry(entry))
+
+    def read_audit(self, *, before: int | None, limit: int) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, newest first."""
+        found = self.connection.execute(_AUDIT, (_LAST if before is None else before, limit))
+        return [AuditEntry(**dict(zip(_ENTRY, cells, strict=True))) for cells in found]
+
     def read_last_runs(self) -> dict[str, LastRuns]:
         """Return how the newest runs of tasks in use ended, by the key of the row."""
         return read_last_runs(self.connection)
@@ -419,10 +442,11 @@ class SqlSession:
         """Empty the list of processes, so that each syncs; no table depends on another one."""
         self.connection.execute("DELETE FROM @members")
 
-    def prune(self, before: Instant) -> None:
-        """Delete runs and archived rows that are older, a bounded number of runs."""
+    def prune(self, before: Instant, *, audit_before: Instant) -> None:
+        """Delete runs, archived rows and audit entries that are older, a bounded number of runs."""
         self.connection.execute(_PRUNE_RUNS, (before,))
         self.connection.execute(_PRUNE_TASKS, (before,))
+        self.connection.execute(_PRUNE_AUDIT, (audit_before,))
 
 
 def _missing(caller: Caller, present: Sequence[Any]) -> str:

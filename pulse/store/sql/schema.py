@@ -76,6 +76,16 @@ TABLES = {
         config TEXT NOT NULL UNIQUE,
         manifest BLOB NOT NULL
     """,
+    "audit": """
+        seq INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        verb TEXT NOT NULL,
+        task TEXT NOT NULL,
+        run TEXT NOT NULL,
+        author TEXT NOT NULL,
+        note TEXT NOT NULL,
+        until INTEGER
+    """,
     "paused": """
         task TEXT PRIMARY KEY,
         since INTEGER,
@@ -104,9 +114,13 @@ INDEXES = {
 }
 """What is indexed, by the name of the index."""
 
-ADDED_COLUMNS: dict[str, tuple[str, ...]] = {"tasks": ("gaps",), "paused": ("since", "until", "author", "note")}
+ADDED_COLUMNS: dict[str, tuple[str, ...]] = {
+    "tasks": ("gaps",),
+    "paused": ("since", "until", "author", "note"),
+}
+ADDED_TABLES = ("audit",)
 ADDED_INDEXES = ("wrong",)
-"""Columns, by table, and indexes that releases have added without a new version of the layout.
+"""Columns, by table, tables and indexes that have been added without a new version of the layout.
 
 Older releases do not use them, and columns may be NULL: so the version of the layout stays as it
 is, and processes of both releases may use the tables during a deploy."""

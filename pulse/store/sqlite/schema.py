@@ -9,6 +9,7 @@ from pulse.store.naming import application_id
 from pulse.store.sql.schema import (
     ADDED_COLUMNS,
     ADDED_INDEXES,
+    ADDED_TABLES,
     INDEXES,
     TABLES,
     missing_columns,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 
-_HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+_HAS = "SELECT 1 FROM sqlite_master WHERE type = ? AND name = ?"
 
 _VERSIONS = """
 CREATE TABLE IF NOT EXISTS pulse_schema (prefix TEXT PRIMARY KEY, version INTEGER NOT NULL)
@@ -34,8 +35,12 @@ def _index(name: str) -> str:
     return f"CREATE INDEX @{name} ON {columns}"
 
 
+def _table(name: str) -> str:
+    return f"CREATE TABLE @{name} ({TABLES[name]})"
+
+
 _TABLES = (
-    *(f"CREATE TABLE @{name} ({columns})" for name, columns in TABLES.items()),
+    *map(_table, TABLES),
     *map(_index, INDEXES),
 )
 
@@ -50,7 +55,6 @@ _UPGRADES = {
 """By version, the statements that migrate the layout to the next version."""
 
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
-_HAS_INDEX = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?"
 
 
 def prefix_of(name: str) -> str:
@@ -87,12 +91,13 @@ def _additions(connection: SqliteConnection, prefix: str) -> list[str]:
     columns = [
         f"ALTER TABLE @{table} ADD COLUMN {column}" for table, column in missing_columns(existing)
     ]
-    missing = (
-        name
-        for name in ADDED_INDEXES
-        if connection.execute(_HAS_INDEX, (f"{prefix}{name}",)).fetchone() is None
-    )
-    return [*columns, *map(_index, missing)]
+    tables = (name for name in ADDED_TABLES if not _has(connection, "table", f"{prefix}{name}"))
+    indexes = (name for name in ADDED_INDEXES if not _has(connection, "index", f"{prefix}{name}"))
+    return [*columns, *map(_table, tables), *map(_index, indexes)]
+
+
+def _has(connection: SqliteConnection, kind: str, name: str) -> bool:
+    return connection.execute(_HAS, (kind, name)).fetchone() is not None
 
 
 def make_tables(connection: SqliteConnection, prefix: str) -> None:
@@ -101,7 +106,7 @@ def make_tables(connection: SqliteConnection, prefix: str) -> None:
     if version is None:
         connection.execute(_VERSIONS)
         # Tables without a version: another program has emptied all tables, `pulse_schema` too.
-        if connection.execute(_HAS_TABLE, (f"{prefix}tasks",)).fetchone() is None:
+        if not _has(connection, "table", f"{prefix}tasks"):
             for text in _TABLES:
                 connection.execute(text)
         connection.execute(

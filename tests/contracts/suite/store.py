@@ -20,7 +20,11 @@ from tests.contracts.suite.store_retries import RetryContract
 from tests.contracts.suite.store_runtime import RuntimeContract
 from tests.contracts.suite.store_runtime_fleet import FleetRuntimeContract
 from tests.contracts.suite.store_schedules import ScheduleContract
-from tests.contracts.suite.store_steering import FleetPauseContract, PauseContract
+from tests.contracts.suite.store_steering import (
+    AuditContract,
+    FleetPauseContract,
+    PauseContract,
+)
 from tests.contracts.suite.store_tasks import TaskContract
 from tests.contracts.suite.store_waits import FleetWaitContract, WaitContract
 
@@ -36,6 +40,7 @@ class StoreContract(
     HistoryContract,
     HistoryReadsContract,
     PauseContract,
+    AuditContract,
 ):
     """What every store promises to one process."""
 

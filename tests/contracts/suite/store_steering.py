@@ -1,12 +1,16 @@
-"""The contract of stores: pauses with an end, a note, and who asked."""
+"""The contract of stores: pauses with an end, a note, and who asked; the audit trail."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pulse.clock import SECOND
 from pulse.core.run import Outcome
-from pulse.store.base import Pause
+from pulse.core.runtime_task import TaskDefaults, make_runtime_task
+from pulse.errors import UnknownTaskError
+from pulse.store.base import REFUSED_BY_OVERLAP, Pause
 from tests.contracts.suite.store_harness import EVERY, Fleet, Process, make_task
 from tests.contracts.suite.store_part import ContractPart
 
@@ -83,6 +87,56 @@ class PauseContract(ContractPart):
         assert only(process).pause is None
 
 
+class AuditContract(ContractPart):
+    """What was asked for is on record, with who asked."""
+
+    def test_each_verb_is_an_entry(self, fleet: Fleet) -> None:
+        """Newest first, numbered, with the time of the store's clock."""
+        process = fleet.join({"work": make_task()})
+        store, now = process.store, fleet.clock.wall()
+        runtime_task = make_runtime_task("added", make_task(), TaskDefaults())
+        store.add(runtime_task, by="anna")
+        store.add(runtime_task, replace=True)
+        store.remove("added", by="otto")
+        store.pause("work", paused=True, by="anna", note="release", until=now + 60 * SECOND)
+        store.pause("work", paused=False)
+        run = store.trigger("work", by="otto")
+        assert run is not None
+        assert store.trigger("work") is None
+        found = store.audit()
+        assert [(one.verb, one.task, one.by) for one in reversed(found)] == [
+            ("add", "added", "anna"),
+            ("replace", "added", ""),
+            ("remove", "added", "otto"),
+            ("pause", "work", "anna"),
+            ("resume", "work", ""),
+            ("trigger", "work", "otto"),
+            ("trigger", "work", ""),
+        ]
+        assert {one.at for one in found} == {now}
+        refused, triggered, _, paused, *_ = found
+        assert (triggered.run, triggered.note) == (run.id, "")
+        assert (refused.run, refused.note) == ("", REFUSED_BY_OVERLAP)
+        assert (paused.note, paused.until) == ("release", now + 60 * SECOND)
+
+    def test_audit_trail_is_read_in_pages(self, fleet: Fleet) -> None:
+        """The number of the last entry leads to the next page."""
+        process = fleet.join({"work": make_task()})
+        for number in range(5):
+            process.store.pause("work", paused=True, by=f"{number}")
+        first = process.store.audit(limit=2)
+        second = process.store.audit(limit=2, before=first[-1].number)
+        assert [one.by for one in (*first, *second)] == ["4", "3", "2", "1"]
+
+    def test_call_that_fails_is_no_entry(self, fleet: Fleet) -> None:
+        """Nothing was done."""
+        process = fleet.join({"work": make_task()})
+        for call in (process.store.trigger, process.store.remove):
+            with pytest.raises(UnknownTaskError):
+                call("unknown")
+        assert process.store.audit() == []
+
+
 class FleetPauseContract(ContractPart):
     """Any process of the fleet ends a pause, and one of them reports it."""
 
@@ -105,3 +159,15 @@ class FleetPauseContract(ContractPart):
         found = process.store.look(100)
         assert list(found.heartbeat.resumed) == ["work"]
         assert found.claimed is None
+
+    def test_audit_entries_are_deleted_after_90_days(self, fleet: Fleet) -> None:
+        """By a heartbeat that writes."""
+        process = fleet.join({"work": make_task()})
+        process.store.pause("work", paused=True, by="anna")
+        fleet.clock.forward(80 * 86_400)
+        process.store.pause("work", paused=True, by="otto")
+        process.store.heartbeat()
+        assert len(process.store.audit()) == 2
+        fleet.clock.forward(11 * 86_400)
+        process.store.heartbeat()
+        assert [one.by for one in process.store.audit()] == ["otto"]
