@@ -42,6 +42,7 @@ class Deferral:
         self._own_work = Announcement(0, 0)
         self._busy_until: Span = 0
         self._rest_at: Span = 0
+        self._takes_over = True
 
     def early(self, now: Span) -> Span:
         """Return how much before its deadline a heartbeat is sent, so that it goes with a look."""
@@ -61,6 +62,7 @@ class Deferral:
 
     def _until_takeover(self, now: Span) -> Span:
         pause = self._host_look.sleep(now)
+        self._takes_over |= pause > 0
         if pause and self._own:
             announced = self._host_look.announced()
             if announced is not None and announced.read_at > self._own_work.read_at:
@@ -74,7 +76,11 @@ class Deferral:
         Processes with the same configuration all have such tasks, or none has.
         """
         partitions = [self._own, *self._host_look.living(now)] if self._own else []
-        found = self._store.look(limit, partitions=partitions)
+        observed = self._host_look.observations() if self._takes_over else None
+        found = self._store.look(limit, partitions=partitions, observed=observed)
+        self._takes_over = False
+        if found.observed is not None:
+            self._host_look.leave_observations(found.observed)
         if partitions and found.claimed is not None:
             until = {one: due - found.claimed.now for one, due in found.next_due.items()}
             work = {one: now + until.get(one, NO_WORK) for one in partitions}
@@ -107,6 +113,10 @@ class Deferral:
         self._host_look.set_hosts(machines)
         if holders := self._host_look.to_keep_alive(now):
             self._host_look.call(self._store.keep_alive(holders))
+
+    def store_failed(self) -> None:
+        """Leave no observation to others: holders could not renew their leases either."""
+        self._host_look.forget_observations()
 
     def close(self) -> None:
         """Let nobody look for this process any more: it ends."""

@@ -18,6 +18,9 @@ has looked. Two processes that look at once do no harm, because the store decide
 A process with tasks of its own partition (`scope = process`) wakes up for them: the one that looks
 asks the store when each of these partitions has work, and writes that into the file `work`.
 
+The file `leases` holds what the process that looks has seen of the leases of claimed runs, so that
+the next one continues the observation. After a failed look there is no such file.
+
 Each process that sleeps so writes the boot clock into a file of its own, its slot. The process that
 looks sends the heartbeats of those whose slots have moved: a process that is stopped or hangs is
 not kept alive. A process whose slot was removed looks by itself once. There is no lock and no
@@ -33,9 +36,12 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from pulse.clock import SECOND, SystemClock
 from pulse.store.backoff import chance
 from pulse.store.folders import is_usable, network_file_system, own_folder
+from pulse.store.lease_watch import Observations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -62,6 +68,7 @@ _REWRITE_SLOT: Span = SECOND * 9 // 10
 """A process that wakes up more often writes its slot only so often."""
 _LONGEST_PERIOD: Span = 60 * SECOND
 _UNUSED_S = 3_600.0
+_observations = msgspec.json.Decoder(Observations)
 _MARK = struct.Struct("<4q")
 _SLOT = struct.Struct("<q")
 _SHARED = Path("/dev/shm")  # noqa: S108 - the owner and the mode of the folder below are checked
@@ -128,6 +135,8 @@ class HostLook:
     def __init__(self, folder: Path, member: Member, *, dice: Callable[[], float] = chance) -> None:
         self._mark = _Reader(folder / "mark")
         self._work = folder / "work"
+        self._leases = folder / "leases"
+        self._observed: Mapping[str, tuple[int, Span]] | None = None
         self._slot = folder / f"{member.pid}{_SLOTS}"
         self._holder = member.holder
         self._pid = member.pid
@@ -191,10 +200,14 @@ class HostLook:
     def announce(self, read_at: Span, work: Mapping[str, Span]) -> None:
         """Write when each holder has work of its own."""
         lines = [f"{read_at}", *(f"{at} {holder}" for holder, at in work.items())]
-        draft = self._work.with_suffix(f".{self._pid}")
-        if _write(draft, "\n".join(lines).encode()):
+        self._replace(self._work, "\n".join(lines).encode())
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        """Replace a file in one step, if it can be written."""
+        draft = path.with_suffix(f".{self._pid}")
+        if _write(draft, content):
             with contextlib.suppress(OSError):
-                draft.replace(self._work)
+                draft.replace(path)
 
     def announced(self) -> Announcement | None:
         """Return when this process has work of its own; None if nobody has asked for it."""
@@ -214,6 +227,25 @@ class HostLook:
             if slot := self._slots.get(holder):
                 with contextlib.suppress(OSError):
                     slot.unlink(missing_ok=True)
+
+    def leave_observations(self, observed: Observations) -> None:
+        """Write what this process has seen of the leases, for the one that looks after it."""
+        if observed.seen or self._observed or self._observed is None:
+            self._replace(self._leases, msgspec.json.encode(observed))
+        self._observed = observed.seen
+
+    def observations(self) -> Observations | None:
+        """Return what another process has seen of the leases; None if it has left nothing."""
+        try:
+            return _observations.decode(self._leases.read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def forget_observations(self) -> None:
+        """Remove what was seen of the leases: a look has failed."""
+        self._observed = None
+        with contextlib.suppress(OSError):
+            self._leases.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the slot: this process ends."""

@@ -263,6 +263,8 @@ class Scheduler:
             return self._until_takeover(began) or self._one_turn(began)
         except StoreUnavailableError as error:
             self._heartbeat.repeat()
+            if self._deferral is not None:
+                self._deferral.store_failed()
             self._reporter.store_unavailable(error)
         # One bad turn must not end the loop: the error is reported, and the next turn comes.
         except Exception as error:  # noqa: BLE001 - the reason is above

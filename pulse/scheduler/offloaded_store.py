@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SyncResult,
         TaskState,
     )
+    from pulse.store.lease_watch import Observations
 
 T = TypeVar("T")
 
@@ -95,9 +96,16 @@ class OffloadedStore:
         """Record that this member lives, and abandon the runs of those that do not."""
         return self._call(self._store.heartbeat)
 
-    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:
+    def look(
+        self,
+        limit: int,
+        *,
+        partitions: Collection[str] = (),
+        observed: Observations | None = None,
+    ) -> Look:
         """Send a heartbeat and claim, in one read where there is nothing to write."""
-        return self._call(partial(self._store.look, limit, partitions=partitions))
+        look = partial(self._store.look, limit, partitions=partitions, observed=observed)
+        return self._call(look)
 
     def keep_alive(self, holders: Sequence[str]) -> list[str]:
         """Record that other processes of this machine live, for which this one looks."""

@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from pulse.core.run_query import RunPage, RunQuery
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
+    from pulse.store.lease_watch import Observations
 
 
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,12 +245,14 @@ class Look(NamedTuple):
             to be called after it.
         next_due: when work is next due in the partitions that were asked for, on the store's
             clock; those without work are left out.
+        observed: what this process has seen of the leases of others; None for nothing.
 
     """
 
     heartbeat: HeartbeatResult
     claimed: Claimed | None
     next_due: Mapping[str, Instant]
+    observed: Observations | None = None
 
 
 class Pause(msgspec.Struct, frozen=True, array_like=True):
@@ -440,10 +443,21 @@ class Store(Protocol):
     def heartbeat(self) -> HeartbeatResult:
         """Record that this member lives, and abandon the runs of dead members."""
 
-    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:
+    def look(
+        self,
+        limit: int,
+        *,
+        partitions: Collection[str] = (),
+        observed: Observations | None = None,
+    ) -> Look:
         """Do `heartbeat` and `claim_due`: one read, where there is nothing to write.
 
-        *partitions* are those of processes of this machine whose next work the result names.
+        Args:
+            limit: as that of `claim_due`.
+            partitions: those of processes of this machine whose next work the result names.
+            observed: what another process of this machine has seen of the leases, whose observation
+                this one continues.
+
         """
 
     def keep_alive(self, holders: Sequence[str]) -> list[str]:

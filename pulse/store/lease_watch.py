@@ -8,21 +8,36 @@ says how old a new mark is, the observer believes an age up to the time since it
 the mark was another one. Time between two distant
 checks does not count as observation: a slow store or a suspended machine may have kept the holder
 from renewing as well. After a failed call the observation starts again. Both rules let holders
-renew first after an outage.
+renew first after an outage. An observer that ends may leave what it has seen to another one that
+shares its boot clock.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the hints of what it decodes
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from pulse.clock import Span  # noqa: TC001 - msgspec reads the hints of what it decodes
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-
-    from pulse.clock import Span
+    from collections.abc import Hashable
 
 K = TypeVar("K", bound="Hashable")
 
 _NO_AGES: Mapping[Any, Span] = {}
+
+
+class Observations(NamedTuple):
+    """What an observer has seen, for another one of its host that continues the observation.
+
+    Attributes:
+        looked_at: the boot clock at the last check.
+        seen: for each key, the renewal mark and since when it is under observation.
+
+    """
+
+    looked_at: Span
+    seen: Mapping[str, tuple[int, Span]]
 
 
 class ExpiryWatch(Generic[K]):
@@ -72,6 +87,15 @@ class ExpiryWatch(Generic[K]):
         """
         ends = (self._seen[key][1] + span for key, (_, span) in marks.items())
         return min((end for end in ends if end > boot), default=None)
+
+    def observations(self) -> tuple[Span, Mapping[K, tuple[int, Span]]] | None:
+        """Return the instant of the last check, and what was seen; None before the first check."""
+        return None if self._looked_at is None else (self._looked_at, self._seen)
+
+    def adopt(self, looked_at: Span, seen: Mapping[K, tuple[int, Span]]) -> None:
+        """Continue the observation of another observer, unless this one has looked since."""
+        if self._looked_at is None or self._looked_at < looked_at:
+            self._looked_at, self._seen = looked_at, dict(seen)
 
     def forget(self) -> None:
         """Restart all observations, as after a failed call."""

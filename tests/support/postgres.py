@@ -19,7 +19,10 @@ from tests.support.servers import free_port
 
 BOUND_S = 30
 _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^pulse_'"
-_KEPT = ("tasks", "runs", "members", "configs", "paused")
+_TABLES = (
+    "SELECT schemaname, tablename FROM pg_tables"
+    " WHERE schemaname ~ '^pulse_' AND tablename <> 'layout'"
+)
 _ACCOUNT = "postgres"
 
 
@@ -147,11 +150,9 @@ class PostgresCluster:
 
     def empty_applications(self) -> None:
         """Delete the rows of all applications, which is faster than to drop the schemas."""
-        schemas = [schema for (schema,) in self.run(_SCHEMAS)]
-        if schemas:
-            self.run(
-                ";".join(f"DELETE FROM {schema}.{table}" for schema in schemas for table in _KEPT)  # noqa: S608 - the names are constants
-            )
+        tables = self.run(_TABLES)
+        if tables:
+            self.run(";".join(f"DELETE FROM {schema}.{table}" for schema, table in tables))  # noqa: S608 - the names of pulse
 
     def close(self) -> None:
         """Stop the server and delete its data."""

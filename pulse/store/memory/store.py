@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, SyncResult, TaskState
+    from pulse.store.lease_watch import Observations
     from pulse.store.memory.runs import StoredRun
     from pulse.store.memory.tasks import MemoryTaskRow
 
@@ -435,7 +436,13 @@ class MemoryStore:
         over = sorted(self._unwanted.expired(dict.fromkeys(withdrawn, (0, span)), boot))
         return tuple(over), self._tasks.archive(over)
 
-    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:  # noqa: ARG002 - the claim follows
+    def look(
+        self,
+        limit: int,  # noqa: ARG002 - the claim follows
+        *,
+        partitions: Collection[str] = (),  # noqa: ARG002 - no other process uses the store
+        observed: Observations | None = None,  # noqa: ARG002 - no other process uses the store
+    ) -> Look:
         """Do the heartbeat; the claim comes after it."""
         return Look(self.heartbeat(), None, {})
 

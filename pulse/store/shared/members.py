@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.policies import Scope
 from pulse.core.run_transitions import abandon_run, requeue_run
-from pulse.store.lease_watch import ExpiryWatch
+from pulse.store.lease_watch import ExpiryWatch, Observations
 from pulse.store.process_identity import is_gone
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
 from pulse.store.shared.changes import ChangeSet, RunChange
@@ -70,6 +70,15 @@ class FleetWatch:
         """Start the observation again: a call has failed, so others may have been silent too."""
         self._leases.forget()
         self._members.forget()
+
+    def observations(self) -> Observations | None:
+        """Return what was seen of the leases."""
+        seen = self._leases.observations()
+        return None if seen is None else Observations(*seen)
+
+    def adopt(self, observed: Observations) -> None:
+        """Continue the observation of leases by another process of this machine."""
+        self._leases.adopt(*observed)
 
     def check(self, session: Session, found: Fleet, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which data is missing, without a write."""

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
+    from pulse.store.lease_watch import Observations
     from pulse.store.shared.backend import Backend, Fleet, Session
     from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.members import FleetState, LostRun
@@ -444,10 +445,18 @@ class SharedStore:
         found = self._run(Transaction.READ, rule)
         return self._end_heartbeat(caller, found, boot)
 
-    def look(self, limit: int, *, partitions: Collection[str] = ()) -> Look:
+    def look(
+        self,
+        limit: int,
+        *,
+        partitions: Collection[str] = (),
+        observed: Observations | None = None,
+    ) -> Look:
         """Do `heartbeat` and `claim_due`: one read, where there is nothing to write."""
         self._calls.refuse_closed()
         self._calls.raise_postponed()
+        if observed is not None:
+            self._fleet.adopt(observed)
         caller, boot = self._caller, self._clock.boot()
 
         def rule(session: Session) -> tuple[FleetState, ClaimPlan | None, Mapping[str, Instant]]:
@@ -462,7 +471,7 @@ class SharedStore:
         found, plan, next_due = self._run(Transaction.READ, rule)
         heartbeat = self._end_heartbeat(caller, found, boot)
         claimed = None if plan is None else self._write_claim(caller, plan, boot)
-        return Look(heartbeat, claimed, next_due)
+        return Look(heartbeat, claimed, next_due, self._fleet.observations())
 
     def _has_corrections(self, caller: Caller, found: FleetState, boot: Span) -> bool:
         return bool(found.missing) or not _is_member(caller, found) or self._must_write(found, boot)

@@ -250,6 +250,18 @@ class FleetContract(ContractPart):
         assert [run.id for run in found.heartbeat.abandoned] == [lost.id]
         assert found.claimed is None
 
+    def test_look_continues_the_observation_of_leases_by_another_process(
+        self, fleet: Fleet
+    ) -> None:
+        """The lease of a dead holder ends as early as if one process had observed it."""
+        dead, first, other = (fleet.join(OLD) for _ in range(3))
+        fleet.clock.forward(EVERY)
+        lost = dead.claim_one().run
+        for _ in range(LEASE_S // 5):
+            observed = first.store.look(100).observed
+            fleet.clock.forward(5)
+        assert other.store.look(100, observed=observed).heartbeat.abandoned[0].id == lost.id
+
     def test_look_without_a_free_slot_claims_nothing(self, fleet: Fleet) -> None:
         """The heartbeat is sent all the same."""
         process = fleet.join(OLD)

@@ -234,6 +234,27 @@ def test_process_that_serves_no_more_leaves_the_looking_to_others(host: Host) ->
     assert max(lateness) <= 1
 
 
+def test_lease_of_a_dead_holder_ends_on_time_although_the_process_that_looks_dies(
+    host: Host, tmp_path: Path
+) -> None:
+    """The process that takes over continues the observation."""
+    host.start(3, work=Task(action="/work", interval="1h"))
+    holder = msgspec.structs.replace(
+        this_member("inline", "digest", 30 * SECOND), holder="other:9:nonce", machine="other"
+    )
+    dead = SqliteStore(tmp_path / "pulse.db", host.clock, opened={})
+    dead.open(holder)
+    dead.sync({"mine": build_definition("mine", Task(action="/mine", interval="5s"))})
+    host.clock.forward(5)
+    assert dead.claim_due(1).claims
+    host.forward(15)
+    host.processes.remove(host.looks)
+    host.forward(15)
+    (run,) = host.processes[0].store.runs(task="mine")
+    assert run.outcome is Outcome.ABANDONED
+    dead.close()
+
+
 def test_idle_processes_stay_members(host: Host) -> None:
     """The process that looks sends their heartbeats, much longer than a member may be silent."""
     host.start(3, work=Task(action="/work", interval="1h"))

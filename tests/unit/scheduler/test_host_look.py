@@ -24,6 +24,7 @@ from pulse.scheduler.host_look import (
     stale_at,
 )
 from pulse.scheduler.poll_delay import NO_WORK
+from pulse.store.lease_watch import Observations
 from pulse.store.process_identity import this_member
 
 if TYPE_CHECKING:
@@ -242,6 +243,31 @@ def test_process_that_is_called_looks_once(process: Callable[[int], HostLook]) -
     one.looked(START + SECOND, NO_WORK)
     assert other.sleep(START + SECOND) == 0
     assert other.sleep(START + SECOND + 1) > 0
+
+
+# Observations ----------------------------------------------------------------------------------
+
+
+def test_observations_are_left_to_the_next_process(process: Callable[[int], HostLook]) -> None:
+    """As they were written last."""
+    one, other = process(1), process(2)
+    assert other.observations() is None
+    one.leave_observations(Observations(START, {"run": (7, START - 5)}))
+    assert other.observations() == Observations(START, {"run": (7, START - 5)})
+    one.leave_observations(Observations(START + 1, {}))
+    assert other.observations() == Observations(START + 1, {})
+
+
+def test_there_are_no_observations_after_a_failed_look(
+    tmp_path: Path, process: Callable[[int], HostLook]
+) -> None:
+    """Nor if the file holds something else."""
+    one, other = process(1), process(2)
+    one.leave_observations(Observations(START, {"run": (7, START)}))
+    one.forget_observations()
+    assert other.observations() is None
+    (tmp_path / "leases").write_text("{}")
+    assert other.observations() is None
 
 
 # The folder ------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("finish", (["ended"],), {}),
     ("renew", (["claim"],), {}),
     ("heartbeat", (), {}),
-    ("look", (7,), {"partitions": ["holder"]}),
+    ("look", (7,), {"partitions": ["holder"], "observed": "seen"}),
     ("keep_alive", (["holder"],), {}),
     ("rest", (), {}),
     ("trigger", ("name",), {"body": b"body", "by": "anna"}),

@@ -52,6 +52,30 @@ def test_failed_call_restarts_the_observation() -> None:
     assert watch.expired({"run": (7, SPAN)}, 130) == set()
 
 
+def test_observation_is_continued_by_another_observer() -> None:
+    """The time between their checks counts like that between two checks of one observer."""
+    first: ExpiryWatch[str] = ExpiryWatch(SPAN // 3)
+    other: ExpiryWatch[str] = ExpiryWatch(SPAN // 3)
+    for boot in (100, 110, 118):
+        first.expired({"run": (7, SPAN), "renewed": (1, SPAN)}, boot)
+    left = first.observations()
+    assert left is not None
+    other.adopt(*left)
+    found = [
+        other.expired({"run": (7, SPAN), "renewed": (2, SPAN)}, boot) for boot in (128, 130, 140)
+    ]
+    assert found == [set(), {"run"}, {"run"}]
+
+
+def test_observer_that_has_looked_later_keeps_its_own_observation() -> None:
+    """What the other one has left may be old."""
+    watch: ExpiryWatch[str] = ExpiryWatch(SPAN)
+    assert watch.observations() is None
+    watch.expired({"run": (7, SPAN)}, 100)
+    watch.adopt(99, {"run": (7, 60)})
+    assert watch.expired({"run": (7, SPAN)}, 101) == set()
+
+
 def expiry_of_new_mark(*, age: int, looked_at: tuple[int, ...] = (100,)) -> int | None:
     """Return when a lease of 30 expires that is first seen at 110, with an age from the storage."""
     watch: ExpiryWatch[str] = ExpiryWatch(SPAN // 3)
