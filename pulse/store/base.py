@@ -76,17 +76,19 @@ which is called after the fork. The store's clock decides what is due and what h
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the hints of its structs
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from pulse.clock import DAY, Instant, Span
+from pulse.core.run import Outcome  # noqa: TC001 - msgspec reads the hints of its structs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from pulse.core.policies import Scope
-    from pulse.core.run import Claim, CompletedRun, Outcome, RecordResult, Run
+    from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.run_query import RunPage, RunQuery
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
