@@ -249,14 +249,15 @@ class Judge:
         """Return whether the process had stopped its work when the store granted the claim."""
         row = run.row
         left = any(line.what == "stop" and line.pid == row.holder for line in self.case.lines)
-        return left and not run.begins and self.capacity.was_unanswered(row.claimed_at, SECOND)
+        has_begun = _has_begun(run, row.attempt)
+        return left and not has_begun and self.capacity.was_unanswered(row.claimed_at, SECOND)
 
     def _causeless_loss(self, run: Run) -> str:
         row = run.row
         if row is None:
             return ""
         hit = self.capacity.hit(row.holder, row.claimed_at, self.case.ended)
-        unanswered = not run.begins and self.capacity.was_unanswered(
+        unanswered = not _has_begun(run, row.attempt) and self.capacity.was_unanswered(
             row.claimed_at, self.case.lease
         )
         if hit is None and not unanswered and not self._left_in_outage(row.holder):
@@ -327,6 +328,11 @@ def judge(case: Case) -> list[Verdict]:
 def _recorded_within(run: Run) -> int:
     """Return how long after its end a run may still count as unfinished."""
     return PROMPT if run.outcome == "abandoned" else PROMPT // 2
+
+
+def _has_begun(run: Run, attempt: int) -> bool:
+    """Return whether an attempt was dispatched; an earlier one of the run may have been."""
+    return any(line.attempt == attempt for line in run.begins)
 
 
 def _named(task: str, tick: int) -> str:

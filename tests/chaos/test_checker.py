@@ -177,6 +177,18 @@ def test_missed_tick_under_misfire_all_and_overlap_allow_is_rejected(
     assert CAUSE in broken(spoilt)
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["not begun", "begun"])
+def test_attempt_may_be_lost_that_an_outage_kept_from_beginning(begun: bool) -> None:  # noqa: FBT001 - a parameter
+    """Its lease was over when the store answered, although an earlier attempt had run."""
+    run = next(one.run for one in GOOD.history if one.run in runs_of("flaky") and one.attempt == 2)
+    spoilt = change(GOOD, run, lambda line: line if line.attempt == 1 or begun else None)
+    spoilt = forge(spoilt, run, lambda row: row._replace(outcome="abandoned"))
+    (row,) = [one for one in spoilt.history if one.run == run]
+    outage = Fault("store-pause", row.claimed_at - SECOND // 10, row.claimed_at + 4 * SECOND)
+    spoilt = spoilt._replace(faults=(*spoilt.faults, outage))
+    assert (CAUSE in broken(spoilt)) == begun
+
+
 @given(any_run)
 def test_abandoned_run_of_a_living_process_is_rejected(run: str) -> None:
     """Only the store can have lost its claim."""
