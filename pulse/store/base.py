@@ -496,6 +496,7 @@ class Store(Protocol):
         that instant. Another pause of a paused task replaces *until*, *by* and *note*.
 
         Raises:
+            ConfigError: *until* has passed.
             UnknownTaskError: no such task.
 
         """

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pulse.clock import SECOND
+from pulse.clock import SECOND, rfc3339
 from pulse.core.cursor import BEFORE_TIME, is_undecided
 from pulse.core.planner import is_too_late, plan, plan_missed
 from pulse.core.policies import Overlap, Scope
 from pulse.core.retry import is_rerun, retry_at, retry_expires_at
 from pulse.core.run import Outcome
-from pulse.errors import ConfigTaskError, TaskExistsError, UndeclaredTaskError
+from pulse.errors import ConfigError, ConfigTaskError, TaskExistsError, UndeclaredTaskError
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
@@ -223,6 +223,13 @@ def check_addition(name: str, source: str | None, *, replace: bool) -> None:
             f"name: expected a name that no task has yet, got {name!r}; replace=True replaces the"
             " existing task"
         )
+
+
+def check_end_of_pause(until: Instant | None, now: Instant) -> None:
+    """Raise ConfigError if a pause would have ended before it begins."""
+    if until is not None and until <= now:
+        got = f"{rfc3339(until)}, which has passed"
+        raise ConfigError([f"until: expected an instant after {rfc3339(now)}, got {got}"])
 
 
 def check_removal(name: str, source: str) -> None:

@@ -98,7 +98,7 @@ WRONG = [
         "pause",
         ("work",),
         {"until": datetime(2020, 1, 1, tzinfo=UTC)},
-        "until: expected an instant in the future",
+        "until: expected an instant after",
         id="past until",
     ),
     pytest.param("trigger", ("work",), {"body": 7}, "body: expected text or bytes", id="body"),

@@ -33,6 +33,7 @@ from pulse.store.rules import (
     REMOVED,
     RUNTIME,
     check_addition,
+    check_end_of_pause,
     check_removal,
     new_run_id,
     partition_of,
@@ -341,6 +342,8 @@ class TaskTable:
     def pause(self, name: str, now: Instant, pause: Pause | None) -> None:
         """Pause a task, or resume it from *now* on."""
         row = self.row_of(name)
+        if pause is not None:
+            check_end_of_pause(pause.until, now)
         was, row.pause = row.pause, pause
         if pause is not None:
             row.pause = msgspec.structs.replace(pause, since=now if was is None else was.since)

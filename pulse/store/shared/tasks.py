@@ -14,7 +14,14 @@ import msgspec
 from pulse.core.run import Trigger
 from pulse.core.run_transitions import pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.store.rules import MAX_NAMES_COMPARED, REMOVED, check_removal, new_run_id, undeclared
+from pulse.store.rules import (
+    MAX_NAMES_COMPARED,
+    REMOVED,
+    check_end_of_pause,
+    check_removal,
+    new_run_id,
+    undeclared,
+)
 from pulse.store.shared.backend import MAX_ROUNDS, Written, too_busy
 from pulse.store.shared.changes import ChangeSet, TaskChange
 from pulse.store.shared.members import read_active_definitions, read_live
@@ -94,6 +101,7 @@ def pause_rows(
     """
     found, paused = read_task(session, name), pause is not None
     if pause is not None:
+        check_end_of_pause(pause.until, found.now)
         pause = msgspec.structs.replace(pause, since=found.now)
 
     def read() -> TaskSnapshot:

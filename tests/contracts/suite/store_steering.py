@@ -9,7 +9,7 @@ import pytest
 from pulse.clock import SECOND
 from pulse.core.run import Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
-from pulse.errors import UnknownTaskError
+from pulse.errors import ConfigError, UnknownTaskError
 from pulse.store.base import REFUSED_BY_OVERLAP, Pause
 from tests.contracts.suite.store_harness import EVERY, Fleet, Process, make_task
 from tests.contracts.suite.store_part import ContractPart
@@ -65,6 +65,14 @@ class PauseContract(ContractPart):
         assert [(run.outcome, run.count) for run in missed] == [(Outcome.MISSED, 2)]
         assert process.claim_one().run.fire_time == end + 5 * SECOND
         assert process.store.heartbeat().resumed == []
+
+    def test_pause_that_would_be_over_is_refused(self, fleet: Fleet) -> None:
+        """By the store's clock, as all instants."""
+        process = fleet.join({"work": make_task()})
+        with pytest.raises(ConfigError, match=r"until: expected an instant after .*which has pas"):
+            process.store.pause("work", paused=True, until=fleet.clock.wall())
+        assert only(process).pause is None
+        assert process.store.audit() == []
 
     def test_pause_that_is_prolonged_does_not_end(self, fleet: Fleet) -> None:
         """Only its last end counts."""
