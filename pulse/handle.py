@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pulse import events
 from pulse.clock import instant_of
-from pulse.config.run_filters import run_query
+from pulse.config.run_filters import is_encodable, run_query
 from pulse.config.runtime_task import validate_runtime_task
 from pulse.core.runtime_task import TaskDefaults
 from pulse.errors import BadValueError, ConfigError, NotServingError, UnknownTaskError, shown
@@ -233,7 +233,7 @@ class SchedulerHandle:
 
     def run(self, ident: str) -> Run | None:
         """Return the run of an id; None if there is none, or it is not kept any more."""
-        if not isinstance(ident, str):
+        if not isinstance(ident, str) or not is_encodable(ident):
             raise ConfigError([f"ident: expected the id of a run as text, got {shown(ident)}"])
         access = self._reached()
         return access.store.run(ident)
@@ -281,12 +281,10 @@ def _checked_name(name: object) -> str:
     """
     if not isinstance(name, str):
         raise UnknownTaskError(f"name: expected the name of a task as text, got {shown(name)}")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
+    if not is_encodable(name):
         raise UnknownTaskError(
             f"name: expected the name of a task without lone surrogates, got {shown(name)}"
-        ) from None
+        )
     return name
 
 
@@ -305,6 +303,8 @@ def _checked_text(argument: str, value: object, *, example: str = "") -> str:
     if len(value) > _LONGEST_TEXT:
         got = f"{len(value):,} characters"
         raise ConfigError([f"{argument}: expected at most {_LONGEST_TEXT} characters, got {got}"])
+    if not is_encodable(value):
+        raise ConfigError([f"{argument}: expected text without surrogates, got {shown(value)}"])
     return value
 
 

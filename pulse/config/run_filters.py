@@ -83,9 +83,18 @@ def _trigger(value: object) -> Trigger:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_encodable(value):
         raise BadValueError("text", value)
     return value
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether UTF-8 can encode a text, so that a store can keep it and look it up."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _instant(value: object) -> Instant:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pulse.clock import SECOND
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
 from pulse.scheduler.host_look import Announcement
-from pulse.scheduler.poll_delay import NO_WORK, until_work
+from pulse.scheduler.poll_delay import MAX_SLEEP, NO_WORK, until_work
 
 if TYPE_CHECKING:
     from pulse.clock import Span
@@ -47,6 +47,12 @@ class Deferral:
     def early(self, now: Span) -> Span:
         """Return how much before its deadline a heartbeat is sent, so that it goes with a look."""
         return 0 if now < self._busy_until else HEARTBEAT_INTERVAL // 3
+
+    def interval(self, now: Span) -> Span:
+        """Return how long after a heartbeat the next one is sent."""
+        if now < self._busy_until:
+            return HEARTBEAT_INTERVAL
+        return max(HEARTBEAT_INTERVAL, self._host_look.period)
 
     def pause(self, now: Span) -> Span:
         """Return how long another process looks for this one; 0 if this one looks."""
@@ -88,12 +94,15 @@ class Deferral:
             self._host_look.announce(now, work)
         return found
 
-    def claimed(self, claimed: Claimed, *, asked_at: Span, now: Span, holds: bool) -> Span:
-        """Record a claim; return how long after it the store is asked again at the latest.
+    def claimed(
+        self, claimed: Claimed, pause: Span, *, asked_at: Span, now: Span, holds: bool
+    ) -> Span:
+        """Record a claim; return how long after it the store is asked again.
 
         Args:
             claimed: the result of the claim.
-            asked_at: the boot clock just before it.
+            pause: the pause of a process without a mark.
+            asked_at: the boot clock just before the claim.
             now: the boot clock after it.
             holds: whether this process holds claims.
 
@@ -105,8 +114,10 @@ class Deferral:
         if claimed.claims or claimed.not_run or self._own_work.read_at != asked_at:
             self._own_work = Announcement(asked_at, asked_at + wait)
         if holds or now < self._busy_until:
-            return NO_WORK  # it looks for itself, as often as without a mark
-        return max(asked_at + self._host_look.period - now, 0)
+            return pause  # it looks for itself, as often as without a mark
+        if wait > MAX_SLEEP:  # in a large fleet the next look comes later than that
+            pause = max(asked_at + wait - now, 0)
+        return min(pause, max(asked_at + self._host_look.period - now, 0))
 
     def keep_others_alive(self, now: Span, *, machines: int) -> None:
         """Send the heartbeats of the processes for which this one looks, in a fleet of machines."""

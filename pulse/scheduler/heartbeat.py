@@ -85,10 +85,11 @@ class Heartbeat:
         if self.started:
             self._beat_at = self.next_at = 0
 
-    def begin(self, now: Span, *, early: Span = 0) -> bool:
+    def begin(self, now: Span, *, early: Span = 0, interval: Span = HEARTBEAT_INTERVAL) -> bool:
         """Renew leases if that is due; return whether a heartbeat is due up to *early* later.
 
-        The caller sends the heartbeat, by `send` or together with a claim.
+        The caller sends the heartbeat, by `send` or together with a claim; the next one is due
+        after *interval*, and after a third of a lease at the latest.
 
         Raises:
             StoreUnavailableError: the store cannot be used; the renewal is due in the next turn.
@@ -100,7 +101,7 @@ class Heartbeat:
                 self._renew_at = now + self._interval
                 self._renew()
             if is_due:
-                self._beat_at = now + min(HEARTBEAT_INTERVAL, self._interval)
+                self._beat_at = now + min(interval, self._interval)
         finally:
             self.next_at = min(self._renew_at, self._beat_at)
         return is_due

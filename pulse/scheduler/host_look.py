@@ -60,7 +60,7 @@ EARLIEST_TAKEOVER: Span = 60_000
 """How long after a fire time a process sees whether another one has looked."""
 
 ALIVE: Span = 5 * SECOND
-"""A process that has not written its slot for so long gets no heartbeat from another one."""
+"""A process that has not written its slot for so long, or for two periods, is not kept alive."""
 
 _REWRITE: Span = SECOND // 20
 """A process that looks more often writes the mark only so often."""
@@ -205,7 +205,7 @@ class HostLook:
     def _replace(self, path: Path, content: bytes) -> None:
         """Replace a file in one step, if it can be written."""
         draft = path.with_suffix(f".{self._pid}")
-        if _write(draft, content):
+        if _write(draft, content, more=os.O_TRUNC):
             with contextlib.suppress(OSError):
                 draft.replace(path)
 
@@ -261,7 +261,7 @@ class HostLook:
                 if len(content) <= _SLOT.size or slot == self._slot:
                     continue
                 (written_at,) = _SLOT.unpack_from(content)
-                if 0 <= now - written_at < ALIVE:
+                if 0 <= now - written_at < max(ALIVE, 2 * self.period):
                     yield content[_SLOT.size :].decode(errors="replace"), slot
 
     def _read(self) -> LookMark | None:
@@ -298,9 +298,9 @@ class _Reader:
                 os.close(descriptor)
 
 
-def _write(path: Path, content: bytes, *, create: bool = True) -> bool:
+def _write(path: Path, content: bytes, *, create: bool = True, more: int = 0) -> bool:
     """Overwrite a file; return whether that was possible."""
-    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    flags = more | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     try:
         descriptor = os.open(path, flags, 0o600)
     except OSError:
@@ -339,12 +339,14 @@ def open_host_look(member: Member, *, store: str, name: str) -> HostLook | None:
 
 def _remove_unused(shared: Path, used: Path) -> None:
     """Remove what ended processes have left: slots, and marks of earlier configurations."""
-    with contextlib.suppress(OSError):
-        for folder in shared.iterdir():
+    for folder in shared.iterdir():
+        with contextlib.suppress(OSError):
             for slot in folder.glob(f"*{_SLOTS}"):
                 if not Path("/proc", slot.stem).exists():
                     slot.unlink(missing_ok=True)
-            old = SystemClock().wall() / SECOND - (folder / "mark").stat().st_mtime > _UNUSED_S
+            mark = folder / "mark"
+            used_at = (mark if mark.exists() else folder).stat().st_mtime
+            old = SystemClock().wall() / SECOND - used_at > _UNUSED_S
             if folder != used and old and not any(folder.glob(f"*{_SLOTS}")):
                 for file in folder.iterdir():
                     file.unlink(missing_ok=True)

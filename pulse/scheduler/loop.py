@@ -34,7 +34,7 @@ from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
 from pulse.scheduler.deferral import Deferral
-from pulse.scheduler.heartbeat import Heartbeat
+from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL, Heartbeat
 from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
 from pulse.scheduler.reporter import Reporter
 from pulse.store.backoff import BackOff, chance
@@ -298,7 +298,9 @@ class Scheduler:
 
     def _begin_heartbeat(self, now: Span, *, early: Span) -> bool:
         """Renew leases, and send a heartbeat that is due; return True if it goes with the claim."""
-        if not self._heartbeat.begin(now, early=early):
+        deferral = self._deferral
+        interval = HEARTBEAT_INTERVAL if deferral is None else deferral.interval(now)
+        if not self._heartbeat.begin(now, early=early, interval=interval):
             return False
         if self._deferral is not None and not self._reporter.failing:
             return True
@@ -382,7 +384,8 @@ class Scheduler:
         if beats:
             deferral.keep_others_alive(now, machines=self._heartbeat.machines)
         holds = self._completer.busy
-        return now, min(pause, deferral.claimed(claimed, asked_at=asked_at, now=now, holds=holds))
+        pause = deferral.claimed(claimed, pause, asked_at=asked_at, now=now, holds=holds)
+        return now, pause
 
     def _look(self, deferral: Deferral, limit: int, now: Span) -> Claimed:
         """Send a heartbeat and claim; what the heartbeat has found is reported first."""

@@ -23,7 +23,7 @@ from pulse.errors import (
     StoreUnavailableError,
     shown_url,
 )
-from pulse.store.base import StoreOptions
+from pulse.store.base import Pause, StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.redis.backend import RESERVE_FOR, RedisBackend, prefix_of
 from pulse.store.redis.client import RedisClient
@@ -241,6 +241,65 @@ def beat(store: RedisStore, times: int) -> None:
     """Send some heartbeats."""
     for _ in range(times):
         store.heartbeat()
+
+
+def test_pause_that_an_older_release_has_ended_is_over(server: RedisServer, member: Member) -> None:
+    """It resumes a task by the set alone: the record that is left does no harm."""
+    clock = FakeClock()
+    store = RedisStore(server.url, clock, stand_in=clock)
+    store.open(member)
+    store.sync(TASKS)
+    store.pause("work", paused=True, until=clock.wall() + 5 * SECOND, by="anna")
+    server.ask("SREM", prefix_of("") + "paused", "work")
+    clock.forward(10)
+    assert store.heartbeat().resumed == []
+    assert store.look(1).claimed is not None
+    store.pause("work", paused=True)
+    (state,) = store.tasks()
+    store.close()
+    assert state.paused
+    assert state.pause == Pause(clock.wall())
+
+
+@pytest.mark.parametrize("key", ["pauses", "audit", "audits"])
+def test_key_of_pauses_or_of_the_audit_trail_that_was_overwritten_is_moved(
+    server: RedisServer, store: RedisStore, key: str
+) -> None:
+    """Tasks go on, and the next verbs are recorded."""
+    store.pause("work", paused=True, by="anna")
+    server.ask("DEL", prefix_of("") + key)
+    server.ask("LPUSH", prefix_of("") + key, "garbage")
+    with pytest.raises(StoreUnavailableError, match=f"expected data of pulse in .*:{key};"):
+        touch(store, key)
+    with contextlib.suppress(StoreUnavailableError):
+        store.heartbeat()  # reports to the loop what a call of the application has met
+    store.heartbeat()
+    store.pause("work", paused=False, by="otto")
+    assert store.audit()[0].by == "otto"
+    assert server.ask("EXISTS", prefix_of("") + f"corrupt:{key}") == b":1\r\n"
+
+
+def touch(store: RedisStore, key: str) -> None:
+    """Make the call that reads a key."""
+    if key == "audits":
+        store.pause("work", paused=True)
+    elif key == "audit":
+        store.audit()
+    else:
+        store.heartbeat()
+
+
+def test_numbers_of_the_audit_trail_go_on_after_their_counter_was_lost(
+    server: RedisServer, store: RedisStore
+) -> None:
+    """A repair makes the counter again."""
+    for name in ("anna", "otto"):
+        store.pause("work", paused=True, by=name)
+    server.ask("DEL", *(prefix_of("") + name for name in ("audits", "open")))
+    with pytest.raises(StoreUnavailableError, match="keys were lost"):
+        store.heartbeat()
+    store.pause("work", paused=False, by="ida")
+    assert [one.by for one in store.audit()] == ["ida", "otto", "anna"]
 
 
 def test_record_of_another_form_is_not_moved(server: RedisServer, store: RedisStore) -> None:

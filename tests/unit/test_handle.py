@@ -92,6 +92,11 @@ def test_call_that_fails_is_no_event(site: Site) -> None:
 WRONG = [
     pytest.param("pause", ("work",), {"by": 7}, "by: expected text", id="by"),
     pytest.param("pause", ("work",), {"by": "a" * 201}, "by: expected at most 200", id="long by"),
+    pytest.param(
+        "pause", ("work",), {"by": "\ud800"}, "by: expected text without", id="by \\ud800"
+    ),
+    pytest.param("runs", (), {"holder": "\ud800"}, "holder: expected text", id="holder \\ud800"),
+    pytest.param("run", ("\ud800",), {}, "ident: expected the id", id="ident \\ud800"),
     pytest.param("pause", ("work",), {"note": 7}, "note: expected text, got 7", id="note"),
     pytest.param("pause", ("work",), {"until": 7}, "until: expected a datetime", id="until"),
     pytest.param(

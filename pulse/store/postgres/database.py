@@ -53,6 +53,10 @@ STOPPED_MS = 2_000
 """How long an idle transaction may keep its locks: its process may be stopped or cut off."""
 
 MOST_IDLE = 2
+
+MIGRATION_LIMIT: Span = 60 * SECOND
+"""The time limit of a migration, which may build an index of all runs."""
+
 _MAX_ATTEMPTS = 3
 
 _DEFAULTS: dict[str, str | int] = {
@@ -111,7 +115,9 @@ class PostgresDatabase:
         self._pid = os.getpid()
         schema, ladder = self._schema, self._ladder
         if not self.run(Transaction.READ, partial(is_current, schema=schema, ladder=ladder)):
-            self._run(self._begin, partial(migrate, schema=schema, ladder=ladder))
+            begin = ("BEGIN", _limits(MIGRATION_LIMIT // (SECOND // 1000)))
+            work = partial(migrate, schema=schema, ladder=ladder)
+            self._run(begin, work, limit=MIGRATION_LIMIT)
         version = self.run(Transaction.READ, partial(read_version, schema=schema))
         refuse_other_version(self.name, version, current=ladder.version)
 
@@ -153,7 +159,12 @@ class PostgresDatabase:
                 return self._run(self._begin, work, lock=LOCK)
 
     def _run(
-        self, begin: Sequence[str], work: Callable[[PostgresConnection], T], *, lock: str = ""
+        self,
+        begin: Sequence[str],
+        work: Callable[[PostgresConnection], T],
+        *,
+        lock: str = "",
+        limit: Span | None = None,
     ) -> T:
         from pulse.store.postgres import driver
 
@@ -161,7 +172,7 @@ class PostgresDatabase:
         while True:
             attempts_left -= 1
             try:
-                result = self._attempt(begin, work, lock)
+                result = self._attempt(begin, work, lock, limit or self._limit)
             except driver.TAKEN as error:
                 raise DuplicateKeyError from error
             except driver.TABLES_GONE as error:
@@ -176,13 +187,17 @@ class PostgresDatabase:
                 return result
 
     def _attempt(
-        self, begin: Sequence[str], work: Callable[[PostgresConnection], T], lock: str
+        self,
+        begin: Sequence[str],
+        work: Callable[[PostgresConnection], T],
+        lock: str,
+        limit: Span,
     ) -> T:
-        """Return what *work* returns, within the time limit of a call.
+        """Return what *work* returns, within a time limit.
 
         After an error the connection is closed, which rolls the transaction back.
         """
-        until = self._clock.boot() + self._limit
+        until = self._clock.boot() + limit
         connection = self._take()
         connection.raw.deadline = until
         self._busy.add(connection)

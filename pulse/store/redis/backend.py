@@ -62,6 +62,9 @@ RESERVE_FOR: Span = SECOND // 2
 A request that was sent before an outage may be executed after it, for a process that no longer
 waits for the reply. Other processes then wait for this long, so ticks resume within a second."""
 
+LAST_RUNS = 25
+"""For how many tasks a call reads how their newest runs ended: of each, it may read all runs."""
+
 EXAMINED = 1_000
 """How many runs are examined for one page of the history at most."""
 
@@ -248,8 +251,8 @@ class RedisSession:
 
     def add_audit(self, entry: AuditEntry) -> None:
         """Append an entry to the audit trail."""
-        _, (number,) = self._server.batch(("INCR", "audits"))
-        self._server.batch(("ZADD", "audit", number, audit_record(entry, number)))
+        head, tail = audit_record(entry)
+        self._server.run("audit", _DONE, head=head, tail=tail)
 
     def read_audit(self, *, before: int | None, limit: int) -> list[AuditEntry]:
         """Return the newest entries of the audit trail, newest first."""
@@ -263,8 +266,8 @@ class RedisSession:
         """Return how the newest runs of tasks in use ended, by the key of the row."""
         keys = [row.task_key for row in self._all_rows()]
         found: dict[str, LastRuns] = {}
-        for start in range(0, len(keys), CHUNK):
-            some = keys[start : start + CHUNK]
+        for start in range(0, len(keys), LAST_RUNS):
+            some = keys[start : start + LAST_RUNS]
             executed = dict.fromkeys(sorted(EXECUTED), True)
             replies = self._server.run(
                 "last_runs", _LAST_REPLY, row_keys=some, executed=executed, most=MOST_FAILURES
@@ -292,10 +295,16 @@ class RedisSession:
         if pause is None:
             self._server.batch(("SREM", "paused", name), ("HDEL", "pauses", name))
             return
-        _, (record,) = self._server.batch(("HGET", "pauses", name))
-        if record:
+        _, (record, is_paused) = self._server.batch(
+            ("HGET", "pauses", name), ("SISMEMBER", "paused", name)
+        )
+        if record and is_paused:  # an older release leaves the record when it resumes the task
             pause = msgspec.structs.replace(pause, since=pause_of(record).since)
         self._server.batch(("SADD", "paused", name), ("HSET", "pauses", name, pause_record(pause)))
+
+    def end_pause(self, name: str, pause: Pause) -> bool:
+        """Record that a task is not paused any more, unless *pause* was changed."""
+        return self._server.run("end_pause", _DONE, task=name, record=pause_record(pause))
 
     def read_pauses(self) -> dict[str, Pause]:
         """Return the pauses of tasks of which rows that are added later are paused, by name."""
@@ -359,7 +368,7 @@ class RedisSession:
             if query.selects(run)
         ]
         is_end = len(numbers) < examined
-        stopped_at = None if is_end or not query.is_filter else min(numbers.values())
+        stopped_at = None if is_end else min(numbers.values())
         return page_of(found, limit=query.limit, stopped_at=stopped_at)
 
     # Members -----------------------------------------------------------------------------
@@ -432,9 +441,10 @@ class RedisSession:
     ) -> tuple[Fleet, dict[str, Instant]]:
         expected = self.backend.missing_keys
         wanted = [(place, index) for place in partitions for index in ("due", "unheld")]
-        now, (records, found, pauses, *replies) = self._server.batch(
+        now, (records, found, paused, pauses, *replies) = self._server.batch(
             ("HVALS", "members"),
             ("ZRANGE", "leases", 0, -1, "WITHSCORES"),
+            ("SMEMBERS", "paused"),
             ("HGETALL", "pauses"),
             *(("ZRANGE", f"{index}:{place}", 0, 0, "WITHSCORES") for place, index in wanted),
             *expected.questions(self._server, caller),
@@ -453,7 +463,7 @@ class RedisSession:
         over = {
             name: pause.until
             for name, pause in _pauses_of(pauses).items()
-            if pause.until is not None and pause.until <= now
+            if pause.until is not None and pause.until <= now and name in paused
         }
         return Fleet(members, leases, missing, over), next_due
 

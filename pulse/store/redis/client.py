@@ -34,6 +34,8 @@ SCRIPTS = (
     "batch",
     "read_tasks",
     "last_runs",
+    "audit",
+    "end_pause",
     "remove_members",
     "prune",
     "rebuild",

@@ -174,9 +174,9 @@ def pause_of(record: str | bytes) -> Pause:
     return _pause.decode(record)
 
 
-def audit_record(entry: AuditEntry, number: int) -> str:
-    """Return the record of an entry of the audit trail, which begins with its time."""
-    return _encode([entry.at, number, *_read_entry(entry)])
+def audit_record(entry: AuditEntry) -> tuple[str, str]:
+    """Return the record of an entry of the audit trail, before and after its number."""
+    return f"[{entry.at},", f",{_encode(_read_entry(entry))[1:]}"
 
 
 def audit_of(record: str | bytes) -> AuditEntry:

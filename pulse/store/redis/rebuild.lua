@@ -84,6 +84,9 @@ for _, record in ipairs(redis.call('HVALS', ROWS)) do add_row(record) end
 for _, record in ipairs(redis.call('HVALS', p .. 'configs')) do
     raise_counter('born', tonumber(string.match(record, '^%[(%d+)')) or 0)
 end
+for _, entry in ipairs({ redis.call('ZREVRANGE', p .. 'audit', 0, 0, 'WITHSCORES')[2] }) do
+    raise_counter('audits', tonumber(entry))
+end
 
 add_ids(request.unfinished)
 add_ids(redis.call('ZRANGE', LEASES, 0, -1))

@@ -35,15 +35,16 @@ if TYPE_CHECKING:
 
 _TYPES = {
     **dict.fromkeys(("rows", "runs", "members", "configs", "config:"), "hash"),
-    **dict.fromkeys(("open", "unheld", "reserved"), "hash"),
+    **dict.fromkeys(("open", "unheld", "reserved", "pauses"), "hash"),
     **dict.fromkeys(("leases", "archived", "due:", "unheld:", "history", "history:"), "zset"),
+    "audit": "zset",
     **dict.fromkeys(("paused", "places", "rows:"), "set"),
-    **dict.fromkeys(("last", "orders", "born"), "string"),
+    **dict.fromkeys(("last", "orders", "born", "audits"), "string"),
 }
 """The type of each key; of keys that differ behind a colon, by the text up to the colon."""
 
 _FORMS = {
-    **dict.fromkeys(("last", "orders", "born"), re.compile(rb"\d+")),
+    **dict.fromkeys(("last", "orders", "born", "audits"), re.compile(rb"\d+")),
     **dict.fromkeys(("open", "unheld"), re.compile(rb"-?\d+")),
     "reserved": re.compile(rb"\d+ \d+ .*", re.DOTALL),
     "config:": re.compile(rb"[0-9a-f]+"),

@@ -296,6 +296,9 @@ class Session(Protocol):
         The instant since which the task is paused stays as it was recorded first.
         """
 
+    def end_pause(self, name: str, pause: Pause) -> bool:
+        """Record that a task is not paused any more; return False if *pause* was changed."""
+
     def read_pauses(self) -> Mapping[str, Pause]:
         """Return the pauses of tasks of which rows that are added later are paused, by name."""
 

@@ -28,6 +28,10 @@ SILENT_LEASES = 3
 """A process that has not been seen for so many of its leases counts as gone."""
 
 
+KEPT_FOR = 4
+"""A process that another one was kept alive by within this part of a lease is left alone."""
+
+
 class LostRun(NamedTuple):
     """A run to abandon, the renewal mark of its lease if it was read, and why."""
 
@@ -138,7 +142,10 @@ def save_seen(
     """Record that other processes of the machine of *caller* live; return those without a row."""
     rows = session.read_members(caller, boot=boot)
     known = [row for row in rows if row.member.holder in holders]
-    session.save_seen(known, boot=boot)
+    # Several processes may do this at once, as all that wake up at a fire time of their own tasks.
+    silent = [row for row in known if row.silent_us >= row.member.lease_us // KEPT_FOR]
+    if silent:
+        session.save_seen(silent, boot=boot)
     return sorted({*holders} - {row.member.holder for row in known})
 
 

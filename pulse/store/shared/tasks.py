@@ -127,7 +127,7 @@ def pause_rows(
 def end_pause(session: Session, written: Written, *, name: str, until: Instant) -> None:
     """Resume a task whose pause is over, unless the pause was changed meanwhile."""
     pause = session.read_pauses().get(name)
-    if pause is None or pause.until != until:
+    if pause is None or pause.until != until or not session.end_pause(name, pause):
         return
     try:
         pause_rows(session, name, None, at=until)

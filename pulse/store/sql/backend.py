@@ -318,6 +318,11 @@ class SqlSession:
         else:
             self.connection.execute(_PAUSE, (name, *msgspec.structs.astuple(pause)))
 
+    def end_pause(self, name: str, pause: Pause) -> bool:  # noqa: ARG002 - changes of pauses run one at a time
+        """Record that a task is not paused any more."""
+        self.set_paused(name, None)
+        return True
+
     def read_pauses(self) -> dict[str, Pause]:
         """Return the pauses of tasks of which rows that are added later are paused, by name."""
         found = self.connection.execute(_ALL_PAUSED)

@@ -229,6 +229,16 @@ class FleetContract(ContractPart):
         fleet.wait(3 * LEASE_S + 10, other)
         assert other.store.members() == [other.member]
 
+    def test_process_is_kept_alive_by_one_of_several_others(self, fleet: Fleet) -> None:
+        """The row of a process that was seen lately is left alone."""
+        silent, one, other = (fleet.join(OLD) for _ in range(3))
+        fleet.wait(LEASE_S, one, other)
+        asked = [silent.member.holder]
+        assert one.store.keep_alive(asked) == []
+        seen = one.store.members()
+        assert other.store.keep_alive(asked) == []
+        assert other.store.members() == seen
+
     def test_look_is_a_heartbeat_and_a_claim(self, fleet: Fleet) -> None:
         """In one read, as long as the heartbeat has nothing to write."""
         process = fleet.join(OLD)

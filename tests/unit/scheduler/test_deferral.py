@@ -16,7 +16,7 @@ from pulse.core.run import Outcome, Result
 from pulse.core.task import Task, build_definition
 from pulse.engine.inline import InlineEngine
 from pulse.scheduler.deferral import BUSY
-from pulse.scheduler.host_look import HostLook
+from pulse.scheduler.host_look import HostLook, period_of
 from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
@@ -253,6 +253,21 @@ def test_lease_of_a_dead_holder_ends_on_time_although_the_process_that_looks_die
     (run,) = host.processes[0].store.runs(task="mine")
     assert run.outcome is Outcome.ABANDONED
     dead.close()
+
+
+def test_large_fleet_looks_less_often_and_loses_no_process(host: Host) -> None:
+    """With 400 hosts a process looks each 10 s, and is kept alive all the same."""
+    host.start(4, work=Task(action="/work", interval="1h"))
+    for process in host.processes:
+        process.host_look.set_hosts = lambda _, look=process.host_look: setattr(  # type: ignore[method-assign] # as with 400 hosts
+            look, "period", period_of(400)
+        )
+    host.forward(30)
+    *others, most = sorted(host.calls(60))
+    assert sum(others) <= 2
+    assert 6 <= most <= 20  # each look writes: as many heartbeats, claims, and calls for the others
+    host.forward(200)
+    assert len(host.processes[0].store.members()) == 4
 
 
 def test_idle_processes_stay_members(host: Host) -> None:
