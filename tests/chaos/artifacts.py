@@ -45,7 +45,8 @@ class Line(NamedTuple):
     """One line that the app appended to its file.
 
     Attributes:
-        what: start, stop (this process takes part, no more); begin, end (of an attempt); block,
+        what: start, stop (this process takes part, no more); leave (it has served enough requests
+            and is replaced, so it takes no new work); begin, end (of an attempt); block,
             unblock (user code holds the process); victim (it kills or stops itself now).
         wall: the wall clock.
         boot: the boot clock.

@@ -1,8 +1,8 @@
 """When a process could run a tick: it had started, and was not stopped, dead or without a store.
 
-A process has capacity from its line `start` until its line `stop`, its death, or the instant at
-which it was signalled to end. It has none while it is stopped or blocked by user code, and no
-process has any while the store is down or the machine stalls.
+A process has capacity from its line `start` until its line `leave` or `stop`, its death, or the
+instant at which it was signalled to end. It has none while it is stopped or blocked by user code,
+and no process has any while the store is down or the machine stalls.
 """
 
 from __future__ import annotations
@@ -132,9 +132,13 @@ def _own_faults(case: Case) -> Iterable[Fault]:
     from tests.chaos.artifacts import Fault
 
     blocked: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for line in case.lines:
+        last[line.pid] = max(line.wall, last.get(line.pid, 0))
     for line in case.lines:
         if line.what == "victim" and line.point in KILLS:
-            yield Fault(line.point, line.wall, line.wall, (line.pid,))
+            # Other threads of the process may write lines until it is dead.
+            yield Fault(line.point, line.wall, last[line.pid], (line.pid,))
         elif line.what == "block":
             blocked[line.pid] = line.wall
         elif line.what == "unblock":
@@ -156,7 +160,10 @@ def _lives(
     case: Case, deaths: dict[int, list[Stretch]], leaves: dict[int, list[Stretch]]
 ) -> list[tuple[int, Stretch]]:
     """Return for each process how long it accepted new work."""
-    stops = {line.pid: line.wall for line in case.lines if line.what == "stop"}
+    stops: dict[int, int] = {}
+    for line in case.lines:
+        if line.what in {"leave", "stop"}:
+            stops.setdefault(line.pid, line.wall)
     lives: list[tuple[int, Stretch]] = []
     for line in case.lines:
         if line.what == "start":

@@ -216,6 +216,7 @@ class Fleet:
             *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
             *("-k", self._world.worker, "-w", str(workers), "-b", f"127.0.0.1:{port}"),
             *("--pythonpath", str(ROOT), "--timeout", "60"),
+            *("--config", str(ROOT / "tests" / "chaos" / "gunicorn_hooks.py")),
         ]
         if number == 1:
             command += ["--max-requests", str(RECYCLED_AFTER), "--max-requests-jitter", "40"]

@@ -189,6 +189,33 @@ def test_attempt_may_be_lost_that_an_outage_kept_from_beginning(begun: bool) -> 
     assert (CAUSE in broken(spoilt)) == begun
 
 
+def test_worker_that_is_replaced_need_not_run_what_comes_after() -> None:
+    """It drains, and the other one is dead: nobody could run the tick."""
+    left = KILLED + 8 * SECOND
+    tick = left + SECOND - left % SECOND
+    lost = [row.run for row in GOOD.history if row.fire_time == tick]
+    spoilt = GOOD
+    for run in lost:
+        spoilt = forge(change(spoilt, run, lambda _: None), run, lambda _: None)
+    assert ACCOUNTED in broken(spoilt)
+    leave = Line("leave", left, left, OTHER)
+    lines = sorted([*spoilt.lines, leave], key=lambda line: line.wall)
+    assert ACCOUNTED not in broken(spoilt._replace(lines=tuple(lines)))
+
+
+def test_run_that_began_while_its_process_was_being_killed_may_be_lost() -> None:
+    """Another thread writes its line after that of the victim."""
+    run = next(run for run in runs_of("plain"))
+    (begin,) = [line for line in GOOD.lines if (line.run, line.what) == (run, "begin")]
+    dead = Line("victim", begin.wall - 1, begin.boot - 1, 13, point="kill-mid-request")
+    spoilt = change(GOOD, run, lambda line: line._replace(pid=13) if line.what == "begin" else None)
+    spoilt = forge(spoilt, run, lambda row: row._replace(outcome="abandoned", holder=13))
+    lines = sorted(
+        [*spoilt.lines, Line("start", START - SECOND, 0, 13), dead], key=lambda line: line.wall
+    )
+    assert not broken(spoilt._replace(lines=tuple(lines))) & {CAUSE, OVERLAP}
+
+
 @given(any_run)
 def test_abandoned_run_of_a_living_process_is_rejected(run: str) -> None:
     """Only the store can have lost its claim."""
