@@ -110,7 +110,8 @@ def fleet(commands: list[list[str]], environ: list[dict[str, str]], count: int):
                 )
             time.sleep(0.2)
         time.sleep(SETTLE_S)
-        yield workers
+        # A program may have had other children while it started.
+        yield leaves([one.pid for one in programs])
 
 
 def leaves(programs: list[int]) -> list[int]:
@@ -192,6 +193,8 @@ class Place(NamedTuple):
 def measure(name: str, programs: list, count: int, seconds: float, place: Place | None) -> Row:
     commands, environ = [one[0] for one in programs], [one[1] for one in programs]
     with fleet(commands, environ, count) as workers:
+        if len(workers) != count:
+            raise SystemExit(f"{name}: {len(workers)} workers are left")
         traffic, before = place and place.traffic(), use_of(workers)
         time.sleep(seconds)
         after = use_of(workers)

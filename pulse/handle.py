@@ -312,7 +312,8 @@ def _checked_end(until: datetime) -> Instant:
     try:
         return instant_of(until)
     except BadValueError as error:
-        raise ConfigError([f"until: {error}"]) from None
+        example = ", such as datetime.now(UTC) + timedelta(hours=1)"
+        raise ConfigError([f"until: {error}{example}"]) from None
 
 
 def _checked_body(body: object) -> bytes:

@@ -10,7 +10,7 @@ wakes up:
     mark is its own, or stale --> look, and write the mark: this process looks from now on
     mark is fresh             --> sleep until the mark would be stale; the store is not asked
 
-A mark is stale 1.1 to 1.18 periods after the look, at random, so that one process
+A mark is stale 1.06 to 1.11 periods after the look, at random, so that one process
 replaces the one that looks when that one ends, hangs, or has no free slot. If the store has work
 before that, the others wake up shortly after the fire time: by then the mark shows whether somebody
 has looked. Two processes that look at once do no harm, because the store decides who runs what.
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from pulse.clock import Span
     from pulse.store.base import Member
 
-PERIOD: Span = SECOND * 4 // 5
-"""How often the process that looks does so, in a fleet of up to 32 hosts."""
+PERIOD: Span = SECOND * 17 // 20
+"""How often the process that looks does so, in a fleet of up to 34 hosts."""
 
 LOOKS_A_SECOND = 40
 """How many looks a second a fleet makes at most, if nothing is due."""
@@ -99,7 +99,7 @@ def period_of(hosts: int) -> Span:
 
 def stale_at(mark: LookMark, dice: Callable[[], float]) -> Span:
     """Return when another process looks, if the mark stays as it is until then."""
-    after = mark.looked_at + mark.period * 11 // 10 + round(dice() * mark.period * 0.08)
+    after = mark.looked_at + mark.period * 53 // 50 + round(dice() * mark.period / 20)
     if mark.next_work:
         spread = round(dice() * (LATEST_TAKEOVER - EARLIEST_TAKEOVER))
         after = min(after, mark.next_work + EARLIEST_TAKEOVER + spread)

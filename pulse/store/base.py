@@ -302,6 +302,9 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 KEEP_AUDIT: Span = 90 * DAY
 """How long entries of the audit trail are kept."""
 
+PAUSE_ENDED = "the pause has ended by itself"
+"""The note of a resumption for which nobody has asked."""
+
 REFUSED_BY_OVERLAP = "refused: the overlap policy permits no further run"
 """The note of a trigger that made no run."""
 

@@ -27,6 +27,7 @@ from pulse.core.run_transitions import (
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
 from pulse.store.base import (
+    PAUSE_ENDED,
     REFUSED_BY_OVERLAP,
     AuditEntry,
     Claimed,
@@ -421,6 +422,8 @@ class MemoryStore:
             archived, ended = self._archive(3 * member.lease_us, boot)
             abandoned += ended
             resumed = self._tasks.end_pauses(self._now())
+            for name in resumed:
+                self._record("resume", name, "", note=PAUSE_ENDED)
         return HeartbeatResult(abandoned, archived, (), resumed=resumed)
 
     def _abandon(self, stored: StoredRun) -> Run:

@@ -14,6 +14,7 @@ import msgspec
 from pulse.core.run import Trigger
 from pulse.core.run_transitions import pending_run
 from pulse.errors import UnknownTaskError, did_you_mean
+from pulse.store.base import PAUSE_ENDED, AuditEntry, Pause
 from pulse.store.rules import (
     MAX_NAMES_COMPARED,
     REMOVED,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.store.base import Pause
     from pulse.store.shared.backend import Session
     from pulse.store.shared.changes import Applied
     from pulse.store.shared.rows import Caller, TaskRow, TaskSnapshot
@@ -130,10 +130,11 @@ def end_pause(session: Session, written: Written, *, name: str, until: Instant) 
     if pause is None or pause.until != until or not session.end_pause(name, pause):
         return
     try:
-        pause_rows(session, name, None, at=until)
+        now = pause_rows(session, name, None, at=until)
     except UnknownTaskError:
         session.set_paused(name, None)
     else:
+        session.add_audit(AuditEntry(at=now, verb="resume", task=name, note=PAUSE_ENDED))
         written.resumed.append(name)
 
 

@@ -10,7 +10,7 @@ from pulse.clock import SECOND
 from pulse.core.run import Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.errors import ConfigError, UnknownTaskError
-from pulse.store.base import REFUSED_BY_OVERLAP, Pause
+from pulse.store.base import PAUSE_ENDED, REFUSED_BY_OVERLAP, Pause
 from tests.contracts.suite.store_harness import EVERY, Fleet, Process, make_task
 from tests.contracts.suite.store_part import ContractPart
 
@@ -64,6 +64,8 @@ class PauseContract(ContractPart):
         missed = process.claim().not_run
         assert [(run.outcome, run.count) for run in missed] == [(Outcome.MISSED, 2)]
         assert process.claim_one().run.fire_time == end + 5 * SECOND
+        ended, _ = process.store.audit()
+        assert (ended.verb, ended.task, ended.note) == ("resume", "work", PAUSE_ENDED)
         assert process.store.heartbeat().resumed == []
 
     def test_pause_that_would_be_over_is_refused(self, fleet: Fleet) -> None:

@@ -150,7 +150,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_one_of_many_idle_processes_asks_the_store(host: Host) -> None:
-    """Each 0.8 s it claims and sends a heartbeat, in one call but for a few."""
+    """Each 0.85 s it claims and sends a heartbeat, in one call but for a few."""
     host.start(8, work=Task(action="/work", interval="1h"))
     *others, most = sorted(host.calls(10))
     assert others == [0] * 7

@@ -99,11 +99,11 @@ def test_process_that_has_looked_looks_again(process: Callable[[int], HostLook])
 def test_another_process_sleeps_until_the_mark_is_stale(
     process: Callable[[int], HostLook],
 ) -> None:
-    """It sleeps until 1.1 to 1.18 periods after the look."""
+    """It sleeps until 1.06 to 1.11 periods after the look."""
     process(1).looked(START, NO_WORK)
     other = process(2)
     pause = other.sleep(START + 1)
-    assert 1.1 * PERIOD - 1 <= pause <= 1.18 * PERIOD
+    assert 1.06 * PERIOD - 1 <= pause <= 1.11 * PERIOD
     assert other.sleep(START + 1 + pause) == 0
 
 
@@ -154,12 +154,10 @@ def test_process_looks_if_its_slot_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 24, 100])
-def test_host_looks_five_times_in_four_seconds_whatever_its_processes(
-    tmp_path: Path, count: int
-) -> None:
+def test_host_looks_each_period_whatever_its_processes(tmp_path: Path, count: int) -> None:
     """Beyond the first second, in which each process looks once at most."""
     looks = [at for at, _ in looks_of(tmp_path, count, seconds=30) if at > START + SECOND]
-    assert 35 <= len(looks) <= 38
+    assert 33 <= len(looks) <= 35
     assert max(b - a for a, b in pairwise(looks)) <= SECOND
 
 
@@ -176,7 +174,7 @@ def test_next_look_comes_within_a_second_of_the_death_of_the_process_that_looks(
     assert max(b - a for (a, _), (b, _) in pairwise(looks)) <= SECOND
 
 
-@pytest.mark.parametrize(("hosts", "period"), [(1, PERIOD), (32, PERIOD), (50, 1_250_000)])
+@pytest.mark.parametrize(("hosts", "period"), [(1, PERIOD), (34, PERIOD), (50, 1_250_000)])
 def test_fleet_looks_forty_times_a_second_at_most(hosts: int, period: int) -> None:
     """The period grows with the hosts."""
     assert period_of(hosts) == period
