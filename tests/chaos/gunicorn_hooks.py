@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _leaving: set[int] = set()
 
 
-def post_request(worker: Worker, *_: object) -> None:
+def post_request(worker: Worker, _request: object, _environ: object, _response: object) -> None:
     """After `max_requests` gunicorn marks a worker as no longer alive; from then on it drains."""
     if not worker.alive and worker.pid not in _leaving:
         _leaving.add(worker.pid)
