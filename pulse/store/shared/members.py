@@ -66,8 +66,9 @@ class FleetWatch:
     """What one process has observed of the others, from heartbeat to heartbeat."""
 
     def __init__(self, lease_us: Span) -> None:
-        # Holders renew within a third of a lease.
-        self._leases: ExpiryWatch[str] = ExpiryWatch(lease_us // 3)
+        # Holders renew within a third of a lease. Two fifths of a lease of 3 s are longer than
+        # another process of the host takes to continue the observation.
+        self._leases: ExpiryWatch[str] = ExpiryWatch(lease_us * 2 // 5)
         self._members: ExpiryWatch[str] = ExpiryWatch(lease_us)
 
     def forget(self) -> None:
