@@ -74,9 +74,12 @@ class Row(NamedTuple):
 def descendants(pid: int) -> list[int]:
     """Return the processes below *pid*, those of other namespaces included."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *descendants(child)]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    except OSError:
+        return []  # it has ended
     return found
 
 
