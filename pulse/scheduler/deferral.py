@@ -43,6 +43,7 @@ class Deferral:
         self._busy_until: Span = 0
         self._rest_at: Span = 0
         self._takes_over = True
+        self._asked: list[str] = []
 
     def early(self, now: Span) -> Span:
         """Return how much before its deadline a heartbeat is sent, so that it goes with a look."""
@@ -77,22 +78,23 @@ class Deferral:
         return pause
 
     def look(self, limit: int, now: Span) -> Look:
-        """Send a heartbeat and claim; write when the processes with tasks of their own have work.
-
-        Processes with the same configuration all have such tasks, or none has.
-        """
-        partitions = [self._own, *self._host_look.living(now)] if self._own else []
+        """Send a heartbeat and claim; `share` follows once the claims are submitted."""
+        # Processes with the same configuration all have tasks of their own, or none has.
+        self._asked = [self._own, *self._host_look.living(now)] if self._own else []
         observed = self._host_look.observations() if self._takes_over else None
-        found = self._store.look(limit, partitions=partitions, observed=observed)
+        found = self._store.look(limit, partitions=self._asked, observed=observed)
         self._takes_over = False
+        return found
+
+    def share(self, found: Look, *, asked_at: Span) -> None:
+        """Write what a look at *asked_at* has found for other processes of the host."""
         if found.observed is not None:
             self._host_look.leave_observations(found.observed)
-        if partitions and found.claimed is not None:
+        if self._asked and found.claimed is not None:
             until = {one: due - found.claimed.now for one, due in found.next_due.items()}
-            work = {one: now + until.get(one, NO_WORK) for one in partitions}
-            self._own_work = Announcement(now, work[self._own])
-            self._host_look.announce(now, work)
-        return found
+            work = {one: asked_at + until.get(one, NO_WORK) for one in self._asked}
+            self._own_work = Announcement(asked_at, work[self._own])
+            self._host_look.announce(asked_at, work)
 
     def claimed(
         self, claimed: Claimed, pause: Span, *, asked_at: Span, now: Span, holds: bool

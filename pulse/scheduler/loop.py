@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
     from pulse.scheduler.host_look import HostLook
-    from pulse.store.base import Claimed, Member, Store
+    from pulse.store.base import Claimed, Look, Member, Store
 
 MAX_UNINTERRUPTED_SLEEP: Span = 2_000
 """The end of a run does not cut a sleep of up to this length short: ends are recorded together."""
@@ -367,10 +367,9 @@ class Scheduler:
                     self._heartbeat.send()
                 return self._clock.boot(), MAX_SLEEP
             self._next_claim.begin()
-            if beats and deferral is not None:
-                claimed = self._look(deferral, limit, asked_at)
-            else:
-                claimed = self.store.claim_due(limit)
+            found = deferral.look(limit, asked_at) if beats and deferral is not None else None
+            claimed = self._claimed_by(found, limit)
+            # Before anything else that may fail: a claim that is not submitted ends as abandoned.
             self._submit(claimed.claims)
         finally:
             self._claiming = False
@@ -381,17 +380,29 @@ class Scheduler:
         pause = self._next_claim.after(claimed, asked_at=asked_at, now=now, shared=shared)
         if deferral is None:
             return now, pause
-        if beats:
-            deferral.keep_others_alive(now, machines=self._heartbeat.machines)
+        if found is not None:
+            self._share(deferral, found, asked_at=asked_at, now=now)
         holds = self._completer.busy
         pause = deferral.claimed(claimed, pause, asked_at=asked_at, now=now, holds=holds)
         return now, pause
 
-    def _look(self, deferral: Deferral, limit: int, now: Span) -> Claimed:
-        """Send a heartbeat and claim; what the heartbeat has found is reported first."""
-        found = deferral.look(limit, now)
-        self._heartbeat.report(found.heartbeat)
-        return self.store.claim_due(limit) if found.claimed is None else found.claimed
+    def _claimed_by(self, found: Look | None, limit: int) -> Claimed:
+        """Return what a look has claimed, or claim now.
+
+        What the heartbeat of a look has written is reported before the claim that follows it.
+        """
+        if found is not None and found.claimed is not None:
+            return found.claimed
+        if found is not None:
+            self._heartbeat.report(found.heartbeat)
+        return self.store.claim_due(limit)
+
+    def _share(self, deferral: Deferral, found: Look, *, asked_at: Span, now: Span) -> None:
+        """Report the heartbeat of a look, and do what this process does for others of its host."""
+        if found.claimed is not None:
+            self._heartbeat.report(found.heartbeat)
+        deferral.share(found, asked_at=asked_at)
+        deferral.keep_others_alive(now, machines=self._heartbeat.machines)
 
     def _submit(self, claims: Sequence[Claim]) -> None:
         self._completer.track(claims)

@@ -33,15 +33,15 @@ HEAD_S = 10
 
 def main(arguments: list[str]) -> int:
     """Run what the command line says; return the exit status."""
-    told = _parser().parse_args(arguments)
-    if told.again:
-        return _judge_again(Path(told.again))
-    size = Size(told.hosts, told.workers)
-    chosen = [one._replace(size=size) for one in _chosen(told.seed, told.worker, told.store)]
-    print(f"seed {told.seed}: " + ", ".join(f"{w.worker} on {w.store}" for w in chosen))  # noqa: T201
-    root = Path(told.folder).resolve()
+    asked = _parser().parse_args(arguments)
+    if asked.again:
+        return _judge_again(Path(asked.again))
+    size = Size(asked.hosts, asked.workers)
+    chosen = [one._replace(size=size) for one in _chosen(asked.seed, asked.worker, asked.store)]
+    print(f"seed {asked.seed}: " + ", ".join(f"{w.worker} on {w.store}" for w in chosen))  # noqa: T201
+    root = Path(asked.folder).resolve()
     with ThreadPoolExecutor(len(chosen)) as pool:
-        good = list(pool.map(lambda world: run(world, told.seconds, root), chosen))
+        good = list(pool.map(lambda world: run(world, asked.seconds, root), chosen))
     return 0 if all(good) else 1
 
 

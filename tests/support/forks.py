@@ -1,4 +1,4 @@
-"""Forks the process that runs a test, and tells how the child ended.
+"""Forks the process that runs a test, and returns how the child ended.
 
 The process may have several threads. Python 3.12 and later warn of such a fork. Warnings are errors
 in tests, and from Python 3.15 on `os.fork` raises this one. `pyproject.toml` excuses this module

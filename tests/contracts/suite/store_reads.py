@@ -104,7 +104,7 @@ class HistoryReadsContract(ContractPart):
         later = process.store.history(RunQuery(since=times[-1] + SECOND))
         assert list(later) == []
 
-    def test_tasks_tell_how_their_newest_runs_ended(self, fleet: Fleet, process: Process) -> None:
+    def test_tasks_show_how_their_newest_runs_ended(self, fleet: Fleet, process: Process) -> None:
         """The last outcome and end, the last success, and how many runs have failed since."""
         other, work = process.store.tasks()
         assert (other.last_outcome, other.last_success, other.failures) == ("failed", None, FIVE)

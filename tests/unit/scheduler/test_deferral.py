@@ -270,6 +270,21 @@ def test_large_fleet_looks_less_often_and_loses_no_process(host: Host) -> None:
     assert len(host.processes[0].store.members()) == 4
 
 
+def test_claim_of_a_look_runs_although_nothing_can_be_left_to_others(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is submitted before the files of the host are written."""
+    host.start(1, work=Task(action="/work", interval="1h"))
+    host.processes[0].store.trigger("work")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(host.processes[0].host_look, "leave_observations", fail)
+    host.forward(2)
+    assert [task for task, _ in host.ran()] == ["work"]
+
+
 def test_idle_processes_stay_members(host: Host) -> None:
     """The process that looks sends their heartbeats, much longer than a member may be silent."""
     host.start(3, work=Task(action="/work", interval="1h"))
