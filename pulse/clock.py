@@ -22,6 +22,8 @@ SECOND: Span = 1_000_000
 DAY: Span = 86_400 * SECOND
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = datetime.min.replace(tzinfo=UTC) - EPOCH
+_LATEST = datetime.max.replace(tzinfo=UTC) - EPOCH
 _wall_ns, _now_ns = time.time_ns, time.clock_gettime_ns
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -34,6 +36,9 @@ class Clock(Protocol):
 
     def boot(self) -> Span:
         """Return the time since a fixed point; it never jumps and continues during a suspend."""
+
+    def sleep(self, span: Span) -> None:
+        """Return after *span*; other threads and greenlets continue."""
 
 
 class SystemClock:
@@ -49,12 +54,24 @@ class SystemClock:
         """Return `CLOCK_BOOTTIME` in microseconds, or `CLOCK_MONOTONIC` if it does not exist."""
         return _now_ns(_LEASE_CLOCK) // 1000
 
+    def sleep(self, span: Span) -> None:
+        """Sleep; in a process that gevent has patched, the other greenlets continue."""
+        time.sleep(span / SECOND)
+
 
 def instant_of(moment: datetime) -> Instant:
-    """Return the instant of an aware datetime; a naive datetime is an error."""
+    """Return the instant of an aware datetime, whose year in UTC is between 1 and 9999.
+
+    Raises:
+        BadValueError: it is naive, or its year in UTC is another one.
+
+    """
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise BadValueError("a datetime with a time zone", moment)
-    return (moment - EPOCH) // _MICROSECOND
+    span = moment - EPOCH
+    if not _EARLIEST <= span <= _LATEST:
+        raise BadValueError("a datetime of the years 1 to 9999 in UTC", moment)
+    return span // _MICROSECOND
 
 
 def moment_of(instant: Instant) -> datetime:

@@ -129,6 +129,14 @@ class UndeclaredTaskError(UnknownTaskError):
     """No live process declares the task, so none would run it; the store still has its row."""
 
 
+class UnknownRunError(PulseError, LookupError):
+    """The store has no run with this id, or does not keep it any more."""
+
+
+class RunNotStoppableError(PulseError):
+    """The process that holds the run cannot stop it, because of its mode or its release."""
+
+
 def missing_extra(
     key: str, package: str, extra: str, *, cause: Exception | None = None, otherwise: str = ""
 ) -> MissingExtraError:

@@ -6,7 +6,6 @@ exception of a listener is logged, and stops neither the run nor the loop.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -14,7 +13,6 @@ import msgspec
 from pulse.core.signatures import runs_later, signature_of, takes
 from pulse.errors import ConfigError, StoreProblem, shown
 from pulse.forks import ForkMark
-from pulse.logger import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +36,7 @@ class SchedulerStarted(Event, frozen=True, gc=False):
         tasks: the number of configured tasks.
         name: `pulse.config.name`.
         chosen: whether the configuration names the store; then only *name* separates applications.
-        paused: the configured tasks that are paused.
+        paused: the configured tasks that are paused, after an empty name if all tasks are.
 
     """
 
@@ -204,14 +202,20 @@ class TaskAdded(Event, frozen=True, gc=False):
 
 
 class TaskRemoved(Event, frozen=True, gc=False):
-    """This process removed a run-time task; *by* as in `TaskAdded`."""
+    """This process removed a run-time task; *by* as in `TaskAdded`.
+
+    *done* says that nobody asked: the task has `remove_when_done`, and nothing left to run.
+    """
 
     task: str
     by: str = ""
+    done: bool = False
 
 
 class TaskPaused(Event, frozen=True, gc=False):
     """This process paused a task, for the whole fleet; *by* as in `TaskAdded`.
+
+    *task* is empty if all tasks were paused.
 
     *until* is when the pause ends by itself, None for never; *note* says why.
     """
@@ -224,6 +228,8 @@ class TaskPaused(Event, frozen=True, gc=False):
 
 class TaskResumed(Event, frozen=True, gc=False):
     """This process resumed a task, for the whole fleet; *by* as in `TaskAdded`.
+
+    *task* is empty if the pause of all tasks has ended.
 
     *ended* is True if the pause has ended by itself.
     """
@@ -242,6 +248,29 @@ class TaskTriggered(Event, frozen=True, gc=False):
     task: str
     run: Run | None
     by: str = ""
+
+
+class RunStopped(Event, frozen=True, gc=False):
+    """This process asked for a run to be stopped; *by* as in `TaskAdded`, *note* says why.
+
+    *run* is the run as it was found: the process that holds a run in progress stops it later.
+    """
+
+    run: Run
+    by: str = ""
+    note: str = ""
+
+
+class RunsDeleted(Event, frozen=True, gc=False):
+    """This process deleted ended runs of a task, or of all tasks; *by* as in `TaskAdded`.
+
+    *note* says which runs, such as `runs older than 30d`.
+    """
+
+    number: int
+    task: str
+    by: str = ""
+    note: str = ""
 
 
 class TasksOverridden(Event, frozen=True, gc=False):
@@ -337,8 +366,16 @@ class EventBus:
             # A listener is code of the application: its failure must not stop a run or the loop.
             except Exception as error:  # noqa: BLE001 - the reason is above
                 if not self._mark.in_child:
-                    name = type(event).__name__
-                    log(logging.ERROR, f"listener {listener!r} failed on {name}", error=error)
+                    _log_failure(listener, event, error)
+
+
+def _log_failure(listener: object, event: Event, error: Exception) -> None:
+    import logging  # a command on a store, which emits events as well, logs nothing
+
+    from pulse.logger import log
+
+    name = type(event).__name__
+    log(logging.ERROR, f"listener {listener!r} failed on {name}", error=error)
 
 
 def _kind_problem(kind: object) -> str:

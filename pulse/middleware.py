@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pulse.config.settings import Keywords
     from pulse.events import EventBus
-    from pulse.handle import SchedulerHandle
+    from pulse.handle.handle import SchedulerHandle
     from pulse.serving import ServiceLifecycle
 
 
@@ -108,7 +108,7 @@ def _settle(
     return settings
 
 
-def _passing(
+def _passing(  # noqa: C901 - a function for each rule would cost each request a call
     app: WSGIApplication, runtime: PulseRuntime, lifecycle: ServiceLifecycle
 ) -> WSGIApplication:
     """Return the WSGI callable that every request calls.
@@ -116,9 +116,12 @@ def _passing(
     It is a closure with the names of the headers as literals: lookups through `self` and the module
     would take a fifth of the time that a request may cost here.
     """
-    handle, guard = runtime.handle, runtime.guard
+    handle, guard, mounts = runtime.handle, runtime.guard, runtime.mounts
+    others = frozenset[str]() if mounts is None else mounts.others
 
-    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def call(  # noqa: C901 - as above
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         if (
             "HTTP_X_PULSE_TASK" in environ
             or "HTTP_X_PULSE_RUN_ID" in environ
@@ -131,6 +134,10 @@ def _passing(
             _drop_forged(environ)
         if lifecycle.pending:
             lifecycle.first_request(environ)
+        if mounts is not None and environ.get("PATH_INFO") not in others:
+            answer = mounts.answer(environ, start_response)
+            if answer is not None:
+                return answer
         if guard is not None:
             try:
                 known = (environ["SCRIPT_NAME"], environ["PATH_INFO"]) in guard.allowed

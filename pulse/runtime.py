@@ -7,34 +7,37 @@ is made in `start`, after any fork.
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse import events
+from pulse.child.client import client_access
 from pulse.clock import SECOND
 from pulse.core.policies import Scope, StoreFallback
-from pulse.core.runtime_task import TaskDefaults
 from pulse.core.task_warnings import never_fires
+from pulse.engine.child_protocol import ChildSetup, StoreSetup
 from pulse.engine.factory import EngineSetup, load_engine, resolve
 from pulse.errors import ConfigError, TravelError
 from pulse.forks import ForkMark
 from pulse.guard.guard import Guard
-from pulse.handle import SchedulerHandle
+from pulse.handle.handle import SchedulerHandle
 from pulse.log.messages import subscribe_claims, subscribe_log
+from pulse.scheduler.condition import NOT_STARTED
 from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.scheduler.offloaded_store import OffloadedStore
-from pulse.serving.identity import fingerprint_of
+from pulse.serving.identity import fingerprint_of, server_name
 from pulse.serving.lifecycle import REGISTRY
 from pulse.serving.one_process import serves_alone
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
-from pulse.wsgi.dispatcher import Dispatcher
+from pulse.wsgi.dispatcher import Dispatcher, version
 from pulse.wsgi.runner import Runner, dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from wsgiref.types import WSGIApplication
 
     from pulse.child.application_check import ApplicationCheck
@@ -43,9 +46,11 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim, Result
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
-    from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
+    from pulse.engine.child_protocol import MiddlewareFingerprint
+    from pulse.scheduler.condition import Condition
     from pulse.scheduler.host_look import HostLook
     from pulse.store.base import Member, Store
+    from pulse.web.mounts import Mounts
 
 
 TEST_HOST = "test"
@@ -66,7 +71,9 @@ class PulseRuntime:
         self.app: WSGIApplication = app
         self.fingerprint: MiddlewareFingerprint = fingerprint_of(settings)
         self.bus: events.EventBus = events.EventBus()
-        self.handle: SchedulerHandle = SchedulerHandle(task_defaults(settings))
+        self.handle: SchedulerHandle = SchedulerHandle(
+            settings.task_defaults(), make_client=partial(client_access, settings, clock, self.bus)
+        )
         self.guard: Guard | None = _guard(settings)
         self.extra: dict[str, object] = {"pulse.scheduler": self.handle}
         self._dispatcher = Dispatcher(
@@ -81,6 +88,21 @@ class PulseRuntime:
         self._accepts_work: Callable[[], bool] = lambda: True
         subscribe_log(self.bus, clock)
         _check(settings, self._dispatcher)
+        self.mounts: Mounts | None = self._mounts()
+
+    def _mounts(self) -> Mounts | None:
+        """Return what pulse answers itself; None for nothing, which imports nothing either."""
+        settings = self.settings
+        if settings.api is settings.dashboard is settings.health is None:
+            return None
+        from pulse.web.build import build_mounts
+
+        return build_mounts(settings, self.handle, self.condition, self._clock)
+
+    def condition(self) -> Condition:
+        """Return how this process is."""
+        scheduler = self._scheduler
+        return NOT_STARTED if scheduler is None else scheduler.condition()
 
     def set_accepting(self, accepts_work: Callable[[], bool]) -> None:
         """Call *accepts_work* before each claim: does this process still accept new work?"""
@@ -117,6 +139,7 @@ class PulseRuntime:
             raise TravelError(
                 "expected a middleware that has not started, got one that runs already"
             )
+        self.handle.refuse_clients()
         member = this_member(engine.name, self.settings.digest, self.settings.lease_us)
         # The jitter of a task may depend on its host and its process: every test gets the same one.
         same = msgspec.structs.replace(member, host=TEST_HOST, holder=f"{TEST_HOST}:1:test")
@@ -217,6 +240,8 @@ class PulseRuntime:
             serving=serving,
             mark=mark,
             host_look=host_look,
+            version=version(),
+            server=server_name(),
         )
         self._scheduler = scheduler = Scheduler(parts)
         return scheduler
@@ -227,6 +252,7 @@ class PulseRuntime:
             name=settings.name or "",
             keep_runs=settings.keep_runs,
             keep_for_us=settings.keep_for_us,
+            keep_failures_us=max(settings.keep_failures_us, settings.keep_for_us),
         )
         store, notice = choose_store(
             settings.store,
@@ -309,23 +335,7 @@ def _weak_perform(runner: Runner, clock: Clock) -> Callable[[Claim], Result]:
 def _guard(settings: Settings) -> Guard | None:
     if not settings.guard:
         return None
-    return Guard((path, path) for path in _guarded_paths(settings))
-
-
-def _guarded_paths(settings: Settings) -> Iterator[str]:
-    yield from settings.guarded
-    for definition in settings.tasks.values():
-        yield definition.path
-
-
-def task_defaults(settings: Settings) -> TaskDefaults:
-    """Return the settings that run-time tasks take from the configuration."""
-    return TaskDefaults(
-        context=settings.context,
-        timeout_us=settings.timeout_us,
-        timezone=settings.timezone,
-        guarded=tuple(dict.fromkeys(_guarded_paths(settings))) if settings.guard else None,
-    )
+    return Guard((path, path) for path in settings.guarded_paths())
 
 
 def _check(settings: Settings, dispatcher: Dispatcher) -> None:
@@ -352,8 +362,6 @@ def _header_problems(definition: TaskDefinition, dispatcher: Dispatcher) -> list
 
 def child_setup_of(settings: Settings, *, holder: str = "") -> ChildSetup | None:
     """Return how child processes load the application; None if no setting says so."""
-    from pulse.engine.child_protocol import ChildSetup, StoreSetup
-
     paste = settings.paste
     if settings.application is None and paste is None:
         return None
@@ -366,7 +374,7 @@ def child_setup_of(settings: Settings, *, holder: str = "") -> ChildSetup | None
         global_conf=dict(paste.global_conf) if paste else {},
         fingerprint=fingerprint_of(settings),
         base_url=settings.base_url,
-        defaults=task_defaults(settings),
+        defaults=settings.task_defaults(),
         store=StoreSetup(
             url=settings.store, name=settings.name, origin=settings.origin, holder=holder
         ),

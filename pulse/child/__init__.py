@@ -1,1 +1,1 @@
-"""The child process of mode processing: its main function and its access to the store."""
+"""Processes without a scheduler: the child of mode processing, and clients of the store."""

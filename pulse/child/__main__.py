@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.child.discovery import discovery
-from pulse.child.store_access import ChildStoreAccess
+from pulse.child.store_access import StoreAccess
 from pulse.clock import SystemClock
 from pulse.core.error_text import message_of, traceback_text
 from pulse.core.run import Outcome
@@ -41,7 +41,7 @@ from pulse.engine.child_protocol import (
 )
 from pulse.errors import EngineError, shown
 from pulse.forks import ForkMark, sever
-from pulse.handle import SchedulerHandle
+from pulse.handle.handle import SchedulerHandle
 from pulse.serving.references import reachable
 from pulse.wsgi.dispatcher import Dispatcher
 from pulse.wsgi.runner import Runner
@@ -160,7 +160,7 @@ def find_dispatcher(setup: ChildSetup) -> Dispatcher:
     environ = {"pulse.scheduler": SchedulerHandle(setup.defaults), **extra}
     handle = environ["pulse.scheduler"]
     if setup.store is not None and isinstance(handle, SchedulerHandle):
-        handle.attach(ChildStoreAccess(setup.store, SystemClock()))
+        handle.attach(StoreAccess(setup.store, SystemClock()))
     return Dispatcher(
         app if chosen is None else chosen.app,
         base_url=setup.base_url,

@@ -17,6 +17,8 @@ from pulse.settings.converters import duration
 from pulse.wsgi.environ import server_environ
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pulse.clock import Span
 
 EXPECTED_LABEL = "a task's name of 1 to 200 printable characters, without surrounding blanks"
@@ -46,6 +48,40 @@ def context(value: object) -> str:
 def _is_segment(segment: str) -> bool:
     usable = segment.isprintable() and segment not in {"", ".", ".."}
     return usable and _NO_SEGMENT.isdisjoint(segment)
+
+
+def mount(value: object) -> str:
+    """Return the address below which something is served: a path of at least one segment."""
+    expected = "an address such as /_pulse, without blanks, ?, # or dot segments"
+    if not isinstance(value, str) or not value.strip().startswith("/"):
+        raise BadValueError(expected, value)
+    path = value.strip().strip("/")
+    if not path or not all(_is_segment(segment) for segment in path.split("/")):
+        raise BadValueError(expected, value)
+    return f"/{path}"
+
+
+def origins(value: object) -> tuple[str, ...]:
+    """Return origins (RFC 6454), from text or from a sequence of texts."""
+    expected = "origins separated by blanks, such as https://shop.example.org"
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not words:
+        raise BadValueError(expected, value)
+    for word in words:
+        parts = urlsplit(word) if isinstance(word, str) else SplitResult("", "", "", "", "")
+        rest = parts.path or parts.query or parts.fragment or "@" in parts.netloc
+        if parts.scheme not in {"http", "https"} or not parts.netloc or rest:
+            raise BadValueError(expected, word)
+    return tuple(word.lower() for word in words)
+
+
+def redact(value: object) -> str | Callable[[str, str], str]:
+    """Return a function of a text and the name of its task, or where it is."""
+    if callable(value):
+        return value
+    if not isinstance(value, str) or _OBJECT.fullmatch(value.strip()) is None:
+        raise BadValueError("package.module:name of a function, or a function", value)
+    return value.strip()
 
 
 def guarded(value: object) -> tuple[str, ...]:

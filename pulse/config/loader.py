@@ -30,7 +30,6 @@ import msgspec
 
 from pulse.config.converters import EXPECTED_LABEL, is_label
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
-from pulse.config.paste_origin import paste_of, section_problem
 from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Settings
 from pulse.core.action import path_of
 from pulse.core.task import Task, build_definition_from_values
@@ -48,6 +47,12 @@ if TYPE_CHECKING:
 _SPANS = {name: f"{name}_us" for name, row in SETTINGS.items() if row.is_span}
 _TASK_DEFAULTS = ("context", "timeout_us", "timezone")
 """The settings that are defaults for tasks."""
+
+MOUNTS = ("api", "dashboard", "health")
+"""The settings with an address below which pulse itself answers."""
+
+_NEED_ACCESS = {"api": "read token:${PULSE_TOKEN}", "dashboard": "act basic:USER:HASH"}
+"""The settings that are useless without `access`, with a rule that suits each."""
 
 _EXPECTED_APPLICATION = "package.module:name, so that child processes find the application"
 
@@ -92,6 +97,8 @@ def load_paste(
     if not file:
         return draft.finish(origin=_working_directory())
     draft.take_call(call)
+    from pulse.config.paste_origin import paste_of
+
     return draft.finish(origin=str(Path(file).resolve()), paste=paste_of(file, global_conf, call))
 
 
@@ -144,6 +151,7 @@ class SettingsDraft:
             values["guarded"] = self._guarded_paths(values)
         if values.get("guard"):
             self._reject_guarded_root(tasks)
+        self._check_mounts(values, tasks)
         paste = self._application_section(values, paste)
         if self._problems:
             raise ConfigError(self._problems)
@@ -180,6 +188,11 @@ class SettingsDraft:
         values, problems = read_task(settings)
         if values.get("enabled", True):
             problems += header_problems(values.get("headers", ()))
+        if values.get("remove_when_done"):
+            problems.append(
+                "remove_when_done: expected false for a configured task, which stays as long as it"
+                " is declared, got true"
+            )
         if problems:
             key = _key_of(source, name)
             self._problems += [f"{key}.{problem}" for problem in problems]
@@ -203,6 +216,24 @@ class SettingsDraft:
                 key = _key_of(TASK if name in self._ini_tasks else "tasks", name)
                 expected = "expected a path below the root under guard = true"
                 self._problems.append(f"{key}.action: {expected}, got {shown(task.path)}")
+
+    def _check_mounts(self, values: Mapping[str, Any], tasks: Mapping[str, TaskDefinition]) -> None:
+        """Report an API without access, and tasks whose actions are below a mounted address."""
+        is_wrong = any("access:" in problem for problem in self._problems)
+        for name, example in _NEED_ACCESS.items():
+            if name in values and "access" not in values and not is_wrong:
+                key = self._prefixes[name]
+                self._problems.append(
+                    f"{key}access: expected who may use {key}{name} = {values[name]}, such as"
+                    f" {example}, got nothing"
+                )
+        for name, task in tasks.items():
+            path = task.path.encode("latin-1").decode("utf-8", "replace")
+            for mounted in (values[one] for one in MOUNTS if one in values):
+                if path == mounted or path.startswith(f"{mounted}/"):
+                    key = _key_of(TASK if name in self._ini_tasks else "tasks", name)
+                    expected = f"expected a path outside {mounted}, where pulse itself answers"
+                    self._problems.append(f"{key}.action: {expected}, got {shown(path)}")
 
     def _guarded_paths(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the guarded paths in the form that the guard expects."""
@@ -230,6 +261,8 @@ class SettingsDraft:
         if not paste or not application:
             return paste
         del values["application"]
+        from pulse.config.paste_origin import section_problem
+
         if problem := section_problem(application, paste, self._call):
             self._problems.append(f"{self._prefixes['application']}application: {problem}")
         return msgspec.structs.replace(paste, section=application, chosen=True)

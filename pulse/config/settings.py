@@ -12,7 +12,9 @@ import msgspec
 
 from pulse.clock import DAY, SECOND, Span
 from pulse.config import converters as config_converters
-from pulse.core.policies import Start, StoreFallback
+from pulse.config.access_rules import AccessRule, access_rules
+from pulse.core.policies import Output, Start, StoreFallback
+from pulse.core.runtime_task import TaskDefaults
 from pulse.core.task import DEFAULT_TIMEOUT
 from pulse.errors import shown_url
 from pulse.schedule.converters import UTC, zone
@@ -21,7 +23,7 @@ from pulse.settings.setting import Setting, table
 from pulse.store.factory import store_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
     from pulse.core.task import Task, TaskDefinition
@@ -176,6 +178,75 @@ SETTINGS = table(
         help="How long the store keeps ended runs; memory: ignores it and limits only the number.",
         example="7d",
     ),
+    Setting(
+        name="keep_failures",
+        convert=converters.duration,
+        kind="duration",
+        is_span=True,
+        default="90d, or keep_for if that is longer",
+        help=(
+            "How long the store keeps runs that failed, timed out or were abandoned: of each task"
+            " up to keep_runs beside the newest runs."
+        ),
+        example="180d",
+    ),
+    Setting(
+        name="api",
+        convert=config_converters.mount,
+        kind="path",
+        default="unset: no API",
+        help="The address below which the JSON API is served; needs `access`.",
+        example="/_pulse/api",
+    ),
+    Setting(
+        name="dashboard",
+        convert=config_converters.mount,
+        kind="path",
+        default="unset: no dashboard",
+        help="The address below which the pages of the dashboard are served; needs `access`.",
+        example="/_pulse",
+    ),
+    Setting(
+        name="health",
+        convert=config_converters.mount,
+        kind="path",
+        default="unset: no probes",
+        help="The address below which `live`, `ready` and `health` are served, for probes.",
+        example="/_pulse",
+    ),
+    Setting(
+        name="access",
+        convert=access_rules,
+        kind="rules, one a line",
+        default="none",
+        help="Who may read and who may act: by tokens, passwords, or a function.",
+        example="act token:${PULSE_TOKEN}",
+        is_secret=True,
+    ),
+    Setting(
+        name="trusted_origins",
+        convert=config_converters.origins,
+        kind="origins",
+        default="none",
+        help="Other origins whose pages may act, such as that of a proxy that changes `Host`.",
+        example="https://shop.example.org",
+    ),
+    Setting(
+        name="output",
+        convert=converters.choice(Output),
+        kind="full, failures or none",
+        default="full",
+        help=("Of which runs API and dashboard show the start of the response, or the traceback."),
+        example="failures",
+    ),
+    Setting(
+        name="redact",
+        convert=config_converters.redact,
+        kind="package.module:name of a function",
+        default="none",
+        help="Changes each such text before it is shown: a function of the text and the task.",
+        example="shop.tasks:redact",
+    ),
 )
 
 
@@ -199,6 +270,14 @@ class Keywords(TypedDict, total=False):
     timezone: str | None
     keep_runs: int | str | None
     keep_for: float | str | timedelta | None
+    keep_failures: float | str | timedelta | None
+    api: str | None
+    dashboard: str | None
+    health: str | None
+    access: str | Sequence[str | Callable[..., object]] | Callable[..., object] | None
+    trusted_origins: str | Sequence[str] | None
+    output: Output | str | None
+    redact: str | Callable[[str, str], str] | None
     tasks: Mapping[str, Task | Mapping[str, object]] | None
     task: Mapping[str, Task | Mapping[str, object]] | None
 
@@ -249,6 +328,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         drain_us: the maximum drain time; a server's own limit may be less.
         guarded: further paths that the guard covers (PEP 3333 text).
         application: `package.module:name`, if given.
+        api: the address of the API; None for none.
+        dashboard: the address of the dashboard; None for none.
+        health: the address of the probes; None for none.
         tasks: the enabled tasks by name, in the order of their declaration.
         zones: the time zone of each task by name, for output to users.
         digest: equal in all processes with the same tasks and the same base URL.
@@ -274,11 +356,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = UTC
     keep_runs: int = 1_000
     keep_for_us: Span = 30 * DAY
+    keep_failures_us: Span = 90 * DAY
+    api: str | None = None
+    dashboard: str | None = None
+    health: str | None = None
+    access: tuple[AccessRule, ...] = ()
+    trusted_origins: tuple[str, ...] = ()
+    output: Output = Output.FULL
+    redact: str | Callable[[str, str], str] | None = None
     tasks: Mapping[str, TaskDefinition]
     zones: Mapping[str, str]
     digest: str
     origin: str
     paste: PasteOrigin | None = None
+
+    def guarded_paths(self) -> tuple[str, ...]:
+        """Return the paths that the guard covers, those of the tasks too, if it is on."""
+        paths = (definition.path for definition in self.tasks.values())
+        return tuple(dict.fromkeys([*self.guarded, *paths]))
+
+    def task_defaults(self) -> TaskDefaults:
+        """Return the settings that run-time tasks take from the configuration."""
+        return TaskDefaults(
+            context=self.context,
+            timeout_us=self.timeout_us,
+            timezone=self.timezone,
+            guarded=self.guarded_paths() if self.guard else None,
+        )
 
     def __repr__(self) -> str:
         """Return the values without passwords, headers and bodies: error reports show locals."""

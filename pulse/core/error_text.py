@@ -47,6 +47,14 @@ def message_of(error: BaseException) -> str:
     return bounded(_text(error))
 
 
+def summary_line(message: str) -> str:
+    """Return the line that says most: the error of a traceback, else the first line."""
+    lines = message.splitlines() or [""]
+    if not lines[0].endswith("Traceback (most recent call last):"):
+        return lines[0]
+    return next((line for line in reversed(lines) if line[:1].strip()), lines[-1])
+
+
 def bounded(text: str) -> str:
     """Return the beginning and a longer end of a text, with characters that every store accepts."""
     dropped = max(0, len(text) - 2 * LONGEST_TRACEBACK)

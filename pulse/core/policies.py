@@ -53,3 +53,11 @@ class StoreFallback(Enum):
 
     REFUSE = "refuse"
     MEMORY = "memory"
+
+
+class Output(Enum):
+    """Of which runs the API and the dashboard show the response or the traceback."""
+
+    FULL = "full"
+    FAILURES = "failures"
+    NONE = "none"

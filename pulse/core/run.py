@@ -136,6 +136,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
         status: the HTTP status of the response, if the app sent one.
         message: the start of the body, or the traceback.
         retry_after_us: the wait before the next attempt that the response asks for.
+        was_dispatched: whether the application was called.
 
     """
 
@@ -145,6 +146,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     status: int | None = None
     message: str = ""
     retry_after_us: Span | None = None
+    was_dispatched: bool = True
 
 
 class CompletedRun(NamedTuple):

@@ -37,6 +37,9 @@ EXECUTED = frozenset(
 )
 """The outcomes of runs that a process has begun."""
 
+KEPT_LONGER = frozenset(map(str, (Outcome.FAILED, Outcome.ABANDONED, Outcome.TIMED_OUT)))
+"""The outcomes of runs that are kept for `keep_failures`, which may be longer than `keep_for`."""
+
 MOST_FAILURES = 1_000
 """Failures of a task are counted up to this number."""
 

@@ -162,6 +162,11 @@ def abandon_run(run: Run, reason: str) -> Run:
     return msgspec.structs.replace(run, outcome=Outcome.ABANDONED, retry_at=None, message=reason)
 
 
+def interrupt_pending(run: Run, reason: str) -> Run:
+    """Return a pending run as interrupted for *reason*."""
+    return msgspec.structs.replace(run, outcome=Outcome.INTERRUPTED, retry_at=None, message=reason)
+
+
 def requeue_run(run: Run, reason: str, now: Instant) -> Run:
     """Return an abandoned run as pending and due at once, for another attempt."""
     attempts = _with_attempt(run, abandon_run(run, reason))

@@ -33,6 +33,10 @@ MAX_CACHED_DEFINITIONS = 4_096
 """How many definitions a process caches; others are built again when they are needed."""
 
 
+REMOVED_WHEN_DONE = '"remove_when_done": "true"'
+"""What the JSON of a task contains that is removed after its last fire time."""
+
+
 class TaskDefaults(msgspec.Struct, frozen=True, kw_only=True):
     """The defaults of the configuration for tasks that are added at run time.
 

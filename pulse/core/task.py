@@ -87,6 +87,7 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_min_backoff_us: Span = fallback_of("retry_min_backoff")
     retry_max_backoff_us: Span = fallback_of("retry_max_backoff")
     retry_max_doublings: int = fallback_of("retry_max_doublings")
+    remove_when_done: bool = fallback_of("remove_when_done")
 
     @property
     def max_concurrent(self) -> int:

@@ -316,6 +316,18 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, metaclass=_TaskType):
             example="3",
         ),
     ] = 5
+    remove_when_done: Annotated[
+        bool | str,
+        Setting(
+            convert=converters.boolean,
+            kind="boolean",
+            help=(
+                "Whether a task that was added at run time is removed after its last fire time, as"
+                " with at or end. A configured task stays as long as it is declared."
+            ),
+            example="true",
+        ),
+    ] = False
     enabled: Annotated[
         bool | str,
         Setting(

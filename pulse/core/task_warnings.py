@@ -59,6 +59,11 @@ def task_warnings(definition: TaskDefinition) -> list[str]:
             f"retries: the first retry would wait {wait} (retry_min_backoff), and a retry is made"
             f" only before the next tick, {duration_text(period)} later: no tick is retried"
         )
+    if period is not None and definition.jitter_us > period:
+        found.append(
+            f"jitter: a delay ends before the next fire time, {duration_text(period)} later; of"
+            f" {duration_text(definition.jitter_us)} the rest has no effect"
+        )
     found += [
         f"{name}: without retries no run is retried, and this setting has no effect; set retries"
         for name in _without_retries(definition)

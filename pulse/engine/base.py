@@ -49,12 +49,13 @@ T = TypeVar("T")
 
 
 class Interruption(BaseException):
-    """Raised inside a run by its engine; *claim* names the run that is meant."""
+    """Raised inside a run by its engine; *claim* names the run that is meant, *reason* says why."""
 
-    def __init__(self, claim: Claim, outcome: Outcome) -> None:
+    def __init__(self, claim: Claim, outcome: Outcome, reason: str = "") -> None:
         self.claim = claim
         self.outcome = outcome
-        super().__init__(outcome.value)
+        self.reason = reason
+        super().__init__(reason or outcome.value)
 
 
 class InterruptSupport(NamedTuple):
@@ -128,6 +129,12 @@ class Engine(Protocol):
 
     def submit(self, claim: Claim) -> None:
         """Hand a claim to a free slot."""
+
+    def interrupt(self, claim: Claim, reason: str) -> None:
+        """Interrupt a run in progress, as `stop` does, if the engine can; may be called again.
+
+        A claim that is not in progress is no error.
+        """
 
     def stop(self, drain_us: Span) -> None:
         """End the slots: drain, then interrupt; see promise 5."""

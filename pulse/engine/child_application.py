@@ -34,12 +34,23 @@ def load_named(word: str) -> WSGIApplication:
         Exception: whatever the module raises while it is imported, or the factory.
 
     """
-    name, path = _parted(word)
-    found = _attribute(word, import_module(name), path)
+    found = find_named(word)
     if not word.endswith("()"):
         return _checked(word, found)
     _check_factory(word, found)
     return _checked(word, found())  # type: ignore[operator] # that is checked
+
+
+def find_named(word: str) -> object:
+    """Import and return what *word* names; a factory is not called.
+
+    Raises:
+        ConfigError: the module has no such name.
+        Exception: whatever the module raises while it is imported.
+
+    """
+    name, path = _parted(word)
+    return _attribute(word, import_module(name), path)
 
 
 def look_up(word: str) -> object:

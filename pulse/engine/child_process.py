@@ -163,6 +163,11 @@ class ChildProcess:
             self._line.shutdown(socket.SHUT_WR)
         self._signal(signal.SIGTERM)
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether its work was stopped."""
+        return self._interrupted
+
     def last_output(self) -> Result | None:
         """Interrupt a run that is past its timeout; return the result that it still sends."""
         self.interrupt()
@@ -264,12 +269,15 @@ class ChildStarter:
         left = self._again_at - self._clock.boot()
         if left > 0:
             raise ChildLostError(f"{self._problem}\n(tried again in {-(-left // SECOND)} s)")
+        child: ChildProcess | None = None
         try:
             child = ChildProcess(self._setup, self._clock)
             adopt(child)
             child.open()
         except ChildLostError as error:
-            self._back_off(str(error))
+            # One that was stopped meanwhile says nothing about the application.
+            if child is None or not child.is_interrupted:
+                self._back_off(str(error))
             raise
         self._pause = 0
         return child

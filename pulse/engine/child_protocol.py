@@ -54,13 +54,14 @@ class MiddlewareFingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the parent's store is, and the parent's name in it.
+    """Where a store is, and the name that a process without a scheduler has in it.
 
     Attributes:
         url: `pulse.config.store`; None is the default.
         name: `pulse.config.name`.
         origin: the ini file, or the working directory.
-        holder: the parent's name among the members.
+        holder: the name of its parent among the members; empty for a process without a parent.
+        creates: whether tables are created where there are none.
 
     """
 
@@ -68,6 +69,7 @@ class StoreSetup(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None
     origin: str
     holder: str
+    creates: bool = True
 
 
 class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):

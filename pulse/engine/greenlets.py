@@ -109,6 +109,12 @@ class GreenletEngine:
         gevent.killall([*self._idle, self._watcher], block=False)
         self._stopped.set()
 
+    def interrupt(self, claim: Claim, reason: str) -> None:
+        """Interrupt a run in progress; called in the thread of the hub."""
+        for attempt in self._in_flight.active - self._in_flight.overdue:
+            if attempt.claim is claim:
+                self._hub.loop.run_callback(self._interrupt, attempt, Outcome.INTERRUPTED, reason)
+
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child.
 
@@ -231,12 +237,12 @@ class GreenletEngine:
         if not self._in_flight.open:
             self._signal_drained()
 
-    def _interrupt(self, attempt: InFlightRun, outcome: Outcome) -> None:
+    def _interrupt(self, attempt: InFlightRun, outcome: Outcome, reason: str = "") -> None:
         """Throw the interruption into the run, if it is still in progress; called in the hub."""
         greenlet = self._greenlets.get(attempt)
         if greenlet is not None:
             attempt.stopped = outcome
-            greenlet.throw(Interruption(attempt.claim, outcome))
+            greenlet.throw(Interruption(attempt.claim, outcome, reason))
 
     def _signal_drained(self) -> None:
         if not self._in_flight.within_time():

@@ -68,7 +68,8 @@ class InFlightRun(msgspec.Struct, eq=False):
         """Return the end of a run that never began, or for which the engine waits no longer."""
         if not self.begun:
             text = "the engine stopped before the run could begin"
-            return CompletedRun(self.claim, self._result(Outcome.INTERRUPTED, clock, text))
+            result = self._result(Outcome.INTERRUPTED, clock, text)
+            return CompletedRun(self.claim, msgspec.structs.replace(result, was_dispatched=False))
         outcome, why = Outcome.INTERRUPTED, "outlasted the drain"
         if clock.boot() > self.deadline:
             timeout = duration_text(self.claim.definition.timeout_us)

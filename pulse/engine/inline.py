@@ -96,6 +96,9 @@ class InlineEngine:
         if not self._mark.in_child:
             self._work.report(CompletedRun(claim, attempt.final_result(result, self._clock.boot())))
 
+    def interrupt(self, claim: Claim, reason: str) -> None:
+        """Do nothing: a run ends within the call of `submit`."""
+
     def stop(self, drain_us: Span) -> None:  # noqa: ARG002 - the interface's signature
         """Take no more claims."""
         self._free = 0

@@ -53,6 +53,9 @@ class ProcessSlot:
         self._claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._child: ChildProcess | None = None
         self._interrupted = False
+        self._claim: Claim | None = None
+        self._stopped: Claim | None = None
+        self._lock = threading.Lock()  # of a run's end, and of a request to stop it
 
     def assign(self, claim: Claim | None) -> None:
         """Queue the next claim; None ends the slot."""
@@ -70,6 +73,14 @@ class ProcessSlot:
         if self._child is not None:
             self._child.interrupt()
 
+    def interrupt_run(self, claim: Claim) -> None:
+        """Stop the run of *claim* if it is in progress; the slot goes on with another child."""
+        with self._lock:
+            if self._claim is claim and self._stopped is not claim:
+                self._stopped = claim
+                if self._child is not None:
+                    self._child.interrupt()
+
     def forked(self) -> None:
         """Leave the child to the parent: this is a copy, in a forked child."""
         if self._child is not None:
@@ -86,6 +97,8 @@ class ProcessSlot:
 
     def _result_of(self, claim: Claim) -> Result:
         attempt = InFlightRun(claim, self._clock.boot())
+        with self._lock:
+            self._claim = claim
         try:
             child = self._usable_child() or self._nursery.make(self._adopt)
             attempt = InFlightRun(claim, self._clock.boot())
@@ -97,10 +110,17 @@ class ProcessSlot:
         except BaseException as error:  # noqa: BLE001 - the reason is above
             self._end_child()
             result = attempt.result_of(error, self._clock)
-        if self._interrupted:
+        with self._lock:
+            self._claim = None
+        if self._is_interrupted(claim):
             attempt.stopped = Outcome.INTERRUPTED
+        if self._stopped is claim:
+            self._end_child()
         # The child has measured the run: the time before the call is no part of it.
         return attempt.final_result(result, attempt.since)
+
+    def _is_interrupted(self, claim: Claim) -> bool:
+        return self._interrupted or self._stopped is claim
 
     def _usable_child(self) -> ChildProcess | None:
         if self._child is not None and not self._child.is_usable():
@@ -109,20 +129,22 @@ class ProcessSlot:
 
     def _adopt(self, child: ChildProcess) -> None:
         self._child = child
-        if self._interrupted:
+        if self._claim is not None and self._is_interrupted(self._claim):
             child.interrupt()
 
     def _perform(self, child: ChildProcess, attempt: InFlightRun) -> Result:
         if self._clock.boot() >= attempt.claim.good_until:
-            return self._report_outcome(attempt, Outcome.ABANDONED, _LEASE_OVER)
+            result = self._report_outcome(attempt, Outcome.ABANDONED, _LEASE_OVER)
+            return msgspec.structs.replace(result, was_dispatched=False)
         try:
             return child.perform(attempt.claim)
         except ChildTimeoutError:
             return self._result_of_lost(child, attempt)
 
     def _result_of_lost(self, child: ChildProcess, attempt: InFlightRun) -> Result:
-        outcome = Outcome.INTERRUPTED if self._interrupted else Outcome.TIMED_OUT
-        last = None if self._interrupted else child.last_output()
+        is_interrupted = self._is_interrupted(attempt.claim)
+        outcome = Outcome.INTERRUPTED if is_interrupted else Outcome.TIMED_OUT
+        last = None if is_interrupted else child.last_output()
         if last is not None:
             self._end_child()
             return msgspec.structs.replace(last, outcome=outcome)
@@ -218,6 +240,11 @@ class ProcessEngine:
             slot.assign(None)
         for thread in self._slots.values():
             thread.join()
+
+    def interrupt(self, claim: Claim, reason: str) -> None:  # noqa: ARG002 - the scheduler records it
+        """Stop a run in progress, by ending its child."""
+        for slot in self._slots:
+            slot.interrupt_run(claim)
 
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child.

@@ -105,6 +105,9 @@ class ThreadEngine:
             self._drained.set()
         self._stopped.wait()
 
+    def interrupt(self, claim: Claim, reason: str) -> None:
+        """Do nothing: a thread cannot be interrupted."""
+
     def forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a forked child.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, Span, rfc3339
 from pulse.core.cursor import jitter_of
+from pulse.core.error_text import summary_line
 from pulse.core.retry import may_retry
 from pulse.core.run import Outcome
 from pulse.settings.converters import duration_text
@@ -86,25 +87,30 @@ def result_text(result: Result) -> str:
     """
     if result.outcome is _SUCCEEDED or not result.message:
         return ""
-    if result.status is not None and (title := _title_of(result.message)):
-        return f": {escape_control_characters(title)}"
-    lines = [escape_control_characters(line.expandtabs()) for line in result.message.splitlines()]
-    if result.status is not None:
-        lines = [line[:_LONGEST_LINE] for line in lines if line.strip()][:_BODY_LINES] or [""]
-    summary, *rest = lines
-    if summary.endswith("Traceback (most recent call last):"):
-        summary, rest = _last_words(lines), lines
+    summary, rest = _parted(result.message, is_response=result.status is not None)
     return f": {summary}" + "".join(f"\n    {line}" for line in rest)
+
+
+def summary_text(run: Run) -> str:
+    """Return one line about the message of a run: a title, the error of a traceback, or a line."""
+    return _parted(run.message, is_response=run.status is not None)[0] if run.message else ""
+
+
+def _parted(message: str, *, is_response: bool) -> tuple[str, list[str]]:
+    """Return the summary of a message, and the lines to show after it."""
+    if is_response and (title := _title_of(message)):
+        return escape_control_characters(title), []
+    lines = [escape_control_characters(line.expandtabs()) for line in message.splitlines()]
+    if is_response:
+        lines = [line[:_LONGEST_LINE] for line in lines if line.strip()][:_BODY_LINES] or [""]
+    summary = summary_line("\n".join(lines))
+    return summary, lines[1:] if summary == lines[0] else lines
 
 
 def _title_of(body: str) -> str:
     if not body.lstrip().startswith("<"):
         return ""
     return " ".join(body.partition("<title>")[2].partition("</title>")[0].split())[:_LONGEST_LINE]
-
-
-def _last_words(lines: list[str]) -> str:
-    return next((line for line in reversed(lines) if line[:1].strip()), lines[-1])
 
 
 def span_text(span: Span) -> str:

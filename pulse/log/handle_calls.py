@@ -22,6 +22,8 @@ def subscribe_calls(bus: events.EventBus) -> None:
     bus.subscribe(events.TaskPaused, task_paused)
     bus.subscribe(events.TaskResumed, task_resumed)
     bus.subscribe(events.TaskTriggered, task_triggered)
+    bus.subscribe(events.RunStopped, run_stopped)
+    bus.subscribe(events.RunsDeleted, runs_deleted)
 
 
 def task_added(event: events.TaskAdded) -> None:
@@ -32,7 +34,8 @@ def task_added(event: events.TaskAdded) -> None:
 
 def task_removed(event: events.TaskRemoved) -> None:
     """Log a removed run-time task as INFO."""
-    _log_call("removed at run time", event.task, event.by)
+    then = ", since its last fire time has passed" if event.done else ""
+    _log_call("removed at run time", event.task, event.by, then=then)
 
 
 def task_paused(event: events.TaskPaused) -> None:
@@ -44,7 +47,7 @@ def task_paused(event: events.TaskPaused) -> None:
 
 def task_resumed(event: events.TaskResumed) -> None:
     """Log a resumed task as INFO."""
-    then = ", since its pause has ended" if event.ended else ""
+    then = ", since the pause has ended" if event.ended else ""
     _log_call("resumed", event.task, event.by, then=then)
 
 
@@ -56,10 +59,27 @@ def task_triggered(event: events.TaskTriggered) -> None:
     _log_call("triggered", event.task, event.by, then=refused, facts=facts)
 
 
+def run_stopped(event: events.RunStopped) -> None:
+    """Log a request to stop a run as INFO."""
+    run = event.run
+    then = f", run {run.id}"
+    if run.outcome is not None:
+        then = f"{then}, which has ended: {run.outcome.value}"
+    elif event.note:
+        then = f"{then} ({escape_control_characters(event.note)})"
+    _log_call("asked to stop", run.task, event.by, then=then, facts={"pulse_run_id": run.id})
+
+
+def runs_deleted(event: events.RunsDeleted) -> None:
+    """Log deleted runs as INFO."""
+    _log_call(f"deleted {event.number:,} {event.note}", event.task, event.by)
+
+
 def _log_call(
     done: str, task: str, by: str, *, then: str = "", facts: Mapping[str, object] | None = None
 ) -> None:
     """Log a call of the handle: what was done, by whom if that is known, and the task."""
     who = f" by {escape_control_characters(by)}" if by else ""
-    text = f"{done}{who}: {escape_control_characters(task)}{then} [pid {os.getpid()}]"
+    what = escape_control_characters(task) if task else "all tasks"
+    text = f"{done}{who}: {what}{then} [pid {os.getpid()}]"
     log(logging.INFO, text, {"pulse_task": task, "pulse_by": by, **(facts or {})})

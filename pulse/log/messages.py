@@ -310,6 +310,8 @@ def _paused(event: events.SchedulerStarted) -> str:
     """Return the paused tasks for the log line."""
     if not event.paused:
         return ""
+    if "" in event.paused:
+        return " (all tasks are paused)"
     names = ", ".join(map(escape_control_characters, event.paused[:_MAX_NAMES]))
     more = ", ..." if len(event.paused) > _MAX_NAMES else ""
     return f" ({len(event.paused)} paused: {names}{more})"

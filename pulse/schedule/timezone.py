@@ -163,6 +163,19 @@ def zone_named(name: str) -> Zone:
         ) from None
 
 
+@cache
+def known_zone(name: str) -> str:
+    """Return the name of a zone; UTC for one that this host does not have, as of a later release.
+
+    For output: what is stored is shown although its times cannot be in its own zone.
+    """
+    try:
+        zone_named(name)
+    except BadValueError:
+        return "UTC"
+    return name
+
+
 def _nearest_zone(name: str) -> str:
     """Return a hint at the probable zone, by its city, its abbreviation or a similar name."""
     import difflib

@@ -39,7 +39,16 @@ class Completer:
 
     """
 
-    __slots__ = ("_bus", "_claims", "_independent", "_store", "interrupted", "put", "waiting")
+    __slots__ = (
+        "_bus",
+        "_claims",
+        "_independent",
+        "_stopping",
+        "_store",
+        "interrupted",
+        "put",
+        "waiting",
+    )
 
     def __init__(
         self, store: Store, bus: events.EventBus, definitions: Mapping[str, TaskDefinition]
@@ -47,6 +56,7 @@ class Completer:
         self._store = store
         self._bus = bus
         self._claims: dict[str, Claim] = {}
+        self._stopping: dict[str, str] = {}
         self._independent = {
             name: definition
             for name, definition in definitions.items()
@@ -67,6 +77,21 @@ class Completer:
         """Whether a claim is not recorded as ended yet."""
         return bool(self._claims)
 
+    @property
+    def claim_count(self) -> int:
+        """How many claims are not recorded as ended yet."""
+        return len(self._claims)
+
+    def stopping(self, ident: str, reason: str) -> Claim | None:
+        """Return the claim of a run that is to be stopped, if it is held here.
+
+        If the run ends as interrupted, *reason* is recorded with it.
+        """
+        claim = self._claims.get(ident)
+        if claim is not None:
+            self._stopping[ident] = reason
+        return claim
+
     def in_progress(self) -> Sequence[Claim]:
         """Return the claims whose leases have to be renewed."""
         return list(self._claims.values())
@@ -81,6 +106,8 @@ class Completer:
         batch = list(self.waiting)
         if not batch:
             return False
+        if self._stopping:
+            batch = [self._with_reason(one) for one in batch]
         try:
             return self._record_all(batch)
         except StoreUnavailableError:
@@ -142,6 +169,17 @@ class Completer:
             or run.trigger not in _PLANNED
         )
 
+    def _with_reason(self, completed_run: CompletedRun) -> CompletedRun:
+        """Return the end of a run; with the reason if it was interrupted on request."""
+        claim, result = completed_run
+        reason = self._stopping.get(claim.run.id)
+        if reason is None or result.outcome is not _INTERRUPTED:
+            return completed_run
+        message = result.message
+        if not message.startswith(reason):
+            message = f"{reason}\n{message}".rstrip()
+        return CompletedRun(claim, msgspec.structs.replace(result, message=message))
+
     def _record_one(self, completed_run: CompletedRun) -> None:
         """Record one end: as it is, else without its message; else the lease of the run ends it."""
         for attempt in (completed_run, _without_message(completed_run)):
@@ -161,6 +199,8 @@ class Completer:
         # A later attempt at the same run may have come here since this one lost its claim.
         if self._claims.get(claim.run.id) is claim:
             del self._claims[claim.run.id]
+            if self._stopping:
+                self._stopping.pop(claim.run.id, None)
 
     def _emit(self, completed_run: CompletedRun, became: RecordResult) -> None:
         if completed_run.result.outcome is _INTERRUPTED:

@@ -124,8 +124,8 @@ class Deferral:
     def keep_others_alive(self, now: Span, *, machines: int) -> None:
         """Send the heartbeats of the processes for which this one looks, in a fleet of machines."""
         self._host_look.set_hosts(machines)
-        if holders := self._host_look.to_keep_alive(now):
-            self._host_look.call(self._store.keep_alive(holders))
+        if reports := self._host_look.to_keep_alive(now):
+            self._host_look.call(self._store.keep_alive(reports))
 
     def store_failed(self) -> None:
         """Leave no observation to others: holders could not renew their leases either."""

@@ -8,7 +8,10 @@ from pulse import events
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pulse.clock import Span
+    from pulse.core.run import Claim
     from pulse.scheduler.completer import Completer
     from pulse.scheduler.reporter import Reporter
     from pulse.store.base import HeartbeatResult, Member, Store
@@ -29,6 +32,7 @@ class Heartbeat:
         completer: names the claims whose leases are renewed.
         reporter: reports what a heartbeat found.
         bus: takes the events of runs that a heartbeat abandoned.
+        interrupt: interrupts a run in progress, for a reason.
 
     Attributes:
         next_at: the earliest deadline; `NEVER` until the process takes part.
@@ -41,6 +45,7 @@ class Heartbeat:
         "_beat_at",
         "_bus",
         "_completer",
+        "_interrupt",
         "_interval",
         "_member",
         "_renew_at",
@@ -59,12 +64,14 @@ class Heartbeat:
         completer: Completer,
         reporter: Reporter,
         bus: events.EventBus,
+        interrupt: Callable[[Claim, str], None],
     ) -> None:
         self._member = member
         self._store = store
         self._completer = completer
         self._reporter = reporter
         self._bus = bus
+        self._interrupt = interrupt
         self._interval = member.lease_us // 3
         self._renew_at = self._beat_at = NEVER
         self.next_at: Span = NEVER
@@ -126,10 +133,16 @@ class Heartbeat:
         if beat.next_expiry is not None:
             self._beat_at = min(self._beat_at, beat.next_expiry)
             self.next_at = min(self._renew_at, self._beat_at)
+        for ident, request in beat.stops.items():
+            claim = self._completer.stopping(ident, request.reason())
+            if claim is not None:
+                self._interrupt(claim, request.reason())
         for run in beat.abandoned:
             self._bus.emit(events.RunAbandoned(run))
         for task in beat.resumed:
             self._bus.emit(events.TaskResumed(task, ended=True))
+        for task in beat.removed:
+            self._bus.emit(events.TaskRemoved(task, done=True))
         self._reporter.superseded(beat.superseded)
         self._reporter.not_run(beat.missed)
         if beat.archived:

@@ -42,6 +42,7 @@ from pulse.clock import SECOND, SystemClock
 from pulse.store.backoff import chance
 from pulse.store.folders import is_usable, network_file_system, own_folder
 from pulse.store.lease_watch import Observations
+from pulse.store.steering import MemberReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,10 +51,13 @@ if TYPE_CHECKING:
     from pulse.store.base import Member
 
 PERIOD: Span = SECOND * 17 // 20
-"""How often the process that looks does so, in a fleet of up to 34 hosts."""
+"""How often the process that looks does so, in a fleet of up to 17 hosts."""
 
-LOOKS_A_SECOND = 40
-"""How many looks a second a fleet makes at most, if nothing is due."""
+LOOKS_A_SECOND = 20
+"""How many looks a second a fleet of more hosts makes, if nothing is due.
+
+A look reads the row of each process, so its cost grows with the fleet, too.
+"""
 
 LATEST_TAKEOVER: Span = 160_000
 EARLIEST_TAKEOVER: Span = 60_000
@@ -69,6 +73,9 @@ _REWRITE_SLOT: Span = SECOND * 9 // 10
 _LONGEST_PERIOD: Span = 60 * SECOND
 _UNUSED_S = 3_600.0
 _observations = msgspec.json.Decoder(Observations)
+_report = msgspec.json.Decoder(MemberReport)
+_FORMAT = 2
+"""The form of the files: processes with another one do not share them."""
 _MARK = struct.Struct("<4q")
 _SLOT = struct.Struct("<q")
 _SHARED = Path("/dev/shm")  # noqa: S108 - the owner and the mode of the folder below are checked
@@ -119,6 +126,20 @@ class Announcement(NamedTuple):
     work_at: Span
 
 
+class _Slot(NamedTuple):
+    """The file of a process, and what it says about itself; None if that cannot be read."""
+
+    path: Path
+    report: MemberReport | None
+
+
+def _report_of(said: bytes) -> MemberReport | None:
+    try:
+        return _report.decode(said)
+    except msgspec.MsgspecError:
+        return None
+
+
 class HostLook:
     """The mark of one host, and this process's part in it.
 
@@ -129,6 +150,7 @@ class HostLook:
 
     Attributes:
         period: how long after a look this process looks again.
+        report: returns what this process says about itself.
 
     """
 
@@ -148,8 +170,9 @@ class HostLook:
         self._seen: LookMark | None = None
         self._stale_at: Span = 0
         self._has_slot = False
-        self._slots: dict[str, Path] = {}
+        self._slots: dict[str, _Slot] = {}
         self.period: Span = PERIOD
+        self.report: Callable[[], MemberReport] = MemberReport
 
     def sleep(self, now: Span) -> Span:
         """Return how long another process looks for this one; 0 if this one has to look.
@@ -169,7 +192,8 @@ class HostLook:
         if self._has_slot and 0 <= now - self._slot_written_at < _REWRITE_SLOT:
             return True
         self._slot_written_at = now
-        content = _SLOT.pack(now) + self._holder.encode()
+        said = msgspec.json.encode(self.report())
+        content = _SLOT.pack(now) + self._holder.encode() + b"\n" + said
         self._has_slot = _write(self._slot, content, create=not self._has_slot)
         return self._has_slot
 
@@ -185,12 +209,16 @@ class HostLook:
         """Let the period fit a fleet on so many hosts."""
         self.period = period_of(machines)
 
-    def to_keep_alive(self, now: Span) -> list[str]:
-        """Return the holders that get a heartbeat now: a third of a lease after the last ones."""
+    def to_keep_alive(self, now: Span) -> dict[str, MemberReport | None]:
+        """Return the holders that get a heartbeat now: a third of a lease after the last ones.
+
+        Each with what it says about itself.
+        """
         if now - self._kept_at < self._keep_every:
-            return []
+            return {}
         self._kept_at = now
-        return self.living(now)
+        self.living(now)
+        return {holder: slot.report for holder, slot in self._slots.items()}
 
     def living(self, now: Span) -> list[str]:
         """Return the holders that let this process look for them."""
@@ -226,7 +254,7 @@ class HostLook:
         for holder in holders:
             if slot := self._slots.get(holder):
                 with contextlib.suppress(OSError):
-                    slot.unlink(missing_ok=True)
+                    slot.path.unlink(missing_ok=True)
 
     def leave_observations(self, observed: Observations) -> None:
         """Write what this process has seen of the leases, for the one that looks after it."""
@@ -253,7 +281,7 @@ class HostLook:
         with contextlib.suppress(OSError):
             self._slot.unlink(missing_ok=True)
 
-    def _living(self, now: Span) -> Iterator[tuple[str, Path]]:
+    def _living(self, now: Span) -> Iterator[tuple[str, _Slot]]:
         """Yield holder and slot of each process that has written its slot lately."""
         with contextlib.suppress(OSError):
             for slot in self._slot.parent.glob(f"*{_SLOTS}"):
@@ -262,7 +290,8 @@ class HostLook:
                     continue
                 (written_at,) = _SLOT.unpack_from(content)
                 if 0 <= now - written_at < max(ALIVE, 2 * self.period):
-                    yield content[_SLOT.size :].decode(errors="replace"), slot
+                    holder, _, said = content[_SLOT.size :].partition(b"\n")
+                    yield holder.decode(errors="replace"), _Slot(slot, _report_of(said))
 
     def _read(self) -> LookMark | None:
         content = self._mark.read(_MARK.size)
@@ -327,7 +356,7 @@ def open_host_look(member: Member, *, store: str, name: str) -> HostLook | None:
         return None
     if network_file_system(shared):
         return None
-    key = repr((member.machine, store, name, member.digest))
+    key = repr((_FORMAT, member.machine, store, name, member.digest))
     folder = shared / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

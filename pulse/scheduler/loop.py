@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,12 +32,14 @@ from pulse.engine.base import EngineCallbacks
 from pulse.errors import StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.scheduler.completer import Completer
+from pulse.scheduler.condition import State, condition_of
 from pulse.scheduler.deferral import Deferral
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL, Heartbeat
 from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
 from pulse.scheduler.reporter import Reporter
 from pulse.store.backoff import BackOff, chance
 from pulse.store.rules import partition_of
+from pulse.store.steering import MemberReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim, CompletedRun, Result, Run
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
+    from pulse.scheduler.condition import Condition
     from pulse.scheduler.host_look import HostLook
     from pulse.store.base import Claimed, Look, Member, Store
 
@@ -56,24 +58,6 @@ MAX_UNINTERRUPTED_SLEEP: Span = 2_000
 _JOIN: Span = 5 * SECOND
 _CLAIM_S = 1.0
 """How many seconds a stop waits for a claim in progress: its runs belong to the drain."""
-
-
-class State(IntEnum):
-    """How far a scheduler has come; it only moves forward.
-
-        NEW --store opened--> OPEN --tasks synced--> CLAIMING --told to stop--> DRAINING
-            --slots stopped--> STOPPING --ends recorded, store left--> CLOSED
-
-    A process that is told to stop before it could join the store goes to DRAINING from NEW or OPEN,
-    and joins no more. A copy in a forked child is CLOSED.
-    """
-
-    NEW = 0
-    OPEN = 1
-    CLAIMING = 2
-    DRAINING = 3
-    STOPPING = 4
-    CLOSED = 5
 
 
 class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +71,8 @@ class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
         serving: returns whether the server still lets this process accept new work.
         mark: set in forked children, whose copy of the scheduler is inactive.
         host_look: lets one process of the host look at the store for all; None for each by itself.
+        version: the release of pulse.
+        server: the server that runs this process.
 
     """
 
@@ -103,6 +89,8 @@ class SchedulerParts(msgspec.Struct, frozen=True, kw_only=True):
     serving: Callable[[], bool] = lambda: True
     mark: ForkMark = msgspec.field(default_factory=ForkMark)
     host_look: HostLook | None = None
+    version: str = ""
+    server: str = ""
 
 
 class Scheduler:
@@ -114,15 +102,23 @@ class Scheduler:
         self._engine = parts.engine
         self._mark = parts.mark
         self._bus = bus = parts.bus.until_fork(parts.mark)
+        self.clock: Clock = parts.clock
         self._clock = parts.clock
         self._completer = Completer(parts.store, bus, parts.definitions)
         self._reporter = Reporter(bus, parts.clock, name=parts.name, chosen=parts.chosen)
         self._back_off = BackOff(chance)
         self._next_claim = NextClaim()
         self._heartbeat = Heartbeat(
-            parts.member, parts.store, completer=self._completer, reporter=self._reporter, bus=bus
+            parts.member,
+            parts.store,
+            completer=self._completer,
+            reporter=self._reporter,
+            bus=bus,
+            interrupt=parts.engine.interrupt,
         )
-        self._deferral = _deferral_of(parts)
+        self._deferral = _deferral_of(parts, self._report_self)
+        self._lag: Span = 0
+        self._stepped_at: Span = parts.clock.boot()
         self._wait_for_store_until: Span = 0
         self._sleep: Span = MAX_SLEEP
         self._state = State.NEW
@@ -242,6 +238,17 @@ class Scheduler:
         self._next_claim.request()
         self._engine.loop.wake()
 
+    def condition(self) -> Condition:
+        """Return how this process is; the loop is in the step after the last one, or sleeps."""
+        now, lost_at = self._clock.boot(), self._reporter.lost_at
+        return condition_of(
+            self._state,
+            accepts=self._parts.serving(),
+            in_step_for=now - self._stepped_at,
+            lost_for=None if lost_at is None else now - lost_at,
+            lease_us=self._parts.member.lease_us,
+        )
+
     def emit(self, event: events.Event, passed: Iterable[Run] = ()) -> None:
         """Emit an event of the handle, and those of the fire times that the call missed."""
         self._bus.emit(event)
@@ -252,7 +259,10 @@ class Scheduler:
     def _loop(self) -> None:
         while self._state < State.STOPPING:
             self._sleep = self.step()
+            self._stepped_at = self._clock.boot()
+            wakes_at = self._stepped_at + self._sleep
             self._engine.loop.wait(self._sleep)
+            self._lag = max(self._lag, self._clock.boot() - wakes_at)
             self._sleep = MAX_SLEEP  # a run that ends during a step cuts the next sleep short
         self.close()
 
@@ -307,6 +317,18 @@ class Scheduler:
         self._heartbeat.send()
         return False
 
+    def _report_self(self) -> MemberReport:
+        """Return what this process says about itself; the next lag is counted from now on."""
+        lag, self._lag = self._lag, 0
+        return MemberReport(
+            version=self._parts.version,
+            server=self._parts.server,
+            slots=self._parts.concurrency,
+            used=self._completer.claim_count,
+            lag_us=lag,
+            stops_runs=self._engine.interrupts.waiting,
+        )
+
     def _until_takeover(self, now: Span) -> Span:
         """Return how long another process of the host looks for this one; 0 if this one looks.
 
@@ -333,7 +355,7 @@ class Scheduler:
 
     def _join(self) -> None:
         if self._state is State.NEW:
-            self.store.open(self._parts.member)
+            self.store.open(self._parts.member, report=self._report_self)
             self._advance(State.OPEN)
             if self.store.notice:
                 self._bus.emit(events.Notice(self.store.notice))
@@ -424,9 +446,10 @@ class Scheduler:
             self._reporter.task_failed(task, error)
 
 
-def _deferral_of(parts: SchedulerParts) -> Deferral | None:
+def _deferral_of(parts: SchedulerParts, report: Callable[[], MemberReport]) -> Deferral | None:
     if parts.host_look is None:
         return None
     own = any(one.scope is Scope.PROCESS for one in parts.definitions.values())
     partition = partition_of(Scope.PROCESS, parts.member) if own else ""
+    parts.host_look.report = report
     return Deferral(parts.host_look, parts.store, own_partition=partition)

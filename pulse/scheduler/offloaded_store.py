@@ -5,27 +5,29 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from pulse.store.steering import MemberReport
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pulse.clock import Instant
     from pulse.core.policies import Scope
+    from pulse.core.records import TaskRecords
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
     from pulse.core.run_query import RunPage, RunQuery
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.forks import ForkMark
-    from pulse.store.base import (
+    from pulse.store.base import Claimed, HeartbeatResult, Look, Member, Store, SyncResult
+    from pulse.store.lease_watch import Observations
+    from pulse.store.steering import (
         AuditEntry,
-        Claimed,
-        HeartbeatResult,
-        Look,
-        Member,
-        Store,
-        SyncResult,
+        DeletedRuns,
+        MemberState,
+        Pause,
+        StopRequest,
         TaskState,
     )
-    from pulse.store.lease_watch import Observations
 
 T = TypeVar("T")
 
@@ -79,9 +81,9 @@ class OffloadedStore:
 
     # Taking part -------------------------------------------------------------------------
 
-    def open(self, member: Member) -> None:
+    def open(self, member: Member, *, report: Callable[[], MemberReport] = MemberReport) -> None:
         """Take part as *member*."""
-        self._call(partial(self._store.open, member))
+        self._call(partial(self._store.open, member, report=report))
         self.notice = self._store.notice  # some stores learn only now what a person should know
 
     def open_as_client(self, member: Member) -> None:
@@ -107,15 +109,19 @@ class OffloadedStore:
         look = partial(self._store.look, limit, partitions=partitions, observed=observed)
         return self._call(look)
 
-    def keep_alive(self, holders: Sequence[str]) -> list[str]:
+    def keep_alive(self, reports: Mapping[str, MemberReport | None]) -> list[str]:
         """Record that other processes of this machine live, for which this one looks."""
-        return self._call(partial(self._store.keep_alive, holders))
+        return self._call(partial(self._store.keep_alive, reports))
 
     def rest(self) -> None:
         """Close connections to a server that no call uses."""
         self._call(self._store.rest)
 
-    def members(self) -> list[Member]:
+    def now(self) -> Instant:
+        """Return the store's clock."""
+        return self._call(self._store.now)
+
+    def members(self) -> list[MemberState]:
         """Return the processes seen within three of their leases."""
         return self._call(self._store.members)
 
@@ -135,22 +141,17 @@ class OffloadedStore:
         """Remove a task that was added."""
         self._call(partial(self._store.remove, name, by=by))
 
-    def pause(
-        self,
-        name: str,
-        *,
-        paused: bool,
-        until: Instant | None = None,
-        by: str = "",
-        note: str = "",
-    ) -> None:
-        """Pause or resume a task."""
-        pause = partial(self._store.pause, name, paused=paused, until=until, by=by, note=note)
-        self._call(pause)
+    def pause(self, name: str | None, pause: Pause | None, *, by: str = "") -> Sequence[Run]:
+        """Pause or resume a task, or all tasks."""
+        return self._call(partial(self._store.pause, name, pause, by=by))
 
-    def tasks(self) -> list[TaskState]:
-        """Return the rows."""
-        return self._call(self._store.tasks)
+    def pause_of_all(self) -> Pause | None:
+        """Return the pause of all tasks; None if there is none."""
+        return self._call(self._store.pause_of_all)
+
+    def tasks(self, name: str | None = None) -> list[TaskState]:
+        """Return the rows of all tasks, or of one."""
+        return self._call(partial(self._store.tasks, name))
 
     # Runs --------------------------------------------------------------------------------
 
@@ -166,13 +167,40 @@ class OffloadedStore:
         """Extend the leases of runs in progress."""
         return self._call(partial(self._store.renew, claims))
 
-    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
+    def trigger(
+        self, name: str, *, body: bytes | None = None, by: str = "", ident: str | None = None
+    ) -> Run | None:
         """Add a pending manual run, due now; None when overlap refuses it."""
-        return self._call(partial(self._store.trigger, name, body=body, by=by))
+        return self._call(partial(self._store.trigger, name, body=body, by=by, ident=ident))
+
+    def begin(
+        self,
+        name: str,
+        definition: TaskDefinition | None,
+        *,
+        body: bytes | None = None,
+        by: str = "",
+        at_once: bool = False,
+    ) -> Claim | None:
+        """Create a manual run that the caller has claimed; None when overlap refuses it."""
+        begin = partial(self._store.begin, name, definition, body=body, by=by, at_once=at_once)
+        return self._call(begin)
+
+    def stop_request(self, run: Run) -> StopRequest | None:
+        """Return the request to stop a run that the caller has claimed; None if there is none."""
+        return self._call(partial(self._store.stop_request, run))
+
+    def stop(self, ident: str, *, by: str = "", note: str = "") -> Run:
+        """Ask for a run to be stopped; return the run as it is."""
+        return self._call(partial(self._store.stop, ident, by=by, note=note))
 
     def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """Return the newest entries of the audit trail, newest first."""
         return self._call(partial(self._store.audit, before=before, limit=limit))
+
+    def records(self, task: str) -> TaskRecords:
+        """Return everything that is recorded about a task beside its runs."""
+        return self._call(partial(self._store.records, task))
 
     def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
         """Return the newest runs, newest first."""
@@ -185,3 +213,7 @@ class OffloadedStore:
     def run(self, ident: str) -> Run | None:
         """Return the run of an id; None if there is none."""
         return self._call(partial(self._store.run, ident))
+
+    def delete_runs(self, query: RunQuery, *, by: str = "", note: str = "") -> DeletedRuns:
+        """Delete those runs of a page of the history that have ended, and count them."""
+        return self._call(partial(self._store.delete_runs, query, by=by, note=note))

@@ -35,6 +35,7 @@ class Reporter:
 
     Attributes:
         failing: whether a reported outage or error has not been reported as over.
+        lost_at: since when the store cannot be used, on the boot clock; None if it can.
 
     """
 
@@ -44,13 +45,13 @@ class Reporter:
         "_clock",
         "_error",
         "_failed_tasks",
-        "_lost_at",
         "_name",
         "_others",
         "_reasons",
         "_remind_at",
         "_superseded",
         "failing",
+        "lost_at",
     )
 
     def __init__(
@@ -60,7 +61,7 @@ class Reporter:
         self._clock = clock
         self._name = name
         self._chosen = chosen
-        self._lost_at: Span | None = None
+        self.lost_at: Span | None = None
         self._remind_at: Span = 0
         self._reasons: set[str] = set()
         self._error = ""
@@ -133,15 +134,15 @@ class Reporter:
         """Report that the store cannot be used, unless that was reported just now."""
         self.failing = True
         now, reason = self._clock.boot(), str(error)
-        if self._lost_at is None:
-            self._lost_at, self._remind_at = now, 0
+        if self.lost_at is None:
+            self.lost_at, self._remind_at = now, 0
         if now >= self._remind_at:
             self._remind_at = now + REMIND_AFTER
             self._reasons.clear()
         elif reason in self._reasons or len(self._reasons) >= MAX_REASONS:
             return
         self._reasons.add(reason)
-        after = now - self._lost_at
+        after = now - self.lost_at
         self._bus.emit(events.StoreUnavailable(reason, error.problem, after))
 
     def scheduler_error(self, error: Exception) -> None:
@@ -155,10 +156,10 @@ class Reporter:
     def store_recovered(self) -> bool:
         """Report that the outage or the error is over; return whether there was one."""
         self.failing = False
-        if self._lost_at is None:
+        if self.lost_at is None:
             failed, self._error = bool(self._error), ""
             return failed
-        after, self._lost_at = self._clock.boot() - self._lost_at, None
+        after, self.lost_at = self._clock.boot() - self.lost_at, None
         self._error = ""
         self._bus.emit(events.StoreRecovered(after))
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 from pulse.engine.child_protocol import MiddlewareFingerprint
@@ -21,6 +22,21 @@ _CHILDREN_DIFFER: Final = (
     " the same tasks and name: under mode = processing a child process could not distinguish them,"
     " and might call the wrong application"
 )
+
+
+_SERVERS: Final = {
+    "uwsgi": "uwsgi",
+    "mod_wsgi": "mod_wsgi",
+    "gunicorn.workers.base": "gunicorn",
+    "waitress.server": "waitress",
+    "cheroot.wsgi": "cheroot",
+}
+"""Servers by a module that only a process of theirs imports."""
+
+
+def server_name() -> str:
+    """Return the name of the server that runs this process; empty if it is not known."""
+    return next((name for module, name in _SERVERS.items() if module in sys.modules), "")
 
 
 def identity_of(settings: Settings) -> Identity:

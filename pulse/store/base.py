@@ -82,15 +82,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from pulse.clock import DAY, Instant, Span
-from pulse.core.run import Outcome  # noqa: TC001 - msgspec reads the hints of its structs
+from pulse.store.steering import MemberReport, Steering, StopRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pulse.core.policies import Scope
     from pulse.core.run import Claim, CompletedRun, RecordResult, Run
-    from pulse.core.run_query import RunPage, RunQuery
-    from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.store.lease_watch import Observations
 
@@ -103,12 +101,18 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
             the application has no name.
         keep_runs: about how many finished runs of each task are kept.
         keep_for_us: the longest time that a finished run is kept.
+        keep_failures_us: the same for runs that failed, timed out or were abandoned, of which up to
+            *keep_runs* more of each task are kept.
+        creates: whether tables are created where there are none; else opening the store raises
+            StoreUnavailableError there, as for a command that only looks.
 
     """
 
     name: str = ""
     keep_runs: int = 1_000
     keep_for_us: Span = 30 * DAY
+    keep_failures_us: Span = 90 * DAY
+    creates: bool = True
 
 
 DEFAULT_OPTIONS = StoreOptions()
@@ -200,7 +204,7 @@ class SyncResult(NamedTuple):
         superseded: names of tasks that keep the newer definition of another process.
         overridden: names of run-time tasks that a configured task replaced.
         missed: the records of fire times that were due when their schedule changed.
-        paused: names of tasks that are paused.
+        paused: names of tasks that are paused; `EVERY_TASK` among them if all are.
 
     """
 
@@ -210,6 +214,9 @@ class SyncResult(NamedTuple):
     overridden: tuple[str, ...] = ()
     missed: Sequence[Run] = ()
     paused: tuple[str, ...] = ()
+
+
+NO_STOPS: Mapping[str, StopRequest] = {}
 
 
 class HeartbeatResult(NamedTuple):
@@ -225,7 +232,9 @@ class HeartbeatResult(NamedTuple):
             allowed.
         missed: the records of fire times that were due when their schedule changed.
         members: the live processes; empty for a store that no other process can use.
-        resumed: names of tasks whose pause has ended by itself.
+        resumed: names of tasks whose pause has ended by itself; `EVERY_TASK` for the pause of all.
+        stops: the requests to stop runs that this process holds, by the ids of the runs.
+        removed: names of run-time tasks that were removed, since they were done.
 
     """
 
@@ -236,6 +245,8 @@ class HeartbeatResult(NamedTuple):
     missed: Sequence[Run] = ()
     members: Sequence[Member] = ()
     resumed: Sequence[str] = ()
+    stops: Mapping[str, StopRequest] = NO_STOPS
+    removed: Sequence[str] = ()
 
 
 class Look(NamedTuple):
@@ -257,101 +268,7 @@ class Look(NamedTuple):
     observed: Observations | None = None
 
 
-class Pause(msgspec.Struct, frozen=True, array_like=True):
-    """A pause of a task.
-
-    Attributes:
-        since: when it began; None if an older release of pulse has recorded it.
-        until: when it ends by itself; None for never.
-        by: who asked for it.
-        note: why.
-
-    """
-
-    since: Instant | None = None
-    until: Instant | None = None
-    by: str = ""
-    note: str = ""
-
-
-class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person or a program has asked for: an entry of the audit trail.
-
-    Attributes:
-        at: when, on the store's clock.
-        verb: `pause`, `resume`, `trigger`, `add`, `replace` or `remove`.
-        task: the name of the task.
-        by: who asked for it; empty if that is not known.
-        note: why; for a trigger that was refused, the reason.
-        run: the id of the run that a trigger made.
-        until: when the pause ends by itself.
-        number: rises from entry to entry.
-
-    """
-
-    at: Instant
-    verb: str
-    task: str
-    by: str = ""
-    note: str = ""
-    run: str = ""
-    until: Instant | None = None
-    number: int = 0
-
-
-KEEP_AUDIT: Span = 90 * DAY
-"""How long entries of the audit trail are kept."""
-
-PAUSE_ENDED = "the pause has ended by itself"
-"""The note of a resumption for which nobody has asked."""
-
-REFUSED_BY_OVERLAP = "refused: the overlap policy permits no further run"
-"""The note of a trigger that made no run."""
-
-
-class TaskState(msgspec.Struct, frozen=True, kw_only=True):
-    """A task row as `tasks()` returns it.
-
-    Instants are whole microseconds since the Unix epoch, UTC.
-
-    Attributes:
-        name: the task's name.
-        partition: the part of the fleet that the row belongs to.
-        source: `config` or `runtime`.
-        digest: identifies the definition of the row.
-        paused: whether the task is paused.
-        pause: since and until when, by whom and why; None for a task that is not paused.
-        anchor: the instant from which intervals are counted.
-        next_fire: the oldest fire time that is not decided yet; None for none.
-        last_decided: the newest fire time that was ever decided; None for none.
-        unfinished: the number of claimed and pending runs.
-        schedule: the settings that declare the schedule, such as `{"cron": "0 7 * * *"}`.
-        last_outcome: how the newest run that a process has begun has ended; None for no such run.
-            This and what follows is as of the runs that are kept.
-        last_end: when that run ended; when it was claimed, if no end is known.
-        last_success: when the newest run that succeeded ended.
-        failures: how many runs have ended otherwise since; counted up to 1,000.
-
-    """
-
-    name: str
-    partition: str
-    source: str
-    digest: str
-    paused: bool
-    anchor: Instant
-    next_fire: Instant | None
-    last_decided: Instant | None
-    unfinished: int
-    pause: Pause | None = None
-    schedule: Mapping[str, str] = msgspec.field(default_factory=dict)
-    last_outcome: Outcome | None = None
-    last_end: Instant | None = None
-    last_success: Instant | None = None
-    failures: int = 0
-
-
-class Store(Protocol):
+class Store(Steering, Protocol):
     """Decides which process runs a tick, and keeps the history. See the module's docstring."""
 
     name: str
@@ -364,8 +281,13 @@ class Store(Protocol):
     def notice(self) -> str:
         """A warning for operators, available once the store is open; empty for none."""
 
-    def open(self, member: Member) -> None:
+    def open(self, member: Member, *, report: Callable[[], MemberReport] = MemberReport) -> None:
         """Join the fleet as *member*; create the storage if it does not exist.
+
+        Args:
+            member: this process.
+            report: returns what the process says about itself, whenever the store records that it
+                lives; the store fills *offset_us* in.
 
         Raises:
             StoreInUseError: this process has the same storage open under the same name.
@@ -406,32 +328,6 @@ class Store(Protocol):
         of a task with `run_at_start` gets one pending start-up run.
         """
 
-    def add(
-        self, runtime_task: RuntimeTask, *, replace: bool = False, by: str = ""
-    ) -> Sequence[Run]:
-        """Add a task that every process of the fleet may run, until it is removed.
-
-        With *replace*, the task replaces a run-time task of the same name. The cursor stays when
-        the schedule is the same, and otherwise moves as in `sync`.
-
-        Returns:
-            The records of fire times that were due when the schedule changed.
-
-        Raises:
-            TaskExistsError: a task of that name was added before.
-            ConfigTaskError: the configuration declares a task of that name.
-
-        """
-
-    def remove(self, name: str, *, by: str = "") -> None:
-        """Archive a run-time task; its pending runs end, its claimed runs continue.
-
-        Raises:
-            ConfigTaskError: the configuration declares the task.
-            UnknownTaskError: no such task.
-
-        """
-
     def claim_due(self, limit: int) -> Claimed:
         """Decide what is due, and claim at most *limit* runs for this process.
 
@@ -465,67 +361,13 @@ class Store(Protocol):
 
         """
 
-    def keep_alive(self, holders: Sequence[str]) -> list[str]:
+    def keep_alive(self, reports: Mapping[str, MemberReport | None]) -> list[str]:
         """Record that other members live, which let this one look for them and send no heartbeats.
 
+        *reports* has what they say about themselves, by holder; None where that is not known.
         Return the holders that are no members, as after a loss of data: a heartbeat of their own
         makes them members again.
         """
 
     def rest(self) -> None:
         """Close connections to a server that no call uses; the next call opens one again."""
-
-    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
-        """Create a pending manual run of a task, due now; return None when overlap refuses it.
-
-        Raises:
-            UnknownTaskError: no such task.
-            UndeclaredTaskError: no live process declares the task.
-
-        """
-
-    def pause(
-        self,
-        name: str,
-        *,
-        paused: bool,
-        until: Instant | None = None,
-        by: str = "",
-        note: str = "",
-    ) -> None:
-        """Pause or resume a task in all partitions; fire times during a pause are missed.
-
-        A pause that has *until* ends then: the next heartbeat of any process resumes the task, from
-        that instant. Another pause of a paused task replaces *until*, *by* and *note*.
-
-        Raises:
-            ConfigError: *until* has passed.
-            UnknownTaskError: no such task.
-
-        """
-
-    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
-        """Return the newest entries of the audit trail, newest first, of 90 days.
-
-        With *before*, those whose number is lower. Pauses, resumptions, triggers, and tasks that
-        were added or removed at run time are entries, also those that changed nothing.
-        """
-
-    def tasks(self) -> list[TaskState]:
-        """Return the task rows, ordered by name and partition."""
-
-    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
-        """Return the newest runs, newest first, including missed and skipped records."""
-
-    def history(self, query: RunQuery) -> RunPage:
-        """Return a page of the history, newest first.
-
-        A store examines a bounded number of runs for a page; then the page has what was found, and
-        a cursor.
-        """
-
-    def run(self, ident: str) -> Run | None:
-        """Return the run of an id; None if there is none, or it is not kept any more."""
-
-    def members(self) -> list[Member]:
-        """Return the members that were seen within three of their leases."""

@@ -15,7 +15,6 @@ user after the start, and the user decides which folders are writable.
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,6 +118,8 @@ def missing_driver(word: str | None) -> str:
         package, extra = "redis", "redis"
     else:
         return ""
+    from importlib.util import find_spec  # slow to import, and seldom needed
+
     if find_spec(package) is not None:
         return ""
     return str(missing_extra("pulse.config.store", package, extra))
@@ -236,6 +237,11 @@ def find_file(word: str | None, *, name: str | None, origin: str) -> Path | None
     """
     path = existing_path(name, origin) if word is None else _path_of(_known(word), origin)
     return path if path is not None and path.is_file() else None
+
+
+def uses_file(word: str | None) -> bool:
+    """Return whether the setting `store`, as loaded, stands for an SQLite file."""
+    return word is None or word.startswith(_SQLITE)
 
 
 def _known(word: str) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from pulse.errors import StoreSchemaError
+from pulse.errors import StoreSchemaError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,6 +37,21 @@ def slug(text: str, separator: str, length: int) -> str:
 def short_hash(text: str) -> str:
     """Return eight hexadecimal digits that differ for different texts."""
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).hexdigest()
+
+
+def nothing_kept(name: object, space: str) -> StoreUnavailableError:
+    """Return the error of a storage in which no server keeps anything of an application.
+
+    Args:
+        name: the storage, as errors name it.
+        space: `pulse.config.name` of the application; empty without one.
+
+    """
+    whose = f"the application named {space!r}" if space else "an application without a name"
+    return StoreUnavailableError(
+        f"{name}: expected what a server has stored for {whose}, got nothing; start the server, or"
+        " name its application (pulse.config.name) by --name"
+    )
 
 
 def refuse_other_version(

@@ -9,11 +9,10 @@ import msgspec
 from pulse.clock import moment_of
 from pulse.core.cursor import Cursor, is_undecided, kept_cursor, moved_cursor
 from pulse.core.planner import NotRun, undecided_by
+from pulse.core.records import PAUSED_REASON
 from pulse.core.run_transitions import miss_run
-from pulse.core.task import Task, build_definition
-from pulse.errors import ConfigError
+from pulse.core.schedule_text import parsed_schedule, schedule_text
 from pulse.schedule.once import Once
-from pulse.store.rules import PAUSED
 
 if TYPE_CHECKING:
     from pulse.clock import Instant
@@ -32,14 +31,9 @@ class ScheduleChange(NamedTuple):
     missed: NotRun | None = None
 
 
-def schedule_text(schedule: Schedule) -> str:
-    """Return the stored form of a schedule; equal schedules may have different texts."""
-    return msgspec.json.encode(sorted(schedule.to_text().items())).decode()
-
-
 def is_schedule(text: str, schedule: Schedule) -> bool:
     """Return whether a stored text means *schedule*, however it is spelled."""
-    return text == schedule_text(schedule) or _parsed(text) == schedule
+    return text == schedule_text(schedule) or parsed_schedule(text) == schedule
 
 
 def order_of_ticks(run: Run) -> tuple[Instant, str]:
@@ -92,20 +86,10 @@ def change_cursor(
         # example): the new definition still runs it, so it does not count as missed.
         following = schedule.next_after(first, anchor=anchor) if kept == first else first
         oldest, count = following or first, count - 1
-    missed = NotRun(oldest, count, PAUSED if paused else CHANGED) if count else None
+    missed = NotRun(oldest, count, PAUSED_REASON if paused else CHANGED) if count else None
     return ScheduleChange(moved, missed)
 
 
 def _schedule_of(text: str, first: Instant) -> Schedule:
     """Parse a stored schedule; if this release cannot, fall back to one fire time at *first*."""
-    return _parsed(text) or Once(moment_of(first))
-
-
-def _parsed(text: str) -> Schedule | None:
-    """Parse a stored schedule; return None if this release cannot."""
-    try:
-        return build_definition(
-            "before", Task(action="/", **dict(msgspec.json.decode(text)))
-        ).schedule
-    except (ConfigError, TypeError):
-        return None
+    return parsed_schedule(text) or Once(moment_of(first))

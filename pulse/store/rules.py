@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,19 +11,28 @@ import msgspec
 
 from pulse.clock import SECOND, rfc3339
 from pulse.core.cursor import BEFORE_TIME, is_undecided
-from pulse.core.planner import is_too_late, plan, plan_missed
+from pulse.core.planner import OLDER_THAN_NEWEST, is_too_late, plan, plan_missed
 from pulse.core.policies import Overlap, Scope
+from pulse.core.records import PAUSED_REASON
 from pulse.core.retry import is_rerun, retry_at, retry_expires_at
 from pulse.core.run import Outcome
-from pulse.errors import ConfigError, ConfigTaskError, TaskExistsError, UndeclaredTaskError
+from pulse.core.schedule_text import parsed_schedule
+from pulse.core.task import TaskDefinition
+from pulse.errors import (
+    ConfigError,
+    ConfigTaskError,
+    RunNotStoppableError,
+    TaskExistsError,
+    UndeclaredTaskError,
+)
 
 if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.cursor import Cursor
     from pulse.core.planner import Plan
     from pulse.core.run import Claim, Result, Run
-    from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
+    from pulse.store.steering import MemberReport
 
 
 LEASE_OVER = "its holder did not renew the lease"
@@ -33,9 +43,6 @@ REMOVED = "the task was removed"
 
 CONFIG, RUNTIME = "config", "runtime"
 """The sources of task rows."""
-
-PAUSED = "passed while the task was paused"
-"""The recorded reason of fire times that were due during a pause."""
 
 
 MAX_NAMES_COMPARED = 1_000
@@ -67,7 +74,48 @@ def plan_resumed(
     is_due = first is not None and first + cursor.delay_us <= until
     if first is None or not is_due or not is_undecided(cursor, first):
         return plan(definition, cursor, unfinished, now)
-    return plan_missed(definition, cursor, first, until, reason=PAUSED)
+    return plan_missed(definition, cursor, first, until, reason=PAUSED_REASON)
+
+
+OVERDUE: Span = 2 * SECOND
+"""A fire time that was due for longer than this when a pause began was not decided in time."""
+
+
+def plans_before_pause(
+    schedule: str, cursor: Cursor, *, resumed_at: Instant | None, since: Instant | None
+) -> list[Plan]:
+    """Return the plans of the fire times that were undecided as a pause began at *since*.
+
+    The pause does not explain those fire times: an earlier one does up to *resumed_at*, and nobody
+    ran those that came after it.
+
+    Args:
+        schedule: the stored text of the schedule.
+        cursor: the position of the row.
+        resumed_at: when an earlier pause ended after which no fire time was decided; None for none.
+        since: when the first of the pauses began that now end or go on; None if that is not known.
+
+    """
+    parsed = parsed_schedule(schedule)
+    if since is None or parsed is None or (resumed_at is not None and resumed_at >= since):
+        return []
+    bare = TaskDefinition(name="", path="", query="", schedule=parsed, digest="")
+    plans: list[Plan] = []
+    ends = [] if resumed_at is None else [(resumed_at, resumed_at, PAUSED_REASON)]
+    for due_by, until, reason in (*ends, (since - OVERDUE, since - 1, OLDER_THAN_NEWEST)):
+        first = cursor.next_fire
+        if first is None or first + cursor.delay_us > due_by or not is_undecided(cursor, first):
+            continue
+        plans.append(plan_missed(bare, cursor, first, until, reason=reason))
+        cursor = plans[-1].cursor
+    return plans
+
+
+def keyed_run_id(task: str, key: str) -> str:
+    """Return the id of the manual run that a client asks for with a key of its own."""
+    return hashlib.blake2b(
+        f"{task}\0{key}".encode(), digest_size=16, person=b"pulse key"
+    ).hexdigest()
 
 
 def new_run_id() -> str:
@@ -197,8 +245,29 @@ def next_attempt_at(
     return retry_at(definition, run, result, now=now, next_fire=row.next_fire)
 
 
-def undeclared(name: str) -> UndeclaredTaskError:
+def check_stoppable(run: Run, mode: str, report: MemberReport | None) -> None:
+    """Refuse to stop a run of a process that cannot stop runs.
+
+    Raises:
+        RunNotStoppableError: the message names the process and the reason.
+
+    """
+    if report is not None and report.stops_runs:
+        return
+    reason = f"mode {mode} cannot stop a run" if report else "its release of pulse stops no runs"
+    raise RunNotStoppableError(
+        f"expected a run that can be stopped, got {run.id} of {run.task}, which {run.holder} holds:"
+        f" {reason}; the run goes on until it ends"
+    )
+
+
+def undeclared(name: str, *, is_served: bool = True) -> UndeclaredTaskError:
     """Return the error of a manual run that no process would claim."""
+    if not is_served:
+        return UndeclaredTaskError(
+            f"expected a process that runs {name!r}, got none: no server runs, or none can reach"
+            " the store; pulse run performs a run in the terminal"
+        )
     return UndeclaredTaskError(
         f"expected a task that a live process declares, got {name!r}: it is disabled, or no live"
         " process has it in its configuration, so no process would run it"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pulse.clock import instant_of
+from pulse.errors import TravelError
 from pulse.settings.converters import duration_or_zero
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ class FakeClock:
         span = duration_or_zero(length)
         self._wall += span
         self._boot += span
+
+    def sleep(self, span: Span) -> None:  # noqa: ARG002 - the interface's signature
+        """Refuse: nobody would move the clock meanwhile.
+
+        Raises:
+            TravelError: always.
+
+        """
+        raise TravelError("expected time that moves, got virtual time: move the clock instead")
 
     def set_wall(self, moment: datetime) -> None:
         """Set the wall clock; the boot clock does not change."""

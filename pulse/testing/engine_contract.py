@@ -271,6 +271,29 @@ class EngineContract(StepContract):
         assert {outcomes[claim.run.id] for claim in quick} == {Outcome.SUCCEEDED}
         assert len(narrow.completed) == len(outcomes)
 
+    def test_a_run_that_waits_is_interrupted_on_request(self, stage: EngineHarness) -> None:
+        """If the engine can do that; other runs continue, and the slot takes another claim."""
+        stoppable = stage.engine.interrupts.waiting
+        stopped = make_claim("nap", LONG if stoppable else 0.5)
+        other = make_claim("nap", 0.5)
+        stage.submit(stopped, other)
+        time.sleep(0.1)
+        stage.engine.interrupt(stopped, "stopped by anna")
+        stage.engine.interrupt(stopped, "stopped by anna")
+        stage.await_endings(2)
+        expected = Outcome.INTERRUPTED if stoppable else Outcome.SUCCEEDED
+        assert stage.outcomes() == {stopped.run.id: expected, other.run.id: Outcome.SUCCEEDED}
+        assert stage.perform_all(make_claim("quick")) == [Outcome.SUCCEEDED]
+
+    def test_a_run_that_has_ended_is_not_interrupted(self, narrow: EngineHarness) -> None:
+        """Nor is the next one in its slot."""
+        ended, following = make_claim("quick"), make_claim("nap", 0.3)
+        narrow.perform_all(ended)
+        narrow.submit(following)
+        narrow.engine.interrupt(ended, "stopped by anna")
+        narrow.await_endings(2)
+        assert narrow.outcomes()[following.run.id] is Outcome.SUCCEEDED
+
     def test_stop_lets_runs_end_within_the_drain(self, stage: EngineHarness) -> None:
         """A run that finishes within the drain is reported with its own result."""
         stage.submit(make_claim("nap", 0.3))

@@ -61,3 +61,7 @@ class _LateClock:
     def boot(self) -> Span:
         """Return the time of the boot clock."""
         return self._clock.boot()
+
+    def sleep(self, span: Span) -> None:
+        """Sleep by the virtual clock, which refuses."""
+        self._clock.sleep(span)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.handle import SchedulerHandle
+    from pulse.handle.handle import SchedulerHandle
     from pulse.runtime import PulseRuntime
 
 Length = float | str | timedelta

@@ -83,6 +83,9 @@ class VirtualEngine:
         while self._in_progress and self._in_progress[0][0] <= self._clock.boot():
             self._report(heappop(self._in_progress)[2])
 
+    def interrupt(self, claim: Claim, reason: str) -> None:
+        """Do nothing: a run has been performed when it is in progress."""
+
     def stop(self, drain_us: Span) -> None:
         """Stop accepting claims, and interrupt the runs in progress; no virtual time passes."""
         self._inline.stop(drain_us)

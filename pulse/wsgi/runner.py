@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from pulse.wsgi.response import Response
 
 _FRAMES = 40
-_OWN = frozenset({__name__, "pulse.wsgi.dispatcher", "pulse.wsgi.response"})
+_HANDLERS = ("/pulse/child/__main__.py", "/pulse/cli/run_watch.py")
+_OWN = frozenset(
+    {__name__, "pulse.wsgi.dispatcher", "pulse.wsgi.foreground", "pulse.wsgi.response"}
+)
 
 
 __all__ = [
@@ -74,7 +77,9 @@ class Runner:
         clock = self._clock
         begun, started_at = clock.boot(), clock.wall()
         if begun >= claim.good_until or self._mark.in_child:
-            return Result(Outcome.ABANDONED, started_at, 0, None, _LEASE_OVER)
+            return Result(
+                Outcome.ABANDONED, started_at, 0, message=_LEASE_OVER, was_dispatched=False
+            )
         try:
             reply = self._dispatcher.call(claim)
             settled = result_of_response(reply, method=claim.definition.method)
@@ -95,7 +100,7 @@ class Runner:
 
 def dropped(clock: Clock) -> Result:
     """Return the result of a claim whose application was dropped before the call."""
-    return Result(Outcome.INTERRUPTED, clock.wall(), 0, None, _DROPPED)
+    return Result(Outcome.INTERRUPTED, clock.wall(), 0, message=_DROPPED, was_dispatched=False)
 
 
 def result_of_response(reply: Response, *, method: str = "GET") -> CallResult:
@@ -125,8 +130,12 @@ def result_of_error(error: BaseException, claim: Claim) -> CallResult:
     stop = _interruption(error, claim)
     if stop is None:
         return CallResult(Outcome.FAILED, None, _failure_text(error))
-    where = "".join(traceback.format_tb(_below_pulse(stop), limit=-_FRAMES))
-    return CallResult(stop.outcome, None, bounded(f"{_STOPPED[stop.outcome]}\n{where}".rstrip()))
+    frames = traceback.extract_tb(_below_pulse(stop), limit=-_FRAMES)
+    if frames and frames[-1].filename.endswith(_HANDLERS):
+        frames.pop()  # that of the signal handler that has raised it
+    where = "".join(frames.format())
+    first = f"{stop.reason}; it was here:" if stop.reason else _STOPPED[stop.outcome]
+    return CallResult(stop.outcome, None, bounded(f"{first}\n{where}".rstrip()))
 
 
 def with_timeout(settled: CallResult, took: Span, timeout: Span) -> CallResult:

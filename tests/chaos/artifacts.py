@@ -119,6 +119,31 @@ class Row(NamedTuple):
     count: int = 1
 
 
+class Account(NamedTuple):
+    """The ledger of a task, as pulse has made it from the store after the fleet has ended.
+
+    Attributes:
+        task: the task's name.
+        since: the earliest fire time that is accounted for.
+        until: the instant before which all are.
+        fire_times: how many there are.
+        ran: how many were claimed, dispatched or not.
+        passed: how many were skipped, missed, or passed in a pause.
+        unexplained: the first fire times that are nowhere.
+        twice: ids of runs that may have been dispatched twice.
+
+    """
+
+    task: str
+    since: int
+    until: int
+    fire_times: int
+    ran: int
+    passed: int
+    unexplained: tuple[int, ...] = ()
+    twice: tuple[str, ...] = ()
+
+
 class Case(NamedTuple):
     """A whole run, as it is judged.
 
@@ -129,6 +154,7 @@ class Case(NamedTuple):
         history: the rows of the store, in any order.
         ended: when the fleet was told to stop.
         lease: how long a claim is good without renewal.
+        accounts: the ledgers of the tasks.
 
     """
 
@@ -138,6 +164,7 @@ class Case(NamedTuple):
     history: tuple[Row, ...]
     ended: int
     lease: int
+    accounts: tuple[Account, ...] = ()
 
 
 def ticks(spec: Spec, until: int) -> Iterator[int]:
@@ -181,4 +208,8 @@ def read_case(folder: Path) -> Case:
         history=tuple(Row(*one) for one in kept["history"]),
         ended=kept["ended"],
         lease=kept["lease"],
+        accounts=tuple(
+            Account(*numbers, tuple(unexplained), tuple(twice))
+            for *numbers, unexplained, twice in kept.get("accounts", ())
+        ),
     )

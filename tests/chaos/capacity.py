@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Stretch = tuple[int, int]
 
 NEVER = 1 << 62
+COMMIT = SECOND // 4
+"""How long after the instant of a claim its commit may be, on a busy machine."""
 
 
 class Capacity:
@@ -30,6 +32,7 @@ class Capacity:
         self._shared = [
             (one.began, one.ended) for one in faults if one.kind in STORE or one.kind in MACHINE
         ]
+        self._restarts = [(one.began, one.ended) for one in faults if one.kind == "store-restart"]
         self._pauses = _by_pid(faults, PAUSES)
         self._deaths = _by_pid(faults, KILLS)
         self._leaves = _by_pid(faults, LEAVES)
@@ -73,6 +76,14 @@ class Capacity:
             began <= claimed_at + SECOND and ended >= claimed_at - SECOND and ended - began >= span
             for began, ended in self._shared
         )
+
+    def was_cut(self, claimed_at: int) -> bool:
+        """Return whether the reply to a claim of that instant may have been lost.
+
+        The server commits a claim up to `COMMIT` after it has read the clock. A restart cuts all
+        connections, whether the reply was sent or not.
+        """
+        return any(began - COMMIT <= claimed_at <= ended for began, ended in self._restarts)
 
     def found_out(self, since: int, until: int) -> int:
         """Return when all losses between two instants must be known; 0 for no loss."""
@@ -128,7 +139,11 @@ def _exactly(case: Case) -> Iterable[Fault]:
 
 
 def _own_faults(case: Case) -> Iterable[Fault]:
-    """Yield the faults that the processes recorded themselves: their deaths and blocks."""
+    """Yield the faults that the processes recorded themselves: their deaths and blocks.
+
+    User code that sleeps holds a process only if its threads are greenlets: a process that writes
+    lines meanwhile is not blocked.
+    """
     from tests.chaos.artifacts import Fault
 
     blocked: dict[int, int] = {}
@@ -142,7 +157,10 @@ def _own_faults(case: Case) -> Iterable[Fault]:
         elif line.what == "block":
             blocked[line.pid] = line.wall
         elif line.what == "unblock":
-            yield Fault("block", blocked.pop(line.pid), line.wall, (line.pid,))
+            if line.pid in blocked:
+                yield Fault("block", blocked.pop(line.pid), line.wall, (line.pid,))
+        else:
+            blocked.pop(line.pid, None)
     for pid, began in blocked.items():
         yield Fault("block", began, case.ended, (pid,))
 

@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos.artifacts import LEAVES, SECOND, clock_of, ticks
 from tests.chaos.capacity import NEVER, Capacity
-from tests.chaos.run_log import RunLog
+from tests.chaos.run_log import PASSED, RunLog
 from tests.chaos.window_matching import Window, match_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.chaos.artifacts import Case, Line, Spec
+    from tests.chaos.artifacts import Account, Case, Line, Spec
     from tests.chaos.run_log import Run
 
 PROMPT = SECOND
@@ -71,6 +71,7 @@ class Judge:
             "the history agrees with the evidence": self.disagreeing,
             "failures are retried": self.unretried,
             "what lost its lease is not dispatched": self.resumed,
+            "the ledger agrees": self.accounted,
         }
         return [Verdict(rule, *self._counted(broken())) for rule, broken in rules.items()]
 
@@ -257,8 +258,9 @@ class Judge:
         if row is None:
             return ""
         hit = self.capacity.hit(row.holder, row.claimed_at, self.case.ended)
-        unanswered = not _has_begun(run, row.attempt) and self.capacity.was_unanswered(
-            row.claimed_at, self.case.lease
+        unanswered = not _has_begun(run, row.attempt) and (
+            self.capacity.was_cut(row.claimed_at)
+            or self.capacity.was_unanswered(row.claimed_at, self.case.lease)
         )
         if hit is None and not unanswered and not self._left_in_outage(row.holder):
             return f"{_named(run.task, run.fire_time)} was abandoned by a process that lived"
@@ -318,6 +320,42 @@ class Judge:
                 yield (
                     f"{_named(line.task, line.fire_time)} was dispatched after all" if sent else ""
                 )
+
+    # The ledger --------------------------------------------------------------------------
+
+    def accounted(self) -> Iterator[str]:
+        """Yield for each task what its ledger says that the history and the log do not."""
+        for account in self.case.accounts:
+            spec = self.run_log.specs[account.task]
+            yield self._other_count(spec, account)
+            yield from (f"{_named(spec.name, one)} is unexplained" for one in account.unexplained)
+            for ident in account.twice:
+                run = self.run_log.runs.get(ident)
+                begun = 0 if run is None else len(run.begins)
+                if begun < 2:
+                    yield f"{spec.name}: run {ident} ran twice, the app has {begun} starts"
+                elif not spec.rerun:
+                    yield f"{spec.name}: run {ident} was dispatched twice"
+
+    def _other_count(self, spec: Spec, account: Account) -> str:
+        """Return a number of the ledger that is another one than that of the grid or the history.
+
+        The fleet goes on until it has ended, and the ledger is made after that.
+        """
+        grid = sum(account.since <= tick < account.until for tick in ticks(spec, account.until))
+        rows = [row for row in self.case.history if row.task == spec.name]
+        passed = sum(row.count for row in rows if row.outcome in PASSED)
+        # A run that waits for a retry has no holder and is open, in the ledger too.
+        is_open = [not row.outcome and not row.holder for row in rows]
+        ran = sum(
+            row.outcome not in PASSED and row.attempt > 0 and not waits
+            for row, waits in zip(rows, is_open, strict=True)
+        )
+        expected = grid, ran, passed
+        found = account.fire_times, account.ran, account.passed
+        if found == expected:
+            return ""
+        return f"{spec.name}: expected {expected} fire times, runs and records, the ledger {found}"
 
 
 def judge(case: Case) -> list[Verdict]:

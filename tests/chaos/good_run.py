@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.artifacts import SECOND, Case, Fault, Line, Row, Spec, ticks
+from tests.chaos.artifacts import SECOND, Account, Case, Fault, Line, Row, Spec, ticks
 
 START = 1_795_417_200 * SECOND
 SPECS = (
@@ -62,7 +62,17 @@ def good_run() -> Case:
                 going_until = _tick(script, spec, tick)
     lines = sorted(script.lines, key=lambda line: line.wall)
     fault = Fault("kill", KILLED, KILLED, (VICTIM,))
-    return Case(SPECS, tuple(lines), (fault,), tuple(script.rows), ended, 3 * SECOND)
+    rows = tuple(script.rows)
+    accounts = tuple(_account(spec, rows, ended + SECOND) for spec in SPECS)
+    return Case(SPECS, tuple(lines), (fault,), rows, ended, 3 * SECOND, accounts)
+
+
+def _account(spec: Spec, rows: tuple[Row, ...], until: int) -> Account:
+    """Return the ledger of a task."""
+    own = [row for row in rows if row.task == spec.name]
+    passed = sum(row.count for row in own if row.outcome == "skipped")
+    grid = sum(tick < until for tick in ticks(spec, until))
+    return Account(spec.name, START, until, grid, len(own) - passed, passed)
 
 
 def _tick(script: Script, spec: Spec, tick: int) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.chaos.artifacts import SECOND, Case, keep_case, read_case
 from tests.chaos.fleet import Fleet, StallDetector, Users, now
-from tests.chaos.history import read_history
+from tests.chaos.history import read_accounts, read_history
 from tests.chaos.inject import Injector
 from tests.chaos.report import is_good, report
 from tests.chaos.scenario import KINDS, LEASE_S, WORKERS, Size, World, faults, specs, worlds
@@ -112,7 +112,8 @@ def _live(world: World, seconds: float, folder: Path, storage: Storage) -> tuple
         stalls = stall_detector.stop()
     done = (*injector.done, *stalls)
     history = read_history(storage.word, "chaos")
-    return Case(specs(start), lines, done, history, ended, LEASE_S * SECOND), said
+    accounts = read_accounts(storage.word, "chaos")
+    return Case(specs(start), lines, done, history, ended, LEASE_S * SECOND, accounts), said
 
 
 def _kinds(storage: Storage) -> tuple[str, ...]:

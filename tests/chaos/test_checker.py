@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.chaos.artifacts import SECOND, Case, Fault, Line, Row
+from tests.chaos.capacity import Capacity
 from tests.chaos.checker import judge
 from tests.chaos.good_run import KILLED, LENGTH_S, OTHER, START, VICTIM, good_run
 from tests.chaos.window_matching import Window, match_windows
@@ -26,6 +27,7 @@ OVERLAP = "no overlap where skip says so"
 CAUSE = "a record that a tick did not run has a cause"
 HISTORY = "the history agrees with the evidence"
 RETRIED = "failures are retried"
+LEDGER = "the ledger agrees"
 RESUMED = "what lost its lease is not dispatched"
 
 CALM = {START + second * SECOND for second in (*range(8), *range(16, LENGTH_S - 4))}
@@ -163,7 +165,7 @@ def test_skipped_tick_without_a_cause_is_rejected(run: str, outcome: str) -> Non
     spoilt = forge(
         change(GOOD, run, lambda _: None), run, lambda row: row._replace(outcome=outcome)
     )
-    assert broken(spoilt) == {CAUSE}
+    assert broken(spoilt) - {LEDGER} == {CAUSE}
 
 
 @given(some("crowd"), st.sampled_from(["missed", "skipped"]))
@@ -221,6 +223,43 @@ def test_abandoned_run_of_a_living_process_is_rejected(run: str) -> None:
     """Only the store can have lost its claim."""
     spoilt = change(GOOD, run, lambda line: None if line.what == "end" else line)
     assert CAUSE in broken(forge(spoilt, run, lambda row: row._replace(outcome="abandoned")))
+
+
+@pytest.mark.parametrize(
+    ("restarted_at", "begun", "accepted"),
+    [
+        pytest.param(2_000, False, True, id="while the claim was written"),
+        pytest.param(300_000, False, False, id="later"),
+        pytest.param(2_000, True, False, id="the call was made"),
+    ],
+)
+def test_claim_is_lost_if_a_restart_of_the_store_cut_its_reply(
+    restarted_at: int,
+    begun: bool,  # noqa: FBT001 - a parameter
+    accepted: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """The process cannot know of the claim, so it makes no call, and the lease ends the run."""
+    run = runs_of("plain")[0]
+    (row,) = [row for row in GOOD.history if row.run == run]
+    began = row.claimed_at + restarted_at
+    fault = Fault("store-restart", began, began + SECOND, ())
+    spoilt = GOOD._replace(faults=(*GOOD.faults, fault))
+    spoilt = forge(spoilt, run, lambda row: row._replace(outcome="abandoned"))
+    if not begun:
+        spoilt = change(spoilt, run, lambda _: None)
+    assert (CAUSE not in broken(spoilt)) is accepted
+
+
+def test_process_that_goes_on_during_a_block_is_not_paused() -> None:
+    """The losses of its later pause are found out after that pause began."""
+    busy = Line("block", START + 2 * SECOND, 0, OTHER)
+    free = Line("unblock", START + 9 * SECOND, 0, OTHER)
+    lines = sorted([*GOOD.lines, busy, free], key=lambda line: line.wall)
+    assert Capacity(GOOD._replace(lines=tuple(lines))).hit(OTHER, START, GOOD.ended) is None
+    alone = GOOD._replace(
+        lines=(Line("start", START, 0, 7), busy._replace(pid=7), free._replace(pid=7))
+    )
+    assert Capacity(alone).hit(7, START, GOOD.ended) == (busy.wall, free.wall)
 
 
 @pytest.mark.parametrize(("outage_s", "is_cause"), [(5, True), (0, False)])
@@ -308,6 +347,25 @@ def test_skips_after_a_kill_end_within_a_lease_and_a_second() -> None:
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"fire_times": 7},
+        {"ran": 7},
+        {"passed": 7},
+        {"unexplained": (START,)},
+        {"twice": (f"plain-{START}",)},
+        {"twice": ("unknown",)},
+    ],
+    ids=["fire times", "ran", "passed", "unexplained", "twice", "twice, unknown"],
+)
+def test_ledger_that_says_something_else_is_rejected(change: dict[str, Any]) -> None:
+    """The grid, the history and the log of the app decide."""
+    ledger = next(one for one in GOOD.accounts if one.task == "plain")
+    wrong = GOOD._replace(accounts=(ledger._replace(**change),))
+    assert LEDGER in broken(wrong)
+
+
+@pytest.mark.parametrize(
     ("begins", "extras", "misses"),
     [
         pytest.param([1, 11], 0, 0, id="each in its own"),
@@ -332,3 +390,14 @@ def test_matching_finds_all_partners(spans: list[tuple[int, int]], data: st.Data
     windows = sorted(Window("a", opens, opens + length) for opens, length in spans)
     begins = sorted(data.draw(st.integers(one.opens, one.closes)) for one in windows)
     assert match_windows(begins, windows) == ([], [])
+
+
+def test_run_that_waits_for_a_retry_at_the_end_is_open_in_the_ledger() -> None:
+    """It has been dispatched, and its fire time has no outcome yet."""
+    last = max((row for row in GOOD.history if row.task == "flaky"), key=lambda row: row.fire_time)
+    waiting = forge(GOOD, last.run, lambda row: row._replace(outcome="", attempt=1, holder=0))
+    accounts = [
+        one._replace(ran=one.ran - 1) if one.task == "flaky" else one for one in GOOD.accounts
+    ]
+    assert LEDGER not in broken(waiting._replace(accounts=tuple(accounts)))
+    assert LEDGER in broken(waiting)

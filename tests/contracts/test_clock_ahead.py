@@ -15,6 +15,7 @@ from pulse.core.run import Outcome
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.store.base import RewoundTask
 from pulse.store.shared.rewinding import EarlyWork, find_early_work
+from pulse.store.steering import Pause
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.setups import require
 from tests.support.stores import SHARED
@@ -150,9 +151,9 @@ def test_task_runs_again_after_ticks_were_too_late_by_a_wrong_clock(
 def test_task_runs_again_after_a_pause_ended_by_a_wrong_clock(fleet: Fleet) -> None:
     """The task was resumed while the clock was ahead, and the ticks of the pause were missed."""
     process = fleet.join({"work": make_task()})
-    process.store.pause("work", paused=True)
+    process.store.pause("work", Pause())
     with clock_ahead(fleet):
-        process.store.pause("work", paused=False)
+        process.store.pause("work", None)
         require(process.claim().not_run, "ticks that are missed")
     assert run_ticks(fleet, process)
 
@@ -180,7 +181,7 @@ def test_task_that_is_paused_and_resumed_runs_after_the_clock_is_corrected(fleet
     with clock_ahead(fleet):
         run_due(process)
     for paused in (True, False):
-        process.store.pause("work", paused=paused)
+        process.store.pause("work", Pause() if paused else None)
     assert run_ticks(fleet, process)
 
 

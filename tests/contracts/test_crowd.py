@@ -11,6 +11,7 @@ import pytest
 
 from pulse.clock import SECOND, SystemClock
 from pulse.core.run import Trigger
+from pulse.store.steering import Pause
 from tests.contracts.suite.store_harness import succeed
 from tests.support.crowd import ADDED, LIMITS, declared, most_at_once, open_store, read_lines
 from tests.support.redis_servers import empty_redis
@@ -73,7 +74,7 @@ def test_many_processes_agree(url: str, tmp_path: Path) -> None:
     assert rows == {row: unfinished[row] for row in rows}
     assert not set(unfinished) - set(rows)
     for name in {row.name for row in store.tasks()}:
-        store.pause(name, paused=True)
+        store.pause(name, Pause())
     drain(store)
     runs = store.runs(limit=100_000)
     assert [run for run in runs if run.outcome is None] == []

@@ -13,6 +13,7 @@ from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.errors import StoreUnavailableError
 from pulse.store.sqlite.schema import prefix_of as tables_of
 from pulse.store.sqlite.store import SqliteStore
+from pulse.store.steering import Pause
 from tests.contracts.suite.store_harness import EVERY, make_task
 from tests.support.redis_keys import Keys
 from tests.support.setups import require
@@ -343,7 +344,7 @@ def test_index_that_is_empty_since_all_tasks_are_paused_is_not_lost(
     """Redis deletes a sorted set that has no members."""
     process = begin_well(begin, lines, keys.make)
     for name in TASKS:
-        process.store.pause(name, paused=True)
+        process.store.pause(name, Pause())
     process.forward(2)
     assert lines(logging.ERROR) == []
 

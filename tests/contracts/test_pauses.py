@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulse.store.steering import Pause
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.setups import require
 from tests.support.stores import SHARED
@@ -24,7 +25,7 @@ RETURNS = [
 def archive_paused(fleet: Fleet, *, scope: str = "fleet") -> Process:
     """Return a process whose paused task was archived because no process declares it."""
     process = fleet.join({"work": make_task(scope=scope)})
-    process.store.pause("work", paused=True)
+    process.store.pause("work", Pause())
     require([row.paused for row in process.store.tasks()] == [True], "a task that is paused")
     process.sync({})
     fleet.wait(3 * LEASE_S + 10, process)
@@ -73,7 +74,7 @@ def test_runtime_task_with_the_name_of_an_archived_paused_task_is_not_paused(fle
 def test_pause_of_a_task_of_dead_processes_ends_with_the_task(fleet: Fleet, scope: str) -> None:
     """All processes that declared the task have ended before a new release declares it."""
     old, other = fleet.join({"work": make_task(scope=scope)}), fleet.join({})
-    old.store.pause("work", paused=True)
+    old.store.pause("work", Pause())
     old.store.close()
     fleet.wait(3 * LEASE_S + 10, other)
     require(not other.store.tasks(), "a task that was archived")
@@ -84,7 +85,7 @@ def test_pause_of_a_task_of_dead_processes_ends_with_the_task(fleet: Fleet, scop
 def test_pause_is_kept_across_a_restart(fleet: Fleet) -> None:
     """A task that is declared again before it is archived stays paused."""
     process = fleet.join({"work": make_task()})
-    process.store.pause("work", paused=True)
+    process.store.pause("work", Pause())
     process.sync({})
     fleet.wait(LEASE_S, process)
     process.sync({"work": make_task()})
@@ -96,7 +97,7 @@ def test_pause_is_kept_while_one_process_declares_the_task(fleet: Fleet) -> None
     """In a long rolling deploy the task is not archived, so its pause stays."""
     old = fleet.join({"work": make_task()})
     new = fleet.join({})
-    old.store.pause("work", paused=True)
+    old.store.pause("work", Pause())
     fleet.wait(4 * LEASE_S, old, new)
     new.sync({"work": make_task()})
     assert is_paused(new)

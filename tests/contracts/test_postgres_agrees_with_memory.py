@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from pulse.store.base import StoreOptions
 from pulse.store.postgres.store import PostgresStore
-from tests.support.differential import StorePair
+from tests.support.differential import SHRINKING_S, StorePair
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.server
+@pytest.mark.timeout(SHRINKING_S)
 def test_postgres_and_memory_return_the_same(postgres_cluster: PostgresCluster) -> None:
     """The same calls return the same results, and leave the same rows and runs."""
 

@@ -364,6 +364,29 @@ def test_process_that_stops_in_a_write_does_not_block_others(
     store.close()
 
 
+def test_process_that_stops_between_two_writes_holds_nothing(
+    postgres_cluster: PostgresCluster, clock: FakeClock
+) -> None:
+    """What it does not read is sent with the end of the transaction, so nothing has begun."""
+    store = open_store(postgres_cluster.url(), clock)
+    store.sync(AT_START)
+    script = STOP_IN_A_WRITE.replace(
+        'list(connection.execute("SELECT key FROM @tasks FOR UPDATE"))',
+        'connection.execute("UPDATE @tasks SET version = version")',
+    )
+    assert script != STOP_IN_A_WRITE
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, postgres_cluster.url(), Transaction.WRITE.name],
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"stops\n"
+    assert len(store.claim_due(1).claims) == 1
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    store.close()
+
+
 def test_silent_server_is_unavailable_in_time(
     postgres_cluster: PostgresCluster, clock: FakeClock
 ) -> None:

@@ -16,6 +16,7 @@ from pulse.store.process_identity import this_member
 from pulse.store.redis.backend import RedisSession
 from pulse.store.redis.client import RedisClient
 from pulse.store.redis.store import RedisStore
+from pulse.store.steering import Pause
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, make_task, succeed
 from tests.support.redis_servers import empty_redis
@@ -99,8 +100,8 @@ def test_row_that_is_added_beside_a_pause_follows_it(
             for one in (first, second):
                 one.heartbeat()
     assert [row.partition for row in first.tasks()] == ["web1"]
-    first.pause("work", paused=not paused)
-    before_next_write(lambda: first.pause("work", paused=paused))
+    first.pause("work", Pause() if not paused else None)
+    before_next_write(lambda: first.pause("work", Pause() if paused else None))
     sync(second, HOST_TASK)
     assert [row.paused for row in first.tasks()] == [paused, paused]
 
@@ -111,9 +112,9 @@ def test_pause_and_resume_that_overlap_leave_rows_that_agree(
 ) -> None:
     """A row that is added later agrees with them too."""
     store = join(**HOST_TASK)
-    store.pause("work", paused=not paused)
-    before_next_write(lambda: store.pause("work", paused=not paused))
-    store.pause("work", paused=paused)
+    store.pause("work", Pause() if not paused else None)
+    before_next_write(lambda: store.pause("work", Pause() if not paused else None))
+    store.pause("work", Pause() if paused else None)
     join("web2", **HOST_TASK)
     assert [row.paused for row in store.tasks()] == [paused, paused]
 
@@ -125,8 +126,8 @@ def test_run_time_task_that_is_added_beside_a_pause_of_its_name_follows_it(
     store = join()
     added = make_runtime_task("work", make_task(), TaskDefaults())
     store.add(added)
-    store.pause("work", paused=True)
-    before_next_write(lambda: store.pause("work", paused=False))
+    store.pause("work", Pause())
+    before_next_write(lambda: store.pause("work", None))
     store.remove("work")
     store.add(added)
     assert [row.paused for row in store.tasks()] == [False]
@@ -141,7 +142,7 @@ def test_pause_beside_a_removal_does_not_outlive_the_task(
     store.add(added)
     before_next_write(lambda: store.remove("work"))
     with pytest.raises(UnknownTaskError):
-        store.pause("work", paused=True)
+        store.pause("work", Pause())
     store.add(added)
     assert [row.paused for row in store.tasks()] == [False]
 
@@ -153,7 +154,7 @@ def test_removal_beside_a_pause_ends_the_pause(
     store = join()
     added = make_runtime_task("work", make_task(), TaskDefaults())
     store.add(added)
-    before_next_write(lambda: store.pause("work", paused=True))
+    before_next_write(lambda: store.pause("work", Pause()))
     store.remove("work")
     store.add(added)
     assert [row.paused for row in store.tasks()] == [False]

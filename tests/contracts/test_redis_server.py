@@ -23,7 +23,7 @@ from pulse.errors import (
     StoreUnavailableError,
     shown_url,
 )
-from pulse.store.base import Pause, StoreOptions
+from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.redis.backend import RESERVE_FOR, RedisBackend, prefix_of
 from pulse.store.redis.client import RedisClient
@@ -33,6 +33,7 @@ from pulse.store.shared.claiming import plan_due
 from pulse.store.shared.manifests import manifest_of
 from pulse.store.shared.recovery import RecoveryWindow
 from pulse.store.shared.rows import Caller
+from pulse.store.steering import Pause
 from pulse.testing.clock import FakeClock
 from tests.contracts.suite.store_harness import EVERY, fail, make_task, succeed
 from tests.support.children import HOLD_ONE, RACE, hear, say_go
@@ -249,12 +250,12 @@ def test_pause_that_an_older_release_has_ended_is_over(server: RedisServer, memb
     store = RedisStore(server.url, clock, stand_in=clock)
     store.open(member)
     store.sync(TASKS)
-    store.pause("work", paused=True, until=clock.wall() + 5 * SECOND, by="anna")
+    store.pause("work", Pause(until=clock.wall() + 5 * SECOND, by="anna"))
     server.ask("SREM", prefix_of("") + "paused", "work")
     clock.forward(10)
     assert store.heartbeat().resumed == []
     assert store.look(1).claimed is not None
-    store.pause("work", paused=True)
+    store.pause("work", Pause())
     (state,) = store.tasks()
     store.close()
     assert state.paused
@@ -266,7 +267,7 @@ def test_key_of_pauses_or_of_the_audit_trail_that_was_overwritten_is_moved(
     server: RedisServer, store: RedisStore, key: str
 ) -> None:
     """Tasks go on, and the next verbs are recorded."""
-    store.pause("work", paused=True, by="anna")
+    store.pause("work", Pause(by="anna"))
     server.ask("DEL", prefix_of("") + key)
     server.ask("LPUSH", prefix_of("") + key, "garbage")
     with pytest.raises(StoreUnavailableError, match=f"expected data of pulse in .*:{key};"):
@@ -274,7 +275,7 @@ def test_key_of_pauses_or_of_the_audit_trail_that_was_overwritten_is_moved(
     with contextlib.suppress(StoreUnavailableError):
         store.heartbeat()  # reports to the loop what a call of the application has met
     store.heartbeat()
-    store.pause("work", paused=False, by="otto")
+    store.pause("work", None, by="otto")
     assert store.audit()[0].by == "otto"
     assert server.ask("EXISTS", prefix_of("") + f"corrupt:{key}") == b":1\r\n"
 
@@ -282,7 +283,7 @@ def test_key_of_pauses_or_of_the_audit_trail_that_was_overwritten_is_moved(
 def touch(store: RedisStore, key: str) -> None:
     """Make the call that reads a key."""
     if key == "audits":
-        store.pause("work", paused=True)
+        store.pause("work", Pause())
     elif key == "audit":
         store.audit()
     else:
@@ -294,11 +295,11 @@ def test_numbers_of_the_audit_trail_go_on_after_their_counter_was_lost(
 ) -> None:
     """A repair makes the counter again."""
     for name in ("anna", "otto"):
-        store.pause("work", paused=True, by=name)
+        store.pause("work", Pause(by=name))
     server.ask("DEL", *(prefix_of("") + name for name in ("audits", "open")))
     with pytest.raises(StoreUnavailableError, match="keys were lost"):
         store.heartbeat()
-    store.pause("work", paused=False, by="ida")
+    store.pause("work", None, by="ida")
     assert [one.by for one in store.audit()] == ["ida", "otto", "anna"]
 
 
@@ -441,7 +442,7 @@ def test_dead_holder_of_this_host_is_found_at_once(
     store.close()
     assert not before
     assert [(run.id, run.outcome) for run in after] == [(run_id, outcome)]
-    assert members == [member]
+    assert [one.holder for one in members] == [member.holder]
 
 
 def test_history_older_than_keep_for_is_deleted(server: RedisServer, member: Member) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pulse.core.run import Outcome
 from pulse.errors import StoreUnavailableError
-from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, holders, make_task
 from tests.support.setups import require
 from tests.support.stores import SHARED
 
@@ -67,7 +67,7 @@ def return_after_silence(fleet: Fleet, space: str) -> Process:
     silent = fleet.join({"work": make_task(interval=20)}, space=space)
     other = fleet.join({"work": make_task()}, space=space)
     fleet.wait(3 * LEASE_S + 10, other)
-    require(other.store.members() == [other.member], "a process that was given up")
+    require(holders(other.store) == [other.member.holder], "a process that was given up")
     other.store.close()
     fleet.clock.forward(3 * EVERY)
     return silent

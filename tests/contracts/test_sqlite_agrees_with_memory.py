@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 
 from pulse.store.base import StoreOptions
 from pulse.store.sqlite.store import SqliteStore
-from tests.support.differential import StorePair
+from tests.support.differential import SHRINKING_S, StorePair
 
 if TYPE_CHECKING:
     from pulse.testing.clock import FakeClock
@@ -33,3 +34,4 @@ class SqlitePair(StorePair):
 
 TestAgreement = SqlitePair.TestCase
 TestAgreement.settings = settings(max_examples=60, stateful_step_count=40)
+pytestmark = pytest.mark.timeout(SHRINKING_S)

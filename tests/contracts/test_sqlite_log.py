@@ -240,6 +240,29 @@ def test_process_does_not_join_until_the_others_have_saved_the_log(
     assert hear(other) == "1 1"
 
 
+def test_process_that_waits_to_make_the_log_keeps_no_other_process_from_making_it(
+    store: SqliteStore, path: Path, run_child: RunChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All workers may open the file at once: those that wait must not lock each other out."""
+    store.close()
+    holder, other = run_child(USE, path), run_child(JOIN, path)
+    assert hear(holder) == "open"
+    delete(path, ["-wal", "-shm"])
+    heard = []
+
+    def pause() -> None:
+        if not heard:
+            say_go(holder)
+            heard.append(hear(holder))
+            say_go(other)
+            heard.append(hear(other))
+
+    monkeypatch.setattr(database, "pause", pause)
+    store.open(this_member("inline", "digest", 30 * SECOND))
+    assert heard == ["closed", "1 1"]
+    assert [state.name for state in store.tasks()] == ["work"]
+
+
 @pytest.mark.parametrize("suffixes", LOGS)
 def test_stores_of_two_applications_in_one_process_continue_together(
     store: SqliteStore, path: Path, clock: FakeClock, suffixes: list[str]

@@ -10,6 +10,7 @@ from pulse.clock import SECOND
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.errors import PulseError, StoreUnavailableError
 from pulse.store.process_identity import this_member
+from pulse.store.steering import Pause
 from tests.contracts.suite.store_harness import make_task
 from tests.support.setups import error_of, require
 from tests.support.stores import SHARED
@@ -28,8 +29,8 @@ VERBS: Final[dict[str, Verb]] = {
     "tasks": lambda store: store.tasks(),
     "runs": lambda store: store.runs(),
     "members": lambda store: store.members(),
-    "pause": lambda store: store.pause("work", paused=True),
-    "resume": lambda store: store.pause("work", paused=False),
+    "pause": lambda store: store.pause("work", Pause()),
+    "resume": lambda store: store.pause("work", None),
     "trigger": lambda store: store.trigger("work"),
     "add": lambda store: store.add(make_runtime_task("work", make_task(), TaskDefaults())),
     "remove": lambda store: store.remove("work"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.errors import PulseError, StoreUnavailableError
-from pulse.handle import SchedulerHandle
+from pulse.handle.handle import SchedulerHandle
 from tests.contracts.suite.store_harness import make_task
 from tests.support.setups import error_of
 from tests.support.stores import POSTGRES, REDIS

@@ -26,6 +26,7 @@ from pulse.errors import PulseError
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
+from pulse.store.steering import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -167,10 +168,10 @@ class _Process:
         self.store.sync(declared(self.random.randint(0, 1)))
 
     def pause(self) -> None:
-        self.store.pause(self.name(), paused=True)
+        self.store.pause(self.name(), Pause())
 
     def resume(self) -> None:
-        self.store.pause(self.name(), paused=False)
+        self.store.pause(self.name(), None)
 
     def trigger(self) -> None:
         self.store.trigger(self.name())
@@ -237,6 +238,7 @@ def main(url: str, folder: Path, number: int, seed: int, seconds: float) -> int:
                 status = 0
             except BaseException:  # noqa: BLE001 - the parent counts it
                 traceback.print_exc()
+                os.write(said_ready, b"0")  # the parent waits for each of them
             finally:
                 os._exit(status)
         children.append(child)

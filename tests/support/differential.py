@@ -11,11 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pulse.clock import SECOND, moment_of
 from pulse.core.run import Claim, CompletedRun, Outcome, Result, Run
+from pulse.core.run_query import RunQuery
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
-from pulse.core.task import Task, build_definition
+from pulse.core.task import Task, TaskDefinition, build_definition
 from pulse.errors import PulseError
-from pulse.store.base import Claimed, Member, StoreOptions
+from pulse.store.accounts import account
+from pulse.store.base import Claimed, HeartbeatResult, Member, StoreOptions
 from pulse.store.memory.store import MemoryStore
+from pulse.store.steering import MemberReport, Pause
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ MEMBER = Member(
     digest="digest",
     lease_us=30 * SECOND,
 )
+SHRINKING_S = 600
+"""The timeout of a test in seconds: a difference is reported once its steps are few."""
+
+REPORT = MemberReport(stops_runs=True)
 NAMES = ("a", "b", "c")
 TASKS = st.fixed_dictionaries(
     {
@@ -80,10 +87,13 @@ class StorePair(RuleBasedStateMachine):
         self.memory = MemoryStore(self.clock, StoreOptions(name="twins"))
         self.ids: dict[str, str] = {}
         self.held: list[tuple[Claim, Claim]] = []
+        self.declared: dict[str, TaskDefinition] = {}
         self.waits = False
         self.set_back = False
+        self.clock_was_set = False
+        self.last_seen = self.clock.wall()
         for store in (self.shared, self.memory):
-            store.open(MEMBER)
+            store.open(MEMBER, report=lambda: REPORT)
             store.sync({})
         self.clock.forward(1)  # memory has no outage after which a skip would have to wait
 
@@ -103,8 +113,10 @@ class StorePair(RuleBasedStateMachine):
     def sync(self, tasks: dict[str, Task]) -> None:
         """Declare other tasks."""
         definitions = {name: build_definition(name, task) for name, task in tasks.items()}
+        self.declared = definitions
         self.waits = any(map(may_wait, tasks.values()))
         self.agree(self.shared.sync(definitions), self.memory.sync(definitions))
+        self.last_seen = self.clock.wall()
 
     @rule(name=st.sampled_from(NAMES), task=TASKS, replace=st.booleans())
     def add(self, name: str, task: Task, replace: bool) -> None:  # noqa: FBT001 - drawn
@@ -129,6 +141,7 @@ class StorePair(RuleBasedStateMachine):
     def set_wall(self, seconds: int) -> None:
         """Set the wall clock."""
         self.set_back = self.set_back or seconds < 0
+        self.clock_was_set = True
         self.clock.set_wall(moment_of(self.clock.wall()) + timedelta(seconds=seconds))
         self.time_has_passed()
 
@@ -154,7 +167,9 @@ class StorePair(RuleBasedStateMachine):
         if not keep:
             self.held.remove(pair)
         after = None if asked is None else asked * SECOND
-        result = Result(outcome[0], self.clock.wall(), 5, outcome[1], "done", after)
+        # A claim is dispatched once, however often its result is sent.
+        started = pair[0].run.claimed_at or 0
+        result = Result(outcome[0], started, 5, outcome[1], "done", after)
         self.agree(
             self.shared.finish([CompletedRun(pair[0], result)]),
             self.memory.finish([CompletedRun(pair[1], result)]),
@@ -170,9 +185,14 @@ class StorePair(RuleBasedStateMachine):
     def beat(self) -> None:
         """Send a heartbeat: abandon runs and archive rows."""
         ours, theirs = self.shared.heartbeat(), self.memory.heartbeat()
+        self.last_seen = self.clock.wall()
         self.agree(
-            (sorted(map(self.known, ours.abandoned), key=repr), ours.archived),
-            (sorted(map(self.known, theirs.abandoned), key=repr), theirs.archived),
+            (sorted(map(self.known, ours.abandoned), key=repr), ours.archived, self.asked(ours)),
+            (
+                sorted(map(self.known, theirs.abandoned), key=repr),
+                theirs.archived,
+                sorted(theirs.stops),
+            ),
         )
 
     @rule(name=st.sampled_from(NAMES))
@@ -185,12 +205,59 @@ class StorePair(RuleBasedStateMachine):
             else:
                 self.agree(ours, theirs)
 
+    @rule(name=st.sampled_from(NAMES), at_once=st.booleans())
+    def begin(self, name: str, at_once: bool) -> None:  # noqa: FBT001 - drawn
+        """Begin a manual run, with its definition where a process has it."""
+        definition = self.declared.get(name)
+        ours, theirs = (
+            begun(store, name, definition, at_once=at_once) for store in (self.shared, self.memory)
+        )
+        if isinstance(ours, Claim) and isinstance(theirs, Claim):
+            self.learn([ours], [theirs])
+            self.held.append((ours, theirs))
+            ours = msgspec.structs.replace(ours, run=self.known(ours.run))
+        self.agree(ours, theirs)
+
+    @rule(name=st.sampled_from(NAMES), limit=st.integers(1, 5))
+    def delete(self, name: str, limit: int) -> None:
+        """Delete the ended ones of the newest runs of a task."""
+        query = RunQuery(task=name, limit=limit)
+        ours, theirs = (store.delete_runs(query) for store in (self.shared, self.memory))
+        self.agree(ours.number, theirs.number)
+
     @rule(name=st.sampled_from(NAMES), paused=st.booleans())
     def pause(self, name: str, paused: bool) -> None:  # noqa: FBT001 - drawn
         """Pause or resume a task."""
         if name in self.names():
-            self.shared.pause(name, paused=paused)
-            self.memory.pause(name, paused=paused)
+            self.shared.pause(name, Pause() if paused else None)
+            self.memory.pause(name, Pause() if paused else None)
+
+    @rule(paused=st.booleans())
+    def pause_all(self, paused: bool) -> None:  # noqa: FBT001 - drawn
+        """Pause all tasks, or resume them."""
+        for store in (self.shared, self.memory):
+            store.pause(None, Pause() if paused else None)
+        self.agree(self.shared.pause_of_all(), self.memory.pause_of_all())
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        """Stop a run that is held, pending again, finished, or deleted."""
+        ours, theirs = data.draw(st.sampled_from(self.held))
+        if self.memory.run(theirs.run.id) is None:
+            self.agree(self.shared.run(ours.run.id), None)
+        else:
+            found = self.known(self.shared.stop(ours.run.id)), self.memory.stop(theirs.run.id)
+            self.agree(*found)
+
+    @rule(name=st.sampled_from(NAMES))
+    def ledger(self, name: str) -> None:
+        """Account for all fire times: nothing is unexplained, whatever has happened."""
+        ours, theirs = account(self.shared, name), account(self.memory, name)
+        if not self.clock_was_set:
+            self.agree(ours, theirs)
+            assert ours.unexplained_ticks == ()
+        assert ours.twice == ()
 
     @invariant()
     def rows_and_runs_agree(self) -> None:
@@ -199,6 +266,10 @@ class StorePair(RuleBasedStateMachine):
         ours, theirs = self.shared.runs(limit=1_000), self.memory.runs(limit=1_000)
         self.learn_runs(ours, theirs)
         self.agree([self.known(run) for run in ours], theirs)
+
+    def has_pending_runs(self) -> bool:
+        """Return whether a run waits: for its time, or for another run."""
+        return any(run.outcome is None and not run.holder for run in self.memory.runs(limit=1_000))
 
     def names(self) -> set[str]:
         """Return the tasks that have a row."""
@@ -222,17 +293,21 @@ class StorePair(RuleBasedStateMachine):
         """Return a run with the id that memory gave to it."""
         return msgspec.structs.replace(run, id=self.ids.get(run.id, run.id))
 
+    def asked(self, beat: HeartbeatResult) -> list[str]:
+        """Return the runs that are to be stopped, by the ids that memory gave to them."""
+        return sorted(self.ids.get(ident, ident) for ident in beat.stops)
+
     def shown(self, claimed: Claimed, limit: int) -> tuple[object, ...]:
         """Return a result in a form that can be compared.
 
         Two differences are allowed. When the limit is reached, a wake-up in the past equals now.
-        After the clock was set back, a waiting tick has no wake-up in memory until a run finishes,
-        while other stores return when the tick is due again.
+        After the clock was set back, what waits for another run has no wake-up in memory until a
+        run finishes, while other stores return when it is due again.
         """
         next_wakeup = claimed.next_wakeup
         if limit == len(claimed.claims) and next_wakeup is not None:
             next_wakeup = max(next_wakeup, claimed.now)
-        if self.waits and self.set_back:
+        if self.set_back and (self.waits or self.has_pending_runs()):
             next_wakeup = None
         claims = [(self.known(one.run), one.definition, one.good_until) for one in claimed.claims]
         expired_retries = [self.known(run) for run in claimed.expired_retries]
@@ -249,6 +324,16 @@ def triggered(store: Store, name: str) -> Run | str | None:
     """Return a manual run; None or the error if it is refused."""
     try:
         return store.trigger(name)
+    except PulseError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def begun(
+    store: Store, name: str, definition: TaskDefinition | None, *, at_once: bool
+) -> Claim | str | None:
+    """Return the claim of a manual run; None or the error if it is refused."""
+    try:
+        return store.begin(name, definition, at_once=at_once)
     except PulseError as error:
         return f"{type(error).__name__}: {error}"
 

@@ -32,14 +32,15 @@ def open_fleet(request: pytest.FixtureRequest, folder: Path) -> Fleet:
         case "memory":
             return Fleet(_make_memory)
         case "sqlite":
-            return Fleet(_sqlite_in(folder))
+            return Fleet(_sqlite_in(folder), url=f"sqlite:///{folder}/pulse.db")
         case "postgres":
             cluster = request.getfixturevalue("postgres_cluster")
             cluster.empty_applications()
-            return Fleet(_postgres_at(cluster.url()))
+            return Fleet(_postgres_at(cluster.url()), url=cluster.url())
         case _:
             with setting_up():
-                return Fleet(_redis_at(empty_redis().url))
+                url = empty_redis().url
+            return Fleet(_redis_at(url), url=url)
 
 
 def _make_memory(clock: Clock, *, name: str = "", keep_runs: int = 1_000) -> Store:

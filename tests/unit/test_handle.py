@@ -9,7 +9,7 @@ import pytest
 
 from pulse import PulseMiddleware, Task, events
 from pulse.clock import instant_of, moment_of
-from pulse.errors import ConfigError, UnknownTaskError
+from pulse.errors import ConfigError, TravelError, UnknownRunError, UnknownTaskError
 from pulse.testing import travel
 from pulse.testing.recorder import Recorder
 from tests.unit.test_middleware import echo
@@ -17,7 +17,7 @@ from tests.unit.test_middleware import echo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pulse.handle import SchedulerHandle
+    from pulse.handle.handle import SchedulerHandle
 
 REPORT = Task(action="/report", interval=60)
 
@@ -96,7 +96,7 @@ WRONG = [
         "pause", ("work",), {"by": "\ud800"}, "by: expected text without", id="by \\ud800"
     ),
     pytest.param("runs", (), {"holder": "\ud800"}, "holder: expected text", id="holder \\ud800"),
-    pytest.param("run", ("\ud800",), {}, "ident: expected the id", id="ident \\ud800"),
+    pytest.param("run", ("\ud800",), {}, "run: expected a run", id="ident \\ud800"),
     pytest.param("pause", ("work",), {"note": 7}, "note: expected text, got 7", id="note"),
     pytest.param("pause", ("work",), {"until": 7}, "until: expected a datetime", id="until"),
     pytest.param(
@@ -126,7 +126,12 @@ WRONG = [
         id="naive until",
     ),
     pytest.param("runs", (), {"before": "x"}, "before: expected a whole number", id="before"),
-    pytest.param("run", (7,), {}, "ident: expected the id of a run", id="ident"),
+    pytest.param("run", (7,), {}, "run: expected a run or the id of one", id="ident"),
+    pytest.param("stop", (7,), {}, "run: expected a run or the id of one", id="stop"),
+    pytest.param("stop", ("0" * 32,), {"note": 7}, "note: expected text", id="note of a stop"),
+    pytest.param("wait", (7,), {}, "run: expected a run or the id of one", id="wait"),
+    pytest.param("wait", ("0" * 32,), {"timeout": "x"}, "timeout: expected seconds", id="timeout"),
+    pytest.param("pause_all", (), {"by": 7}, "by: expected text", id="by of a pause of all"),
 ]
 
 
@@ -173,3 +178,69 @@ def test_limit_may_be_a_text(site: Site) -> None:
     """A query argument is one."""
     site.handle.trigger("work")
     assert len(site.handle.runs(limit="5")) == 1
+
+
+def test_pause_of_all_tasks_has_its_own_verbs(site: Site) -> None:
+    """An empty name is no task, and pauses nothing."""
+    site.handle.pause_all(by="anna", note="release")
+    assert site.last() == events.TaskPaused("", "anna", None, "release")
+    pause = site.handle.pause_of_all()
+    assert pause is not None
+    assert (pause.by, pause.note) == ("anna", "release")
+    site.handle.resume_all(by="otto")
+    assert site.last() == events.TaskResumed("", "otto")
+    assert site.handle.pause_of_all() is None
+    with pytest.raises(UnknownTaskError):
+        site.handle.pause("")
+    with pytest.raises(UnknownTaskError):
+        site.handle.resume("")
+    assert site.handle.pause_of_all() is None
+
+
+def test_one_task_is_shown_by_its_name(site: Site) -> None:
+    """An unknown name is refused, with a similar one."""
+    assert site.handle.task("work").settings["action"] == "/work"
+    with pytest.raises(UnknownTaskError, match="got 'wrok'; did you mean 'work'"):
+        site.handle.task("wrok")
+
+
+def test_stopped_run_is_an_event(site: Site) -> None:
+    """A run that no process has begun ends at once; it may be given by its id."""
+    run = site.handle.trigger("work")
+    assert run is not None
+    stopped = site.handle.stop(run.id, by="anna", note="too early")
+    assert (stopped.outcome, stopped.message) == ("interrupted", "stopped by anna: too early")
+    assert site.last() == events.RunStopped(stopped, "anna", "too early")
+    assert site.handle.stop(stopped) == stopped
+    assert site.handle.wait(stopped) == stopped
+
+
+def test_wait_in_virtual_time_is_refused(site: Site) -> None:
+    """Nobody would move the clock meanwhile."""
+    run = site.handle.trigger("work")
+    assert run is not None
+    assert site.handle.wait(run, timeout=0) == run
+    with pytest.raises(TravelError, match="move the clock instead"):
+        site.handle.wait(run)
+    with pytest.raises(UnknownRunError):
+        site.handle.wait("0" * 32)
+
+
+def test_old_runs_are_counted_or_deleted_with_an_event(site: Site) -> None:
+    """Each step reports its progress; wrong arguments are refused by their names."""
+    run = site.handle.trigger("work")
+    assert run is not None
+    site.handle.stop(run)
+    steps: list[int] = []
+    words = {"older": 0, "task": "work", "outcomes": ["interrupted"]}
+    assert site.handle.prune(**words, dry_run=True, progress=steps.append) == 1
+    assert list(site.handle.runs()) != []
+    assert site.handle.prune(**words, by="anna", progress=steps.append) == 1
+    assert steps == [1, 1]
+    assert list(site.handle.runs()) == []
+    note = "interrupted runs older than 0s"
+    assert site.last() == events.RunsDeleted(1, "work", "anna", note)
+    with pytest.raises(ConfigError, match="older: expected"):
+        site.handle.prune(older="soon")
+    with pytest.raises(ConfigError, match="outcomes: expected"):
+        site.handle.prune(older=1, outcomes=["lost"])

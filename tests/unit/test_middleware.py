@@ -14,7 +14,7 @@ from pulse.config.loader import load
 from pulse.core.run import Run
 from pulse.errors import ConfigError, NotServingError
 from pulse.guard.guard import PULSE_HEADERS
-from pulse.handle import SchedulerHandle
+from pulse.handle.handle import SchedulerHandle
 from pulse.middleware import pulse_filter_app_factory
 
 

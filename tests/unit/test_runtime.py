@@ -14,8 +14,8 @@ from pulse.config.loader import load
 from pulse.core.run import Outcome, Trigger
 from pulse.core.runtime_task import TaskDefaults
 from pulse.core.task import Task
-from pulse.handle import NotServingError
-from pulse.runtime import PulseRuntime, drain_within, task_defaults
+from pulse.errors import NotServingError
+from pulse.runtime import PulseRuntime, drain_within
 from pulse.scheduler.loop import Scheduler
 from pulse.testing.recorder import Recorder
 
@@ -183,7 +183,7 @@ def test_defaults_of_run_time_tasks_come_from_the_configuration() -> None:
     """They hold what a task may omit, and the paths that the guard covers."""
     words = {"context": "sessions", "timeout": 7, "timezone": "Asia/Tokyo", "guard": True}
     settings = load({}, {**words, "guarded": "/reports", "tasks": {"cleanup": AT_ONCE}})
-    assert task_defaults(settings) == TaskDefaults(
+    assert settings.task_defaults() == TaskDefaults(
         context="sessions",
         timeout_us=7 * SECOND,
         timezone="Asia/Tokyo",
@@ -193,7 +193,7 @@ def test_defaults_of_run_time_tasks_come_from_the_configuration() -> None:
 
 def test_without_a_guard_run_time_tasks_may_have_any_path() -> None:
     """No list of guarded paths exists then."""
-    assert task_defaults(load({}, {})).guarded is None
+    assert load({}, {}).task_defaults().guarded is None
 
 
 def test_an_extra_guarded_path_is_refused() -> None:

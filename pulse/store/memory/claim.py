@@ -82,7 +82,7 @@ class ClaimCall(msgspec.Struct):
         return self.runs.add(self._record_not_run(row, missed, Outcome.MISSED)).run
 
     def _skip(self, row: MemoryTaskRow, skipped: NotRun) -> Run:
-        if row.skip is None:
+        if row.skip is None or not self.runs.keeps(row.skip):
             row.skip = self.runs.add(self._record_not_run(row, skipped, Outcome.SKIPPED))
         else:
             run = row.skip.run

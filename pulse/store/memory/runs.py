@@ -13,6 +13,7 @@ import msgspec
 from pulse.core.run import Outcome
 from pulse.core.run_query import EXECUTED, MOST_FAILURES, LastRuns, ended_at, page_of
 from pulse.core.run_transitions import advance_retry, claim_run, finish_run
+from pulse.store.memory.accounting import RecordTable
 from pulse.store.rules import advance_early, is_retry
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Claim, Result, Run
     from pulse.core.run_query import RunPage, RunQuery
+
+
+_SUCCEEDED = Outcome.SUCCEEDED
+_DROPPED_AT_ONCE = 500
 
 
 class StoredRun(msgspec.Struct, gc=False):
@@ -43,7 +48,9 @@ class RunTable:
     """
 
     __slots__ = (
+        "_accounts",
         "_history",
+        "_keep",
         "_records",
         "_seq",
         "_tasks_with_retry_aside",
@@ -54,36 +61,67 @@ class RunTable:
 
     def __init__(self, keep_runs: int) -> None:
         self.open: dict[str, StoredRun] = {}
-        self._history: deque[StoredRun] = deque(maxlen=keep_runs)
+        self._history: deque[StoredRun] = deque()
+        self._keep = keep_runs
         self._records: set[str] = set()  # ids of the records of missed and skipped fire times
         self.pending: list[tuple[Instant, int, StoredRun]] = []
         self.aside: dict[str, list[StoredRun]] = {}
         self._tasks_with_retry_aside: set[str] = set()
         self._seq = 0
+        self._accounts = RecordTable()
 
     def add(self, run: Run) -> StoredRun:
         """Add the record of a missed or skipped fire time, unless it has been added before."""
         self._seq += 1
         stored = StoredRun(self._seq, run)
+        self._drop()
         if run.id not in self._records:
             self._records.add(run.id)
-            self._append(stored)
+            self._history.append(stored)
         return stored
 
-    def _append(self, stored: StoredRun) -> None:
-        history = self._history
-        if len(history) == history.maxlen and history:
-            self._records.discard(history[0].run.id)
-        history.append(stored)
+    def keeps(self, record: StoredRun) -> bool:
+        """Return whether the record of a fire time that did not run is still in the history."""
+        return record.run.id in self._records
+
+    def _drop(self) -> None:
+        """Drop and count the ended runs that are too many: to do it for each costs much more."""
+        history, excess = self._history, len(self._history) - self._keep
+        dropped = [history.popleft() for _ in range(excess)]
+        if self._records:
+            self._records.difference_update(one.run.id for one in dropped)
+        runs = [one.run for one in dropped]
+        if all(one.result is not None and one.result.outcome is _SUCCEEDED for one in dropped):
+            self._accounts.count_succeeded(runs)
+        else:
+            for one in dropped:
+                outcome = one.run.outcome if one.result is None else one.result.outcome
+                self._accounts.count(one.run, outcome)
+        history.extendleft(one for one in reversed(dropped) if one.run.id in self.open)
+
+    def delete(self, ids: set[str]) -> None:
+        """Drop and count ended runs, by their ids."""
+        gone = ids - self.open.keys()
+        dropped = [one for one in self._history if one.run.id in gone]
+        for one in dropped:
+            run = _run_of(one)
+            self._accounts.count(run, run.outcome)
+        self._history = deque(one for one in self._history if one.run.id not in gone)
+        self._records -= gone
+
+    @property
+    def accounts(self) -> RecordTable:
+        """What is recorded beside the runs, with the runs that the history has dropped."""
+        self._drop()
+        return self._accounts
 
     def add_claimed(self, run: Run, mark: Span) -> None:
         """Add an unfinished run, claimed or pending."""
         self._seq += 1
         stored = StoredRun(self._seq, run, mark)
-        if self._records:
-            self._append(stored)
-        else:
-            self._history.append(stored)
+        self._history.append(stored)
+        if len(self._history) >= self._keep + _DROPPED_AT_ONCE:
+            self._drop()
         self.open[run.id] = stored
         if run.retry_at is not None:
             self._offer(stored)
@@ -187,6 +225,7 @@ class RunTable:
 
     def history(self, query: RunQuery) -> RunPage:
         """Return a page of the history, newest first."""
+        self._drop()
         found = {stored.seq: stored for stored in self._history}
         found |= {stored.seq: stored for stored in self.open.values()}
         newest_first = sorted(found.values(), key=attrgetter("seq"), reverse=True)
@@ -201,6 +240,7 @@ class RunTable:
 
     def find(self, ident: str) -> Run | None:
         """Return the run of an id, if it is kept."""
+        self._drop()
         for stored in (*self.open.values(), *self._history):
             if stored.run.id == ident:
                 return _run_of(stored)
@@ -210,6 +250,7 @@ class RunTable:
         """Return how the newest runs of tasks ended, by task and partition."""
         found: dict[tuple[str, str], LastRuns] = {}
         finished: set[tuple[str, str]] = set()
+        self._drop()
         for stored in sorted(self._history, key=attrgetter("seq"), reverse=True):
             run = _run_of(stored)
             key = run.task, run.partition

@@ -9,38 +9,27 @@ from __future__ import annotations
 import threading
 from collections import deque
 from heapq import heappop, heapreplace
-from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pulse.core.policies import OnAbandoned, Scope
 from pulse.core.retry import may_run_again
-from pulse.core.run import CLAIM_LOST, RECORDED, Claim, Outcome, RecordResult, Run, Trigger
-from pulse.core.run_query import RunQuery
+from pulse.core.run import CLAIM_LOST, RECORDED, Claim, CompletedRun, Outcome, RecordResult, Run
 from pulse.core.run_transitions import (
     abandon_run,
     expire_retry,
     miss_run,
-    pending_run,
     requeue_run,
     schedule_retry,
 )
 from pulse.errors import NotServingError, StoreInUseError, StoreUnavailableError
-from pulse.store.base import (
-    PAUSE_ENDED,
-    REFUSED_BY_OVERLAP,
-    AuditEntry,
-    Claimed,
-    FailedTask,
-    HeartbeatResult,
-    Look,
-    Pause,
-    StoreOptions,
-)
+from pulse.store.base import Claimed, FailedTask, HeartbeatResult, Look, StoreOptions
 from pulse.store.lease_watch import ExpiryWatch
 from pulse.store.memory.claim import ClaimCall
 from pulse.store.memory.runs import RunTable
+from pulse.store.memory.steering import MemorySteering
 from pulse.store.memory.tasks import ORDER_BITS, ORDER_MASK, TaskTable, decide_row, is_stale
+from pulse.store.refused_results import refused_results
 from pulse.store.rules import (
     LEASE_OVER,
     ClockCheck,
@@ -48,23 +37,21 @@ from pulse.store.rules import (
     NextTick,
     PendingDecision,
     decide_pending,
-    new_run_id,
     next_attempt_at,
-    undeclared,
 )
+from pulse.store.steering import PAUSE_ENDED, TASK_DONE, AuditEntry, MemberReport
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pulse.clock import Clock, Instant, Span
-    from pulse.core.run import CompletedRun, Result
-    from pulse.core.run_query import RunPage
-    from pulse.core.runtime_task import RuntimeTask
+    from pulse.core.run import Result
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, SyncResult, TaskState
+    from pulse.store.base import Member, SyncResult
     from pulse.store.lease_watch import Observations
     from pulse.store.memory.runs import StoredRun
     from pulse.store.memory.tasks import MemoryTaskRow
+    from pulse.store.steering import StopRequest
 
 _DEFAULT_OPTIONS = StoreOptions(keep_runs=10_000)
 _SUCCEEDED = Outcome.SUCCEEDED
@@ -72,7 +59,7 @@ _KEPT_AUDIT = 1_000
 """How many entries of the audit trail are kept."""
 
 
-class MemoryStore:
+class MemoryStore(MemorySteering):
     """Keeps task rows and history in the memory of this process.
 
     Args:
@@ -97,10 +84,13 @@ class MemoryStore:
         self._due = self._tasks.due
         self._audit: deque[AuditEntry] = deque(maxlen=_KEPT_AUDIT)
         self._recorded = 0
+        self._opened_at: Instant = 0
+        self._stops: dict[str, StopRequest] = {}
+        self._report: Callable[[], MemberReport] = MemberReport
 
     # Lifecycle ---------------------------------------------------------------------------
 
-    def open(self, member: Member) -> None:
+    def open(self, member: Member, *, report: Callable[[], MemberReport] = MemberReport) -> None:
         """Join as *member*; the lock is created here, in the process that uses it."""
         if self._member is not None:
             raise StoreInUseError(
@@ -110,7 +100,9 @@ class MemoryStore:
         self._leases: ExpiryWatch[str] = ExpiryWatch(member.lease_us // 3)  # as often as renewed
         self._unwanted: ExpiryWatch[str] = ExpiryWatch(member.lease_us)
         self._clock_watch = ClockWatch()
+        self._report = report
         self._member = member
+        self._opened_at = self._now()
 
     def open_as_client(self, member: Member) -> None:
         """Refuse: the memory of this process cannot be reached from another one."""
@@ -152,71 +144,6 @@ class MemoryStore:
         member = self._caller()
         with self._lock:
             return self._tasks.sync(definitions, member, self._now())
-
-    def add(
-        self, runtime_task: RuntimeTask, *, replace: bool = False, by: str = ""
-    ) -> Sequence[Run]:
-        """Add a run-time task until it is removed, or until the process ends."""
-        with self._open_lock():
-            missed = self._tasks.add(runtime_task.definition, self._now(), replace=replace)
-            self._record("replace" if replace else "add", runtime_task.definition.name, by)
-            return missed
-
-    def remove(self, name: str, *, by: str = "") -> None:
-        """Archive a run-time task; its pending runs end, its claimed runs continue."""
-        with self._open_lock():
-            self._tasks.remove(name)
-            self._record("remove", name, by)
-
-    def _record(
-        self,
-        verb: str,
-        task: str,
-        by: str,
-        *,
-        note: str = "",
-        run: str = "",
-        until: Instant | None = None,
-    ) -> None:
-        """Add an entry to the audit trail."""
-        self._recorded += 1
-        entry = AuditEntry(
-            at=self._now(),
-            verb=verb,
-            task=task,
-            by=by,
-            note=note,
-            run=run,
-            until=until,
-            number=self._recorded,
-        )
-        self._audit.append(entry)
-
-    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
-        """Return the newest entries of the audit trail, newest first."""
-        with self._open_lock():
-            found = (one for one in reversed(self._audit) if before is None or one.number < before)
-            return [*islice(found, limit)]
-
-    def pause(
-        self,
-        name: str,
-        *,
-        paused: bool,
-        until: Instant | None = None,
-        by: str = "",
-        note: str = "",
-    ) -> None:
-        """Pause or resume a task; fire times during a pause are missed."""
-        pause = Pause(until=until, by=by, note=note) if paused else None
-        with self._open_lock():
-            self._tasks.pause(name, self._now(), pause)
-            self._record("pause" if paused else "resume", name, by, note=note, until=until)
-
-    def tasks(self) -> list[TaskState]:
-        """Return the task rows, ordered by name."""
-        with self._open_lock():
-            return self._tasks.states()
 
     # Claiming ----------------------------------------------------------------------------
 
@@ -293,6 +220,8 @@ class MemoryStore:
         )
 
     def _claim_rows(self, call: ClaimCall) -> None:
+        if self._tasks.pause_of_all is not None:
+            return
         due, rows, now, claims = self._due.entries, self._due.rows, call.now, call.claims
         until = (now + 1) << ORDER_BITS  # greater than the entry of any row that is due
         again: list[MemoryTaskRow] = []
@@ -327,7 +256,7 @@ class MemoryStore:
             self._due.push(row)
 
     def _next_work(self, now: Instant) -> Instant | None:
-        fire_time = self._due.first(now)
+        fire_time = self._due.first(now) if self._tasks.pause_of_all is None else None
         pending = self._first_pending(now)
         if pending is None or pending.run.retry_at is None:
             return fire_time
@@ -343,9 +272,14 @@ class MemoryStore:
     def _finish(self, claim: Claim, result: Result) -> RecordResult:
         stored = self._runs.claimed(claim)
         if stored is None:
+            self._keep_refused(claim, result)
             return CLAIM_LOST
         # Nearly all runs succeed: the comparison spares them a call.
-        if result.outcome is not _SUCCEEDED and may_run_again(claim, result):
+        if (
+            result.outcome is not _SUCCEEDED
+            and may_run_again(claim, result)
+            and claim.run.id not in self._stops
+        ):
             row = self._tasks.row_of_run(stored.run)
             tick = None if row is None else NextTick(row.cursor.next_fire, row.unfinished)
             at = next_attempt_at(claim, result, row=tick, now=self._now())
@@ -355,6 +289,13 @@ class MemoryStore:
         stored.result = result
         self._tasks.end(stored, stored.run)
         return RECORDED
+
+    def _keep_refused(self, claim: Claim, result: Result) -> None:
+        run, now = self._runs.find(claim.run.id), self._now()
+        runs = {} if run is None else {run.id: run}
+        completed = [CompletedRun(claim, result)]
+        for one in refused_results(completed, [CLAIM_LOST], runs, now=now):
+            self._runs.accounts.refuse(one)
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of claimed runs; return False for each claim that was lost."""
@@ -368,42 +309,6 @@ class MemoryStore:
             return False
         stored.mark = boot
         return True
-
-    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
-        """Create a pending manual run of a task, due now; return None when overlap refuses it."""
-        with self._open_lock():
-            row = self._tasks.row_of(name)
-            if row.withdrawn:
-                raise undeclared(name)
-            if row.unfinished >= row.definition.max_unfinished:
-                self._record("trigger", name, by, note=REFUSED_BY_OVERLAP)
-                return None
-            now = self._now()
-            run = pending_run(
-                new_run_id(),
-                name,
-                partition=row.partition,
-                trigger=Trigger.MANUAL,
-                now=now,
-                body=body,
-            )
-            self._tasks.open_pending(row, run)
-            self._record("trigger", name, by, run=run.id)
-            return run
-
-    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
-        """Return the newest runs, newest first."""
-        return [*self.history(RunQuery(task=task, limit=limit))]
-
-    def history(self, query: RunQuery) -> RunPage:
-        """Return a page of the history, newest first."""
-        with self._open_lock():
-            return self._runs.history(query)
-
-    def run(self, ident: str) -> Run | None:
-        """Return the run of an id; None if it is not kept."""
-        with self._open_lock():
-            return self._runs.find(ident)
 
     # Heartbeat ---------------------------------------------------------------------------
 
@@ -421,14 +326,29 @@ class MemoryStore:
             abandoned = [self._abandon(self._runs.open[run_id]) for run_id in sorted(lost)]
             archived, ended = self._archive(3 * member.lease_us, boot)
             abandoned += ended
-            resumed = self._tasks.end_pauses(self._now())
+            resumed, missed = self._tasks.end_pauses(self._now())
             for name in resumed:
-                self._record("resume", name, "", note=PAUSE_ENDED)
-        return HeartbeatResult(abandoned, archived, (), resumed=resumed)
+                self._record(AuditEntry(at=self._now(), verb="resume", task=name, note=PAUSE_ENDED))
+            removed = self._tasks.remove_done(self._now())
+            for name in removed:
+                self._record(AuditEntry(at=self._now(), verb="remove", task=name, note=TASK_DONE))
+            held = {run for run, stored in self._runs.open.items() if stored.run.holder}
+            self._stops = {run: one for run, one in self._stops.items() if run in held}
+            stops = dict(self._stops)
+        return HeartbeatResult(
+            abandoned,
+            archived,
+            (),
+            missed=missed,
+            resumed=resumed,
+            stops=stops,
+            removed=removed,
+        )
 
     def _abandon(self, stored: StoredRun) -> Run:
         row = self._rows.get(stored.run.task)
-        if row is not None and row.definition.on_abandoned is OnAbandoned.RERUN:
+        is_rerun = row is not None and row.definition.on_abandoned is OnAbandoned.RERUN
+        if is_rerun and stored.run.id not in self._stops:
             self._runs.release(stored, requeue_run(stored.run, LEASE_OVER, self._now()))
         else:
             self._tasks.end(stored, abandon_run(stored.run, LEASE_OVER))
@@ -437,7 +357,7 @@ class MemoryStore:
     def _archive(self, span: Span, boot: Span) -> tuple[tuple[str, ...], list[Run]]:
         withdrawn = self._tasks.withdrawn
         over = sorted(self._unwanted.expired(dict.fromkeys(withdrawn, (0, span)), boot))
-        return tuple(over), self._tasks.archive(over)
+        return tuple(over), self._tasks.archive(over, self._now())
 
     def look(
         self,
@@ -449,16 +369,12 @@ class MemoryStore:
         """Do the heartbeat; the claim comes after it."""
         return Look(self.heartbeat(), None, {})
 
-    def keep_alive(self, holders: Sequence[str]) -> list[str]:
+    def keep_alive(self, reports: Mapping[str, MemberReport | None]) -> list[str]:
         """Return the holders: no other process uses the store."""
-        return [*holders]
+        return [*reports]
 
     def rest(self) -> None:
         """Do nothing: there is no connection."""
-
-    def members(self) -> list[Member]:
-        """Return this process alone."""
-        return [self._caller()]
 
 
 def _is_due(run: Run, now: Instant) -> bool:

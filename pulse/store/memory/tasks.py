@@ -14,18 +14,16 @@ import msgspec
 
 from pulse.core.cursor import BEFORE_TIME, Cursor, first_cursor, rewind
 from pulse.core.planner import has_free_slot, plan
+from pulse.core.records import TaskPosition
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_query import NO_RUNS
 from pulse.core.run_transitions import abandon_run, not_run_record, pending_run
+from pulse.core.schedule_text import schedule_text
+from pulse.core.shown_settings import shown_settings
 from pulse.errors import UnknownTaskError, did_you_mean
-from pulse.store.base import Pause, RewoundTask, SyncResult, TaskState
-from pulse.store.reschedule import (
-    change_cursor,
-    is_schedule,
-    order_of_ticks,
-    schedule_text,
-    superseded_tick,
-)
+from pulse.store.base import RewoundTask, SyncResult
+from pulse.store.memory.pauses import PauseTable
+from pulse.store.reschedule import change_cursor, is_schedule, order_of_ticks, superseded_tick
 from pulse.store.rules import (
     CONFIG,
     MAX_NAMES_COMPARED,
@@ -33,23 +31,24 @@ from pulse.store.rules import (
     REMOVED,
     RUNTIME,
     check_addition,
-    check_end_of_pause,
     check_removal,
     new_run_id,
     partition_of,
     plan_resumed,
 )
+from pulse.store.steering import EVERY_TASK, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pulse.clock import Instant
+    from pulse.clock import Instant, Span
     from pulse.core.planner import Plan
     from pulse.core.run import Run
     from pulse.core.run_query import LastRuns
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member
     from pulse.store.memory.runs import RunTable, StoredRun
+    from pulse.store.steering import Pause
 
 
 ORDER_BITS = 32
@@ -160,7 +159,7 @@ def decide_row(row: MemoryTaskRow, now: Instant) -> Plan | None:
     )
 
 
-class TaskTable:
+class TaskTable(PauseTable):
     """The task rows, by name and by when they are due.
 
     Args:
@@ -172,6 +171,7 @@ class TaskTable:
         rows: the rows of the configured tasks and of the run-time tasks, by name.
         due: the same rows by when they are due.
         withdrawn: names of configured tasks that the configuration no longer declares.
+        pause_of_all: the pause of all tasks; None if there is none.
 
     """
 
@@ -179,6 +179,7 @@ class TaskTable:
         self.rows: dict[str, MemoryTaskRow] = {}
         self.due: DueHeap = DueHeap()
         self.withdrawn: set[str] = set()
+        self.pause_of_all: Pause | None = None
         self._space = space
         self._runs = runs
         self._keep_archived = keep_archived
@@ -226,7 +227,8 @@ class TaskTable:
         self._runs.reconsider_set_aside()
         names = tuple(definition.name for definition, _ in added)
         missed += sorted(ticks, key=order_of_ticks)
-        paused = tuple(name for name in definitions if self.rows[name].paused)
+        every = (EVERY_TASK,) if self.pause_of_all is not None and definitions else ()
+        paused = (*every, *(name for name in definitions if self.rows[name].paused))
         return SyncResult(names, tuple(changed), (), tuple(overridden), missed, paused)
 
     def _is_new(self, added: tuple[TaskDefinition, str]) -> bool:
@@ -245,8 +247,9 @@ class TaskTable:
             row.paused, row.pause = self.rows[name].paused, self.rows[name].pause
         row.unfinished = len(self._runs.of_task(name, partition))
         self.rows[name] = row
+        self._runs.accounts.note_schedule(definition, cursor, now=now)
         if definition.run_at_start:
-            self.open_pending(
+            self.open_run(
                 row,
                 pending_run(
                     new_run_id(), name, partition=partition, trigger=Trigger.STARTUP, now=now
@@ -264,6 +267,7 @@ class TaskTable:
             definition, row.cursor, before=before, paused=row.paused, now=now
         )
         row.cursor, row.definition, row.source = cursor, definition, source
+        self._runs.accounts.note_schedule(definition, cursor, now=now)
         name, partition = definition.name, row.partition
         ticks = self._miss_waiting(row) if is_replaced and row.unfinished else []
         if row.unfinished and row.cursor.next_fire is not None:
@@ -305,16 +309,28 @@ class TaskTable:
         self._runs.offer_again(name)
         return [*records, *sorted(ticks, key=order_of_ticks)]
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, now: Instant) -> None:
         """Archive a run-time task."""
         row = self.row_of(name)
         check_removal(name, row.source)
-        self._archive(name, REMOVED)
+        self._archive(name, REMOVED, now)
         row.withdrawn = True
         if self.due.has_stale_entries(len(self.rows)):
             self.due.rebuild(self.rows.values())
 
-    def archive(self, names: Iterable[str]) -> list[Run]:
+    def remove_done(self, now: Instant) -> list[str]:
+        """Archive run-time tasks that are to be removed and have nothing left to run."""
+        done = [
+            name
+            for name, row in self.rows.items()
+            if row.cursor.next_fire is None and row.definition.remove_when_done
+            if not row.unfinished
+        ]
+        for name in done:
+            self.remove(name, now)
+        return done
+
+    def archive(self, names: Iterable[str], now: Instant) -> list[Run]:
         """Archive configured tasks that no process has declared for three leases.
 
         Returns:
@@ -324,11 +340,12 @@ class TaskTable:
         ended: list[Run] = []
         for name in names:
             self.withdrawn.discard(name)
-            ended += self._archive(name, NOT_DECLARED)
+            ended += self._archive(name, NOT_DECLARED, now)
         return ended
 
-    def _archive(self, name: str, reason: str) -> list[Run]:
+    def _archive(self, name: str, reason: str, now: Instant) -> list[Run]:
         row = self.rows.pop(name)
+        self._runs.accounts.note_schedule(row.definition, row.cursor, now=now, ends=True)
         self._archived[name] = row.cursor, row.order
         if len(self._archived) > self._keep_archived:
             del self._archived[next(iter(self._archived))]
@@ -337,29 +354,6 @@ class TaskTable:
             if stored.run.task == name and not stored.run.holder:
                 self.end(stored, abandon_run(stored.run, reason))
                 ended.append(stored.run)
-        return ended
-
-    def pause(self, name: str, now: Instant, pause: Pause | None) -> None:
-        """Pause a task, or resume it from *now* on."""
-        row = self.row_of(name)
-        if pause is not None:
-            check_end_of_pause(pause.until, now)
-        was, row.pause = row.pause, pause
-        if pause is not None:
-            row.pause = msgspec.structs.replace(pause, since=now if was is None else was.since)
-            row.paused = True
-        elif row.paused:
-            row.paused, row.resumed_at = False, now
-            self.due.push(row)
-
-    def end_pauses(self, now: Instant) -> list[str]:
-        """Resume the tasks whose pauses are over; return their names."""
-        ended: list[str] = []
-        for name, row in self.rows.items():
-            until = None if row.pause is None else row.pause.until
-            if until is not None and until <= now:
-                self.pause(name, until, None)
-                ended.append(name)
         return ended
 
     def rewind(self, now: Instant) -> list[RewoundTask]:
@@ -381,6 +375,7 @@ class TaskTable:
             if is_moved:
                 row.cursor = moved
                 self.due.push(row)
+                self._runs.accounts.note_schedule(row.definition, moved, now=now)
                 if moved.next_fire is not None:
                     self._runs.advance_retries(name, row.partition, before=moved.next_fire)
             if is_moved or refused is not None:
@@ -388,20 +383,29 @@ class TaskTable:
         self._runs.advance_early(now)
         return sorted(rewound)
 
-    def states(self) -> list[TaskState]:
-        """Return the rows as `tasks()` returns them, ordered by name."""
+    def states(self, name: str | None = None) -> list[TaskState]:
+        """Return the rows of all tasks, or of one, ordered by name."""
         last = self._runs.last_runs()
         states = (
             _state_of(row, last.get((row.definition.name, row.partition), NO_RUNS))
             for row in self.rows.values()
+            if name in {None, row.definition.name}
         )
         return sorted(states, key=attrgetter("name"))
 
-    def open_pending(self, row: MemoryTaskRow, run: Run) -> None:
-        """Add a pending run."""
+    def positions(self, name: str) -> list[TaskPosition]:
+        """Return where a task is in its schedule, also if it is archived."""
+        row, before = self.rows.get(name), self._archived.get(name)
+        cursor = row.cursor if row is not None else before[0] if before else None
+        if cursor is None:
+            return []
+        return [TaskPosition(cursor.partition, cursor.next_fire, cursor.last_decided)]
+
+    def open_run(self, row: MemoryTaskRow, run: Run, mark: Span = 0) -> None:
+        """Add an unfinished run that no claim has decided: a pending one, or one that has begun."""
         row.unfinished += 1
         row.skip = None
-        self._runs.add_claimed(run, 0)
+        self._runs.add_claimed(run, mark)
 
     def end(self, stored: StoredRun, run: Run) -> None:
         """Replace an unfinished run by *run*, which is finished; reconsider what waited for it."""
@@ -428,6 +432,7 @@ def _state_of(row: MemoryTaskRow, last: LastRuns) -> TaskState:
         unfinished=row.unfinished,
         pause=row.pause,
         schedule=row.definition.schedule.to_text(),
+        settings=shown_settings(row.definition),
         last_outcome=last.outcome,
         last_end=last.ended_at,
         last_success=last.succeeded_at,

@@ -14,6 +14,7 @@ from pulse.store.postgres.arrays import literal, plain
 from pulse.store.postgres.due_query import CLOCK, ask_due
 from pulse.store.postgres.schema import type_of
 from pulse.store.sql.database import Insert, Update
+from pulse.store.sql.retention import EXCESS, TRIM, delete_and_tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,6 +120,17 @@ class PostgresConnection:
         for equal, values in _batches(rows):
             self.execute(Batch(insert, equal), values)
 
+    def delete_tallied(self, where: str, values: Sequence[Cell]) -> None:
+        """Delete the runs of a condition, and add them to the tallies, in one statement."""
+        self.execute(delete_and_tally(where), values)
+
+    def trim(self, task: str, keep: int) -> None:
+        """Delete what a task has too much, in one statement: nothing is awaited."""
+        self.delete_tallied(TRIM, (task, task, keep) * len(EXCESS))
+
+    def reclaim(self) -> None:
+        """Do nothing: the server cleans up by itself."""
+
     def update_many(self, update: Update, rows: Iterable[Sequence[Cell]]) -> None:
         """Change rows."""
         for equal, values in _batches(rows):
@@ -166,7 +178,8 @@ def _text_of(batch: Batch) -> str:
     if isinstance(statement, Insert):
         source, terms = _source(statement.columns, batch.equal)
         names = ", ".join(statement.columns)
-        return f"INSERT INTO {statement.table} ({names}) SELECT {', '.join(terms)} FROM {source}"  # noqa: S608 - the names are constants
+        text = f"INSERT INTO {statement.table} ({names}) SELECT {', '.join(terms)} FROM {source}"  # noqa: S608 - the names are constants
+        return f"{text} {statement.also}"
     source, terms = _source((*statement.sets, *statement.keys), batch.equal)
     keys = terms[len(statement.sets) :]
     sets = [f"{name} = {term}" for name, term in zip(statement.sets, terms, strict=False)]

@@ -20,7 +20,7 @@ from pulse.errors import (
     shown_url,
 )
 from pulse.store.backoff import ReconnectProbe, chance
-from pulse.store.naming import refuse_other_version
+from pulse.store.naming import nothing_kept, refuse_other_version
 from pulse.store.postgres.connection import PostgresConnection, PostgresTexts
 from pulse.store.postgres.refusals import Login, hint_of, is_refusal
 from pulse.store.postgres.schema import (
@@ -88,10 +88,12 @@ class PostgresDatabase:
         limit_us: Span,
         server_clock: Callable[[], Instant] | None,
         ladder: Migrations = MIGRATIONS,
+        creates: bool = True,
     ) -> None:
         self.name: str = shown_url(url)
         self._url = url
-        self._schema = schema_of(space)
+        self._space, self._schema = space, schema_of(space)
+        self._creates = creates
         self._limit = limit_us
         self._server_clock = server_clock
         self._ladder = ladder
@@ -114,11 +116,14 @@ class PostgresDatabase:
         _import_driver()
         self._pid = os.getpid()
         schema, ladder = self._schema, self._ladder
+        read = partial(read_version, schema=schema)
+        if not self._creates and self.run(Transaction.READ, read) is None:
+            raise nothing_kept(self.name, self._space)
         if not self.run(Transaction.READ, partial(is_current, schema=schema, ladder=ladder)):
             begin = ("BEGIN", _limits(MIGRATION_LIMIT // (SECOND // 1000)))
             work = partial(migrate, schema=schema, ladder=ladder)
             self._run(begin, work, limit=MIGRATION_LIMIT)
-        version = self.run(Transaction.READ, partial(read_version, schema=schema))
+        version = self.run(Transaction.READ, read)
         refuse_other_version(self.name, version, current=ladder.version)
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ readable or writable), and a wait function sends back whether it is ready, or 0 
 interval, in which signals are handled. `_bounded` wraps such a generator: it passes all of
 that on, and raises an error once the deadline has passed. This works alike with psycopg's C
 functions and with gevent. It overrides `Connection.wait` and the private
-`Connection._connect_gen`.
+`Connection._connect_gen`, `Connection._pipeline`, `Pipeline._enqueue_sync` and
+`Pipeline._communicate_gen`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,35 @@ class PipelinedResult(psycopg.Cursor[TupleRow]):
             connection.piped.sync()
 
 
+class WholePipeline(psycopg.Pipeline):
+    """A pipeline whose statements are sent together, with the Sync message that ends them.
+
+    psycopg sends each statement at once, so that the server begins while others are still made. If
+    this process were stopped then, the server would wait for the rest in an active transaction: as
+    after a Flush, no timeout would end it and release its locks.
+    """
+
+    _is_complete = False
+
+    def _enqueue_sync(self) -> None:
+        super()._enqueue_sync()
+        self._is_complete = True
+
+    def _communicate_gen(self) -> Generator[Any, Any, None]:
+        if not self._is_complete:
+            return
+        self._is_complete = False
+        commands = [*self.command_queue]
+        self.command_queue.clear()
+
+        def send_all() -> None:
+            for command in commands:
+                command()
+
+        self.command_queue.append(send_all)
+        yield from super()._communicate_gen()
+
+
 class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection whose waits end at a deadline.
 
@@ -103,6 +133,8 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
         """Send statements without waiting for results that are not read."""
+        if self._pipeline is None:
+            self._pipeline = WholePipeline(self)
         with super().pipeline() as piped:
             self.piped = piped
             try:

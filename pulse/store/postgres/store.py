@@ -41,7 +41,12 @@ class PostgresStore(SharedStore):
         opened: Opened | None = None,
     ) -> None:
         database = PostgresDatabase(
-            url, space=options.name, limit_us=limit_us, server_clock=server_clock, ladder=ladder
+            url,
+            space=options.name,
+            limit_us=limit_us,
+            server_clock=server_clock,
+            ladder=ladder,
+            creates=options.creates,
         )
         super().__init__(SqlBackend(database, space=options.name), clock, options, opened=opened)
         self.blocking: bool = not calls_yield()

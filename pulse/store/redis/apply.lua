@@ -4,7 +4,8 @@
 -- other runs (claimed, renewed, finished, requeued). For all other clients the script is one step.
 --
 -- The request: lease (the length of new and renewed leases), closed, rows, runs, released (keys of
--- rows whose reservation is removed), trimmed (tasks whose history is cut to `keep` runs).
+-- rows whose reservation is removed), trimmed (tasks whose history is cut to `keep` runs), paused
+-- (the reason of fire times that were missed during a pause).
 -- The reply: for each of closed, rows and runs whether it was changed; when refused rows are due;
 -- ids of runs that were not created because they existed.
 --
@@ -19,6 +20,7 @@
 --   archived  when the row was archived; nil for not at all
 --   returned  whether an archived row comes back into use
 --   paused    refuse the change unless the task is recorded as paused (true) or not (false)
+--   decides   whether a claim decides fire times: refused while all tasks are paused
 --
 -- An unfinished run to change:
 --   id, partition, task
@@ -38,6 +40,7 @@ local reply = { closed = {}, rows = {}, due = {}, runs = {}, existing = {} }
 local failed_closings, refused, new_numbers = {}, {}, {}
 local last_number
 local rows, runs = {}, {}
+local all_paused
 local writes = { rows = {}, runs = {}, history = {}, leases = {}, ended = {}, due = {} }
 
 local function read_all()
@@ -146,6 +149,11 @@ local function change_run(change)
     return true
 end
 
+local function are_all_paused()
+    if all_paused == nil then all_paused = redis.call('EXISTS', p .. 'fleet_pause') == 1 end
+    return all_paused
+end
+
 -- A row was planned as if its closings succeed, so it is refused when one of them failed.
 local function is_row_unchanged(row)
     local record = rows[row.key]
@@ -153,6 +161,7 @@ local function is_row_unchanged(row)
         local is_paused = redis.call('SISMEMBER', p .. 'paused', row.task) == 1
         if row.paused ~= is_paused then return false end
     end
+    if row.decides and are_all_paused() then return false end
     if row.was == '' then return not record end
     return record and not failed_closings[row.key] and begins_with(record, row.was)
 end
@@ -199,10 +208,19 @@ local function write_all()
 end
 
 -- Delete the oldest finished runs of a task beyond the number to keep, at most 1000 in one step.
+-- Runs that are kept longer are left behind a number, which is kept, and are counted by themselves.
 local function trim(task)
     local key = p .. 'history:' .. task
-    local excess = math.min(redis.call('ZCARD', key) - request.keep, 1000)
-    if excess > 0 then delete_finished(redis.call('ZRANGE', key, 0, excess - 1), task) end
+    local passed = redis.call('HGET', p .. 'trimmed', task) or '0'
+    local excess = math.min(redis.call('ZCOUNT', key, '(' .. passed, '+inf') - request.keep, 1000)
+    if excess > 0 then
+        local page =
+            redis.call('ZRANGEBYSCORE', key, '(' .. passed, '+inf', 'WITHSCORES', 'LIMIT', 0, excess)
+        passed = delete_page(page) or passed
+        redis.call('HSET', p .. 'trimmed', task, passed)
+    end
+    local left = math.min(redis.call('ZCOUNT', key, '-inf', passed) - request.keep, 1000)
+    if left > 0 then delete_finished(redis.call('ZRANGE', key, 0, left - 1), false) end
 end
 
 read_all()

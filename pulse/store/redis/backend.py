@@ -10,51 +10,50 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from pulse.clock import SECOND, Instant, Span
-from pulse.core.run import Outcome
-from pulse.core.run_query import EXECUTED, MOST_FAILURES, LastRuns, page_of
-from pulse.store.base import AuditEntry, Member, Pause
-from pulse.store.naming import application_id, refuse_other_version
+from pulse.store.naming import application_id, nothing_kept, refuse_other_version
+from pulse.store.redis.accounting import RedisAccounting
 from pulse.store.redis.changes import CHUNK, apply
 from pulse.store.redis.client import DamagedDataError, RedisClient
 from pulse.store.redis.codec import (
     FILLER,
     LAYOUT,
-    audit_of,
-    audit_record,
     count_of,
     manifest_of,
     manifest_record,
     member_record,
     member_row,
     pause_of,
-    pause_record,
     pending_run,
+    report_of,
+    report_record,
     row_of,
     run_of,
+    stop_of,
 )
 from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.missing_keys import MissingKeys, digest_fields
 from pulse.store.redis.repair import damage_error, read_layout, repair
+from pulse.store.redis.steering import RedisSteering, pauses_of
 from pulse.store.rules import CONFIG, partitions_of
 from pulse.store.shared.backend import EarlyData, Fleet, Lease, LookSnapshot, Orphans
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot, task_key
+from pulse.store.steering import EVERY_TASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
     from pulse.clock import Clock
     from pulse.core.run import Run
-    from pulse.core.run_query import RunPage, RunQuery
+    from pulse.store.base import Member
     from pulse.store.shared.backend import MemberRow, Transaction
     from pulse.store.shared.changes import Applied, ChangeSet, TaskChange
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
+    from pulse.store.steering import MemberReport
 
 T = TypeVar("T")
 
-MAX_UNUSED_MANIFESTS = 32
-"""How many of the newest manifests are kept although no process declares them any more."""
 
 RESERVE_FOR: Span = SECOND // 2
 """How long rows are reserved for the process that plans them.
@@ -62,11 +61,6 @@ RESERVE_FOR: Span = SECOND // 2
 A request that was sent before an outage may be executed after it, for a process that no longer
 waits for the reply. Other processes then wait for this long, so ticks resume within a second."""
 
-LAST_RUNS = 25
-"""For how many tasks a call reads how their newest runs ended: of each, it may read all runs."""
-
-EXAMINED = 1_000
-"""How many runs are examined for one page of the history at most."""
 
 PEEK = 100
 """How many rows are read when the caller can claim nothing and only asks for the next wake-up."""
@@ -95,7 +89,6 @@ class _TasksReply(msgspec.Struct, frozen=True):
 
 _DUE_REPLY = msgspec.msgpack.Decoder(_DueReply)
 _TASKS_REPLY = msgspec.msgpack.Decoder(_TasksReply)
-_LAST_REPLY = msgspec.msgpack.Decoder(list[tuple[str, Instant | bool, Instant | bool, int] | bool])
 _DONE = msgspec.msgpack.Decoder(bool)
 _polls = count(1)
 
@@ -105,12 +98,21 @@ class RedisBackend:
 
     rolls_back = False
 
-    def __init__(self, url: str, *, space: str, patience_us: Span, stand_in: Clock | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        space: str,
+        patience_us: Span,
+        stand_in: Clock | None,
+        creates: bool = True,
+    ) -> None:
         self.server: RedisClient = RedisClient(
             url, prefix=prefix_of(space), patience_us=patience_us, stand_in=stand_in
         )
         self.name: str = self.server.name
         self._url = url
+        self._space, self._creates = space, creates
         self.notice: str = ""
         self.missing_keys: MissingKeys = MissingKeys()
         self._partitions: frozenset[str] = frozenset()
@@ -123,7 +125,10 @@ class RedisBackend:
     def open(self, member: Member) -> None:
         """Connect for *member*, and check the layout of the keys."""
         self.server.open()
-        refuse_other_version(self.name, read_layout(self.server), current=LAYOUT)
+        layout = read_layout(self.server)
+        if layout is None and not self._creates:
+            raise nothing_kept(self.name, self._space)
+        refuse_other_version(self.name, LAYOUT if layout is None else layout, current=LAYOUT)
         self.notice = durability_problems(self.server)
         self.missing_keys = MissingKeys()
         self._partitions, self._lease = partitions_of(member), member.lease_us
@@ -157,7 +162,7 @@ class RedisBackend:
         return repair(self.server, partitions=self._partitions, lease_us=self._lease)
 
 
-class RedisSession:
+class RedisSession(RedisSteering, RedisAccounting):
     """Calls on one server; what they have written stays when a later one fails."""
 
     __slots__ = ("_poll", "_server", "backend", "name")
@@ -242,43 +247,15 @@ class RedisSession:
         """Return names of tasks that are not archived."""
         return sorted({row.task for row in self._all_rows()})[:limit]
 
-    def read_in_use(self) -> list[tuple[TaskRow, int]]:
+    def read_in_use(self, name: str | None = None) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
+        if name is not None:
+            found = self.read_tasks_named(name).in_use()
+            return [(row, found.unfinished[key]) for key, row in found.rows.items()]
         _, (records, counts) = self._server.batch(("HVALS", "rows"), ("HGETALL", "open"))
         unfinished = dict(zip(counts[::2], counts[1::2], strict=True))
         rows = _rows_in_use(records)
         return [(row, count_of(unfinished.get(row.task_key))) for row in rows]
-
-    def add_audit(self, entry: AuditEntry) -> None:
-        """Append an entry to the audit trail."""
-        head, tail = audit_record(entry)
-        self._server.run("audit", _DONE, head=head, tail=tail)
-
-    def read_audit(self, *, before: int | None, limit: int) -> list[AuditEntry]:
-        """Return the newest entries of the audit trail, newest first."""
-        newest = "+inf" if before is None else f"({before}"
-        _, (records,) = self._server.batch(
-            ("ZREVRANGEBYSCORE", "audit", newest, "-inf", "LIMIT", 0, limit)
-        )
-        return [audit_of(record) for record in records]
-
-    def read_last_runs(self) -> dict[str, LastRuns]:
-        """Return how the newest runs of tasks in use ended, by the key of the row."""
-        keys = [row.task_key for row in self._all_rows()]
-        found: dict[str, LastRuns] = {}
-        for start in range(0, len(keys), LAST_RUNS):
-            some = keys[start : start + LAST_RUNS]
-            executed = dict.fromkeys(sorted(EXECUTED), True)
-            replies = self._server.run(
-                "last_runs", _LAST_REPLY, row_keys=some, executed=executed, most=MOST_FAILURES
-            )
-            for key, reply in zip(some, replies, strict=True):
-                if not isinstance(reply, bool):
-                    outcome, ended, succeeded, failures = reply
-                    found[key] = LastRuns(
-                        Outcome(outcome), ended or None, succeeded or None, failures
-                    )
-        return found
 
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:  # noqa: ARG002 - all rows are read
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""
@@ -289,28 +266,6 @@ class RedisSession:
             for member in self._server.command("ZRANGEBYSCORE", key, f"({now}", "+inf")
         ]
         return EarlyData(self._all_rows(), [*self.read_runs(ids).values()])
-
-    def set_paused(self, name: str, pause: Pause | None) -> None:
-        """Record that rows of a task that are added later are paused, or not."""
-        if pause is None:
-            self._server.batch(("SREM", "paused", name), ("HDEL", "pauses", name))
-            return
-        _, (record, is_paused) = self._server.batch(
-            ("HGET", "pauses", name), ("SISMEMBER", "paused", name)
-        )
-        if record and is_paused:  # an older release leaves the record when it resumes the task
-            pause = msgspec.structs.replace(pause, since=pause_of(record).since)
-        self._server.batch(("SADD", "paused", name), ("HSET", "pauses", name, pause_record(pause)))
-
-    def end_pause(self, name: str, pause: Pause) -> bool:
-        """Record that a task is not paused any more, unless *pause* was changed."""
-        return self._server.run("end_pause", _DONE, task=name, record=pause_record(pause))
-
-    def read_pauses(self) -> dict[str, Pause]:
-        """Return the pauses of tasks of which rows that are added later are paused, by name."""
-        _, (names, records) = self._server.batch(("SMEMBERS", "paused"), ("HGETALL", "pauses"))
-        pauses = _pauses_of(records)
-        return {name: pauses.get(name, Pause()) for name in names}
 
     # Runs --------------------------------------------------------------------------------
 
@@ -345,32 +300,6 @@ class RedisSession:
         ]
         return Orphans(claimed, [run for holder in holders for run in self._pending_in(holder)])
 
-    def read_runs(self, ids: Sequence[str | bytes]) -> dict[str, Run]:
-        """Return the runs of these ids that exist, by id."""
-        if not ids:
-            return {}
-        records = self._server.command("HMGET", self._server.key("runs"), *ids)
-        runs = [run_of(record) for record in records if record is not None]
-        return {run.id: run for run in runs}
-
-    def read_history(self, query: RunQuery) -> RunPage:
-        """Return one page of the history; with a filter, few runs are examined for it."""
-        key = "history" if query.task is None else f"history:{query.task}"
-        newest = "+inf" if query.before is None else f"({query.before}"
-        examined = EXAMINED if query.is_filter else query.limit + 1
-        _, (entries,) = self._server.batch(
-            ("ZREVRANGEBYSCORE", key, newest, "-inf", "WITHSCORES", "LIMIT", 0, examined)
-        )
-        numbers = dict(zip(entries[::2], map(int, entries[1::2]), strict=True))
-        found = [
-            (numbers[run.id], run)
-            for run in self.read_runs([*numbers]).values()
-            if query.selects(run)
-        ]
-        is_end = len(numbers) < examined
-        stopped_at = None if is_end else min(numbers.values())
-        return page_of(found, limit=query.limit, stopped_at=stopped_at)
-
     # Members -----------------------------------------------------------------------------
 
     def add_manifest(self, manifest: Manifest) -> None:
@@ -382,12 +311,20 @@ class RedisSession:
         for start in range(0, len(pairs), 2 * _DIGESTS):
             self._server.command("HSET", key, *pairs[start : start + 2 * _DIGESTS])
 
-    def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:  # noqa: ARG002 - the server's clock is recorded
+    def save_member(
+        self,
+        member: Member,
+        manifest: Manifest,
+        report: MemberReport,
+        *,
+        boot: Span,  # noqa: ARG002 - the server's clock is recorded
+    ) -> None:
         """Record that *member* lives and which manifest it holds, which is kept from then on."""
         _, (*_, is_kept) = self._server.batch(
             ("SETNX", "layout", LAYOUT),
             *(("HSETNX", name, "", FILLER) for name in ("open", "unheld", "reserved")),
             ("HSET", "members", member.holder, member_record(self.now(), manifest.key, member)),
+            ("HSET", "reports", member.holder, report_record(report)),
             ("HEXISTS", "configs", manifest.key),
         )
         if not is_kept and manifest.key != UNKNOWN.key:
@@ -403,8 +340,15 @@ class RedisSession:
             for row in rows
             for text in (row.member.holder, member_record(now, row.manifest, row.member))
         ]
+        said = [
+            text
+            for row in rows
+            if row.report is not None
+            for text in (row.member.holder, report_record(row.report))
+        ]
         if pairs:
-            self._server.batch(("HSET", "members", *pairs))
+            reports = [("HSET", "reports", *said)] if said else []
+            self._server.batch(("HSET", "members", *pairs), *reports)
 
     def read_manifests(self, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Return number and content of the manifests of these keys that exist."""
@@ -417,8 +361,12 @@ class RedisSession:
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:  # noqa: ARG002 - the server's clock decides
         """Return the processes that have a row, dead ones too, by holder."""
-        now, (records,) = self._server.batch(("HVALS", "members"))
-        return _member_rows(records, now)
+        now, (records, said) = self._server.batch(("HVALS", "members"), ("HGETALL", "reports"))
+        reports = dict(zip(said[::2], map(report_of, said[1::2]), strict=True))
+        return [
+            row._replace(report=reports.get(row.member.holder))
+            for row in _member_rows(records, now)
+        ]
 
     def read_fleet(self, caller: Caller, *, boot: Span) -> Fleet:  # noqa: ARG002 - the server's clock decides
         """Return processes and leases, and what is missing, in one step."""
@@ -441,11 +389,13 @@ class RedisSession:
     ) -> tuple[Fleet, dict[str, Instant]]:
         expected = self.backend.missing_keys
         wanted = [(place, index) for place in partitions for index in ("due", "unheld")]
-        now, (records, found, paused, pauses, *replies) = self._server.batch(
+        now, (records, found, paused, pauses, every, stops, *replies) = self._server.batch(
             ("HVALS", "members"),
             ("ZRANGE", "leases", 0, -1, "WITHSCORES"),
             ("SMEMBERS", "paused"),
             ("HGETALL", "pauses"),
+            ("GET", "fleet_pause"),
+            ("HGETALL", "stops"),
             *(("ZRANGE", f"{index}:{place}", 0, 0, "WITHSCORES") for place, index in wanted),
             *expected.questions(self._server, caller),
         )
@@ -454,18 +404,24 @@ class RedisSession:
         ends = zip(found[::2], map(int, found[1::2]), strict=True)
         leases = [Lease(run, end, ends_in=end - now) for run, end in ends]
         next_due: dict[str, Instant] = {}
-        for (place, _), entry in zip(wanted, replies, strict=False):
-            if entry:
+        for (place, index), entry in zip(wanted, replies, strict=False):
+            if entry and not (every and index == "due"):
                 at = int(entry[1])
                 next_due[place] = min(at, next_due.get(place, at))
         existing = replies[len(wanted) :]
         missing = expected.find(self._server, caller, existing, is_listed=is_listed)
+        known = {name: one for name, one in pauses_of(pauses).items() if name in paused}
+        if every:
+            known[EVERY_TASK] = pause_of(every)
         over = {
             name: pause.until
-            for name, pause in _pauses_of(pauses).items()
-            if pause.until is not None and pause.until <= now and name in paused
+            for name, pause in known.items()
+            if pause.until is not None and pause.until <= now
         }
-        return Fleet(members, leases, missing, over), next_due
+        asked = zip(stops[::2], map(stop_of, stops[1::2]), strict=True)
+        claimed = {one.run for one in leases}
+        requests = {run: request for run, request in asked if run in claimed}
+        return Fleet(members, leases, missing, over, requests), next_due
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
@@ -477,22 +433,6 @@ class RedisSession:
     def restore(self) -> None:
         """Make indexes and counters again, and empty the list of processes: see `repair`."""
         self.backend.repair()
-
-    def prune(self, before: Instant, *, audit_before: Instant) -> None:
-        """Delete what is older: runs, archived rows, audit entries; and unused manifests."""
-        self._server.run(
-            "prune",
-            _DONE,
-            before=before,
-            audit_before=audit_before,
-            keep_manifests=MAX_UNUSED_MANIFESTS,
-        )
-
-
-def _pauses_of(fields: Sequence[str]) -> dict[str, Pause]:
-    """Return the pauses of a hash, by the name of the task."""
-    pairs = zip(fields[::2], fields[1::2], strict=True)
-    return {name: pause_of(record) for name, record in pairs}
 
 
 def _member_rows(records: Iterable[str | bytes], now: Instant) -> list[MemberRow]:

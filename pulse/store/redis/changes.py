@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pulse.core.records import PAUSED_REASON
 from pulse.store.redis.codec import (
     due_member,
     indexed_at,
@@ -82,6 +83,7 @@ def _apply_part(server: RedisClient, changes: ChangeSet) -> Applied:
         runs=[*map(_run_message, changes.runs)],
         released=changes.released,
         trimmed=changes.trimmed,
+        paused=PAUSED_REASON,
     )
 
 
@@ -99,7 +101,9 @@ def _row_message(change: TaskChange) -> Message:
         "runs": runs,
         "due": indexed_at(row),
     }
-    if not change.moves_only:
+    if change.moves_only:
+        message["decides"] = True
+    else:
         message["archived"] = row.archived_at
         message["returned"] = change.returned
         message["paused"] = row.paused if change.follows_pause else None

@@ -37,6 +37,10 @@ SCRIPTS = (
     "audit",
     "end_pause",
     "remove_members",
+    "begin_prune",
+    "delete_runs",
+    "read_done",
+    "served",
     "prune",
     "rebuild",
 )

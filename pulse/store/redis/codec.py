@@ -40,7 +40,19 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 | `audits` | string | the number that was given to an entry of `audit` last |
 | `places` | set | partitions that have rows |
 | `rows:<partition>` | set | tasks with a row in that partition; of hosts and processes only |
+| `fleet_pause` | string | the pause of all tasks, as a value of `pauses` |
+| `stops` | hash | id of a claimed run -> `[at, by, note]`: it is to be stopped |
+| `definitions` | hash | digest of a task, or manifest key -> `[{setting: text}]` |
+| `versions:<task>` | list | `[task, partition, at, schedule, anchor, first, decided, is_exact]` |
+| `last_versions` | hash | row key -> the last record of its versions |
+| `served` | sorted set | `<since, 16 digits> <partition>`, score: until, see `served.lua` |
+| `serving` | hash | partition -> its last member of `served` |
+| `tallies:<day>` | hash | task -> counts of deleted runs, see `common.lua`; expires |
+| `refused` | hash | run, attempt, holder, start -> an array of `RefusedResult` |
+| `trimmed` | hash | task -> history number up to which only runs that are kept longer are left |
+| `upkeep` | hash | `prune`, `pass`, `records`: when; `position`: as in `trimmed`, of all tasks |
 | `members` | hash | holder -> `[seen at, manifest key, member]` |
+| `reports` | hash | holder -> what the process says about itself, an array of `MemberReport` |
 | `configs` | hash | manifest key -> `[number, manifest]` |
 | `born` | string | the number that was given to a manifest last |
 | `config:<manifest key>` | hash | task -> digest |
@@ -55,15 +67,19 @@ with an empty name and a long value (`FILLER`), which makes Redis use a hash tab
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pulse.clock import Instant
 from pulse.core.run import Run
-from pulse.store.base import AuditEntry, Member, Pause
+from pulse.store.base import Member
 from pulse.store.shared.backend import MemberRow
 from pulse.store.shared.rows import TaskRow
+from pulse.store.steering import AuditEntry, MemberReport, Pause, StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LAYOUT = 1
 """The version of the keys and records."""
@@ -95,6 +111,9 @@ _read_entry = attrgetter("verb", "task", "run", "by", "note", "until")
 _audit = msgspec.json.Decoder(tuple[Instant, int, str, str, str, str, str, Instant | None])
 _pause = msgspec.json.Decoder(Pause)
 _count = msgspec.json.Decoder(int)
+_report = msgspec.json.Decoder(MemberReport)
+_stop = msgspec.json.Decoder(StopRequest)
+_settings = msgspec.json.Decoder(tuple[dict[str, str]])
 
 
 def _encode(value: object) -> str:
@@ -172,6 +191,36 @@ def pause_record(pause: Pause) -> str:
 def pause_of(record: str | bytes) -> Pause:
     """Return the pause of a record."""
     return _pause.decode(record)
+
+
+def report_record(report: MemberReport) -> str:
+    """Return the record of what a process says about itself."""
+    return _encode(report)
+
+
+def report_of(record: str | bytes) -> MemberReport:
+    """Return what a process says about itself."""
+    return _report.decode(record)
+
+
+def stop_record(request: StopRequest) -> str:
+    """Return the record of a request to stop a run."""
+    return _encode(request)
+
+
+def stop_of(record: str | bytes) -> StopRequest:
+    """Return the request of a record."""
+    return _stop.decode(record)
+
+
+def settings_record(settings: Mapping[str, str]) -> str:
+    """Return the record of the settings of a definition."""
+    return _encode([settings])
+
+
+def settings_of(record: str | bytes) -> dict[str, str]:
+    """Return the settings of a record."""
+    return _settings.decode(record)[0]
 
 
 def audit_record(entry: AuditEntry) -> tuple[str, str]:

@@ -167,9 +167,10 @@ local function find_rows(partition)
     end)
 end
 
+local all_paused = redis.call('EXISTS', p .. 'fleet_pause') == 1
 for _, partition in ipairs(request.partitions) do
     if request.pending_limit > 0 then find_pending(partition) end
-    find_rows(partition)
+    if not all_paused then find_rows(partition) end
 end
 if not request.peek then call_in_parts('HSET', RESERVED, reserved) end
 return cmsgpack.pack(reply)

@@ -8,6 +8,8 @@ if request.task then
     end
 end
 local reply = { now = now, rows = {}, paused = redis.call('SMEMBERS', p .. 'paused') }
+-- The empty name stands for all tasks.
+if redis.call('EXISTS', p .. 'fleet_pause') == 1 then reply.paused[#reply.paused + 1] = '' end
 for _, row_key in ipairs(row_keys) do
     local record = redis.call('HGET', ROWS, row_key)
     if record then reply.rows[#reply.rows + 1] = { record, count(UNFINISHED, row_key) } end

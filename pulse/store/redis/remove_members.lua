@@ -8,6 +8,9 @@ for _, holder in ipairs(request.holders) do
     end
     redis.call('DEL', p .. 'rows:' .. holder, p .. 'due:' .. holder)
     redis.call('SREM', p .. 'places', holder)
-    if not request.keeping[holder] then redis.call('HDEL', p .. 'members', holder) end
+    if not request.keeping[holder] then
+        redis.call('HDEL', p .. 'members', holder)
+        redis.call('HDEL', p .. 'reports', holder)
+    end
 end
 return cmsgpack.pack(true)

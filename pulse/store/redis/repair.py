@@ -36,10 +36,14 @@ if TYPE_CHECKING:
 _TYPES = {
     **dict.fromkeys(("rows", "runs", "members", "configs", "config:"), "hash"),
     **dict.fromkeys(("open", "unheld", "reserved", "pauses"), "hash"),
+    **dict.fromkeys(("stops", "definitions", "reports", "last_versions", "serving"), "hash"),
+    **dict.fromkeys(("tallies:", "refused", "trimmed", "upkeep"), "hash"),
+    "served": "zset",
+    "versions:": "list",
     **dict.fromkeys(("leases", "archived", "due:", "unheld:", "history", "history:"), "zset"),
     "audit": "zset",
     **dict.fromkeys(("paused", "places", "rows:"), "set"),
-    **dict.fromkeys(("last", "orders", "born", "audits"), "string"),
+    **dict.fromkeys(("last", "orders", "born", "audits", "fleet_pause"), "string"),
 }
 """The type of each key; of keys that differ behind a colon, by the text up to the colon."""
 
@@ -48,6 +52,9 @@ _FORMS = {
     **dict.fromkeys(("open", "unheld"), re.compile(rb"-?\d+")),
     "reserved": re.compile(rb"\d+ \d+ .*", re.DOTALL),
     "config:": re.compile(rb"[0-9a-f]+"),
+    "fleet_pause": re.compile(rb"\[.*\]", re.DOTALL),
+    **dict.fromkeys(("trimmed", "upkeep"), re.compile(rb"\d+")),
+    "serving": re.compile(rb"\d{16} .*", re.DOTALL),
 }
 """The form of the values of some keys; the values of other hashes are JSON arrays."""
 
@@ -103,8 +110,8 @@ def damage_error(
     )
 
 
-def read_layout(server: RedisClient) -> int:
-    """Return the version of the keys; that of this release if there are none.
+def read_layout(server: RedisClient) -> int | None:
+    """Return the version of the keys; None if there are none.
 
     Raises:
         StoreRefusedError: the value is no number; the keys may be those of another release.
@@ -113,7 +120,7 @@ def read_layout(server: RedisClient) -> int:
     key = server.key("layout")
     found = server.command("GET", key)
     if found is None:
-        return LAYOUT
+        return None
     if not found.isdigit():
         raise StoreRefusedError(
             f"{server.name}: {key}: expected a number, got {shown(found)}; if no other release of"

@@ -34,5 +34,11 @@ class RedisStore(SharedStore):
         stand_in: Clock | None = None,
         opened: Opened | None = None,
     ) -> None:
-        backend = RedisBackend(url, space=options.name, patience_us=patience_us, stand_in=stand_in)
+        backend = RedisBackend(
+            url,
+            space=options.name,
+            patience_us=patience_us,
+            stand_in=stand_in,
+            creates=options.creates,
+        )
         super().__init__(backend, clock, options, opened=opened)

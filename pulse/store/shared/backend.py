@@ -52,6 +52,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from pulse.errors import StoreProblem, StoreUnavailableError
+from pulse.store.shared.records import RecordsSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -59,10 +60,11 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.core.run_query import LastRuns, RunPage, RunQuery
-    from pulse.store.base import AuditEntry, Member, Pause
+    from pulse.store.base import Member
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, DueSnapshot, TaskRow, TaskSnapshot
+    from pulse.store.steering import AuditEntry, MemberReport, Pause, StopRequest
 
 T = TypeVar("T")
 
@@ -103,6 +105,8 @@ class MemberRow(NamedTuple):
         manifest: the key of the manifest that it holds.
         mark: changes with each save of the row.
         silent_us: how long ago the row was saved, by clocks that the caller and the process share.
+        report: what the process says about itself; None where it was not read, or for a process of
+            an earlier release.
 
     """
 
@@ -110,6 +114,7 @@ class MemberRow(NamedTuple):
     manifest: str
     mark: int
     silent_us: Span
+    report: MemberReport | None = None
 
 
 class Lease(NamedTuple):
@@ -138,7 +143,9 @@ class Fleet(NamedTuple):
         leases: the leases of claimed runs.
         missing: what is missing of the data that the caller has stored, as a sentence for the log;
             empty for nothing.
-        over: the pauses that are over, by the name of the task, each with its end.
+        over: the pauses that are over, by the name of the task, each with its end; `EVERY_TASK` for
+            that of all tasks.
+        stops: the requests to stop claimed runs, by the ids of the runs.
 
     """
 
@@ -146,6 +153,7 @@ class Fleet(NamedTuple):
     leases: Sequence[Lease]
     missing: str
     over: Mapping[str, Instant]
+    stops: Mapping[str, StopRequest]
 
 
 class Orphans(NamedTuple):
@@ -186,6 +194,7 @@ class Written(msgspec.Struct):
         abandoned: runs that were taken from their holders, as they then are.
         archived: names of tasks whose rows were archived.
         resumed: names of tasks whose pause has ended by itself.
+        removed: names of run-time tasks that were removed, since they were done.
 
     """
 
@@ -193,6 +202,7 @@ class Written(msgspec.Struct):
     abandoned: list[Run] = msgspec.field(default_factory=list)
     archived: list[str] = msgspec.field(default_factory=list)
     resumed: list[str] = msgspec.field(default_factory=list)
+    removed: list[str] = msgspec.field(default_factory=list)
 
     def add(self, other: Written) -> None:
         """Append what *other* has."""
@@ -200,9 +210,10 @@ class Written(msgspec.Struct):
         self.abandoned.extend(other.abandoned)
         self.archived.extend(other.archived)
         self.resumed.extend(other.resumed)
+        self.removed.extend(other.removed)
 
 
-class Session(Protocol):
+class Session(RecordsSession, Protocol):
     """One transaction of a storage, for one application's data."""
 
     name: str
@@ -219,7 +230,8 @@ class Session(Protocol):
 
         Pre-filter: a storage may leave out what `Caller.may_run`, the planner and `decide_pending`
         would leave as it is: a row, or a pending run, whose definition the caller does not declare;
-        a row that is paused or archived; a parked row (`TaskRow.parks`) while as many runs are
+        a row that is paused or archived, and every row while all tasks are paused; a parked row
+        (`TaskRow.parks`) while as many runs are
         claimed as may be, unless its next fire time was due during a pause or is not later than the
         last decided one; a pending run that was never claimed while as many are claimed as may be.
         Where a task may have one unfinished run only, `DueRow.claimed` may be 0.
@@ -238,17 +250,22 @@ class Session(Protocol):
     def read_declared(self) -> list[TaskRow]:
         """Return the rows that configurations declare, without archived ones."""
 
-    def read_in_use(self) -> list[tuple[TaskRow, int]]:
-        """Return the rows that are not archived, each with the number of its unfinished runs."""
+    def read_in_use(self, name: str | None = None) -> list[tuple[TaskRow, int]]:
+        """Return the rows that are not archived, each with the number of its unfinished runs.
+
+        With *name*, those of one task.
+        """
 
     def add_audit(self, entry: AuditEntry) -> None:
         """Append an entry to the audit trail; the storage numbers it."""
 
-    def read_audit(self, *, before: int | None, limit: int) -> list[AuditEntry]:
-        """Return the newest entries of the audit trail, newest first."""
+    def read_audit(
+        self, *, before: int | None, limit: int, tasks: Collection[str] | None = None
+    ) -> list[AuditEntry]:
+        """Return the newest entries of the audit trail, of all tasks or of some, newest first."""
 
-    def read_last_runs(self) -> Mapping[str, LastRuns]:
-        """Return how the newest runs of tasks in use ended, by the key of the row.
+    def read_last_runs(self, name: str | None = None) -> Mapping[str, LastRuns]:
+        """Return how the newest runs of tasks in use, or of one, ended, by the key of the row.
 
         Rows without runs that a process has begun may be left out.
         """
@@ -293,20 +310,48 @@ class Session(Protocol):
     def set_paused(self, name: str, pause: Pause | None) -> None:
         """Record that rows of a task that are added later are paused, or, with None, are not.
 
-        The instant since which the task is paused stays as it was recorded first.
+        The instant since which the task is paused stays as it was recorded first. `EVERY_TASK`
+        names the pause of all tasks: from then on no session reads due rows, and a claim of a row
+        that was read before is refused.
         """
 
     def end_pause(self, name: str, pause: Pause) -> bool:
         """Record that a task is not paused any more; return False if *pause* was changed."""
 
-    def read_pauses(self) -> Mapping[str, Pause]:
-        """Return the pauses of tasks of which rows that are added later are paused, by name."""
+    def read_done(self) -> Sequence[str]:
+        """Return the names of tasks to remove: with `remove_when_done`, and nothing left to run."""
 
-    def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
-        """Record that *member* lives and which manifest it holds."""
+    def read_pauses(self) -> Mapping[str, Pause]:
+        """Return the pauses of tasks of which rows that are added later are paused, by name.
+
+        That of all tasks is under `EVERY_TASK`.
+        """
+
+    def ask_stop(self, run: Run, request: StopRequest) -> None:
+        """Record a request to stop a claimed run, unless it has ended."""
+
+    def read_stops(self, ids: Sequence[str]) -> Callable[[], Mapping[str, StopRequest]]:
+        """Return a function that returns the requests to stop some runs, by the ids of the runs.
+
+        In SQL it may be called after other reads, with which the question is sent.
+        """
+
+    def add_definitions(self, settings: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep the settings of definitions, by their digests."""
+
+    def has_definitions(self, digest: str) -> bool:
+        """Return whether settings are kept for a digest."""
+
+    def read_definitions(self, digests: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the settings of the definitions of these digests that are kept."""
+
+    def save_member(
+        self, member: Member, manifest: Manifest, report: MemberReport, *, boot: Span
+    ) -> None:
+        """Record that *member* lives, which manifest it holds, and what it says about itself."""
 
     def save_seen(self, rows: Sequence[MemberRow], *, boot: Span) -> None:
-        """Record that processes of this machine live, whose rows these are."""
+        """Record that processes of this machine live, whose rows these are, with their reports."""
 
     def add_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest; one that exists keeps its number."""
@@ -315,7 +360,7 @@ class Session(Protocol):
         """Return number and content of the manifests of these keys that exist."""
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
-        """Return the processes that have a row, dead ones too, by holder.
+        """Return the processes that have a row, dead ones too, by holder, with their reports.
 
         *boot* is the boot clock of *caller*, which processes of one machine share.
         """
@@ -333,12 +378,6 @@ class Session(Protocol):
 
     def remove_members(self, holders: Sequence[str], *, keep: frozenset[str]) -> None:
         """Remove processes and the rows of their partitions; those in *keep* stay listed."""
-
-    def prune(self, before: Instant, *, audit_before: Instant) -> None:
-        """Delete runs, archived rows, unused manifests and audit entries that are older.
-
-        Each call deletes a bounded number.
-        """
 
 
 class Backend(Protocol):

@@ -409,13 +409,17 @@ def _next_due(planned: PlannedTask, due: Instant | None, now: Instant) -> Instan
     return None if waits else due
 
 
+_MANY_KEPT = 64
+"""Where fewer runs are kept, the history is trimmed with each run that is added."""
+
+
 def tasks_to_trim(runs: Iterable[Run], keep: int) -> list[str]:
     """Return the tasks whose history is trimmed with the write that adds *runs*.
 
     The ids of runs, which are random, decide: each task is trimmed once in so many runs, whichever
-    processes add them, and nothing has to be counted.
+    processes add them, and nothing has to be counted. An eighth more than *keep* may be kept.
     """
-    one_in = max(1, min(64, keep // 16))
+    one_in = min(128, keep // 8) if keep >= _MANY_KEPT else 1
     return sorted({run.task for run in runs if int(run.id[:4], 16) % one_in == 0})
 
 

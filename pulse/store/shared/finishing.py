@@ -13,7 +13,7 @@ from pulse.store.shared.changes import ChangeSet, RunChange
 from pulse.store.shared.rows import task_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Claim, CompletedRun
@@ -74,14 +74,13 @@ def finish_runs(
 def _decide(
     session: Session, completed: Sequence[CompletedRun], note: Callable[[Instant], None]
 ) -> list[_Decision]:
-    keys = {
-        task_key(claim.run.task, claim.run.partition)
-        for claim, result in completed
-        if may_run_again(claim, result)
-    }
+    repeated = [claim.run for claim, result in completed if may_run_again(claim, result)]
+    stops = session.read_stops([run.id for run in repeated])
+    keys = {task_key(run.task, run.partition) for run in repeated}
     found = session.read_tasks(sorted(keys), lock=True)
     note(found.now)
-    return [_decision_of(one, found) for one in completed]
+    stopped = stops()
+    return [_decision_of(one, found, stopped) for one in completed]
 
 
 def _finished(completed_run: CompletedRun) -> _Decision:
@@ -89,10 +88,12 @@ def _finished(completed_run: CompletedRun) -> _Decision:
     return _Decision(RunChange(claim.run, finish_run(claim.run, result)), RECORDED)
 
 
-def _decision_of(completed_run: CompletedRun, found: TaskSnapshot) -> _Decision:
+def _decision_of(
+    completed_run: CompletedRun, found: TaskSnapshot, stopped: Collection[str]
+) -> _Decision:
     claim, result = completed_run
     run = claim.run
-    if not may_run_again(claim, result):
+    if not may_run_again(claim, result) or run.id in stopped:
         return _finished(completed_run)
     key = task_key(run.task, run.partition)
     row = found.rows.get(key)

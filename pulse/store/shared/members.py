@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.backend import Fleet, MemberRow, Session, Written
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow
+    from pulse.store.steering import MemberReport, StopRequest
 
 SILENT_LEASES = 3
 """A process that has not been seen for so many of its leases counts as gone."""
@@ -51,6 +52,7 @@ class FleetState(NamedTuple):
             renewed; None for no lease.
         missing: what the application has lost, as a sentence for the log; empty for nothing.
         over: the pauses that are over, by the name of the task, each with its end.
+        stops: the requests to stop claimed runs, by the ids of the runs.
 
     """
 
@@ -60,6 +62,7 @@ class FleetState(NamedTuple):
     next_expiry: Span | None
     missing: str
     over: Mapping[str, Instant]
+    stops: Mapping[str, StopRequest]
 
 
 class FleetWatch:
@@ -88,7 +91,7 @@ class FleetWatch:
     def check(self, session: Session, found: Fleet, caller: Caller, *, boot: Span) -> FleetState:
         """Return who lives, which runs are lost and which data is missing, without a write."""
         member = caller.member
-        known, leases, missing, over = found
+        known, leases, missing, over, stops = found
         marks = {
             one.member.holder: (one.mark, SILENT_LEASES * one.member.lease_us) for one in known
         }
@@ -105,7 +108,7 @@ class FleetWatch:
         expired = self._leases.expired(leases_of, boot, ages)
         lost = _lost_runs(session, leases_of, expired, gone)
         next_expiry = self._leases.next_expiry(leases_of, boot)
-        return FleetState(live, gone, lost, next_expiry, missing, over)
+        return FleetState(live, gone, lost, next_expiry, missing, over, stops)
 
 
 def _lost_runs(
@@ -138,16 +141,23 @@ def read_live(session: Session, caller: Member, *, boot: Span) -> list[MemberRow
 
 
 def save_seen(
-    session: Session, caller: Member, holders: Collection[str], *, boot: Span
+    session: Session, caller: Member, reports: Mapping[str, MemberReport | None], *, boot: Span
 ) -> list[str]:
-    """Record that other processes of the machine of *caller* live; return those without a row."""
+    """Record that other processes of the machine of *caller* live; return those without a row.
+
+    What a process has not said about itself lately stays as it was.
+    """
     rows = session.read_members(caller, boot=boot)
-    known = [row for row in rows if row.member.holder in holders]
+    known = [row for row in rows if row.member.holder in reports]
     # Several processes may do this at once, as all that wake up at a fire time of their own tasks.
-    silent = [row for row in known if row.silent_us >= row.member.lease_us // KEPT_FOR]
+    silent = [
+        row._replace(report=reports[row.member.holder] or row.report)
+        for row in known
+        if row.silent_us >= row.member.lease_us // KEPT_FOR
+    ]
     if silent:
         session.save_seen(silent, boot=boot)
-    return sorted({*holders} - {row.member.holder for row in known})
+    return sorted({*reports} - {row.member.holder for row in known})
 
 
 def read_active_definitions(session: Session, live: Iterable[MemberRow]) -> ActiveDefinitions:
@@ -177,13 +187,18 @@ def drop_gone(session: Session, written: Written, *, gone: Sequence[str]) -> Non
     written.abandoned.extend(drop_members(session, gone))
 
 
-def abandon_runs(session: Session, lost: Sequence[LostRun], now: Instant) -> list[Run]:
-    """Abandon runs, unless they were renewed or recorded since; return them as they then are."""
+def abandon_runs(
+    session: Session, lost: Sequence[LostRun], now: Instant, *, stops: Collection[str] = ()
+) -> list[Run]:
+    """Abandon runs, unless they were renewed or recorded since; return them as they then are.
+
+    Those of *stops* are not attempted again: somebody has asked to stop them.
+    """
     if not lost:
         return []
     keys = sorted({task_key(one.run.task, one.run.partition) for one in lost})
     rows = session.read_tasks(keys).in_use().rows
-    changes = [_abandonment(one, rows, now) for one in lost]
+    changes = [_abandonment(one, {} if one.run.id in stops else rows, now) for one in lost]
     applied = session.apply(ChangeSet(runs=changes, skip_locked=True)).runs
     return [one.run for one, done in zip(changes, applied, strict=True) if done and one.run]
 

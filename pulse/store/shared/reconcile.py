@@ -14,7 +14,8 @@ from pulse.store.shared.members import SILENT_LEASES, read_active_definitions
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.rows import task_key
 from pulse.store.shared.sync import changed_row, is_hidden_by_config
-from pulse.store.shared.tasks import change_rows
+from pulse.store.shared.tasks import change_rows, record_changes
+from pulse.store.steering import EVERY_TASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -82,7 +83,7 @@ class Reconciler:
         self._paused = frozenset(
             name
             for name in session.read_pauses()
-            if not session.read_tasks_named(name).in_use().rows
+            if name != EVERY_TASK and not session.read_tasks_named(name).in_use().rows
         )
         self.superseded = self._judged.superseded
 
@@ -108,8 +109,11 @@ class Reconciler:
 
     def _take_over(self, session: Session, written: Written, *, caller: Caller) -> None:
         definitions = {row.task_key: definition for row, definition in self._judged.takeovers}
+        changed_at = session.now()
 
         def change(row: TaskRow, now: Instant) -> TaskChange | None:
+            nonlocal changed_at
+            changed_at = now
             definition = definitions[row.task_key]
             stale = caller.definitions.get(row.task) is not definition
             if stale or row.digest == definition.digest or row.source != CONFIG:
@@ -119,7 +123,9 @@ class Reconciler:
         def read() -> TaskSnapshot:
             return session.read_tasks(sorted(definitions)).in_use()
 
-        change_rows(session, read, change, write=partial(apply_with_pending, written=written))
+        write = partial(apply_with_pending, written=written)
+        made = change_rows(session, read, change, write=write)
+        record_changes(session, made, now=changed_at)
 
 
 def _pause_key(name: str) -> str:
@@ -157,7 +163,8 @@ def _archive(session: Session, written: Written, *, unwanted: dict[str, TaskRow]
     def read() -> TaskSnapshot:
         return session.read_tasks(sorted(unwanted)).in_use()
 
-    change_rows(session, read, change, write=write)
+    made = change_rows(session, read, change, write=write)
+    record_changes(session, made, now=session.now())
     end_pauses(session, written, names={row.task for row in unwanted.values()})
 
 

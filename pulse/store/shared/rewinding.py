@@ -16,7 +16,7 @@ from pulse.store.rules import CONFIG, ClockCheck, advance_early
 from pulse.store.shared.backend import Written
 from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
 from pulse.store.shared.orphans import apply_with_pending
-from pulse.store.shared.tasks import change_rows
+from pulse.store.shared.tasks import change_rows, record_changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,8 @@ def rewind_rows(session: Session, caller: Caller, work: EarlyWork) -> None:
 
     if work.rows:
         write = partial(apply_with_pending, written=Written())
-        change_rows(session, lambda: session.read_tasks(work.rows), change, write=write)
+        made = change_rows(session, lambda: session.read_tasks(work.rows), change, write=write)
+        record_changes(session, made, now=work.now)
     if work.pending:
         session.apply(ChangeSet(runs=work.pending))
 

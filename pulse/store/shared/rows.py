@@ -14,9 +14,9 @@ from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of its 
 from pulse.core.cursor import BEFORE_TIME, Cursor, due_at
 from pulse.core.gaps import Gap  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.core.policies import Misfire, OnAbandoned
-from pulse.store.base import Pause, TaskState
-from pulse.store.reschedule import schedule_text
+from pulse.core.schedule_text import schedule_text
 from pulse.store.rules import CONFIG, RUNTIME
+from pulse.store.steering import Pause, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -91,8 +91,15 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
             self.anchor, self.next_fire, self.last_decided, delay, self.gaps, self.partition
         )
 
-    def state(self, unfinished: int, last: LastRuns, pause: Pause | None) -> TaskState:
-        """Return the row as `Store.tasks` does; *unfinished* of its runs are unfinished."""
+    def state(
+        self,
+        unfinished: int,
+        last: LastRuns,
+        *,
+        pause: Pause | None,
+        settings: Mapping[str, str],
+    ) -> TaskState:
+        """Return the row as `Steering.tasks` does; *unfinished* of its runs are unfinished."""
         return TaskState(
             name=self.task,
             partition=self.partition,
@@ -105,6 +112,7 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False):
             unfinished=unfinished,
             pause=(pause or Pause()) if self.paused else None,
             schedule=dict(msgspec.json.decode(self.schedule)),
+            settings=settings,
             last_outcome=last.outcome,
             last_end=last.ended_at,
             last_success=last.succeeded_at,
@@ -246,7 +254,10 @@ class DueSnapshot(NamedTuple):
 
 
 class TaskSnapshot(NamedTuple):
-    """Rows by key, how many of their runs are unfinished, and which tasks are paused."""
+    """Rows by key, how many of their runs are unfinished, and which tasks are paused.
+
+    `EVERY_TASK` is among the paused ones while all tasks are.
+    """
 
     now: Instant
     rows: Mapping[str, TaskRow]

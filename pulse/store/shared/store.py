@@ -10,23 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from pulse.core.policies import Scope
-from pulse.core.run_query import NO_RUNS, RunQuery
+from pulse.core.run import CLAIM_LOST
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
-from pulse.store.base import (
-    KEEP_AUDIT,
-    REFUSED_BY_OVERLAP,
-    AuditEntry,
-    Claimed,
-    HeartbeatResult,
-    Look,
-    Pause,
-)
+from pulse.store.base import Claimed, HeartbeatResult, Look
+from pulse.store.refused_results import refused_results
 from pulse.store.rules import ClockCheck, ClockWatch, partition_of, partitions_of
 from pulse.store.shared.backend import (
     DuplicateKeyError,
@@ -46,8 +40,6 @@ from pulse.store.shared.finishing import (
 from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.members import (
     FleetWatch,
-    abandon_runs,
-    drop_gone,
     drop_members,
     read_active_definitions,
     read_live,
@@ -56,29 +48,30 @@ from pulse.store.shared.members import (
 from pulse.store.shared.reconcile import Reconciler
 from pulse.store.shared.rewinding import find_early_work, rewind_rows
 from pulse.store.shared.rows import Caller
-from pulse.store.shared.sync import add_task, sync_rows
-from pulse.store.shared.tasks import end_pause, pause_rows, remove_task, trigger_run
+from pulse.store.shared.steering import SharedSteering
+from pulse.store.shared.sync import keep_definitions, sync_rows
+from pulse.store.shared.upkeep import Upkeep
+from pulse.store.steering import MemberReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 
     from pulse.clock import Clock, Instant, Span
-    from pulse.core.run import Claim, CompletedRun, RecordResult, Run
-    from pulse.core.run_query import RunPage
-    from pulse.core.runtime_task import RuntimeTask
+    from pulse.core.run import Claim, CompletedRun, RecordResult
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, StoreOptions, SyncResult, TaskState
+    from pulse.store.base import Member, StoreOptions, SyncResult
     from pulse.store.lease_watch import Observations
     from pulse.store.shared.backend import Backend, Fleet, Session
     from pulse.store.shared.claiming import ClaimPlan
-    from pulse.store.shared.members import FleetState, LostRun
+    from pulse.store.shared.manifests import Manifest
+    from pulse.store.shared.members import FleetState
 
     Opened = MutableMapping[tuple[int, str, str], "SharedStore"]
 
 T = TypeVar("T")
 
 
-class SharedStore:
+class SharedStore(SharedSteering):
     """Lets processes agree through one storage.
 
     Args:
@@ -108,7 +101,9 @@ class SharedStore:
         self._opened = self._all_opened if opened is None else opened
         self._key: tuple[int, str, str] | None = None
         self._is_client = False
+        self._report: Callable[[], MemberReport] = MemberReport
         self._calls = Calls(backend, clock, rejoin=self._rejoin, forget=self._forget)
+        self._upkeep = Upkeep(self._calls, options)
         self._run = self._calls.run
 
     @property
@@ -118,8 +113,9 @@ class SharedStore:
 
     # Joining and leaving -----------------------------------------------------------------
 
-    def open(self, member: Member) -> None:
+    def open(self, member: Member, *, report: Callable[[], MemberReport] = MemberReport) -> None:
         """Join as *member*; creates the storage if it does not exist."""
+        self._report = report
         key = self._current_key()
         if self._opened.setdefault(key, self) is not self or self._key == key:
             space = self._options.name
@@ -169,17 +165,30 @@ class SharedStore:
             self._run(Transaction.EXCLUSIVE, self._save)
 
     def _save(self, session: Session) -> None:
-        session.save_member(self._caller.member, self._manifest, boot=self._clock.boot())
+        self._save_as(session, self._caller, self._manifest, boot=self._clock.boot())
+
+    def _save_as(self, session: Session, caller: Caller, manifest: Manifest, *, boot: Span) -> None:
+        now = session.now()
+        report = msgspec.structs.replace(self._report(), offset_us=self._clock.wall() - now)
+        session.save_member(caller.member, manifest, report, boot=boot)
+        self._record_served(session, caller, now)
+
+    def _record_served(self, session: Session, caller: Caller, now: Instant) -> None:
+        shared = caller.partitions - {caller.member.holder}
+        session.record_served(shared, now=now, gap=caller.member.lease_us)
 
     def close(self) -> None:
         """Leave; what cannot be written now is found by the other processes."""
         if self._key is None:
             return
         if not self._is_client:
-            holder = self._caller.member.holder
             with contextlib.suppress(StoreUnavailableError):
-                self._backend.run(Transaction.EXCLUSIVE, partial(drop_members, holders=[holder]))
+                self._backend.run(Transaction.EXCLUSIVE, self._drop_self)
         self._leave()
+
+    def _drop_self(self, session: Session) -> None:
+        drop_members(session, [self._caller.member.holder])
+        self._record_served(session, self._caller, session.now())
 
     def forked(self) -> None:
         """Give the storage up: this is a copy, in a forked child."""
@@ -210,10 +219,6 @@ class SharedStore:
         self._fleet.forget()
         self._reconciler.forget()
 
-    def _run_apart(self, how: Transaction, rule: Callable[[Session], T]) -> T:
-        """Run a rule whose error does not reach the loop, as in a call of the application."""
-        return self._calls.run(how, rule, reaches_loop=False)
-
     # Tasks -------------------------------------------------------------------------------
 
     def sync(self, definitions: Mapping[str, TaskDefinition]) -> SyncResult:
@@ -234,7 +239,8 @@ class SharedStore:
         def rule(session: Session, written: Written) -> tuple[SyncResult, Instant]:
             boot = self._clock.boot()
             session.add_manifest(manifest)
-            session.save_member(member, manifest, boot=boot)
+            self._save_as(session, caller, manifest, boot=boot)
+            keep_definitions(session, manifest.key, declared)
             active = read_active_definitions(session, read_live(session, member, boot=boot))
             return sync_rows(session, caller, active, written), session.now()
 
@@ -245,73 +251,6 @@ class SharedStore:
         self._caller, self._manifest = caller, manifest
         self._reconciler.synced(synced.superseded)
         return synced
-
-    def add(
-        self, runtime_task: RuntimeTask, *, replace: bool = False, by: str = ""
-    ) -> Sequence[Run]:
-        """Add a task that every process may run, until it is removed."""
-        self._calls.refuse_closed()
-        caller, verb = self._caller, "replace" if replace else "add"
-        task = runtime_task.definition.name
-
-        def rule(session: Session, written: Written) -> Instant:
-            now = add_task(session, caller, runtime_task, replace=replace, written=written)
-            session.add_audit(AuditEntry(at=now, verb=verb, task=task, by=by))
-            return now
-
-        now, written = self._calls.run_writing(Transaction.EXCLUSIVE, rule, reaches_loop=False)
-        self._note(now)
-        return written.missed
-
-    def remove(self, name: str, *, by: str = "") -> None:
-        """Archive a task that was added; its pending runs end, its claimed runs continue."""
-
-        def rule(session: Session) -> None:
-            remove_task(session, name)
-            session.add_audit(AuditEntry(at=session.now(), verb="remove", task=name, by=by))
-
-        self._run_apart(Transaction.EXCLUSIVE, rule)
-
-    def pause(
-        self,
-        name: str,
-        *,
-        paused: bool,
-        until: Instant | None = None,
-        by: str = "",
-        note: str = "",
-    ) -> None:
-        """Pause or resume a task in all partitions; fire times during the pause are missed."""
-        pause = Pause(until=until, by=by, note=note) if paused else None
-
-        def rule(session: Session) -> Instant:
-            now = pause_rows(session, name, pause)
-            verb = "pause" if paused else "resume"
-            entry = AuditEntry(at=now, verb=verb, task=name, by=by, note=note, until=until)
-            session.add_audit(entry)
-            return now
-
-        self._note(self._run_apart(Transaction.EXCLUSIVE, rule))
-
-    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
-        """Return the newest entries of the audit trail, newest first."""
-        return self._run_apart(
-            Transaction.READ, lambda session: session.read_audit(before=before, limit=limit)
-        )
-
-    def tasks(self) -> list[TaskState]:
-        """Return the rows, by name and partition."""
-
-        def rule(session: Session) -> list[TaskState]:
-            rows, last = session.read_in_use(), session.read_last_runs()
-            pauses = session.read_pauses() if any(row.paused for row, _ in rows) else {}
-            return [
-                row.state(unfinished, last.get(row.task_key, NO_RUNS), pauses.get(row.task))
-                for row, unfinished in rows
-            ]
-
-        states = self._run_apart(Transaction.READ, rule)
-        return sorted(states, key=attrgetter("name", "partition"))
 
     # Runs --------------------------------------------------------------------------------
 
@@ -387,8 +326,13 @@ class SharedStore:
             return []
         if any_may_run_again(completed):
             rule = partial(finish_runs, completed=completed, note=self._note)
-            return self._run(Transaction.WRITE, rule)
-        return self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
+            results = self._run(Transaction.WRITE, rule)
+        else:
+            results = self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
+        if CLAIM_LOST in results:
+            keep = partial(_keep_refused, completed=completed, results=results)
+            self._run(Transaction.WRITE, keep)
+        return results
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Renew the leases of claimed runs; False stands where the claim was lost."""
@@ -398,38 +342,6 @@ class SharedStore:
         lease_us, boot = self._caller.member.lease_us, self._clock.boot()
         rule = partial(renew_runs, claims=claims, lease_us=lease_us, boot=boot)
         return self._run(Transaction.SINGLE, rule)
-
-    def trigger(self, name: str, *, body: bytes | None = None, by: str = "") -> Run | None:
-        """Add a pending manual run, due now; None when overlap refuses it."""
-        self._calls.refuse_closed()
-        caller, boot = self._caller, self._clock.boot()
-
-        def rule(session: Session) -> Run | None:
-            run = trigger_run(session, caller, name, body=body, boot=boot)
-            ident, note = ("", REFUSED_BY_OVERLAP) if run is None else (run.id, "")
-            now = session.now()
-            session.add_audit(
-                AuditEntry(at=now, verb="trigger", task=name, by=by, run=ident, note=note)
-            )
-            return run
-
-        run = self._run_apart(Transaction.WRITE, rule)
-        if run is not None:
-            self._note(run.fire_time)
-        return run
-
-    def runs(self, *, task: str | None = None, limit: int = 100) -> list[Run]:
-        """Return the newest runs, newest first."""
-        return [*self.history(RunQuery(task=task, limit=limit))]
-
-    def history(self, query: RunQuery) -> RunPage:
-        """Return a page of the history, newest first."""
-        return self._run_apart(Transaction.READ, lambda session: session.read_history(query))
-
-    def run(self, ident: str) -> Run | None:
-        """Return the run of an id; None if there is none, or it is not kept any more."""
-        found = self._run_apart(Transaction.READ, lambda session: session.read_runs([ident]))
-        return found.get(ident)
 
     # Heartbeat ---------------------------------------------------------------------------
 
@@ -482,12 +394,18 @@ class SharedStore:
         if not _is_member(caller, found):
             self._sync_again()
         if self._must_write(found, boot):
-            self._write_corrections(found)
+            self._upkeep.write(
+                caller,
+                found,
+                save=self._save,
+                note=self._note,
+                others=self._reconciler.rules(caller),
+            )
             self._saved_at = boot
         # Repeat a check of the clock that an error stopped, which a heartbeat has raised.
         check, self._failed_check = self._failed_check, ClockCheck.NONE
         self._clock_watch.want(check)
-        return self._report(found)
+        return self._result_of(found)
 
     def _must_write(self, found: FleetState, boot: Span) -> bool:
         """Return whether the heartbeat writes, as in each third of a lease and after a failure."""
@@ -495,7 +413,7 @@ class SharedStore:
         is_due = self._saved_at is None or boot - self._saved_at >= third
         return is_due or bool(found.lost or found.gone or found.over or self._reconciler.has_work())
 
-    def _report(self, fleet: FleetState) -> HeartbeatResult:
+    def _result_of(self, fleet: FleetState) -> HeartbeatResult:
         """Return what was written and not reported yet, including what a failed heartbeat wrote."""
         found, self._calls.written = self._calls.written, Written()
         return HeartbeatResult(
@@ -506,6 +424,8 @@ class SharedStore:
             found.missed,
             [one.member for one in fleet.live],
             found.resumed,
+            fleet.stops,
+            found.removed,
         )
 
     def _check(self, session: Session, fleet: Fleet, caller: Caller, *, boot: Span) -> FleetState:
@@ -523,48 +443,29 @@ class SharedStore:
         self._sync_again()
         self._calls.raise_postponed()
 
-    def _write_corrections(self, found: FleetState) -> None:
-        """Write what the check found, in steps; each step that is written is reported."""
-        rules: list[Callable[[Session, Written], None]] = [
-            partial(self._save_and_abandon, lost=found.lost)
-        ]
-        if found.gone:
-            rules.append(partial(drop_gone, gone=found.gone))
-        rules += [partial(end_pause, name=name, until=end) for name, end in found.over.items()]
-        for rule in (*rules, *self._reconciler.rules(self._caller)):
-            self._calls.written.add(self._calls.run_writing(Transaction.EXCLUSIVE, rule)[1])
-        keep_for = self._options.keep_for_us
-
-        def prune(session: Session) -> None:
-            now = session.now()
-            session.prune(now - keep_for, audit_before=now - KEEP_AUDIT)
-
-        self._run(Transaction.WRITE, prune)
-
-    def _save_and_abandon(
-        self, session: Session, written: Written, *, lost: Sequence[LostRun]
-    ) -> None:
-        self._save(session)
-        if lost:
-            now = session.now()
-            self._note(now)
-            written.abandoned.extend(abandon_runs(session, lost, now))
-
     def rest(self) -> None:
         """Close connections to a server that no call uses; the next call opens one again."""
         self._backend.rest()
 
-    def keep_alive(self, holders: Sequence[str]) -> list[str]:
+    def keep_alive(self, reports: Mapping[str, MemberReport | None]) -> list[str]:
         """Record that other members live, which let this one look for them."""
         self._calls.refuse_closed()
-        keep = partial(save_seen, caller=self._caller.member, holders=frozenset(holders))
+        keep = partial(save_seen, caller=self._caller.member, reports=reports)
         return self._run(Transaction.WRITE, partial(keep, boot=self._clock.boot()))
 
-    def members(self) -> list[Member]:
-        """Return the processes seen within three of their leases."""
-        self._calls.refuse_closed()
-        find = partial(read_live, caller=self._caller.member, boot=self._clock.boot())
-        return [one.member for one in self._run_apart(Transaction.READ, find)]
+
+def _keep_refused(
+    session: Session, completed: Sequence[CompletedRun], results: Sequence[RecordResult]
+) -> None:
+    """Keep the results of attempts that were dispatched and are not on record."""
+    lost = [
+        one.claim.run.id
+        for one, became in zip(completed, results, strict=True)
+        if not became.recorded
+    ]
+    refused = refused_results(completed, results, session.read_runs(lost), now=session.now())
+    if refused:
+        session.add_refused(refused)
 
 
 def _is_member(caller: Caller, found: FleetState) -> bool:

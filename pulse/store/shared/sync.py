@@ -12,6 +12,7 @@ from pulse.core.cursor import first_cursor
 from pulse.core.policies import Scope
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import not_run_record, pending_run
+from pulse.core.shown_settings import shown_settings
 from pulse.store.base import SyncResult
 from pulse.store.reschedule import change_cursor, is_schedule
 from pulse.store.rules import RUNTIME, check_addition, new_run_id, partition_of
@@ -19,11 +20,13 @@ from pulse.store.shared.backend import MAX_ROUNDS, too_busy
 from pulse.store.shared.changes import TaskChange
 from pulse.store.shared.manifests import is_current, own_definition
 from pulse.store.shared.orphans import apply_with_pending
+from pulse.store.shared.records import record_versions
 from pulse.store.shared.rows import row_of_definition, task_key
 from pulse.store.shared.tasks import apply_tasks
+from pulse.store.steering import EVERY_TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pulse.clock import Instant
     from pulse.core.run import Run
@@ -106,6 +109,21 @@ def changed_row(
     return TaskChange(row, was, [missed], reschedules=reschedules)
 
 
+def keep_definitions(
+    session: Session, manifest: str, declared: Mapping[str, TaskDefinition]
+) -> None:
+    """Keep the settings of declared tasks, so that any process can show them.
+
+    They are written once for each manifest, which marks that by a definition without settings.
+    """
+    if session.has_definitions(manifest):
+        return
+    settings = {one.digest: shown_settings(one) for one in declared.values()}
+    known = session.read_definitions([*settings])
+    missing = {digest: text for digest, text in settings.items() if digest not in known}
+    session.add_definitions({**missing, manifest: {}})
+
+
 def sync_rows(
     session: Session, caller: Caller, active: ActiveDefinitions, written: Written
 ) -> SyncResult:
@@ -115,6 +133,8 @@ def sync_rows(
     as soon as it is written.
     """
     kinds: defaultdict[str, set[str]] = defaultdict(set)
+    rows: dict[str, TaskRow] = {}
+    changed: set[str] = set()
     overridden: set[str] = set()
     paused: set[str] = set()
     left: Sequence[TaskDefinition] = list(caller.definitions.values())
@@ -125,16 +145,21 @@ def sync_rows(
         paused |= found.paused | {row.task for row in found.rows.values() if _is_paused(row)}
         steps = [*_steps(caller, left, active=active, found=found)]
         done, left = _write(session, steps, written)
+        rows |= {key: row for key, row in found.rows.items() if row.archived_at is None}
         for step in done:
             kinds[step.kind].add(step.definition.name)
+            if step.change is not None:
+                rows[step.change.row.task_key] = step.change.row
+                changed.add(step.change.row.task_key)
         if not left:
+            record_versions(session, rows.values(), now=found.now, changed=changed)
             return SyncResult(
                 added=_in_order(caller, kinds["added"]),
                 changed=_in_order(caller, kinds["changed"]),
                 superseded=_in_order(caller, kinds["superseded"]),
                 overridden=_in_order(caller, overridden),
                 missed=list(written.missed),
-                paused=_in_order(caller, paused),
+                paused=_paused_of(caller, paused),
             )
     raise too_busy(session.name)
 
@@ -167,6 +192,8 @@ def add_task(
             )
             applied = apply_with_pending(session, [change], written)
         if all(applied.tasks):
+            key = change.row.task_key
+            record_versions(session, [change.row], now=found.now, changed=[key])
             return found.now
     raise too_busy(session.name)
 
@@ -193,6 +220,12 @@ def _is_runtime(row: TaskRow) -> bool:
 
 def _is_paused(row: TaskRow) -> bool:
     return row.paused and row.archived_at is None
+
+
+def _paused_of(caller: Caller, paused: set[str]) -> tuple[str, ...]:
+    """Return the declared tasks that are paused, after `EVERY_TASK` if all are."""
+    every = (EVERY_TASK,) if EVERY_TASK in paused and caller.definitions else ()
+    return (*every, *_in_order(caller, paused))
 
 
 def _in_order(caller: Caller, names: set[str]) -> tuple[str, ...]:

@@ -85,12 +85,6 @@ _END_RUN = Update("@runs", _ENDED, keys=_CLAIMED_BY, only=_UNFINISHED)
 _STAYS = attrgetter("holder", "attempt", "claimed_at", "retry_at", "attempts")
 """What `_END_RUN` leaves as it is."""
 _RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=_UNFINISHED)
-_TRIM = (
-    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
-    " WHERE task = ? AND outcome IS NOT NULL AND seq <="
-    "  (SELECT seq FROM @runs WHERE task = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)"
-    " FOR UPDATE SKIP LOCKED)"
-)
 
 
 class _LockedRun(NamedTuple):
@@ -242,7 +236,7 @@ class _Applying:
         self._write_runs(_chosen(changes.closed, closed))
         self._write_runs(_chosen(changes.runs, runs))
         for task in changes.trimmed:
-            self._connection.execute(_TRIM, (task, task, changes.keep_runs))
+            self._connection.trim(task, changes.keep_runs)
         return Applied(closed, tasks, runs, due, existing)
 
     def _may_change_row(self, change: TaskChange) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from pulse.core.cursor import BEFORE_TIME
-from pulse.store.base import AuditEntry, Member, Pause
+from pulse.store.base import Member
 from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
 from pulse.store.shared.backend import (
@@ -23,29 +24,31 @@ from pulse.store.shared.backend import (
 )
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
+from pulse.store.sql.accounting import SqlAccounting
 from pulse.store.sql.apply import apply
 from pulse.store.sql.codec import (
     RUN_COLUMNS,
     RUN_WIDTH,
     TASK_COLUMNS,
     TASK_WIDTH,
-    read_runs,
     row_of,
     run_of,
 )
 from pulse.store.sql.database import Update
 from pulse.store.sql.due_query import UNFINISHED, pages_for
-from pulse.store.sql.history import read_last_runs, read_page
+from pulse.store.sql.retention import begin_prune
+from pulse.store.sql.steering import SqlSteering, stop_of
+from pulse.store.steering import MemberReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
-    from pulse.core.run_query import LastRuns, RunPage, RunQuery
     from pulse.store.shared.backend import Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
+    from pulse.store.shared.records import PruneTurn
     from pulse.store.shared.rows import Caller, TaskRow
     from pulse.store.sql.database import Connection, Database, DueRows, QueryResult
 
@@ -60,15 +63,11 @@ _COUNTS = (
     "SELECT task, place, count(*) FROM @runs WHERE outcome IS NULL AND task IN (?*)"
     " GROUP BY task, place"
 )
-_PAUSED = "SELECT task FROM @paused WHERE task IN (?*)"
-_ALL_PAUSED = "SELECT task, since, until, author, note FROM @paused"
-_PAUSE = (
-    "INSERT INTO @paused AS p (task, since, until, author, note) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (task) DO UPDATE SET since = coalesce(p.since, excluded.since),"
-    " until = excluded.until, author = excluded.author, note = excluded.note"
+_PAUSED = "SELECT task FROM @paused WHERE task IN (?*) UNION ALL SELECT task FROM @fleet_pause"
+_ENDS = (
+    "SELECT task, until FROM @paused WHERE until IS NOT NULL"
+    " UNION ALL SELECT task, until FROM @fleet_pause WHERE until IS NOT NULL"
 )
-_ENDS = "SELECT task, until FROM @paused WHERE until IS NOT NULL"
-_RESUME = "DELETE FROM @paused WHERE task = ?"
 _IN_USE = f"SELECT {TASK_COLUMNS}, {UNFINISHED} FROM @tasks t WHERE t.archived_at IS NULL"  # noqa: S608 - constants alone
 _EARLY = (
     f"{_ROWS} WHERE t.archived_at IS NULL"
@@ -76,7 +75,8 @@ _EARLY = (
 )
 _NEXT_ROW = (
     "SELECT place, min(due_at) FROM @tasks WHERE place IN (?*) AND paused = 0"
-    " AND archived_at IS NULL AND due_at IS NOT NULL GROUP BY place"
+    " AND archived_at IS NULL AND due_at IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM @fleet_pause) GROUP BY place"
 )
 _NEXT_PENDING = (
     "SELECT place, min(retry_at) FROM @runs WHERE outcome IS NULL AND holder = ''"
@@ -89,16 +89,17 @@ _PENDING_IN = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND place IN (?*)"
 _CLAIMED_BY = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND holder IN (?*)"
 _MEMBER_FIELDS = Member.__struct_fields__
 _MEMBERS = (
-    f"SELECT {', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot FROM @members ORDER BY holder"  # noqa: S608 - constants alone
+    f"SELECT {', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot, report FROM @members"  # noqa: S608 - constants alone
+    " ORDER BY holder"
 )
 _SAVE_MEMBER = (
-    f"INSERT INTO @members ({', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot)"  # noqa: S608 - constants alone
-    f" VALUES ({'?, ' * len(_MEMBER_FIELDS)}?, ?, ?)"
+    f"INSERT INTO @members ({', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot, report)"  # noqa: S608 - constants alone
+    f" VALUES ({'?, ' * len(_MEMBER_FIELDS)}?, ?, ?, ?)"
     " ON CONFLICT (holder) DO UPDATE SET config = excluded.config, seen = excluded.seen,"
-    " seen_boot = excluded.seen_boot"
+    " seen_boot = excluded.seen_boot, report = excluded.report"
 )
-_SEEN = Update("@members", sets=("seen", "seen_boot"), keys=("holder",))
-_LEASES = "SELECT id, mark, lease_us FROM @runs WHERE outcome IS NULL AND holder <> ''"
+_SEEN = Update("@members", sets=("seen", "seen_boot", "report"), keys=("holder",))
+_LEASES = "SELECT id, mark, lease_us, stop FROM @runs WHERE outcome IS NULL AND holder <> ''"
 _ADD_MANIFEST = (
     "INSERT INTO @configs (config, manifest) VALUES (?, ?) ON CONFLICT (config) DO NOTHING"
 )
@@ -116,30 +117,10 @@ _PRUNE_MANIFESTS = (
     "DELETE FROM @configs WHERE config <> ? AND config NOT IN (SELECT config FROM @members)"
     " AND born NOT IN (SELECT born FROM @configs ORDER BY born DESC LIMIT 32)"
 )
-_PRUNE_RUNS = (
-    "DELETE FROM @runs WHERE seq IN (SELECT seq FROM @runs"
-    " WHERE seq IN (SELECT seq FROM @runs ORDER BY seq LIMIT 500)"
-    " AND opened_at < ? AND outcome IS NOT NULL FOR UPDATE SKIP LOCKED)"
-)
-_ENTRY = ("number", "at", "verb", "task", "run", "by", "note", "until")
-_read_entry = attrgetter(*_ENTRY[1:])
-_ADD_AUDIT = (
-    "INSERT INTO @audit (at, verb, task, run, author, note, until) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
-_AUDIT = (
-    "SELECT seq, at, verb, task, run, author, note, until FROM @audit WHERE seq < ?"
-    " ORDER BY seq DESC LIMIT ?"
-)
-_LAST = 2**63 - 1
-_PRUNE_AUDIT = (
-    "DELETE FROM @audit WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM @audit ORDER BY seq"
-    " LIMIT 500) oldest WHERE at < ?)"
-)
-_PRUNE_TASKS = (
-    "DELETE FROM @tasks WHERE key IN"
-    " (SELECT key FROM @tasks WHERE archived_at < ? FOR UPDATE SKIP LOCKED)"
-)
 
+
+_report_of = lru_cache(1024)(msgspec.json.Decoder(MemberReport).decode)
+"""Each look reads the reports of all processes, and most of them are as before."""
 
 CONTENTION_WINDOW = 16
 """For how many claims after a lost one a process starts to read further on in the due rows."""
@@ -198,7 +179,7 @@ class SqlBackend:
         self._contested = CONTENTION_WINDOW if contested else max(0, self._contested - 1)
 
 
-class SqlSession:
+class SqlSession(SqlSteering, SqlAccounting):
     """One transaction."""
 
     __slots__ = ("_now", "backend", "connection", "name")
@@ -283,23 +264,13 @@ class SqlSession:
         """Return the rows that configurations declare, without archived ones."""
         return list(map(row_of, self.connection.execute(_DECLARED)))
 
-    def read_in_use(self) -> list[tuple[TaskRow, int]]:
+    def read_in_use(self, name: str | None = None) -> list[tuple[TaskRow, int]]:
         """Return the rows that are not archived, each with the number of its unfinished runs."""
-        found = self.connection.execute(_IN_USE)
+        if name is None:
+            found = self.connection.execute(_IN_USE)
+        else:
+            found = self.connection.execute(f"{_IN_USE} AND t.task = ?", (name,))
         return [(row_of(cells), cells[TASK_WIDTH]) for cells in found]
-
-    def add_audit(self, entry: AuditEntry) -> None:
-        """Append an entry to the audit trail."""
-        self.connection.execute(_ADD_AUDIT, _read_entry(entry))
-
-    def read_audit(self, *, before: int | None, limit: int) -> list[AuditEntry]:
-        """Return the newest entries of the audit trail, newest first."""
-        found = self.connection.execute(_AUDIT, (_LAST if before is None else before, limit))
-        return [AuditEntry(**dict(zip(_ENTRY, cells, strict=True))) for cells in found]
-
-    def read_last_runs(self) -> dict[str, LastRuns]:
-        """Return how the newest runs of tasks in use ended, by the key of the row."""
-        return read_last_runs(self.connection)
 
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""
@@ -310,26 +281,6 @@ class SqlSession:
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""
         return [name for (name,) in self.connection.execute(_NAMES, (limit,))]
-
-    def set_paused(self, name: str, pause: Pause | None) -> None:
-        """Record that rows of a task that are added later are paused, or not."""
-        if pause is None:
-            self.connection.execute(_RESUME, (name,))
-        else:
-            self.connection.execute(_PAUSE, (name, *msgspec.structs.astuple(pause)))
-
-    def end_pause(self, name: str, pause: Pause) -> bool:  # noqa: ARG002 - changes of pauses run one at a time
-        """Record that a task is not paused any more."""
-        self.set_paused(name, None)
-        return True
-
-    def read_pauses(self) -> dict[str, Pause]:
-        """Return the pauses of tasks of which rows that are added later are paused, by name."""
-        found = self.connection.execute(_ALL_PAUSED)
-        return {
-            task: Pause(since, until, author or "", note or "")
-            for task, since, until, author, note in found
-        }
 
     # Runs --------------------------------------------------------------------------------
 
@@ -346,25 +297,20 @@ class SqlSession:
         pending = map(run_of, self.connection.select_in(_PENDING_IN, holders))
         return Orphans(list(claimed), list(pending))
 
-    def read_runs(self, ids: Sequence[str]) -> dict[str, Run]:
-        """Return the runs of these ids that exist, by id."""
-        return read_runs(self.connection, ids)
-
-    def read_history(self, query: RunQuery) -> RunPage:
-        """Return one page of the history."""
-        return read_page(self.connection, query)
-
     # Members -----------------------------------------------------------------------------
 
-    def save_member(self, member: Member, manifest: Manifest, *, boot: Span) -> None:
-        """Record that *member* lives and which manifest it holds."""
+    def save_member(
+        self, member: Member, manifest: Manifest, report: MemberReport, *, boot: Span
+    ) -> None:
+        """Record that *member* lives, which manifest it holds, and what it says about itself."""
         cells = [*msgspec.structs.astuple(member), manifest.key, self.now(), boot]
-        self.connection.execute(_SAVE_MEMBER, cells)
+        self.connection.execute(_SAVE_MEMBER, [*cells, _json(report)])
 
     def save_seen(self, rows: Sequence[MemberRow], *, boot: Span) -> None:
         """Record that processes of this machine live."""
         now = self.now()
-        self.connection.update_many(_SEEN, [(now, boot, row.member.holder) for row in rows])
+        cells = [(now, boot, _json(row.report), row.member.holder) for row in rows]
+        self.connection.update_many(_SEEN, cells)
 
     def read_members(self, caller: Member, *, boot: Span) -> list[MemberRow]:
         """Return the processes that have a row, dead ones too, by holder."""
@@ -377,11 +323,12 @@ class SqlSession:
         self, rows: QueryResult, clock: Callable[[], Instant], caller: Member, boot: Span
     ) -> list[MemberRow]:
         wall, found = self._read(clock), list[MemberRow]()
-        for *cells, manifest, seen, seen_boot in rows:
+        for *cells, manifest, seen, seen_boot, report in rows:
             member = Member(**dict(zip(_MEMBER_FIELDS, cells, strict=True)))
             same_boot = boot_of(member.machine) == boot_of(caller.machine)
             silent_us = boot - seen_boot if same_boot else wall - seen
-            found.append(MemberRow(member, manifest, seen_boot, silent_us))
+            said = None if report is None else _report_of(report)
+            found.append(MemberRow(member, manifest, seen_boot, silent_us, said))
         self.backend.members = len(found)
         return found
 
@@ -413,12 +360,13 @@ class SqlSession:
         ends = execute(_ENDS)
 
         def read() -> Fleet:
-            members = self._members_of(rows, clock, member, boot)
+            members, claimed = self._members_of(rows, clock, member, boot), list(leases)
             return Fleet(
                 members,
-                [Lease(run, mark, length_us=length) for run, mark, length in leases],
+                [Lease(run, mark, length_us=length) for run, mark, length, _ in claimed],
                 _missing(caller, next(iter(present))),
                 {task: until for task, until in ends if until <= self.now()},
+                {run: stop_of(stop) for run, _, _, stop in claimed if stop is not None},
             )
 
         return read
@@ -443,15 +391,18 @@ class SqlSession:
 
     # The storage -------------------------------------------------------------------------
 
+    def begin_prune(self, *, every: Span) -> PruneTurn | None:
+        """Return what this process prunes now; None if one has lately."""
+        clock = self.connection.clock
+        return begin_prune(self.connection, lambda: self._read(clock()), every=every)
+
     def restore(self) -> None:
         """Empty the list of processes, so that each syncs; no table depends on another one."""
         self.connection.execute("DELETE FROM @members")
 
-    def prune(self, before: Instant, *, audit_before: Instant) -> None:
-        """Delete runs, archived rows and audit entries that are older, a bounded number of runs."""
-        self.connection.execute(_PRUNE_RUNS, (before,))
-        self.connection.execute(_PRUNE_TASKS, (before,))
-        self.connection.execute(_PRUNE_AUDIT, (audit_before,))
+
+def _json(report: MemberReport | None) -> str | None:
+    return None if report is None else msgspec.json.encode(report).decode()
 
 
 def _missing(caller: Caller, present: Sequence[Any]) -> str:

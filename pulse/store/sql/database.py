@@ -28,10 +28,11 @@ T = TypeVar("T")
 
 
 class Insert(msgspec.Struct, frozen=True, eq=False):
-    """Adds rows; each row of values is in the order of *columns*."""
+    """Adds rows; each row of values is in the order of *columns*, and *also* ends the statement."""
 
     table: str
     columns: tuple[str, ...]
+    also: str = ""
 
 
 class Update(msgspec.Struct, frozen=True, eq=False):
@@ -100,6 +101,15 @@ class Connection(Protocol):
 
         If several rows of values have the same keys, only the first of them is written.
         """
+
+    def delete_tallied(self, where: str, values: Sequence[Cell]) -> None:
+        """Delete the runs of a condition, and add them to the tallies of their tasks and hours."""
+
+    def trim(self, task: str, keep: int) -> None:
+        """Delete what a task has beyond the runs to keep, of each class, as `delete_tallied`."""
+
+    def reclaim(self) -> None:
+        """Give space that was freed back to the file system, a bounded amount, where needed."""
 
     def ask_due(
         self, partitions: Sequence[str], *, limit: int, spread: int

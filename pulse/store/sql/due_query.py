@@ -49,7 +49,7 @@ DUE = PartitionQuery(
     columns=f"{CLAIM_COLUMNS}, {UNFINISHED}, CASE WHEN t.room > 1 THEN {_CLAIMED} ELSE 0 END",
     rows=(
         "FROM @tasks t WHERE place = ? AND paused = 0 AND archived_at IS NULL"
-        " AND due_at IS NOT NULL"
+        " AND due_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM @fleet_pause)"
     ),
     order="ORDER BY due_at, key",
     sorted_by=(TASK_FIELDS.index("due_at"), TASK_FIELDS.index("order")),

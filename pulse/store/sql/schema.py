@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pulse.core.run_query import KEPT_LONGER
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -56,7 +58,8 @@ TABLES = {
         tries BLOB,
         opened_at INTEGER NOT NULL,
         lease_us INTEGER NOT NULL,
-        mark INTEGER NOT NULL
+        mark INTEGER NOT NULL,
+        stop TEXT
     """,
     "members": """
         holder TEXT PRIMARY KEY,
@@ -69,7 +72,8 @@ TABLES = {
         lease_us INTEGER NOT NULL,
         config TEXT NOT NULL,
         seen INTEGER NOT NULL,
-        seen_boot INTEGER NOT NULL
+        seen_boot INTEGER NOT NULL,
+        report TEXT
     """,
     "configs": """
         born INTEGER PRIMARY KEY,
@@ -93,11 +97,70 @@ TABLES = {
         author TEXT,
         note TEXT
     """,
+    "fleet_pause": """
+        task TEXT PRIMARY KEY,
+        since INTEGER,
+        until INTEGER,
+        author TEXT,
+        note TEXT
+    """,
+    "definitions": """
+        digest TEXT PRIMARY KEY,
+        settings TEXT NOT NULL
+    """,
+    "versions": """
+        seq INTEGER PRIMARY KEY,
+        task TEXT NOT NULL,
+        place TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        schedule TEXT NOT NULL,
+        anchor INTEGER NOT NULL,
+        first INTEGER,
+        decided INTEGER NOT NULL,
+        is_exact INTEGER NOT NULL
+    """,
+    "served": """
+        place TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (place, since)
+    """,
+    "tallies": """
+        task TEXT NOT NULL,
+        hour INTEGER NOT NULL,
+        is_planned INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        newest INTEGER NOT NULL,
+        PRIMARY KEY (task, hour, is_planned, kind)
+    """,
+    "refused": """
+        ident TEXT PRIMARY KEY,
+        run TEXT NOT NULL,
+        task TEXT NOT NULL,
+        place TEXT NOT NULL,
+        fire_time INTEGER,
+        attempt INTEGER NOT NULL,
+        holder TEXT NOT NULL,
+        started_at INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        at INTEGER NOT NULL
+    """,
+    "upkeep": """
+        name TEXT PRIMARY KEY,
+        at INTEGER NOT NULL,
+        position INTEGER NOT NULL
+    """,
 }
 """The columns by the name of the table, one in a line."""
 
 IS_WRONG = "outcome NOT IN ('succeeded', 'skipped')"
 """The condition of an index of what went wrong; a query that has it uses the index."""
+
+IS_KEPT_LONGER = f"({' OR '.join(f'outcome = {one!r}' for one in sorted(KEPT_LONGER))})"
+"""The condition of an index of the runs that `keep_failures` keeps.
+
+SQLite makes a temporary table for a list of more than two values, for each row that is written."""
 
 INDEXES = {
     "due": (
@@ -111,15 +174,21 @@ INDEXES = {
     "unheld": "@runs (place, retry_at) WHERE outcome IS NULL AND holder = ''",
     "history": "@runs (task, seq)",
     "wrong": f"@runs (seq) WHERE {IS_WRONG}",
+    "kept": f"@runs (task, seq) WHERE {IS_KEPT_LONGER}",
+    "versions_of": "@versions (task, place, seq)",
 }
 """What is indexed, by the name of the index."""
 
 ADDED_COLUMNS: dict[str, tuple[str, ...]] = {
     "tasks": ("gaps",),
     "paused": ("since", "until", "author", "note"),
+    "runs": ("stop",),
+    "members": ("report",),
 }
-ADDED_TABLES = ("audit",)
-ADDED_INDEXES = ("wrong",)
+ADDED_TABLES = (
+    "audit", "fleet_pause", "definitions", "versions", "served", "tallies", "refused", "upkeep",
+)  # fmt: skip
+ADDED_INDEXES = ("wrong", "kept", "versions_of")
 """Columns, by table, tables and indexes that have been added without a new version of the layout.
 
 Older releases do not use them, and columns may be NULL: so the version of the layout stays as it

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pulse.store.sql.database import DueRows, Insert
 from pulse.store.sql.due_query import DUE, PENDING
+from pulse.store.sql.retention import EXCESS, tally_of
 from pulse.store.sqlite.log import NO_LOG
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pulse.store.sql.database import Cell, Update
     from pulse.store.sql.due_query import PartitionQuery
     from pulse.store.sqlite.log import FolderStamp, Identity, LogFiles
+
+_MANY_PAGES, _RECLAIMED = 2_000, 500
+"""From how many free pages on space is given back, and how many at once: pages of 4 KiB."""
 
 _CHUNK = 500
 """The maximum length of a list in one statement; before SQLite 3.32 one had 999 values at most."""
@@ -114,6 +118,23 @@ class SqliteConnection:
             self.raw.execute("ROLLBACK TO batch")
         return [self.raw.execute(text, row).rowcount == 1 for row in rows]
 
+    def delete_tallied(self, where: str, values: Sequence[Cell]) -> None:
+        """Delete the runs of a condition, and add them to the tallies; no other call writes now."""
+        self.execute(tally_of(f"@runs WHERE {where}"), values)
+        self.execute(f"DELETE FROM @runs WHERE {where}", values)  # noqa: S608 - constants alone
+
+    def trim(self, task: str, keep: int) -> None:
+        """Delete what a task has too much; nearly always that is nothing of one of the classes."""
+        for newest, condition in EXCESS:
+            for (seq,) in self.execute(newest, (task, keep)).fetchall():
+                self.delete_tallied(f"{condition}?", (task, seq))
+
+    def reclaim(self) -> None:
+        """Give free pages back, if they are many, and the file was made for that."""
+        free = self.raw.execute("PRAGMA freelist_count").fetchone()[0]
+        if free > _MANY_PAGES:
+            self.raw.execute(f"PRAGMA incremental_vacuum({_RECLAIMED})").fetchall()
+
     def ask_due(
         self,
         partitions: Sequence[str],
@@ -145,7 +166,7 @@ class SqliteConnection:
 def _text_of(statement: Insert | Update) -> str:
     if isinstance(statement, Insert):
         columns, marks = ", ".join(statement.columns), ",".join("?" * len(statement.columns))
-        return f"INSERT INTO {statement.table} ({columns}) VALUES ({marks})"  # noqa: S608 - the names are constants
+        return f"INSERT INTO {statement.table} ({columns}) VALUES ({marks}) {statement.also}"  # noqa: S608 - the names are constants
     sets = [f"{name} = ?" for name in statement.sets]
     keys = [f"{name} = ?" for name in statement.keys]
     changes = ", ".join(filter(None, [*sets, statement.also]))

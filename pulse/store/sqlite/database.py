@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from pulse.clock import SECOND
 from pulse.errors import StoreRefusedError, StoreUnavailableError
+from pulse.store.naming import nothing_kept
 from pulse.store.shared.backend import (
     WITHOUT_DATA,
     DuplicateKeyError,
@@ -34,12 +35,14 @@ from pulse.store.sqlite.corruption import (
 )
 from pulse.store.sqlite.fork_safety import FORK_SAFETY
 from pulse.store.sqlite.log import (
+    MOST_PAUSES,
     NO_LOG,
     identity_at,
     is_settled,
     log_at,
     log_paths,
     now_of_files,
+    pause,
     refuse_lost_log,
     save_log,
 )
@@ -81,14 +84,17 @@ class SqliteDatabase:
 
     """
 
-    def __init__(self, path: Path, clock: Clock, *, space: str, patience_us: Span) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, *, space: str, patience_us: Span, creates: bool = True
+    ) -> None:
         self.name: str = f"sqlite:///{path}"
         self.path: Path = path.absolute()  # the application may change its directory
         self._file = str(self.path)
         self._folder: str | None = None
         self._log_paths = log_paths(self._file)
         self._clock = clock
-        self._prefix = prefix_of(space)
+        self._space, self._prefix = space, prefix_of(space)
+        self._creates = creates
         self._texts = SqliteTexts(self._prefix)
         self._max_attempts = max(1, patience_us // BUSY_WAIT)
         self._idle: deque[SqliteConnection] = deque()
@@ -115,6 +121,8 @@ class SqliteDatabase:
         self._log_is_lost, self._makes_log = False, makes_log
         self.close()
         self._known = False
+        if not self._creates and not self.path.exists():
+            raise nothing_kept(self.path, self._space)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._origin = make_file(self.path)
@@ -126,9 +134,12 @@ class SqliteDatabase:
         self._folder = os.path.dirname(real) if real == self._file else None  # noqa: PTH120 - a text
         FORK_SAFETY.release(self.path, self._origin)
         self._pid = os.getpid()
+        read = partial(read_version, prefix=self._prefix)
+        if not self._creates and self.run(Transaction.READ, read) is None:
+            raise nothing_kept(self.path, self._space)
         if not self.run(Transaction.READ, partial(is_current, prefix=self._prefix)):
             self.run(Transaction.WRITE, partial(make_tables, prefix=self._prefix))
-        version = self.run(Transaction.READ, partial(read_version, prefix=self._prefix))
+        version = self.run(Transaction.READ, read)
         refuse_other_version(self.path, version)
         self._makes_log = False
         self._known = True
@@ -332,13 +343,7 @@ class SqliteDatabase:
     def _connect(self) -> SqliteConnection:
         self._refuse_replaced_file()
         origin = self._origin
-        before = log_at(self._log_paths)
-        if not before.is_complete():
-            before = NO_LOG
-            if any(other.log is not NO_LOG for other in (*self._connections,)):
-                raise self._lost_log()
-            if not self._makes_log:
-                refuse_lost_log(self.path, wait_s=BUSY_WAIT / SECOND)
+        before = self._log_to_open()
         raw = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
             uri=True,
@@ -355,6 +360,35 @@ class SqliteDatabase:
         connection = SqliteConnection(raw, self._texts, self._clock, origin=origin, log=log)
         self._connections.add(connection)
         return connection
+
+    def _log_to_open(self) -> LogFiles:
+        """Return the log that exists, or `NO_LOG` once this process may make one.
+
+        Processes that open a file without a log together each check that no other has the file
+        open. Each check holds a lock for an instant, so checks that meet fail; the pauses between
+        them are random, so that they do not meet again.
+
+        Raises:
+            sqlite3.OperationalError: another process has the file open, and makes no log.
+
+        """
+        for is_last in (*[False] * MOST_PAUSES, True):
+            log = log_at(self._log_paths)
+            if log.is_complete():
+                return log
+            if any(other.log is not NO_LOG for other in (*self._connections,)):
+                raise self._lost_log()
+            if self._makes_log:
+                break
+            try:
+                refuse_lost_log(self.path)
+            except sqlite3.OperationalError as error:
+                if is_last or not _is_busy(error):
+                    raise
+                pause()
+            else:
+                break
+        return NO_LOG
 
     def _log_of(self, raw: sqlite3.Connection, before: LogFiles) -> LogFiles:
         """Prepare a connection, and return its log; *before* is the log that was to be opened."""
@@ -377,6 +411,8 @@ def _prepare(raw: sqlite3.Connection) -> bool:
         # The switch to WAL does not wait for a lock, so wait for it first by starting a write.
         raw.execute("BEGIN IMMEDIATE")
         raw.execute("ROLLBACK")
+        # Has an effect on an empty file alone: pages that are freed can be given back later.
+        raw.execute("PRAGMA auto_vacuum = INCREMENTAL")
         mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         raw.execute("SELECT count(*) FROM sqlite_master")  # opens the log
     raw.execute("PRAGMA synchronous = FULL")

@@ -37,6 +37,12 @@ class SqliteStore(SharedStore):
         opened: Opened | None = None,
     ) -> None:
         self.path: Path = Path(path)
-        database = SqliteDatabase(self.path, clock, space=options.name, patience_us=patience_us)
+        database = SqliteDatabase(
+            self.path,
+            clock,
+            space=options.name,
+            patience_us=patience_us,
+            creates=options.creates,
+        )
         backend = SqlBackend(database, space=options.name)
         super().__init__(backend, clock, options, opened=opened)

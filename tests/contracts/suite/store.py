@@ -10,9 +10,20 @@ processes; its `make` returns stores that share their storage.
 
 from __future__ import annotations
 
+from tests.contracts.suite.store_accounts import (
+    AccountContract,
+    FleetAccountContract,
+    WhyContract,
+)
 from tests.contracts.suite.store_claims import ClaimContract
 from tests.contracts.suite.store_deploys import DeployContract
+from tests.contracts.suite.store_done import DoneContract
 from tests.contracts.suite.store_fleet import FleetContract
+from tests.contracts.suite.store_foreground import (
+    BeginContract,
+    ClientRunContract,
+    DeletedRunsContract,
+)
 from tests.contracts.suite.store_history import HistoryContract
 from tests.contracts.suite.store_leases import LeaseContract
 from tests.contracts.suite.store_reads import HistoryReadsContract
@@ -23,8 +34,11 @@ from tests.contracts.suite.store_schedules import ScheduleContract
 from tests.contracts.suite.store_steering import (
     AuditContract,
     FleetPauseContract,
+    OverdueContract,
     PauseContract,
+    PauseOfAllContract,
 )
+from tests.contracts.suite.store_stops import FleetStopContract, StopContract
 from tests.contracts.suite.store_tasks import TaskContract
 from tests.contracts.suite.store_waits import FleetWaitContract, WaitContract
 
@@ -40,7 +54,15 @@ class StoreContract(
     HistoryContract,
     HistoryReadsContract,
     PauseContract,
+    PauseOfAllContract,
+    OverdueContract,
+    StopContract,
     AuditContract,
+    BeginContract,
+    DeletedRunsContract,
+    DoneContract,
+    AccountContract,
+    WhyContract,
 ):
     """What every store promises to one process."""
 
@@ -52,5 +74,8 @@ class SharedStoreContract(
     FleetWaitContract,
     FleetRuntimeContract,
     FleetPauseContract,
+    FleetStopContract,
+    ClientRunContract,
+    FleetAccountContract,
 ):
     """What a shared store promises to several processes in addition."""

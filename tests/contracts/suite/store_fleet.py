@@ -7,7 +7,8 @@ import threading
 from pulse.clock import SECOND
 from pulse.core.run import Outcome
 from pulse.core.task import build_definition
-from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, Process, make_task
+from pulse.store.steering import Pause
+from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, Process, holders, make_task
 from tests.contracts.suite.store_part import ContractPart
 
 OLD = {"work": make_task()}
@@ -111,7 +112,7 @@ class FleetContract(ContractPart):
         """A process that is just starting declares no tasks."""
         starting = fleet.join(None)
         other = fleet.join(OLD)
-        assert starting.store.members() == [starting.member, other.member]
+        assert holders(starting.store) == [starting.member.holder, other.member.holder]
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (starting, other)] == [0, 1]
 
@@ -213,7 +214,7 @@ class FleetContract(ContractPart):
         _, other = fleet.join(tasks), fleet.join(tasks)
         fleet.wait(3 * LEASE_S + 10, other)
         assert [row.partition for row in other.store.tasks()] == [other.member.holder]
-        assert other.store.members() == [other.member]
+        assert holders(other.store) == [other.member.holder]
 
     def test_silent_process_that_is_kept_alive_stays_a_member(self, fleet: Fleet) -> None:
         """Another process of its host sends its heartbeats; an unknown holder is left out."""
@@ -221,19 +222,19 @@ class FleetContract(ContractPart):
         silent, other = fleet.join(tasks), fleet.join(tasks)
         for _ in range(4):
             fleet.wait(LEASE_S, other)
-            unknown = other.store.keep_alive([silent.member.holder, "host:1:unknown"])
+            unknown = other.store.keep_alive({silent.member.holder: None, "host:1:unknown": None})
             assert unknown == ["host:1:unknown"]
-        assert other.store.members() == [silent.member, other.member]
+        assert holders(other.store) == [silent.member.holder, other.member.holder]
         assert len(other.store.tasks()) == 2
-        other.store.keep_alive([])
+        other.store.keep_alive({})
         fleet.wait(3 * LEASE_S + 10, other)
-        assert other.store.members() == [other.member]
+        assert holders(other.store) == [other.member.holder]
 
     def test_process_is_kept_alive_by_one_of_several_others(self, fleet: Fleet) -> None:
         """The row of a process that was seen lately is left alone."""
         silent, one, other = (fleet.join(OLD) for _ in range(3))
         fleet.wait(LEASE_S, one, other)
-        asked = [silent.member.holder]
+        asked = {silent.member.holder: None}
         assert one.store.keep_alive(asked) == []
         seen = one.store.members()
         assert other.store.keep_alive(asked) == []
@@ -295,7 +296,7 @@ class FleetContract(ContractPart):
         assert found.next_due == dict.fromkeys(asked[:2], due)
         other.store.trigger("seldom")
         assert one.store.look(1, partitions=asked).next_due[asked[1]] == found.claimed.now
-        one.store.pause("often", paused=True)
+        one.store.pause("often", Pause())
         left = one.store.look(1, partitions=asked).next_due
         assert left[asked[0]] == found.claimed.now + 100 * SECOND
 
@@ -320,7 +321,7 @@ class FleetContract(ContractPart):
         """A partition that is created while the task is paused is paused too."""
         tasks = {"work": make_task(scope="process")}
         one, other = fleet.join(tasks), fleet.join(tasks)
-        one.store.pause("work", paused=True)
+        one.store.pause("work", Pause())
         later = fleet.join(tasks)
         fleet.clock.forward(EVERY)
         assert [len(process.claim().claims) for process in (one, other, later)] == [0, 0, 0]
@@ -351,23 +352,23 @@ class FleetContract(ContractPart):
         """A closed process is removed at once, a silent one after three leases."""
         closed, silent, other = fleet.join(OLD), fleet.join(OLD), fleet.join(OLD)
         closed.store.close()
-        assert other.store.members() == [silent.member, other.member]
+        assert holders(other.store) == [silent.member.holder, other.member.holder]
         fleet.wait(3 * LEASE_S, other)
-        assert other.store.members() == [other.member]
+        assert holders(other.store) == [other.member.holder]
 
     def test_close_of_a_forked_copy_keeps_the_member(self, fleet: Fleet) -> None:
         """The parent is still a member."""
         parent, other = fleet.join({"work": make_task()}), fleet.join({})
         parent.store.forked()
         parent.store.close()
-        assert parent.member in other.store.members()
+        assert parent.member.holder in holders(other.store)
 
     def test_applications_with_different_names_are_separate(self, fleet: Fleet) -> None:
         """Two applications on one storage do not see each other's tasks, runs or processes."""
         shop, blog = fleet.join(OLD, space="shop"), fleet.join({}, space="blog")
         shop.store.trigger("work")
         assert (blog.store.tasks(), blog.store.runs()) == ([], [])
-        assert blog.store.members() == [blog.member]
+        assert holders(blog.store) == [blog.member.holder]
 
     def test_client_triggers_a_run_that_a_process_claims(self, fleet: Fleet) -> None:
         """The run belongs to the fleet."""
@@ -387,7 +388,7 @@ class FleetContract(ContractPart):
     def test_pause_by_a_client_holds_for_the_fleet(self, fleet: Fleet) -> None:
         """All processes see the pause."""
         one = fleet.join(OLD)
-        fleet.visit(one).pause("work", paused=True)
+        fleet.visit(one).pause("work", Pause())
         fleet.clock.forward(EVERY)
         assert not one.claim().claims
 
@@ -398,7 +399,8 @@ class FleetContract(ContractPart):
         one.claim_one()
         client, store = fleet.visit(one), one.store
         seen = (client.tasks(), client.runs(), client.members())
-        assert seen == (store.tasks(), store.runs(), [one.member])
+        assert seen == (store.tasks(), store.runs(), store.members())
+        assert holders(store) == [one.member.holder]
 
     def test_closed_client_does_not_affect_its_parent(self, fleet: Fleet) -> None:
         """The parent is still a member, and its claims are valid."""
@@ -406,7 +408,7 @@ class FleetContract(ContractPart):
         fleet.clock.forward(EVERY)
         claim = one.claim_one()
         fleet.visit(one).close()
-        assert one.store.members() == [one.member]
+        assert holders(one.store) == [one.member.holder]
         assert one.finish(claim)
 
     def test_client_does_not_keep_its_parent_alive(self, fleet: Fleet) -> None:
@@ -414,7 +416,7 @@ class FleetContract(ContractPart):
         silent, other = fleet.join(OLD), fleet.join(NEW)
         client = fleet.visit(silent)
         fleet.wait(5 * LEASE_S, other)
-        assert client.members() == [other.member]
+        assert holders(client) == [other.member.holder]
 
 
 def race(processes: list[Process]) -> list[str]:

@@ -9,6 +9,7 @@ from pulse.core.run import CompletedRun, Outcome, Result
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import Task, build_definition
 from pulse.store.base import Member
+from pulse.store.steering import MemberReport
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 LEASE_S = 30
 EVERY = 10
 """The interval of a task that says no other, in seconds."""
+
+
+STOPS_RUNS = MemberReport("1.0", "gunicorn", slots=10, used=2, lag_us=3_000, stops_runs=True)
 
 
 class MakeStore(Protocol):
@@ -46,6 +50,11 @@ def succeed(claim: Claim, *, outcome: Outcome = Outcome.SUCCEEDED) -> CompletedR
     """Return the result of a claim whose call took 5 ms and succeeded."""
     started = claim.run.claimed_at or claim.run.fire_time
     return CompletedRun(claim, Result(outcome, started, 5_000, 200, "done"))
+
+
+def holders(store: Store) -> list[str]:
+    """Return the names of the live processes."""
+    return [one.holder for one in store.members()]
 
 
 class Process:
@@ -86,8 +95,9 @@ class Process:
 class Fleet:
     """Creates processes on one settable clock, and closes them at the end."""
 
-    def __init__(self, make: MakeStore) -> None:
+    def __init__(self, make: MakeStore, *, url: str = "") -> None:
         self.clock: FakeClock = FakeClock()
+        self.url = url  # with which a command reaches the store; empty for memory
         self._make = make
         self._processes: list[Process] = []
         self._visited: list[Store] = []
@@ -99,6 +109,7 @@ class Fleet:
         host: str = "alpha",
         space: str = "",
         keep_runs: int = 1_000,
+        report: MemberReport = STOPS_RUNS,
     ) -> Process:
         """Return a new process on *host* that holds *tasks*, or does not yet say what it holds.
 
@@ -116,7 +127,7 @@ class Fleet:
             digest=f"config {number}",
             lease_us=LEASE_S * SECOND,
         )
-        store.open(member)
+        store.open(member, report=lambda: report)
         process = Process(store, member)
         self._processes.append(process)
         if tasks is not None:

@@ -8,8 +8,9 @@ import pytest
 
 from pulse.core.run import Outcome
 from pulse.errors import StoreInUseError, StoreUnavailableError
+from pulse.store.steering import Pause
 from pulse.testing.clock import FakeClock
-from tests.contracts.suite.store_harness import EVERY, Fleet, Process, make_task
+from tests.contracts.suite.store_harness import EVERY, Fleet, Process, holders, make_task
 from tests.contracts.suite.store_part import ContractPart
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ CALLS: dict[str, Callable[[Process], object]] = {
     "claim_due": lambda process: process.store.claim_due(1),
     "beat": lambda process: process.store.heartbeat(),
     "trigger": lambda process: process.store.trigger("work"),
-    "pause": lambda process: process.store.pause("work", paused=True),
+    "pause": lambda process: process.store.pause("work", Pause()),
     "tasks": lambda process: process.store.tasks(),
     "runs": lambda process: process.store.runs(),
     "members": lambda process: process.store.members(),
@@ -87,7 +88,7 @@ class HistoryContract(ContractPart):
     def test_open_process_is_a_member(self, fleet: Fleet) -> None:
         """The store returns the member that was passed to `open`."""
         process = fleet.join({})
-        assert process.store.members() == [process.member]
+        assert holders(process.store) == [process.member.holder]
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
     def test_closed_store_answers_no_call(self, fleet: Fleet, call: object) -> None:

@@ -10,6 +10,7 @@ from pulse.clock import SECOND
 from pulse.core.run import Outcome, Trigger
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.errors import ConfigTaskError, TaskExistsError, UnknownTaskError
+from pulse.store.steering import Pause
 from pulse.testing.clock import NOON
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, make_task
 from tests.contracts.suite.store_part import ContractPart
@@ -199,7 +200,7 @@ class RuntimeContract(ContractPart):
         """The pause ended with the removal."""
         process = fleet.join({})
         process.add("work", make_task())
-        process.store.pause("work", paused=True)
+        process.store.pause("work", Pause())
         process.store.remove("work")
         process.add("work", make_task())
         fleet.clock.forward(EVERY)
@@ -209,7 +210,7 @@ class RuntimeContract(ContractPart):
         """Only `resume` ends a pause."""
         process = fleet.join({})
         process.add("work", make_task())
-        process.store.pause("work", paused=True)
+        process.store.pause("work", Pause())
         process.add("work", make_task(timeout=7), replace=True)
         fleet.clock.forward(EVERY)
         assert not process.claim().claims

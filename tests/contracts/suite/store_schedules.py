@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND
 from pulse.core.run import Outcome, Trigger
+from pulse.store.steering import Pause
 from pulse.testing.clock import NOON
 from tests.contracts.suite.store_harness import make_task
 from tests.contracts.suite.store_part import ContractPart
@@ -64,7 +65,7 @@ class ScheduleContract(ContractPart):
         seen, woken = fleet.clock.wall(), process.claim().next_wakeup or 0
         fleet.clock.forward((woken - seen) / SECOND - 1)
         for paused in (True, False):
-            process.store.pause("work", paused=paused)
+            process.store.pause("work", Pause() if paused else None)
         fleet.clock.forward(1)
         claimed = process.claim()
         assert [one.run.fire_time for one in claimed.claims] == [seen + 600 * SECOND]
@@ -74,9 +75,9 @@ class ScheduleContract(ContractPart):
         """The next tick, whose delay has not passed when the task is resumed, runs."""
         process = fleet.join({"work": make_task(interval=600, jitter=600)})
         seen = fleet.clock.wall()
-        process.store.pause("work", paused=True)
+        process.store.pause("work", Pause())
         fleet.clock.forward(1_800)
-        process.store.pause("work", paused=False)
+        process.store.pause("work", None)
         claimed = process.claim()
         assert [(run.outcome, run.count) for run in claimed.not_run] == [(Outcome.MISSED, 2)]
         fleet.clock.forward(600)

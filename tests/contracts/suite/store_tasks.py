@@ -8,6 +8,7 @@ from pulse.clock import SECOND, instant_of, moment_of
 from pulse.core.run import Outcome, Trigger
 from pulse.core.task import build_definition
 from pulse.errors import UnknownTaskError
+from pulse.store.steering import Pause
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, Process, make_task
 from tests.contracts.suite.store_part import ContractPart
 
@@ -77,7 +78,7 @@ class TaskContract(ContractPart):
     ) -> None:
         """A changed schedule does not hide why nothing ran."""
         process = fleet.join({"work": make_task()})
-        process.store.pause("work", paused=True)
+        process.store.pause("work", Pause())
         fleet.clock.forward(EVERY)
         (missed,) = process.sync({"work": make_task(interval=7)}).missed
         assert missed.message == "passed while the task was paused"
@@ -230,7 +231,7 @@ class TaskContract(ContractPart):
     def test_paused_task_is_not_claimed(self, fleet: Fleet) -> None:
         """It causes no wake-up either, and its row is marked as paused."""
         process = fleet.join({"work": make_task()})
-        process.store.pause("work", paused=True)
+        process.store.pause("work", Pause())
         fleet.clock.forward(EVERY)
         claimed = process.claim()
         assert (list(claimed.claims), claimed.next_wakeup) == ([], None)
@@ -241,18 +242,18 @@ class TaskContract(ContractPart):
         tasks = {name: make_task() for name in ("c", "b", "a")}
         process = fleet.join(tasks)
         for name in ("a", "c"):
-            process.store.pause(name, paused=True)
+            process.store.pause(name, Pause())
         changed = {name: make_task(interval=7) for name in tasks}
         found = [process.sync(changed).paused, process.sync(changed).paused]
-        process.store.pause("a", paused=False)
+        process.store.pause("a", None)
         assert [*found, process.sync(changed).paused] == [("c", "a"), ("c", "a"), ("c",)]
 
     def test_ticks_during_a_pause_are_missed(self, fleet: Fleet) -> None:
         """After a pause one record counts them, and later ticks run on schedule."""
         process = fleet.join({"work": make_task()})
-        process.store.pause("work", paused=True)
+        process.store.pause("work", Pause())
         fleet.clock.forward(3 * EVERY + 1)
-        process.store.pause("work", paused=False)
+        process.store.pause("work", None)
         claimed = process.claim()
         assert not claimed.claims
         assert [(run.outcome, run.count) for run in claimed.not_run] == [(Outcome.MISSED, 3)]
@@ -263,13 +264,13 @@ class TaskContract(ContractPart):
         """A due tick stays due."""
         process = fleet.join({"work": make_task()})
         fleet.clock.forward(EVERY)
-        process.store.pause("work", paused=False)
+        process.store.pause("work", None)
         assert process.claim_one().run.task == "work"
 
     def test_paused_task_can_be_triggered(self, fleet: Fleet) -> None:
         """A pause affects the schedule only."""
         process = fleet.join({"work": make_task()})
-        process.store.pause("work", paused=True)
+        process.store.pause("work", Pause())
         process.store.trigger("work")
         assert process.claim_one().run.trigger is Trigger.MANUAL
 
@@ -300,4 +301,4 @@ def call(process: Process, verb: str, name: str) -> None:
     if verb == "trigger":
         process.store.trigger(name)
     else:
-        process.store.pause(name, paused=True)
+        process.store.pause(name, Pause())

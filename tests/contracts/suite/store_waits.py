@@ -13,9 +13,10 @@ from pulse.core.planner import (
     RUN_WAITING,
     TOO_LATE,
 )
+from pulse.core.records import PAUSED_REASON
 from pulse.core.run import Outcome, Trigger
 from pulse.core.run_transitions import WAITED_TOO_LONG
-from pulse.store.rules import PAUSED
+from pulse.store.steering import Pause
 from pulse.testing.clock import NOON
 from tests.contracts.suite.store_fleet import race
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, Fleet, Process, make_task
@@ -234,25 +235,25 @@ class WaitContract(ContractPart):
             "paused": make_task(),
         }
         process = fleet.join(tasks)
-        process.store.pause("paused", paused=True)
-        process.store.pause("over", paused=True)
+        process.store.pause("paused", Pause())
+        process.store.pause("over", Pause())
         fleet.clock.forward(EVERY)
         process.claim()
-        process.store.pause("paused", paused=False)
-        process.store.pause("over", paused=False)
+        process.store.pause("paused", None)
+        process.store.pause("over", None)
         process.claim()
         fleet.clock.forward(2 * EVERY + 3)
         process.claim()
         found = {(run.task, run.message): run.count for run in process.store.runs() if run.message}
         assert found == {
-            ("over", PAUSED): 1,
+            ("over", PAUSED_REASON): 1,
             ("over", OLDER_THAN_NEWEST): 1,
             ("late", TOO_LATE): 2,
             ("skip", OLDER_THAN_NEWEST): 1,
             ("skip", RUN_UNFINISHED): 1,
             ("full", OLDER_THAN_NEWEST): 1,
             ("full", MAX_RUNNING_REACHED): 1,
-            ("paused", PAUSED): 1,
+            ("paused", PAUSED_REASON): 1,
             ("paused", OLDER_THAN_NEWEST): 1,
         }
 

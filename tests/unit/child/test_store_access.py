@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import pytest
 
-from pulse.child.store_access import ChildStoreAccess
+from pulse.child.store_access import StoreAccess
 from pulse.clock import SECOND
 from pulse.core.runtime_task import TaskDefaults
 from pulse.core.task import Task, build_definition
 from pulse.engine.child_protocol import ChildSetup, StoreSetup
 from pulse.errors import NotServingError, StoreUnavailableError
-from pulse.handle import SchedulerHandle
+from pulse.handle.handle import SchedulerHandle
 from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
@@ -23,8 +23,10 @@ from pulse.testing.clock import FakeClock
 from tests.support.forks import in_child, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+T = TypeVar("T")
 
 TASKS = {"cleanup": build_definition("cleanup", Task(action="cleanup", interval=60))}
 
@@ -43,7 +45,7 @@ def handle_of(word: str | None, origin: Path, *, holder: str = "h:1:n") -> Sched
     """Return the handle that a view in a child finds."""
     handle = SchedulerHandle()
     setup = StoreSetup(url=word, name="shop", origin=str(origin), holder=holder)
-    handle.attach(ChildStoreAccess(setup, FakeClock()))
+    handle.attach(StoreAccess(setup, FakeClock()))
     return handle
 
 
@@ -62,6 +64,21 @@ def test_a_view_in_a_child_triggers_what_its_parent_takes(
     (claim,) = parent.claim_due(10).claims
     assert run is not None
     assert (claim.run.id, claim.run.body) == (run.id, b"all")
+
+
+def test_store_is_opened_beside_the_hub_as_it_is_called(
+    handle: SchedulerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not answer would stall each greenlet of the process."""
+    calls: list[str] = []
+
+    def offload(call: Callable[[], T]) -> T:
+        calls.append(call.func.__name__)  # type: ignore[attr-defined] # a partial
+        return call()
+
+    monkeypatch.setattr("pulse.child.store_access._offload", lambda: offload)
+    handle.tasks()
+    assert calls == ["open_as_client", "tasks"]
 
 
 def test_a_view_in_a_child_adds_and_removes(handle: SchedulerHandle, parent: SqliteStore) -> None:

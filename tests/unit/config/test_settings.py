@@ -8,7 +8,7 @@ from pulse.config.loader import load
 from pulse.config.settings import SETTINGS, Keywords, Settings
 from pulse.settings.setting import read
 
-SPANS = {"lease", "drain", "timeout", "keep_for"}
+SPANS = {"lease", "drain", "timeout", "keep_for", "keep_failures"}
 
 
 @pytest.mark.parametrize("row", SETTINGS.values(), ids=lambda row: row.name)
@@ -52,6 +52,7 @@ def test_every_setting_is_a_keyword() -> None:
         ("timeout", "180s"),
         ("keep_runs", "1000"),
         ("keep_for", "30d"),
+        ("keep_failures", "90d"),
     ],
 )
 def test_documented_defaults_equal_the_defaults(name: str, value: str) -> None:

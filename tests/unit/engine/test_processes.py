@@ -18,7 +18,7 @@ import pytest
 from pulse.clock import SECOND, SystemClock
 from pulse.core.run import Outcome
 from pulse.engine.base import EngineCallbacks
-from pulse.engine.child_process import ChildLostError, ChildStarter, find_python
+from pulse.engine.child_process import ChildLostError, ChildProcess, ChildStarter, find_python
 from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
 from pulse.engine.processes import ProcessEngine
 from pulse.errors import EngineError
@@ -490,6 +490,22 @@ def test_an_application_that_cannot_be_loaded_is_not_tried_at_once(begin: Begin)
     message = perform(stage, "/pid").message
     assert "No module named 'no_such_module'" in message
     assert message.endswith("(tried again in 1 s)")
+
+
+def test_child_that_is_stopped_while_it_loads_delays_no_other_run() -> None:
+    """It says nothing about the application: the next one is started at once."""
+    starter = ChildStarter(BARE, SystemClock())
+    made: list[ChildProcess] = []
+
+    def stop(child: ChildProcess) -> None:
+        made.append(child)
+        child.interrupt()
+
+    with pytest.raises(ChildLostError, match="while it loaded the application"):
+        starter.make(stop)
+    made.append(starter.make(lambda _: None))
+    for child in made:
+        child.end()
 
 
 def test_a_claim_that_cannot_be_told_is_a_failed_run(begin: Begin) -> None:

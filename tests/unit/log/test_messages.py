@@ -458,9 +458,10 @@ def test_start_is_logged_with_the_name(
     [
         ((), "started with 12 tasks, mode gevent"),
         (("a\nb",), "started with 12 tasks (1 paused: a\\nb), mode gevent"),
+        (("", "a"), "started with 12 tasks (all tasks are paused), mode gevent"),
         (tuple("abcdefghijk"), "(11 paused: a, b, c, d, e, f, g, h, i, j, ...), mode"),
     ],
-    ids=["none", "one", "eleven"],
+    ids=["none", "one", "all", "eleven"],
 )
 def test_start_is_logged_with_the_paused_tasks(
     say: Say, paused: tuple[str, ...], words: str
@@ -545,7 +546,30 @@ def test_processes_with_other_tasks_are_named(
         (events.TaskResumed("a", by="ann"), "resumed by ann: a [pid 123]"),
         (
             events.TaskResumed("a", ended=True),
-            "resumed: a, since its pause has ended [pid 123]",
+            "resumed: a, since the pause has ended [pid 123]",
+        ),
+        (events.TaskPaused("", "ann"), "paused by ann: all tasks [pid 123]"),
+        (
+            events.TaskResumed("", ended=True),
+            "resumed: all tasks, since the pause has ended [pid 123]",
+        ),
+        (
+            events.RunStopped(Run(id="1" * 32, task="a", fire_time=0), "ann", "re\nlease"),
+            f"asked to stop by ann: a, run {'1' * 32} (re\\nlease) [pid 123]",
+        ),
+        (
+            events.RunStopped(
+                Run(id="1" * 32, task="a", fire_time=0, outcome=Outcome.SUCCEEDED), "ann", "late"
+            ),
+            f"asked to stop by ann: a, run {'1' * 32}, which has ended: succeeded [pid 123]",
+        ),
+        (
+            events.TaskRemoved("a", done=True),
+            "removed at run time: a, since its last fire time has passed [pid 123]",
+        ),
+        (
+            events.RunsDeleted(1_200, "a", "ann", "runs older than 7d"),
+            "deleted 1,200 runs older than 7d by ann: a [pid 123]",
         ),
         (events.TaskTriggered("a", make_claim().run), "triggered: a [pid 123]"),
         (

@@ -20,6 +20,7 @@ from pulse.scheduler.host_look import HostLook, period_of
 from pulse.scheduler.loop import Scheduler, SchedulerParts
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
+from pulse.store.steering import Pause
 from pulse.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def test_lease_of_a_dead_holder_ends_on_time_although_the_process_that_looks_die
 
 
 def test_large_fleet_looks_less_often_and_loses_no_process(host: Host) -> None:
-    """With 400 hosts a process looks each 10 s, and is kept alive all the same."""
+    """With 400 hosts a process looks each 20 s, and is kept alive all the same."""
     host.start(4, work=Task(action="/work", interval="1h"))
     for process in host.processes:
         process.host_look.set_hosts = lambda _, look=process.host_look: setattr(  # type: ignore[method-assign] # as with 400 hosts
@@ -335,10 +336,10 @@ def test_process_learns_of_work_that_others_give_it(host: Host) -> None:
     """Its tasks were paused and are resumed elsewhere: it looks when they are due."""
     host.start(3, work=Task(action="/work", interval="8s", scope="process"))
     looks = host.looks
-    looks.store.pause("work", paused=True)
+    looks.store.pause("work", Pause())
     host.forward(20)
     before = [len(process.ran) for process in host.processes]
-    looks.store.pause("work", paused=False)
+    looks.store.pause("work", None)
     looks.wake()
     host.forward(9)
     for process, was in zip(host.processes, before, strict=True):

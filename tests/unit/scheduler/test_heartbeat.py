@@ -60,6 +60,7 @@ def heartbeat(store: SpyStore) -> Heartbeat:
         completer=completer,
         reporter=Reporter(bus, FakeClock()),
         bus=bus,
+        interrupt=lambda _claim, _reason: None,
     )
 
 

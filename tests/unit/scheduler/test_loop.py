@@ -18,9 +18,15 @@ from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import Task, build_definition
 from pulse.engine.inline import InlineEngine, InlineLoop
 from pulse.engine.threads import ThreadEngine
-from pulse.errors import ConfigTaskError, PulseError, StoreInUseError, StoreUnavailableError
+from pulse.errors import (
+    ConfigTaskError,
+    NotServingError,
+    PulseError,
+    StoreInUseError,
+    StoreUnavailableError,
+)
 from pulse.forks import ForkMark
-from pulse.handle import NotServingError, SchedulerHandle
+from pulse.handle.handle import SchedulerHandle
 from pulse.log.messages import subscribe_log
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL
 from pulse.scheduler.loop import Scheduler, SchedulerParts
@@ -616,7 +622,7 @@ def test_a_handle_without_a_scheduler_says_so() -> None:
     with pytest.raises(NotServingError, match="has started") as caught:
         SchedulerHandle().tasks()
     assert f"process {os.getpid()}, in which it has not" in str(caught.value)
-    assert "it starts with the server, or at the first request" in str(caught.value)
+    assert "the scheduler starts with the server, or at the first" in str(caught.value)
 
 
 def test_a_handle_in_a_forked_child_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pulse.errors import NotServingError
 from pulse.forks import ForkMark
 from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.store.base import Store
+from pulse.store.steering import Steering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 ANSWER = object()
 
 CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
-    ("open", ("member",), {}),
+    ("open", ("member",), {"report": "report"}),
     ("open_as_client", ("member",), {}),
     ("close", (), {}),
     ("sync", ({"name": "definition"},), {}),
@@ -29,18 +30,25 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("renew", (["claim"],), {}),
     ("heartbeat", (), {}),
     ("look", (7,), {"partitions": ["holder"], "observed": "seen"}),
-    ("keep_alive", (["holder"],), {}),
+    ("keep_alive", ({"holder": None},), {}),
     ("rest", (), {}),
-    ("trigger", ("name",), {"body": b"body", "by": "anna"}),
+    ("trigger", ("name",), {"body": b"body", "by": "anna", "ident": "id"}),
     ("audit", (), {"before": 7, "limit": 3}),
-    ("pause", ("name",), {"paused": True, "until": 7, "by": "anna", "note": "why"}),
-    ("tasks", (), {}),
+    ("pause", ("name", "pause"), {"by": "anna"}),
+    ("pause_of_all", (), {}),
+    ("begin", ("name", "definition"), {"body": b"body", "by": "anna", "at_once": True}),
+    ("stop_request", ("run",), {}),
+    ("stop", ("ident",), {"by": "anna", "note": "why"}),
+    ("delete_runs", ("query",), {"by": "anna", "note": "why"}),
+    ("tasks", ("name",), {}),
+    ("records", ("name",), {}),
     ("runs", (), {"task": "name", "limit": 3}),
     ("history", ("query",), {}),
     ("run", ("ident",), {}),
     ("members", (), {}),
+    ("now", (), {}),
 ]
-RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "pause", "rest"}
+RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "rest"}
 
 each_method = pytest.mark.parametrize(
     ("method", "words", "options"), CALLS, ids=[method for method, _, _ in CALLS]
@@ -102,7 +110,8 @@ def test_call_in_a_forked_child_is_refused(
 
 def test_every_method_of_a_store_is_listed() -> None:
     """A method that is added to the interface is tested here too; `forked` is never refused."""
-    methods = {name for name, value in vars(Store).items() if callable(value) and name[0] != "_"}
+    members = {**vars(Steering), **vars(Store)}
+    methods = {name for name, value in members.items() if callable(value) and name[0] != "_"}
     assert methods == {method for method, _, _ in CALLS} | {"forked"}
 
 

@@ -21,7 +21,7 @@ from pulse.core.run import Claim, Outcome, Result
 from pulse.core.runtime_task import TaskDefaults
 from pulse.core.task import Task, build_definition
 from pulse.errors import PulseError, StoreUnavailableError
-from pulse.handle import SchedulerHandle
+from pulse.handle.handle import SchedulerHandle
 from pulse.scheduler.loop import MAX_UNINTERRUPTED_SLEEP, Scheduler, SchedulerParts
 from pulse.scheduler.poll_delay import NextClaim
 from pulse.store.memory.store import MemoryStore

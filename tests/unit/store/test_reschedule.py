@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from pulse.clock import SECOND
 from pulse.core.cursor import BEFORE_TIME, Cursor
 from pulse.core.planner import NotRun
+from pulse.core.schedule_text import schedule_text
 from pulse.core.task import Task, TaskDefinition, build_definition
-from pulse.store.reschedule import CHANGED, change_cursor, schedule_text
+from pulse.store.reschedule import CHANGED, change_cursor
 from tests.support.setups import require
 
 

@@ -1,0 +1,1 @@
+"""The application's access to the scheduler: `environ["pulse.scheduler"]`."""
