@@ -6,6 +6,7 @@ import ast
 import inspect
 from typing import TYPE_CHECKING
 
+import command_options
 from layers import PYPROJECT, listing
 from settings_table import definitions
 from sphinx.util.docutils import SphinxDirective
@@ -43,6 +44,16 @@ class LayerList(SphinxDirective):
         """Return a numbered list made from the import contract."""
         self.env.note_dependency(str(PYPROJECT))
         return self.parse_text_to_nodes(listing())
+
+
+class CommandOptions(SphinxDirective):
+    """The commands that work on a store, with their options."""
+
+    option_spec: ClassVar = {}
+
+    def run(self) -> list[nodes.Node]:
+        """Return a paragraph and a table for each command, made from the parser."""
+        return self.parse_text_to_nodes(command_options.definitions())
 
 
 def show_blocks_as_they_stand(
@@ -86,6 +97,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     import_annotations(pulse.testing.time_travel)
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("layers", LayerList)
+    app.add_directive("command-options", CommandOptions)
     app.connect("autodoc-process-docstring", show_blocks_as_they_stand, priority=900)
     app.connect("autodoc-process-docstring", drop_theory_headings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,8 +6,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pulse.child.application_check import loading_problem
-from pulse.cli.load import load_file
+from pulse.cli.load import load_target
 from pulse.cli.output import CommandOutput, shown_at, shown_schedule
+from pulse.cli.routes import routing_problem
 from pulse.clock import SystemClock
 from pulse.core.policies import Overlap, StoreFallback
 from pulse.core.task import DEFINITION_DEFAULTS
@@ -37,23 +38,28 @@ _ANCHORED = frozenset({"interval", "every"})
 
 
 def check(
-    file: Path,
+    file: Path | str,
     *,
     clock: Clock,
     section: str | None = None,
     global_conf: Mapping[str, str] | None = None,
 ) -> CommandOutput:
-    """Check the sections of an ini file that use pulse, without building the application here.
+    """Check the sections of an ini file that use pulse, or the middlewares of an application.
 
-    If `mode = processing` names an application, a child process loads the application, as for a
-    run.
+    The applications of a file are not built here; if `mode = processing` names one, a child
+    process loads it, as for a run.
     """
-    loaded = load_file(file, section=section, global_conf=global_conf)
+    loaded = load_target(str(file), section=section, global_conf=global_conf)
     output = CommandOutput([], loaded.problems)
     for found in loaded.sections:
         settings = found.settings
         output.lines.extend(_section_lines(found, clock.wall()))
-        problems = (*_missing(settings), *_unloadable(settings), *_storeless(settings))
+        problems = (
+            *_missing(settings),
+            *_unloadable(settings),
+            *_storeless(settings),
+            *_unrouted(found),
+        )
         output.problems.extend(f"[{found.name}] {problem}" for problem in problems)
     return output
 
@@ -79,6 +85,13 @@ def _storeless(settings: Settings) -> Iterator[str]:
     if settings.store is None and settings.store_fallback is StoreFallback.REFUSE:
         problem = default_store_problem()
         if problem:
+            yield problem
+
+
+def _unrouted(found: LoadedSection) -> Iterator[str]:
+    """Yield a sentence for each task that no view answers, as far as the framework can tell."""
+    for task in found.settings.tasks.values() if found.app is not None else ():
+        if problem := routing_problem(found.app, task):
             yield problem
 
 

@@ -1,29 +1,65 @@
-"""The command `pulse`: its arguments and exit statuses."""
+"""The command `pulse`: which module answers, how the answer is printed, and the exit status."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from importlib import import_module
 from io import TextIOWrapper
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from pulse.cli import check, simulate
-from pulse.cli import next as upcoming
+from pulse.cli.arguments import is_target, make_parser
 from pulse.clock import SECOND, SystemClock
-from pulse.errors import BadValueError, PulseError
-from pulse.settings import converters
-from pulse.wsgi.dispatcher import version
+from pulse.errors import (
+    ConfigError,
+    NotServingError,
+    PulseError,
+    RunNotStoppableError,
+    StoreError,
+    UndeclaredTaskError,
+    UnknownRunError,
+    UnknownTaskError,
+)
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
+    from pulse.cli.answers import Answer
     from pulse.cli.output import CommandOutput
     from pulse.clock import Instant
+    from pulse.handle.handle import SchedulerHandle
 
-OK, WRONG = 0, 2
-T = TypeVar("T")
+OK, WRONG, UNKNOWN, NOT_REACHED, REFUSED, INTERRUPTED = 0, 2, 3, 4, 5, 130
+
+_STATUSES: tuple[tuple[type[PulseError], int], ...] = (
+    (UndeclaredTaskError, REFUSED),
+    (RunNotStoppableError, REFUSED),
+    (UnknownTaskError, UNKNOWN),
+    (UnknownRunError, UNKNOWN),
+    (StoreError, NOT_REACHED),
+    (NotServingError, NOT_REACHED),
+)
+"""The exit status of an error: that of the first class that it is of."""
+
+ON_STORES = {
+    "tasks": "pulse.cli.read:tasks",
+    "runs": "pulse.cli.read:runs",
+    "show": "pulse.cli.read:show_run",
+    "fleet": "pulse.cli.read:fleet",
+    "health": "pulse.cli.health:health",
+    "audit": "pulse.cli.read:audit",
+    "why": "pulse.cli.account:why",
+    "ledger": "pulse.cli.account:ledger",
+    "watch": "pulse.cli.watch:watch",
+    "trigger": "pulse.cli.steer:trigger",
+    "pause": "pulse.cli.steer:pause",
+    "resume": "pulse.cli.steer:resume",
+    "stop": "pulse.cli.steer:stop",
+    "prune": "pulse.cli.prune:prune",
+    "report": "pulse.cli.report:report",
+}
+"""The functions that answer: each takes a handle and the options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,16 +69,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program; default: `sys.argv[1:]`.
 
     """
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # the terminal may not support all characters
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.path.insert(0, "")  # as servers do, for modules that the file's sections use
     try:
-        output: CommandOutput = options.run(options)
+        if options.command in ON_STORES:
+            return _print_answer(_answer_of(options), options)
+        if options.command in _ANSWERS:
+            return _print_answer(_ANSWERS[options.command](options), options)
+        output = _LISTS[options.command](options)
     except PulseError as error:
-        return _print_problems([str(error)])
+        _print_problems(error.problems if isinstance(error, ConfigError) else [str(error)])
+        if options.command == "health":  # probes know 0, 1 and 2
+            return WRONG
+        return next((status for kind, status in _STATUSES if isinstance(error, kind)), WRONG)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     _print_lines(output.lines)
     return _print_problems(output.problems)
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options; a target may also come after an option that follows the task.
+
+    argparse gives both positions to the first word that it meets before an option.
+    """
+    options, rest = make_parser().parse_known_args(arguments)
+    is_free = getattr(options, "target", "") is None
+    if len(rest) == 1 and is_free and is_target(rest[0]):
+        options.target, rest = rest[0], []
+    if rest:
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _answer_of(options: argparse.Namespace) -> Answer:
+    from pulse.cli.target import name_hint, open_target
+
+    task = getattr(options, "task", None)
+    if options.target is None and task is not None and is_target(task):
+        options.task, options.target = None, task
+    module, _, name = ON_STORES[options.command].partition(":")
+    answer: Callable[[SchedulerHandle, argparse.Namespace], Answer]
+    answer = getattr(import_module(module), name)
+    handle = open_target(options)
+    try:
+        return answer(handle, options)
+    except UnknownTaskError as error:
+        hint = name_hint(options)
+        raise type(error)(f"{error}{hint}") from None
+    finally:
+        handle.close()
+
+
+def _print_answer(answer: Answer, options: argparse.Namespace) -> int:
+    from pulse.cli.answers import show, text_of
+
+    if answer.page and not options.json:
+        return _print_page(answer, options.command)
+    if options.json or sys.stdout is None or not sys.stdout.isatty():
+        _print_lines(text_of(answer, as_json=options.json))
+        for line in answer.notes() if not options.json else ():
+            print(f"pulse: {line}", file=sys.stderr)  # noqa: T201 - beside the table in the pipe
+    else:
+        show(answer)
+    return answer.status
+
+
+def _print_page(answer: Answer, command: str) -> int:
+    """Print a page for a file or a pipe, in UTF-8 whatever the terminal has.
+
+    Raises:
+        ConfigError: stdout is a terminal.
+
+    """
+    if sys.stdout is None or sys.stdout.isatty():
+        raise ConfigError(
+            [f"{command}: expected a file or a pipe for the page, such as > week.html"]
+        )
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    _print_lines([answer.page])
+    return answer.status
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -61,34 +170,76 @@ def _print_problems(problems: Sequence[str]) -> int:
 
 
 def _check(options: argparse.Namespace) -> CommandOutput:
+    from pulse.cli import check
+
     return check.check(
-        Path(options.file),
+        options.file,
         clock=SystemClock(),
         section=options.section,
         global_conf=dict(options.globals),
     )
 
 
-def _next(options: argparse.Namespace) -> CommandOutput:
+def _next(options: argparse.Namespace) -> Answer:
+    from pulse.cli import next as upcoming
+
     result = upcoming.find_fire_times(
         options.expression,
         timezone=options.timezone,
         count=options.count,
         after=_this_second() if options.after is None else options.after,
     )
-    return upcoming.as_json(result) if options.json else upcoming.as_table(result)
+    return upcoming.answer(result)
 
 
-def _simulate(options: argparse.Namespace) -> CommandOutput:
+def _simulate(options: argparse.Namespace) -> Answer:
+    from pulse.cli import simulate
+
     result = simulate.forecasts(
-        Path(options.file),
+        options.file,
         since=_this_second() if options.since is None else options.since,
         length_us=options.length,
         section=options.section,
         global_conf=dict(options.globals),
         took=dict(options.took),
     )
-    return simulate.as_json(result) if options.json else simulate.as_table(result)
+    answer = simulate.answer(result)
+    if not options.html:
+        return answer
+    from pulse.cli.report import simulation_page_of
+
+    return answer._replace(page=simulation_page_of(options.file, result))
+
+
+def _run(options: argparse.Namespace) -> Answer:
+    from pulse.cli.run import run
+
+    return run(options)
+
+
+def _convert(options: argparse.Namespace) -> CommandOutput:
+    from pulse.cli.convert.command import convert
+
+    return convert(options)
+
+
+def _completion(options: argparse.Namespace) -> CommandOutput:
+    from importlib.util import find_spec
+
+    from pulse.cli.output import CommandOutput
+    from pulse.errors import missing_extra
+
+    if find_spec("shtab") is None:
+        raise missing_extra("completion", "shtab", "cli")
+    import shtab
+
+    return CommandOutput([shtab.complete(make_parser(), options.shell)], [])
+
+
+def _hash_password(options: argparse.Namespace) -> CommandOutput:
+    from pulse.cli.health import hash_of_password
+
+    return hash_of_password(options)
 
 
 def _this_second() -> Instant:
@@ -96,115 +247,17 @@ def _this_second() -> Instant:
     return now - now % SECOND
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pulse", description="Scheduled requests for WSGI apps.")
-    parser.add_argument("--version", action="version", version=f"pulse {version()}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    text = "list the tasks of an ini file with their next fire times, or report all its errors"
-    command = commands.add_parser("check", help=text, description=f"{text.capitalize()}.")
-    command.set_defaults(run=_check)
-    _add_file(command)
-    _add_next(commands)
-    _add_simulate(commands)
-    return parser
+_ANSWERS: dict[str, Callable[[argparse.Namespace], Answer]] = {
+    "next": _next,
+    "run": _run,
+    "simulate": _simulate,
+}
+"""The commands that need no store to answer."""
 
-
-def _add_next(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "explain a schedule and list its next fire times"
-    command = commands.add_parser("next", help=text, description=f"{text.capitalize()}.")
-    command.set_defaults(run=_next)
-    command.add_argument(
-        "expression",
-        help="a cron expression such as '0 3 * * *', a duration such as 5m, or '1 month'",
-    )
-    command.add_argument(
-        "--timezone",
-        metavar="ZONE",
-        help="time zone of a cron expression or a period; default: UTC",
-    )
-    command.add_argument(
-        "--count",
-        type=_as(converters.count(1, 1_000)),
-        default=10,
-        help="number of fire times; default: 10",
-    )
-    command.add_argument(
-        "--after",
-        type=_as(converters.instant),
-        metavar="TIME",
-        help="start time in RFC 3339; default: now",
-    )
-    _add_json(command)
-
-
-def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "forecast the fire times of an ini file's tasks and their busiest hours; runs nothing"
-    command = commands.add_parser("simulate", help=text, description=f"{text.capitalize()}.")
-    command.set_defaults(run=_simulate)
-    _add_file(command)
-    command.add_argument(
-        "--for",
-        dest="length",
-        type=_as(converters.duration),
-        default="7d",
-        metavar="DURATION",
-        help="the length of the window; default: 7d",
-    )
-    command.add_argument(
-        "--from",
-        dest="since",
-        type=_as(converters.instant),
-        metavar="TIME",
-        help="start of the window, when the store first sees the tasks; RFC 3339; default: now",
-    )
-    command.add_argument(
-        "--took",
-        type=_took,
-        action="append",
-        default=[],
-        metavar="NAME=DURATION",
-        help="duration of a task's runs, instead of the median in the store's history",
-    )
-    _add_json(command)
-
-
-def _add_file(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", help="a PasteDeploy ini file")
-    command.add_argument("--section", help="read only this section, such as filter:pulse")
-    command.add_argument(
-        "--global",
-        dest="globals",
-        type=_assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a variable as in gunicorn's --paste-global; may be repeated",
-    )
-
-
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON; needs no extra")
-
-
-def _as(convert_value: Callable[[object], T]) -> Callable[[str], T]:
-    """Return a converter for argparse that keeps the error texts of *convert_value*."""
-
-    def convert_argument(text: str) -> T:
-        try:
-            return convert_value(text)
-        except BadValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert_argument
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(str(BadValueError("NAME=VALUE", text)))
-    return name, value
-
-
-def _took(text: str) -> tuple[str, int]:
-    name, value = _assignment(text)
-    return name, _as(converters.duration_or_zero)(value)
+_LISTS: dict[str, Callable[[argparse.Namespace], CommandOutput]] = {
+    "check": _check,
+    "completion": _completion,
+    "convert": _convert,
+    "hash-password": _hash_password,
+}
+"""The commands that print lines, for people or for files, and problems beside them."""

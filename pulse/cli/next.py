@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.cli.output import CommandOutput, shown_at, shown_change, shown_offset, zone_of
+from pulse.cli.answers import Answer, Listing
+from pulse.cli.output import shown_at, shown_change, shown_offset, zone_of
+from pulse.clock import SECOND
 from pulse.errors import BadValueError, ConfigError
 from pulse.schedule import converters
 from pulse.schedule.calendar_interval import CalendarInterval
@@ -102,9 +103,9 @@ def _lines(schedule: Schedule, zone: str, *, count: int, after: Instant) -> Iter
         before, fire_time = fire_time, schedule.next_after(fire_time, anchor=after)
 
 
-def as_json(result: Upcoming) -> CommandOutput:
-    """Return a JSON object."""
-    fields = {
+def answer(result: Upcoming) -> Answer:
+    """Return the explanation, and a table of the fire times."""
+    document = {
         "expression": result.expression,
         "timezone": result.zone,
         "explained": result.explanation,
@@ -117,7 +118,19 @@ def as_json(result: Upcoming) -> CommandOutput:
             for line in result.lines
         ],
     }
-    return CommandOutput([json.dumps(fields, indent=2)], [])
+    rows = [_row(number, line, result) for number, line in enumerate(result.lines, start=1)]
+    head = f"{result.expression} ({result.zone}): {result.explanation}"
+    return Answer(document, [Listing(("#", "fire time", "in", "before it"), rows)], opening=[head])
+
+
+def _row(number: int, line: Line, result: Upcoming) -> tuple[str, ...]:
+    left = line.fire_time - result.after
+    return (
+        str(number),
+        shown_at(line.fire_time, result.zone),
+        duration_text(left - left % SECOND),
+        "; ".join(shown_change(change) for change in line.changes),
+    )
 
 
 def change_as_dict(change: ClockChange) -> dict[str, str]:
@@ -128,23 +141,3 @@ def change_as_dict(change: ClockChange) -> dict[str, str]:
         "before": shown_offset(change.before_us),
         "after": shown_offset(change.after_us),
     }
-
-
-def as_table(result: Upcoming) -> CommandOutput:
-    """Return the explanation and a table."""
-    from pulse.cli.output import Column, table
-
-    rows = [
-        (
-            str(number),
-            shown_at(line.fire_time, result.zone),
-            duration_text(
-                line.fire_time - result.after - (line.fire_time - result.after) % 1_000_000
-            ),
-            "; ".join(shown_change(change) for change in line.changes),
-        )
-        for number, line in enumerate(result.lines, start=1)
-    ]
-    columns = (Column("#", right=True), Column("fire time"), Column("in"), Column("before it"))
-    head = f"{result.expression} ({result.zone}): {result.explanation}"
-    return CommandOutput([head, *table(columns, rows)], [])

@@ -1,30 +1,19 @@
-"""What commands print: findings, tables, and the text of instants, schedules and clock changes.
-
-rich, the extra `cli`, draws the tables; no other module imports it.
-"""
+"""The text of instants, schedules and clock changes, and the output of commands without tables."""
 
 from __future__ import annotations
 
-import io
-import shutil
-import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pulse.clock import SECOND, moment_of, rfc3339
-from pulse.errors import missing_extra
 from pulse.settings.converters import duration_text, instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from pulse.clock import Instant, Span
     from pulse.schedule.base import Schedule
     from pulse.simulation.clock_changes import ClockChange
-
-WIDE = 160
-"""The width of an output that is no terminal."""
 
 _MINUTE = 60 * SECOND
 _MOMENTS = frozenset({"at", "start", "end"})
@@ -35,40 +24,6 @@ class CommandOutput(NamedTuple):
 
     lines: list[str]
     problems: list[str]
-
-
-class Column(NamedTuple):
-    """The head of a column, and whether its cells are aligned to the right."""
-
-    head: str
-    right: bool = False
-
-
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; a column in which all cells are empty is omitted.
-
-    Raises:
-        MissingExtraError: rich is not installed.
-
-    """
-    if find_spec("rich") is None:
-        raise missing_extra("tables", "rich", "cli", otherwise="use --json")
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    cells = [list(row) for row in rows]
-    kept = [n for n in range(len(columns)) if any(row[n] for row in cells)]
-    rich_table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for n in kept:
-        column = columns[n]
-        rich_table.add_column(Text(column.head), justify="right" if column.right else "left")
-    for row in cells:
-        rich_table.add_row(*(Text(row[n]) for n in kept))
-    text = io.StringIO()
-    Console(file=text, width=_width(), color_system=None).print(rich_table)
-    return [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
 
 
 def zone_of(schedule: Schedule) -> str:
@@ -107,8 +62,3 @@ def shown_change(change: ClockChange) -> str:
     before, after = shown_offset(change.before_us), shown_offset(change.after_us)
     length = duration_text(abs(step))
     return f"the clocks of {change.zone} are set {direction} by {length}, from {before} to {after}"
-
-
-def _width() -> int:
-    closed = sys.stdout is None  # as a shell's `>&-` leaves it
-    return WIDE if closed or not sys.stdout.isatty() else shutil.get_terminal_size().columns

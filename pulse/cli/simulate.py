@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.cli.load import load_file
+from pulse.cli.answers import Answer, Listing
+from pulse.cli.load import load_target
 from pulse.cli.next import change_as_dict
-from pulse.cli.output import CommandOutput, shown_at, shown_change, shown_schedule
+from pulse.cli.output import shown_at, shown_change, shown_schedule
+from pulse.cli.progress import tracked
 from pulse.clock import SECOND, rfc3339
-from pulse.errors import StoreError, did_you_mean, shown
+from pulse.errors import ConfigError, StoreError, did_you_mean, shown
 from pulse.log.format import span_text as duration_text
 from pulse.simulation.forecast import simulate
 from pulse.store.factory import find_file
@@ -44,14 +45,13 @@ class SimulatedSection(NamedTuple):
 
 
 class Simulations(NamedTuple):
-    """The forecast of each section, and all problems."""
+    """The forecast of each section."""
 
     sections: list[SimulatedSection]
-    problems: list[str]
 
 
 def forecasts(
-    file: Path,
+    file: Path | str,
     *,
     since: Instant,
     length_us: Span,
@@ -62,15 +62,18 @@ def forecasts(
     """Return the forecast of each section of *file* that uses pulse.
 
     Args:
-        file: an ini file.
+        file: an ini file, or `package.module:app`.
         since: the beginning of the window.
         length_us: the length of the window.
         took: the duration of runs, by task; other tasks use the history, or else a second.
         section: the only section to read; default: all sections that use pulse.
         global_conf: variables that the server adds to `[DEFAULT]`.
 
+    Raises:
+        ConfigError: the configuration cannot be loaded, or *took* names no task.
+
     """
-    loaded = load_file(file, section=section, global_conf=global_conf)
+    loaded = load_target(str(file), section=section, global_conf=global_conf)
     names = {name for found in loaded.sections for name in found.settings.tasks}
     problems = loaded.problems or [
         f"--took: expected the name of a task, got {shown(name)}{did_you_mean(name, names)}"
@@ -78,11 +81,11 @@ def forecasts(
         if name not in names
     ]
     if problems:
-        return Simulations([], problems)
+        raise ConfigError(problems)
     sections = [
         _simulated(found.name, found.settings, since, length_us, took) for found in loaded.sections
     ]
-    return Simulations(sections, [])
+    return Simulations(sections)
 
 
 def _simulated(
@@ -91,7 +94,7 @@ def _simulated(
     history, note = _history(settings)
     expected = {name: _expected(name, took, history) for name in settings.tasks}
     forecast = simulate(
-        settings.tasks.values(),
+        tracked([*settings.tasks.values()], "tasks"),
         since=since,
         until=since + length_us,
         took={name: each.took_us for name, each in expected.items()},
@@ -120,14 +123,26 @@ def _history(settings: Settings) -> tuple[Mapping[str, Span], str]:
         return {}, f"cannot read the history: {error}"
 
 
-# JSON --------------------------------------------------------------------------------------
-
-
-def as_json(result: Simulations) -> CommandOutput:
-    """Return a JSON array with an object for each section."""
-    if result.problems:
-        return CommandOutput([], result.problems)
-    return CommandOutput([json.dumps([_as_dict(item) for item in result.sections], indent=2)], [])
+def answer(result: Simulations) -> Answer:
+    """Return the forecasts of all sections."""
+    several = len(result.sections) > 1
+    document = {"simulations": [_as_dict(item) for item in result.sections]}
+    tasks: list[tuple[str, ...]] = []
+    hours: list[tuple[str, ...]] = []
+    lines: list[str] = []
+    for one in result.sections:
+        label = one.section if several else ""
+        tasks += [(label, *_row(task, one)) for task in one.forecast.tasks]
+        zone = one.settings.timezone
+        hours += [
+            (label, shown_at(hour.start, zone), f"{hour.ticks:,}") for hour in one.forecast.busiest
+        ]
+        lines += _section_lines(one)
+    heads = ("section", "task", "schedule", "ticks", "first", "last", "a run takes", "overlaps")
+    listings = [Listing(heads, tasks)] if tasks else []
+    if hours:
+        listings.append(Listing(("section", "busiest hours", "ticks"), hours))
+    return Answer(document, listings, lines)
 
 
 def _as_dict(simulated: SimulatedSection) -> dict[str, object]:
@@ -170,30 +185,13 @@ def _peak_as_dict(peak: Peak) -> dict[str, object]:
     }
 
 
-# Tables ------------------------------------------------------------------------------------
-
-
-def as_table(result: Simulations) -> CommandOutput:
-    """Return tables and sentences for each section."""
-    lines = [line for simulated in result.sections for line in _section_lines(simulated)]
-    return CommandOutput(lines, result.problems)
-
-
 def _section_lines(simulated: SimulatedSection) -> Iterator[str]:
-    from pulse.cli.output import Column, table
-
     forecast, zone = simulated.forecast, simulated.settings.timezone
     window = f"{shown_at(forecast.since, zone)} to {shown_at(forecast.until, zone)}"
     ticks = f"as if the store first saw the tasks then; ticks: {forecast.ticks:,}"
     yield f"[{simulated.section}] {window}, {ticks}"
-    heads = ("task", "schedule", "ticks", "first", "last", "a run takes", "")
-    columns = [Column(head, right=head == "ticks") for head in heads]
-    yield from table(columns, [_row(task, simulated) for task in forecast.tasks])
     yield simulated.note
-    hours = [(shown_at(hour.start, zone), f"{hour.ticks:,}") for hour in forecast.busiest]
-    if hours:
-        yield from table((Column("busiest hours"), Column("ticks", right=True)), hours)
-    yield _peak_line(forecast.peak, zone)
+    yield peak_line(forecast.peak, zone)
     for change in forecast.changes:
         yield f"{shown_at(change.at, change.zone)}: {shown_change(change)}"
 
@@ -212,7 +210,8 @@ def _row(task: TaskForecast, simulated: SimulatedSection) -> tuple[str, ...]:
     )
 
 
-def _peak_line(peak: Peak, zone: str) -> str:
+def peak_line(peak: Peak, zone: str) -> str:
+    """Return a sentence about the most runs at once."""
     if peak.at is None:
         return "runs at once: none"
     number = f"{peak.at_least}"

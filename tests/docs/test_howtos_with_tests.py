@@ -14,7 +14,8 @@ HOWTOS = Path(__file__).parents[2] / "docs" / "howto"
 
 
 @pytest.mark.parametrize(
-    ("page", "tests"), [("testing.md", 3), ("run-time-tasks.md", 1), ("see-and-steer.md", 1)]
+    ("page", "tests"),
+    [("testing.md", 3), ("run-time-tasks.md", 1), ("see-and-steer.md", 1), ("dashboard.md", 1)],
 )
 def test_the_tests_of_a_page_pass(page: str, tests: int, tmp_path: Path) -> None:
     """Each block that begins with a file's name is saved, and pytest finds all of them."""

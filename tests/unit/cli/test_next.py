@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pulse.cli.main import main
-from pulse.errors import MissingExtraError
+from tests.support.terminal import at_terminal
 
 CHANGE = "the clocks of Europe/Berlin are set forward by 1h, from +01:00 to +02:00"
 AFTER = ["--after", "2026-01-05T12:00:00Z"]
@@ -24,13 +24,19 @@ def test_duration_is_explained_with_its_fire_times(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The intervals are counted from the start time."""
-    status = main(["next", "1h30m", "--count", "2", *AFTER])
-    printed = capsys.readouterr().out.splitlines()
-    assert (status, printed[0]) == (
+    assert main(["next", "1h30m", "--count", "2", *AFTER]) == 0
+    assert [line.split("\t") for line in capsys.readouterr().out.splitlines()] == [
+        ["#", "fire time", "in", "before it"],
+        ["1", "2026-01-05T13:30:00Z", "1h30m", ""],
+        ["2", "2026-01-05T15:00:00Z", "3h", ""],
+    ]
+    printed, status = at_terminal(["next", "1h30m", "--count", "2", *AFTER], NO_COLOR="1")
+    first, _, _, *rows = printed.splitlines()
+    assert (status, first) == (
         0,
         "1h30m (UTC): every 1h30m, counted from when the store first sees it",
     )
-    assert [line.split() for line in printed[3:]] == [
+    assert [line.split() for line in rows] == [
         ["1", "2026-01-05T13:30:00Z", "1h30m"],
         ["2", "2026-01-05T15:00:00Z", "3h"],
     ]
@@ -47,35 +53,13 @@ def test_json_output_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     """Every instant is an RFC 3339 text."""
     main(["next", "300", "--count", "1", "--json", *AFTER])
     assert json.loads(capsys.readouterr().out) == {
+        "schema": 1,
         "expression": "300",
         "timezone": "UTC",
         "explained": "every 5m, counted from when the store first sees it",
         "after": "2026-01-05T12:00:00Z",
         "fire_times": [{"at": "2026-01-05T12:05:00Z", "clock_changes": []}],
     }
-
-
-def test_json_output_needs_no_extra(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The command works without the package rich."""
-    monkeypatch.setattr("pulse.cli.output.find_spec", lambda _: None)
-    assert main(["next", "5m", "--json"]) == 0
-    assert capsys.readouterr().err == ""
-
-
-def test_table_without_rich_reports_the_missing_extra(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names the extra and the option --json."""
-    monkeypatch.setattr("pulse.cli.output.find_spec", lambda _: None)
-    assert main(["next", "5m"]) == 2
-    assert "pip install '.[cli]', or use --json" in capsys.readouterr().err
-
-
-def test_missing_extra_error_is_an_import_error() -> None:
-    """A program may catch the error as an ImportError."""
-    assert issubclass(MissingExtraError, ImportError)
 
 
 @pytest.mark.parametrize(
@@ -114,19 +98,21 @@ def test_cron_expression_is_explained_in_its_zone(capsys: pytest.CaptureFixture[
     """Each fire time has its offset."""
     arguments = ["30 2 * * mon", "--timezone", "Europe/Berlin"]
     assert main(["next", *arguments, "--count", "1", *AFTER]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "30 2 * * mon (Europe/Berlin): At 02:30 on Monday"
-    assert printed[3].split() == ["1", "2026-01-12T02:30:00+01:00", "6d13h30m"]
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.split("\t")[:3] == ["1", "2026-01-12T02:30:00+01:00", "6d13h30m"]
+    main(["next", *arguments, "--json"])
+    assert json.loads(capsys.readouterr().out)["explained"] == "At 02:30 on Monday"
 
 
 def test_calendar_period_is_explained_in_its_zone(capsys: pytest.CaptureFixture[str]) -> None:
     """The fire times have the time of day at which the store first sees the task."""
     arguments = ["2 weeks", "--timezone", "Europe/Berlin", "--after", "2026-03-23T12:00:00Z"]
     assert main(["next", *arguments, "--count", "1"]) == 0
-    printed = capsys.readouterr().out.splitlines()
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.split("\t")[:3] == ["1", "2026-04-06T13:00:00+02:00", "13d23h"]
+    main(["next", *arguments, "--json"])
     explanation = "every 2 weeks, counted from when the store first sees it"
-    assert printed[0] == f"2 weeks (Europe/Berlin): {explanation}"
-    assert printed[3].split("   ")[:3] == ["1", "2026-04-06T13:00:00+02:00", "13d23h"]
+    assert json.loads(capsys.readouterr().out)["explained"] == explanation
 
 
 def test_period_with_count_one_is_explained_without_the_count(
@@ -145,9 +131,9 @@ def test_clock_change_between_two_fire_times_is_shown(
     """The line of the fire time after the change describes the change."""
     arguments = ["0 13 * * mon", "--timezone", "Europe/Berlin", "--after", "2026-03-16T12:00:00Z"]
     main(["next", *arguments, "--count", "2"])
-    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()[3:]] == [
-        "1   2026-03-23T13:00:00+01:00   7d",
-        f"2   2026-03-30T13:00:00+02:00   13d23h   {CHANGE}",
+    assert [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["1", "2026-03-23T13:00:00+01:00", "7d", ""],
+        ["2", "2026-03-30T13:00:00+02:00", "13d23h", CHANGE],
     ]
 
 

@@ -15,6 +15,7 @@ from pulse.core.task import Task, build_definition
 from pulse.store.base import StoreOptions
 from pulse.store.process_identity import this_member
 from pulse.store.sqlite.store import SqliteStore
+from tests.support.terminal import at_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ FROM = ["--from", "2026-01-05T12:00:00Z"]
 def simulated(capsys: pytest.CaptureFixture[str], file: Path, *arguments: str) -> dict:
     """Return the output of `pulse simulate --json` for a file with one section."""
     assert main(["simulate", str(file), "--json", *FROM, *arguments]) == 0
-    (section,) = json.loads(capsys.readouterr().out)
+    (section,) = json.loads(capsys.readouterr().out)["simulations"]
     return section
 
 
@@ -153,42 +154,52 @@ def test_empty_history_has_no_durations(
     assert simulated(capsys, ini(TASKS))["tasks"][0]["took_from"] == "assumed"
 
 
-def test_default_output_has_tables(
-    ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The output has tables of tasks and busiest hours, the peak, and a note on long runs."""
-    assert main(["simulate", str(ini(TASKS)), *FROM, "--for", "1d", "--took", "report=2h"]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == (
+def shown(file: Path, *arguments: str) -> list[str]:
+    """Return the lines of `pulse simulate` at a wide terminal."""
+    words = ["simulate", str(file), *FROM, *arguments]
+    printed, status = at_terminal(words, NO_COLOR="1", COLUMNS="160")
+    assert status == 0, printed
+    return printed.splitlines()
+
+
+def test_terminal_shows_tables_and_the_peak(ini: Callable[..., Path]) -> None:
+    """The tables are of tasks and busiest hours; a run that is long is noted."""
+    printed = shown(ini(TASKS), "--for", "1d", "--took", "report=2h")
+    assert (
         "[filter:pulse] 2026-01-05T12:00:00Z to 2026-01-06T12:00:00Z, as if the store first saw "
         "the tasks then; ticks: 310"
-    )
-    assert printed[4].split("  ")[0] == "report"
-    assert printed[4].endswith("2h (given)         overlaps the next tick")
+    ) in printed
+    (report,) = [line for line in printed if line.startswith("report")]
+    assert report.split()[-6:] == ["2h", "(given)", "overlaps", "the", "next", "tick"]
     assert printed[-1] == "most runs at once: 2, first at 2026-01-05T13:00:00Z: cleanup, report"
 
 
-def test_tables_use_the_zone_of_the_configuration(
+def test_pipe_has_the_tables_alone(
     ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Separated by tabs, with heads."""
+    assert main(["simulate", str(ini(TASKS)), *FROM, "--for", "1d"]) == 0
+    heads, cleanup, report, *_ = capsys.readouterr().out.splitlines()
+    assert heads.split("\t")[:4] == ["section", "task", "schedule", "ticks"]
+    assert cleanup.split("\t")[:4] == ["", "cleanup", "interval = 5m", "287"]
+    assert report.split("\t")[1] == "report"
+
+
+def test_tables_use_the_zone_of_the_configuration(ini: Callable[..., Path]) -> None:
     """A task may have a time zone of its own."""
     zones = "pulse.config.timezone = Europe/Berlin\npulse.task.report.timezone = Asia/Tokyo\n"
     start = "pulse.task.report.start = 2026-01-05T22:00\n"
-    assert main(["simulate", str(ini(TASKS + zones + start)), *FROM, "--for", "1h"]) == 0
-    printed = capsys.readouterr().out
+    printed = "\n".join(shown(ini(TASKS + zones + start), "--for", "1h"))
     assert "[filter:pulse] 2026-01-05T13:00:00+01:00 to 2026-01-05T14:00:00+01:00" in printed
     assert "start = 2026-01-05T22:00:00+09:00" in printed
     assert "first at 2026-01-05T13:05:00+01:00: cleanup" in printed
     assert "Z" not in printed.replace(FROM[1], "")
 
 
-def test_window_without_ticks_has_no_peak(
-    ini: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_window_without_ticks_has_no_peak(ini: Callable[..., Path]) -> None:
     """The output has no busiest hours."""
-    assert main(["simulate", str(ini(TASKS)), *FROM, "--for", "1m"]) == 0
-    printed = capsys.readouterr().out
-    assert ("busiest" in printed, printed.splitlines()[-1]) == (False, "runs at once: none")
+    printed = shown(ini(TASKS), "--for", "1m")
+    assert ("busiest" in "".join(printed), printed[-1]) == (False, "runs at once: none")
 
 
 def test_incomplete_search_reports_both_limits_of_the_peak(
@@ -196,8 +207,10 @@ def test_incomplete_search_reports_both_limits_of_the_peak(
 ) -> None:
     """The search for the peak ends early if there are too many ticks."""
     text = TASKS.replace("= 5m", "= 1ms").replace("= 1h", "= 61m")
-    assert main(["simulate", str(ini(text)), *FROM, "--for", "2h10m"]) == 0
-    assert "runs at once: at least 1, at most 2," in capsys.readouterr().out
+    peak = simulated(capsys, ini(text), "--for", "2h10m")["peak"]
+    assert (peak["at_least"], peak["at_most"]) == (1, 2)
+    lines = shown(ini(text), "--for", "2h10m")
+    assert any("runs at once: at least 1, at most 2," in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Converts the schedules of crontabs, Celery beat and APScheduler to settings of pulse."""
