@@ -26,6 +26,7 @@ $(error MODE: expected gevent, threading or processing, got '$(MODE)')
 endif
 
 VENV := .venv
+comma := ,
 BIN := $(VENV)/bin
 # A plain path entry instead of an import hook: type checkers can follow it.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input \
@@ -45,11 +46,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/demo.stamp ## start the quickstart: MODE=gevent, threading or processing; PORT=8000
-	$(call say,quickstart: 4 gunicorn workers; one of them requests /sessions/cleanup every 2 s; mode $(MODE))
-	$(call say,http://127.0.0.1:$(PORT)/ makes you a session; Ctrl-C stops)
+demo: $(VENV)/demo.stamp ## start a site with a dashboard: MODE=gevent, threading or processing; PORT=8000
+	$(call say,http://127.0.0.1:$(PORT)/_pulse/ is the dashboard; Ctrl-C stops)
+	$(call say,a shop under 4 gunicorn workers$(comma) one of which runs each tick; mode $(MODE))
 	@MODE=$(MODE) PORT=$(PORT) exec $(BIN)/gunicorn --config gunicorn.conf.py \
-		--paste examples/quickstart/quickstart.ini
+		--paste examples/demo/demo.ini
 
 .PHONY: test
 test: $(VENV)/all.stamp ## run the whole test suite
@@ -106,6 +107,10 @@ docs: $(VENV)/all.stamp ## build the documentation into docs/_build/html; a warn
 	$(call say,documentation)
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
+.PHONY: screenshots
+screenshots: $(VENV)/all.stamp ## write pictures of the dashboard into docs/_build/screenshots; needs chromium
+	@$(BIN)/python -m tests.browser.screenshots docs/_build/screenshots
+
 .PHONY: coverage
 coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 	$(call say,tests with coverage)
@@ -138,7 +143,7 @@ format: $(VENV)/all.stamp ## put the code into its format
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .chaos examples/quickstart/.demo build dist docs/_build htmlcov .coverage .coverage.* \
+	rm -rf $(VENV) .chaos examples/*/.demo build dist docs/_build htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # The environment is made when it is not there, and brought up to date when pyproject.toml is newer.
@@ -152,7 +157,7 @@ $(BIN)/python:
 
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 	$(call say,installing pulse and what the demo needs)
-	@$(INSTALL) '.[gevent,cli]'
+	@$(INSTALL) '.[gevent,cli,dashboard]'
 	@touch $@
 
 $(VENV)/all.stamp: pyproject.toml | $(BIN)/python

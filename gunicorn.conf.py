@@ -7,7 +7,12 @@ pulse needs no hook here, and notices by itself when a worker begins and stops s
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gunicorn.workers.base import Worker
 
 _mode = os.environ.get("MODE", "gevent")
 
@@ -47,6 +52,13 @@ logconfig_dict = {
         "gunicorn.error": {"level": "WARNING", "propagate": True},
     },
 }
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Name the first worker: whoever ends it sees that the others go on with the schedule."""
+    if worker.age == 1:
+        log = logging.getLogger("demo")
+        log.warning("kill %d ends a worker; another one takes over its tasks", worker.pid)
 
 
 def post_fork(_server: object, _worker: object) -> None:

@@ -1,23 +1,24 @@
-"""The quickstart as `make demo` starts it: the repository's gunicorn.conf.py and its ini file."""
+"""The quickstart under gunicorn, with the repository's gunicorn.conf.py and its ini file."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.servers import Server, free_port, is_alive, program
+from tests.examples.conftest import served_copy
+from tests.support.servers import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+    from tests.support.servers import Server
+
 RUN = re.compile(r"pulse: cleanup (\S+Z) succeeded 200 in .+, .+ late.* \[pid (\d+)\]")
 MODES = ["gevent", "threading", "processing"]
 
@@ -27,16 +28,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture
 def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A running copy of the quickstart in the mode that the parameter names."""
-    shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    port = free_port()
-    ini = "examples/quickstart/quickstart.ini"
-    with Server(
-        [program("gunicorn"), "--config", "gunicorn.conf.py", "--paste", ini],
-        port=port,
-        folder=tmp_path,
-        environ={"MODE": request.param, "PORT": str(port)},
-    ) as server:
+    with served_copy(tmp_path, "examples/quickstart/quickstart.ini", request.param) as server:
         yield server
 
 

@@ -1,0 +1,1 @@
+"""The dashboard: pages about tasks, runs and processes, made by the server."""
