@@ -163,6 +163,9 @@ class RecordResult(NamedTuple):
     retry_at: Instant | None = None
 
 
+QUEUE_HOLDER = "@queue"
+"""The holder of a posted run, which waits until a worker takes it. No process has this name."""
+
 RECORDED, CLAIM_LOST = RecordResult(recorded=True), RecordResult(recorded=False)
 """The run is finished; the claim was lost, and the store keeps the earlier record."""
 

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.core.run import Attempt, Outcome, Run, run_id
+from pulse.core.run import QUEUE_HOLDER, Attempt, Outcome, Run, run_id
+from pulse.settings.converters import duration_text
 
 if TYPE_CHECKING:
-    from pulse.clock import Instant
+    from pulse.clock import Instant, Span
     from pulse.core.planner import NewRun, NotRun
     from pulse.core.run import Result, Trigger
 
 WAITED_TOO_LONG = "waited for an earlier run, longer than the grace of the task"
 """The message of a waiting run that was missed."""
+
+WAITS = "waits for a worker for up to "
+NOT_TAKEN = "no worker took it within "
+"""The beginnings of the messages of a posted run while it waits, and after it has waited."""
 
 MISSED_RECORD = "missed"
 """A part of the hash from which the id of a record of missed fire times is made."""
@@ -149,12 +154,55 @@ def advance_retry(run: Run, before: Instant) -> Run:
 def expire_retry(run: Run) -> Run:
     """Return a run whose retry has expired, finished with the outcome of its last attempt."""
     *before, last = run.attempts
-    return msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, attempts=tuple(before))
+    run = msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, attempts=tuple(before))
+    if run.started_at is not None or last.started_at is None:
+        return run
+    # The retry was claimed and given back: the run does not describe its last attempt any more.
+    return msgspec.structs.replace(
+        run,
+        started_at=last.started_at,
+        took_us=last.took_us,
+        status=last.status,
+        message=last.message,
+    )
 
 
-def miss_run(run: Run, reason: str = WAITED_TOO_LONG) -> Run:
-    """Return *run*, which waited, as missed for *reason*."""
-    return msgspec.structs.replace(run, outcome=Outcome.MISSED, retry_at=None, message=reason)
+def miss_run(run: Run, reason: str = "") -> Run:
+    """Return *run*, which waited, as missed for *reason*.
+
+    Without a *reason* that is the one for which the run was given back, or `WAITED_TOO_LONG`.
+    """
+    message = reason or run.message or WAITED_TOO_LONG
+    return msgspec.structs.replace(run, outcome=Outcome.MISSED, retry_at=None, message=message)
+
+
+def post_run(run: Run, wait_us: Span, queue: str) -> Run:
+    """Return a claimed run as posted to the workers of *queue*."""
+    message = f"{WAITS}{duration_text(wait_us)} (queue {queue})"
+    return msgspec.structs.replace(run, holder=QUEUE_HOLDER, message=message)
+
+
+def take_run(run: Run, holder: str) -> Run:
+    """Return a posted run as claimed by the worker *holder*."""
+    return msgspec.structs.replace(run, holder=holder, message="")
+
+
+def unclaim_run(run: Run) -> Run:
+    """Return a claimed or posted run without its claim: the attempt has not begun.
+
+    So a run that no process has begun ends with attempt 0, as one that was never claimed.
+    """
+    return msgspec.structs.replace(run, holder="", claimed_at=None, attempt=run.attempt - 1)
+
+
+def miss_posted(run: Run) -> Run:
+    """Return a posted run, without its claim, as missed: it has waited as its message says."""
+    return miss_run(unclaim_run(run), NOT_TAKEN + run.message.removeprefix(WAITS))
+
+
+def return_run(run: Run, reason: str, at: Instant) -> Run:
+    """Return a claimed run as it was before its claim: pending, due at *at*, for *reason*."""
+    return msgspec.structs.replace(unclaim_run(run), retry_at=at, message=reason)
 
 
 def abandon_run(run: Run, reason: str) -> Run:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from pulse.core.runtime_task import RuntimeTask
     from pulse.core.task import TaskDefinition
     from pulse.forks import ForkMark
-    from pulse.store.base import Claimed, HeartbeatResult, Look, Member, Store, SyncResult
+    from pulse.store.base import (
+        Claimed,
+        HeartbeatResult,
+        Look,
+        Member,
+        PostedRun,
+        ReturnedRun,
+        Store,
+        SyncResult,
+    )
     from pulse.store.lease_watch import Observations
     from pulse.store.steering import (
         AuditEntry,
@@ -89,6 +98,13 @@ class OffloadedStore:
     def open_as_client(self, member: Member) -> None:
         """Open the store from a child process of *member*."""
         self._call(partial(self._store.open_as_client, member))
+
+    def open_as_worker(
+        self, member: Member, *, report: Callable[[], MemberReport] = MemberReport
+    ) -> None:
+        """Take part as a process that takes posted runs alone."""
+        self._call(partial(self._store.open_as_worker, member, report=report))
+        self.notice = self._store.notice
 
     def close(self) -> None:
         """Take part no more."""
@@ -166,6 +182,25 @@ class OffloadedStore:
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of runs in progress."""
         return self._call(partial(self._store.renew, claims))
+
+    def post(self, posted: Sequence[PostedRun]) -> list[bool]:
+        """Hand claimed runs over to the workers of a queue."""
+        return self._call(partial(self._store.post, posted))
+
+    def take(
+        self, ident: str, attempt: int, *, poster: str, definition: TaskDefinition
+    ) -> Claim | None:
+        """Claim a run that *poster* has posted; None where there is nothing to run."""
+        take = partial(self._store.take, ident, attempt, poster=poster, definition=definition)
+        return self._call(take)
+
+    def give_back(self, returned: Sequence[ReturnedRun]) -> list[bool]:
+        """Make claimed runs pending again."""
+        return self._call(partial(self._store.give_back, returned))
+
+    def runtime_definition(self, task: str) -> TaskDefinition | None:
+        """Return the definition of a task that was added at run time; None if there is none."""
+        return self._call(partial(self._store.runtime_definition, task))
 
     def trigger(
         self, name: str, *, body: bytes | None = None, by: str = "", ident: str | None = None

@@ -15,6 +15,11 @@ A row and its runs move through these states:
                                 claimed --lease over, or holder gone--> finished (abandoned)
                                 claimed --same, on_abandoned = rerun--> pending, same attempt
                                 claimed --finish, to be retried--> pending, same attempt
+                                claimed --give_back--> pending, attempt - 1
+                                claimed --post--> posted
+                                posted or claimed --take--> claimed by the worker, same attempt
+                                posted --waited too long--> missed, attempt - 1
+                                posted --stop, or its task archived--> finished, attempt - 1
           (none) --trigger, run_at_start--> pending --claim_due--> claimed, attempt + 1
           (none) --claim_due, overlap = wait, another run is unfinished--> pending, attempt 0
                                             pending, retry too late--> finished as its last attempt
@@ -67,6 +72,18 @@ What every implementation promises:
 9. `forked` is called in a forked child, where the store is a copy (`pulse.forks`), at any time,
    also in the middle of another call. From then on the copy is not open, changes nothing, sends and
    reads nothing, and closes nothing that belongs to the parent.
+10. `post` hands a claimed run over to the workers of a queue, and `take` gives it to one of them.
+    Both compare run, attempt and holder in the write. `take` accepts the process that posts the run
+    and `QUEUE_HOLDER` alike, in one comparison: a worker may be faster than `post`, which is then
+    refused. So a message may be lost, late or delivered twice: each attempt is taken once. Nobody
+    renews a posted run: its lease is the time that it may wait. When that is over it is recorded as
+    missed, never as abandoned, and is not attempted again: the attempt has not begun, and cannot be
+    taken any more. A posted run is claimed for overlap and `max_concurrent`. It does not depend on
+    the process that has posted it. An observer ends the wait as it ends a lease: when the run has
+    not changed for the whole wait under observation. It also ends it once the wait is over on the
+    store's clock, after a lease of observation: so processes that live for less than the wait end
+    it too, and a clock that is set may end it early, which loses no more than the run. A posted run
+    ends as a pending one does when somebody stops it, and when its task is archived.
 
 The loop of each process calls the store; request threads call it for reads and for the methods of
 the handle. An implementation is safe for these concurrent calls. Nothing is opened before `open`,
@@ -141,6 +158,36 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     digest: str
     lease_us: Span
+
+
+class PostedRun(NamedTuple):
+    """A claim to hand over to the workers of a queue.
+
+    Attributes:
+        claim: the claim of this process.
+        wait_us: how long the run may wait for a worker before it is missed.
+        queue: the name of the queue, for messages.
+
+    """
+
+    claim: Claim
+    wait_us: Span
+    queue: str
+
+
+class ReturnedRun(NamedTuple):
+    """A claim to give back, since its run could not be handed over and has not begun.
+
+    Attributes:
+        claim: the claim of this process.
+        delay_us: when the run may be claimed again, from now.
+        reason: why it is given back, as a part of a sentence, for the run and its history.
+
+    """
+
+    claim: Claim
+    delay_us: Span
+    reason: str
 
 
 class FailedTask(NamedTuple):
@@ -230,7 +277,8 @@ class HeartbeatResult(NamedTuple):
         next_expiry: the instant of the boot clock at which the next lease ends unless it is
             renewed. A heartbeat at that instant abandons the runs of a dead holder as early as
             allowed.
-        missed: the records of fire times that were due when their schedule changed.
+        missed: the records of fire times that were due when their schedule changed, and posted runs
+            that no worker took in time.
         members: the live processes; empty for a store that no other process can use.
         resumed: names of tasks whose pause has ended by itself; `EVERY_TASK` for the pause of all.
         stops: the requests to stop runs that this process holds, by the ids of the runs.
@@ -310,6 +358,24 @@ class Store(Steering, Protocol):
 
         """
 
+    def open_as_worker(
+        self, member: Member, *, report: Callable[[], MemberReport] = MemberReport
+    ) -> None:
+        """Join the fleet as a process that takes posted runs, and claims none by itself.
+
+        A worker is recorded as a member, so that other processes find its end at once, and its
+        heartbeats abandon the runs of others, and end pauses, as those of every member do. It
+        declares no tasks: it adds and archives no row, and does not count as a process that serves
+        a partition. It calls neither `sync` nor `claim_due`. Any number of workers may be open in
+        one process, beside other stores of the same storage.
+
+        Raises:
+            NotServingError: the storage cannot be reached from another process.
+            StoreSchemaError: the storage has a layout that this version cannot use.
+            StoreUnavailableError: the storage does not answer.
+
+        """
+
     def close(self) -> None:
         """Leave the fleet, or close the client; without effect when the store is not open."""
 
@@ -340,6 +406,51 @@ class Store(Steering, Protocol):
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         """Extend the leases of claimed runs; return False for each claim that was lost."""
+
+    def post(self, posted: Sequence[PostedRun]) -> list[bool]:
+        """Hand claimed runs over to the workers of a queue.
+
+        Return False for each run that this process does not hold any more: a worker may have taken
+        it before this call, which is no error.
+
+        Raises:
+            NotServingError: the storage cannot be reached from another process.
+
+        """
+
+    def take(
+        self, ident: str, attempt: int, *, poster: str, definition: TaskDefinition
+    ) -> Claim | None:
+        """Claim a run that *poster* has posted, or is posting, for this process.
+
+        Return None where there is nothing to run: the attempt was taken already, has ended, or was
+        given back.
+
+        Args:
+            ident: the id of the run.
+            attempt: the number of the attempt that was posted.
+            poster: the holder that has posted it.
+            definition: the definition of the task, for the claim.
+
+        """
+
+    def give_back(self, returned: Sequence[ReturnedRun]) -> list[bool]:
+        """Make claimed runs pending again, with the attempts that they had before the claim.
+
+        The run of a task that was archived since ends instead, as its pending runs did, and so does
+        a run that somebody has asked to stop. A run that waits past the grace of its task is
+        missed, for the reason for which it was given back. A retry expires as others do.
+
+        Return False for each run that this process does not hold any more.
+        """
+
+    def runtime_definition(self, task: str) -> TaskDefinition | None:
+        """Return the definition of a task that was added at run time; None if there is none.
+
+        Raises:
+            ConfigError: a newer release of pulse wrote the task.
+
+        """
 
     def heartbeat(self) -> HeartbeatResult:
         """Record that this member lives, and abandon the runs of dead members."""

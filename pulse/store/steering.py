@@ -343,8 +343,9 @@ class Steering(Protocol):
     def stop(self, ident: str, *, by: str = "", note: str = "") -> Run:
         """Ask for a run to be stopped; return the run as it is.
 
-        A pending run ends at once, as interrupted. The holder of a run in progress reads the
-        request with its next heartbeat and interrupts the run. A run that has ended stays.
+        A pending run ends at once, as interrupted, and so does a posted one. The holder of a run in
+        progress reads the request with its next heartbeat and interrupts the run. A run that has
+        ended stays.
 
         Raises:
             UnknownRunError: no such run, or it is not kept any more.

@@ -8,6 +8,7 @@ import pytest
 
 from pulse.clock import SECOND
 from pulse.core.task import build_definition
+from pulse.store.base import PostedRun, ReturnedRun
 from pulse.store.postgres.connection import PostgresConnection
 from pulse.store.postgres.schema import LOCK
 from pulse.store.postgres.store import PostgresStore
@@ -20,6 +21,7 @@ from tests.support.black_hole import BlackHole
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pulse.core.run import Claim
     from pulse.store.sql.database import Cell, QueryResult
     from tests.support.postgres import PostgresCluster
 
@@ -99,6 +101,27 @@ def test_renewal_is_one_statement(setup: Setup) -> None:
     """The leases of all runs of a process are renewed at once."""
     claims = setup.store.claim_due(2).claims
     assert setup.cost_of(lambda: setup.store.renew(claims)) == (1, 1)
+
+
+def test_post_is_one_statement(setup: Setup) -> None:
+    """However many runs a process posts at once."""
+    posted = [PostedRun(one, SECOND, "pulse") for one in setup.store.claim_due(2).claims]
+    assert setup.cost_of(lambda: setup.store.post(posted)) == (1, 1)
+
+
+def test_take_is_one_statement(setup: Setup) -> None:
+    """It compares both holders, and returns the run."""
+    claim = setup.store.claim_due(2).claims[0]
+    words = {"poster": claim.run.holder, "definition": claim.definition}
+    taken: list[Claim | None] = []
+    cost = setup.cost_of(lambda: taken.append(setup.store.take(claim.run.id, 1, **words)))
+    assert (cost, taken[0] and taken[0].run) == ((1, 1), claim.run)
+
+
+def test_return_of_a_claim_is_four_round_trips(setup: Setup) -> None:
+    """As a finish with a retry; several claims are returned at once."""
+    returned = [ReturnedRun(one, SECOND, "lost") for one in setup.store.claim_due(2).claims]
+    assert setup.trips_of(lambda: setup.store.give_back(returned)) == 4
 
 
 def test_finish_with_a_retry_is_four_round_trips(setup: Setup) -> None:

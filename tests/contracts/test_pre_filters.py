@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pulse.clock import SECOND
 from pulse.core.cursor import Cursor
-from pulse.core.run import Attempt, Outcome, Run, Trigger
+from pulse.core.run import QUEUE_HOLDER, Attempt, Outcome, Run, Trigger
 from pulse.core.run_query import RunQuery
 from pulse.core.runtime_task import TaskDefaults, cached_loader, make_runtime_task
 from pulse.core.task import build_definition
@@ -91,7 +91,10 @@ SITUATIONS = st.builds(
     jitter=st.integers(0, 20),
     claimed=st.integers(0, 3),
     pending=st.lists(
-        st.tuples(st.sampled_from(["manual", "waiting", "retry", "rerun"]), st.integers(-60, 30)),
+        st.tuples(
+            st.sampled_from(["manual", "waiting", "returned", "retry", "rerun"]),
+            st.integers(-60, 30),
+        ),
         max_size=3,
     ),
     anchor=st.just(-1_000),
@@ -219,14 +222,15 @@ class Storage:
 
 
 def _runs(row: TaskRow, one: Situation, now: Instant) -> Iterator[Run]:
-    for _ in range(one.claimed):
-        yield _run(row, now, holder="somebody", claimed_at=now)
+    for number in range(one.claimed):
+        yield _run(row, now, holder="somebody" if number else QUEUE_HOLDER, claimed_at=now)
     for kind, at in () if one.archived else one.pending:
         due = now + at * SECOND
         if kind == "manual":
             yield _run(row, due, attempt=0, retry_at=due, trigger=Trigger.MANUAL)
-        elif kind == "waiting":
-            yield _run(row, due, attempt=0, retry_at=due, scheduled_for=due)
+        elif kind in {"waiting", "returned"}:
+            reason = "the broker did not take it" if kind == "returned" else ""
+            yield _run(row, due, attempt=0, retry_at=due, scheduled_for=due, message=reason)
         else:
             outcome = Outcome.FAILED if kind == "retry" else Outcome.ABANDONED
             attempts = (Attempt(1, due - SECOND, 5, outcome, None, ""),)

@@ -12,6 +12,7 @@ from pulse.core.run import RECORDED
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import build_definition
 from pulse.errors import UnknownTaskError
+from pulse.store.base import PostedRun
 from pulse.store.process_identity import this_member
 from pulse.store.redis.backend import RedisSession
 from pulse.store.redis.client import RedisClient
@@ -212,6 +213,30 @@ def test_finish_is_one_script_for_each_500_runs(
     applied.clear()
     results = store.finish([succeed(claim) for claim in claims])  # type: ignore[arg-type] # claims
     assert (results, applied) == ([RECORDED] * number, ["apply"] * calls)
+
+
+@pytest.mark.parametrize(("number", "calls"), SIZES)
+def test_post_is_one_script_for_each_500_runs(
+    join: Join, applied: list[str], clock: FakeClock, number: int, calls: int
+) -> None:
+    """As a finish; a take is one more for each run."""
+    store = join(**tasks(number))
+    clock.forward(EVERY)
+    claims = claim_all(store, number)
+    applied.clear()
+    posted = store.post([PostedRun(claim, SECOND, "pulse") for claim in claims])  # type: ignore[arg-type] # claims
+    assert (posted, applied) == ([True] * number, ["apply"] * calls)
+
+
+def test_take_is_one_script(join: Join, applied: list[str], clock: FakeClock) -> None:
+    """After the read of the run."""
+    store = join(**tasks(1))
+    clock.forward(EVERY)
+    (claim,) = store.claim_due(1).claims
+    applied.clear()
+    run = claim.run
+    assert store.take(run.id, 1, poster=run.holder, definition=claim.definition) is not None
+    assert applied == ["apply"]
 
 
 @pytest.mark.parametrize(("number", "calls"), SIZES)

@@ -9,9 +9,11 @@ import pytest
 from pulse.clock import SECOND
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.errors import PulseError, StoreUnavailableError
+from pulse.store.base import PostedRun, ReturnedRun
 from pulse.store.process_identity import this_member
 from pulse.store.steering import Pause
 from tests.contracts.suite.store_harness import make_task
+from tests.support.claims import make_claim
 from tests.support.setups import error_of, require
 from tests.support.stores import SHARED
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.parametrize("fleet", SHARED, indirect=True)
 
+CLAIM = make_claim("work")
 VERBS: Final[dict[str, Verb]] = {
     "tasks": lambda store: store.tasks(),
     "runs": lambda store: store.runs(),
@@ -34,6 +37,10 @@ VERBS: Final[dict[str, Verb]] = {
     "trigger": lambda store: store.trigger("work"),
     "add": lambda store: store.add(make_runtime_task("work", make_task(), TaskDefaults())),
     "remove": lambda store: store.remove("work"),
+    "post": lambda store: store.post([PostedRun(CLAIM, SECOND, "pulse")]),
+    "take": lambda store: store.take("0" * 32, 1, poster="a", definition=CLAIM.definition),
+    "give back": lambda store: store.give_back([ReturnedRun(CLAIM, SECOND, "lost")]),
+    "definition": lambda store: store.runtime_definition("work"),
 }
 MEMBER = this_member("inline", "digest", 30 * SECOND)
 
@@ -69,15 +76,18 @@ def test_call_before_the_storage_is_reached_is_unavailable(fleet: Fleet, verb: s
     assert isinstance(Opening(fleet).run().before[verb], StoreUnavailableError)
 
 
-def test_call_in_a_child_before_the_storage_is_reached_is_unavailable(fleet: Fleet) -> None:
-    """The same holds for a child process that opens the store as a client."""
-    errors = Opening(fleet).run("open_as_client").before
+@pytest.mark.parametrize("enter", ["open_as_client", "open_as_worker"])
+def test_call_in_a_child_before_the_storage_is_reached_is_unavailable(
+    fleet: Fleet, enter: str
+) -> None:
+    """The same holds for a child process that opens the store as a client, and for a worker."""
+    errors = Opening(fleet).run(enter).before
     assert {name for name, one in errors.items() if not isinstance(one, StoreUnavailableError)} == (
         set()
     )
 
 
-@pytest.mark.parametrize("enter", ["open", "open_as_client"])
+@pytest.mark.parametrize("enter", ["open", "open_as_client", "open_as_worker"])
 def test_call_before_the_process_has_joined_raises_only_errors_of_pulse(
     fleet: Fleet, enter: str
 ) -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pulse.clock import Clock, Instant, Span
     from pulse.core.run import Result
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Member, SyncResult
+    from pulse.store.base import Member, PostedRun, ReturnedRun, SyncResult
     from pulse.store.lease_watch import Observations
     from pulse.store.memory.runs import StoredRun
     from pulse.store.memory.tasks import MemoryTaskRow
@@ -106,10 +106,16 @@ class MemoryStore(MemorySteering):
 
     def open_as_client(self, member: Member) -> None:
         """Refuse: the memory of this process cannot be reached from another one."""
-        raise NotServingError(
-            f"expected a store that processes share, got memory:, which only {member.holder} can"
-            " use: leave pulse.config.store out, or set it to sqlite:/// and a path"
-        )
+        raise _unshared(member.holder)
+
+    def open_as_worker(
+        self,
+        member: Member,
+        *,
+        report: Callable[[], MemberReport] = MemberReport,  # noqa: ARG002 - it is refused
+    ) -> None:
+        """Refuse, as `open_as_client` does."""
+        raise _unshared(member.holder)
 
     def close(self) -> None:
         """Leave; rows and history stay until the process ends."""
@@ -310,6 +316,29 @@ class MemoryStore(MemorySteering):
         stored.mark = boot
         return True
 
+    def post(self, posted: Sequence[PostedRun]) -> list[bool]:  # noqa: ARG002 - it is refused
+        """Refuse: no worker could take the runs."""
+        raise _unshared(self._caller().holder)
+
+    def take(
+        self,
+        ident: str,  # noqa: ARG002 - it is refused
+        attempt: int,  # noqa: ARG002 - it is refused
+        *,
+        poster: str,  # noqa: ARG002 - it is refused
+        definition: TaskDefinition,  # noqa: ARG002 - it is refused
+    ) -> Claim | None:
+        """Refuse: no run is posted."""
+        raise _unshared(self._caller().holder)
+
+    def give_back(self, returned: Sequence[ReturnedRun]) -> list[bool]:  # noqa: ARG002 - it is refused
+        """Refuse: no run is posted."""
+        raise _unshared(self._caller().holder)
+
+    def runtime_definition(self, task: str) -> TaskDefinition | None:  # noqa: ARG002 - it is refused
+        """Refuse: no worker could ask for it."""
+        raise _unshared(self._caller().holder)
+
     # Heartbeat ---------------------------------------------------------------------------
 
     def heartbeat(self) -> HeartbeatResult:
@@ -375,6 +404,13 @@ class MemoryStore(MemorySteering):
 
     def rest(self) -> None:
         """Do nothing: there is no connection."""
+
+
+def _unshared(holder: str) -> NotServingError:
+    return NotServingError(
+        f"expected a store that processes share, got memory:, which only {holder} can use: leave"
+        " pulse.config.store out, or set it to sqlite:/// and a path"
+    )
 
 
 def _is_due(run: Run, now: Instant) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pulse.store.postgres.arrays import literal, plain
 from pulse.store.postgres.due_query import CLOCK, ask_due
 from pulse.store.postgres.schema import type_of
+from pulse.store.sql.codec import RUN_COLUMNS
 from pulse.store.sql.database import Insert, Update
 from pulse.store.sql.retention import EXCESS, TRIM, delete_and_tally
 
@@ -147,6 +148,15 @@ class PostgresConnection:
             for found in self.execute(Batch(update, equal, returns=True), values):
                 changed[first[found]] = True
         return changed
+
+    def update_run(
+        self,
+        text: str,
+        values: Sequence[Cell],
+        ident: str,  # noqa: ARG002 - the statement names the run
+    ) -> tuple[Any, ...] | None:
+        """Change a run and return its columns as they then are, in one statement."""
+        return self.execute(f"{text} RETURNING {RUN_COLUMNS}", values).fetchone()
 
     def ask_due(
         self, partitions: Sequence[str], *, limit: int, spread: int

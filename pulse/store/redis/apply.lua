@@ -29,6 +29,7 @@
 --   at           when a pending run may be claimed
 --   max_claimed  refuse the change while so many runs of the row are claimed
 --   lease        when its lease must end: a later end means that it was renewed
+--   wait         the length of its lease where that is another one: how long a posted run may wait
 --   row          the text with which the record of its task row must begin
 --
 -- The script reads all records first and writes most results at the end, in few commands; counters
@@ -103,7 +104,7 @@ local function move_run(run, old)
     set_run(run.id, run.record)
     if old == 'claimed' and new ~= 'claimed' then writes.ended[#writes.ended + 1] = run.id end
     if old == 'pending' then add_to_pending(run, -1) end
-    if new == 'claimed' then append(writes.leases, now + request.lease, run.id) end
+    if new == 'claimed' then append(writes.leases, now + (run.wait or request.lease), run.id) end
     if new == 'pending' then add_to_pending(run, 1) end
     if old == 'new' and new ~= 'finished' then add_to(UNFINISHED, run, 1) end
     if old ~= 'new' and new == 'finished' then add_to(UNFINISHED, run, -1) end
@@ -142,7 +143,10 @@ end
 local function change_run(change)
     if not is_run_unchanged(change) then return false end
     if change.record then
-        move_run(change, state_of(runs[change.id]))
+        local was = runs[change.id]
+        if is_posted(was) then redis.call('HDEL', WAITS, change.id) end
+        if change.wait then redis.call('HSET', WAITS, change.id, string.format('%.0f', change.wait)) end
+        move_run(change, state_of(was))
     else
         append(writes.leases, now + request.lease, change.id)
     end

@@ -23,7 +23,6 @@ from pulse.store.redis.codec import (
     member_record,
     member_row,
     pause_of,
-    pending_run,
     report_of,
     report_record,
     row_of,
@@ -34,14 +33,16 @@ from pulse.store.redis.durability import durability_problems
 from pulse.store.redis.missing_keys import MissingKeys, digest_fields
 from pulse.store.redis.repair import damage_error, read_layout, repair
 from pulse.store.redis.steering import RedisSteering, pauses_of
+from pulse.store.redis.unfinished import RedisUnfinished
 from pulse.store.rules import CONFIG, partitions_of
-from pulse.store.shared.backend import EarlyData, Fleet, Lease, LookSnapshot, Orphans
+from pulse.store.shared.backend import EarlyData, Fleet, Lease, LookSnapshot
 from pulse.store.shared.manifests import UNKNOWN
-from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot, task_key
+from pulse.store.shared.posting import take_in_rounds
+from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
 from pulse.store.steering import EVERY_TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from pulse.clock import Clock
     from pulse.core.run import Run
@@ -162,7 +163,7 @@ class RedisBackend:
         return repair(self.server, partitions=self._partitions, lease_us=self._lease)
 
 
-class RedisSession(RedisSteering, RedisAccounting):
+class RedisSession(RedisSteering, RedisAccounting, RedisUnfinished):
     """Calls on one server; what they have written stays when a later one fails."""
 
     __slots__ = ("_poll", "_server", "backend", "name")
@@ -215,6 +216,12 @@ class RedisSession(RedisSteering, RedisAccounting):
             changes = changes._replace(tasks=tasks)
         return apply(self._server, changes)
 
+    def take_run(
+        self, ident: str, attempt: int, *, poster: str, member: Member, boot: Span
+    ) -> Run | None:
+        """Let *member* claim a run that *poster* has posted, or is posting."""
+        return take_in_rounds(self, ident, attempt, poster=poster, member=member, boot=boot)
+
     # Tasks -------------------------------------------------------------------------------
 
     def read_tasks(self, keys: Sequence[str], *, lock: bool = False) -> TaskSnapshot:  # noqa: ARG002 - a change that was overtaken is refused
@@ -266,39 +273,6 @@ class RedisSession(RedisSteering, RedisAccounting):
             for member in self._server.command("ZRANGEBYSCORE", key, f"({now}", "+inf")
         ]
         return EarlyData(self._all_rows(), [*self.read_runs(ids).values()])
-
-    # Runs --------------------------------------------------------------------------------
-
-    def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
-        """Return the pending runs of some tasks, which are given by partition."""
-        found: list[Run] = []
-        for partition, names in tasks.items():
-            row_keys = [task_key(name, partition) for name in names]
-            counts = self._server.command("HMGET", self._server.key("unheld"), *row_keys)
-            # Most tasks have no pending run; the counters avoid reading the index for them.
-            found_counts = zip(names, map(count_of, counts), strict=True)
-            if wanted := {name.encode() for name, number in found_counts if number}:
-                found += self._pending_in(partition, wanted)
-        return found
-
-    def _pending_in(self, partition: str, tasks: Container[bytes] | None = None) -> list[Run]:
-        """Return the pending runs of a partition, of all tasks or of some."""
-        members = self._server.command("ZRANGE", self._server.key(f"unheld:{partition}"), 0, -1)
-        found = map(pending_run, members)
-        runs = self.read_runs([run for run, task in found if tasks is None or task in tasks])
-        return [run for run in runs.values() if run.outcome is None and not run.holder]
-
-    def read_orphans(self, holders: Sequence[str]) -> Orphans:
-        """Return the runs that *holders* have claimed, and those pending in their partitions."""
-        if not holders:
-            return Orphans((), ())
-        leases = self._server.command("ZRANGE", self._server.key("leases"), 0, -1)
-        claimed = [
-            run
-            for run in self.read_runs(leases).values()
-            if run.outcome is None and run.holder in holders
-        ]
-        return Orphans(claimed, [run for holder in holders for run in self._pending_in(holder)])
 
     # Members -----------------------------------------------------------------------------
 
@@ -389,9 +363,10 @@ class RedisSession(RedisSteering, RedisAccounting):
     ) -> tuple[Fleet, dict[str, Instant]]:
         expected = self.backend.missing_keys
         wanted = [(place, index) for place in partitions for index in ("due", "unheld")]
-        now, (records, found, paused, pauses, every, stops, *replies) = self._server.batch(
+        now, (records, found, waits, paused, pauses, every, stops, *replies) = self._server.batch(
             ("HVALS", "members"),
             ("ZRANGE", "leases", 0, -1, "WITHSCORES"),
+            ("HGETALL", "waits"),
             ("SMEMBERS", "paused"),
             ("HGETALL", "pauses"),
             ("GET", "fleet_pause"),
@@ -401,8 +376,7 @@ class RedisSession(RedisSteering, RedisAccounting):
         )
         members = _member_rows(records, now)
         is_listed = any(one.member.holder == caller.member.holder for one in members)
-        ends = zip(found[::2], map(int, found[1::2]), strict=True)
-        leases = [Lease(run, end, ends_in=end - now) for run, end in ends]
+        leases = _leases_of(found, waits, now)
         next_due: dict[str, Instant] = {}
         for (place, index), entry in zip(wanted, replies, strict=False):
             if entry and not (every and index == "due"):
@@ -433,6 +407,15 @@ class RedisSession(RedisSteering, RedisAccounting):
     def restore(self) -> None:
         """Make indexes and counters again, and empty the list of processes: see `repair`."""
         self.backend.repair()
+
+
+def _leases_of(found: Sequence[str], waits: Sequence[str], now: Instant) -> list[Lease]:
+    """Return leases from ids and ends, and from the ids of posted runs and how long they wait."""
+    lengths = dict(zip(waits[::2], map(int, waits[1::2]), strict=True))
+    return [
+        Lease(run, end, end - now, lengths.get(run), is_posted=run in lengths)
+        for run, end in zip(found[::2], map(int, found[1::2]), strict=True)
+    ]
 
 
 def _member_rows(records: Iterable[str | bytes], now: Instant) -> list[MemberRow]:

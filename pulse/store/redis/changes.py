@@ -130,4 +130,6 @@ def _run_message(change: RunChange) -> Message:
         message["max_claimed"] = change.max_claimed
     if change.mark is not None:
         message["lease"] = change.mark
+    if change.lease_us is not None:
+        message["wait"] = change.lease_us
     return message

@@ -10,7 +10,8 @@ scripts rely on it. A new field has a default and goes to the end. Where the scr
 order:
 
 * `read_due.lua` matches version, digest, max_concurrent, parks and source at the start of a row;
-* `common.lua` and `read_due.lua` compare the beginning of a run, `[null,"holder",attempt,`;
+* `common.lua` and `read_due.lua` compare the beginning of a run, `[null,"holder",attempt,`; that of
+  a posted one is `[null,"@queue",`;
 * other scripts read elements by number, and name them in a comment.
 
 All keys of an application begin with `{pulse:<slug>-<hash>}:`
@@ -29,6 +30,7 @@ unfinished, `config` manifest, `places` partitions: the stored names are older t
 | `due:<partition>` | sorted set | `<order, 10 digits><task>`, score `due_at`; unpaused rows only |
 | `unheld:<partition>` | sorted set | `<number, 16 digits><run id><task>`, score `retry_at` |
 | `leases` | sorted set | id of a claimed run, score: end of the lease on the server's clock |
+| `waits` | hash | id of a posted run -> how long it may wait: the length of its lease |
 | `history` | sorted set | run id, score: history number, which orders all runs |
 | `history:<task>` | sorted set | the same, of one task |
 | `last` | string | the history number that was given last |

@@ -12,6 +12,7 @@ local request = cmsgpack.unpack(ARGV[1])
 local ROWS, RUNS = p .. 'rows', p .. 'runs'
 local UNFINISHED, PENDING = p .. 'open', p .. 'unheld'
 local LEASES, HISTORY, RESERVED = p .. 'leases', p .. 'history', p .. 'reserved'
+local WAITS = p .. 'waits'
 
 local function server_time()
     if request.clock then return request.clock end
@@ -31,6 +32,9 @@ local function state_of(record)
     if not begins_with(record, '[null,') then return 'finished' end
     return begins_with(record, '[null,"",') and 'pending' or 'claimed'
 end
+
+-- A posted run is a claimed one, whose holder is the queue (`QUEUE_HOLDER`).
+local function is_posted(record) return begins_with(record, '[null,"@queue",') end
 
 -- Call a command with many arguments in few calls: a call costs more than the work it does. The
 -- parts are bounded because unpack() is limited by the Lua stack; 2000 is even, so no pair is

@@ -69,6 +69,11 @@ local function add_run(id, record)
     redis.call('HINCRBY', UNFINISHED, partition .. '/' .. task, 1)
     if state_of(record) == 'claimed' then
         redis.call('ZADD', LEASES, 'NX', whole(now + request.lease), id)
+        -- How long the run was to wait is lost with this entry: it waits until its lease ends.
+        if is_posted(record) then
+            local left = redis.call('ZSCORE', LEASES, id) - now
+            redis.call('HSETNX', WAITS, id, whole(math.max(left, request.lease)))
+        end
     else
         local member = pending_member(redis.call('ZSCORE', HISTORY, id), id, task)
         local at = present(retry_at) and retry_at or now
@@ -90,9 +95,11 @@ end
 
 add_ids(request.unfinished)
 add_ids(redis.call('ZRANGE', LEASES, 0, -1))
+add_ids(redis.call('HKEYS', WAITS))
 redis.call('DEL', UNFINISHED, PENDING, RESERVED, p .. 'members')
 for id in pairs(unfinished) do
     local record = redis.call('HGET', RUNS, id)
+    if not record or not is_posted(record) then redis.call('HDEL', WAITS, id) end
     if record and state_of(record) ~= 'finished' then
         add_run(id, record)
     else

@@ -37,7 +37,7 @@ _TYPES = {
     **dict.fromkeys(("rows", "runs", "members", "configs", "config:"), "hash"),
     **dict.fromkeys(("open", "unheld", "reserved", "pauses"), "hash"),
     **dict.fromkeys(("stops", "definitions", "reports", "last_versions", "serving"), "hash"),
-    **dict.fromkeys(("tallies:", "refused", "trimmed", "upkeep"), "hash"),
+    **dict.fromkeys(("tallies:", "refused", "trimmed", "upkeep", "waits"), "hash"),
     "served": "zset",
     "versions:": "list",
     **dict.fromkeys(("leases", "archived", "due:", "unheld:", "history", "history:"), "zset"),
@@ -53,7 +53,7 @@ _FORMS = {
     "reserved": re.compile(rb"\d+ \d+ .*", re.DOTALL),
     "config:": re.compile(rb"[0-9a-f]+"),
     "fleet_pause": re.compile(rb"\[.*\]", re.DOTALL),
-    **dict.fromkeys(("trimmed", "upkeep"), re.compile(rb"\d+")),
+    **dict.fromkeys(("trimmed", "upkeep", "waits"), re.compile(rb"\d+")),
     "serving": re.compile(rb"\d{16} .*", re.DOTALL),
 }
 """The form of the values of some keys; the values of other hashes are JSON arrays."""

@@ -14,7 +14,10 @@ claim       The refused row is left to the process that changed it; the claim re
             is due next.
 finish      The rule reads the row again and decides again, at most `MAX_ROUNDS` times. A refusal
             because the run is not the caller's any more is the result `CLAIM_LOST`.
-renew       A refusal is a lost claim.
+renew, post A refusal is a lost claim.
+take        One comparison accepts the process that posts the run and `QUEUE_HOLDER`; a storage
+            without such a comparison reads again (`pulse.store.shared.posting`).
+give back   As finish; a run that is not the caller's any more is left as it is.
 sync, add, remove, pause, trigger
             The rule reads again and decides again, at most `MAX_ROUNDS` times, then raises
             StoreUnavailableError.
@@ -118,14 +121,16 @@ class MemberRow(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The lease of a claimed run.
+    """The lease of a claimed run, or the wait of a posted one.
 
     Attributes:
         run: the id of the run.
-        mark: changes with each renewal.
+        mark: changes with each renewal, and with each other holder.
         ends_in: when the lease ends on the storage's clock, from now; None where only observation
             shows that.
         length_us: how long it lasts after a renewal; None for the longest lease of the fleet.
+        is_posted: whether the run is posted, so that nobody renews it; *ends_in* and *length_us*
+            are known then.
 
     """
 
@@ -133,6 +138,7 @@ class Lease(NamedTuple):
     mark: int
     ends_in: Span | None = None
     length_us: Span | None = None
+    is_posted: bool = False
 
 
 class Fleet(NamedTuple):
@@ -190,7 +196,8 @@ class Written(msgspec.Struct):
     """What a rule has written and a heartbeat is to report.
 
     Attributes:
-        missed: records of fire times that were due when their schedule changed.
+        missed: records of fire times that were due when their schedule changed, and posted runs
+            that no worker took in time.
         abandoned: runs that were taken from their holders, as they then are.
         archived: names of tasks whose rows were archived.
         resumed: names of tasks whose pause has ended by itself.
@@ -284,6 +291,18 @@ class Session(RecordsSession, Protocol):
 
     def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
         """Return the pending runs of some tasks, which are given by partition."""
+
+    def read_posted(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
+        """Return the posted runs of some tasks, which are given by partition."""
+
+    def take_run(
+        self, ident: str, attempt: int, *, poster: str, member: Member, boot: Span
+    ) -> Run | None:
+        """Let *member* claim a run that *poster* has posted, or is posting; return the run.
+
+        Return None where the run has another attempt or holder, or has ended. The lease is that of
+        *member*; *boot* is its boot clock.
+        """
 
     def read_orphans(self, holders: Sequence[str]) -> Orphans:
         """Return the runs that *holders* have claimed, and those pending in their partitions."""

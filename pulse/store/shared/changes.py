@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pulse.clock import Instant  # noqa: TC001 - msgspec reads the hints of `Applied`
+from pulse.clock import Instant, Span  # noqa: TC001 - msgspec reads the hints of its structs
 
 if TYPE_CHECKING:
-    from pulse.clock import Span
     from pulse.core.run import Run
     from pulse.store.shared.rows import TaskRow
 
@@ -60,6 +59,8 @@ class RunChange(msgspec.Struct, frozen=True, gc=False):
         guarded: the change is refused as well where *row* has changed since.
         max_claimed: refused as well if already so many runs of the row are claimed.
         mark: refused as well where the lease was renewed, which moves its mark.
+        lease_us: the length of the lease, where it is another one than that of the change set: how
+            long a run that is posted may wait.
 
     """
 
@@ -69,6 +70,7 @@ class RunChange(msgspec.Struct, frozen=True, gc=False):
     guarded: bool = False
     max_claimed: int | None = None
     mark: int | None = None
+    lease_us: Span | None = None
 
 
 class ChangeSet(NamedTuple):

@@ -65,7 +65,8 @@ def finish_runs(
                 results[number] = decision.result
             elif decision.change.guarded:
                 refused.append(number)
-        left = _still_claimed(session, completed, refused) if refused else []
+        claims = [one.claim for one in completed]
+        left = still_claimed(session, claims, refused) if refused else []
         if not left:
             break
     return results
@@ -107,13 +108,12 @@ def _decision_of(
     return _Decision(change, RecordResult(recorded=True, retry_at=at))
 
 
-def _still_claimed(
-    session: Session, completed: Sequence[CompletedRun], numbers: Sequence[int]
-) -> list[int]:
-    runs = session.read_runs([completed[number].claim.run.id for number in numbers])
+def still_claimed(session: Session, claims: Sequence[Claim], numbers: Sequence[int]) -> list[int]:
+    """Return those of *numbers* whose claims, counted from 0, still hold."""
+    runs = session.read_runs([claims[number].run.id for number in numbers])
     left: list[int] = []
     for number in numbers:
-        claimed = completed[number].claim.run
+        claimed = claims[number].run
         run = runs.get(claimed.id)
         same = run is not None and (run.holder, run.attempt) == (claimed.holder, claimed.attempt)
         if run is not None and same and run.outcome is None:

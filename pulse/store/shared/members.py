@@ -1,11 +1,12 @@
-"""Finds out which processes live, removes those that are gone, and abandons the runs they left."""
+"""Finds out which processes live, removes those that are gone, and ends the runs they left."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.policies import Scope
-from pulse.core.run_transitions import abandon_run, requeue_run
+from pulse.core.run import QUEUE_HOLDER
+from pulse.core.run_transitions import abandon_run, miss_posted, requeue_run
 from pulse.store.lease_watch import ExpiryWatch, Observations
 from pulse.store.process_identity import is_gone
 from pulse.store.rules import HOLDER_GONE, LEASE_OVER
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.base import Member
-    from pulse.store.shared.backend import Fleet, MemberRow, Session, Written
+    from pulse.store.shared.backend import Fleet, Lease, MemberRow, Session, Written
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow
     from pulse.store.steering import MemberReport, StopRequest
@@ -34,7 +35,7 @@ KEPT_FOR = 4
 
 
 class LostRun(NamedTuple):
-    """A run to abandon, the renewal mark of its lease if it was read, and why."""
+    """A run to abandon or, if it is posted, to miss; the mark of its lease if it was read; why."""
 
     run: Run
     mark: int | None
@@ -104,11 +105,36 @@ class FleetWatch:
         live = [one for one in known if one.member.holder not in gone]
         longest = max((one.member.lease_us for one in known), default=member.lease_us)
         leases_of = {one.run: (one.mark, one.length_us or longest) for one in leases}
-        ages = {one.run: longest - one.ends_in for one in leases if one.ends_in is not None}
+        posted = [one for one in leases if one.is_posted]
+        leases_of |= _ended_waits(posted, longest)
+        ages = {
+            one.run: (one.length_us or longest) - one.ends_in
+            for one in leases
+            if one.ends_in is not None
+        }
         expired = self._leases.expired(leases_of, boot, ages)
         lost = _lost_runs(session, leases_of, expired, gone)
-        next_expiry = self._leases.next_expiry(leases_of, boot)
+        next_expiry = _earliest(self._leases.next_expiry(leases_of, boot), posted, boot)
         return FleetState(live, gone, lost, next_expiry, missing, over, stops)
+
+
+def _ended_waits(posted: Iterable[Lease], longest: Span) -> dict[str, tuple[int, Span]]:
+    """Return mark and length of the waits that are over on the storage's clock, by run.
+
+    A wait may be many times as long as a process lives. Once it is over on the storage's clock, it
+    is watched for no longer than the lease of a claimed run is.
+    """
+    return {
+        one.run: (one.mark, min(one.length_us or longest, longest))
+        for one in posted
+        if one.ends_in is not None and one.ends_in <= 0
+    }
+
+
+def _earliest(observed: Span | None, posted: Iterable[Lease], boot: Span) -> Span | None:
+    """Return the earlier of *observed* and the next end of a wait, on the boot clock."""
+    ends = [boot + one.ends_in for one in posted if one.ends_in is not None and one.ends_in > 0]
+    return min((end for end in (observed, *ends) if end is not None), default=None)
 
 
 def _lost_runs(
@@ -192,7 +218,8 @@ def abandon_runs(
 ) -> list[Run]:
     """Abandon runs, unless they were renewed or recorded since; return them as they then are.
 
-    Those of *stops* are not attempted again: somebody has asked to stop them.
+    Posted runs are missed. Those of *stops* are not attempted again: somebody has asked to stop
+    them.
     """
     if not lost:
         return []
@@ -206,6 +233,8 @@ def abandon_runs(
 def _abandonment(lost: LostRun, rows: Mapping[str, TaskRow], now: Instant) -> RunChange:
     """Return the change of a run; it is requeued only while its row is as it was read."""
     was, mark, reason = lost
+    if was.holder == QUEUE_HOLDER:
+        return RunChange(was, miss_posted(was), mark=mark)
     row = rows.get(task_key(was.task, was.partition))
     if row is not None and row.rerun and row.scope != Scope.PROCESS.value:
         return RunChange(was, requeue_run(was, reason, now), row, guarded=True, mark=mark)

@@ -1,11 +1,12 @@
-"""Ends or moves the pending runs of rows that change, and of processes that are gone."""
+"""Ends or moves pending and posted runs of rows that change, and of processes that are gone."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pulse.core.run import Outcome
-from pulse.core.run_transitions import abandon_run, advance_retry
+from pulse.core.run_transitions import abandon_run, advance_retry, unclaim_run
 from pulse.store.reschedule import order_of_ticks, superseded_tick
 from pulse.store.rules import NOT_DECLARED
 from pulse.store.shared.changes import ChangeSet, RunChange
@@ -34,9 +35,9 @@ def apply_with_pending(
 ) -> Applied:
     """Change rows, and their pending runs in the same step; what ends is added to *written*.
 
-    Ticks of a replaced schedule that wait are missed. The pending runs of an archived row end, for
-    *reason*. A retry of another row waits no longer than until the next tick of the row, which may
-    have come nearer.
+    Ticks of a replaced schedule that wait are missed. The pending and posted runs of an archived
+    row end, for *reason*. A retry of another row waits no longer than until the next tick of the
+    row, which may have come nearer.
     """
     runs = _changes_of_pending(session, changes, reason)
     applied = session.apply(ChangeSet(tasks=changes, runs=runs))
@@ -80,11 +81,16 @@ def _changes_of_pending(
     session: Session, changes: Sequence[TaskChange], reason: str
 ) -> list[RunChange]:
     by_key = {change.row.task_key: change for change in changes}
-    tasks: dict[str, list[str]] = {}
+    tasks: defaultdict[str, list[str]] = defaultdict(list)
+    archived: defaultdict[str, list[str]] = defaultdict(list)
     for change in changes:
-        tasks.setdefault(change.row.partition, []).append(change.row.task)
+        tasks[change.row.partition].append(change.row.task)
+        if change.row.archived_at is not None:
+            archived[change.row.partition].append(change.row.task)
+    pending = session.read_pending(tasks) if tasks else ()
+    posted = session.read_posted(archived) if archived else ()
     found: list[RunChange] = []
-    for was in session.read_pending(tasks) if tasks else ():
+    for was in (*pending, *posted):
         change = by_key[task_key(was.task, was.partition)]
         run = _run_after_change(was, change, reason)
         if run is not was:
@@ -95,7 +101,7 @@ def _changes_of_pending(
 def _run_after_change(run: Run, change: TaskChange, reason: str) -> Run:
     row = change.row
     if row.archived_at is not None:
-        return abandon_run(run, reason)
+        return abandon_run(unclaim_run(run) if run.holder else run, reason)
     if change.reschedules:
         run = superseded_tick(run, row.next_fire)
     return run if row.next_fire is None else advance_retry(run, row.next_fire)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakValueDictionary
@@ -16,11 +17,9 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from pulse.core.policies import Scope
-from pulse.core.run import CLAIM_LOST
 from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, HeartbeatResult, Look
-from pulse.store.refused_results import refused_results
 from pulse.store.rules import ClockCheck, ClockWatch, partition_of, partitions_of
 from pulse.store.shared.backend import (
     DuplicateKeyError,
@@ -31,12 +30,7 @@ from pulse.store.shared.backend import (
 from pulse.store.shared.calls import Calls
 from pulse.store.shared.changes import ChangeSet
 from pulse.store.shared.claiming import plan_due, prepare_write, result_of
-from pulse.store.shared.finishing import (
-    any_may_run_again,
-    finish_runs,
-    record_runs,
-    renew_runs,
-)
+from pulse.store.shared.claims import SharedClaims
 from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.members import (
     FleetWatch,
@@ -54,10 +48,9 @@ from pulse.store.shared.upkeep import Upkeep
 from pulse.store.steering import MemberReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, MutableMapping
 
     from pulse.clock import Clock, Instant, Span
-    from pulse.core.run import Claim, CompletedRun, RecordResult
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Member, StoreOptions, SyncResult
     from pulse.store.lease_watch import Observations
@@ -71,7 +64,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SharedStore(SharedSteering):
+class _Role(Enum):
+    """How a process takes part."""
+
+    MEMBER = "declares tasks and claims runs"
+    WORKER = "is listed as a member, and takes posted runs alone"
+    CLIENT = "is not listed"
+
+
+class SharedStore(SharedClaims, SharedSteering):
     """Lets processes agree through one storage.
 
     Args:
@@ -100,7 +101,7 @@ class SharedStore(SharedSteering):
         self._load_task = cached_loader()
         self._opened = self._all_opened if opened is None else opened
         self._key: tuple[int, str, str] | None = None
-        self._is_client = False
+        self._role = _Role.CLIENT
         self._report: Callable[[], MemberReport] = MemberReport
         self._calls = Calls(backend, clock, rejoin=self._rejoin, forget=self._forget)
         self._upkeep = Upkeep(self._calls, options)
@@ -125,17 +126,24 @@ class SharedStore(SharedSteering):
                 " pulse.config.name; where one filter section is built twice, put it in front of"
                 " both applications, or write a section for each"
             )
-        self._enter(key, member, is_client=False)
+        self._enter(key, member, _Role.MEMBER)
 
     def open_as_client(self, member: Member) -> None:
         """Connect without a row among the members."""
-        self._enter(self._current_key(), member, is_client=True)
+        self._enter(self._current_key(), member, _Role.CLIENT)
+
+    def open_as_worker(
+        self, member: Member, *, report: Callable[[], MemberReport] = MemberReport
+    ) -> None:
+        """Join as a process that takes posted runs alone."""
+        self._report = report
+        self._enter(self._current_key(), member, _Role.WORKER)
 
     def _current_key(self) -> tuple[int, str, str]:
         return os.getpid(), self._backend.identity(), self._options.name
 
-    def _enter(self, key: tuple[int, str, str], member: Member, *, is_client: bool) -> None:
-        self._key, self._is_client = key, is_client
+    def _enter(self, key: tuple[int, str, str], member: Member, role: _Role) -> None:
+        self._key, self._role = key, role
         try:
             self._backend.open(member)
             self._join(member)
@@ -151,7 +159,7 @@ class SharedStore(SharedSteering):
             self._options.name,
             {},
             self._load_task,
-            partitions if self._is_client else frozenset(),
+            partitions if self._role is _Role.CLIENT else frozenset(),
             UNKNOWN.key,
             self._options.keep_runs,
         )
@@ -161,7 +169,7 @@ class SharedStore(SharedSteering):
         self._clock_watch = ClockWatch()
         self._failed_check = ClockCheck.NONE
         self._calls.open()
-        if not self._is_client:
+        if self._role is not _Role.CLIENT:
             self._run(Transaction.EXCLUSIVE, self._save)
 
     def _save(self, session: Session) -> None:
@@ -181,7 +189,7 @@ class SharedStore(SharedSteering):
         """Leave; what cannot be written now is found by the other processes."""
         if self._key is None:
             return
-        if not self._is_client:
+        if self._role is not _Role.CLIENT:
             with contextlib.suppress(StoreUnavailableError):
                 self._backend.run(Transaction.EXCLUSIVE, self._drop_self)
         self._leave()
@@ -204,12 +212,16 @@ class SharedStore(SharedSteering):
             del self._opened[key]
 
     def _rejoin(self) -> None:
-        """Open the storage after it was replaced, and sync."""
+        """Open the storage after it was replaced, and join again."""
         self._backend.open(self._caller.member)
-        if not self._is_client:
-            self._sync_again(reaches_loop=False)
+        if self._role is not _Role.CLIENT:
+            self._join_again(reaches_loop=False)
 
-    def _sync_again(self, *, reaches_loop: bool = True) -> None:
+    def _join_again(self, *, reaches_loop: bool = True) -> None:
+        """Sync, or save the row of a worker, since the storage does not list this process."""
+        if self._role is _Role.WORKER:
+            self._run(Transaction.EXCLUSIVE, self._save, reaches_loop=reaches_loop)
+            return
         synced = self._sync(self._caller.definitions, reaches_loop=reaches_loop)
         self._calls.written.missed.extend(synced.missed)
 
@@ -320,29 +332,6 @@ class SharedStore(SharedSteering):
             applied = self._run(Transaction.WRITE, lambda session: session.apply(checked))
         return result_of(found, prepared, applied, boot + caller.member.lease_us)
 
-    def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
-        """Record how runs ended; return what became of each."""
-        if not completed:
-            return []
-        if any_may_run_again(completed):
-            rule = partial(finish_runs, completed=completed, note=self._note)
-            results = self._run(Transaction.WRITE, rule)
-        else:
-            results = self._run(Transaction.SINGLE, partial(record_runs, completed=completed))
-        if CLAIM_LOST in results:
-            keep = partial(_keep_refused, completed=completed, results=results)
-            self._run(Transaction.WRITE, keep)
-        return results
-
-    def renew(self, claims: Sequence[Claim]) -> list[bool]:
-        """Renew the leases of claimed runs; False stands where the claim was lost."""
-        if not claims:
-            return []
-        self._calls.refuse_closed()
-        lease_us, boot = self._caller.member.lease_us, self._clock.boot()
-        rule = partial(renew_runs, claims=claims, lease_us=lease_us, boot=boot)
-        return self._run(Transaction.SINGLE, rule)
-
     # Heartbeat ---------------------------------------------------------------------------
 
     def heartbeat(self) -> HeartbeatResult:
@@ -392,7 +381,7 @@ class SharedStore(SharedSteering):
         if found.missing:
             self._restore(found.missing)
         if not _is_member(caller, found):
-            self._sync_again()
+            self._join_again()
         if self._must_write(found, boot):
             self._upkeep.write(
                 caller,
@@ -400,6 +389,7 @@ class SharedStore(SharedSteering):
                 save=self._save,
                 note=self._note,
                 others=self._reconciler.rules(caller),
+                cleans=self._role is _Role.MEMBER,
             )
             self._saved_at = boot
         # Repeat a check of the clock that an error stopped, which a heartbeat has raised.
@@ -430,6 +420,8 @@ class SharedStore(SharedSteering):
 
     def _check(self, session: Session, fleet: Fleet, caller: Caller, *, boot: Span) -> FleetState:
         found = self._fleet.check(session, fleet, caller, boot=boot)
+        if self._role is _Role.WORKER:
+            return found  # it declares no task, and would archive them all
         if self._reconciler.check(session, caller, found.live, boot=boot):
             # A process that has ended may have been the only one to see that the clock was ahead.
             self._clock_watch.want(ClockCheck.LIKELY)
@@ -440,7 +432,7 @@ class SharedStore(SharedSteering):
         self._run(Transaction.EXCLUSIVE, lambda session: session.restore())
         # An error of the sync includes it: the next heartbeat may find nothing missing.
         self._calls.postpone(StorageReplacedError(f"{self.name}: {missing}"))
-        self._sync_again()
+        self._join_again()
         self._calls.raise_postponed()
 
     def rest(self) -> None:
@@ -452,20 +444,6 @@ class SharedStore(SharedSteering):
         self._calls.refuse_closed()
         keep = partial(save_seen, caller=self._caller.member, reports=reports)
         return self._run(Transaction.WRITE, partial(keep, boot=self._clock.boot()))
-
-
-def _keep_refused(
-    session: Session, completed: Sequence[CompletedRun], results: Sequence[RecordResult]
-) -> None:
-    """Keep the results of attempts that were dispatched and are not on record."""
-    lost = [
-        one.claim.run.id
-        for one, became in zip(completed, results, strict=True)
-        if not became.recorded
-    ]
-    refused = refused_results(completed, results, session.read_runs(lost), now=session.now())
-    if refused:
-        session.add_refused(refused)
 
 
 def _is_member(caller: Caller, found: FleetState) -> bool:

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse.core.cursor import BEFORE_TIME, due_at
-from pulse.core.run import Outcome, Trigger, run_id
-from pulse.core.run_transitions import claim_run, interrupt_pending, not_run_record, pending_run
+from pulse.core.run import QUEUE_HOLDER, Outcome, Trigger, run_id
+from pulse.core.run_transitions import (
+    claim_run,
+    interrupt_pending,
+    not_run_record,
+    pending_run,
+    unclaim_run,
+)
 from pulse.core.runtime_task import REMOVED_WHEN_DONE
 from pulse.errors import ConfigTaskError, UnknownRunError, UnknownTaskError, did_you_mean
 from pulse.store.rules import (
@@ -28,6 +34,7 @@ from pulse.store.rules import (
 )
 from pulse.store.shared.backend import MAX_ROUNDS, Written, too_busy
 from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
+from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.members import read_active_definitions, read_live
 from pulse.store.shared.orphans import apply_with_pending
 from pulse.store.shared.records import record_versions
@@ -331,7 +338,7 @@ def record_changes(session: Session, made: Sequence[TaskChange], *, now: Instant
 
 
 def stop_run(session: Session, caller: Caller, ident: str, request: StopRequest) -> Run:
-    """End a pending run, or record that a run in progress is to be stopped; return the run.
+    """End a pending or posted run, or record that a run is to be stopped; return the run.
 
     Raises:
         UnknownRunError: no such run.
@@ -344,11 +351,11 @@ def stop_run(session: Session, caller: Caller, ident: str, request: StopRequest)
             raise UnknownRunError(f"expected the id of a run that is kept, got {ident!r}")
         if run.outcome is not None:
             return run
-        if run.holder:
+        if run.holder not in {"", QUEUE_HOLDER}:
             _refuse_unstoppable(session, caller, run)
             session.ask_stop(run, request)
             return run
-        ended = interrupt_pending(run, request.reason())
+        ended = interrupt_pending(unclaim_run(run) if run.holder else run, request.reason())
         if all(session.apply(ChangeSet(runs=[RunChange(run, ended)])).runs):
             return ended
     raise too_busy(session.name)
@@ -385,8 +392,8 @@ def trigger_run(
             default=None,
         )
         if row is None:
-            served = bool(read_live(session, caller.member, boot=boot))
-            raise undeclared(name, is_served=served)
+            live = read_live(session, caller.member, boot=boot)
+            raise undeclared(name, is_served=any(one.manifest != UNKNOWN.key for one in live))
         if found.unfinished[row.task_key] >= row.max_unfinished:
             return None
         run = pending_run(

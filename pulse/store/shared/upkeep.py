@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, Span
 from pulse.core.records import KEEP_RECORDS
+from pulse.core.run import Outcome
 from pulse.store.shared.backend import Transaction
 from pulse.store.shared.members import abandon_runs, drop_gone
 from pulse.store.shared.records import Limits
@@ -52,6 +53,7 @@ class Upkeep:
         save: Callable[[Session], None],
         note: Callable[[Instant], None],
         others: Iterable[Rule],
+        cleans: bool = True,
     ) -> None:
         """Write what was found.
 
@@ -61,9 +63,11 @@ class Upkeep:
             save: records that the process lives.
             note: is called with the store's clock where that is read.
             others: the rules by which rows follow the configurations of live processes.
+            cleans: whether the process removes tasks that are done, and deletes what is too old.
 
         """
-        rules: list[Rule] = [partial(self._begin, found=found, save=save, note=note)]
+        begin = partial(self._begin, found=found, save=save, note=note, cleans=cleans)
+        rules: list[Rule] = [begin]
         if found.gone:
             rules.append(partial(drop_gone, gone=found.gone))
         rules += [
@@ -88,13 +92,16 @@ class Upkeep:
         found: FleetState,
         save: Callable[[Session], None],
         note: Callable[[Instant], None],
+        cleans: bool,
     ) -> None:
-        self._turn = session.begin_prune(every=PRUNE_EVERY)
+        self._turn = session.begin_prune(every=PRUNE_EVERY) if cleans else None
         save(session)
         if found.lost:
             now = session.now()
             note(now)
-            written.abandoned.extend(abandon_runs(session, found.lost, now, stops=found.stops))
+            for run in abandon_runs(session, found.lost, now, stops=found.stops):
+                runs = written.missed if run.outcome is Outcome.MISSED else written.abandoned
+                runs.append(run)
 
     def _clean_up(self, turn: PruneTurn) -> None:
         """Remove tasks that are done, and delete what is older than it is kept."""

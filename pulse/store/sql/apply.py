@@ -69,22 +69,23 @@ _read_opened = run_reader(*_OPENED)
 _OPEN_RUNS = Insert("@runs", (*columns_of(_OPENED), "opened_at", "lease_us", "mark"))
 _FOLD = Update("@runs", sets=("count",), keys=("id",))
 _CLAIMED_BY = ("id", "holder", "attempt")
-_UNFINISHED = "coalesce(outcome, '') = ''"
+UNFINISHED_RUN = "coalesce(outcome, '') = ''"
 """Written so that no planner uses the index of unfinished runs: that is full of finished ones,
 which look like none in the table's statistics, where the ids lead to each run at once."""
 _RUN_STATE = RunWriter(
     "started_at", "took_us", "status", "message", "holder", "claimed_at", "retry_at", "attempt"
 )
-_CHANGE_RUN = Update("@runs", _RUN_STATE.columns, keys=_CLAIMED_BY, only=_UNFINISHED)
+_CHANGE_RUN = Update("@runs", _RUN_STATE.columns, keys=_CLAIMED_BY, only=UNFINISHED_RUN)
+# Also a run that goes to another holder: the length of its lease and the mark are written.
 _CLAIM_RUN = Update(
-    "@runs", (*_RUN_STATE.columns, "lease_us", "mark"), keys=_CLAIMED_BY, only=_UNFINISHED
+    "@runs", (*_RUN_STATE.columns, "lease_us", "mark"), keys=_CLAIMED_BY, only=UNFINISHED_RUN
 )
 _ENDED = ("outcome", "started_at", "took_us", "status", "message")
 _read_ended = run_reader(*_ENDED)
-_END_RUN = Update("@runs", _ENDED, keys=_CLAIMED_BY, only=_UNFINISHED)
+_END_RUN = Update("@runs", _ENDED, keys=_CLAIMED_BY, only=UNFINISHED_RUN)
 _STAYS = attrgetter("holder", "attempt", "claimed_at", "retry_at", "attempts")
 """What `_END_RUN` leaves as it is."""
-_RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=_UNFINISHED)
+_RENEW = Update("@runs", sets=("mark",), keys=_CLAIMED_BY, only=UNFINISHED_RUN)
 
 
 class _LockedRun(NamedTuple):
@@ -136,7 +137,7 @@ def _update_of(change: RunChange) -> Update:
         return _RENEW
     if run.outcome is not None:
         return _END_RUN if _STAYS(run) == _STAYS(was) else _CHANGE_RUN
-    return _CLAIM_RUN if run.holder and not was.holder else _CHANGE_RUN
+    return _CLAIM_RUN if run.holder and run.holder != was.holder else _CHANGE_RUN
 
 
 def _statement_of(change: TaskChange) -> Insert | Update:
@@ -163,7 +164,8 @@ def _cells(update: Update, change: RunChange, changes: ChangeSet) -> tuple[Cell,
         return (*_read_ended(run), *keys)
     state = _RUN_STATE.cells(run)
     if update is _CLAIM_RUN:
-        return (*state, changes.lease_us, changes.boot, *keys)
+        lease_us = changes.lease_us if change.lease_us is None else change.lease_us
+        return (*state, lease_us, changes.boot, *keys)
     return (*state, *keys)
 
 
@@ -260,6 +262,7 @@ class _Applying:
             if found.claimed + self._claimed[key] >= change.max_claimed:
                 return False
             self._claimed[key] += 1
+        del self._runs[was.id]  # so that a second change of the run is refused, as on Redis
         return True
 
     def _row_allows(self, row: TaskRow, change: RunChange) -> bool:

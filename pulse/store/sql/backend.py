@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from pulse.core.cursor import BEFORE_TIME
+from pulse.core.run import QUEUE_HOLDER
 from pulse.store.base import Member
 from pulse.store.process_identity import boot_of
 from pulse.store.rules import CONFIG
@@ -20,7 +21,6 @@ from pulse.store.shared.backend import (
     Lease,
     LookSnapshot,
     MemberRow,
-    Orphans,
 )
 from pulse.store.shared.manifests import UNKNOWN
 from pulse.store.shared.rows import DueRow, DueSnapshot, PendingRow, TaskSnapshot
@@ -38,13 +38,13 @@ from pulse.store.sql.database import Update
 from pulse.store.sql.due_query import UNFINISHED, pages_for
 from pulse.store.sql.retention import begin_prune
 from pulse.store.sql.steering import SqlSteering, stop_of
+from pulse.store.sql.unfinished import PENDING_IN, SqlUnfinished
 from pulse.store.steering import MemberReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.core.run import Run
     from pulse.store.shared.backend import Transaction
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.manifests import Manifest
@@ -84,9 +84,6 @@ _NEXT_PENDING = (
 )
 _NAMES = "SELECT DISTINCT task FROM @tasks WHERE archived_at IS NULL LIMIT ?"
 _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
-_PENDING = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND task IN (?*)"
-_PENDING_IN = f"{_RUNS} WHERE outcome IS NULL AND holder = '' AND place IN (?*)"
-_CLAIMED_BY = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND holder IN (?*)"
 _MEMBER_FIELDS = Member.__struct_fields__
 _MEMBERS = (
     f"SELECT {', '.join(_MEMBER_FIELDS)}, config, seen, seen_boot, report FROM @members"  # noqa: S608 - constants alone
@@ -99,7 +96,13 @@ _SAVE_MEMBER = (
     " seen_boot = excluded.seen_boot, report = excluded.report"
 )
 _SEEN = Update("@members", sets=("seen", "seen_boot", "report"), keys=("holder",))
-_LEASES = "SELECT id, mark, lease_us, stop FROM @runs WHERE outcome IS NULL AND holder <> ''"
+_LEASES = (
+    "SELECT id, mark, lease_us, stop, CASE WHEN holder = ? THEN claimed_at + lease_us END"
+    " FROM @runs WHERE outcome IS NULL AND holder <> ''"
+)
+"""The last column is the end of the wait of a posted run: it is counted from the claim, since the
+statement that posts a run does not read the clock."""
+
 _ADD_MANIFEST = (
     "INSERT INTO @configs (config, manifest) VALUES (?, ?) ON CONFLICT (config) DO NOTHING"
 )
@@ -179,7 +182,7 @@ class SqlBackend:
         self._contested = CONTENTION_WINDOW if contested else max(0, self._contested - 1)
 
 
-class SqlSession(SqlSteering, SqlAccounting):
+class SqlSession(SqlSteering, SqlAccounting, SqlUnfinished):
     """One transaction."""
 
     __slots__ = ("_now", "backend", "connection", "name")
@@ -275,27 +278,12 @@ class SqlSession(SqlSteering, SqlAccounting):
     def read_early(self, caller: Caller, now: Instant, *, every_row: bool) -> EarlyData:
         """Return rows in use, and pending runs, that a clock ahead of *now* may have moved."""
         rows = self.connection.execute(_EARLY, [BEFORE_TIME if every_row else now] * 3)
-        runs = self.connection.select_in(_PENDING_IN, sorted(caller.partitions))
+        runs = self.connection.select_in(PENDING_IN, sorted(caller.partitions))
         return EarlyData([*map(row_of, rows)], [*map(run_of, runs)])
 
     def read_task_names(self, limit: int) -> list[str]:
         """Return names of tasks that are not archived."""
         return [name for (name,) in self.connection.execute(_NAMES, (limit,))]
-
-    # Runs --------------------------------------------------------------------------------
-
-    def read_pending(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
-        """Return the pending runs of some tasks, which are given by partition."""
-        names = sorted({name for some in tasks.values() for name in some})
-        wanted = {partition: frozenset(some) for partition, some in tasks.items()}
-        found = map(run_of, self.connection.select_in(_PENDING, names))
-        return [run for run in found if run.task in wanted.get(run.partition, ())]
-
-    def read_orphans(self, holders: Sequence[str]) -> Orphans:
-        """Return the runs that *holders* have claimed, and those pending in their partitions."""
-        claimed = map(run_of, self.connection.select_in(_CLAIMED_BY, holders))
-        pending = map(run_of, self.connection.select_in(_PENDING_IN, holders))
-        return Orphans(list(claimed), list(pending))
 
     # Members -----------------------------------------------------------------------------
 
@@ -355,18 +343,22 @@ class SqlSession(SqlSteering, SqlAccounting):
         execute, member = self.connection.execute, caller.member
         rows = execute(_MEMBERS)
         clock = self.connection.clock()
-        leases = execute(_LEASES)
+        leases = execute(_LEASES, (QUEUE_HOLDER,))
         present = execute(_PRESENT, (caller.manifest, member.holder))
         ends = execute(_ENDS)
 
         def read() -> Fleet:
             members, claimed = self._members_of(rows, clock, member, boot), list(leases)
+            now = self.now()
             return Fleet(
                 members,
-                [Lease(run, mark, length_us=length) for run, mark, length, _ in claimed],
+                [
+                    Lease(run, mark, None if end is None else end - now, length, end is not None)
+                    for run, mark, length, _, end in claimed
+                ],
                 _missing(caller, next(iter(present))),
-                {task: until for task, until in ends if until <= self.now()},
-                {run: stop_of(stop) for run, _, _, stop in claimed if stop is not None},
+                {task: until for task, until in ends if until <= now},
+                {run: stop_of(stop) for run, _, _, stop, _ in claimed if stop is not None},
             )
 
         return read

@@ -102,6 +102,12 @@ class Connection(Protocol):
         If several rows of values have the same keys, only the first of them is written.
         """
 
+    def update_run(self, text: str, values: Sequence[Cell], ident: str) -> tuple[Any, ...] | None:
+        """Change the run *ident* by a statement; return its `RUN_COLUMNS` as they then are.
+
+        Return None if the statement changed no run.
+        """
+
     def delete_tallied(self, where: str, values: Sequence[Cell]) -> None:
         """Delete the runs of a condition, and add them to the tallies of their tasks and hours."""
 

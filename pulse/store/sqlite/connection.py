@@ -9,6 +9,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from pulse.store.sql.codec import RUN_COLUMNS
 from pulse.store.sql.database import DueRows, Insert
 from pulse.store.sql.due_query import DUE, PENDING
 from pulse.store.sql.retention import EXCESS, tally_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _MANY_PAGES, _RECLAIMED = 2_000, 500
 """From how many free pages on space is given back, and how many at once: pages of 4 KiB."""
 
+_RUN = f"SELECT {RUN_COLUMNS} FROM @runs WHERE id = ?"  # noqa: S608 - constants alone
 _CHUNK = 500
 """The maximum length of a list in one statement; before SQLite 3.32 one had 999 values at most."""
 
@@ -117,6 +119,17 @@ class SqliteConnection:
                 return [True] * len(rows)
             self.raw.execute("ROLLBACK TO batch")
         return [self.raw.execute(text, row).rowcount == 1 for row in rows]
+
+    def update_run(self, text: str, values: Sequence[Cell], ident: str) -> tuple[Any, ...] | None:
+        """Change a run by a statement; return its columns as they then are.
+
+        They are read by another statement, as SQLite before 3.35 has no RETURNING; no other call
+        writes between both.
+        """
+        if self.execute(text, values).rowcount != 1:
+            return None
+        row: tuple[Any, ...] = self.execute(_RUN, (ident,)).fetchone()
+        return row
 
     def delete_tallied(self, where: str, values: Sequence[Cell]) -> None:
         """Delete the runs of a condition, and add them to the tallies; no other call writes now."""

@@ -26,8 +26,11 @@ from tests.contracts.suite.store_foreground import (
 )
 from tests.contracts.suite.store_history import HistoryContract
 from tests.contracts.suite.store_leases import LeaseContract
+from tests.contracts.suite.store_posted_waits import PostedEndContract, PostedWaitContract
+from tests.contracts.suite.store_posting import PostContract
 from tests.contracts.suite.store_reads import HistoryReadsContract
 from tests.contracts.suite.store_retries import RetryContract
+from tests.contracts.suite.store_returned import GiveBackContract
 from tests.contracts.suite.store_runtime import RuntimeContract
 from tests.contracts.suite.store_runtime_fleet import FleetRuntimeContract
 from tests.contracts.suite.store_schedules import ScheduleContract
@@ -41,6 +44,7 @@ from tests.contracts.suite.store_steering import (
 from tests.contracts.suite.store_stops import FleetStopContract, StopContract
 from tests.contracts.suite.store_tasks import TaskContract
 from tests.contracts.suite.store_waits import FleetWaitContract, WaitContract
+from tests.contracts.suite.store_workers import WorkerContract
 
 
 class StoreContract(
@@ -77,5 +81,10 @@ class SharedStoreContract(
     FleetStopContract,
     ClientRunContract,
     FleetAccountContract,
+    PostContract,
+    PostedWaitContract,
+    PostedEndContract,
+    GiveBackContract,
+    WorkerContract,
 ):
     """What a shared store promises to several processes in addition."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from pulse.clock import SECOND
 from pulse.core.run import CompletedRun, Outcome, Result
 from pulse.core.runtime_task import TaskDefaults, make_runtime_task
 from pulse.core.task import Task, build_definition
-from pulse.store.base import Member
+from pulse.store.base import Member, PostedRun, ReturnedRun
 from pulse.store.steering import MemberReport
 from pulse.testing.clock import FakeClock
 
@@ -20,11 +22,19 @@ if TYPE_CHECKING:
     from pulse.store.base import Claimed, HeartbeatResult, Store, SyncResult
 
 LEASE_S = 30
+WAIT_S = 300
+"""How long a posted run waits for a worker, in seconds, unless a test says otherwise."""
+QUEUE = "pulse"
 EVERY = 10
 """The interval of a task that says no other, in seconds."""
 
 
+NOT_SENT = "the broker did not take it"
 STOPS_RUNS = MemberReport("1.0", "gunicorn", slots=10, used=2, lag_us=3_000, stops_runs=True)
+
+
+NOWHERE: Mapping[str, object] = {}
+"""The identity of a process whose pid compares with no other."""
 
 
 class MakeStore(Protocol):
@@ -91,6 +101,30 @@ class Process:
         (became,) = self.store.finish([fail(claim, **parts)])
         return became.retry_at
 
+    def posted(self, claim: Claim, wait: float = WAIT_S) -> PostedRun:
+        """Return a claim to post, which waits for so many seconds."""
+        return PostedRun(claim, round(wait * SECOND), QUEUE)
+
+    def post(self, *claims: Claim, wait: float = WAIT_S) -> list[bool]:
+        """Post runs; return for each whether this process still held it."""
+        return self.store.post([self.posted(claim, wait) for claim in claims])
+
+    def take(self, claim: Claim, *, poster: str | None = None) -> Claim | None:
+        """Take a run that the holder of *claim* has posted, or is posting."""
+        run = claim.run
+        return self.store.take(
+            run.id, run.attempt, poster=poster or run.holder, definition=claim.definition
+        )
+
+    def returned(self, claim: Claim, delay: float = 0) -> ReturnedRun:
+        """Return a claim to give back, which is due again after so many seconds."""
+        return ReturnedRun(claim, round(delay * SECOND), NOT_SENT)
+
+    def give_back(self, claim: Claim, *, delay: float = 0) -> bool:
+        """Give a claim back; return whether this process still held it."""
+        (done,) = self.store.give_back([self.returned(claim, delay)])
+        return done
+
 
 class Fleet:
     """Creates processes on one settable clock, and closes them at the end."""
@@ -110,12 +144,33 @@ class Fleet:
         space: str = "",
         keep_runs: int = 1_000,
         report: MemberReport = STOPS_RUNS,
+        identity: Mapping[str, object] = NOWHERE,
     ) -> Process:
         """Return a new process on *host* that holds *tasks*, or does not yet say what it holds.
 
-        Its pid compares with no other.
+        Its pid compares with no other, unless *identity* says on which machine it is.
         """
         store = self._make(self.clock, name=space, keep_runs=keep_runs)
+        process = self._added(store, host, identity)
+        store.open(process.member, report=lambda: report)
+        if tasks is not None:
+            process.sync(tasks)
+        return process
+
+    def join_as_worker(
+        self,
+        *,
+        host: str = "alpha",
+        report: MemberReport = STOPS_RUNS,
+        identity: Mapping[str, object] = NOWHERE,
+    ) -> Process:
+        """Return a new worker on *host*, which takes posted runs alone."""
+        store = self._make(self.clock)
+        process = self._added(store, host, identity)
+        store.open_as_worker(process.member, report=lambda: report)
+        return process
+
+    def _added(self, store: Store, host: str, identity: Mapping[str, object]) -> Process:
         number = len(self._processes) + 1
         member = Member(
             holder=f"{host}:{number}:nonce",
@@ -127,11 +182,8 @@ class Fleet:
             digest=f"config {number}",
             lease_us=LEASE_S * SECOND,
         )
-        store.open(member, report=lambda: report)
-        process = Process(store, member)
+        process = Process(store, msgspec.structs.replace(member, **identity))
         self._processes.append(process)
-        if tasks is not None:
-            process.sync(tasks)
         return process
 
     def visit(self, process: Process) -> Store:

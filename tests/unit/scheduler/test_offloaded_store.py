@@ -21,6 +21,7 @@ ANSWER = object()
 CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("open", ("member",), {"report": "report"}),
     ("open_as_client", ("member",), {}),
+    ("open_as_worker", ("member",), {"report": "report"}),
     ("close", (), {}),
     ("sync", ({"name": "definition"},), {}),
     ("add", ("runtime task",), {"replace": True, "by": "anna"}),
@@ -28,6 +29,10 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("claim_due", (7,), {}),
     ("finish", (["ended"],), {}),
     ("renew", (["claim"],), {}),
+    ("post", (["posted"],), {}),
+    ("take", ("ident", 2), {"poster": "holder", "definition": "definition"}),
+    ("give_back", (["returned"],), {}),
+    ("runtime_definition", ("name",), {}),
     ("heartbeat", (), {}),
     ("look", (7,), {"partitions": ["holder"], "observed": "seen"}),
     ("keep_alive", ({"holder": None},), {}),
@@ -48,7 +53,7 @@ CALLS: list[tuple[str, tuple[object, ...], dict[str, object]]] = [
     ("members", (), {}),
     ("now", (), {}),
 ]
-RETURN_NOTHING = {"open", "open_as_client", "close", "remove", "rest"}
+RETURN_NOTHING = {"open", "open_as_client", "open_as_worker", "close", "remove", "rest"}
 
 each_method = pytest.mark.parametrize(
     ("method", "words", "options"), CALLS, ids=[method for method, _, _ in CALLS]
