@@ -21,8 +21,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-ifeq ($(filter gevent threading processing,$(MODE)),)
-$(error MODE: expected gevent, threading or processing, got '$(MODE)')
+ifeq ($(filter gevent threading processing celery,$(MODE)),)
+$(error MODE: expected gevent, threading, processing or celery, got '$(MODE)')
 endif
 
 VENV := .venv
@@ -34,7 +34,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inp
 PYTEST := $(BIN)/python -m pytest -q --dist worksteal
 # Tests with real servers wait most of their time; the others need a core each.
 UNIT := $(PYTEST) -n $(CORES) -m "not server"
-SERVER := $(PYTEST) -n $(JOBS) -m server
+SERVER := $(PYTEST) -n $(JOBS) -m "server and not broker"
 SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
 
 define say
@@ -46,11 +46,16 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/demo.stamp ## start a site with a dashboard: MODE=gevent, threading or processing; PORT=8000
+demo: $(VENV)/$(if $(filter celery,$(MODE)),celery,demo).stamp ## start a site with a dashboard: MODE=gevent, threading, processing or celery; PORT=8000
 	$(call say,http://127.0.0.1:$(PORT)/_pulse/ is the dashboard; Ctrl-C stops)
+ifeq ($(MODE),celery)
+	$(call say,a shop under 4 gunicorn workers$(comma) whose ticks run on a Celery worker; mode celery)
+	@PORT=$(PORT) exec $(BIN)/python -m examples.demo.with_celery
+else
 	$(call say,a shop under 4 gunicorn workers$(comma) one of which runs each tick; mode $(MODE))
 	@MODE=$(MODE) PORT=$(PORT) exec $(BIN)/gunicorn --config gunicorn.conf.py \
 		--paste examples/demo/demo.ini
+endif
 
 .PHONY: test
 test: $(VENV)/all.stamp ## run the whole test suite
@@ -62,6 +67,11 @@ test: $(VENV)/all.stamp ## run the whole test suite
 .PHONY: test-unit
 test-unit: $(VENV)/all.stamp ## run the tests that start no server
 	@$(UNIT)
+
+.PHONY: test-celery
+test-celery: $(VENV)/all.stamp ## run every fault of a site with Celery workers, on each broker and pool
+	$(call say,faults of brokers and Celery workers; this takes some minutes)
+	@$(PYTEST) -n $(JOBS) -m broker
 
 .PHONY: test-zones
 test-zones: $(VENV)/all.stamp ## hold cron against every time zone and every clock change to 2037
@@ -160,10 +170,15 @@ $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 	@$(INSTALL) '.[gevent,cli,dashboard]'
 	@touch $@
 
+$(VENV)/celery.stamp: pyproject.toml | $(BIN)/python
+	$(call say,installing pulse and what the demo needs with Celery)
+	@$(INSTALL) '.[gevent,cli,dashboard,celery,redis]'
+	@touch $@ $(VENV)/demo.stamp
+
 $(VENV)/all.stamp: pyproject.toml | $(BIN)/python
 	$(call say,installing pulse and what its tests and documentation need)
 	@$(INSTALL) '.[gevent,test,docs]'
-	@touch $@ $(VENV)/demo.stamp
+	@touch $@ $(VENV)/demo.stamp $(VENV)/celery.stamp
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	$(call say,installing pulse and what its benchmarks need)

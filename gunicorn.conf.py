@@ -1,8 +1,8 @@
 """gunicorn's settings for `make demo`, and a fair beginning for a site of your own.
 
-Two environment variables change what it does: MODE (gevent, threading or processing; gevent by
-default) says where runs happen, PORT (8000) where it listens. Everything else is plain gunicorn:
-pulse needs no hook here, and notices by itself when a worker begins and stops serving.
+Two environment variables change what it does: MODE (gevent, threading, processing or celery;
+gevent by default) says where runs happen, PORT (8000) where it listens. Everything else is plain
+gunicorn: pulse needs no hook here, and notices by itself when a worker begins and stops serving.
 """
 
 from __future__ import annotations

@@ -160,6 +160,26 @@ class StoreRecovered(Event, frozen=True, gc=False):
     after_us: Span
 
 
+class BrokerUnavailable(Event, frozen=True, gc=False):
+    """The broker of a queue does not answer; this process hands no run over until it does.
+
+    Attributes:
+        broker: the broker, without a password.
+        error: the reason.
+
+    """
+
+    broker: str
+    error: str
+
+
+class BrokerRecovered(Event, frozen=True, gc=False):
+    """The broker answers again."""
+
+    broker: str
+    after_us: Span
+
+
 class SchedulerError(Event, frozen=True, gc=False):
     """An unexpected error in the loop, which continues; *task* is empty if it is unknown."""
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pulse import events
+from pulse.carrier.base import CarrierSetup
 from pulse.child.client import client_access
 from pulse.clock import SECOND
 from pulse.core.policies import Scope, StoreFallback
 from pulse.core.task_warnings import never_fires
 from pulse.engine.child_protocol import ChildSetup, StoreSetup
-from pulse.engine.factory import EngineSetup, load_engine, resolve
+from pulse.engine.factory import EngineSetup, load_engine, posts_runs, resolve
 from pulse.errors import ConfigError, TravelError
 from pulse.forks import ForkMark
 from pulse.guard.guard import Guard
@@ -30,7 +31,6 @@ from pulse.scheduler.offloaded_store import OffloadedStore
 from pulse.serving.identity import fingerprint_of, server_name
 from pulse.serving.lifecycle import REGISTRY
 from pulse.serving.one_process import serves_alone
-from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
 from pulse.wsgi.dispatcher import Dispatcher, version
@@ -179,7 +179,12 @@ class PulseRuntime:
         mode, notice = resolve(settings.mode)
         member = this_member(mode, settings.digest, settings.lease_us)
         child = child_setup_of(settings, holder=member.holder)
-        engine = load_engine(mode, EngineSetup(clock=self._clock, child=child))
+        carrier = CarrierSetup(
+            broker=settings.broker, queue=settings.queue, wait_us=settings.wait_us
+        )
+        engine = load_engine(mode, EngineSetup(clock=self._clock, child=child, carrier=carrier))
+        if posts_runs(mode):
+            self._check_reach(store, mode)
         serving = self._accepts_work
         if mode == "processing" and child is not None:
             serving = self._check_of(child).at_start(serving)
@@ -193,6 +198,22 @@ class PulseRuntime:
             serving=serving,
             host_look=self._host_look(member, store),
         )
+
+    def _check_reach(self, store: Store, mode: str) -> None:
+        """Check that workers reach the store; note where only those of this host do.
+
+        Raises:
+            ConfigError: the store is inside this process.
+
+        """
+        if store.reach is Scope.PROCESS:
+            expected = f"a store that workers reach under mode = {mode}"
+            raise ConfigError([f"pulse.config.store: expected {expected}, got {store.name}"])
+        if store.reach is Scope.HOST:
+            self.note(
+                f"mode {mode} with a store on this host: only workers on this host can execute its"
+                " runs"
+            )
 
     def _host_look(self, member: Member, store: Store) -> HostLook | None:
         """Return the mark by which processes of this host let one of them look; None for none."""
@@ -248,15 +269,9 @@ class PulseRuntime:
 
     def _store(self) -> Store:
         settings = self.settings
-        options = StoreOptions(
-            name=settings.name or "",
-            keep_runs=settings.keep_runs,
-            keep_for_us=settings.keep_for_us,
-            keep_failures_us=max(settings.keep_failures_us, settings.keep_for_us),
-        )
         store, notice = choose_store(
             settings.store,
-            options,
+            settings.store_options(),
             clock=self._clock,
             origin=settings.origin,
             fallback=StoreFallback.MEMORY if serves_alone() else settings.store_fallback,

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from tests.support.brokers import RabbitMQ, RedisBroker
     from tests.support.postgres import PostgresCluster
 
 # The contract of stores is no test module by its name, but its assertions explain themselves too.
@@ -33,6 +34,50 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
     cluster = PostgresCluster()
     yield cluster
     cluster.close()
+
+
+@pytest.fixture(scope="session")
+def session_rabbitmq() -> Iterator[RabbitMQ]:
+    """Return a RabbitMQ of this test process, which a test may have stopped."""
+    from tests.support.brokers import RabbitMQ
+
+    with RabbitMQ() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def session_redis_broker() -> Iterator[RedisBroker]:
+    """Return a Redis of this test process for use as a broker, which a test may have stopped."""
+    from tests.support.brokers import RedisBroker
+
+    with RedisBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def rabbitmq(session_rabbitmq: RabbitMQ) -> RabbitMQ:
+    """Return the RabbitMQ that the tests share; it accepts connections."""
+    session_rabbitmq.start()
+    return session_rabbitmq
+
+
+@pytest.fixture
+def redis_broker(session_redis_broker: RedisBroker) -> RedisBroker:
+    """Return the Redis that the tests share as a broker; it accepts connections."""
+    session_redis_broker.start()
+    return session_redis_broker
+
+
+@pytest.fixture
+def rabbitmq_vhost(rabbitmq: RabbitMQ) -> str:
+    """Return the URL of a vhost of RabbitMQ that only this test uses."""
+    return rabbitmq.vhost()
+
+
+@pytest.fixture
+def redis_vhost(redis_broker: RedisBroker) -> str:
+    """Return the URL of a database of Redis that only this test uses as a broker."""
+    return redis_broker.vhost()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -14,6 +14,8 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 SENTENCES = {
     "__main__": "`python -m pulse`",
     "cli": "the command line",
+    "celery": "the worker of mode `celery`, and what sends runs to it",
+    "worker": "the process of a worker: takes posted runs and executes them",
     "gunicorn": "optional hooks for `gunicorn.conf.py`",
     "testing": "the test kit for applications and engines",
     "middleware": "the WSGI middleware: one look-up on an ordinary request",
@@ -29,6 +31,7 @@ SENTENCES = {
     "guard": "who may request a scheduled path, and who a marked view",
     "store": "where processes agree on who runs a tick, and where history is kept",
     "engine": "where runs happen",
+    "carrier": "the interface of what sends runs to the workers of a queue",
     "events": "one frozen class for each kind of event, and the bus",
     "accounting": "what became of each fire time, from the records",
     "simulation": "what a schedule will do, without running it",

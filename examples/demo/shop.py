@@ -6,6 +6,7 @@ everybody else from it.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ CHORES: Mapping[str, Callable[[Request], Response]] = {
 
 def make_app(_global_conf: Mapping[str, str]) -> WSGIApplication:
     """Make the site from its section of the ini file."""
+    # As in gunicorn.conf.py, which a Celery worker does not read: a line for each run.
+    logging.getLogger("pulse").setLevel(logging.INFO)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)

@@ -301,7 +301,7 @@ def kind_of_run(run: Run) -> str:
             return SKIPPED
         case Outcome.MISSED:
             return PAUSED if run.message == PAUSED_REASON else MISSED
-        case None if not run.holder:
+        case None if not run.in_progress:
             return OPEN
         case Outcome.INTERRUPTED if run.attempt == 0:
             return STOPPED

@@ -285,6 +285,8 @@ def _text_of_pause(run: Run, records: TaskRecords, runs: RunIndex) -> str:  # no
 
 
 def _text_of_wait(run: Run, records: TaskRecords, runs: RunIndex) -> str:
+    if run.holder:
+        return f"it {run.message}"
     if run.attempt:
         at = "" if run.retry_at is None else f" until {rfc3339(run.retry_at)}"
         return f"attempt {run.attempt} failed, and it waits{at} for the next one"

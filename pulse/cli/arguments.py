@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import TYPE_CHECKING, TypeVar
 
 from pulse.clock import SECOND
 from pulse.errors import BadValueError
 from pulse.settings import converters
+from pulse.settings.converters import is_application
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - has no public name
 
 T = TypeVar("T")
-
-_APPLICATION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*(\(\))?")
 
 _STATUSES = """\
 exit statuses: 0 done, 1 the run failed or a fire time is not in order, 2 wrong usage or
@@ -28,11 +26,6 @@ _TARGET = (
     "FILE.ini or package.module:app; default: --store, the environment variable PULSE_STORE, or the"
     " only ini file of pulse in this folder"
 )
-
-
-def is_application(word: str) -> bool:
-    """Return whether a word has the form `package.module:name` or that of a factory, with `()`."""
-    return _APPLICATION.fullmatch(word) is not None
 
 
 def is_target(word: str) -> bool:
@@ -70,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_verbs(commands)
     _add_prune(commands)
+    _add_worker(commands)
     _command(commands, "hash-password", "print the hash of a password, for the setting access")
     _add_completion(commands)
     return parser
@@ -250,6 +244,23 @@ def _add_run(commands: Commands) -> None:
     )
     _add_by(command)
     _add_json(command)
+
+
+def _add_worker(commands: Commands) -> None:
+    text = "start a Celery worker that executes posted runs, under mode = celery"
+    command = _command(commands, "worker", text)
+    command.usage = "pulse worker [-h] [--app NAME] [--name NAME] TARGET [-- OPTION ...]"
+    command.epilog = (
+        "What follows -- goes to `celery worker`, such as -- -c 8 -P gevent -n jobs@%%h -l info."
+        " The worker reads the queues of the configuration unless -Q names others."
+    )
+    command.add_argument(
+        "target", metavar="TARGET", help="a PasteDeploy ini file, or package.module:app"
+    )
+    command.add_argument(
+        "--app", default="main", metavar="NAME", help="the application of the file; default: main"
+    )
+    command.add_argument("--name", help="the setting pulse.config.name, where there are several")
 
 
 def _add_verbs(commands: Commands) -> None:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.child.discovery import discovery
-from pulse.cli.arguments import is_application
 from pulse.config.loader import load_paste
 from pulse.config.paste import Factories, find_sections
-from pulse.core.error_text import message_of
-from pulse.engine.child_application import KEY, load_named
-from pulse.errors import ConfigError, shown
+from pulse.engine.child_application import load_named
+from pulse.errors import ConfigError
 from pulse.middleware import pulse_app_factory, pulse_filter_app_factory
 from pulse.runtime import PulseRuntime
-from pulse.serving.exclusions import START_VARIABLE
 from pulse.serving.identity import identity_of
 from pulse.serving.references import reachable
+from pulse.settings.converters import is_application
+from pulse.worker.loading import imported, switched_off
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from wsgiref.types import WSGIApplication
 
     from pulse.config.paste import PasteSearch
     from pulse.config.settings import Settings
     from pulse.serving.base import Identity
-
-T = TypeVar("T")
 
 _FACTORIES = Factories(pulse_filter_app_factory, pulse_app_factory)
 
@@ -75,7 +70,7 @@ def load_file(
 
     The modules of the file's factories are imported; a middleware that they build does not start.
     """
-    with _switched_off():
+    with switched_off():
         search = find_sections(file, _FACTORIES, only=section, global_conf=global_conf or {})
     loaded: dict[int, LoadedSection] = {}
     problems = list(search.problems)
@@ -99,99 +94,13 @@ def load_application(word: str) -> list[LoadedSection]:
         ConfigError: the application cannot be loaded, or has no middleware.
 
     """
-    with _switched_off(), discovery() as found:
+    with switched_off(), discovery() as found:
         app = imported(word, load_named, what="an application")
         built = [each for each in found.in_use() if isinstance(each, PulseRuntime)]
     served = reachable(app, built) or built
     if not served:
         raise ConfigError([f"{word}: expected an application with a PulseMiddleware, got none"])
     return [LoadedSection(word, "", each.settings, app=each.app) for each in served]
-
-
-def load_runtime(
-    word: str, *, task: str, name: str | None, app: str, global_conf: Mapping[str, str]
-) -> tuple[WSGIApplication, PulseRuntime]:
-    """Return an application, built as a server does, and its middleware that has a task.
-
-    Nothing starts. The application keeps the middleware alive.
-
-    Args:
-        word: an ini file, or an application.
-        task: the name of a task; where no middleware declares it, the only one is returned.
-        name: the name of the middleware; None for any.
-        app: the name of the application in an ini file.
-        global_conf: variables that the server adds to `[DEFAULT]`.
-
-    Raises:
-        ConfigError: the application cannot be loaded, or has no such middleware, or several.
-
-    """
-    load = load_named if is_application(word) else _paste_loader(word, app, global_conf)
-    with _switched_off(), discovery() as found:
-        built_app = _loaded(word, load, what="an application")
-        built = [each for each in found.in_use() if isinstance(each, PulseRuntime)]
-    served = reachable(built_app, built) or built
-    named = [each for each in served if name is None or each.settings.name == name]
-    chosen = [each for each in named if task in each.settings.tasks] or named
-    if len(chosen) != 1:
-        known = sorted(each.settings.name or "one without a name" for each in chosen)
-        names = ", ".join(known) or "none"
-        hint = "; choose by --name" if len(chosen) > 1 else ""
-        raise ConfigError([f"{word}: expected one PulseMiddleware, got {names}{hint}"])
-    return built_app, chosen[0]
-
-
-def _paste_loader(
-    word: str, app: str, global_conf: Mapping[str, str]
-) -> Callable[[str], WSGIApplication]:
-    def load(word: str) -> WSGIApplication:
-        from paste.deploy import loadapp
-
-        loaded: WSGIApplication = loadapp(
-            f"config:{Path(word).resolve()}", name=app, global_conf=dict(global_conf)
-        )
-        return loaded
-
-    if not Path(word).is_file():
-        raise ConfigError([f"{word}: expected an ini file, or package.module:app, got no file"])
-    return load
-
-
-def imported(word: str, load: Callable[[str], object], *, what: str) -> object:
-    """Return what *load* returns for `package.module:name`.
-
-    Raises:
-        ConfigError: the name cannot be imported, or stands for something else.
-
-    """
-    if not is_application(word):
-        raise ConfigError([f"expected package.module:name, got {shown(word)}"])
-    return _loaded(word, load, what=what)
-
-
-def _loaded(word: str, load: Callable[[str], T], *, what: str) -> T:
-    try:
-        return load(word)
-    except ConfigError as error:
-        problems = [one.replace(f"{KEY} = ", "").replace(KEY, word) for one in error.problems]
-        raise ConfigError(problems) from error
-    except (Exception, SystemExit) as error:
-        got = f"{type(error).__name__}: {message_of(error)}"
-        raise ConfigError([f"{word}: expected {what} to load, got {got}"]) from error
-
-
-@contextmanager
-def _switched_off() -> Iterator[None]:
-    """Let no middleware start, even with `start = eager`."""
-    before = os.environ.get(START_VARIABLE)
-    os.environ[START_VARIABLE] = "off"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[START_VARIABLE]
-        else:
-            os.environ[START_VARIABLE] = before
 
 
 def _conflicts(search: PasteSearch, loaded: Mapping[int, LoadedSection]) -> Iterator[str]:

@@ -95,7 +95,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     argparse gives both positions to the first word that it meets before an option.
     """
-    options, rest = make_parser().parse_known_args(arguments)
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    passed_on: list[str] = []
+    if words[:1] == ["worker"] and "--" in words:
+        end = words.index("--")
+        words, passed_on = words[:end], words[end + 1 :]
+    options, rest = make_parser().parse_known_args(words)
+    options.passed_on = passed_on
     is_free = getattr(options, "target", "") is None
     if len(rest) == 1 and is_free and is_target(rest[0]):
         options.target, rest = rest[0], []
@@ -242,6 +248,12 @@ def _hash_password(options: argparse.Namespace) -> CommandOutput:
     return hash_of_password(options)
 
 
+def _worker(options: argparse.Namespace) -> CommandOutput:
+    from pulse.cli.worker import start_worker
+
+    start_worker(options)
+
+
 def _this_second() -> Instant:
     now = SystemClock().wall()
     return now - now % SECOND
@@ -259,5 +271,6 @@ _LISTS: dict[str, Callable[[argparse.Namespace], CommandOutput]] = {
     "completion": _completion,
     "convert": _convert,
     "hash-password": _hash_password,
+    "worker": _worker,
 }
 """The commands that print lines, for people or for files, and problems beside them."""

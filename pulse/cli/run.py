@@ -14,7 +14,6 @@ import msgspec
 
 from pulse.child.client import client_access
 from pulse.cli.answers import Answer
-from pulse.cli.load import load_runtime
 from pulse.cli.run_watch import RunWatch, interrupting
 from pulse.cli.steer import FAILED, REFUSED, body_of, refusal_of, who
 from pulse.clock import DAY, SystemClock
@@ -34,6 +33,7 @@ from pulse.store.factory import find_file, uses_file
 from pulse.store.process_identity import this_member
 from pulse.store.rules import new_run_id
 from pulse.web.views import view_run
+from pulse.worker.loading import load_runtime
 from pulse.wsgi.foreground import STOPPED, ForegroundCaller
 from pulse.wsgi.runner import Runner
 

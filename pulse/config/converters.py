@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pulse.clock import SECOND
 from pulse.core.action import read_action
-from pulse.engine.factory import GROUP, OWN_MODES
+from pulse.engine.factory import OWN_MODES, added_modes
 from pulse.errors import BadValueError, Unshown, did_you_mean, shown_url
 from pulse.settings.converters import duration
 from pulse.wsgi.environ import server_environ
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 EXPECTED_LABEL = "a task's name of 1 to 200 printable characters, without surrounding blanks"
 
+EXPECTED_BROKER = (
+    "amqp:// or redis:// followed by a host, or package.module:name of a Celery application"
+)
+
+_BROKERS = frozenset({"amqp", "amqps", "pyamqp", "redis", "rediss"})
+_CELERY_APPLICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _MAX_NAME_LENGTH = 200
 _NO_SEGMENT = frozenset(" ?#")
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
@@ -102,13 +108,30 @@ def mode(value: object) -> str:
     text = value.strip() if isinstance(value, str) else ""
     if text.lower() in OWN_MODES:
         return text.lower()
-    from importlib.metadata import entry_points  # a slow import, rarely needed
-
-    added = entry_points(group=GROUP).names
+    added = added_modes()
     if text in added:
         return text
     known = (*OWN_MODES, *sorted(added))
     raise BadValueError(f"one of {', '.join(known)}", value, hint=did_you_mean(text, known))
+
+
+def broker(value: object) -> str:
+    """Return the URL of a broker unchanged, or where a Celery application is."""
+    text = value.strip() if isinstance(value, str) else ""
+    if _CELERY_APPLICATION.fullmatch(text) or _is_broker(text):
+        return text
+    got = shown_url(value) if isinstance(value, str) else Unshown(value)
+    raise BadValueError(EXPECTED_BROKER, got)
+
+
+def _is_broker(text: str) -> bool:
+    if " " in text or not text.isprintable():
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in _BROKERS and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or a broken address
+        return False
 
 
 def name(value: object) -> str:
@@ -122,6 +145,14 @@ def name(value: object) -> str:
 
 def lease(value: object) -> Span:
     """Return a span of at least a second; a shorter lease would end during normal work."""
+    span = duration(value)
+    if span < SECOND:
+        raise BadValueError("a duration of at least 1s", value)
+    return span
+
+
+def wait(value: object) -> Span:
+    """Return a span of at least a second, in which a worker can take a run."""
     span = duration(value)
     if span < SECOND:
         raise BadValueError("a duration of at least 1s", value)

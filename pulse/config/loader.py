@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pulse.config.converters import EXPECTED_LABEL, is_label
+from pulse.config.converters import EXPECTED_BROKER, EXPECTED_LABEL, is_label
 from pulse.config.keys import CONFIG, TASK, looks_ours, sort_keys
 from pulse.config.settings import DEFAULT_BASE_URL, SETTINGS, Settings
 from pulse.core.action import path_of
+from pulse.core.policies import Scope
 from pulse.core.task import Task, build_definition_from_values
 from pulse.core.task_settings import explicit_values, read_task
+from pulse.engine.factory import CELERY
 from pulse.errors import ConfigError, shown
 from pulse.guard import canonical_path
 from pulse.schedule.converters import UTC
@@ -152,6 +154,8 @@ class SettingsDraft:
         if values.get("guard"):
             self._reject_guarded_root(tasks)
         self._check_mounts(values, tasks)
+        if values.get("mode") == CELERY:
+            self._check_celery(values, tasks)
         paste = self._application_section(values, paste)
         if self._problems:
             raise ConfigError(self._problems)
@@ -234,6 +238,22 @@ class SettingsDraft:
                     key = _key_of(TASK if name in self._ini_tasks else "tasks", name)
                     expected = f"expected a path outside {mounted}, where pulse itself answers"
                     self._problems.append(f"{key}.action: {expected}, got {shown(path)}")
+
+    def _check_celery(self, values: Mapping[str, Any], tasks: Mapping[str, TaskDefinition]) -> None:
+        """Report what keeps Celery workers from executing the tasks."""
+        prefix, mode = self._prefixes["mode"], f"under mode = {CELERY}"
+        is_wrong = any("broker:" in problem for problem in self._problems)
+        if "broker" not in values and not is_wrong:
+            expected = f"expected {EXPECTED_BROKER}, {mode}"
+            self._problems.append(f"{prefix}broker: {expected}; got nothing")
+        if values.get("store") == "memory:":
+            expected = f"expected a store that workers reach {mode}"
+            self._problems.append(f"{self._prefixes['store']}store: {expected}, got memory:")
+        for name, task in tasks.items():
+            if task.scope is not Scope.FLEET:
+                key = _key_of(TASK if name in self._ini_tasks else "tasks", name)
+                expected = f"expected fleet {mode}, since any worker of the queue executes the task"
+                self._problems.append(f"{key}.scope: {expected}, got {task.scope.value}")
 
     def _guarded_paths(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the guarded paths in the form that the guard expects."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import msgspec
 
+from pulse.carrier.base import DEFAULT_QUEUE, DEFAULT_WAIT
 from pulse.clock import DAY, SECOND, Span
 from pulse.config import converters as config_converters
 from pulse.config.access_rules import AccessRule, access_rules
@@ -20,6 +21,7 @@ from pulse.errors import shown_url
 from pulse.schedule.converters import UTC, zone
 from pulse.settings import converters
 from pulse.settings.setting import Setting, table
+from pulse.store.base import StoreOptions
 from pulse.store.factory import store_url
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ SETTINGS = table(
     Setting(
         name="mode",
         convert=config_converters.mode,
-        kind="threading, gevent, processing, auto or inline",
+        kind="threading, gevent, processing, celery, auto or inline",
         default="threading",
         help="The engine that executes runs; other packages may add modes.",
         example="gevent",
@@ -106,8 +108,11 @@ SETTINGS = table(
         name="concurrency",
         convert=converters.count(1, 10_000),
         kind="number",
-        default="10; 2 with mode = processing",
-        help="The maximum number of concurrent runs in each process.",
+        default="10; 2 with mode = processing, 20 with mode = celery",
+        help=(
+            "The maximum number of concurrent runs in each process; with mode = celery how many"
+            " claims wait in a process until they are posted."
+        ),
         example="4",
     ),
     Setting(
@@ -135,6 +140,34 @@ SETTINGS = table(
         default="the application that the server has loaded, if pulse is a filter of an ini file",
         help="The application that the child processes of mode = processing load.",
         example="shop.wsgi:application",
+    ),
+    Setting(
+        name="broker",
+        convert=config_converters.broker,
+        kind="amqp:// or redis:// URL, or package.module:name of a Celery application",
+        default="none; required with mode = celery",
+        help="The broker that passes runs on to Celery workers, with mode = celery.",
+        example="amqp://shop@mq//",
+    ),
+    Setting(
+        name="queue",
+        convert=converters.queue,
+        kind="name",
+        default=DEFAULT_QUEUE,
+        help="The queue of the Celery workers; a task may name another one.",
+        example="shop",
+    ),
+    Setting(
+        name="wait",
+        convert=config_converters.wait,
+        kind="duration of at least 1s",
+        is_span=True,
+        default="5m",
+        help=(
+            "How long a run waits for a Celery worker before it is missed; never longer than the"
+            " grace of its task."
+        ),
+        example="10m",
     ),
     Setting(
         name="base_url",
@@ -265,6 +298,9 @@ class Keywords(TypedDict, total=False):
     lease: float | str | timedelta | None
     drain: float | str | timedelta | None
     application: str | None
+    broker: str | None
+    queue: str | None
+    wait: float | str | timedelta | None
     base_url: str | None
     timeout: float | str | timedelta | None
     timezone: str | None
@@ -328,6 +364,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         drain_us: the maximum drain time; a server's own limit may be less.
         guarded: further paths that the guard covers (PEP 3333 text).
         application: `package.module:name`, if given.
+        broker: the URL of the broker, or where a Celery application is; None for none.
+        wait_us: how long a run waits for a Celery worker.
         api: the address of the API; None for none.
         dashboard: the address of the dashboard; None for none.
         health: the address of the probes; None for none.
@@ -351,6 +389,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_us: Span = 30 * SECOND
     drain_us: Span = 25 * SECOND
     application: str | None = None
+    broker: str | None = None
+    queue: str = DEFAULT_QUEUE
+    wait_us: Span = DEFAULT_WAIT
     base_url: str = DEFAULT_BASE_URL
     timeout_us: Span = DEFAULT_TIMEOUT
     timezone: str = UTC
@@ -375,6 +416,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         paths = (definition.path for definition in self.tasks.values())
         return tuple(dict.fromkeys([*self.guarded, *paths]))
 
+    def store_options(self) -> StoreOptions:
+        """Return what the store is passed of the settings."""
+        return StoreOptions(
+            name=self.name or "",
+            keep_runs=self.keep_runs,
+            keep_for_us=self.keep_for_us,
+            keep_failures_us=max(self.keep_failures_us, self.keep_for_us),
+        )
+
     def task_defaults(self) -> TaskDefaults:
         """Return the settings that run-time tasks take from the configuration."""
         return TaskDefaults(
@@ -389,6 +439,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         values["tasks"] = [*self.tasks]
         values["paste"] = self.paste and self.paste.section  # its global_conf may hold secrets
-        for name in ("store", "base_url"):
+        for name in ("store", "base_url", "broker"):
             values[name] = values[name] and shown_url(values[name])
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"

@@ -56,6 +56,12 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
 
 
+QUEUE_HOLDER = "@queue"
+"""The holder of a posted run, which waits until a worker takes it. No process has this name."""
+
+_NO_PROCESS = frozenset({"", QUEUE_HOLDER})
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution of a claimed tick, or the record of ticks that did not run.
 
@@ -69,7 +75,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         scheduled_for: the fire time of a planned tick; None for manual and start-up runs.
         trigger: why the run was created.
         attempt: the number of the attempt, from 1; 0 before the first claim.
-        holder: the process that claimed the run; empty while the run is pending.
+        holder: the process that claimed the run; empty while the run is pending, and
+            `QUEUE_HOLDER` while it is posted.
         claimed_at: the instant of the claim, on the store's clock.
         started_at: the start of the call. While a retry is pending, `started_at`, `took_us`,
             `status` and `message` describe the previous attempt.
@@ -102,6 +109,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_at: Instant | None = None
     body: bytes | None = None
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a process has claimed the run and it has not ended; a posted run waits."""
+        return self.outcome is None and self.holder not in _NO_PROCESS
 
     @property
     def lateness_us(self) -> Span | None:
@@ -162,9 +174,6 @@ class RecordResult(NamedTuple):
     recorded: bool
     retry_at: Instant | None = None
 
-
-QUEUE_HOLDER = "@queue"
-"""The holder of a posted run, which waits until a worker takes it. No process has this name."""
 
 RECORDED, CLAIM_LOST = RecordResult(recorded=True), RecordResult(recorded=False)
 """The run is finished; the claim was lost, and the store keeps the earlier record."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PENDING, RUNNING = "pending", "running"
-"""The states of a run without an outcome: waiting in the store, or claimed by a process."""
+"""The states of a run without an outcome: waiting in the store or for a worker, or claimed."""
 
 STATES = frozenset((PENDING, RUNNING, *map(str, Outcome)))
 """What `RunQuery.states` may hold."""
@@ -75,7 +75,7 @@ def state_of(run: Run) -> str:
     """Return the outcome of a run, or `pending` or `running`."""
     if run.outcome is not None:
         return run.outcome.value
-    return RUNNING if run.holder else PENDING
+    return RUNNING if run.in_progress else PENDING
 
 
 class RunQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,6 +88,7 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_max_backoff_us: Span = fallback_of("retry_max_backoff")
     retry_max_doublings: int = fallback_of("retry_max_doublings")
     remove_when_done: bool = fallback_of("remove_when_done")
+    queue: str | None = fallback_of("queue")
 
     @property
     def max_concurrent(self) -> int:

@@ -316,6 +316,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, metaclass=_TaskType):
             example="3",
         ),
     ] = 5
+    queue: Annotated[
+        str | None,
+        Setting(
+            convert=converters.queue,
+            kind="name",
+            default="pulse.config.queue",
+            help="The queue whose workers execute the task, with mode = celery.",
+            example="slow",
+        ),
+    ] = None
     remove_when_done: Annotated[
         bool | str,
         Setting(

@@ -13,7 +13,8 @@ What every engine promises:
    built before a fork and started after it.
 2. `free` is how many claims `submit` takes now without waiting; the loop asks the store for no
    more than that, so no claim waits in a queue while its lease runs.
-3. Each submitted claim is reported exactly once, whatever the app does: `perform` turns an
+3. Each submitted claim is reported exactly once, whatever the app does; an engine that executes
+   nothing itself passes each claim to `posted` or to `returned` instead. `perform` turns an
    exception of the app into a result, and the slot turns any `BaseException` that leaves `perform`
    into one. A slot that dies is replaced.
 4. A run past its `timeout_us` is interrupted if the engine can do that: the slot raises an
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from pulse.clock import Span
     from pulse.core.run import Claim, CompletedRun, Outcome, Result
+    from pulse.events import Event
 
 T = TypeVar("T")
 
@@ -73,12 +75,20 @@ class EngineCallbacks(NamedTuple):
         report: takes each completed run, from any thread or greenlet; never raises.
         overdue: called once for a run that passed its timeout and cannot be stopped, with the
             number of such runs that are left behind.
+        posted: takes a claim whose run was sent to the workers of a queue, how long it may wait
+            there, and the name of the queue; only for engines that execute nothing themselves.
+        returned: takes a claim that could not be sent, after which time the run may be claimed
+            again, and why, as a part of a sentence.
+        emit: takes events.
 
     """
 
     perform: Callable[[Claim], Result]
     report: Callable[[CompletedRun], None]
     overdue: Callable[[Claim, int], None]
+    posted: Callable[[Claim, Span, str], None] = lambda _, __, ___: None
+    returned: Callable[[Claim, Span, str], None] = lambda _, __, ___: None
+    emit: Callable[[Event], None] = lambda _: None
 
 
 class LoopDriver(Protocol):

@@ -2,16 +2,21 @@
 
 An engine's module is imported only when it is chosen. Other packages add modes by an entry point
 of the group `pulse.engines`: its name is the value of the setting, its object takes an
-`EngineSetup` and returns an `Engine`. They are searched only if the value is no mode of pulse.
+`EngineSetup` and returns an `Engine`. An entry point of the group `pulse.carriers` adds a mode that
+hands runs over to workers (`pulse.carrier.base`). They are searched only if the value is no mode
+of pulse.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from pulse.carrier.base import GROUP as CARRIERS
+from pulse.carrier.base import CarrierSetup
 from pulse.clock import Clock  # noqa: TC001 - msgspec reads the hints of its structs
 from pulse.engine.child_protocol import ChildSetup  # noqa: TC001 - likewise
 from pulse.errors import ConfigError, MissingExtraError, did_you_mean, missing_extra, shown
@@ -19,13 +24,16 @@ from pulse.patching import process_is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
     from pulse.engine.base import Engine
 
 GROUP: Final = "pulse.engines"
 
 KEY: Final = "pulse.config.mode"
+
+CELERY: Final = "celery"
+"""The mode whose carrier is a part of pulse."""
 
 UNPATCHED_NOTICE: Final = (
     "mode gevent needs a process that gevent has patched, and this one is not: runs happen in "
@@ -48,11 +56,13 @@ class EngineSetup(msgspec.Struct, frozen=True, kw_only=True):
         clock: measures timeouts.
         child: how a child process finds the application; None if the configuration does not say.
             Only engines with children need it.
+        carrier: the settings of the carrier, for engines that hand runs over.
 
     """
 
     clock: Clock
     child: ChildSetup | None = None
+    carrier: CarrierSetup = CarrierSetup()
 
 
 def resolve(mode: str) -> tuple[str, str]:
@@ -73,7 +83,9 @@ def resolve(mode: str) -> tuple[str, str]:
             return mode, PATCHED_NOTICE
         case "inline", _:
             return mode, INLINE_NOTICE
-    if mode not in BUILDERS:
+    if mode == CELERY:
+        _check_celery()
+    elif mode not in BUILDERS:
         _find_entry_point(mode)
     return mode, ""
 
@@ -87,7 +99,21 @@ def load_engine(mode: str, setup: EngineSetup) -> Engine:
 
     """
     build = BUILDERS.get(mode)
-    return build(setup) if build else _load(_find_entry_point(mode))(setup)
+    if build is not None:
+        return build(setup)
+    entry = _find_entry_point(mode)
+    if entry.group != CARRIERS:
+        engine: Engine = _load(entry)(setup)
+        return engine
+    from pulse.engine.posted import PostedEngine
+
+    make = partial(_load(entry), setup.carrier)
+    return PostedEngine(mode, setup.clock, make_carrier=make, setup=setup.carrier)
+
+
+def posts_runs(mode: str) -> bool:
+    """Return whether the engine of a mode hands runs over to workers, instead of executing them."""
+    return mode == CELERY or (mode not in OWN_MODES and _find_entry_point(mode).group == CARRIERS)
 
 
 def missing_mode(mode: str) -> str:
@@ -95,6 +121,8 @@ def missing_mode(mode: str) -> str:
     try:
         if mode == "gevent":
             _check_gevent()
+        elif mode == CELERY:
+            _check_celery()
         elif mode not in OWN_MODES:
             _load(_find_entry_point(mode))
     except (ConfigError, MissingExtraError) as error:
@@ -138,7 +166,7 @@ BUILDERS: Final[Mapping[str, Callable[[EngineSetup], Engine]]] = {
     "inline": _inline,
 }
 
-OWN_MODES: Final = (*BUILDERS, "auto")
+OWN_MODES: Final = (*BUILDERS, CELERY, "auto")
 
 
 def _check_gevent() -> None:
@@ -146,22 +174,36 @@ def _check_gevent() -> None:
         raise missing_extra(f"{KEY} = gevent", "gevent", "gevent")
 
 
-def _find_entry_point(mode: str) -> EntryPoint:
-    from importlib.metadata import entry_points  # slow to import, and seldom needed
+def _check_celery() -> None:
+    if find_spec("celery") is None:
+        raise missing_extra(f"{KEY} = {CELERY}", "celery", "celery")
 
-    found = entry_points(group=GROUP)
+
+def added_modes() -> set[str]:
+    """Return the modes that other packages add."""
+    return {entry.name for entry in _added_entry_points()} - {CELERY}
+
+
+def _added_entry_points() -> EntryPoints:
+    from importlib.metadata import EntryPoints, entry_points  # slow to import, and seldom needed
+
+    return EntryPoints((*entry_points(group=GROUP), *entry_points(group=CARRIERS)))
+
+
+def _find_entry_point(mode: str) -> EntryPoint:
+    found = _added_entry_points()
     for entry in found:
         if entry.name == mode:
             return entry
-    known = (*OWN_MODES, *sorted(found.names))
+    known = (*OWN_MODES, *sorted(found.names - {CELERY}))
     raise ConfigError(
         [f"{KEY}: expected one of {', '.join(known)}, got {shown(mode)}{did_you_mean(mode, known)}"]
     )
 
 
-def _load(entry: EntryPoint) -> Callable[[EngineSetup], Engine]:
+def _load(entry: EntryPoint) -> Callable[..., Any]:
     try:
-        build: Callable[[EngineSetup], Engine] = entry.load()
+        build: Callable[..., Any] = entry.load()
     except ImportError as error:
         raise MissingExtraError(
             f"{KEY} = {entry.name}: expected {entry.value} to be importable, got {error}"

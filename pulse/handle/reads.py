@@ -276,4 +276,4 @@ def _running(store: Store, tasks: Sequence[TaskState]) -> list[Run]:
                 found += older
                 missing[name] -= len(older)
                 cursor = older.cursor
-    return [run for run in found if run.holder]
+    return [run for run in found if run.in_progress]

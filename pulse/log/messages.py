@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pulse import events
 from pulse.clock import SECOND, Span, SystemClock, rfc3339
 from pulse.core.run import Outcome
+from pulse.core.run_transitions import NOT_TAKEN
 from pulse.errors import StoreProblem
 from pulse.log.format import (
     ended_line,
@@ -100,6 +101,8 @@ def subscribe_log(bus: events.EventBus, clock: Clock | None = None) -> None:
     bus.subscribe(events.TickSkipped, tick_skipped)
     bus.subscribe(events.StoreUnavailable, store_unavailable)
     bus.subscribe(events.StoreRecovered, store_recovered)
+    bus.subscribe(events.BrokerUnavailable, broker_unavailable)
+    bus.subscribe(events.BrokerRecovered, broker_recovered)
     bus.subscribe(events.SchedulerError, scheduler_error)
     bus.subscribe(events.SchedulerStarted, scheduler_started)
     bus.subscribe(events.SchedulerStopped, scheduler_stopped)
@@ -224,8 +227,11 @@ class _LimitedLines(Generic[E]):
 def tick_missed(event: events.TickMissed, level: int) -> None:
     """Log the fire times that were missed together as one line."""
     run = event.run
+    reason = escape_control_characters(run.message)
     number = "1 fire time" if run.count == 1 else f"{run.count} fire times from then on"
-    text = f"{tick(run)} missed: {number} {escape_control_characters(run.message)}"
+    text = f"{tick(run)} missed: {number} {reason}"
+    if run.message.startswith(NOT_TAKEN):
+        text = f"{tick(run)} missed: {reason}; is a worker running that reads this queue?"
     extra = _facts(run) | {"pulse_outcome": "missed", "pulse_count": run.count}
     log(level, text, extra)
 
@@ -275,6 +281,19 @@ def store_recovered(event: events.StoreRecovered) -> None:
     """Log the end of an outage as INFO."""
     text = f"the store answers again after {span_text(event.after_us)} [pid {os.getpid()}]"
     log(logging.INFO, text)
+
+
+def broker_unavailable(event: events.BrokerUnavailable) -> None:
+    """Log as ERROR that the broker does not answer: what is due waits in the store."""
+    text = f"the broker {event.broker} does not answer: nothing is posted until it does"
+    reason = escape_control_characters(event.error)
+    log(logging.ERROR, f"{text} [pid {os.getpid()}]: {reason}")
+
+
+def broker_recovered(event: events.BrokerRecovered) -> None:
+    """Log as INFO that the broker answers again."""
+    after = span_text(event.after_us)
+    log(logging.INFO, f"the broker {event.broker} answers again after {after} [pid {os.getpid()}]")
 
 
 def scheduler_error(event: events.SchedulerError) -> None:

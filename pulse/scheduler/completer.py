@@ -1,9 +1,13 @@
-"""The claims of a process, and its ended runs until the store has recorded them."""
+"""The claims of a process until the store has recorded how they ended, or that they left it.
+
+A claim leaves a process that does not execute the run: it is posted to the workers of a queue, or
+given back (`pulse.engine.posted`).
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -17,8 +21,9 @@ if TYPE_CHECKING:
 
     from pulse.core.run import Claim, RecordResult
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import Store
+    from pulse.store.base import PostedRun, ReturnedRun, Store
 
+    L = TypeVar("L", PostedRun, ReturnedRun)
 
 _INTERRUPTED = Outcome.INTERRUPTED
 _PLANNED = frozenset((Trigger.SCHEDULE, Trigger.CATCH_UP))
@@ -36,6 +41,8 @@ class Completer:
         interrupted: how many runs have been interrupted.
         waiting: the ends that are not recorded yet; any thread may add to them.
         put: adds an end, which is recorded in one batch with other ends.
+        posted: the claims to hand over to workers; any thread may add to them.
+        returned: the claims to give back; likewise.
 
     """
 
@@ -46,7 +53,9 @@ class Completer:
         "_stopping",
         "_store",
         "interrupted",
+        "posted",
         "put",
+        "returned",
         "waiting",
     )
 
@@ -64,6 +73,8 @@ class Completer:
         }
         self.waiting: deque[CompletedRun] = deque()
         self.put: Callable[[CompletedRun], None] = self.waiting.append
+        self.posted: deque[PostedRun] = deque()
+        self.returned: deque[ReturnedRun] = deque()
         self.interrupted: int = 0
 
     def track(self, claims: Iterable[Claim]) -> None:
@@ -96,13 +107,35 @@ class Completer:
         """Return the claims whose leases have to be renewed."""
         return list(self._claims.values())
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to record."""
+        return bool(self.waiting or self.posted or self.returned)
+
     def flush(self) -> bool:
-        """Record what has ended; return whether that may have made a run claimable.
+        """Record what has ended or left; return whether that may have made a run claimable.
 
         Raises:
             StoreUnavailableError: the store does not answer; what is not recorded waits.
 
         """
+        # A worker may take a posted run before this: the store then refuses it, which is no error.
+        self._let_go(self.posted, self._store.post)
+        unblocks = self._let_go(self.returned, self._store.give_back)
+        return self._record_ends() or unblocks
+
+    def _let_go(self, left: deque[L], record: Callable[[Sequence[L]], object]) -> bool:
+        """Record claims that leave this process; return whether there were any."""
+        batch = list(left)
+        if not batch:
+            return False
+        record(batch)
+        for one in batch:
+            left.popleft()
+            self._forget(one.claim)
+        return True
+
+    def _record_ends(self) -> bool:
         batch = list(self.waiting)
         if not batch:
             return False
@@ -196,6 +229,9 @@ class Completer:
 
     def _remove(self, claim: Claim) -> None:
         self.waiting.popleft()
+        self._forget(claim)
+
+    def _forget(self, claim: Claim) -> None:
         # A later attempt at the same run may have come here since this one lost its claim.
         if self._claims.get(claim.run.id) is claim:
             del self._claims[claim.run.id]

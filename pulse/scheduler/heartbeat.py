@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pulse import events
 from pulse.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pulse.clock import Span
     from pulse.core.run import Claim
     from pulse.scheduler.completer import Completer
     from pulse.scheduler.reporter import Reporter
-    from pulse.store.base import HeartbeatResult, Member, Store
+    from pulse.store.base import HeartbeatResult, Member
 
 HEARTBEAT_INTERVAL: Span = 750_000
 """The longest time between two heartbeats. An observer notices a new lease at most this much late:
 the tasks of a dead holder continue within a lease and a second."""
 
 NEVER: Span = 2**62
+
+
+class HeartbeatStore(Protocol):
+    """What a heartbeat calls of a store."""
+
+    def renew(self, claims: Sequence[Claim]) -> list[bool]:
+        """Extend the leases of claimed runs; return False for each claim that was lost."""
+
+    def heartbeat(self) -> HeartbeatResult:
+        """Record that this member lives, and abandon the runs of dead members."""
 
 
 class Heartbeat:
@@ -59,7 +69,7 @@ class Heartbeat:
     def __init__(
         self,
         member: Member,
-        store: Store,
+        store: HeartbeatStore,
         *,
         completer: Completer,
         reporter: Reporter,

@@ -38,6 +38,7 @@ from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL, Heartbeat
 from pulse.scheduler.poll_delay import MAX_SLEEP, NextClaim
 from pulse.scheduler.reporter import Reporter
 from pulse.store.backoff import BackOff, chance
+from pulse.store.base import PostedRun, ReturnedRun
 from pulse.store.rules import partition_of
 from pulse.store.steering import MemberReport
 
@@ -137,7 +138,14 @@ class Scheduler:
 
         """
         with self._undo_on_error():
-            work = EngineCallbacks(self._parts.perform, self._report, self._reporter.overdue)
+            work = EngineCallbacks(
+                self._parts.perform,
+                self._report,
+                self._reporter.overdue,
+                posted=self._post,
+                returned=self._give_back,
+                emit=self._bus.emit,
+            )
             self._engine.start(work, concurrency=self._parts.concurrency)
             try:
                 self._join()
@@ -284,7 +292,7 @@ class Scheduler:
     def _one_turn(self, began: Span) -> Span:
         if not self._heartbeat.started and not self._joins():
             return MAX_SLEEP  # told to stop before it could join: there is nothing to record
-        now, ended = began, bool(self._completer.waiting)
+        now, ended = began, self._completer.has_work
         if ended:
             if self._completer.flush():
                 self._next_claim.expire()
@@ -302,7 +310,7 @@ class Scheduler:
             now, pause = self._claim(now, beats=beats)
         if self._reporter.failing and self._reporter.store_recovered():
             self._back_off.reset()
-        if self._completer.waiting:
+        if self._completer.has_work:
             return 0
         return min(pause, max(self._heartbeat.next_at - now, 0))
 
@@ -368,6 +376,17 @@ class Scheduler:
 
     def _report(self, completed_run: CompletedRun) -> None:
         self._completer.put(completed_run)
+        self._wake_to_record()
+
+    def _post(self, claim: Claim, wait: Span, queue: str) -> None:
+        self._completer.posted.append(PostedRun(claim, wait, queue))
+        self._wake_to_record()
+
+    def _give_back(self, claim: Claim, delay: Span, reason: str) -> None:
+        self._completer.returned.append(ReturnedRun(claim, delay, reason))
+        self._wake_to_record()
+
+    def _wake_to_record(self) -> None:
         if self._sleep > MAX_UNINTERRUPTED_SLEEP:
             self._engine.loop.wake()
 

@@ -43,6 +43,8 @@ MIN_TIMEOUT: Span = SECOND // 1_000
 """The shortest timeout; every run takes longer than less."""
 
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_APPLICATION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*(\(\))?")
+_QUEUE = re.compile(r"[A-Za-z0-9._-]{1,200}", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
@@ -219,6 +221,19 @@ def _encode(text: str) -> bytes:
     except UnicodeEncodeError:
         expected = "text or bytes, without lone surrogates"
         raise BadValueError(expected, Unshown(text)) from None
+
+
+def is_application(word: str) -> bool:
+    """Return whether a word has the form `package.module:name` or that of a factory, with `()`."""
+    return _APPLICATION.fullmatch(word) is not None
+
+
+def queue(value: object) -> str:
+    """Return the name of a queue, which a broker and a command line take as it is."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not _QUEUE.fullmatch(text) or text.startswith("amq."):
+        raise BadValueError("a name of letters, digits, '.', '_' and '-', such as slow", value)
+    return text
 
 
 def headers(value: object) -> tuple[tuple[str, str], ...]:

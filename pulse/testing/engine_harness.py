@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pulse.clock import Span
     from pulse.core.run import Claim, CompletedRun, Outcome, Result
     from pulse.engine.base import Engine
+    from pulse.events import Event
 
 BOUND: Final[Span] = 20 * SECOND
 """The time limit for everything that an engine promises, on a busy machine."""
@@ -25,6 +27,14 @@ class EngineHarness:
     """A started engine, and its reports so far.
 
     The test takes the part of the scheduler's loop: a report wakes it, `until` waits like the loop.
+
+    Attributes:
+        completed: the runs that the engine has executed.
+        left: the runs past their timeout that it has left behind, with the number of such runs.
+        posted: the claims that it has handed over, with the wait and the name of the queue.
+        returned: the claims that it has given back, with the pause and the reason.
+        events: what it has emitted, which wakes no loop.
+
     """
 
     def __init__(
@@ -33,8 +43,18 @@ class EngineHarness:
         self.engine = engine
         self.completed: list[CompletedRun] = []
         self.left: list[tuple[Claim, int]] = []
+        self.posted: list[tuple[Claim, Span, str]] = []
+        self.returned: list[tuple[Claim, Span, str]] = []
+        self.events: list[Event] = []
         self._clock = SystemClock()
-        work = EngineCallbacks(perform, self._take_report, self._take_overdue)
+        work = EngineCallbacks(
+            perform,
+            self._take_report,
+            self._take_overdue,
+            posted=self._take_posted,
+            returned=self._take_returned,
+            emit=self.events.append,
+        )
         engine.start(work, concurrency=concurrency)
 
     def _take_report(self, completed_run: CompletedRun) -> None:
@@ -43,6 +63,14 @@ class EngineHarness:
 
     def _take_overdue(self, claim: Claim, left_behind: int) -> None:
         self.left.append((claim, left_behind))
+        self.engine.loop.wake()
+
+    def _take_posted(self, claim: Claim, wait_us: Span, queue: str) -> None:
+        self.posted.append((claim, wait_us, queue))
+        self.engine.loop.wake()
+
+    def _take_returned(self, claim: Claim, pause_us: Span, reason: str) -> None:
+        self.returned.append((claim, pause_us, reason))
         self.engine.loop.wake()
 
     def submit(self, *claims: Claim) -> None:
@@ -56,8 +84,14 @@ class EngineHarness:
         end = self._clock.boot() + within
         while not condition():
             if self._clock.boot() > end:
-                pytest.fail(f"no {what} within {within / SECOND} s; reported: {self.completed}")
+                pytest.fail(f"no {what} within {within / SECOND} s; {self._reports()}")
             self.engine.loop.wait(20_000)
+
+    def _reports(self) -> str:
+        return (
+            f"reported: {self.completed}; posted: {self.posted}; returned: {self.returned};"
+            f" emitted: {self.events}"
+        )
 
     def await_endings(self, count: int) -> list[CompletedRun]:
         """Return the completed runs once there are *count* of them."""
@@ -82,3 +116,13 @@ class EngineHarness:
         self.await_endings(before + len(claims))
         outcomes = self.outcomes()
         return [outcomes[claim.run.id] for claim in claims]
+
+
+def call_together(call: Callable[[], None], *, callers: int) -> None:
+    """Make a call in many threads or greenlets at once; fail if one does not return in time."""
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND / SECOND)
+    assert not any(thread.is_alive() for thread in threads)

@@ -94,10 +94,18 @@ def app(
 _NUMBERS = itertools.count(1)
 
 
-def make_claim(kind: str, seconds: float = 0.0, *, timeout: float = LONG) -> Claim:
+def make_claim(
+    kind: str,
+    seconds: float = 0.0,
+    *,
+    timeout: float = LONG,
+    grace: float | None = None,
+    queue: str | None = None,
+) -> Claim:
     """Return a new claim whose run has the behaviour *kind* for *seconds*."""
     clock = SystemClock()
-    task = Task(action=f"/{kind}?{seconds}", interval=60, timeout=timeout)
+    action = f"/{kind}?{seconds}"
+    task = Task(action=action, interval=60, timeout=timeout, grace=grace, queue=queue)
     run = Run(id=f"{next(_NUMBERS):032x}", task=kind, fire_time=clock.wall(), holder="test")
     return Claim(run, build_definition(kind, task), clock.boot() + 600 * SECOND)
 

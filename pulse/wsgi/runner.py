@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from pulse.wsgi.response import Response
 
 _FRAMES = 40
-_HANDLERS = ("/pulse/child/__main__.py", "/pulse/cli/run_watch.py")
+_HANDLERS = (
+    "/pulse/child/__main__.py",
+    "/pulse/cli/run_watch.py",
+    "/pulse/worker/main_thread.py",
+)
 _OWN = frozenset(
     {__name__, "pulse.wsgi.dispatcher", "pulse.wsgi.foreground", "pulse.wsgi.response"}
 )

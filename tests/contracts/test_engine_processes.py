@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from pulse.engine.child_protocol import ChildSetup
 from pulse.engine.processes import ProcessEngine
-from pulse.testing.engine_contract import EngineContract
+from pulse.testing.slot_contract import SlotContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock
     from pulse.core.run import Claim
 
 
-class TestProcessEngine(EngineContract):
+class TestProcessEngine(SlotContract):
     """Runs are executed in child processes that load the application of the contract."""
 
     concurrency = 2

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pulse.testing.engine_contract import EngineContract
+from pulse.testing.posted_contract import PostedContract
+from pulse.testing.slot_contract import SlotContract
 from tests.support.patched import run_patched
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROMISES = sum(name.startswith("test_") for name in dir(EngineContract))
+PROMISES, POSTED = (
+    sum(name.startswith("test_") for name in dir(contract))
+    for contract in (SlotContract, PostedContract)
+)
 
 
 pytestmark = pytest.mark.timeout(300)
@@ -20,7 +24,12 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.mark.parametrize(
     ("file", "at_least"),
-    [("contract_greenlets.py", PROMISES), ("contract_threads.py", PROMISES), ("greenlets.py", 15)],
+    [
+        ("contract_greenlets.py", PROMISES),
+        ("contract_threads.py", PROMISES),
+        ("contract_posted.py", POSTED),
+        ("greenlets.py", 15),
+    ],
 )
 def test_engines_keep_their_contract_under_gevent(tmp_path: Path, file: str, at_least: int) -> None:
     """Every test of the file passes in a patched process, and none is skipped."""

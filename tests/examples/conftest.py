@@ -15,17 +15,22 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-@contextmanager
-def served_copy(folder: Path, ini: str, mode: str) -> Iterator[Server]:
-    """Serve a copy of an example with the repository's gunicorn.conf.py."""
+def copy_examples(folder: Path) -> None:
+    """Copy the examples, and the gunicorn.conf.py with which they are served."""
     ignore = shutil.ignore_patterns(".demo")  # what a demo at the desk has left
     shutil.copy(ROOT / "gunicorn.conf.py", folder)
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=ignore)
+
+
+@contextmanager
+def served_copy(folder: Path, ini: str, mode: str, **environ: str) -> Iterator[Server]:
+    """Serve a copy of an example with the repository's gunicorn.conf.py."""
+    copy_examples(folder)
     port = free_port()
     with Server(
         [program("gunicorn"), "--config", "gunicorn.conf.py", "--paste", ini],
         port=port,
         folder=folder,
-        environ={"MODE": mode, "PORT": str(port)},
+        environ={"MODE": mode, "PORT": str(port)} | environ,
     ) as server:
         yield server

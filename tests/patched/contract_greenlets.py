@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.engine.greenlets import GreenletEngine
-from pulse.testing.engine_contract import EngineContract
+from pulse.testing.slot_contract import SlotContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock
 
 
-class TestGreenletEngine(EngineContract):
+class TestGreenletEngine(SlotContract):
     """Runs happen in greenlets of this thread's hub."""
 
     many = 10_000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse.engine.threads import ThreadEngine
-from pulse.testing.engine_contract import EngineContract
+from pulse.testing.slot_contract import SlotContract
 
 if TYPE_CHECKING:
     from pulse.clock import Clock
 
 
-class TestPatchedThreadEngine(EngineContract):
+class TestPatchedThreadEngine(SlotContract):
     """Runs happen in what gevent makes of threads."""
 
     many = 10_000

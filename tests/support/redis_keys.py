@@ -37,6 +37,10 @@ class Keys:
         done = self._server.ask("HDEL", *self._named(key), field)
         require(done == b":1\r\n", f"a field to delete, got {done!r}")
 
+    def set_field(self, key: str, field: str, value: str) -> None:
+        """Set a field of a hash, which need not exist."""
+        self._server.ask("HSET", prefix_of("") + key, field, value)
+
     def field(self, key: str) -> str:
         """Return the name of the only field of a hash."""
         (name,) = self._named(key)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulse.cli.convert.converted import as_ini, as_python, checked
-from pulse.cli.load import imported
 from pulse.cli.output import CommandOutput
 from pulse.clock import SystemClock
 from pulse.engine.child_application import find_named
 from pulse.errors import ConfigError
+from pulse.worker.loading import imported
 
 if TYPE_CHECKING:
     import argparse

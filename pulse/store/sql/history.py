@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pulse.core.run import Outcome
+from pulse.core.run import QUEUE_HOLDER, Outcome
 from pulse.core.run_query import (
     EXECUTED,
     MOST_FAILURES,
@@ -29,8 +29,8 @@ EXAMINED = 10_000
 """How many runs are examined for one page at most."""
 
 _UNFINISHED = {
-    PENDING: "(outcome IS NULL AND holder = '')",
-    RUNNING: "(outcome IS NULL AND holder <> '')",
+    PENDING: f"(outcome IS NULL AND holder IN ('', '{QUEUE_HOLDER}'))",
+    RUNNING: f"(outcome IS NULL AND holder NOT IN ('', '{QUEUE_HOLDER}'))",
 }
 
 

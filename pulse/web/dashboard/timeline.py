@@ -308,7 +308,7 @@ def _past(
     for run in reversed(runs):
         at = run.started_at if run.started_at is not None else run.claimed_at or run.fire_time
         took = run.took_us or 0
-        if run.holder and run.outcome is None:
+        if run.in_progress:
             took = max(now - at, 0)
         begin = max(at, window.since)
         if at + took < window.since:

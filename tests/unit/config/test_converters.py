@@ -62,7 +62,7 @@ def test_unknown_mode_is_reported_with_the_known_modes() -> None:
     with pytest.raises(BadValueError) as caught:
         converters.mode("gevnt")
     assert str(caught.value) == (
-        "expected one of threading, gevent, processing, inline, auto, got 'gevnt'"
+        "expected one of threading, gevent, processing, inline, celery, auto, got 'gevnt'"
         "; did you mean 'gevent'?"
     )
 

@@ -233,7 +233,10 @@ def test_other_keys_of_a_mapping_are_ignored(key: Any) -> None:
             "tasks['t']: expected a Task or a mapping of its settings, got 'a'",
         ),
         ({"tasks": {"t": {5: 1, "action": "a", "interval": 1}}}, "tasks['t'].5: unknown setting"),
-        ({"mode": 5}, "mode: expected one of threading, gevent, processing, inline, auto, got 5"),
+        (
+            {"mode": 5},
+            "mode: expected one of threading, gevent, processing, inline, celery, auto, got 5",
+        ),
         (
             {"store": "mysql://"},
             "store: expected memory:, sqlite:/// followed by a path, postgresql://",

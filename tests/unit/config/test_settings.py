@@ -8,7 +8,7 @@ from pulse.config.loader import load
 from pulse.config.settings import SETTINGS, Keywords, Settings
 from pulse.settings.setting import read
 
-SPANS = {"lease", "drain", "timeout", "keep_for", "keep_failures"}
+SPANS = {"lease", "drain", "wait", "timeout", "keep_for", "keep_failures"}
 
 
 @pytest.mark.parametrize("row", SETTINGS.values(), ids=lambda row: row.name)
@@ -49,6 +49,8 @@ def test_every_setting_is_a_keyword() -> None:
         ("lease", "30s"),
         ("drain", "25s"),
         ("base_url", "http://localhost"),
+        ("queue", "pulse"),
+        ("wait", "5m"),
         ("timeout", "180s"),
         ("keep_runs", "1000"),
         ("keep_for", "30d"),

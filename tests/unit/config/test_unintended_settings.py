@@ -33,6 +33,9 @@ QUOTED = {
     "pulse.config.concurrency": '"4"',
     "pulse.config.base_url": '"http://example.org"',
     "pulse.config.timezone": "'Europe/Berlin'",
+    "pulse.config.broker": '"amqp://shop@mq//"',
+    "pulse.config.queue": '"slow"',
+    "pulse.config.wait": "'5m'",
     "pulse.task.work.action": '"/work"',
     "pulse.task.work.interval": "'5m'",
     "pulse.task.work.method": '"POST"',
@@ -141,6 +144,7 @@ SMALL = ["0", "-1s", "1us", "5m5m", "1h 1h", "5m, 3s", "m5", "1e3", "5 5", "\u06
 MOMENTS = ["", "soon", "2027-02-30", "25:00", "2027-13-01", "0", "2027-01-01T24:30", "now"]
 ZONES = ["", "Berlin/Europe", "CET+1", "+01:00", "Mars/Base", "../UTC", "Europe"]
 NUMBERS = ["", "-1", "1.5", "1e3", "0x10", "ten", "\u0665", "1 0"]
+QUEUES = ["", "a b", "a,b", "a/b", "caf\u00e9", "amq.direct", "x" * 201]
 REFUSED: dict[str, list[str]] = {
     "pulse.config.mode": ["", "thread", "gevent threading"],
     "pulse.config.guard": ["", "maybe", "2", "truee"],
@@ -150,6 +154,9 @@ REFUSED: dict[str, list[str]] = {
     "pulse.config.concurrency": [*NUMBERS, "0", "10001"],
     "pulse.config.lease": [*SMALL, "999ms"],
     "pulse.config.drain": ["-1s", "5m5m", "1s 1s", "soon", ""],
+    "pulse.config.broker": ["", "rabbit", "amqp://", "http://mq", "amqp://mq # main", "a:b()"],
+    "pulse.config.queue": QUEUES,
+    "pulse.config.wait": [*SMALL, "999ms"],
     "pulse.config.timeout": [*SMALL, "999us"],
     "pulse.config.timezone": ZONES,
     "pulse.config.keep_runs": [*NUMBERS, "0"],
@@ -192,6 +199,7 @@ REFUSED: dict[str, list[str]] = {
     "pulse.task.work.retry_min_backoff": ["0", "-1s", "5m5m", "soon"],
     "pulse.task.work.retry_max_backoff": ["0", "-1s", "5m5m", "soon", "1s"],
     "pulse.task.work.retry_max_doublings": [*NUMBERS, "61"],
+    "pulse.task.work.queue": QUEUES,
     "pulse.task.work.remove_when_done": ["", "maybe", "2", "true"],
     "pulse.task.work.enabled": ["", "maybe", "2"],
 }

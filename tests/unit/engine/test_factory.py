@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from pulse.carrier.base import CarrierSetup
+from pulse.clock import SECOND
 from pulse.engine import factory
+from pulse.engine.base import EngineCallbacks
 from pulse.engine.child_protocol import ChildSetup
-from pulse.engine.factory import EngineSetup, load_engine, resolve
+from pulse.engine.factory import (
+    EngineSetup,
+    added_modes,
+    load_engine,
+    missing_mode,
+    posts_runs,
+    resolve,
+)
 from pulse.engine.inline import InlineEngine
+from pulse.engine.posted import PostedEngine
 from pulse.engine.threads import ThreadEngine
 from pulse.errors import ConfigError, MissingExtraError
 from pulse.testing.clock import FakeClock
+from pulse.testing.memory_carrier import MemoryBroker
 
 if TYPE_CHECKING:
+    from pulse.carrier.base import Carrier
     from pulse.engine.base import Engine
 
 SETUP = EngineSetup(clock=FakeClock(), child=ChildSetup(application="site:app"))
@@ -56,6 +69,8 @@ def set_patched(monkeypatch: pytest.MonkeyPatch, patched: bool | None) -> None: 
         ("processing", True, ("processing", "")),
         ("processing", None, ("processing", "")),
         ("inline", None, ("inline", factory.INLINE_NOTICE)),
+        ("celery", True, ("celery", "")),
+        ("celery", None, ("celery", "")),
     ],
 )
 def test_each_word_stands_for_a_mode_in_this_process(
@@ -69,7 +84,7 @@ def test_each_word_stands_for_a_mode_in_this_process(
     assert resolve(mode) == expected
 
 
-@pytest.mark.parametrize("mode", ["threading", "gevent", "processing", "inline"])
+@pytest.mark.parametrize("mode", ["threading", "gevent", "processing", "inline", "celery"])
 def test_each_mode_loads_the_engine_of_its_name(mode: str) -> None:
     """The engine that a word loads bears that word as its name."""
     assert load_engine(mode, SETUP).name == mode
@@ -80,7 +95,7 @@ def test_a_misspelt_mode_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve("gevnt")
     assert str(caught.value) == (
-        "pulse.config.mode: expected one of threading, gevent, processing, inline, auto, "
+        "pulse.config.mode: expected one of threading, gevent, processing, inline, celery, auto, "
         "got 'gevnt'; did you mean 'gevent'?"
     )
 
@@ -95,6 +110,16 @@ def test_gevent_that_is_not_installed_is_an_error_that_names_the_extra(
         resolve("gevent")
 
 
+def test_celery_that_is_not_installed_is_an_error_that_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`mode = celery` without the package says what to install, also where a page checks modes."""
+    monkeypatch.setattr(factory, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'pulse\[celery\]'"):
+        resolve("celery")
+    assert "pulse[celery]" in missing_mode("celery")
+
+
 def test_processing_without_an_application_is_an_error_that_names_the_setting() -> None:
     """Children must know where the application is."""
     with pytest.raises(ConfigError, match=r"pulse\.config\.application"):
@@ -106,10 +131,12 @@ def make_foreign(setup: EngineSetup) -> Engine:
     return InlineEngine(setup.clock)
 
 
-def install(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def install(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, *, group: str = "pulse.engines"
+) -> None:
     """Let another package offer a mode."""
-    points = EntryPoints([EntryPoint(name, value, "pulse.engines")])
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: points)
+    points = EntryPoints([EntryPoint(name, value, group)])
+    monkeypatch.setattr("importlib.metadata.entry_points", points.select)
     monkeypatch.setitem(sys.modules, "a_foreign_package", sys.modules[__name__])
 
 
@@ -118,6 +145,42 @@ def test_another_package_can_add_a_mode(monkeypatch: pytest.MonkeyPatch) -> None
     install(monkeypatch, "fibers", "a_foreign_package:make_foreign")
     mode, notice = resolve("fibers")
     assert (notice, type(load_engine(mode, SETUP))) == ("", InlineEngine)
+
+
+BROKER = MemoryBroker(FakeClock())
+SETUPS: list[CarrierSetup] = []
+
+
+def make_foreign_carrier(setup: CarrierSetup) -> Carrier:
+    """Return the carrier of another package, as its entry point does."""
+    SETUPS.append(setup)
+    return BROKER.make_carrier()
+
+
+def test_another_package_can_add_a_carrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its entry point of the group `pulse.carriers` gets the settings when the engine starts."""
+    name, value = "pigeons", "a_foreign_package:make_foreign_carrier"
+    install(monkeypatch, name, value, group="pulse.carriers")
+    carrier = CarrierSetup(broker="roof", queue="slow", wait_us=7 * SECOND)
+    mode, notice = resolve(name)
+    engine = load_engine(mode, EngineSetup(clock=FakeClock(), carrier=carrier))
+    SETUPS.clear()
+    engine.start(EngineCallbacks(*[lambda *_: None] * 3), concurrency=1)
+    engine.stop(0)
+    assert (notice, type(engine), engine.name, SETUPS) == ("", PostedEngine, name, [carrier])
+    assert (posts_runs(name), added_modes(), missing_mode(name)) == (True, {name}, "")
+
+
+def test_modes_that_execute_runs_do_not_post_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those of pulse nor an engine of another package."""
+    install(monkeypatch, "fibers", "a_foreign_package:make_foreign")
+    modes = ["threading", "gevent", "processing", "inline", "auto", "fibers", "celery"]
+    assert [mode for mode in modes if posts_runs(mode)] == ["celery"]
+
+
+def test_celery_is_no_mode_of_another_package() -> None:
+    """Its entry point belongs to pulse."""
+    assert "celery" not in added_modes()
 
 
 def test_a_mode_of_another_package_is_among_those_expected(
@@ -153,5 +216,8 @@ def test_only_the_chosen_engine_is_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    dear = {"gevent", "pulse.engine.greenlets", "pulse.engine.processes", "pulse.engine.inline"}
+    dear = {
+        *("gevent", "celery", "kombu", "pulse.engine.greenlets", "pulse.engine.processes"),
+        *("pulse.engine.inline", "pulse.engine.posted"),
+    }
     assert dear.intersection(done.stdout.split()) == set()

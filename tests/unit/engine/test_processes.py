@@ -22,7 +22,7 @@ from pulse.engine.child_process import ChildLostError, ChildProcess, ChildStarte
 from pulse.engine.child_protocol import ChildSetup, MiddlewareFingerprint
 from pulse.engine.processes import ProcessEngine
 from pulse.errors import EngineError
-from pulse.testing.engine_contract import EngineHarness
+from pulse.testing.engine_harness import EngineHarness
 from tests.support.claims import make_claim
 from tests.support.forks import in_child, status_of
 from tests.support.servers import is_alive, is_stopped, wait_until

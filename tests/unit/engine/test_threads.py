@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -17,11 +16,10 @@ from pulse.engine.base import EngineCallbacks
 from pulse.engine.threads import ThreadEngine
 from pulse.testing.engine_harness import BOUND, EngineHarness
 from pulse.testing.sample_runs import make_claim
+from tests.support.interrupted import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
-    from typing import Self
+    from collections.abc import Iterator
 
     from pulse.core.run import Claim
 
@@ -286,31 +284,6 @@ def test_after_a_burst_runs_stay_in_the_thread_that_was_idle_last() -> None:
     engine.stop(BOUND)
     assert len(set(performed_by[:5])) == 5
     assert len(set(performed_by[5:])) <= 2
-
-
-class Interrupted:
-    """Raises KeyboardInterrupt at the *nth* line that runs in `stop`, as a Ctrl-C may."""
-
-    def __init__(self, nth: int) -> None:
-        self._left = nth
-        self._before = sys.gettrace()
-
-    def __enter__(self) -> Self:
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
-
-    def _enter(self, frame: FrameType, event: str, _: object) -> Callable | None:
-        return self._line if event == "call" and frame.f_code.co_name == "stop" else None
-
-    def _line(self, _: FrameType, event: str, __: object) -> Callable:
-        if event == "line":
-            self._left -= 1
-            if self._left == 0:
-                raise KeyboardInterrupt
-        return self._line
 
 
 @pytest.mark.parametrize("nth", range(1, 8))

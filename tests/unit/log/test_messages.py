@@ -400,6 +400,30 @@ def test_end_of_an_outage_is_logged_at_level_info(say: Say) -> None:
     )
 
 
+def test_broker_that_does_not_answer_is_logged_at_level_error(say: Say) -> None:
+    """The line says what that means for the runs, and the reason."""
+    record = say(events.BrokerUnavailable("amqp://shop:***@mq//", "connection refused"))
+    text = "the broker amqp://shop:***@mq// does not answer: nothing is posted until it does"
+    line = f"{text} [pid 123]: connection refused"
+    assert (record.levelname, record.getMessage()) == ("ERROR", line)
+
+
+def test_reason_of_a_broker_is_one_line(say: Say) -> None:
+    """A client may raise an error of any text."""
+    text = say(events.BrokerUnavailable("amqp://mq", "lost\r\nfake line\x1b[31m")).getMessage()
+    assert text.endswith(r"[pid 123]: lost\r\nfake line\x1b[31m")
+    assert len(text.splitlines()) == 1
+
+
+def test_broker_that_answers_again_is_logged_at_level_info(say: Say) -> None:
+    """The line has the duration of the outage."""
+    record = say(events.BrokerRecovered("amqp://shop:***@mq//", 125 * SECOND))
+    assert (record.levelname, record.getMessage()) == (
+        "INFO",
+        "the broker amqp://shop:***@mq// answers again after 2m5s [pid 123]",
+    )
+
+
 @pytest.mark.parametrize(("task", "words"), [("", "error"), ("cleanup", "error with task cleanup")])
 def test_scheduler_error_is_logged_with_its_traceback(say: Say, task: str, words: str) -> None:
     """The line names the task if it is known."""

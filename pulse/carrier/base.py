@@ -1,0 +1,140 @@
+"""The interface of carriers, which send parcels to the workers of a queue.
+
+Theory of operation
+-------------------
+A parcel names a run; it holds no call, no header and no body. The store decides which worker may
+execute the run (`pulse.store.base`, promise 10). So a carrier may lose, delay and duplicate
+parcels, and a parcel may be sent again whenever it is unknown whether it was sent. A carrier
+reports three kinds of failure; after each of them the run is given back to the store:
+
+down     The broker does not answer, or not in time. Further parcels would fail too.
+refused  The broker answers, and does not take this parcel, as where a queue must not be used.
+unknown  The parcel may have been sent or not: the connection was lost before the confirmation.
+
+Other packages add carriers by an entry point of the group `pulse.carriers`: its name is the value
+of `pulse.config.mode`, its object takes a `CarrierSetup` and returns a `Carrier`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from pulse.clock import SECOND, Span
+from pulse.errors import PulseError
+
+if TYPE_CHECKING:
+    from pulse.core.run import Run
+
+GROUP: Final = "pulse.carriers"
+
+DEFAULT_QUEUE: Final = "pulse"
+
+DEFAULT_WAIT: Final[Span] = 300 * SECOND
+"""How long a run waits for a worker, and so how long a lost parcel keeps its task from running."""
+
+VERSION: Final = 1
+"""The version of the format of parcels."""
+
+
+class CarrierError(PulseError):
+    """A parcel was not sent, or it is unknown whether it was."""
+
+
+class CarrierDownError(CarrierError):
+    """The broker does not answer."""
+
+
+class CarrierRefusedError(CarrierError):
+    """The broker answers, and does not take the parcel."""
+
+
+class CarrierUnknownError(CarrierError):
+    """It is unknown whether the parcel was sent."""
+
+
+class Parcel(msgspec.Struct, frozen=True, kw_only=True):
+    """The name of a run that waits for a worker.
+
+    Attributes:
+        run: the id of the run.
+        attempt: the number of the attempt.
+        task: the name of the task.
+        poster: the holder that has claimed and sent the run.
+        digest: the digest of the definition that the run was claimed with.
+        timeout_us: how long the run may take.
+        version: the version of this format.
+
+    """
+
+    run: str
+    attempt: int
+    task: str
+    poster: str
+    digest: str
+    timeout_us: Span
+    version: int = VERSION
+
+
+def parcel_of(run: Run, *, digest: str, timeout_us: Span) -> Parcel:
+    """Return the parcel of a run that its holder has claimed."""
+    return Parcel(
+        run=run.id,
+        attempt=run.attempt,
+        task=run.task,
+        poster=run.holder,
+        digest=digest,
+        timeout_us=timeout_us,
+    )
+
+
+class CarrierSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a carrier.
+
+    Attributes:
+        broker: `pulse.config.broker`; None if it is not set.
+        queue: the queue of tasks that name none.
+        wait_us: how long a run waits for a worker before it is missed.
+
+    """
+
+    broker: str | None = None
+    queue: str = DEFAULT_QUEUE
+    wait_us: Span = DEFAULT_WAIT
+
+
+class Carrier(Protocol):
+    """Sends parcels to a broker; used by one thread or greenlet, which owns its connection.
+
+    Building a carrier opens nothing: `send` and `probe` connect where there is no connection.
+    """
+
+    name: str
+    """The broker in log lines and errors, without a password."""
+
+    def send(self, parcel: Parcel, *, queue: str, wait_us: Span) -> None:
+        """Send a parcel; return once the broker has taken it.
+
+        Args:
+            parcel: what is sent.
+            queue: the name of the queue.
+            wait_us: how long the parcel is of use; the broker may drop it then.
+
+        Raises:
+            CarrierDownError: the broker does not answer.
+            CarrierRefusedError: the broker does not take the parcel.
+            CarrierUnknownError: it is unknown whether the parcel was sent.
+
+        """
+
+    def probe(self) -> None:
+        """Return if the broker answers.
+
+        Raises:
+            CarrierDownError: it does not.
+
+        """
+
+    def close(self) -> None:
+        """Close the connection, without waiting for the broker."""

@@ -1,0 +1,165 @@
+"""The Celery task that executes posted runs, and the processes that it happens in.
+
+Each process that executes runs loads the application itself, after the fork. Celery's prefork and
+solo pools announce such a process by `worker_process_init`; in the pools of threads and greenlets
+it is the main process of the worker, which `worker_init` announces.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from celery import signals
+
+from pulse.carrier.base import Parcel
+from pulse.celery.carrier import TASK
+from pulse.core.error_text import message_of
+from pulse.errors import PulseError
+from pulse.logger import log
+from pulse.store.backoff import chance
+from pulse.worker.process import Pool, Verdict, WorkerProcess
+from pulse.worker.settings import read_worker_settings, target_of
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from celery import Celery
+    from celery.app.task import Task
+
+    from pulse.worker.settings import WorkerSettings, WorkerTarget
+
+RETRY_AFTER_S = 1.5
+"""After how many seconds a parcel that was left to another worker is sent again, at least; it takes
+up to twice as long at random. Workers ask Redis for messages each second, one after the other, so
+that after a fixed time the same worker would get the parcel each time."""
+
+_POOLS = {
+    "celery.concurrency.prefork": Pool.PREFORK,
+    "celery.concurrency.thread": Pool.THREADS,
+    "celery.concurrency.solo": Pool.THREADS,
+    "celery.concurrency.gevent": Pool.GEVENT,
+}
+
+
+def install(app: Celery, target: str, *, name: str | None = None) -> Celery:
+    """Add the task of pulse to a Celery application, whose workers then execute posted runs.
+
+    The workers have to read the queue: `celery -A ... worker -Q celery,pulse`.
+
+    Args:
+        app: the Celery application of the site.
+        target: `config:/srv/production.ini`, with `#section` if that is not `main`, or
+            `package.module:app`; the application whose runs are executed.
+        name: `pulse.config.name` of its middleware, where it has several.
+
+    """
+    return install_target(app, target_of(target, name=name))
+
+
+def install_target(
+    app: Celery, target: WorkerTarget, *, settings: WorkerSettings | None = None
+) -> Celery:
+    """Add the task for a target; without *settings* a worker reads them as it starts."""
+    host = _Host(target, settings)
+
+    @app.task(
+        name=TASK,
+        bind=True,
+        acks_late=False,
+        ignore_result=True,
+        max_retries=0,
+        serializer="json",
+        Request="pulse.celery.request:PulseRequest",
+        pulse_host=host,
+    )
+    def run(task: Task, parcel: object) -> None:
+        host.execute(task, parcel)
+
+    signals.worker_process_init.connect(host.start_child, weak=False)
+    signals.worker_process_shutdown.connect(host.stop, weak=False)
+    signals.worker_init.connect(host.start_main, weak=False)
+    signals.worker_ready.connect(host.watch_signals, weak=False)
+    signals.worker_shutdown.connect(host.stop, weak=False)
+    return app
+
+
+class _Host:
+    """Has the process of pulse in a process of Celery, once it has started."""
+
+    def __init__(self, target: WorkerTarget, settings: WorkerSettings | None) -> None:
+        self._target = target
+        self.settings = settings
+        self.pool = Pool.PREFORK
+        self._slots = 1
+        self._process: WorkerProcess | None = None
+        self._problem = "it has not started"
+
+    def start_main(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - a worker of Celery
+        """Start in the main process of a worker whose pool has no processes."""
+        module = getattr(sender.pool_cls, "__module__", "")
+        self.pool = _POOLS.get(module, Pool.THREADS)
+        if self.pool is Pool.PREFORK:
+            self._read_settings()
+            return
+        self._slots = int(sender.concurrency or 1)
+        self._start()
+
+    def _read_settings(self) -> None:
+        """Read what the main process needs to record a run that Celery kills."""
+        try:
+            self.settings = self.settings or read_worker_settings(self._target)
+        except PulseError as error:
+            log(logging.ERROR, f"this worker executes no runs: {message_of(error)}")
+
+    def start_child(self, **_: object) -> None:
+        """Start in a child of the prefork pool."""
+        if self.pool is Pool.PREFORK:
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            self._process = process = WorkerProcess(self._target, self.pool, slots=self._slots)
+            process.start()
+        except PulseError as error:
+            self._problem = message_of(error)
+            log(logging.ERROR, f"this worker executes no runs: {self._problem}")
+
+    def watch_signals(self, **_: object) -> None:
+        """Let SIGQUIT interrupt the runs of a pool without processes, and then end the worker.
+
+        Celery's own handler drops the tasks in progress; in the pool of greenlets it fails.
+        """
+        if self._process is not None and self.settings is not None:
+            signal.signal(signal.SIGQUIT, self._quit)
+
+    def _quit(self, _: int, __: FrameType | None) -> None:
+        from celery.worker import state
+
+        if self._process is not None:
+            threading.Thread(target=self._process.interrupt_all, daemon=True).start()
+        state.should_stop = os.EX_SOFTWARE
+
+    def stop(self, **_: object) -> None:
+        """Leave the fleet."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    def execute(self, task: Task, content: object) -> None:
+        """Execute the run that a message names, or leave it to another worker."""
+        try:
+            parcel = msgspec.convert(content, Parcel)
+        except msgspec.ValidationError as error:
+            log(logging.WARNING, f"a message for {TASK} names no run: {error}")
+            return
+        process = self._process
+        verdict = Verdict.LEFT if process is None else process.perform(parcel)
+        if verdict is Verdict.LEFT:
+            queue = task.request.delivery_info["routing_key"]
+            countdown = RETRY_AFTER_S * (1 + chance())
+            task.apply_async((content,), queue=queue, countdown=countdown)

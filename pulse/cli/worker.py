@@ -1,0 +1,56 @@
+"""`pulse worker TARGET` becomes a Celery worker, which executes posted runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pulse.errors import ConfigError, missing_extra
+from pulse.settings.converters import is_application
+from pulse.worker.settings import (
+    NAME_VARIABLE,
+    TARGET_VARIABLE,
+    WorkerTarget,
+    pass_on,
+    read_worker_settings,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+_QUEUES, _NAMES = ("-Q", "--queues"), ("-n", "--hostname")
+
+
+def start_worker(options: argparse.Namespace) -> NoReturn:
+    """Replace this process by `celery worker`, so that signals and process lists see Celery itself.
+
+    Raises:
+        ConfigError: the application cannot be loaded, or its mode is not celery.
+        MissingExtraError: Celery is not installed.
+
+    """
+    if find_spec("celery") is None:
+        raise missing_extra("pulse worker", "celery", "celery")
+    word = options.target
+    if not is_application(word):
+        path = Path(word).resolve()
+        if not path.is_file():
+            raise ConfigError([f"{word}: expected an ini file, or package.module:app, got no file"])
+        word = str(path)
+    settings = read_worker_settings(WorkerTarget(word=word, section=options.app, name=options.name))
+    pass_on(settings)
+    os.environ[TARGET_VARIABLE] = word if is_application(word) else f"config:{word}#{options.app}"
+    if options.name is not None:
+        os.environ[NAME_VARIABLE] = options.name
+    command = [sys.executable, "-m", "celery", "-A", "pulse.celery", "worker"]
+    if not any(word.startswith(_QUEUES) for word in options.passed_on):
+        command += ["-Q", ",".join(settings.queues)]
+    if not any(word.startswith(_NAMES) for word in options.passed_on):
+        # Two workers of one host with Celery's default name would exclude each other on RabbitMQ.
+        command += ["-n", f"pulse-{os.getpid()}@%h"]
+    command += options.passed_on
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606 - this interpreter, without a shell

@@ -1,0 +1,165 @@
+"""The Celery task that executes posted runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import pytest
+from celery import Celery
+
+from pulse.carrier.base import Parcel
+from pulse.celery import install
+from pulse.celery.carrier import TASK
+from pulse.celery.tasks import RETRY_AFTER_S, _Host
+from pulse.clock import SECOND
+from pulse.worker.process import Pool, Verdict
+from pulse.worker.settings import WorkerTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARCEL = Parcel(
+    run="0123456789abcdef" * 2,
+    attempt=1,
+    task="cleanup",
+    poster="host:1:nonce",
+    digest="00ff",
+    timeout_us=60 * SECOND,
+)
+CONTENT = msgspec.to_builtins(PARCEL)
+TARGET = WorkerTarget(word="shop.wsgi:application")
+
+
+class Request(NamedTuple):
+    """The request of a message that came from a queue."""
+
+    delivery_info: dict[str, str]
+
+
+class SentTask:
+    """Stands for the bound task, which sends a message again."""
+
+    def __init__(self) -> None:
+        self.request = Request({"exchange": "", "routing_key": "slow"})
+        self.sent: list[tuple[tuple[object, ...], dict[str, Any]]] = []
+
+    def apply_async(self, arguments: tuple[object, ...], **options: object) -> None:
+        """Record the call."""
+        self.sent.append((arguments, options))
+
+
+class Process:
+    """Stands for the process of a worker."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.parcels: list[Parcel] = []
+
+    def perform(self, parcel: Parcel) -> Verdict:
+        """Record the call."""
+        self.parcels.append(parcel)
+        return self.verdict
+
+
+@pytest.fixture
+def host() -> _Host:
+    """Return the host of a process that has not started."""
+    return _Host(TARGET, None)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RAN, Verdict.REFUSED])
+def test_a_parcel_is_executed_once(host: _Host, verdict: Verdict) -> None:
+    """Whether or not there was something to run, the message is done."""
+    task, process = SentTask(), Process(verdict)
+    host._process = process
+    host.execute(task, CONTENT)
+    assert (process.parcels, task.sent) == ([PARCEL], [])
+
+
+def test_a_parcel_that_is_left_is_sent_again_to_its_queue(host: _Host) -> None:
+    """Later, and not at the same moment by every worker."""
+    task = SentTask()
+    host._process = Process(Verdict.LEFT)
+    for _ in range(20):
+        host.execute(task, CONTENT)
+    countdowns = [options["countdown"] for _, options in task.sent]
+    assert {(arguments[0] is CONTENT, options["queue"]) for arguments, options in task.sent} == {
+        (True, "slow")
+    }
+    assert RETRY_AFTER_S <= min(countdowns) < max(countdowns) <= 2 * RETRY_AFTER_S
+
+
+def test_a_process_that_has_not_started_leaves_every_parcel(host: _Host) -> None:
+    """Another worker may be able to load the application."""
+    task = SentTask()
+    host.execute(task, CONTENT)
+    assert len(task.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, [], "text", {}, CONTENT | {"attempt": "x"}, CONTENT | {"run": None}],
+    ids=repr,
+)
+def test_content_that_is_no_parcel_is_logged_and_dropped(
+    host: _Host, caplog: pytest.LogCaptureFixture, content: object
+) -> None:
+    """Anybody who may write to the broker can send it; it is not sent again."""
+    caplog.set_level(logging.INFO, "pulse")
+    task, process = SentTask(), Process(Verdict.RAN)
+    host._process = process
+    host.execute(task, content)
+    assert (process.parcels, task.sent) == ([], [])
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("a message for pulse.run names no run: ")
+
+
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    """Return the Celery application of a site, with settings for its own tasks."""
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update(task_acks_late=True, task_ignore_result=False, task_serializer="pickle")
+    yield app
+    app.close()
+
+
+def test_the_task_has_its_own_settings_in_an_application_of_a_site(app: Celery) -> None:
+    """A message is acknowledged before the run: the store decides who takes it."""
+    assert install(app, "config:/srv/p.ini#admin", name="shop") is app
+    task = app.tasks[TASK]
+    assert (task.acks_late, task.ignore_result, task.max_retries) == (False, True, 0)
+    assert task.serializer == "json"
+    assert task.pulse_host._target == WorkerTarget(word="/srv/p.ini", section="admin", name="shop")
+
+
+@pytest.mark.parametrize(
+    ("module", "pool"),
+    [
+        ("celery.concurrency.prefork", Pool.PREFORK),
+        ("celery.concurrency.thread", Pool.THREADS),
+        ("celery.concurrency.solo", Pool.THREADS),
+        ("celery.concurrency.gevent", Pool.GEVENT),
+        ("somewhere.else", Pool.THREADS),
+    ],
+)
+def test_each_pool_of_celery_has_its_own_way_to_execute_runs(
+    host: _Host, monkeypatch: pytest.MonkeyPatch, module: str, pool: Pool
+) -> None:
+    """In the main process of the worker, or in its children."""
+    begun: list[tuple[Pool, int]] = []
+    monkeypatch.setattr(host, "_start", lambda: begun.append((host.pool, host._slots)))
+    monkeypatch.setattr(host, "_read_settings", lambda: None)
+
+    class Sender:
+        pool_cls = type("TaskPool", (), {"__module__": module})
+        concurrency = 3
+
+    host.start_main(sender=Sender)
+    in_main = list(begun)
+    host.start_child()
+    expected = [(pool, 1 if pool is Pool.PREFORK else 3)]
+    assert begun == expected
+    assert in_main == ([] if pool is Pool.PREFORK else expected)
