@@ -64,6 +64,8 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
         poster: the holder that has claimed and sent the run.
         digest: the digest of the definition that the run was claimed with.
         timeout_us: how long the run may take.
+        wait_us: how long the run may wait for a worker.
+        left: how many workers have left the run to another one.
         version: the version of this format.
 
     """
@@ -74,10 +76,12 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     poster: str
     digest: str
     timeout_us: Span
+    wait_us: Span
+    left: int = 0
     version: int = VERSION
 
 
-def parcel_of(run: Run, *, digest: str, timeout_us: Span) -> Parcel:
+def parcel_of(run: Run, *, digest: str, timeout_us: Span, wait_us: Span) -> Parcel:
     """Return the parcel of a run that its holder has claimed."""
     return Parcel(
         run=run.id,
@@ -86,6 +90,7 @@ def parcel_of(run: Run, *, digest: str, timeout_us: Span) -> Parcel:
         poster=run.holder,
         digest=digest,
         timeout_us=timeout_us,
+        wait_us=wait_us,
     )
 
 
@@ -113,13 +118,12 @@ class Carrier(Protocol):
     name: str
     """The broker in log lines and errors, without a password."""
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: Span) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Send a parcel; return once the broker has taken it.
 
         Args:
-            parcel: what is sent.
+            parcel: what is sent; the broker may drop it after its `wait_us`.
             queue: the name of the queue.
-            wait_us: how long the parcel is of use; the broker may drop it then.
 
         Raises:
             CarrierDownError: the broker does not answer.
@@ -138,3 +142,6 @@ class Carrier(Protocol):
 
     def close(self) -> None:
         """Close the connection, without waiting for the broker."""
+
+    def forked(self) -> None:
+        """Leave the connection to the parent: this is a copy, in a forked child (`pulse.forks`)."""

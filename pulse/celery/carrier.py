@@ -21,9 +21,10 @@ from pulse.carrier.base import CarrierDownError, CarrierRefusedError
 from pulse.clock import SECOND, Span
 from pulse.core.error_text import message_of
 from pulse.errors import ConfigError, did_you_mean, shown, shown_url
+from pulse.forks import sever
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kombu import Connection
 
@@ -102,9 +103,9 @@ class CeleryCarrier:
         self._producer: Producer | None = None
         self.name: str = shown_url(_url_of(app))
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: Span) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Send a parcel; a confirmed publication, or one that Redis has executed."""
-        self._with_connection(lambda: self._send(parcel, queue, wait_us))
+        self._with_connection(lambda: self._send(parcel, queue))
 
     def probe(self) -> None:
         """Let the broker confirm a message that it drops, or answer a ping."""
@@ -115,14 +116,20 @@ class CeleryCarrier:
         """Drop the connection."""
         self._drop()
 
-    def _send(self, parcel: Parcel, queue: str, wait_us: Span) -> None:
+    def forked(self) -> None:
+        """Leave the connection to the parent: this is a copy, in a forked child."""
+        if self._connection is not None:
+            for descriptor in _descriptors_of(self._connection):
+                sever(descriptor)
+
+    def _send(self, parcel: Parcel, queue: str) -> None:
         # Without `expires`: that compares the clocks of two hosts. The broker counts `expiration`.
         self._app.send_task(
             TASK,
             args=(msgspec.to_builtins(parcel),),
             queue=queue,
             task_id=f"{parcel.run}-{parcel.attempt}",
-            expiration=wait_us / SECOND,
+            expiration=parcel.wait_us / SECOND,
             ignore_result=True,
             shadow=f"pulse:{parcel.task}",
             serializer="json",
@@ -154,8 +161,9 @@ class CeleryCarrier:
 
         """
         is_new = self._connection is None
-        try:
+        if is_new:
             self._connect()
+        try:
             call()
         except Exception as error:
             refuses = self._is_refusal(error)
@@ -167,8 +175,19 @@ class CeleryCarrier:
             self._with_connection(call)
 
     def _connect(self) -> None:
-        if self._connection is not None:
-            return
+        """Connect, once: a broker that refuses the login is one that does not answer.
+
+        Raises:
+            CarrierDownError: there is no connection.
+
+        """
+        try:
+            self._open()
+        except Exception as error:
+            self._drop()
+            raise CarrierDownError(_reason(error)) from error
+
+    def _open(self) -> None:
         driver = _driver_of(self._app)
         self._connection = connection = self._app.connection_for_write(
             transport_options=OPTIONS.get(driver, {}), connect_timeout=ANSWER_S
@@ -191,6 +210,22 @@ class CeleryCarrier:
         if connection is not None:
             with suppress(Exception):  # whatever is left of the connection is not used again
                 connection.collect()
+
+
+def _descriptors_of(connection: Connection) -> Iterator[int]:
+    """Yield the descriptors of the sockets of a connection; nothing is opened."""
+    made = connection._connection  # noqa: SLF001 - the public attribute would connect
+    socket = getattr(made, "sock", None)  # of amqp
+    if socket is not None:
+        yield socket.fileno()
+    for channel in getattr(made, "channels", None) or ():  # of Redis, whose pool is in the channel
+        pool = getattr(channel, "_pool", None)
+        for link in [
+            *getattr(pool, "_in_use_connections", ()),
+            *getattr(pool, "_available_connections", ()),
+        ]:
+            if (socket := getattr(link, "_sock", None)) is not None:
+                yield socket.fileno()
 
 
 def _url_of(app: Celery) -> str:

@@ -18,11 +18,12 @@ from celery import signals
 
 from pulse.carrier.base import Parcel
 from pulse.celery.carrier import TASK
+from pulse.clock import SECOND
 from pulse.core.error_text import message_of
 from pulse.errors import PulseError
 from pulse.logger import log
 from pulse.store.backoff import chance
-from pulse.worker.process import Pool, Verdict, WorkerProcess
+from pulse.worker.process import ParcelResult, Pool, WorkerProcess
 from pulse.worker.settings import read_worker_settings, target_of
 
 if TYPE_CHECKING:
@@ -158,8 +159,19 @@ class _Host:
             log(logging.WARNING, f"a message for {TASK} names no run: {error}")
             return
         process = self._process
-        verdict = Verdict.LEFT if process is None else process.perform(parcel)
-        if verdict is Verdict.LEFT:
-            queue = task.request.delivery_info["routing_key"]
-            countdown = RETRY_AFTER_S * (1 + chance())
-            task.apply_async((content,), queue=queue, countdown=countdown)
+        result = ParcelResult.LEFT if process is None else process.perform(parcel)
+        if result is ParcelResult.LEFT:
+            _send_again(task, parcel)
+
+
+def _send_again(task: Task, parcel: Parcel) -> None:
+    """Send a parcel to its queue again, until the run has waited for as long as it may."""
+    if parcel.left * RETRY_AFTER_S >= parcel.wait_us / SECOND:
+        return
+    again = msgspec.structs.replace(parcel, left=parcel.left + 1)
+    task.apply_async(
+        (msgspec.to_builtins(again),),
+        queue=task.request.delivery_info["routing_key"],
+        countdown=RETRY_AFTER_S * (1 + chance()),
+        expiration=parcel.wait_us / SECOND,
+    )

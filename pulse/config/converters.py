@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from pulse.clock import SECOND
+from pulse.clock import DAY, SECOND
 from pulse.core.action import read_action
 from pulse.engine.factory import OWN_MODES, added_modes
 from pulse.errors import BadValueError, Unshown, did_you_mean, shown_url
@@ -152,10 +152,10 @@ def lease(value: object) -> Span:
 
 
 def wait(value: object) -> Span:
-    """Return a span of at least a second, in which a worker can take a run."""
+    """Return a span in which a worker can take a run; RabbitMQ keeps a message for 49 days."""
     span = duration(value)
-    if span < SECOND:
-        raise BadValueError("a duration of at least 1s", value)
+    if not SECOND <= span <= 30 * DAY:
+        raise BadValueError("a duration from 1s to 30d", value)
     return span
 
 

@@ -35,7 +35,7 @@ from pulse.core.action import path_of
 from pulse.core.policies import Scope
 from pulse.core.task import Task, build_definition_from_values
 from pulse.core.task_settings import explicit_values, read_task
-from pulse.engine.factory import CELERY
+from pulse.engine.factory import CELERY, posts_runs
 from pulse.errors import ConfigError, shown
 from pulse.guard import canonical_path
 from pulse.schedule.converters import UTC
@@ -154,8 +154,8 @@ class SettingsDraft:
         if values.get("guard"):
             self._reject_guarded_root(tasks)
         self._check_mounts(values, tasks)
-        if values.get("mode") == CELERY:
-            self._check_celery(values, tasks)
+        if posts_runs(values.get("mode", "")):
+            self._check_posting(values, tasks)
         paste = self._application_section(values, paste)
         if self._problems:
             raise ConfigError(self._problems)
@@ -239,11 +239,13 @@ class SettingsDraft:
                     expected = f"expected a path outside {mounted}, where pulse itself answers"
                     self._problems.append(f"{key}.action: {expected}, got {shown(path)}")
 
-    def _check_celery(self, values: Mapping[str, Any], tasks: Mapping[str, TaskDefinition]) -> None:
-        """Report what keeps Celery workers from executing the tasks."""
-        prefix, mode = self._prefixes["mode"], f"under mode = {CELERY}"
+    def _check_posting(
+        self, values: Mapping[str, Any], tasks: Mapping[str, TaskDefinition]
+    ) -> None:
+        """Report what keeps workers from executing the tasks."""
+        prefix, mode = self._prefixes["mode"], f"under mode = {values['mode']}"
         is_wrong = any("broker:" in problem for problem in self._problems)
-        if "broker" not in values and not is_wrong:
+        if values["mode"] == CELERY and "broker" not in values and not is_wrong:
             expected = f"expected {EXPECTED_BROKER}, {mode}"
             self._problems.append(f"{prefix}broker: {expected}; got nothing")
         if values.get("store") == "memory:":

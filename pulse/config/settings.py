@@ -160,7 +160,7 @@ SETTINGS = table(
     Setting(
         name="wait",
         convert=config_converters.wait,
-        kind="duration of at least 1s",
+        kind="duration from 1s to 30d",
         is_span=True,
         default="5m",
         help=(

@@ -113,7 +113,9 @@ def load_engine(mode: str, setup: EngineSetup) -> Engine:
 
 def posts_runs(mode: str) -> bool:
     """Return whether the engine of a mode hands runs over to workers, instead of executing them."""
-    return mode == CELERY or (mode not in OWN_MODES and _find_entry_point(mode).group == CARRIERS)
+    if mode in OWN_MODES or not mode:
+        return mode == CELERY
+    return _find_entry_point(mode).group == CARRIERS
 
 
 def missing_mode(mode: str) -> str:
@@ -191,6 +193,10 @@ def _added_entry_points() -> EntryPoints:
 
 
 def _find_entry_point(mode: str) -> EntryPoint:
+    from importlib.metadata import EntryPoint  # slow to import, and seldom needed
+
+    if mode == CELERY:  # which no other package may replace
+        return EntryPoint(CELERY, "pulse.celery.carrier:make_carrier", CARRIERS)
     found = _added_entry_points()
     for entry in found:
         if entry.name == mode:

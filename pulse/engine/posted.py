@@ -177,8 +177,12 @@ class PostedEngine:
         """
         self._mark.set()
         self._concurrency = 0
-        if self._publisher is not None or self._hung:
-            never_free([self._publisher, *self._hung])
+        copies = [*self._hung, *([] if self._publisher is None else [self._publisher])]
+        if copies:
+            never_free(copies)
+        for one in copies:
+            with suppress(Exception):  # whatever a client raises, the copy is not used again
+                one.carrier.forked()
         self._claims = deque()
         self._publisher = None
 
@@ -236,10 +240,12 @@ class PostedEngine:
     def _send(self, publisher: _Publisher, claim: Claim) -> None:
         definition = claim.definition
         wait, queue = self._wait_of(claim), definition.queue or self._setup.queue
-        parcel = parcel_of(claim.run, digest=definition.digest, timeout_us=definition.timeout_us)
+        parcel = parcel_of(
+            claim.run, digest=definition.digest, timeout_us=definition.timeout_us, wait_us=wait
+        )
         problem: Exception | None = None
         try:
-            publisher.carrier.send(parcel, queue=queue, wait_us=wait)
+            publisher.carrier.send(parcel, queue=queue)
         # Whatever a client raises, the claim is given back; an unknown error is shown as it is.
         except Exception as error:  # noqa: BLE001 - the reason is above
             problem = error

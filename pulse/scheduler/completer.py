@@ -129,11 +129,27 @@ class Completer:
         batch = list(left)
         if not batch:
             return False
-        record(batch)
+        try:
+            record(batch)
+        except StoreUnavailableError:
+            raise
+        # One claim that the store cannot record must not keep the others from being recorded.
+        except Exception:  # noqa: BLE001 - the reason is above
+            self._let_each_go(batch, record)
         for one in batch:
             left.popleft()
             self._forget(one.claim)
         return True
+
+    def _let_each_go(self, batch: Sequence[L], record: Callable[[Sequence[L]], object]) -> None:
+        """Record claims one by one; the lease of what the store cannot record ends by itself."""
+        for one in batch:
+            try:
+                record([one])
+            except StoreUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as in `_let_go`
+                self._bus.emit(events.SchedulerError(error, one.claim.run.task))
 
     def _record_ends(self) -> bool:
         batch = list(self.waiting)

@@ -102,6 +102,11 @@ class Heartbeat:
         if self.started:
             self._beat_at = self.next_at = 0
 
+    def hasten(self, at: Span) -> None:
+        """Make the next heartbeat due at an instant of the boot clock at the latest."""
+        self._beat_at = min(self._beat_at, at)
+        self.next_at = min(self._renew_at, self._beat_at)
+
     def begin(self, now: Span, *, early: Span = 0, interval: Span = HEARTBEAT_INTERVAL) -> bool:
         """Renew leases if that is due; return whether a heartbeat is due up to *early* later.
 
@@ -141,8 +146,7 @@ class Heartbeat:
     def report(self, beat: HeartbeatResult) -> None:
         """Report what a heartbeat found."""
         if beat.next_expiry is not None:
-            self._beat_at = min(self._beat_at, beat.next_expiry)
-            self.next_at = min(self._renew_at, self._beat_at)
+            self.hasten(beat.next_expiry)
         for ident, request in beat.stops.items():
             claim = self._completer.stopping(ident, request.reason())
             if claim is not None:

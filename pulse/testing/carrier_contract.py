@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from pulse.carrier.base import Carrier
 
-WAIT: Final = 300 * SECOND
 QUEUE, OTHER_QUEUE = "pulse-contract", "pulse-contract-2"
 
 PARCEL: Final = Parcel(
@@ -44,6 +43,7 @@ PARCEL: Final = Parcel(
     poster="host:1:nonce",
     digest="00ff",
     timeout_us=60 * SECOND,
+    wait_us=300 * SECOND,
 )
 
 _AGAIN_S: Final = 0.05
@@ -93,7 +93,7 @@ class CarrierContract:
 
     def send(self, carrier: Carrier, parcel: Parcel = PARCEL, queue: str = QUEUE) -> None:
         """Send a parcel; fail if that takes too long."""
-        self.bounded(partial(carrier.send, parcel, queue=queue, wait_us=WAIT))
+        self.bounded(partial(carrier.send, parcel, queue=queue))
 
     def received(self, queue: str, count: int) -> list[Parcel]:
         """Return the parcels of a queue once there are *count* of them."""

@@ -16,11 +16,10 @@ LONGEST_HANG_S: Final = 60.0
 
 
 class SentParcel(NamedTuple):
-    """A parcel that the broker has taken, and what it was sent with."""
+    """A parcel that the broker has taken, and the queue that it was sent to."""
 
     parcel: Parcel
     queue: str
-    wait_us: Span
 
 
 class MemoryBroker:
@@ -95,6 +94,7 @@ class MemoryCarrier:
     Attributes:
         is_open: whether it has a connection.
         closed: how often it was closed.
+        in_child: whether it is a copy, in a forked child.
 
     """
 
@@ -102,9 +102,10 @@ class MemoryCarrier:
         self.name: str = broker.name
         self.is_open: bool = False
         self.closed: int = 0
+        self.in_child: bool = False
         self._broker = broker
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: Span) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Let the broker keep a parcel."""
         broker = self._broker
         broker.pass_gate()
@@ -112,7 +113,7 @@ class MemoryCarrier:
         problem = broker.problem or broker.problems.get(queue)
         if problem is not None:
             raise problem
-        broker.sent.append(SentParcel(parcel, queue, wait_us))
+        broker.sent.append(SentParcel(parcel, queue))
 
     def probe(self) -> None:
         """Note a probe."""
@@ -124,6 +125,10 @@ class MemoryCarrier:
         """Forget the connection."""
         self.is_open = False
         self.closed += 1
+
+    def forked(self) -> None:
+        """Note that this is a copy, in a forked child."""
+        self.in_child = True
 
     def _connect(self) -> None:
         if not self._broker.is_down:

@@ -89,7 +89,12 @@ class PostedContract(LoopContract):
         claim = make_claim("crash", timeout=7.0)
         site.post(claim)
         definition = claim.definition
-        parcel = parcel_of(claim.run, digest=definition.digest, timeout_us=7 * SECOND)
+        parcel = parcel_of(
+            claim.run,
+            digest=definition.digest,
+            timeout_us=7 * SECOND,
+            wait_us=300 * SECOND,
+        )
         assert [sent.parcel for sent in site.broker.sent] == [parcel]
         assert (site.posted_claims(), site.returned, site.completed) == ([claim], [], [])
 
@@ -109,7 +114,7 @@ class PostedContract(LoopContract):
         """The wait is that of the setting or the grace, and leaves a worker a second at least."""
         claim = make_claim("quick", grace=grace)
         site.post(claim)
-        waits = [sent.wait_us // SECOND for sent in site.broker.sent]
+        waits = [sent.parcel.wait_us // SECOND for sent in site.broker.sent]
         assert (waits, site.posted) == ([expected], [(claim, expected * SECOND, "jobs")])
 
     def test_a_task_may_have_a_queue_of_its_own(self, site: PostedHarness) -> None:

@@ -84,13 +84,13 @@ class MainThreadEngine:
         The handlers are installed for the block, since Celery installs its own ones in each child
         after it has announced the child.
         """
-        handlers = {_SIGNAL: self._interrupted, signal.SIGTERM: self._terminated}
-        before = {number: signal.signal(number, one) for number, one in handlers.items()}
+        # This one stays: an interruption that comes late must not end the process.
+        signal.signal(_SIGNAL, self._interrupted)
+        before = signal.signal(signal.SIGTERM, self._terminated)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGTERM, before)
             if self._ending and not self._mark.in_child:
                 signal.raise_signal(signal.SIGTERM)
 

@@ -61,7 +61,7 @@ class Pool(Enum):
     GEVENT = "gevent"
 
 
-class Verdict(Enum):
+class ParcelResult(Enum):
     """What became of a parcel.
 
     RAN: this process has executed the run.
@@ -146,7 +146,7 @@ class WorkerProcess:
         os.register_at_fork(after_in_child=self._forked)
         self._thread.start()
 
-    def perform(self, parcel: Parcel) -> Verdict:
+    def perform(self, parcel: Parcel) -> ParcelResult:
         """Take the run that a parcel names, execute it, and return once its end is recorded."""
         main = self._main
         if main is None:
@@ -154,7 +154,7 @@ class WorkerProcess:
         with main.undisturbed():
             return self._perform(parcel)
 
-    def _perform(self, parcel: Parcel) -> Verdict:
+    def _perform(self, parcel: Parcel) -> ParcelResult:
         try:
             definition = self._definition_of(parcel)
             if definition is None:
@@ -162,12 +162,12 @@ class WorkerProcess:
             claim = self._take(parcel, definition)
         except StoreError as error:
             self._say(parcel, f"left to another worker: {error}", level=logging.WARNING)
-            return Verdict.LEFT
+            return ParcelResult.LEFT
         if claim is None:
             self._say(parcel, NOT_TAKEN)
-            return Verdict.REFUSED
+            return ParcelResult.REFUSED
         self._execute(claim)
-        return Verdict.RAN
+        return ParcelResult.RAN
 
     def interrupt_all(self) -> None:
         """Interrupt what is in progress: the worker stops at once."""
@@ -220,17 +220,17 @@ class WorkerProcess:
 
         return self._thread.call(take)
 
-    def _leave(self, parcel: Parcel) -> Verdict:
+    def _leave(self, parcel: Parcel) -> ParcelResult:
         """Return whether another worker may still take the run of a parcel."""
         run = self._thread.call(lambda store: store.run(parcel.run))
         waits = run is not None and run.outcome is None and run.attempt == parcel.attempt
         if run is None or not waits or run.holder not in {QUEUE_HOLDER, parcel.poster}:
             self._say(parcel, NOT_TAKEN)
-            return Verdict.REFUSED
+            return ParcelResult.REFUSED
         if (parcel.task, parcel.digest) not in self._said:
             self._said.add((parcel.task, parcel.digest))
             self._say(parcel, "left to a worker with the configuration of the run")
-        return Verdict.LEFT
+        return ParcelResult.LEFT
 
     def _say(self, parcel: Parcel, text: str, *, level: int = logging.INFO) -> None:
         name = escape_control_characters(parcel.task)
@@ -284,7 +284,7 @@ class WorkerProcess:
 
     def _kill(self, completed_run: CompletedRun) -> None:
         """Record the end of a run that resists, and kill this process; in the native thread."""
-        self._thread.record_last(completed_run)
+        self._thread.record_now(completed_run)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _refuse_process_store(self, store: Store) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +33,7 @@ NAME_VARIABLE = "PULSE_APP_NAME"
 PASSED_ON_VARIABLE = "PULSE_WORKER_SETTINGS"
 """The environment variable with the number of the file that has the settings."""
 
+_MEMORY_FILE = "pulse-worker-settings"
 _CONFIG = "config:"
 
 
@@ -153,7 +153,7 @@ def pass_on(settings: WorkerSettings) -> None:
 
     The URL of a broker may have a password, which the environment of a process would show.
     """
-    file = os.memfd_create("pulse-worker-settings", 0)
+    file = os.memfd_create(_MEMORY_FILE, 0)
     os.write(file, msgspec.json.encode(settings))
     os.set_inheritable(file, True)  # noqa: FBT003 - has no name
     os.environ[PASSED_ON_VARIABLE] = str(file)
@@ -163,6 +163,8 @@ def passed_on() -> WorkerSettings | None:
     """Return the settings that the program before this one has left; None if there are none."""
     number = os.environ.pop(PASSED_ON_VARIABLE, "")
     try:
+        if _MEMORY_FILE not in os.readlink(f"/proc/self/fd/{number}"):  # noqa: PTH115 - no file
+            return None  # the number was given to another file
         with open(int(number), "rb") as file:  # noqa: PTH123 - an open file
             file.seek(0)
             return msgspec.json.decode(file.read(), type=WorkerSettings)
@@ -174,15 +176,16 @@ def main() -> None:
     """Write the settings of the application that the argument names."""
     target = msgspec.json.decode(sys.argv[1], type=WorkerTarget)
     sys.path.insert(0, str(os.getcwd()))  # noqa: PTH109 - as Celery does, for package.module:app
+    # What the application and its own programs print goes to standard error.
+    output = os.dup(1)
+    os.dup2(2, 1)
     try:
-        with redirect_stdout(sys.stderr):
-            app, runtime = load_worker_runtime(target)
+        app, runtime = load_worker_runtime(target)
         settings = worker_settings_of(runtime.settings)
         del app
     except PulseError as error:
         settings = WorkerSettings(error=str(error))
-    sys.stdout.write(msgspec.json.encode(settings).decode())
-    sys.stdout.flush()
+    os.write(output, msgspec.json.encode(settings))
     os._exit(0)  # threads that the application has started must not keep this process
 
 

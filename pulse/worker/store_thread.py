@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CHECK_EVERY: Span = SECOND
 _LEAVE: Span = 5 * SECOND
 """How long a stop waits until what has ended is recorded."""
 
@@ -95,6 +96,7 @@ class StoreThread:
         self._recorded: dict[str, Bell] = {}
         self._leave_by: Span | None = None
         self._left = make_bell()
+        self._has_left = False
 
     # What the threads and greenlets of the process call -----------------------------------
 
@@ -107,18 +109,22 @@ class StoreThread:
         """Return what *call* returns for the store.
 
         Raises:
-            StoreUnavailableError: the store does not answer.
+            StoreUnavailableError: the store does not answer, or this process leaves it.
 
         """
         pending: _Call[T] = _Call(call, self._store, make_bell())
         self._calls.put(lambda: self._answer(pending))
-        pending.bell.wait()
+        while not pending.bell.wait(_CHECK_EVERY):
+            if self._has_left:
+                raise StoreUnavailableError(f"{self._store.name}: this worker has left it")
         return pending.value()
 
     def track(self, claim: Claim, good_until: Span) -> None:
         """Renew the lease of a run that this process has taken; called within `call`."""
         self._completer.track([claim])
         self._renewals.good_until[claim.run.id] = good_until
+        # An idle process sends few heartbeats; requests to stop the run are read by them.
+        self._heartbeat.hasten(self._clock.boot() + HEARTBEAT_INTERVAL)
 
     def is_valid(self, claim: Claim) -> bool:
         """Return whether the lease of a run has not ended; callable in every thread."""
@@ -138,8 +144,8 @@ class StoreThread:
         self._calls.put(put)
         bell.wait(self._parts.member.lease_us)
 
-    def record_last(self, completed_run: CompletedRun) -> None:
-        """Record the end of a run now, since this process ends; called in the native thread."""
+    def record_now(self, completed_run: CompletedRun) -> None:
+        """Record the end of a run, since this process ends; called in the native thread."""
         self._completer.put(completed_run)
         with suppress(StoreError):
             self._completer.flush()
@@ -169,6 +175,7 @@ class StoreThread:
         # The process ends here, whatever state the store is in: others find that it is gone.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._bus.emit(events.SchedulerError(error))
+        self._has_left = True
         self._left.ring()
 
     def _may_leave(self) -> bool:
@@ -220,6 +227,7 @@ class StoreThread:
             self._reporter.store_unavailable(error)
         # One bad turn must not end the thread: the error is reported, and the next turn comes.
         except Exception as error:  # noqa: BLE001 - the reason is above
+            self._heartbeat.repeat()  # a turn without a call of the store would count as a success
             self._reporter.scheduler_error(error)
         else:
             return self._heartbeat.next_at - self._clock.boot()

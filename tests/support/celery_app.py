@@ -51,10 +51,10 @@ def behave(kind: str, seconds: float) -> None:
 class CopyingCarrier(CeleryCarrier):
     """Sends each parcel as often as COPIES says, as a broker that delivers messages twice."""
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: int) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Send all copies."""
         for _ in range(int(os.environ["COPIES"])):
-            super().send(parcel, queue=queue, wait_us=wait_us)
+            super().send(parcel, queue=queue)
 
 
 if "COPIES" in os.environ:

@@ -9,6 +9,7 @@ import threading
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import amqp
 import msgspec
 import pytest
 from celery import Celery
@@ -31,6 +32,7 @@ PARCEL = Parcel(
     poster="host:1:nonce",
     digest="00ff",
     timeout_us=60 * SECOND,
+    wait_us=7 * SECOND,
 )
 
 
@@ -55,7 +57,7 @@ def sent(app: Celery, queue: str) -> list[Any]:
 def test_a_parcel_is_the_argument_of_a_task(app: Celery) -> None:
     """The message names the task, the run and the attempt, for logs and Flower."""
     carrier = CeleryCarrier(app)
-    carrier.send(PARCEL, queue="slow", wait_us=7 * SECOND)
+    carrier.send(PARCEL, queue="slow")
     carrier.close()
     (message,) = sent(app, "slow")
     arguments, keywords, _ = json.loads(message.body)
@@ -70,7 +72,7 @@ def test_a_parcel_is_the_argument_of_a_task(app: Celery) -> None:
 def test_a_message_expires_by_the_clock_of_the_broker_alone(app: Celery) -> None:
     """The clocks of two hosts may differ; Celery does not retry it either."""
     carrier = CeleryCarrier(app)
-    carrier.send(PARCEL, queue="slow", wait_us=7 * SECOND)
+    carrier.send(PARCEL, queue="slow")
     carrier.close()
     (message,) = sent(app, "slow")
     assert message.properties["expiration"] == "7000"
@@ -88,7 +90,7 @@ def test_settings_of_a_site_for_its_tasks_do_not_change_a_parcel(app: Celery) ->
         task_publish_retry=True,
     )
     carrier = CeleryCarrier(app)
-    carrier.send(PARCEL, queue="slow", wait_us=7 * SECOND)
+    carrier.send(PARCEL, queue="slow")
     carrier.close()
     (message,) = sent(app, "slow")
     hard, soft = message.headers["timelimit"]
@@ -100,7 +102,7 @@ def test_settings_of_a_site_for_its_tasks_do_not_change_a_parcel(app: Celery) ->
 def test_a_probe_sends_no_message(app: Celery) -> None:
     """What it publishes has no queue."""
     carrier = CeleryCarrier(app)
-    carrier.send(PARCEL, queue="slow", wait_us=7 * SECOND)
+    carrier.send(PARCEL, queue="slow")
     carrier.probe()
     carrier.close()
     assert len(sent(app, "slow")) == 1
@@ -110,7 +112,7 @@ def test_a_carrier_is_usable_after_it_was_closed(app: Celery) -> None:
     """It connects when it sends."""
     carrier = CeleryCarrier(app)
     carrier.close()
-    carrier.send(PARCEL, queue="slow", wait_us=7 * SECOND)
+    carrier.send(PARCEL, queue="slow")
     carrier.close()
     carrier.close()
     assert len(sent(app, "slow")) == 1
@@ -138,7 +140,7 @@ def test_a_broker_may_be_a_celery_application(site: ModuleType, app: Celery) -> 
     """With its own settings of the connection."""
     assert find_application(f"{site.__name__}:app") is app
     carrier = make_carrier(CarrierSetup(broker=f"{site.__name__}:app"))
-    carrier.send(PARCEL, queue="slow", wait_us=7 * SECOND)
+    carrier.send(PARCEL, queue="slow")
     carrier.close()
     assert len(sent(app, "slow")) == 1
 
@@ -175,7 +177,7 @@ def test_a_broker_that_refuses_connections_is_down(scheme: str) -> None:
     carrier = make_carrier(
         CarrierSetup(broker=f"{scheme}://shop:{SECRET}@127.0.0.1:{free_port()}/1")
     )
-    for call in (carrier.probe, lambda: carrier.send(PARCEL, queue="slow", wait_us=SECOND)):
+    for call in (carrier.probe, lambda: carrier.send(PARCEL, queue="slow")):
         before = read_seconds()
         with pytest.raises(CarrierDownError) as caught:
             call()
@@ -219,9 +221,22 @@ def test_a_broker_that_is_silent_is_down(
     monkeypatch.setattr(celery_carrier, "OPTIONS", options)
     monkeypatch.setattr(celery_carrier, "ANSWER_S", 0.2)
     carrier = make_carrier(CarrierSetup(broker=f"{scheme}://127.0.0.1:{silent_port}/1"))
-    for call in (carrier.probe, lambda: carrier.send(PARCEL, queue="slow", wait_us=SECOND)):
+    for call in (carrier.probe, lambda: carrier.send(PARCEL, queue="slow")):
         before = read_seconds()
         with pytest.raises(CarrierDownError):
             call()
         assert read_seconds() - before < 5
     carrier.close()
+
+
+def test_a_refused_login_is_a_broker_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No parcel can be sent, so nothing is claimed until a probe succeeds."""
+    error = amqp.AccessRefused("(403) ACCESS_REFUSED - Login was refused")
+
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("kombu.transport.pyamqp.Transport.establish_connection", refuse)
+    carrier = make_carrier(CarrierSetup(broker="amqp://shop:word@127.0.0.1:1//"))
+    with pytest.raises(CarrierDownError, match="Login was refused"):
+        carrier.send(PARCEL, queue="slow")

@@ -23,6 +23,7 @@ PARCEL = Parcel(
     poster="host:1:nonce",
     digest="00ff",
     timeout_us=60 * SECOND,
+    wait_us=7 * SECOND,
 )
 CONTENT: dict[str, Any] = msgspec.to_builtins(PARCEL)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -51,7 +52,8 @@ def test_a_parcel_names_the_run_of_a_claim() -> None:
     """The attempt, who has claimed it, and the digest of the definition."""
     claim = make_claim("quick", timeout=7.0)
     run, digest = claim.run, claim.definition.digest
-    parcel = parcel_of(run, digest=digest, timeout_us=claim.definition.timeout_us)
+    timeout = claim.definition.timeout_us
+    parcel = parcel_of(run, digest=digest, timeout_us=timeout, wait_us=7 * SECOND)
     assert parcel == Parcel(
         run=run.id,
         attempt=run.attempt,
@@ -59,6 +61,7 @@ def test_a_parcel_names_the_run_of_a_claim() -> None:
         poster="test",
         digest=digest,
         timeout_us=7 * SECOND,
+        wait_us=7 * SECOND,
         version=VERSION,
     )
 
@@ -68,7 +71,7 @@ def test_a_parcel_holds_no_part_of_the_call() -> None:
     claim = make_claim_of(
         headers={"Authorization": "Bearer S3CRET"}, body="S3CRET", run_body=b"S3CRET"
     )
-    parcel = parcel_of(claim.run, digest=claim.definition.digest, timeout_us=1)
+    parcel = parcel_of(claim.run, digest=claim.definition.digest, timeout_us=1, wait_us=1)
     text = json.dumps(msgspec.to_builtins(parcel))
     assert "S3CRET" not in text
     assert len(text) < 300
@@ -80,7 +83,7 @@ def test_fields_of_a_newer_release_are_ignored() -> None:
     assert msgspec.convert(newer, Parcel).version == VERSION + 1
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENT if name != "version"])
+@pytest.mark.parametrize("name", [name for name in CONTENT if name not in {"version", "left"}])
 def test_a_field_must_not_be_missing(name: str) -> None:
     """Each of them is needed to take the run."""
     content = {key: value for key, value in CONTENT.items() if key != name}

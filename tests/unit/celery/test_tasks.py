@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
 from celery import Celery
 
-from pulse.carrier.base import Parcel
+from pulse.carrier.base import VERSION, Parcel
 from pulse.celery import install
 from pulse.celery.carrier import TASK
 from pulse.celery.tasks import RETRY_AFTER_S, _Host
 from pulse.clock import SECOND
-from pulse.worker.process import Pool, Verdict
+from pulse.worker.process import ParcelResult, Pool
 from pulse.worker.settings import WorkerTarget
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ PARCEL = Parcel(
     poster="host:1:nonce",
     digest="00ff",
     timeout_us=60 * SECOND,
+    wait_us=7 * SECOND,
 )
 CONTENT = msgspec.to_builtins(PARCEL)
 TARGET = WorkerTarget(word="shop.wsgi:application")
@@ -53,11 +55,11 @@ class SentTask:
 class Process:
     """Stands for the process of a worker."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: ParcelResult) -> None:
         self.verdict = verdict
         self.parcels: list[Parcel] = []
 
-    def perform(self, parcel: Parcel) -> Verdict:
+    def perform(self, parcel: Parcel) -> ParcelResult:
         """Record the call."""
         self.parcels.append(parcel)
         return self.verdict
@@ -69,8 +71,8 @@ def host() -> _Host:
     return _Host(TARGET, None)
 
 
-@pytest.mark.parametrize("verdict", [Verdict.RAN, Verdict.REFUSED])
-def test_a_parcel_is_executed_once(host: _Host, verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [ParcelResult.RAN, ParcelResult.REFUSED])
+def test_a_parcel_is_executed_once(host: _Host, verdict: ParcelResult) -> None:
     """Whether or not there was something to run, the message is done."""
     task, process = SentTask(), Process(verdict)
     host._process = process
@@ -81,14 +83,26 @@ def test_a_parcel_is_executed_once(host: _Host, verdict: Verdict) -> None:
 def test_a_parcel_that_is_left_is_sent_again_to_its_queue(host: _Host) -> None:
     """Later, and not at the same moment by every worker."""
     task = SentTask()
-    host._process = Process(Verdict.LEFT)
+    host._process = Process(ParcelResult.LEFT)
     for _ in range(20):
         host.execute(task, CONTENT)
     countdowns = [options["countdown"] for _, options in task.sent]
-    assert {(arguments[0] is CONTENT, options["queue"]) for arguments, options in task.sent} == {
-        (True, "slow")
-    }
+    sent = [
+        (arguments[0], options["queue"], options["expiration"]) for arguments, options in task.sent
+    ]
+    assert sent == [(CONTENT | {"left": 1, "version": VERSION}, "slow", 7.0)] * 20
     assert RETRY_AFTER_S <= min(countdowns) < max(countdowns) <= 2 * RETRY_AFTER_S
+
+
+def test_a_parcel_is_left_for_no_longer_than_its_run_waits(host: _Host) -> None:
+    """Else it would go from worker to worker for ever."""
+    task = SentTask()
+    host._process = Process(ParcelResult.LEFT)
+    content = CONTENT
+    for _ in range(20):
+        host.execute(task, content)
+        content = task.sent[-1][0][0]
+    assert len(task.sent) == math.ceil(7 / RETRY_AFTER_S)
 
 
 def test_a_process_that_has_not_started_leaves_every_parcel(host: _Host) -> None:
@@ -108,7 +122,7 @@ def test_content_that_is_no_parcel_is_logged_and_dropped(
 ) -> None:
     """Anybody who may write to the broker can send it; it is not sent again."""
     caplog.set_level(logging.INFO, "pulse")
-    task, process = SentTask(), Process(Verdict.RAN)
+    task, process = SentTask(), Process(ParcelResult.RAN)
     host._process = process
     host.execute(task, content)
     assert (process.parcels, task.sent) == ([], [])

@@ -147,10 +147,10 @@ class Witness(MemoryCarrier):
 
     seen: list[str]
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: int) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Note a variable of the context."""
         self.seen.append(word.get())
-        super().send(parcel, queue=queue, wait_us=wait_us)
+        super().send(parcel, queue=queue)
 
 
 def test_the_publisher_inherits_no_context() -> None:

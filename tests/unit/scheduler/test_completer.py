@@ -262,3 +262,19 @@ def test_a_drain_ends_when_the_process_has_to(process: Process) -> None:
     process.store.failing = {"post"}
     process.completer.drain(lambda: False)
     assert (process.store.calls, process.completer.claim_count) == ([], 1)
+
+
+def test_one_claim_that_the_store_cannot_record_keeps_no_other_one(process: Process) -> None:
+    """Its lease ends by itself; what waits behind it is recorded, and the error is reported."""
+    process.post("a")
+    process.give_back("b")
+    process.end("c")
+
+    def post(_: object) -> list[bool]:
+        raise ValueError("a text that the store refuses")
+
+    process.store.post = post  # type: ignore[method-assign]
+    process.completer.flush()
+    assert [kind for kind, _ in process.store.calls] == ["give_back", "finish"]
+    (event,) = process.seen.of(events.SchedulerError)
+    assert (event.task, process.completer.has_work) == ("a", False)

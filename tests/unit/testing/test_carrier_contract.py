@@ -64,10 +64,10 @@ class Connecting(MemoryCarrier):
 class Twice(MemoryCarrier):
     """Sends each parcel twice."""
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: int) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Send it twice."""
-        super().send(parcel, queue=queue, wait_us=wait_us)
-        super().send(parcel, queue=queue, wait_us=wait_us)
+        super().send(parcel, queue=queue)
+        super().send(parcel, queue=queue)
 
 
 class Losing(MemoryCarrier):
@@ -75,29 +75,29 @@ class Losing(MemoryCarrier):
 
     count = 0
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: int) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Send every other parcel."""
         self.count += 1
         if self.count % 2:
-            super().send(parcel, queue=queue, wait_us=wait_us)
+            super().send(parcel, queue=queue)
 
 
 class Misled(MemoryCarrier):
     """Sends all parcels to one queue."""
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: int) -> None:  # noqa: ARG002 - that is its fault
+    def send(self, parcel: Parcel, *, queue: str) -> None:  # noqa: ARG002 - that is its fault
         """Send it to a queue of its own choice."""
-        super().send(parcel, queue=QUEUE, wait_us=wait_us)
+        super().send(parcel, queue=QUEUE)
 
 
 class Ascii(MemoryCarrier):
     """Drops letters that it does not know."""
 
-    def send(self, parcel: Parcel, *, queue: str, wait_us: int) -> None:
+    def send(self, parcel: Parcel, *, queue: str) -> None:
         """Send another parcel."""
         task = parcel.task.encode("ascii", "replace").decode()
         parcel = msgspec.structs.replace(parcel, task=task)
-        super().send(parcel, queue=queue, wait_us=wait_us)
+        super().send(parcel, queue=queue)
 
 
 class Slow(MemoryCarrier):

@@ -331,12 +331,12 @@ def test_sigterm_between_runs_has_the_handler_that_was_there(
 
 
 def test_handlers_are_restored_after_an_error_too(child: Child, terminated: list[int]) -> None:
-    """Such as one of the store."""
-    before = signal.getsignal(SIGNAL)
+    """Such as one of the store; an interruption that comes later has no effect."""
     with pytest.raises(KeyError), child.engine.undisturbed():
         raise KeyError
     signal.raise_signal(signal.SIGTERM)
-    assert (signal.getsignal(SIGNAL), terminated) == (before, [signal.SIGTERM])
+    signal.raise_signal(SIGNAL)
+    assert terminated == [signal.SIGTERM]
 
 
 PROGRAM = """

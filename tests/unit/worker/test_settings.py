@@ -301,3 +301,11 @@ def test_a_file_of_something_else_has_no_settings(
     number = os.open(tmp_path / "other", os.O_RDONLY)
     monkeypatch.setenv(PASSED_ON_VARIABLE, str(number))
     assert passed_on() is None
+
+
+def test_what_programs_of_the_site_print_is_no_part_of_the_settings(site: Path) -> None:
+    """A program that the application runs as it is imported writes to the standard output."""
+    loud = "import subprocess\nsubprocess.run(['echo', 'version 1'], check=True)\n"
+    (site / "loud_site.py").write_text(loud + SITE)
+    quiet = read_worker_settings(WorkerTarget(word="shop_worker_site:app"))
+    assert read_worker_settings(WorkerTarget(word="loud_site:app")) == quiet

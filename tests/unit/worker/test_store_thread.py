@@ -382,10 +382,10 @@ def test_ends_of_many_callers_are_all_recorded(worker: Worker) -> None:
 def test_the_last_end_is_recorded_in_the_thread_itself(worker: Worker) -> None:
     """The thread kills the process then, whether or not the store answers."""
     first, second = worker.take(), worker.take()
-    worker.thread.call(lambda _: worker.thread.record_last(CompletedRun(first, DONE)))
+    worker.thread.call(lambda _: worker.thread.record_now(CompletedRun(first, DONE)))
     assert worker.store.await_calls("finish", 1) == [[first.run.id]]
     worker.store.problem = OUTAGE
-    worker.thread.call(lambda _: worker.thread.record_last(CompletedRun(second, DONE)))
+    worker.thread.call(lambda _: worker.thread.record_now(CompletedRun(second, DONE)))
     worker.store.problem = None
     worker.seen.wait_for(events.RunEnded, 2)
 
@@ -468,3 +468,32 @@ def test_stop_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     worker.thread.stop()
     assert read_seconds() - before < BOUND_S / 2
     worker.store.await_calls("close", 1)
+
+
+def test_call_after_a_stop_is_refused() -> None:
+    """A thread of the pool that comes late is not left waiting."""
+    worker = Worker()
+    worker.thread.start()
+    worker.thread.stop()
+    with pytest.raises(StoreUnavailableError, match="this worker has left it"):
+        worker.thread.call(lambda _: 7)
+
+
+def test_heartbeats_are_frequent_as_soon_as_a_run_is_taken() -> None:
+    """The lease is long, and the next heartbeat comes within a second all the same."""
+    worker = Worker(lease_us=600 * SECOND)
+    worker.thread.start()
+    worker.store.await_calls("heartbeat", 1)
+    claim = worker.take()
+    worker.store.await_more("heartbeat", 2)
+    end(worker, claim)
+    worker.thread.stop()
+
+
+def test_an_unexpected_error_that_lasts_is_reported_once(worker: Worker) -> None:
+    """Not at each heartbeat: the turns between them call no store, and prove nothing."""
+    worker.store.await_calls("heartbeat", 1)
+    worker.store.problem = RuntimeError("a bug")
+    worker.store.await_more("heartbeat", 4)
+    worker.store.problem = None
+    assert len(worker.seen.of(events.SchedulerError)) == 1
