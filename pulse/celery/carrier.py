@@ -24,7 +24,7 @@ from pulse.errors import ConfigError, did_you_mean, shown, shown_url
 from pulse.forks import sever
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from kombu import Connection
 
@@ -45,7 +45,7 @@ NO_LIMIT_S: Final = 365 * 24 * 3_600
 """A limit of a year, in place of limits that the Celery application of a site has for all tasks:
 pulse interrupts runs at their own timeouts."""
 
-OPTIONS: Final = {
+OPTIONS: Final[Mapping[str, Mapping[str, int]]] = {
     "amqp": {
         "confirm_publish": True,
         "read_timeout": ANSWER_S,

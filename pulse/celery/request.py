@@ -28,7 +28,7 @@ KILLED = (
 )
 
 
-class PulseRequest(Request):
+class _PulseRequest(Request):
     """A request whose hard time limit is recorded in the store before the child is killed.
 
     The record has to be written before the kill: afterwards other processes find that the holder of

@@ -75,7 +75,7 @@ def install_target(
         ignore_result=True,
         max_retries=0,
         serializer="json",
-        Request="pulse.celery.request:PulseRequest",
+        Request="pulse.celery.request:_PulseRequest",
         pulse_host=host,
     )
     def run(task: Task, parcel: object) -> None:

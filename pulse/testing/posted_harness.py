@@ -37,9 +37,9 @@ class PostedHarness(EngineHarness):
     def __init__(
         self, engine: Engine, broker: MemoryBroker, clock: FakeClock, *, concurrency: int
     ) -> None:
-        self.broker = broker
-        self.clock = clock
-        self.probes = 0
+        self.broker: MemoryBroker = broker
+        self.clock: FakeClock = clock
+        self.probes: int = 0
         self.listener: Callable[[], object] = lambda: None
         super().__init__(engine, concurrency=concurrency, perform=perform)
 
