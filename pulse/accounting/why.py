@@ -26,8 +26,9 @@ from pulse.accounting.ledger import (
 from pulse.clock import SECOND, Instant, Span, moment_of, rfc3339
 from pulse.core.error_text import summary_line
 from pulse.core.records import HOUR
-from pulse.core.run import Outcome, Run
+from pulse.core.run import QUEUE_HOLDER, Outcome, Run
 from pulse.core.run_query import ended_at
+from pulse.core.run_transitions import NOT_TAKEN
 from pulse.settings.converters import duration_text
 
 if TYPE_CHECKING:
@@ -269,14 +270,18 @@ def _text_of_skip(run: Run, records: TaskRecords, runs: RunIndex) -> str:  # noq
     lines = [f"it {run.message}{number}"]
     if going is not None:
         begun = rfc3339(going.claimed_at or going.fire_time)
-        lines.append(f"in its way was run {going.id}, going since {begun}, by {going.holder}")
+        by = f"going since {begun}, by {going.holder}"
+        if going.holder == QUEUE_HOLDER:
+            by = f"which waits for a worker since {begun}"
+        lines.append(f"in its way was run {going.id}, {by}")
     return "\n".join(lines)
 
 
 def _text_of_miss(run: Run, records: TaskRecords, runs: RunIndex) -> str:  # noqa: ARG001 - one signature
     number = "it" if run.count == 1 else f"{run.count} fire times from {rfc3339(run.fire_time)} on"
     gap = _gap(records, run.partition, run.fire_time)
-    return f"{number} {run.message}" + (f"\n{gap}" if gap else "")
+    text = run.message if run.message.startswith(NOT_TAKEN) else f"{number} {run.message}"
+    return text + (f"\n{gap}" if gap else "")
 
 
 def _text_of_pause(run: Run, records: TaskRecords, runs: RunIndex) -> str:  # noqa: ARG001 - one signature

@@ -25,6 +25,8 @@ from pulse.clock import SECOND, Span
 from pulse.errors import PulseError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pulse.core.run import Run
 
 GROUP: Final = "pulse.carriers"
@@ -36,6 +38,17 @@ DEFAULT_WAIT: Final[Span] = 300 * SECOND
 
 VERSION: Final = 1
 """The version of the format of parcels."""
+
+
+POSTING_MODES: Final = frozenset({"celery"})
+"""The modes of pulse that post runs. The mode of a worker ends in its pool: `celery gevent`."""
+
+
+def lacks_workers(modes: Iterable[str]) -> bool:
+    """Return whether processes of these modes post runs, and none of them is a worker."""
+    known = set(modes)
+    posting = known & POSTING_MODES
+    return bool(posting) and not any(one.partition(" ")[0] in posting for one in known - posting)
 
 
 class CarrierError(PulseError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from kombu.exceptions import KombuError
 from pulse.carrier.base import CarrierDownError, CarrierRefusedError
 from pulse.clock import SECOND, Span
 from pulse.core.error_text import message_of
-from pulse.errors import ConfigError, did_you_mean, shown, shown_url
+from pulse.errors import ConfigError, did_you_mean, missing_extra, shown, shown_url
 from pulse.forks import sever
 
 if TYPE_CHECKING:
@@ -65,11 +66,16 @@ def make_carrier(setup: CarrierSetup) -> CeleryCarrier:
 
     Raises:
         ConfigError: there is no such Celery application.
+        MissingExtraError: the broker needs a package that is not installed.
 
     """
     broker = setup.broker or ""
     if "://" not in broker:
         return CeleryCarrier(find_application(broker))
+    if broker.startswith("redis"):
+        for package in ("redis", "packaging"):  # kombu needs both for Redis
+            if find_spec(package) is None:
+                raise missing_extra(f"pulse.config.broker = {shown_url(broker)}", package, "redis")
     return CeleryCarrier(Celery("pulse", broker=broker, set_as_current=False))
 
 

@@ -32,7 +32,8 @@ def health(handle: SchedulerHandle, options: argparse.Namespace) -> Answer:  # n
         return Answer({"health": None, "error": str(error)}, (), [f"fail: {error}"], 2)
     rows = [(one.status.value, one.kind, one.task, one.text) for one in found.problems]
     listings = [Listing(("status", "kind", "task", "text"), rows)] if rows else []
-    summary = f"{found.status.value}: {found.tasks:,} tasks, {found.processes:,} processes"
+    processes = "process" if found.processes == 1 else "processes"
+    summary = f"{found.status.value}: {found.tasks:,} tasks, {found.processes:,} {processes}"
     return Answer({"health": view_health(found)}, listings, [summary], STATUSES[found.status])
 
 

@@ -106,7 +106,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     if len(rest) == 1 and is_free and is_target(rest[0]):
         options.target, rest = rest[0], []
     if rest:
-        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        hint = "; put the options of Celery after --" if options.command == "worker" else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     return options
 
 
@@ -116,6 +117,8 @@ def _answer_of(options: argparse.Namespace) -> Answer:
     task = getattr(options, "task", None)
     if options.target is None and task is not None and is_target(task):
         options.task, options.target = None, task
+    if options.target is None and is_target(getattr(options, "time", "")):
+        raise ConfigError([f"TIME: expected such as 2026-11-28T03:00, got {options.time!r}"])
     module, _, name = ON_STORES[options.command].partition(":")
     answer: Callable[[SchedulerHandle, argparse.Namespace], Answer]
     answer = getattr(import_module(module), name)

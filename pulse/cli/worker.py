@@ -20,6 +20,9 @@ from pulse.worker.settings import (
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from pulse.worker.settings import WorkerSettings
 
 _QUEUES, _NAMES = ("-Q", "--queues"), ("-n", "--hostname")
 
@@ -41,6 +44,7 @@ def start_worker(options: argparse.Namespace) -> NoReturn:
             raise ConfigError([f"{word}: expected an ini file, or package.module:app, got no file"])
         word = str(path)
     settings = read_worker_settings(WorkerTarget(word=word, section=options.app, name=options.name))
+    _check(settings, options.passed_on)
     pass_on(settings)
     os.environ[TARGET_VARIABLE] = word if is_application(word) else f"config:{word}#{options.app}"
     if options.name is not None:
@@ -54,3 +58,19 @@ def start_worker(options: argparse.Namespace) -> NoReturn:
     command += options.passed_on
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - this interpreter, without a shell
+
+
+def _check(settings: WorkerSettings, passed_on: Sequence[str]) -> None:
+    """Raise what Celery would only show in a traceback: a wrong broker, or a pool without gevent.
+
+    Raises:
+        ConfigError: there is no such Celery application.
+        MissingExtraError: the broker or the pool needs a package that is not installed.
+
+    """
+    from pulse.carrier.base import CarrierSetup
+    from pulse.celery.carrier import make_carrier
+
+    make_carrier(CarrierSetup(broker=settings.broker))
+    if any("gevent" in word for word in passed_on) and find_spec("gevent") is None:
+        raise missing_extra("pulse worker -- -P gevent", "gevent", "gevent")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pulse.core.access import Level
-from pulse.errors import BadValueError
+from pulse.errors import BadValueError, Unshown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +94,7 @@ def _rule(entry: object) -> AccessRule:
     found = _RULE.fullmatch(entry) if isinstance(entry, str) else None
     if found is None:
         # What is wrong may be a token or a password.
-        raise BadValueError(EXPECTED, "another one" if isinstance(entry, str) else entry)
+        raise BadValueError(EXPECTED, Unshown(entry) if isinstance(entry, str) else entry)
     level = Level(found[1] or "read")
     match found[2]:
         case "token":

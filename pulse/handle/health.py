@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pulse.carrier.base import lacks_workers
 from pulse.clock import SECOND, Instant, Span, rfc3339
 from pulse.errors import BadValueError
 from pulse.settings.converters import duration_or_zero, duration_text
@@ -41,7 +42,7 @@ class HealthProblem(msgspec.Struct, frozen=True, kw_only=True):
     """What is not fine.
 
     Attributes:
-        kind: `overdue`, `failing`, `stuck`, `unserved`, `disagreement` or `clock`.
+        kind: `overdue`, `failing`, `stuck`, `unserved`, `no_worker`, `disagreement` or `clock`.
         status: `warn` or `fail`.
         text: a sentence about it.
         task: the name of the task, if it is about one.
@@ -179,6 +180,9 @@ def _of_fleet(members: Sequence[MemberState], *, has_tasks: bool) -> Iterator[He
     if not members and has_tasks:
         text = "nobody serves: no process has taken part lately"
         yield _problem("unserved", HealthStatus.FAIL, text)
+    if has_tasks and lacks_workers(one.mode for one in members):
+        text = "no worker: runs are posted to a queue, and no worker takes part (pulse worker)"
+        yield _problem("no_worker", HealthStatus.FAIL, text)
     if len({one.digest for one in members}) > 1:
         text = "processes declare different tasks, as during a deploy"
         yield _problem("disagreement", HealthStatus.WARN, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pulse import events
+from pulse.carrier.base import lacks_workers
 from pulse.clock import SECOND, Span
 from pulse.core.error_text import message_of
 from pulse.core.run import Outcome
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from pulse.errors import StoreUnavailableError
     from pulse.store.base import Member, Store, SyncResult
 
+
+NO_WORKER_FOR: Span = 30 * SECOND
+NO_WORKER = (
+    "runs are posted to a queue, and for 30s no worker has taken part; start one by pulse worker,"
+    " with the same configuration"
+)
 
 REMIND_AFTER: Span = 300 * SECOND
 """How often an outage that lasts is reported again."""
@@ -45,6 +52,8 @@ class Reporter:
         "_clock",
         "_error",
         "_failed_tasks",
+        "_is_lack_reported",
+        "_lacking_since",
         "_name",
         "_others",
         "_reasons",
@@ -68,6 +77,8 @@ class Reporter:
         self.failing: bool = False
         self._superseded: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()
+        self._lacking_since: Span | None = None
+        self._is_lack_reported = False
         self._failed_tasks: dict[str, str] = {}
 
     def started(
@@ -125,10 +136,23 @@ class Reporter:
 
     def members(self, members: Iterable[Member], digest: str) -> None:
         """Report the live processes whose configuration has another digest, if these changed."""
+        members = [*members]
+        self._check_workers(lacks_workers(one.mode for one in members))
         others = tuple(sorted(one.holder for one in members if one.digest != digest))
         if others != self._others:
             self._others = others
             self._bus.emit(events.ConfigMismatch(others))
+
+    def _check_workers(self, lacking: bool) -> None:  # noqa: FBT001 - the only argument
+        """Report once that no worker takes the runs that are posted, when that lasts."""
+        now = self._clock.boot()
+        if not lacking:
+            self._lacking_since = None
+        elif self._lacking_since is None:
+            self._lacking_since = now
+        elif now - self._lacking_since > NO_WORKER_FOR and not self._is_lack_reported:
+            self._is_lack_reported = True
+            self._bus.emit(events.Notice(NO_WORKER))
 
     def store_unavailable(self, error: StoreUnavailableError) -> None:
         """Report that the store cannot be used, unless that was reported just now."""

@@ -50,6 +50,10 @@ TAKE_WITHIN: Span = SECOND
 of the run if that takes longer: Celery counts from the message (`pulse.celery.carrier`)."""
 
 SLOW = "the store took too long to give it to a worker"
+UNKNOWN = (
+    "left to another worker: its run is not in {store}; web processes and workers need the same"
+    " store and the same pulse.config.name (without both, the same ini file or working directory)"
+)
 NOT_TAKEN = "not run, its claim is over or another process has it"
 
 
@@ -145,6 +149,11 @@ class WorkerProcess:
         """Join the fleet, and be ready to execute runs."""
         os.register_at_fork(after_in_child=self._forked)
         self._thread.start()
+        settings = self._site.settings
+        name = f", name {settings.name}" if settings.name else ""
+        number = "1 task" if len(settings.tasks) == 1 else f"{len(settings.tasks)} tasks"
+        text = f"executes posted runs of {number}, store {self._store.name}{name}"
+        log(logging.INFO, f"{text} [pid {os.getpid()}]")
 
     def perform(self, parcel: Parcel) -> ParcelResult:
         """Take the run that a parcel names, execute it, and return once its end is recorded."""
@@ -164,8 +173,7 @@ class WorkerProcess:
             self._say(parcel, f"left to another worker: {error}", level=logging.WARNING)
             return ParcelResult.LEFT
         if claim is None:
-            self._say(parcel, NOT_TAKEN)
-            return ParcelResult.REFUSED
+            return self._refuse(parcel)
         self._execute(claim)
         return ParcelResult.RAN
 
@@ -224,12 +232,31 @@ class WorkerProcess:
         """Return whether another worker may still take the run of a parcel."""
         run = self._thread.call(lambda store: store.run(parcel.run))
         waits = run is not None and run.outcome is None and run.attempt == parcel.attempt
-        if run is None or not waits or run.holder not in {QUEUE_HOLDER, parcel.poster}:
+        if run is None:
+            return self._miss(parcel)
+        if not waits or run.holder not in {QUEUE_HOLDER, parcel.poster}:
             self._say(parcel, NOT_TAKEN)
             return ParcelResult.REFUSED
         if (parcel.task, parcel.digest) not in self._said:
             self._said.add((parcel.task, parcel.digest))
             self._say(parcel, "left to a worker with the configuration of the run")
+        return ParcelResult.LEFT
+
+    def _refuse(self, parcel: Parcel) -> ParcelResult:
+        """Report a run that this process did not get, which is usual for a second message."""
+        try:
+            run = self._thread.call(lambda store: store.run(parcel.run))
+        except StoreError:
+            run = None
+        else:
+            if run is None:
+                return self._miss(parcel)
+        self._say(parcel, NOT_TAKEN)
+        return ParcelResult.REFUSED
+
+    def _miss(self, parcel: Parcel) -> ParcelResult:
+        """Leave a run that the store does not know to another worker: it is in another store."""
+        self._say(parcel, UNKNOWN.format(store=self._store.name), level=logging.WARNING)
         return ParcelResult.LEFT
 
     def _say(self, parcel: Parcel, text: str, *, level: int = logging.INFO) -> None:

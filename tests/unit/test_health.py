@@ -128,3 +128,13 @@ def test_process_is_live_unless_its_loop_is_stuck(
     assert found[:2] == expected
     assert (found.reason == "") == found.is_ready
     assert isinstance(found, Condition)
+
+
+def test_fleet_that_posts_runs_and_has_no_worker_is_named() -> None:
+    """Nothing runs then; one worker of any pool is enough."""
+    web = msgspec.structs.replace(MEMBER, mode="celery")
+    worker = msgspec.structs.replace(MEMBER, mode="celery prefork")
+    assert kinds(TASK, members=[web]) == [("no_worker", "fail")]
+    assert kinds(TASK, members=[MEMBER, web]) == [("no_worker", "fail")]
+    assert kinds(TASK, members=[web, worker]) == []
+    assert kinds(members=[web]) == []

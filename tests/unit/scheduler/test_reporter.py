@@ -10,7 +10,7 @@ import pytest
 from pulse import events
 from pulse.clock import SECOND
 from pulse.errors import ConfigError, StoreProblem, StoreRefusedError, StoreUnavailableError
-from pulse.scheduler.reporter import MAX_REASONS, Reporter
+from pulse.scheduler.reporter import MAX_REASONS, NO_WORKER, Reporter
 from pulse.store.base import SyncResult
 from pulse.store.process_identity import this_member
 from pulse.testing.clock import FakeClock
@@ -145,3 +145,14 @@ def test_problem_of_the_error_is_the_problem_of_the_event(listener: Listener) ->
     """A store that refuses is not one that is silent."""
     listener.reporter.store_unavailable(StoreRefusedError("no such role"))
     assert listener.seen.events == [events.StoreUnavailable("no such role", StoreProblem.REFUSING)]
+
+
+def test_a_fleet_without_workers_is_reported_once_it_lasts(listener: Listener) -> None:
+    """A worker that restarts is no lack; the remark comes once."""
+    web = msgspec.structs.replace(member("a", "new"), mode="celery")
+    worker = msgspec.structs.replace(member("b", "new"), mode="celery gevent")
+    for members, seconds in (([web], 29), ([web, worker], 60), ([web], 31), ([web], 60)):
+        listener.reporter.members(members, "new")
+        listener.clock.forward(seconds)
+        listener.reporter.members(members, "new")
+    assert listener.seen.events == [events.Notice(NO_WORKER)]
