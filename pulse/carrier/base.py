@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from pulse.clock import SECOND, Span
-from pulse.errors import PulseError
+from pulse.errors import PulseError, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,6 +120,11 @@ class CarrierSetup(msgspec.Struct, frozen=True, kw_only=True):
     broker: str | None = None
     queue: str = DEFAULT_QUEUE
     wait_us: Span = DEFAULT_WAIT
+
+    def __repr__(self) -> str:
+        """Return the values without a password: error reports show locals."""
+        broker = self.broker and shown_url(self.broker)
+        return f"CarrierSetup({broker=}, queue={self.queue!r}, wait_us={self.wait_us!r})"
 
 
 class Carrier(Protocol):

@@ -29,7 +29,7 @@ def worker_app() -> Celery:
     if not settings.broker:
         raise ConfigError(["pulse.config.broker: expected a broker, got nothing"])
     if "://" not in settings.broker:
-        return install_target(find_application(settings.broker), target, settings=settings)
+        return install_target(find_application(settings.broker), target)
     app = Celery("pulse", broker=settings.broker, set_as_current=True)
     app.conf.update(
         accept_content=["json"],
@@ -37,7 +37,10 @@ def worker_app() -> Celery:
         task_default_queue=settings.queues[0],
         task_ignore_result=True,
         task_serializer="json",
+        # With it a thread or greenlet of the pool waits for an answer of RabbitMQ after the broker
+        # was lost, on the connection that the main thread reads: the worker takes no more messages.
+        worker_enable_prefetch_count_reduction=False,
         worker_prefetch_multiplier=1,
         worker_proc_alive_timeout=PROCESS_UP_S,
     )
-    return install_target(app, target, settings=settings)
+    return install_target(app, target)

@@ -19,7 +19,7 @@ from kombu import Producer
 from kombu.exceptions import KombuError
 
 from pulse.carrier.base import CarrierDownError, CarrierRefusedError
-from pulse.clock import SECOND, Span
+from pulse.clock import SECOND
 from pulse.core.error_text import message_of
 from pulse.errors import ConfigError, did_you_mean, missing_extra, shown, shown_url
 from pulse.forks import sever
@@ -37,14 +37,9 @@ TASK: Final = "pulse.run"
 ANSWER_S: Final = 3
 """How many seconds the broker may be silent while an answer is waited for."""
 
-HARD_LIMIT: Final[Span] = 2 * SECOND
-"""How long after the timeout of a run Celery kills the child that executes it. Celery counts from
-when the child accepts the message. The child interrupts a run itself, and kills its process if the
-run resists, before that: this is for native code that lets no other thread of the process go on."""
-
 NO_LIMIT_S: Final = 365 * 24 * 3_600
 """A limit of a year, in place of limits that the Celery application of a site has for all tasks:
-pulse interrupts runs at their own timeouts."""
+pulse interrupts runs at their own timeouts (`pulse.worker.main_thread`)."""
 
 OPTIONS: Final[Mapping[str, Mapping[str, int]]] = {
     "amqp": {
@@ -129,22 +124,13 @@ class CeleryCarrier:
                 sever(descriptor)
 
     def _send(self, parcel: Parcel, queue: str) -> None:
-        # Without `expires`: that compares the clocks of two hosts. The broker counts `expiration`.
-        self._app.send_task(
-            TASK,
-            args=(msgspec.to_builtins(parcel),),
+        send_parcel(
+            self._app,
+            parcel,
             queue=queue,
-            task_id=f"{parcel.run}-{parcel.attempt}",
-            expiration=parcel.wait_us / SECOND,
-            ignore_result=True,
-            shadow=f"pulse:{parcel.task}",
-            serializer="json",
             producer=self._producer,
             retry=False,
-            add_to_parent=False,
             confirm_timeout=ANSWER_S,
-            time_limit=(parcel.timeout_us + HARD_LIMIT) / SECOND,
-            soft_time_limit=NO_LIMIT_S,
         )
 
     def _probe(self) -> None:
@@ -216,6 +202,27 @@ class CeleryCarrier:
         if connection is not None:
             with suppress(Exception):  # whatever is left of the connection is not used again
                 connection.collect()
+
+
+def send_parcel(app: Celery, parcel: Parcel, *, queue: str, **options: object) -> None:
+    """Send a parcel as a Celery task.
+
+    It has no `expires`, which compares the clocks of two hosts; the broker counts `expiration`.
+    """
+    app.send_task(
+        TASK,
+        args=(msgspec.to_builtins(parcel),),
+        queue=queue,
+        task_id=f"{parcel.run}-{parcel.attempt}",
+        expiration=parcel.wait_us / SECOND,
+        ignore_result=True,
+        shadow=f"pulse:{parcel.task}",
+        serializer="json",
+        add_to_parent=False,
+        time_limit=NO_LIMIT_S,
+        soft_time_limit=NO_LIMIT_S,
+        **options,
+    )
 
 
 def _descriptors_of(connection: Connection) -> Iterator[int]:

@@ -17,14 +17,14 @@ import msgspec
 from celery import signals
 
 from pulse.carrier.base import Parcel
-from pulse.celery.carrier import TASK
+from pulse.celery.carrier import TASK, send_parcel
 from pulse.clock import SECOND
 from pulse.core.error_text import message_of
-from pulse.errors import PulseError
+from pulse.errors import ConfigError, PulseError
 from pulse.logger import log
 from pulse.store.backoff import chance
 from pulse.worker.process import ParcelResult, Pool, WorkerProcess
-from pulse.worker.settings import read_worker_settings, target_of
+from pulse.worker.settings import target_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.app.task import Task
 
-    from pulse.worker.settings import WorkerSettings, WorkerTarget
+    from pulse.worker.settings import WorkerTarget
 
 RETRY_AFTER_S = 1.5
 """After how many seconds a parcel that was left to another worker is sent again, at least; it takes
@@ -62,11 +62,18 @@ def install(app: Celery, target: str, *, name: str | None = None) -> Celery:
     return install_target(app, target_of(target, name=name))
 
 
-def install_target(
-    app: Celery, target: WorkerTarget, *, settings: WorkerSettings | None = None
-) -> Celery:
-    """Add the task for a target; without *settings* a worker reads them as it starts."""
-    host = _Host(target, settings)
+def install_target(app: Celery, target: WorkerTarget) -> Celery:
+    """Add the task for a target.
+
+    Raises:
+        ConfigError: the Celery application has the task already, for another target.
+
+    """
+    if TASK in app.tasks:
+        raise ConfigError(
+            ["install: expected one call for each Celery application, got another one"]
+        )
+    host = _Host(target)
 
     @app.task(
         name=TASK,
@@ -75,8 +82,6 @@ def install_target(
         ignore_result=True,
         max_retries=0,
         serializer="json",
-        Request="pulse.celery.request:_PulseRequest",
-        pulse_host=host,
     )
     def run(task: Task, parcel: object) -> None:
         host.execute(task, parcel)
@@ -92,10 +97,9 @@ def install_target(
 class _Host:
     """Has the process of pulse in a process of Celery, once it has started."""
 
-    def __init__(self, target: WorkerTarget, settings: WorkerSettings | None) -> None:
+    def __init__(self, target: WorkerTarget) -> None:
         self._target = target
-        self.settings = settings
-        self.pool = Pool.PREFORK
+        self.pool: Pool | None = Pool.PREFORK
         self._slots = 1
         self._process: WorkerProcess | None = None
         self._problem = "it has not started"
@@ -103,28 +107,23 @@ class _Host:
     def start_main(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - a worker of Celery
         """Start in the main process of a worker whose pool has no processes."""
         module = getattr(sender.pool_cls, "__module__", "")
-        self.pool = _POOLS.get(module, Pool.THREADS)
-        if self.pool is Pool.PREFORK:
-            self._read_settings()
-            return
-        self._slots = int(sender.concurrency or 1)
-        self._start()
-
-    def _read_settings(self) -> None:
-        """Read what the main process needs to record a run that Celery kills."""
-        try:
-            self.settings = self.settings or read_worker_settings(self._target)
-        except PulseError as error:
-            log(logging.ERROR, f"this worker executes no runs: {message_of(error)}")
+        self.pool = _POOLS.get(module)
+        if self.pool is None:
+            known = "prefork, gevent, threads or solo"
+            self._problem = f"expected the pool {known}, got {module.rpartition('.')[2]}"
+            log(logging.ERROR, f"this worker executes no runs: {self._problem}")
+        elif self.pool is not Pool.PREFORK:
+            self._slots = int(sender.concurrency or 1)
+            self._start(self.pool)
 
     def start_child(self, **_: object) -> None:
         """Start in a child of the prefork pool."""
         if self.pool is Pool.PREFORK:
-            self._start()
+            self._start(self.pool)
 
-    def _start(self) -> None:
+    def _start(self, pool: Pool) -> None:
         try:
-            self._process = process = WorkerProcess(self._target, self.pool, slots=self._slots)
+            self._process = process = WorkerProcess(self._target, pool, slots=self._slots)
             process.start()
         except PulseError as error:
             self._problem = message_of(error)
@@ -135,7 +134,7 @@ class _Host:
 
         Celery's own handler drops the tasks in progress; in the pool of greenlets it fails.
         """
-        if self._process is not None and self.settings is not None:
+        if self._process is not None:
             signal.signal(signal.SIGQUIT, self._quit)
 
     def _quit(self, _: int, __: FrameType | None) -> None:
@@ -168,10 +167,9 @@ def _send_again(task: Task, parcel: Parcel) -> None:
     """Send a parcel to its queue again, until the run has waited for as long as it may."""
     if parcel.left * RETRY_AFTER_S >= parcel.wait_us / SECOND:
         return
-    again = msgspec.structs.replace(parcel, left=parcel.left + 1)
-    task.apply_async(
-        (msgspec.to_builtins(again),),
+    send_parcel(
+        task.app,
+        msgspec.structs.replace(parcel, left=parcel.left + 1),
         queue=task.request.delivery_info["routing_key"],
         countdown=RETRY_AFTER_S * (1 + chance()),
-        expiration=parcel.wait_us / SECOND,
     )

@@ -49,7 +49,10 @@ def start_worker(options: argparse.Namespace) -> NoReturn:
     os.environ[TARGET_VARIABLE] = word if is_application(word) else f"config:{word}#{options.app}"
     if options.name is not None:
         os.environ[NAME_VARIABLE] = options.name
-    command = [sys.executable, "-m", "celery", "-A", "pulse.celery", "worker"]
+    # At SIGHUP Celery starts again what it was started as, which has to be a path.
+    script = Path(sys.executable).with_name("celery")
+    command = [str(script)] if script.is_file() else [sys.executable, "-m", "celery"]
+    command += ["-A", "pulse.celery", "worker"]
     if not any(word.startswith(_QUEUES) for word in options.passed_on):
         command += ["-Q", ",".join(settings.queues)]
     if not any(word.startswith(_NAMES) for word in options.passed_on):
@@ -57,7 +60,7 @@ def start_worker(options: argparse.Namespace) -> NoReturn:
         command += ["-n", f"pulse-{os.getpid()}@%h"]
     command += options.passed_on
     sys.stdout.flush()
-    os.execv(sys.executable, command)  # noqa: S606 - this interpreter, without a shell
+    os.execv(command[0], command)  # noqa: S606 - this interpreter, without a shell
 
 
 def _check(settings: WorkerSettings, passed_on: Sequence[str]) -> None:

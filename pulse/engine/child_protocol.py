@@ -16,6 +16,7 @@ from pulse.clock import Span  # noqa: TC001 - msgspec reads the hints of its str
 from pulse.core.run import Claim, Run
 from pulse.core.runtime_task import TaskDefaults
 from pulse.core.task import TaskDefinition
+from pulse.errors import shown_url
 
 if TYPE_CHECKING:
     import socket
@@ -70,6 +71,11 @@ class StoreSetup(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     holder: str
     creates: bool = True
+
+    def __repr__(self) -> str:
+        """Return the values without a password: error reports show locals."""
+        url = self.url and shown_url(self.url)
+        return f"StoreSetup({url=}, name={self.name!r}, holder={self.holder!r})"
 
 
 class ChildSetup(msgspec.Struct, frozen=True, kw_only=True):

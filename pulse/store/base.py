@@ -430,7 +430,7 @@ class Store(Steering, Protocol):
             ident: the id of the run.
             attempt: the number of the attempt that was posted.
             poster: the holder that has posted it.
-            definition: the definition of the task, for the claim.
+            definition: the definition of the task, for the claim; the run is one of this task.
 
         """
 

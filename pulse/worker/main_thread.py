@@ -2,23 +2,28 @@
 
 A run is interrupted by a signal, which another thread of the process sends to the main thread: it
 ends a system call that waits, and Python code that computes. What resists, such as native code that
-does not return, ends with its process, `GRACE` after its timeout.
+does not return, ends with its process: the other thread records the run as timed out and kills the
+process, `GRACE` after the timeout. Native code that lets no other Python thread go on is ended by
+the kernel, `LIMIT` after the timeout (`pulse.worker.deadline`); nothing can be recorded then, so
+other processes find the run abandoned.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from pulse.clock import SECOND, Span
 from pulse.core.run import CompletedRun, Outcome, Result
 from pulse.engine.base import Interruption, InterruptSupport
 from pulse.engine.in_flight import InFlightRun
 from pulse.forks import ForkMark
+from pulse.patching import native
 from pulse.settings.converters import duration_text
+from pulse.worker.deadline import KillTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +33,8 @@ if TYPE_CHECKING:
     from pulse.core.run import Claim
 
 GRACE: Span = 1_500_000
-"""How long a run may take to end after its interruption, before its process is killed. Celery kills
-the process later (`pulse.celery.carrier.HARD_LIMIT`), for a run that lets no other thread go on."""
+LIMIT: Span = 2 * SECOND
+"""How long a run may take to end after its timeout, before its process is killed or ended."""
 
 AGAIN: Span = SECOND
 """When an interruption is repeated: an application may have caught it."""
@@ -69,8 +74,10 @@ class MainThreadEngine:
         self._begun = begun
         self._outlast = outlast
         self._mark = ForkMark()
-        self._main = threading.get_ident()
+        # An application may let gevent patch the process, whose ids of threads are other ones.
+        self._main: int = native("_thread", "get_ident")()  # type: ignore[operator] # its type is not known
         self._pid = os.getpid()
+        self._kill_timer = KillTimer()
         self._attempt: InFlightRun | None = None
         self._calling: Claim | None = None
         self._stop: Interruption | None = None
@@ -105,21 +112,24 @@ class MainThreadEngine:
         self._stop, self._attempt = None, attempt
         self._begun()
         try:
+            self._kill_timer.start(claim.definition.timeout_us + LIMIT)
             try:
                 self._calling = claim  # from here on the handlers raise
                 result = self._perform(claim)
             finally:
                 self._calling = None
+                if not self._mark.in_child:  # which does not inherit the timer
+                    self._kill_timer.stop()
         # Any exception that leaves the run is how it failed; see promise 3 of `pulse.engine.base`.
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the reason is above
             self._calling = None  # the handler may have raised before the line above
             if self._mark.ends_child(error):
-                raise
+                _end_copy(error)
             result = attempt.result_of(error, self._clock)
         self._attempt = None
         if self._mark.in_child:
             self._mark.outlast_forker()
-            raise SystemExit
+            _end_copy(None)
         self._report(CompletedRun(claim, attempt.final_result(result, self._clock.boot())))
 
     def forked(self) -> None:
@@ -179,3 +189,16 @@ class MainThreadEngine:
         if claim is not None and attempt is not None:
             attempt.stopped = attempt.stopped or Outcome.INTERRUPTED
             raise Interruption(claim, Outcome.INTERRUPTED, _STOPPED)
+
+
+def _end_copy(error: BaseException | None) -> NoReturn:
+    """End a process that the application has forked, in which its code returns to pulse.
+
+    Without a word to the parent: what Celery does at the end of a child would concern the child
+    that has forked.
+    """
+    status = getattr(error, "code", None)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the streams are the application's
+            stream.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))

@@ -13,7 +13,7 @@ import msgspec
 from pulse.carrier.base import VERSION
 from pulse.clock import SECOND, Span, SystemClock
 from pulse.core.policies import StoreFallback
-from pulse.core.run import QUEUE_HOLDER, CompletedRun
+from pulse.core.run import QUEUE_HOLDER, CompletedRun, Outcome
 from pulse.engine.base import EngineCallbacks
 from pulse.engine.in_flight import NEVER
 from pulse.errors import ConfigError, StoreError
@@ -28,7 +28,7 @@ from pulse.store.process_identity import this_member
 from pulse.worker.bells import make_bell
 from pulse.worker.main_thread import NO_RUN, MainThreadEngine
 from pulse.worker.settings import load_worker_runtime
-from pulse.worker.store_thread import StoreThread, WorkerParts
+from pulse.worker.store_thread import StoreThread, WorkerParts, attempt_of
 from pulse.wsgi.dispatcher import Dispatcher, version
 from pulse.wsgi.runner import Runner
 
@@ -44,12 +44,14 @@ if TYPE_CHECKING:
     from pulse.store.base import Store
     from pulse.worker.bells import Bell
     from pulse.worker.settings import WorkerTarget
+    from pulse.worker.store_thread import Attempt
 
-TAKE_WITHIN: Span = SECOND
-"""How long it may take to take a run, from the message on. A child has less time than the timeout
-of the run if that takes longer: Celery counts from the message (`pulse.celery.carrier`)."""
+TAKE_WITHIN: Span = 5 * SECOND
+"""How long it may take to take a run; after that the run is given back, as another worker may be
+faster."""
 
 SLOW = "the store took too long to give it to a worker"
+_ANY_RUN = ("", "")
 UNKNOWN = (
     "left to another worker: its run is not in {store}; web processes and workers need the same"
     " store and the same pulse.config.name (without both, the same ini file or working directory)"
@@ -112,8 +114,9 @@ class WorkerProcess:
         self._site = _Site(app, settings)
         self._clock: Clock = SystemClock()
         self._mark = ForkMark()
-        self._ended: dict[str, tuple[Bell, list[CompletedRun]]] = {}
+        self._waiting: dict[Attempt, tuple[Bell, list[CompletedRun]]] = {}
         self._said: set[tuple[str, str]] = set()
+        self._stopping = False
         dispatcher = Dispatcher(
             runtime.app,
             base_url=settings.base_url,
@@ -164,6 +167,8 @@ class WorkerProcess:
             return self._perform(parcel)
 
     def _perform(self, parcel: Parcel) -> ParcelResult:
+        if self._stopping:
+            return ParcelResult.LEFT
         try:
             definition = self._definition_of(parcel)
             if definition is None:
@@ -178,13 +183,15 @@ class WorkerProcess:
         return ParcelResult.RAN
 
     def interrupt_all(self) -> None:
-        """Interrupt what is in progress: the worker stops at once."""
+        """Interrupt what is in progress: the worker stops at once, and takes no further run."""
+        self._stopping = True
         if self._engine is not None:
             self._engine.stop(0)
 
     def stop(self) -> None:
         """Record what has ended, and leave the fleet."""
-        self._thread.stop()
+        if not self._mark.in_child:
+            self._thread.stop()
 
     def _forked(self) -> None:
         """Leave everything to the parent: this is a copy, in a process that the app has forked."""
@@ -211,11 +218,11 @@ class WorkerProcess:
 
     def _take(self, parcel: Parcel, definition: TaskDefinition) -> Claim | None:
         began = self._clock.boot()
+        # Whoever writes messages could name a process that executes the run.
+        poster = "" if self._thread.is_worker(parcel.poster) else parcel.poster
 
         def take(store: Store) -> Claim | None:
-            claim = store.take(
-                parcel.run, parcel.attempt, poster=parcel.poster, definition=definition
-            )
+            claim = store.take(parcel.run, parcel.attempt, poster=poster, definition=definition)
             if claim is not None and self._clock.boot() - began > TAKE_WITHIN:
                 store.give_back([ReturnedRun(claim, 0, SLOW)])
                 return None
@@ -256,7 +263,9 @@ class WorkerProcess:
 
     def _miss(self, parcel: Parcel) -> ParcelResult:
         """Leave a run that the store does not know to another worker: it is in another store."""
-        self._say(parcel, UNKNOWN.format(store=self._store.name), level=logging.WARNING)
+        level = logging.DEBUG if _ANY_RUN in self._said else logging.WARNING
+        self._said.add(_ANY_RUN)
+        self._say(parcel, UNKNOWN.format(store=self._store.name), level=level)
         return ParcelResult.LEFT
 
     def _say(self, parcel: Parcel, text: str, *, level: int = logging.INFO) -> None:
@@ -267,12 +276,15 @@ class WorkerProcess:
     # Executing it -------------------------------------------------------------------------
 
     def _execute(self, claim: Claim) -> None:
-        bell, ended = make_bell(), list[CompletedRun]()
-        self._ended[claim.run.id] = (bell, ended)
+        bell, ended, attempt = make_bell(), list[CompletedRun](), attempt_of(claim)
+        self._waiting[attempt] = (bell, ended)
         self._executor.submit(claim)
-        bell.wait()
-        del self._ended[claim.run.id]
-        self._thread.record(ended[0])
+        try:
+            bell.wait()
+        finally:  # Celery may end the greenlet that waits; `_report` then records the end
+            self._waiting.pop(attempt, None)
+        if ended[0].result.was_dispatched or ended[0].result.outcome is not Outcome.INTERRUPTED:
+            self._thread.record(ended[0])
 
     def _perform_claim(self, claim: Claim) -> Result:
         if not self._thread.is_valid(claim):
@@ -280,9 +292,15 @@ class WorkerProcess:
         return self._runner.perform(claim)
 
     def _report(self, completed_run: CompletedRun) -> None:
-        bell, ended = self._ended[completed_run.claim.run.id]
-        ended.append(completed_run)
-        bell.ring()
+        claim, result = completed_run
+        waiting = self._waiting.get(attempt_of(claim))
+        if result.outcome is Outcome.INTERRUPTED and not result.was_dispatched:
+            self._thread.leave(claim)
+        elif waiting is None:
+            self._thread.record_later(completed_run)
+        if waiting is not None:
+            waiting[1].append(completed_run)
+            waiting[0].ring()
 
     def _make_executor(
         self, pool: Pool, slots: int

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pulse.clock import Span  # noqa: TC001 - msgspec reads the hints of its structs
-from pulse.engine.child_protocol import StoreSetup
 from pulse.engine.factory import posts_runs
 from pulse.errors import ConfigError, PulseError, shown
 from pulse.worker.loading import load_runtime
@@ -58,17 +56,17 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         broker: `pulse.config.broker`.
         queues: the queues of its tasks, the default one first.
-        store: where its store is.
-        lease_us: the length of its leases.
         error: what keeps the application from being served by a worker; empty for nothing.
 
     """
 
     broker: str = ""
     queues: tuple[str, ...] = ()
-    store: StoreSetup | None = None
-    lease_us: Span = 0
     error: str = ""
+
+    def __repr__(self) -> str:
+        """Return the queues alone: error reports show locals."""
+        return f"WorkerSettings(queues={self.queues!r})"
 
 
 def target_of(text: str, *, name: str | None = None) -> WorkerTarget:
@@ -120,8 +118,6 @@ def worker_settings_of(settings: Settings) -> WorkerSettings:
     return WorkerSettings(
         broker=settings.broker or "",
         queues=tuple(dict.fromkeys(queues)),
-        store=StoreSetup(url=settings.store, name=settings.name, origin=settings.origin, holder=""),
-        lease_us=settings.lease_us,
     )
 
 

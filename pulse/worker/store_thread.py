@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 
 from pulse import events
+from pulse.carrier.base import POSTING_MODES
 from pulse.clock import SECOND, Span
 from pulse.errors import StoreError, StoreUnavailableError
 from pulse.forks import ForkMark
@@ -28,6 +29,7 @@ from pulse.scheduler.completer import Completer
 from pulse.scheduler.heartbeat import HEARTBEAT_INTERVAL, Heartbeat
 from pulse.scheduler.reporter import Reporter
 from pulse.store.backoff import BackOff, chance
+from pulse.store.base import ReturnedRun
 from pulse.store.steering import MemberReport
 from pulse.worker.bells import make_bell
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from pulse.worker.bells import Bell
 
 T = TypeVar("T")
+Attempt = tuple[str, int]
+"""The id of a run, and the number of an attempt at it."""
 
 _CHECK_EVERY: Span = SECOND
 _LEAVE: Span = 5 * SECOND
@@ -71,6 +75,11 @@ class WorkerParts(msgspec.Struct, frozen=True, kw_only=True):
     mark: ForkMark = msgspec.field(default_factory=ForkMark)
 
 
+def attempt_of(claim: Claim) -> Attempt:
+    """Return what distinguishes the attempts at runs that this process has taken."""
+    return claim.run.id, claim.run.attempt
+
+
 class StoreThread:
     """Calls the store for the threads or greenlets of one process."""
 
@@ -93,7 +102,7 @@ class StoreThread:
         )
         self._back_off = BackOff(chance)
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._recorded: dict[str, Bell] = {}
+        self._recorded: dict[Attempt, Bell] = {}
         self._leave_by: Span | None = None
         self._left = make_bell()
         self._has_left = False
@@ -122,13 +131,27 @@ class StoreThread:
     def track(self, claim: Claim, good_until: Span) -> None:
         """Renew the lease of a run that this process has taken; called within `call`."""
         self._completer.track([claim])
-        self._renewals.good_until[claim.run.id] = good_until
+        self._renewals.good_until[attempt_of(claim)] = good_until
         # An idle process sends few heartbeats; requests to stop the run are read by them.
         self._heartbeat.hasten(self._clock.boot() + HEARTBEAT_INTERVAL)
 
     def is_valid(self, claim: Claim) -> bool:
         """Return whether the lease of a run has not ended; callable in every thread."""
-        return self._clock.boot() < self._renewals.good_until.get(claim.run.id, 0)
+        return self._clock.boot() < self._renewals.good_until.get(attempt_of(claim), 0)
+
+    def is_worker(self, holder: str) -> bool:
+        """Return whether a process executes runs itself, as far as the last heartbeat knows."""
+        mode = self._renewals.modes.get(holder)
+        return mode is not None and mode not in POSTING_MODES
+
+    def leave(self, claim: Claim) -> None:
+        """Give a run back that has not begun, since this worker stops."""
+        returned = ReturnedRun(claim, 0, "the worker that had taken it stopped")
+        self._calls.put(lambda: self._completer.returned.append(returned))
+
+    def record_later(self, completed_run: CompletedRun) -> None:
+        """Record the end of a run for which nobody waits any more."""
+        self._calls.put(lambda: self._completer.put(completed_run))
 
     def record(self, completed_run: CompletedRun) -> None:
         """Record the end of a run; return once it is recorded, or after the length of a lease.
@@ -138,7 +161,7 @@ class StoreThread:
         bell = make_bell()
 
         def put() -> None:
-            self._recorded[completed_run.claim.run.id] = bell
+            self._recorded[attempt_of(completed_run.claim)] = bell
             self._completer.put(completed_run)
 
         self._calls.put(put)
@@ -165,18 +188,27 @@ class StoreThread:
     # The thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._may_leave():
-            pause = min(self._turn(), self._parts.watch(self._clock.boot()))
-            if self._parts.mark.in_child:
-                return
-            self._serve_calls(pause)
         try:
+            while not self._may_leave():
+                pause = min(self._turn(), self._watch())
+                if self._parts.mark.in_child:
+                    return
+                self._serve_calls(pause)
             self._store.close()
         # The process ends here, whatever state the store is in: others find that it is gone.
         except Exception as error:  # noqa: BLE001 - the reason is above
             self._bus.emit(events.SchedulerError(error))
-        self._has_left = True
+        finally:
+            self._has_left = True
         self._left.ring()
+
+    def _watch(self) -> Span:
+        """Check the runs in progress; an error there must not end the thread."""
+        try:
+            return self._parts.watch(self._clock.boot())
+        except Exception as error:  # noqa: BLE001 - the reason is above
+            self._reporter.scheduler_error(error)
+            return _CHECK_EVERY
 
     def _may_leave(self) -> bool:
         by = self._leave_by
@@ -247,7 +279,7 @@ class StoreThread:
         )
 
     def _ring_recorded(self) -> None:
-        held = {claim.run.id for claim in self._completer.in_progress()}
+        held = {attempt_of(claim) for claim in self._completer.in_progress()}
         for ident in self._renewals.good_until.keys() - held:
             del self._renewals.good_until[ident]
         for ident in self._recorded.keys() - held:
@@ -261,18 +293,21 @@ class _Renewals:
         self._store = store
         self._clock = clock
         self._lease_us = lease_us
-        self.good_until: dict[str, Span] = {}
+        self.good_until: dict[Attempt, Span] = {}
+        self.modes: dict[str, str] = {}
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
         began = self._clock.boot()
         renewed = self._store.renew(claims)
         for claim, done in zip(claims, renewed, strict=True):
             if done:
-                self.good_until[claim.run.id] = began + self._lease_us
+                self.good_until[attempt_of(claim)] = began + self._lease_us
         return renewed
 
     def heartbeat(self) -> HeartbeatResult:
-        return self._store.heartbeat()
+        beat = self._store.heartbeat()
+        self.modes = {one.holder: one.mode for one in beat.members}
+        return beat
 
 
 class _Call(Generic[T]):

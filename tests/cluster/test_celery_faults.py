@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
-from signal import SIGKILL, SIGQUIT, SIGTERM
+from contextlib import closing, contextmanager
+from signal import SIGCONT, SIGHUP, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pulse.carrier.base import CarrierSetup, Parcel
+from pulse.celery.carrier import make_carrier
+from pulse.clock import SECOND
+from pulse.config.loader import load
 from pulse.core.run import Outcome
 from tests.support.broker_proxy import BrokerProxy, Mode
 from tests.support.brokers import RabbitMQ, RedisBroker, purge
@@ -44,6 +48,12 @@ SOON_S = 2.0
 def broker(request: pytest.FixtureRequest) -> str:
     """Return the name of a broker."""
     return str(request.param)
+
+
+@pytest.fixture
+def vhost(request: pytest.FixtureRequest, broker: str) -> str:
+    """Return the URL of an empty place of the broker."""
+    return str(request.getfixturevalue(f"{broker}_vhost"))
 
 
 @pytest.fixture
@@ -365,6 +375,76 @@ def test_redelivery_during_a_run_is_refused(
             run = site.await_run("naps", Outcome.SUCCEEDED)
     assert run.id == note.run
     assert site.twice() == []
+
+
+def test_native_code_that_lets_no_thread_go_on_is_killed(make_site: MakeSite) -> None:
+    """Two seconds after its timeout; nobody can record that, so the run is abandoned."""
+    task = {"action": "stuck?20", "interval": "1s", "timeout": "1s"}
+    site = make_site(tasks={"stuck": task}, lease="10s")
+    with site.serving():
+        first = site.await_notes(1)[0]
+        run = site.await_run("stuck", Outcome.ABANDONED, within=8)
+        site.wait_for(lambda: len(site.notes()) > 1, "the next run", within=10)
+    assert run.id == first.run
+    assert not is_alive(first.pid)
+    assert site.notes("end") == []
+
+
+def test_forged_messages_execute_nothing(make_site: MakeSite, vhost: str) -> None:
+    """Neither another task as a run of this one, nor a run that another process executes."""
+    site = make_site(tasks={"naps": NAP, "other": EACH_SECOND | {"interval": "1h"}}, slots=3)
+    with site.serving():
+        note = in_progress(site, "naps")
+        (run,) = [one for one in site.runs("naps") if one.id == note.run]
+        definitions = load(site.config, {}).tasks
+        for task in ("naps", "other"):
+            parcel = Parcel(
+                run=run.id,
+                attempt=run.attempt,
+                task=task,
+                poster=run.holder,
+                digest=definitions[task].digest,
+                timeout_us=60 * SECOND,
+                wait_us=60 * SECOND,
+            )
+            with closing(make_carrier(CarrierSetup(broker=vhost))) as carrier:
+                carrier.send(parcel, queue="pulse")
+        site.wait_for(lambda: site.log_text().count("not run, its claim") >= 2, "two refusals")
+        ended = site.await_run("naps", Outcome.SUCCEEDED)
+    assert (ended.id, ended.holder) == (run.id, run.holder)
+    assert site.twice() == []
+    assert site.notes(task="other") == []
+
+
+def test_worker_that_is_reloaded_goes_on(make_site: MakeSite) -> None:
+    """SIGHUP lets Celery replace its own process."""
+    site = make_site()
+    with site.serving() as (_, (worker,)):
+        site.await_notes(2)
+        worker.signal(SIGHUP)
+        reloaded = time.time()
+        site.wait_for(lambda: worker.log_text().count(" ready.") > 1, "another start")
+        site.wait_for(lambda: since(reloaded + 3, site, "now"), "a run")
+    assert site.twice() == []
+
+
+def test_suspended_worker_executes_both_attempts_and_records_the_second(
+    make_site: MakeSite,
+) -> None:
+    """One process has both at once, as after a pause of its machine; none is left open."""
+    site = make_site(pool="threads", tasks={"naps": RERUN | {"action": "nap?12"}}, lease="2s")
+    with site.serving() as (_, (worker,)):
+        note = in_progress(site, "naps")
+        worker.signal(SIGSTOP)
+        site.wait_for(lambda: pending_again(site, note), "the loss of the claim")
+        worker.signal(SIGCONT)
+        run = site.await_run("naps", Outcome.SUCCEEDED)
+    assert (run.id, run.attempt) == (note.run, 2)
+
+
+def pending_again(site: CelerySite, note: Note) -> bool:
+    """Return whether a run was taken from its holder."""
+    return any(run.id == note.run and run.attempts for run in site.runs())
 
 
 KINDS = {

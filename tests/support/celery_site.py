@@ -155,12 +155,15 @@ class CelerySite:
 
     # What happened -----------------------------------------------------------------------
 
+    @property
+    def config(self) -> dict[str, str]:
+        """The settings of the web processes."""
+        return {"pulse.config.broker": self._brokers["web"]} | self._config | self._tasks
+
     @contextmanager
     def handle(self) -> Iterator[SchedulerHandle]:
         """Return a handle on the store of the site, during a `with` block."""
-        settings = load(
-            {"pulse.config.broker": self._brokers["web"]} | self._config | self._tasks, {}
-        )
+        settings = load(self.config, {})
         found = make_client_handle(settings, clock=SystemClock())
         try:
             yield found

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pulse.clock import Clock
     from pulse.core.run import Run
     from pulse.store.base import Member
-    from pulse.store.shared.backend import MemberRow, Transaction
+    from pulse.store.shared.backend import MemberRow, Posting, Transaction
     from pulse.store.shared.changes import Applied, ChangeSet, TaskChange
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.rows import Caller, TaskRow
@@ -216,11 +216,9 @@ class RedisSession(RedisSteering, RedisAccounting, RedisUnfinished):
             changes = changes._replace(tasks=tasks)
         return apply(self._server, changes)
 
-    def take_run(
-        self, ident: str, attempt: int, *, poster: str, member: Member, boot: Span
-    ) -> Run | None:
-        """Let *member* claim a run that *poster* has posted, or is posting."""
-        return take_in_rounds(self, ident, attempt, poster=poster, member=member, boot=boot)
+    def take_run(self, posting: Posting, *, member: Member, boot: Span) -> Run | None:
+        """Let *member* claim a run that is posted, or is being posted."""
+        return take_in_rounds(self, posting, member=member, boot=boot)
 
     # Tasks -------------------------------------------------------------------------------
 

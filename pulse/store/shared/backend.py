@@ -162,6 +162,18 @@ class Fleet(NamedTuple):
     stops: Mapping[str, StopRequest]
 
 
+class Posting(NamedTuple):
+    """The attempt at a run that a message names: its run, task and number, and who has posted it.
+
+    *poster* is empty where only a run is to be taken that is posted already.
+    """
+
+    run: str
+    task: str
+    attempt: int
+    poster: str
+
+
 class Orphans(NamedTuple):
     """The claimed runs of some processes, and the pending runs of some partitions."""
 
@@ -295,13 +307,11 @@ class Session(RecordsSession, Protocol):
     def read_posted(self, tasks: Mapping[str, Sequence[str]]) -> Sequence[Run]:
         """Return the posted runs of some tasks, which are given by partition."""
 
-    def take_run(
-        self, ident: str, attempt: int, *, poster: str, member: Member, boot: Span
-    ) -> Run | None:
-        """Let *member* claim a run that *poster* has posted, or is posting; return the run.
+    def take_run(self, posting: Posting, *, member: Member, boot: Span) -> Run | None:
+        """Let *member* claim a run that is posted, or is being posted; return the run.
 
-        Return None where the run has another attempt or holder, or has ended. The lease is that of
-        *member*; *boot* is its boot clock.
+        Return None where the run has another task, attempt or holder, or has ended. The lease is
+        that of *member*; *boot* is its boot clock.
         """
 
     def read_orphans(self, holders: Sequence[str]) -> Orphans:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulse.core.run import CLAIM_LOST, Claim
 from pulse.store.refused_results import refused_results
-from pulse.store.shared.backend import Transaction
+from pulse.store.shared.backend import Posting, Transaction
 from pulse.store.shared.finishing import (
     any_may_run_again,
     finish_runs,
@@ -78,11 +78,10 @@ class SharedClaims:
         """Claim a run that *poster* has posted, or is posting; None where nothing is to be run."""
         self._calls.refuse_closed()
         member, boot = self._caller.member, self._clock.boot()
+        posting = Posting(ident, definition.name, attempt, poster)
         run = self._calls.run(
             Transaction.SINGLE,
-            lambda session: session.take_run(
-                ident, attempt, poster=poster, member=member, boot=boot
-            ),
+            lambda session: session.take_run(posting, member=member, boot=boot),
         )
         return None if run is None else Claim(run, definition, boot + member.lease_us)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pulse.clock import Instant, Span
     from pulse.core.run import Run
     from pulse.store.base import Member, PostedRun, ReturnedRun
-    from pulse.store.shared.backend import Session, Written
+    from pulse.store.shared.backend import Posting, Session, Written
     from pulse.store.shared.rows import TaskSnapshot
     from pulse.store.steering import StopRequest
 
@@ -56,19 +56,19 @@ def holders_before(poster: str) -> frozenset[str]:
     return frozenset({poster or QUEUE_HOLDER, QUEUE_HOLDER})
 
 
-def take_in_rounds(
-    session: Session, ident: str, attempt: int, *, poster: str, member: Member, boot: Span
-) -> Run | None:
+def take_in_rounds(session: Session, posting: Posting, *, member: Member, boot: Span) -> Run | None:
     """Take a posted run where a session has no statement that compares several holders.
 
     A change that is refused has met `post`, or another worker: the run is read and compared again.
     Its holder never goes back while the attempt is the same, so the second round finds out which.
     """
     for _ in range(MAX_ROUNDS):
-        run = session.read_runs([ident]).get(ident)
-        if run is None or run.outcome is not None or run.attempt != attempt:
+        run = session.read_runs([posting.run]).get(posting.run)
+        if run is None or run.outcome is not None:
             return None
-        if run.holder not in holders_before(poster):
+        if (run.task, run.attempt) != (posting.task, posting.attempt):
+            return None
+        if run.holder not in holders_before(posting.poster):
             return None
         taken = take_run(run, member.holder)
         changes = ChangeSet(runs=[RunChange(run, taken)], lease_us=member.lease_us, boot=boot)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pulse.clock import Span
     from pulse.core.run import Run
     from pulse.store.base import Member
+    from pulse.store.shared.backend import Posting
     from pulse.store.sql.database import Connection
 
 _RUNS = f"SELECT {RUN_COLUMNS} FROM @runs"  # noqa: S608 - constants alone
@@ -24,7 +25,7 @@ _CLAIMED_BY = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND holder IN (?*
 _CLAIMED_OF = f"{_RUNS} WHERE outcome IS NULL AND holder <> '' AND task IN (?*)"
 _TAKE = (
     "UPDATE @runs SET holder = ?, lease_us = ?, mark = ?, message = ''"  # noqa: S608 - constants alone
-    f" WHERE id = ? AND attempt = ? AND holder IN (?, ?) AND {UNFINISHED_RUN}"
+    f" WHERE id = ? AND task = ? AND attempt = ? AND holder IN (?, ?) AND {UNFINISHED_RUN}"
 )
 """One comparison for both holders: see `pulse.store.shared.posting`."""
 
@@ -50,12 +51,11 @@ class SqlUnfinished:
         found = map(run_of, self.connection.select_in(text, names))
         return (run for run in found if run.task in wanted.get(run.partition, ()))
 
-    def take_run(
-        self, ident: str, attempt: int, *, poster: str, member: Member, boot: Span
-    ) -> Run | None:
-        """Let *member* claim a run that *poster* has posted, or is posting."""
+    def take_run(self, posting: Posting, *, member: Member, boot: Span) -> Run | None:
+        """Let *member* claim a run that is posted, or is being posted."""
+        ident, task, attempt, poster = posting
         holders = (poster or QUEUE_HOLDER, QUEUE_HOLDER)
-        values = (member.holder, member.lease_us, boot, ident, attempt, *holders)
+        values = (member.holder, member.lease_us, boot, ident, task, attempt, *holders)
         cells = self.connection.update_run(_TAKE, values, ident)
         return None if cells is None else run_of(cells)
 

@@ -12,9 +12,10 @@ from celery import Celery
 
 from pulse.carrier.base import VERSION, Parcel
 from pulse.celery import install
-from pulse.celery.carrier import TASK
+from pulse.celery.carrier import NO_LIMIT_S, TASK
 from pulse.celery.tasks import RETRY_AFTER_S, _Host
 from pulse.clock import SECOND
+from pulse.errors import ConfigError
 from pulse.worker.process import ParcelResult, Pool
 from pulse.worker.settings import WorkerTarget
 
@@ -41,15 +42,17 @@ class Request(NamedTuple):
 
 
 class SentTask:
-    """Stands for the bound task, which sends a message again."""
+    """Stands for the bound task and its application, which sends a message again."""
 
     def __init__(self) -> None:
         self.request = Request({"exchange": "", "routing_key": "slow"})
+        self.app = self
         self.sent: list[tuple[tuple[object, ...], dict[str, Any]]] = []
 
-    def apply_async(self, arguments: tuple[object, ...], **options: object) -> None:
+    def send_task(self, name: str, *, args: tuple[object, ...], **options: object) -> None:
         """Record the call."""
-        self.sent.append((arguments, options))
+        assert name == TASK
+        self.sent.append((args, options))
 
 
 class Process:
@@ -68,7 +71,7 @@ class Process:
 @pytest.fixture
 def host() -> _Host:
     """Return the host of a process that has not started."""
-    return _Host(TARGET, None)
+    return _Host(TARGET)
 
 
 @pytest.mark.parametrize("verdict", [ParcelResult.RAN, ParcelResult.REFUSED])
@@ -91,6 +94,7 @@ def test_a_parcel_that_is_left_is_sent_again_to_its_queue(host: _Host) -> None:
         (arguments[0], options["queue"], options["expiration"]) for arguments, options in task.sent
     ]
     assert sent == [(CONTENT | {"left": 1, "version": VERSION}, "slow", 7.0)] * 20
+    assert {options["soft_time_limit"] for _, options in task.sent} == {NO_LIMIT_S}
     assert RETRY_AFTER_S <= min(countdowns) < max(countdowns) <= 2 * RETRY_AFTER_S
 
 
@@ -146,7 +150,8 @@ def test_the_task_has_its_own_settings_in_an_application_of_a_site(app: Celery) 
     task = app.tasks[TASK]
     assert (task.acks_late, task.ignore_result, task.max_retries) == (False, True, 0)
     assert task.serializer == "json"
-    assert task.pulse_host._target == WorkerTarget(word="/srv/p.ini", section="admin", name="shop")
+    with pytest.raises(ConfigError, match="install: expected one call for each"):
+        install(app, "config:/srv/other.ini")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +161,6 @@ def test_the_task_has_its_own_settings_in_an_application_of_a_site(app: Celery) 
         ("celery.concurrency.thread", Pool.THREADS),
         ("celery.concurrency.solo", Pool.THREADS),
         ("celery.concurrency.gevent", Pool.GEVENT),
-        ("somewhere.else", Pool.THREADS),
     ],
 )
 def test_each_pool_of_celery_has_its_own_way_to_execute_runs(
@@ -164,8 +168,7 @@ def test_each_pool_of_celery_has_its_own_way_to_execute_runs(
 ) -> None:
     """In the main process of the worker, or in its children."""
     begun: list[tuple[Pool, int]] = []
-    monkeypatch.setattr(host, "_start", lambda: begun.append((host.pool, host._slots)))
-    monkeypatch.setattr(host, "_read_settings", lambda: None)
+    monkeypatch.setattr(host, "_start", lambda pool: begun.append((pool, host._slots)))
 
     class Sender:
         pool_cls = type("TaskPool", (), {"__module__": module})
@@ -177,3 +180,18 @@ def test_each_pool_of_celery_has_its_own_way_to_execute_runs(
     expected = [(pool, 1 if pool is Pool.PREFORK else 3)]
     assert begun == expected
     assert in_main == ([] if pool is Pool.PREFORK else expected)
+
+
+def test_a_pool_that_pulse_does_not_know_executes_nothing(
+    host: _Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as that of eventlet, where the thread that uses the store would be a green one."""
+    monkeypatch.setattr(host, "_start", lambda _: pytest.fail("it has started"))
+
+    class Sender:
+        pool_cls = type("TaskPool", (), {"__module__": "celery.concurrency.eventlet"})
+        concurrency = 3
+
+    host.start_main(sender=Sender)
+    host.start_child()
+    assert "expected the pool prefork, gevent, threads or solo, got eventlet" in caplog.text
