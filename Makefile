@@ -13,6 +13,8 @@ SECONDS := 45
 SEED := 1
 STORE :=
 WORKER :=
+BROKER :=
+POOL :=
 OLD :=
 ROUNDS := 6
 RELEASE :=
@@ -129,10 +131,11 @@ coverage: $(VENV)/all.stamp ## run the tests and demand 95 % branch coverage
 	@$(SERVER) --cov --cov-append --cov-report=term --cov-fail-under=95
 
 .PHONY: chaos
-chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER, HOSTS, WORKERS
+chaos: $(VENV)/all.stamp ## kill, stop and restart real fleets, and judge them: SECONDS, SEED, STORE, WORKER, BROKER, POOL, HOSTS, WORKERS
 	$(call say,chaos for $(SECONDS) s)
 	@$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --seed $(SEED) \
 		$(if $(STORE),--store $(STORE)) $(if $(WORKER),--worker $(WORKER)) \
+		$(if $(BROKER),--broker $(BROKER)) $(if $(POOL),--pool $(POOL)) \
 		$(if $(HOSTS),--hosts $(HOSTS)) $(if $(WORKERS),--workers $(WORKERS))
 
 .PHONY: bench

@@ -47,7 +47,10 @@ class Line(NamedTuple):
     Attributes:
         what: start, stop (this process takes part, no more); leave (it has served enough requests
             and is replaced, so it takes no new work); begin, end (of an attempt); block,
-            unblock (user code holds the process); victim (it kills or stops itself now).
+            unblock (user code holds the process); victim (it kills or stops itself now). In a fleet
+            with Celery also claim (a web process has claimed an attempt), ready (a process of a
+            worker executes runs from now on), consume (the main process of a worker takes
+            messages from now on).
         wall: the wall clock.
         boot: the boot clock.
         pid: the process.
@@ -57,6 +60,8 @@ class Line(NamedTuple):
         attempt: the header's attempt.
         status: what an `end` answered.
         point: where a `victim` struck.
+        worker: the name of the Celery worker of a `ready` or `consume`.
+        slots: how many runs a process that is `ready` executes at once.
 
     """
 
@@ -70,13 +75,16 @@ class Line(NamedTuple):
     attempt: int = 0
     status: int = 0
     point: str = ""
+    worker: str = ""
+    slots: int = 0
 
 
 class Fault(NamedTuple):
     """Something that was done to the fleet, as the one who did it wrote it down.
 
     Attributes:
-        kind: one of `KILLS`, `PAUSES`, `LEAVES`, `STORE`, `MACHINE` or `MARKS`.
+        kind: one of `KILLS`, `PAUSES`, `LEAVES`, `WORKER_LEAVES`, `STORE`, `BROKER`, `MACHINE` or
+            `MARKS`.
         began: when it was about to be done.
         ended: when it was over; for a kill, when it was done.
         pids: whom it hit; a store's or machine's fault hits all.
@@ -90,15 +98,25 @@ class Fault(NamedTuple):
 
 
 KILLS = frozenset(
-    {"kill", "kill-looker", "kill-after-claim", "kill-mid-request", "kill-before-finish"}
+    {
+        *("kill", "kill-looker", "kill-after-claim", "kill-mid-request", "kill-before-finish"),
+        *("kill-child", "kill-worker"),
+    }
 )
 """The process is gone at once."""
 
-PAUSES = frozenset({"stop", "stop-lookers", "stop-after-claim", "block"})
-"""The process does nothing for a while, and comes back."""
+PAUSES = frozenset({"stop", "stop-lookers", "stop-after-claim", "block", "stop-child", "purge"})
+"""The process does nothing for a while, and comes back. A purge stops the main processes of the
+workers until messages wait in the queue and are deleted."""
 
 LEAVES = frozenset({"hup", "restart", "kill-master"})
 """The process is told to go, and takes no new work."""
+
+WORKER_LEAVES = frozenset({"term-worker"})
+"""The same for the processes of a Celery worker."""
+
+BROKER = frozenset({"broker-stop", "proxy-deaf", "proxy-stall", "proxy-cut"})
+"""The broker is away, or the web processes cannot reach it."""
 
 STORE = frozenset({"store-pause", "store-restart", "stop-in-write"})
 MACHINE = frozenset({"stall"})
@@ -107,7 +125,20 @@ MARKS = frozenset({"mark-delete", "mark-truncate", "mark-read-only"})
 
 
 class Row(NamedTuple):
-    """One row of the store's history; `holder` is a pid, 0 for none, `outcome` "" while open."""
+    """One row of the store's history.
+
+    Attributes:
+        task: the task's name.
+        fire_time: the fire time, of several the oldest.
+        run: the id of the run.
+        outcome: "" while it is open.
+        attempt: the last attempt.
+        holder: a pid, 0 for none.
+        claimed_at: when it was claimed last; 0 for never.
+        count: of how many fire times it is the record.
+        posted: whether it waits in the queue.
+
+    """
 
     task: str
     fire_time: int
@@ -117,6 +148,7 @@ class Row(NamedTuple):
     holder: int = 0
     claimed_at: int = 0
     count: int = 1
+    posted: bool = False
 
 
 class Account(NamedTuple):
@@ -155,6 +187,7 @@ class Case(NamedTuple):
         ended: when the fleet was told to stop.
         lease: how long a claim is good without renewal.
         accounts: the ledgers of the tasks.
+        wait: how long a run waits for a Celery worker; 0 in a fleet without Celery.
 
     """
 
@@ -165,6 +198,7 @@ class Case(NamedTuple):
     ended: int
     lease: int
     accounts: tuple[Account, ...] = ()
+    wait: int = 0
 
 
 def ticks(spec: Spec, until: int) -> Iterator[int]:
@@ -212,4 +246,5 @@ def read_case(folder: Path) -> Case:
             Account(*numbers, tuple(unexplained), tuple(twice))
             for *numbers, unexplained, twice in kept.get("accounts", ())
         ),
+        wait=kept.get("wait", 0),
     )

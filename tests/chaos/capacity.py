@@ -2,29 +2,49 @@
 
 A process has capacity from its line `start` until its line `leave` or `stop`, its death, or the
 instant at which it was signalled to end. It has none while it is stopped or blocked by user code,
-and no process has any while the store is down or the machine stalls.
+and no process has any while the store is down or the machine stalls. In a fleet with Celery a run
+also needs a worker that can take it (`worker_capacity`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.chaos.artifacts import KILLS, LEAVES, MACHINE, PAUSES, SECOND, STORE
+from tests.chaos.artifacts import (
+    KILLS,
+    LEAVES,
+    MACHINE,
+    PAUSES,
+    SECOND,
+    STORE,
+    WORKER_LEAVES,
+)
+from tests.chaos.stretches import common, outside, union, without
+from tests.chaos.worker_capacity import NEVER, Hit, WorkerCapacity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from tests.chaos.artifacts import Case, Fault
+    from tests.chaos.worker_capacity import Disturbance
 
     Stretch = tuple[int, int]
 
-NEVER = 1 << 62
 COMMIT = SECOND // 4
 """How long after the instant of a claim its commit may be, on a busy machine."""
 
+CALL_LIMIT = 5 * SECOND // 2
+"""How long a process waits for an answer of Redis. If it waits in vain, the claim may be written
+all the same, as that of a process that does not know of it."""
+
 
 class Capacity:
-    """Computes when a process could run a tick, and when a process was hit by a fault."""
+    """Computes when a process could run a tick, and when a process was hit by a fault.
+
+    Attributes:
+        workers: the same of Celery workers; None without them.
+
+    """
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -36,28 +56,53 @@ class Capacity:
         self._pauses = _by_pid(faults, PAUSES)
         self._deaths = _by_pid(faults, KILLS)
         self._leaves = _by_pid(faults, LEAVES)
-        self._able = [
+        self._web: list[Stretch] = [
             stretch
             for life in _lives(case, self._deaths, self._leaves)
-            for stretch in _without(life[1], [*self._shared, *self._pauses.get(life[0], [])])
+            for stretch in without(life[1], [*self._shared, *self._pauses.get(life[0], [])])
         ]
+        self._claiming = self._able = self._web
+        self.workers: WorkerCapacity | None = None
+        if case.wait:
+            self._add_workers(faults)
+
+    def _add_workers(self, faults: tuple[Fault, ...]) -> None:
+        hit = Hit(self._deaths, self._pauses, _by_pid(faults, WORKER_LEAVES))
+        self.workers = workers = WorkerCapacity(self._case, faults, hit)
+        self._claiming = outside(self._web, workers.broker_holes)
+        self._able = common(self._web, outside(workers.idle, workers.holes))
+        disturbed = [(one.began, one.ended) for one in workers.disturbances]
+        self._calm = common(union(self._web), outside(workers.there, disturbed))
 
     def ready(self, instant: int, need: int = SECOND) -> int:
-        """Return the first instant from *instant* on from which one process can do all of *need*.
+        """Return the first instant from *instant* on from which a run can begin for all of *need*.
 
         It is `NEVER` when there is none before the end of the run.
         """
-        found = [max(instant, began) for began, ended in self._able]
-        fits = [
-            start
-            for start, (_, ended) in zip(found, self._able, strict=True)
-            if ended - start >= need
-        ]
-        return min(fits, default=NEVER)
+        return _first(self._able, instant, need)
+
+    def claims(self, instant: int, need: int = SECOND) -> int:
+        """Return the first instant from *instant* on from which one process can claim."""
+        return _first(self._claiming, instant, need)
 
     def is_dark(self, instant: int, need: int = SECOND) -> bool:
-        """Return whether no process could run a tick of *instant* for all of *need*."""
-        return self.ready(instant, need) > instant
+        """Return whether no process could claim a tick of *instant* for all of *need*."""
+        return self.claims(instant, need) > instant
+
+    def goes_on(self, disturbance: Disturbance) -> int:
+        """Return when runs must go on at the latest after a disturbance; `NEVER` for never.
+
+        The bound counts from the instant from which nothing else disturbs for as long, and does not
+        end before those of the disturbances before that.
+        """
+        calm = _first(self._calm, disturbance.ended, disturbance.bound)
+        others = () if self.workers is None else self.workers.disturbances
+        ends = [one.ended + one.bound for one in others if one.ended <= calm]
+        return min(max([calm + disturbance.bound, *ends]), NEVER)
+
+    def is_of_worker(self, pid: int) -> bool:
+        """Return whether a process is one of a Celery worker."""
+        return self.workers is not None and pid in self.workers.pids
 
     def hit(self, pid: int, since: int, until: int) -> Stretch | None:
         """Return when a process was killed, or else first paused, between two instants."""
@@ -67,23 +112,28 @@ class Capacity:
                 return min(found)
         return None
 
-    def was_unanswered(self, claimed_at: int, span: int) -> bool:
+    def was_unanswered(self, claimed_at: int, span: int, *, wait: int = 0) -> bool:
         """Return whether a claim of that instant may have waited for so long.
 
-        A store with a clock of its own gives it the instant at which it went on.
+        A store with a clock of its own gives it the instant at which it went on. A Celery worker
+        takes the run up to *wait* later, which keeps the instant of the claim.
         """
+        until = claimed_at + SECOND + wait
         return any(
-            began <= claimed_at + SECOND and ended >= claimed_at - SECOND and ended - began >= span
+            began <= until and ended >= claimed_at - SECOND and ended - began >= span
             for began, ended in self._shared
         )
 
-    def was_cut(self, claimed_at: int) -> bool:
+    def was_cut(self, claimed_at: int, *, wait: int = 0) -> bool:
         """Return whether the reply to a claim of that instant may have been lost.
 
         The server commits a claim up to `COMMIT` after it has read the clock. A restart cuts all
         connections, whether the reply was sent or not.
         """
-        return any(began - COMMIT <= claimed_at <= ended for began, ended in self._restarts)
+        until = claimed_at + wait
+        return any(
+            began - COMMIT <= until and claimed_at <= ended for began, ended in self._restarts
+        )
 
     def found_out(self, since: int, until: int) -> int:
         """Return when all losses between two instants must be known; 0 for no loss."""
@@ -118,7 +168,12 @@ class Capacity:
 
     def _found_out(self, hit: Stretch) -> int:
         """Return when other processes have observed an unrenewed lease for its whole duration."""
-        return min(self.ready(hit[0], self._case.lease + SECOND) + self._case.lease, NEVER)
+        seen = _first(self._web, hit[0], self._case.lease + SECOND)
+        return min(seen + self._case.lease, NEVER)
+
+    def waited(self, claimed_at: int) -> int:
+        """Return when a run that no worker takes must be recorded as missed at the latest."""
+        return claimed_at + self._case.wait + 2 * self._case.lease
 
     def _undisturbed(self, pid: int, instant: int) -> int:
         """Return the first instant from then on at which that process could record."""
@@ -178,30 +233,24 @@ def _lives(
     case: Case, deaths: dict[int, list[Stretch]], leaves: dict[int, list[Stretch]]
 ) -> list[tuple[int, Stretch]]:
     """Return for each process how long it accepted new work."""
-    stops: dict[int, int] = {}
+    stops: dict[int, list[int]] = {}
     for line in case.lines:
         if line.what in {"leave", "stop"}:
-            stops.setdefault(line.pid, line.wall)
+            stops.setdefault(line.pid, []).append(line.wall)
     lives: list[tuple[int, Stretch]] = []
     for line in case.lines:
         if line.what == "start":
-            ends = [case.ended, stops.get(line.pid, NEVER)]
+            # A pid may have had another process before, in a long run.
+            ends = [one for one in stops.get(line.pid, ()) if one >= line.wall]
             for hits in (deaths, leaves):
-                ends += [began for began, _ in hits.get(line.pid, ())]
-            lives.append((line.pid, (line.wall, min(ends))))
+                ends += [began for began, ended in hits.get(line.pid, ()) if ended >= line.wall]
+            lives.append((line.pid, (line.wall, min([case.ended, *ends]))))
     return lives
 
 
-def _without(stretch: Stretch, holes: Sequence[Stretch]) -> list[Stretch]:
-    """Return the parts of a stretch outside the holes."""
-    left: list[Stretch] = []
-    began, until = stretch
-    for hole_began, hole_ended in sorted(holes):
-        if hole_ended <= began or hole_began >= until:
-            continue
-        if hole_began > began:
-            left.append((began, hole_began))
-        began = max(began, hole_ended)
-    if began < until:
-        left.append((began, until))
-    return left
+def _first(stretches: Iterable[Stretch], instant: int, need: int) -> int:
+    """Return the first instant from *instant* on which *need* of a stretch follows."""
+    starts = (
+        max(instant, began) for began, ended in stretches if ended - need >= max(instant, began)
+    )
+    return min(starts, default=NEVER)

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 from pulse import events
 from pulse.middleware import PulseMiddleware
+from tests.chaos.evidence_file import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,25 +27,11 @@ if TYPE_CHECKING:
 
     from pulse.core.run import Claim
 
-EVIDENCE = os.environ["EVIDENCE"]
 ARMS = Path(os.environ["ARMS"])
+SETTINGS: dict[str, str] = json.loads(os.environ["SETTINGS"])
+POSTS = SETTINGS["pulse.config.mode"] == "celery"
 SETTLED_S = 0.3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def note(what: str, **more: object) -> None:
-    """Append one line in a single write, which O_APPEND keeps whole."""
-    record = {
-        "what": what,
-        "wall": time.time_ns() // 1000,
-        "boot": time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000,
-        "pid": os.getpid(),
-    }
-    file = os.open(EVIDENCE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(file, (json.dumps(record | more) + "\n").encode())
-    finally:
-        os.close(file)
 
 
 def strike(point: str, number: signal.Signals, **more: object) -> None:
@@ -128,11 +115,13 @@ def claimed(event: events.RunClaimed) -> None:
         "run": claim.run.id,
         "attempt": claim.run.attempt,
     }
+    if POSTS:
+        note("claim", **told)
     strike("kill-after-claim", signal.SIGKILL, **told)
     strike("stop-after-claim", signal.SIGSTOP, **told)
 
 
-application = PulseMiddleware(view, config=json.loads(os.environ["SETTINGS"]))
+application = PulseMiddleware(view, config=SETTINGS)
 application.bus.subscribe(events.SchedulerStarted, lambda _: note("start"))
 application.bus.subscribe(events.SchedulerStopped, lambda _: note("stop"))
 application.bus.subscribe(events.RunClaimed, claimed)

@@ -18,6 +18,8 @@ Runs are matched to windows by time alone, not by their headers: in the order in
 started, each gets the open window that ends first. A window without a run is a miss, a run without
 a window is an extra, and both are failures. Then the headers are compared with the fire times, the
 attempts and the history.
+
+In a fleet with Celery the rules of `posting_rules` are added.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos.artifacts import LEAVES, SECOND, clock_of, ticks
-from tests.chaos.capacity import NEVER, Capacity
+from tests.chaos.capacity import CALL_LIMIT, Capacity
+from tests.chaos.posting_rules import PostingRules
 from tests.chaos.run_log import PASSED, RunLog
 from tests.chaos.window_matching import Window, match_windows
+from tests.chaos.worker_capacity import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,6 +77,8 @@ class Judge:
             "what lost its lease is not dispatched": self.resumed,
             "the ledger agrees": self.accounted,
         }
+        if self.capacity.workers is not None:
+            rules |= PostingRules(self.case, self.run_log, self.capacity).rules()
         return [Verdict(rule, *self._counted(broken())) for rule, broken in rules.items()]
 
     @staticmethod
@@ -218,6 +224,8 @@ class Judge:
     def causeless(self) -> Iterator[str]:
         """Yield for each tick that did not run whether it has no cause."""
         for (task, tick), row in self.run_log.covered.items():
+            if row.run in self.run_log.runs:  # no worker took it
+                continue
             spec = self.run_log.specs[task]
             skipped = row.outcome == "skipped"
             known = self._was_busy(spec, tick) if skipped else self._was_dark(spec, tick)
@@ -227,6 +235,10 @@ class Judge:
                 yield self._causeless_loss(run)
             elif run.outcome == "interrupted" and self._arrived_too_late(run):
                 yield ""
+            elif run.found_no_worker:
+                workers, named = self.capacity.workers, _named(run.task, run.fire_time)
+                known = workers is not None and workers.explains_wait(run.claims[-1].wall)
+                yield "" if known else f"{named} found no worker"
             elif run.outcome not in {"", "succeeded", "failed"}:
                 yield f"{_named(run.task, run.fire_time)} is on record as {run.outcome}"
 
@@ -237,7 +249,7 @@ class Judge:
         """Return whether the limit of unfinished runs was reached when the tick was decided."""
         if spec.overlap == "allow" or spec.misfire == "all":
             return False
-        decided = self.capacity.ready(tick) + PROMPT
+        decided = self.capacity.claims(tick) + PROMPT
         going = sum(
             run.fire_time < tick
             and (run.fire_time if spec.overlap == "wait" else run.opened) <= decided
@@ -258,9 +270,10 @@ class Judge:
         if row is None:
             return ""
         hit = self.capacity.hit(row.holder, row.claimed_at, self.case.ended)
+        wait = self.case.wait if self.capacity.is_of_worker(row.holder) else 0
         unanswered = not _has_begun(run, row.attempt) and (
-            self.capacity.was_cut(row.claimed_at)
-            or self.capacity.was_unanswered(row.claimed_at, self.case.lease)
+            self.capacity.was_cut(row.claimed_at, wait=wait)
+            or self.capacity.was_unanswered(row.claimed_at, CALL_LIMIT, wait=wait)
         )
         if hit is None and not unanswered and not self._left_in_outage(row.holder):
             return f"{_named(run.task, run.fire_time)} was abandoned by a process that lived"
@@ -290,7 +303,8 @@ class Judge:
         if expected is not None and (end is None or end.status != expected):
             said = "no end" if end is None else f"{end.status}"
             return f"{name} is on record as {row.outcome}, the app has {said}"
-        if row.outcome == "" and row.fire_time < self.case.ended - 4 * SECOND:
+        is_old = row.fire_time < self.case.ended - 4 * SECOND
+        if row.outcome == "" and is_old and not row.posted:
             return f"{name} is still open"
         return ""
 
@@ -306,7 +320,9 @@ class Judge:
             yield f"{name} ended with attempt {run.row.attempt}" if calm else ""
 
     def _disturbed(self, began: int, until: int) -> bool:
-        return any(
+        workers = self.capacity.workers
+        holes = () if workers is None else workers.holes
+        return any(one < until and end > began for one, end in holes) or any(
             one.began < until and one.ended > began and one.kind not in LEAVES
             for one in self.case.faults
         )

@@ -15,6 +15,7 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tests.chaos.artifacts import Fault, read_lines
+from tests.chaos.celery_workers import WorkerHost
 from tests.chaos.scenario import LEASE_S, settings, specs
 from tests.support.servers import ROOT, Server, free_port, is_alive, wait_until
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.chaos.artifacts import Line
+    from tests.chaos.celery_workers import Post
     from tests.chaos.scenario import World
     from tests.chaos.storages import Storage
 
@@ -182,19 +184,40 @@ class RunFolder(NamedTuple):
 
 
 class Fleet:
-    """The hosts of one combination; they run inside a `with` block."""
+    """The hosts of one combination and its Celery workers; they run inside a `with` block.
 
-    def __init__(self, world: World, storage: Storage, folder: Path, *, start: int) -> None:
+    Args:
+        world: the combination.
+        storage: the store.
+        folder: where all is left.
+        start: the first tick.
+        post: the broker; None without Celery.
+
+    """
+
+    def __init__(
+        self,
+        world: World,
+        storage: Storage,
+        folder: Path,
+        *,
+        start: int,
+        post: Post | None = None,
+    ) -> None:
         self.ground = RunFolder(folder)
         self.storage = storage
+        self.post = post
         self.ground.arms.mkdir(parents=True)
         self.ground.evidence.touch()
         self._world = world
-        self._settings = _settings(world, storage, start)
+        self._settings = _settings(world, storage, start, post)
         self.separate = can_separate_hosts()
         self.hosts = [self._host(number) for number in range(world.size.hosts)]
+        self.celery = self._make_workers()
 
     def __enter__(self) -> Self:
+        for worker in self.celery:
+            worker.start()
         for host in self.hosts:
             host.server.start()
         for host in self.hosts:
@@ -205,6 +228,34 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         for host in self.hosts:
             host.server.close()
+        for worker in self.celery:
+            worker.close()
+
+    def stop(self) -> list[Fault]:
+        """End the web processes, then the workers; return how long each of these took."""
+        for host in self.hosts:
+            host.server.stop(timeout=40)
+        ends: list[Fault] = []
+        for worker in self.celery:
+            began = now()
+            worker.stop()
+            ends.append(Fault("term-worker", began, now()))
+        return ends
+
+    def _make_workers(self) -> list[WorkerHost]:
+        posting, post = self._world.posting, self.post
+        if posting is None or post is None:
+            return []
+        direct = self._settings | {"pulse.config.broker": post.broker.url}
+        folders = [self.ground.folder / f"worker{number}" for number in range(posting.workers)]
+        return [WorkerHost(one, posting, self._environ(direct)) for one in folders]
+
+    def _environ(self, settings: dict[str, str]) -> dict[str, str]:
+        return {
+            "EVIDENCE": str(self.ground.evidence),
+            "ARMS": str(self.ground.arms),
+            "SETTINGS": json.dumps(settings),
+        }
 
     def _host(self, number: int) -> Host:
         folder = self.ground.folder / f"host{number}"
@@ -220,16 +271,11 @@ class Fleet:
         ]
         if number == 1:
             command += ["--max-requests", str(RECYCLED_AFTER), "--max-requests-jitter", "40"]
-        environ = {
-            "EVIDENCE": str(self.ground.evidence),
-            "ARMS": str(self.ground.arms),
-            "SETTINGS": json.dumps(self._settings),
-        }
         server = Server(
             [*command, "tests.chaos.chaos_app:application"],
             port=port,
             folder=folder,
-            environ=environ,
+            environ=self._environ(self._settings),
         )
         return Host(server, self.ground.evidence, workers=workers)
 
@@ -238,7 +284,7 @@ class Fleet:
         return lines_of(self.ground.evidence)
 
     def workers(self) -> list[int]:
-        """Return the live workers of all hosts."""
+        """Return the live workers of all hosts, those of gunicorn."""
         return [pid for host in self.hosts for pid in host.server.workers() if is_alive(pid)]
 
 
@@ -247,7 +293,7 @@ def lines_of(path: Path) -> tuple[Line, ...]:
     return read_lines(path)
 
 
-def _settings(world: World, storage: Storage, start: int) -> dict[str, str]:
+def _settings(world: World, storage: Storage, start: int, post: Post | None) -> dict[str, str]:
     words = {
         "pulse.config.context": "tick",
         "pulse.config.name": "chaos",
@@ -256,9 +302,10 @@ def _settings(world: World, storage: Storage, start: int) -> dict[str, str]:
         "pulse.config.lease": f"{LEASE_S}s",
         "pulse.config.keep_runs": "1000000",
     }
-    for spec in specs(start):
-        words |= settings(spec, _rfc3339(spec.start))
-    return words
+    posted = post is not None
+    for spec in specs(start, posted=posted):
+        words |= settings(spec, _rfc3339(spec.start), posted=posted)
+    return words | (post.settings() if post is not None else {})
 
 
 def _rfc3339(instant: int) -> str:

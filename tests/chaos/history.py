@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pulse.clock import DAY, SECOND, SystemClock
+from pulse.core.run import QUEUE_HOLDER
 from pulse.store.accounts import account
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
@@ -64,13 +65,15 @@ def _account(ledger: Ledger) -> Account:
 
 
 def _row(run: Run) -> Row:
+    posted = run.holder == QUEUE_HOLDER
     return Row(
         task=run.task,
         fire_time=run.fire_time,
         run=run.id,
         outcome="" if run.outcome is None else run.outcome.value,
         attempt=run.attempt,
-        holder=int(run.holder.split(":")[-2]) if run.holder else 0,
+        holder=int(run.holder.split(":")[-2]) if run.holder and not posted else 0,
         claimed_at=run.claimed_at or 0,
         count=run.count,
+        posted=posted,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.chaos.artifacts import KILLS, SECOND, Fault
 from tests.chaos.fleet import now
+from tests.chaos.inject_queue import QueueInjector
 from tests.chaos.scenario import LEASE_S
 from tests.support.servers import Answer, is_alive, wait_until
 
@@ -30,6 +31,43 @@ ARMED_S = 6.0
 SPOILED_S = 2.0
 
 
+class Processes:
+    """Stops, continues and kills processes, and records faults in a list."""
+
+    def __init__(self, done: list[Fault]) -> None:
+        self._done = done
+        self._suspended: set[int] = set()
+        self._suspending = Lock()
+
+    def note(self, kind: str, began: int, pids: tuple[int, ...] = (), *, ended: int = 0) -> None:
+        """Record a fault that is over now, or was at *ended*."""
+        self._done.append(Fault(kind, began, ended or now(), pids))
+
+    def suspend(self, pids: Sequence[int]) -> list[int]:
+        """Stop processes, but for those that another fault has stopped; return the others."""
+        with self._suspending:
+            running = [pid for pid in pids if pid not in self._suspended and not _is_stopped(pid)]
+            stopped = [pid for pid in running if self.send(pid, SIGSTOP)]
+            self._suspended.update(stopped)
+        return stopped
+
+    def resume(self, pids: Sequence[int]) -> int:
+        """Continue processes that `suspend` has stopped; return the instant before that."""
+        alive, ended = [pid for pid in pids if is_alive(pid)], now()
+        for pid in alive:
+            self.send(pid, SIGCONT)
+        self._suspended.difference_update(pids)
+        return ended
+
+    def send(self, pid: int, number: int) -> bool:
+        """Send a signal, and return whether the process was there."""
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
 class Injector:
     """Performs planned faults on time; long faults continue during the next ones."""
 
@@ -38,8 +76,7 @@ class Injector:
         self._fleet = fleet
         self._say = say
         self._store = Lock()
-        self._suspended: set[int] = set()
-        self._suspending = Lock()
+        self._processes = Processes(self.done)
         self._ways: dict[str, Callable[[Planned], None]] = {
             "kill": self._kill,
             "kill-looker": self._kill_looker,
@@ -56,11 +93,13 @@ class Injector:
             "store-pause": self._pause_store,
             "store-restart": self._restart_store,
         }
+        if fleet.post is not None:
+            self._ways |= QueueInjector(fleet, fleet.post, self._processes).ways
 
     def perform(self, planned: Sequence[Planned]) -> None:
         """Perform all faults, and return when the last one is over."""
         began = time.monotonic()
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(16) as pool:
             going = []
             for one in planned:
                 time.sleep(max(0.0, began + one.at_s - time.monotonic()))
@@ -73,7 +112,7 @@ class Injector:
         self._ways.get(one.kind, self._die_itself)(one)
 
     def _note(self, kind: str, began: int, pids: tuple[int, ...] = ()) -> None:
-        self.done.append(Fault(kind, began, now(), pids))
+        self._processes.note(kind, began, pids)
 
     def _host(self, one: Planned) -> Host:
         return self._fleet.hosts[one.host]
@@ -86,12 +125,12 @@ class Injector:
 
     def _kill(self, one: Planned) -> None:
         pid, began = self._victim(one), now()
-        if pid is not None and _signal(pid, SIGKILL):
+        if pid is not None and self._processes.send(pid, SIGKILL):
             self._note("kill", began, (pid,))
 
     def _kill_looker(self, one: Planned) -> None:
         pid, began = self._host(one).looker(), now()
-        if pid in self._fleet.workers() and _signal(pid, SIGKILL):
+        if pid in self._fleet.workers() and self._processes.send(pid, SIGKILL):
             self._note("kill-looker", began, (pid,))
 
     def _die_itself(self, one: Planned) -> None:
@@ -114,16 +153,8 @@ class Injector:
 
     def _stop(self, one: Planned) -> None:
         pid, began = self._victim(one), now()
-        if pid is not None and self._suspend([pid]):
+        if pid is not None and self._processes.suspend([pid]):
             self._resume_later("stop", began, pid)
-
-    def _suspend(self, pids: Sequence[int]) -> list[int]:
-        """Stop processes, but for those that another fault has stopped; return the others."""
-        with self._suspending:
-            running = [pid for pid in pids if pid not in self._suspended and not _is_stopped(pid)]
-            stopped = [pid for pid in running if _signal(pid, SIGSTOP)]
-            self._suspended.update(stopped)
-        return stopped
 
     def _stop_lookers(self, one: Planned) -> None:
         """Stop the worker that looks at the store, and another one of its host."""
@@ -133,7 +164,7 @@ class Injector:
         if looker not in workers:
             return
         others = [pid for pid in workers if pid != looker]
-        if stopped := self._suspend([looker, *others[:1]]):
+        if stopped := self._processes.suspend([looker, *others[:1]]):
             self._resume_later("stop-lookers", began, *stopped)
 
     def _stop_itself(self, one: Planned) -> None:
@@ -151,11 +182,7 @@ class Injector:
     def _resume_later(self, kind: str, began: int, *pids: int) -> None:
         held_s = self._held_s()
         time.sleep(STOPPED_S)
-        for pid in pids:
-            if is_alive(pid):
-                _signal(pid, SIGCONT)
-        self._suspended.difference_update(pids)
-        self._note(kind, began, pids)
+        self._processes.note(kind, began, pids, ended=self._processes.resume(pids))
         self._note_held(began, held_s)
 
     def _held_s(self) -> float:
@@ -254,14 +281,6 @@ class Injector:
             began = now()
             self._fleet.storage.restart()
             self._note(one.kind, began)
-
-
-def _signal(pid: int, number: int) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _is_stopped(pid: int) -> bool:

@@ -44,9 +44,11 @@ def _figures(judged: Judge) -> list[str]:
     ends = Counter(row.outcome or "open" for row in case.history)
     passed = sum(row.count for row in judged.run_log.passed)
     pids = {line.pid for line in case.lines if line.what == "start"}
+    workers = {line.pid for line in case.lines if line.what == "ready"}
     begins = sum(line.what == "begin" for line in case.lines)
+    celery = f" of the web server and {len(workers)} of Celery" if workers else ""
     return [
-        f"{begins} calls in {len(pids)} processes, {passed} ticks on record as not run",
+        f"{begins} calls, {len(pids)} processes{celery}, {passed} ticks on record as not run",
         "history: " + ", ".join(f"{count} {word}" for word, count in ends.most_common()),
         "faults: " + ", ".join(f"{count} {word}" for word, count in sorted((+kinds).items())),
         f"the machine stood still {len(stalls)} times, {stood / 1e6:.1f} s in all",

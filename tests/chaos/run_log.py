@@ -22,6 +22,7 @@ class Run:
         self.key = key
         self.begins: list[Line] = []
         self.ends: dict[int, Line] = {}
+        self.claims: list[Line] = []
         self.row: Row | None = None
 
     @property
@@ -38,14 +39,21 @@ class Run:
     def opened(self) -> int:
         """When the run existed at the latest: at its first start, or at an unstarted claim."""
         if not self.begins:
-            return self._row.claimed_at or self._row.fire_time
-        first = self.begins[0]
-        return first.wall if first.attempt == 1 else first.fire_time
+            opened = self._row.claimed_at or self._row.fire_time
+        else:
+            first = self.begins[0]
+            opened = first.wall if first.attempt == 1 else first.fire_time
+        return min([opened, *(line.wall for line in self.claims)])
 
     @property
     def outcome(self) -> str:
         """The outcome in the history."""
         return "" if self.row is None else self.row.outcome
+
+    @property
+    def found_no_worker(self) -> bool:
+        """Whether the run was claimed for Celery workers, and none took its last attempt."""
+        return bool(self.claims) and self.outcome == "missed"
 
     @property
     def _row(self) -> Row:
@@ -55,6 +63,8 @@ class Run:
 
     def closed(self, capacity: Capacity) -> int:
         """Return when the store must at the latest have known that the run was over."""
+        if self.found_no_worker:
+            return capacity.waited(self.claims[-1].wall)
         if not self.begins:
             return capacity.closed(self._row.holder, self.opened, None)
         last = self.begins[-1]
@@ -63,6 +73,8 @@ class Run:
         row = self.row
         if row is not None and row.attempt > last.attempt:  # a later claim that never began
             closed = max(closed, capacity.closed(row.holder, row.claimed_at, None))
+        if self.claims and self.claims[-1].attempt > last.attempt:  # a retry that was not sent
+            closed = max(closed, capacity.waited(self.claims[-1].wall))
         return closed
 
 
@@ -71,13 +83,15 @@ class RunLog:
 
     def __init__(self, case: Case) -> None:
         self.runs: dict[str, Run] = {}
+        self._claims: dict[str, list[Line]] = {}
         for line in case.lines:
-            if line.what in {"begin", "end"}:
-                self._write(line)
-        self.passed: list[Row] = [row for row in case.history if row.outcome in PASSED]
+            self._write(line)
+        self.passed: list[Row] = [row for row in case.history if self._has_passed(row)]
         for row in case.history:
-            if row.outcome not in PASSED:
+            if row.outcome not in PASSED or row.run in self._claims:
                 self._run(row.run).row = row
+        for run in self.runs.values():
+            run.claims = self._claims.get(run.key, [])
         self.specs: dict[str, Spec] = {spec.name: spec for spec in case.specs}
         self._of: dict[str, list[Run]] = {name: [] for name in self.specs}
         for run in self.runs.values():
@@ -86,15 +100,20 @@ class RunLog:
             runs.sort(key=lambda run: (run.fire_time, run.opened))
         self.covered = self._cover()
 
+    def _has_passed(self, row: Row) -> bool:
+        """Return whether a row is a record of ticks that did not run: no retry without a worker."""
+        return row.outcome in PASSED and not (row.attempt and row.run in self._claims)
+
     def _run(self, key: str) -> Run:
         return self.runs.setdefault(key, Run(key))
 
     def _write(self, line: Line) -> None:
-        run = self._run(line.run)
         if line.what == "begin":
-            run.begins.append(line)
-        else:
-            run.ends[line.attempt] = line
+            self._run(line.run).begins.append(line)
+        elif line.what == "end":
+            self._run(line.run).ends[line.attempt] = line
+        elif line.what == "claim":
+            self._claims.setdefault(line.run, []).append(line)
 
     def of(self, task: str) -> Sequence[Run]:
         """Return a task's runs by fire time."""

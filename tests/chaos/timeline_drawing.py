@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from tests.chaos.artifacts import MACHINE, SECOND, STORE, clock_of
+from tests.chaos.artifacts import BROKER, MACHINE, SECOND, STORE, clock_of
 from tests.chaos.capacity import NEVER
 from tests.chaos.checker import Judge
 
@@ -83,7 +83,7 @@ class Drawing:
 
     def _band(self, fault: Fault) -> str:
         left, right = self._x(max(fault.began, self._since)), self._x(min(fault.ended, self._until))
-        shared = fault.kind in STORE or fault.kind in MACHINE
+        shared = fault.kind in STORE | MACHINE | BROKER
         fill, strength = ("#f88", 0.35) if shared else ("#fc6", 0.18)
         width = max(1.5, round(right - left, 1))
         return (
