@@ -432,7 +432,7 @@ def test_health_ends_as_monitoring_plugins_do(
     fleet.clock.forward(EVERY)
     process.finish(process.claim_one())
     status, printed = pulse("health")
-    assert (status, printed) == (0, "pass: 2 tasks, 1 processes\n")
+    assert (status, printed) == (0, "pass: 2 tasks, 1 process\n")
     process.store.close()
     status, printed = pulse("health")
     assert (status, "nobody serves" in printed) == (2, True)
