@@ -210,8 +210,11 @@ class Server:
         """Send a signal to the program, or to one process of its family."""
         os.kill(pid or self.pid, number)
 
-    def get(self, path: str = "/", *, timeout: float = 10.0) -> Answer:
-        """Return the answer to a GET request on a connection of its own."""
+    def get(self, path: str = "/", *, timeout: float = PATIENCE_S) -> Answer:
+        """Return the answer to a GET request on a connection of its own.
+
+        A server that forks listens before its workers have loaded the application.
+        """
         if self.port is None:
             raise AssertionError("this program has no port")
         link = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
