@@ -105,9 +105,14 @@ KILLS = frozenset(
 )
 """The process is gone at once."""
 
-PAUSES = frozenset({"stop", "stop-lookers", "stop-after-claim", "block", "stop-child", "purge"})
-"""The process does nothing for a while, and comes back. A purge stops the main processes of the
-workers until messages wait in the queue and are deleted."""
+PAUSES = frozenset(
+    {
+        *("stop", "stop-lookers", "stop-after-claim", "block"),
+        *("stop-child", "purge", "copies"),
+    }
+)
+"""The process does nothing for a while, and comes back. Two faults stop the main processes of the
+Celery workers until messages wait in the queue, and delete these or send each of them thrice."""
 
 LEAVES = frozenset({"hup", "restart", "kill-master"})
 """The process is told to go, and takes no new work."""

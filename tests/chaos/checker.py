@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 PROMPT = SECOND
 """How soon a tick must run once a process is able to run it."""
 
+POSTED_PROMPT = 2 * SECOND
+"""The same with Celery: the message passes through four processes, each of which has to be given
+the processor."""
+
 
 class Verdict(NamedTuple):
     """A rule, how many subjects were checked, and the violations."""
@@ -59,6 +63,7 @@ class Judge:
         self.case = case
         self.run_log = RunLog(case)
         self.capacity = Capacity(case)
+        self._prompt = PROMPT if self.capacity.workers is None else POSTED_PROMPT
         self._last = max([case.ended, *(line.wall for line in case.lines)])
         self.windows = {spec.name: list(self._windows_of(spec)) for spec in case.specs}
 
@@ -79,6 +84,7 @@ class Judge:
         }
         if self.capacity.workers is not None:
             rules |= PostingRules(self.case, self.run_log, self.capacity).rules()
+            rules["each run fits its own window"] = self.late
         return [Verdict(rule, *self._counted(broken())) for rule, broken in rules.items()]
 
     @staticmethod
@@ -96,7 +102,7 @@ class Judge:
             before = [run for run in self.run_log.of(spec.name) if run.fire_time < tick]
             if before:
                 due = max(due, before[-1].closed(self.capacity))
-        latest = self.capacity.ready(due) + PROMPT
+        latest = self.capacity.ready(due) + self._prompt
         return latest if latest <= self.case.ended else NEVER
 
     def _windows_of(self, spec: Spec) -> Iterator[Window]:
@@ -117,7 +123,7 @@ class Judge:
     def _after_victim(self, run: Run, tick: int) -> int:
         """Return when a run must start whose first claim was lost before its dispatch."""
         found_out = self.capacity.found_out(tick, run.begins[0].wall)
-        return self.capacity.ready(max(tick, found_out)) + PROMPT
+        return self.capacity.ready(max(tick, found_out)) + self._prompt
 
     def unaccounted(self) -> Iterator[str]:
         """Yield for each tick whether it neither ran nor is recorded, although it could run."""
@@ -142,6 +148,24 @@ class Judge:
                         f"{_named(spec.name, window.opens)} should have begun by"
                         f" {clock_of(window.closes)}: a miss"
                     )
+
+    def late(self) -> Iterator[str]:
+        """Yield for each run whether it began after its own window, by its headers.
+
+        A window that is longer than an interval could have the next run instead.
+        """
+        begins = {
+            (run.task, run.fire_time): run.begins[0].wall
+            for run in self.run_log.runs.values()
+            if run.begins
+        }
+        for window in (one for windows in self.windows.values() for one in windows):
+            began = begins.get((window.task, window.opens), 0)
+            if began > window.closes:
+                name = _named(window.task, window.opens)
+                yield f"{name} began {clock_of(began)}, after {clock_of(window.closes)}"
+            elif began:
+                yield ""
 
     # Identity ----------------------------------------------------------------------------
 
@@ -249,7 +273,7 @@ class Judge:
         """Return whether the limit of unfinished runs was reached when the tick was decided."""
         if spec.overlap == "allow" or spec.misfire == "all":
             return False
-        decided = self.capacity.claims(tick) + PROMPT
+        decided = self.capacity.claims(tick) + self._prompt
         going = sum(
             run.fire_time < tick
             and (run.fire_time if spec.overlap == "wait" else run.opened) <= decided

@@ -209,7 +209,7 @@ class Fleet:
         self.post = post
         self.ground.arms.mkdir(parents=True)
         self.ground.evidence.touch()
-        self._world = world
+        self.world = world
         self._settings = _settings(world, storage, start, post)
         self.separate = can_separate_hosts()
         self.hosts = [self._host(number) for number in range(world.size.hosts)]
@@ -243,7 +243,7 @@ class Fleet:
         return ends
 
     def _make_workers(self) -> list[WorkerHost]:
-        posting, post = self._world.posting, self.post
+        posting, post = self.world.posting, self.post
         if posting is None or post is None:
             return []
         direct = self._settings | {"pulse.config.broker": post.broker.url}
@@ -260,12 +260,12 @@ class Fleet:
     def _host(self, number: int) -> Host:
         folder = self.ground.folder / f"host{number}"
         folder.mkdir()
-        port, workers = free_port(), self._world.size.workers
+        port, workers = free_port(), self.world.size.workers
         own = (*IN_OWN_SPACE, "sh", "-c", OWN_MEMORY, f"host{number}")
         command = [
             *(own if self.separate else ()),
             *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
-            *("-k", self._world.worker, "-w", str(workers), "-b", f"127.0.0.1:{port}"),
+            *("-k", self.world.worker, "-w", str(workers), "-b", f"127.0.0.1:{port}"),
             *("--pythonpath", str(ROOT), "--timeout", "60"),
             *("--config", str(ROOT / "tests" / "chaos" / "gunicorn_hooks.py")),
         ]

@@ -7,6 +7,8 @@ from signal import SIGKILL
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from kombu import Connection, Producer
+
 from tests.chaos.celery_workers import QUEUE
 from tests.chaos.fleet import now
 from tests.chaos.scenario import LEASE_S
@@ -15,6 +17,8 @@ from tests.support.servers import is_alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kombu import Message
 
     from tests.chaos.celery_workers import Post, WorkerHost
     from tests.chaos.fleet import Fleet
@@ -26,7 +30,7 @@ RUN_S = 5.0
 """How long to wait for a run in progress."""
 
 HELD_S = 2.0
-"""How long the main processes of the workers are stopped before the queue is purged: messages wait
+"""How long the main processes of the workers are stopped before the queue is changed: messages wait
 meanwhile, and no lease is over."""
 
 BROKER_S = (2.0, 6.0)
@@ -54,7 +58,8 @@ class QueueInjector:
             "proxy-deaf": lambda one: self._switch(one, Mode.DEAF),
             "proxy-stall": lambda one: self._switch(one, Mode.STALL),
             "proxy-cut": lambda one: self._switch(one, Mode.CUT),
-            "purge": self._purge,
+            "purge": lambda one: self._hold(one, lambda: self._post.broker.purge(QUEUE)),
+            "copies": lambda one: self._hold(one, lambda: send_again(self._post.broker.url, QUEUE)),
         }
 
     # A worker ----------------------------------------------------------------------------
@@ -127,16 +132,38 @@ class QueueInjector:
             self._post.proxy.switch(Mode.PASS)
             self._processes.note(one.kind, began)
 
-    def _purge(self, one: Planned) -> None:
-        """Keep the workers from taking messages until some wait, and delete these."""
+    def _hold(self, one: Planned, change: Callable[[], object]) -> None:
+        """Keep the workers from taking messages until some wait, and change the queue."""
         with self._ending, self._broker:
             began = now()
             mains = [worker.server.pid for worker in self._fleet.celery]
             stopped = self._processes.suspend([pid for pid in mains if is_alive(pid)])
             time.sleep(HELD_S)
-            self._post.broker.purge(QUEUE)
+            change()
             ended = self._processes.resume(stopped)
             self._processes.note(one.kind, began, tuple(stopped), ended=ended)
+
+
+def send_again(url: str, queue: str, *, copies: int = 3) -> int:
+    """Replace each message that waits in a queue by copies; return how many waited."""
+    with Connection(url, connect_timeout=10) as link:
+        channel = link.channel()
+        found: list[Message] = []
+        while (message := channel.basic_get(queue, no_ack=True)) is not None:
+            found.append(message)
+        producer = Producer(channel, auto_declare=False)
+        for message in found * copies:
+            producer.publish(
+                message.body,
+                exchange="",
+                routing_key=queue,
+                headers=message.headers,
+                content_type=message.content_type,
+                content_encoding=message.content_encoding,
+                correlation_id=message.properties["correlation_id"],
+                reply_to=message.properties["reply_to"],
+            )
+    return len(found)
 
 
 def _between(limits: tuple[float, float], share: float) -> float:

@@ -49,7 +49,10 @@ if TYPE_CHECKING:
     from tests.chaos.scenario import Planned
 
 HEAD_S = 10
-"""How long the fleet has to be there before its first tick."""
+"""How long after the start of the fleet its first tick is."""
+
+POSTING_HEAD_S = 15
+"""The same of a fleet with Celery, whose workers take longer."""
 
 
 def main(arguments: list[str]) -> int:
@@ -106,7 +109,9 @@ def run(world: World, seconds: float, root: Path) -> bool:
         post = None if world.posting is None else Post(world.posting.broker)
         if post is not None:
             ends.callback(post.close)
-        case, said = _live(world, seconds, folder, storage, post)
+        start = (now() // SECOND + (HEAD_S if post is None else POSTING_HEAD_S)) * SECOND
+        fleet = Fleet(world, storage, folder, start=start, post=post)
+        case, said = _live(fleet, seconds, start=start)
     keep_case(folder, case)
     return _judge(folder, f"{world.title()}, seed {world.seed}", case, said)
 
@@ -123,15 +128,15 @@ def _judge_again(folder: Path) -> int:
     return 0 if _judge(folder, folder.name, read_case(folder), "") else 1
 
 
-def _live(
-    world: World, seconds: float, folder: Path, storage: Storage, post: Post | None
-) -> tuple[Case, str]:
-    start = (now() // SECOND + HEAD_S) * SECOND
+def _live(fleet: Fleet, seconds: float, *, start: int) -> tuple[Case, str]:
+    folder, world, storage = fleet.ground.folder, fleet.world, fleet.storage
     planned = _planned(world, seconds, storage)
     (folder / "plan.txt").write_text("".join(f"{one}\n" for one in planned))
     stall_detector = StallDetector(folder / "stalls.txt")
     try:
-        with Fleet(world, storage, folder, start=start, post=post) as fleet:
+        with fleet:
+            if not any(line.what == "start" and line.wall < start for line in fleet.lines()):
+                raise AssertionError("the machine is too busy: the first tick was before the fleet")
             users = Users([host.server.port or 0 for host in fleet.hosts])
             time.sleep(max(0.0, (start - now()) / SECOND))
             label = "-".join(world.words())
@@ -145,14 +150,14 @@ def _live(
     finally:
         stalls = stall_detector.stop()
     case = Case(
-        specs(start, posted=post is not None),
+        specs(start, posted=fleet.post is not None),
         lines,
         (*injector.done, *stalls, *ends),
         read_history(storage.word, "chaos"),
         ended,
         LEASE_S * SECOND,
         read_accounts(storage.word, "chaos"),
-        0 if post is None else WAIT_S * SECOND,
+        0 if fleet.post is None else WAIT_S * SECOND,
     )
     return case, said
 

@@ -91,7 +91,8 @@ class RunLog:
             if row.outcome not in PASSED or row.run in self._claims:
                 self._run(row.run).row = row
         for run in self.runs.values():
-            run.claims = self._claims.get(run.key, [])
+            # A process that is stopped may write its line after another one has claimed again.
+            run.claims = sorted(self._claims.get(run.key, []), key=_by_attempt)
         self.specs: dict[str, Spec] = {spec.name: spec for spec in case.specs}
         self._of: dict[str, list[Run]] = {name: [] for name in self.specs}
         for run in self.runs.values():
@@ -129,3 +130,7 @@ class RunLog:
                 first = spec._replace(start=row.fire_time)
                 covered |= dict.fromkeys(((row.task, tick) for tick in ticks(first, last)), row)
         return covered
+
+
+def _by_attempt(line: Line) -> tuple[int, int]:
+    return line.attempt, line.wall

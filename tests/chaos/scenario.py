@@ -42,12 +42,13 @@ QUEUE_KINDS = (
     "purge",
     "proxy-stall",
     "term-worker",
+    "copies",
     "proxy-cut",
 )
 """The faults on the way from the web processes to the Celery workers."""
 
 LASTS_S = {
-    **dict.fromkeys(("kill-child", "purge"), 8.0),
+    **dict.fromkeys(("kill-child", "purge", "copies"), 8.0),
     **dict.fromkeys(("kill-worker", "term-worker"), 10.0),
     "stop-child": 11.0,
     **dict.fromkeys(("broker-stop", "proxy-deaf", "proxy-stall", "proxy-cut"), 18.0),
@@ -55,7 +56,7 @@ LASTS_S = {
 """About how long each of them lasts, with the bound within which runs must go on after it."""
 
 RARE = 2.0
-OVERLAPS = 0.4
+OVERLAPS = 0.5
 """The share of these faults during which the next one begins."""
 
 
@@ -170,7 +171,7 @@ def faults(
 
 def queue_faults(seed: int, seconds: float) -> list[Planned]:
     """Return the faults on the way to the workers; most are over before the next one begins."""
-    dice = Random(f"queue faults {seed}")  # noqa: S311 - to be repeated, not to be guessed
+    dice = Random(f"posted faults {seed}")  # noqa: S311 - to be repeated, not to be guessed
     planned: list[Planned] = []
     bag: list[str] = []
     at_s = 4.0
