@@ -57,15 +57,15 @@ class Script:
         self.claim(spec, tick, attempt=attempt, at=began - 2_000)
         naps = spec.name == "nap"
         ended, pid = began + (NAP if naps else 1_000), executing(naps=naps, at=began)
-        told = _named(spec, tick, attempt)
-        self.lines.append(Line("begin", began, began, pid, *told))
-        self.lines.append(Line("end", ended, ended, pid, *told, status))
+        named = _named(spec, tick, attempt)
+        self.lines.append(Line("begin", began, began, pid, *named))
+        self.lines.append(Line("end", ended, ended, pid, *named, status))
         return ended
 
     def record(self, spec: Spec, tick: int, outcome: str, **more: int) -> None:
         """Write a row."""
-        told = {"holder": SECOND_CHILD, "claimed_at": tick + 1_000} | more
-        self.rows.append(Row(spec.name, tick, run_of(spec, tick), outcome, **told))
+        cells = {"holder": SECOND_CHILD, "claimed_at": tick + 1_000} | more
+        self.rows.append(Row(spec.name, tick, run_of(spec, tick), outcome, **cells))
 
     def pass_by(self, spec: Spec, tick: int, outcome: str) -> None:
         """Write the row of a fire time that did not run."""

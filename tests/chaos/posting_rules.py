@@ -31,7 +31,7 @@ class PostingRules:
             "no run stays in the queue": self.stuck,
             "no run fails where the app has not": self.failed,
             "runs go on after each disturbance": self.silent,
-            "a worker ends when it is told to": self.lingering,
+            "a worker that gets SIGTERM ends": self.lingering,
         }
 
     def stuck(self) -> Iterator[str]:
@@ -70,11 +70,11 @@ class PostingRules:
                 yield ""
 
     def lingering(self) -> Iterator[str]:
-        """Yield for each worker that was told to end whether it took too long."""
+        """Yield for each worker that got SIGTERM whether it took too long to end."""
         for fault in self._case.faults:
             if fault.kind in WORKER_LEAVES:
                 took = fault.ended - fault.began
-                text = f"the one that was told so {clock_of(fault.began)} took {took / 1e6:.0f} s"
+                text = f"the one of {clock_of(fault.began)} took {took / 1e6:.0f} s"
                 yield text if took > ENDS_WITHIN else ""
 
 

@@ -43,7 +43,7 @@ LEDGER = "the ledger agrees"
 STUCK = "no run stays in the queue"
 FAILED = "no run fails where the app has not"
 SILENT = "runs go on after each disturbance"
-ENDS = "a worker ends when it is told to"
+ENDS = "a worker that gets SIGTERM ends"
 OWN = "each run fits its own window"
 
 CALM = START + 35 * SECOND
@@ -227,10 +227,10 @@ def test_run_that_waits_while_no_child_is_idle_is_accepted() -> None:
 
 def _with_long_run(case: Case, began: int, ended: int) -> list[Line]:
     """Let a run keep the child busy that executes all but naps."""
-    told = ("crowd", began - began % SECOND, f"crowd-{began - began % SECOND}", 1)
-    kept = [line for line in case.lines if line.run != told[2]]
-    begin = Line("begin", began - SECOND // 2, 0, SECOND_CHILD, *told)
-    return [*kept, begin, Line("end", ended, 0, SECOND_CHILD, *told, 200)]
+    named = ("crowd", began - began % SECOND, f"crowd-{began - began % SECOND}", 1)
+    kept = [line for line in case.lines if line.run != named[2]]
+    begin = Line("begin", began - SECOND // 2, 0, SECOND_CHILD, *named)
+    return [*kept, begin, Line("end", ended, 0, SECOND_CHILD, *named, 200)]
 
 
 def test_worker_that_is_idle_does_not_help_one_that_is_busy() -> None:
@@ -256,11 +256,11 @@ def test_window_closes_ten_seconds_after_a_fault_of_the_broker(
     quiet = silenced(alone, BROKER.ended, tick + after * SECOND)
     run = f"crowd-{tick}"
     began = tick + after * SECOND + SECOND // 2
-    told = ("crowd", tick, run, 1)
+    named = ("crowd", tick, run, 1)
     lines = [
         *quiet.lines,
-        Line("begin", began, 0, SECOND_CHILD, *told),
-        Line("end", began + 1, 0, SECOND_CHILD, *told, 200),
+        Line("begin", began, 0, SECOND_CHILD, *named),
+        Line("end", began + 1, 0, SECOND_CHILD, *named, 200),
     ]
     assert (OWN not in broken(with_lines(quiet, lines))) is accepted
 
@@ -375,7 +375,7 @@ def test_claim_that_a_worker_takes_during_its_wait_may_be_lost_in_an_outage(
     assert (not any("was abandoned" in text for text in verdict.broken)) is accepted
 
 
-def test_worker_that_was_told_to_end_takes_nothing() -> None:
+def test_worker_that_got_sigterm_takes_nothing() -> None:
     """From then on no worker is there, until another one is started."""
     end = Fault("term-worker", CALM, CALM + 2 * SECOND, (MAIN, SECOND_CHILD, THIRD))
     capacity = Capacity(GOOD._replace(faults=(*GOOD.faults, end)))

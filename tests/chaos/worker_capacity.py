@@ -1,9 +1,9 @@
 """When Celery workers could take a run, and by when runs must go on after a fault on their way.
 
 A worker takes messages from its line `consume` on, while one of its processes is `ready`, until it
-is killed or told to end. It can take a run at once while one of these processes is idle; a run that
-ends soon does not count, since it delays others as little. A worker gets messages while it is busy
-and others are idle, so only time in which each worker is idle counts.
+is killed or gets SIGTERM. It can take a run at once while one of these processes is idle; a run
+that ends soon does not count, since it delays others as little. A worker gets messages while it is
+busy and others are idle, so only time in which each worker is idle counts.
 
 A fault of the broker, a pause of a worker, the death of one of its processes, its end from the
 signal on (it keeps the messages that it has not begun until it has ended) and the time in which no
@@ -52,7 +52,7 @@ class Hit(NamedTuple):
     leaves: Hits
 
     def ends(self, pid: int, since: int) -> list[int]:
-        """Return when a process that began at *since* was killed or told to end."""
+        """Return when a process that began at *since* was killed or got SIGTERM."""
         found = (*self.deaths.get(pid, ()), *self.leaves.get(pid, ()))
         return [began for began, ended in found if ended >= since]
 
