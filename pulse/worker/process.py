@@ -13,7 +13,7 @@ import msgspec
 from pulse.carrier.base import VERSION
 from pulse.clock import SECOND, Span, SystemClock
 from pulse.core.policies import StoreFallback
-from pulse.core.run import QUEUE_HOLDER, CompletedRun, Outcome
+from pulse.core.run import QUEUE_HOLDER, Outcome
 from pulse.engine.base import EngineCallbacks
 from pulse.engine.in_flight import NEVER
 from pulse.errors import ConfigError, StoreError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pulse.carrier.base import Parcel
     from pulse.clock import Clock
     from pulse.config.settings import Settings
-    from pulse.core.run import Claim, Result
+    from pulse.core.run import Claim, CompletedRun, Result
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
     from pulse.store.base import Store
@@ -114,7 +114,7 @@ class WorkerProcess:
         self._site = _Site(app, settings)
         self._clock: Clock = SystemClock()
         self._mark = ForkMark()
-        self._waiting: dict[Attempt, tuple[Bell, list[CompletedRun]]] = {}
+        self._waiting: dict[Attempt, tuple[Bell, Bell]] = {}
         self._said: set[tuple[str, str]] = set()
         self._stopping = False
         dispatcher = Dispatcher(
@@ -276,15 +276,15 @@ class WorkerProcess:
     # Executing it -------------------------------------------------------------------------
 
     def _execute(self, claim: Claim) -> None:
-        bell, ended, attempt = make_bell(), list[CompletedRun](), attempt_of(claim)
-        self._waiting[attempt] = (bell, ended)
+        """Execute a claim, and wait until its end is recorded.
+
+        The end is recorded whatever becomes of this call: Celery may end the greenlet that waits.
+        """
+        ended, recorded = make_bell(), make_bell()
+        self._waiting[attempt_of(claim)] = (ended, recorded)
         self._executor.submit(claim)
-        try:
-            bell.wait()
-        finally:  # Celery may end the greenlet that waits; `_report` then records the end
-            self._waiting.pop(attempt, None)
-        if ended[0].result.was_dispatched or ended[0].result.outcome is not Outcome.INTERRUPTED:
-            self._thread.record(ended[0])
+        ended.wait()
+        self._thread.wait_until_recorded(recorded)
 
     def _perform_claim(self, claim: Claim) -> Result:
         if not self._thread.is_valid(claim):
@@ -293,14 +293,13 @@ class WorkerProcess:
 
     def _report(self, completed_run: CompletedRun) -> None:
         claim, result = completed_run
-        waiting = self._waiting.get(attempt_of(claim))
+        ended, recorded = self._waiting.pop(attempt_of(claim))
         if result.outcome is Outcome.INTERRUPTED and not result.was_dispatched:
             self._thread.leave(claim)
-        elif waiting is None:
-            self._thread.record_later(completed_run)
-        if waiting is not None:
-            waiting[1].append(completed_run)
-            waiting[0].ring()
+            recorded.ring()
+        else:
+            self._thread.record(completed_run, recorded)
+        ended.ring()
 
     def _make_executor(
         self, pool: Pool, slots: int

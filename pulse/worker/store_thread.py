@@ -149,23 +149,18 @@ class StoreThread:
         returned = ReturnedRun(claim, 0, "the worker that had taken it stopped")
         self._calls.put(lambda: self._completer.returned.append(returned))
 
-    def record_later(self, completed_run: CompletedRun) -> None:
-        """Record the end of a run for which nobody waits any more."""
-        self._calls.put(lambda: self._completer.put(completed_run))
-
-    def record(self, completed_run: CompletedRun) -> None:
-        """Record the end of a run; return once it is recorded, or after the length of a lease.
-
-        Until the process ends the thread tries to record it.
-        """
-        bell = make_bell()
+    def record(self, completed_run: CompletedRun, recorded: Bell) -> None:
+        """Record the end of a run, until the process ends; *recorded* is rung once it is."""
 
         def put() -> None:
-            self._recorded[attempt_of(completed_run.claim)] = bell
+            self._recorded[attempt_of(completed_run.claim)] = recorded
             self._completer.put(completed_run)
 
         self._calls.put(put)
-        bell.wait(self._parts.member.lease_us)
+
+    def wait_until_recorded(self, recorded: Bell) -> None:
+        """Wait for the record of an end, no longer than a lease: runs wait for the slot."""
+        recorded.wait(self._parts.member.lease_us)
 
     def record_now(self, completed_run: CompletedRun) -> None:
         """Record the end of a run, since this process ends; called in the native thread."""

@@ -308,9 +308,12 @@ def test_worker_with_another_configuration_leaves_runs_to_the_one_that_fits(
     assert site.twice() == []
 
 
-def test_stopped_broker_costs_no_run(make_site: MakeSite, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_stopped_broker_costs_no_run(
+    make_site: MakeSite, request: pytest.FixtureRequest, pool: str
+) -> None:
     """After eight seconds runs go on within ten; none fails, and none is executed twice."""
-    site = make_site()
+    site = make_site(pool=pool)
     with site.serving() as (web, _):
         site.await_notes(3)
         with broker_of(request).stopped():

@@ -18,6 +18,7 @@ from pulse.store.steering import MemberReport, StopRequest
 from pulse.testing.recorder import Recorder
 from pulse.testing.sample_runs import make_claim, read_seconds
 from pulse.worker import store_thread
+from pulse.worker.bells import make_bell
 from pulse.worker.store_thread import StoreThread, WorkerParts
 
 if TYPE_CHECKING:
@@ -169,9 +170,16 @@ def worker() -> Iterator[Worker]:
     worker.thread.stop()
 
 
+def record(worker: Worker, completed_run: CompletedRun) -> None:
+    """Record an end as the process of a worker does, and wait for that."""
+    recorded = make_bell()
+    worker.thread.record(completed_run, recorded)
+    worker.thread.wait_until_recorded(recorded)
+
+
 def end(worker: Worker, claim: Claim) -> None:
     """Record the end of a run."""
-    worker.thread.record(CompletedRun(claim, DONE))
+    record(worker, CompletedRun(claim, DONE))
 
 
 def test_the_thread_joins_the_store_as_a_worker(worker: Worker) -> None:
@@ -408,7 +416,7 @@ def test_the_reason_of_a_stop_is_recorded_with_the_run(worker: Worker) -> None:
     claim = worker.take()
     worker.store.stops = {claim.run.id: StopRequest(at=1, by="anna")}
     worker.store.await_more("heartbeat")
-    worker.thread.record(CompletedRun(claim, Result(Outcome.INTERRUPTED, 0, 1, message="here")))
+    record(worker, CompletedRun(claim, Result(Outcome.INTERRUPTED, 0, 1, message="here")))
     (ended,) = worker.seen.of(events.RunEnded)
     assert ended.result.message == "stopped by anna\nhere"
 
