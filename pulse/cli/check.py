@@ -89,7 +89,7 @@ def _storeless(settings: Settings) -> Iterator[str]:
 
 
 def _unrouted(found: LoadedSection) -> Iterator[str]:
-    """Yield a sentence for each task that no view answers, as far as the framework can tell."""
+    """Yield a sentence for each task that no view answers, as far as the framework knows."""
     for task in found.settings.tasks.values() if found.app is not None else ():
         if problem := routing_problem(found.app, task):
             yield problem

@@ -14,10 +14,10 @@ LOOP_PATIENCE: Span = 60 * SECOND
 class State(IntEnum):
     """How far a scheduler has come; it only moves forward.
 
-        NEW --store opened--> OPEN --tasks synced--> CLAIMING --told to stop--> DRAINING
+        NEW --store opened--> OPEN --tasks synced--> CLAIMING --asked to stop--> DRAINING
             --slots stopped--> STOPPING --ends recorded, store left--> CLOSED
 
-    A process that is told to stop before it could join the store goes to DRAINING from NEW or OPEN,
+    A process that is asked to stop before it could join the store goes to DRAINING from NEW or OPEN,
     and joins no more. A copy in a forked child is CLOSED.
     """
 

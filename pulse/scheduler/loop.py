@@ -291,7 +291,7 @@ class Scheduler:
 
     def _one_turn(self, began: Span) -> Span:
         if not self._heartbeat.started and not self._joins():
-            return MAX_SLEEP  # told to stop before it could join: there is nothing to record
+            return MAX_SLEEP  # asked to stop before it could join: nothing is to be recorded
         now, ended = began, self._completer.has_work
         if ended:
             if self._completer.flush():
@@ -355,7 +355,7 @@ class Scheduler:
         return self._deferral.pause(now)
 
     def _joins(self) -> bool:
-        """Join the store, unless the process was told to stop before; return whether it has."""
+        """Join the store, unless the process was asked to stop before; return whether it has."""
         if self._state >= State.DRAINING:
             return False
         self._join()

@@ -45,7 +45,7 @@ def kinds(*tasks: TaskState, **words: object) -> list[tuple[str, str]]:
 
 
 def test_fleet_whose_tasks_are_on_time_is_fine() -> None:
-    """Also one without tasks, whoever serves."""
+    """Also one without tasks, with any processes."""
     assert kinds(TASK) == []
     found = judge([], [], [], pause=None, now=NOW)
     assert (found.status, found.tasks, found.processes) == (HealthStatus.PASS, 0, 0)

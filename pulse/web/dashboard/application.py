@@ -216,7 +216,7 @@ class PulseDashboard(GatedApplication):
                 PageCall(handle, overview.value, params, self._output, level, self._runs_of)
             )
 
-        # What is confirmed is read anew: it is about to be changed.
+        # What is confirmed is read again: it is about to be changed.
         if path == "confirm":
             model = Reading(ask(), 0, is_stale=False)
         else:

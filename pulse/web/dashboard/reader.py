@@ -109,7 +109,7 @@ class StoreReader:
         return self._reading_of(entry)
 
     def forget(self) -> None:
-        """Ask anew from now on: something was changed."""
+        """Ask again from now on: something was changed."""
         with self._lock:
             self._generation += 1
 
