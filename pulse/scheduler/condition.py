@@ -17,8 +17,8 @@ class State(IntEnum):
         NEW --store opened--> OPEN --tasks synced--> CLAIMING --asked to stop--> DRAINING
             --slots stopped--> STOPPING --ends recorded, store left--> CLOSED
 
-    A process that is asked to stop before it could join the store goes to DRAINING from NEW or OPEN,
-    and joins no more. A copy in a forked child is CLOSED.
+    A process that is asked to stop before it could join the store goes to DRAINING from NEW or
+    OPEN, and joins no more. A copy in a forked child is CLOSED.
     """
 
     NEW = 0
