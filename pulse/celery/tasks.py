@@ -77,6 +77,7 @@ def install_target(app: Celery, target: WorkerTarget) -> Celery:
 
     @app.task(
         name=TASK,
+        shared=False,  # otherwise each other Celery application of the process has it too
         bind=True,
         acks_late=False,
         ignore_result=True,

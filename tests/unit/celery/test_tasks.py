@@ -154,6 +154,16 @@ def test_the_task_has_its_own_settings_in_an_application_of_a_site(app: Celery) 
         install(app, "config:/srv/other.ini")
 
 
+def test_the_task_belongs_to_one_application_of_celery_alone(app: Celery) -> None:
+    """By default Celery adds each task to all applications of the process."""
+    install(app, "config:/srv/p.ini")
+    with Celery("other", broker="memory://", set_as_current=False) as other:
+        other.finalize()
+        assert TASK in app.tasks
+        assert TASK not in other.tasks
+        assert install(other, "config:/srv/other.ini") is other
+
+
 @pytest.mark.parametrize(
     ("module", "pool"),
     [
