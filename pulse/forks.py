@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from typing import TYPE_CHECKING
 
 from pulse.errors import NotServingError
@@ -148,6 +149,31 @@ def sever(descriptor: int) -> None:
             os.dup2(nowhere.fileno(), descriptor, inheritable=False)
         finally:
             nowhere.close()
+
+
+def keep_sigterm_across_forks() -> None:
+    """Block SIGTERM while this process forks, and deliver it after the hooks of the fork.
+
+    CPython forgets in a forked child each signal whose Python handler has not run yet
+    (`_PySignal_AfterFork`), so that a SIGTERM sent right after the fork would be lost. In the
+    parent, what a handler raises inside a hook of the fork would be lost (`os.register_at_fork`).
+    Both hooks are C functions, since Python runs a handler before it returns from a Python
+    function. Call it after the other hooks of pulse have been registered: of the hooks before a
+    fork the one that was registered last runs first, of those after a fork it runs last.
+    """
+    import ctypes
+    from functools import partial
+
+    library = ctypes.PyDLL(None)  # keeps the interpreter's lock: no other thread goes on
+    signals = ctypes.create_string_buffer(128)  # sigset_t of glibc and musl
+    library.sigemptyset(signals)
+    library.sigaddset(signals, int(signal.SIGTERM))
+    unblock = partial(library.pthread_sigmask, int(signal.SIG_UNBLOCK), signals, None)
+    os.register_at_fork(
+        before=partial(library.pthread_sigmask, int(signal.SIG_BLOCK), signals, None),
+        after_in_parent=unblock,
+        after_in_child=unblock,
+    )
 
 
 def import_for_fork() -> None:

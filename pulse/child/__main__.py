@@ -40,7 +40,7 @@ from pulse.engine.child_protocol import (
     send,
 )
 from pulse.errors import EngineError, shown
-from pulse.forks import ForkMark, sever
+from pulse.forks import ForkMark, keep_sigterm_across_forks, sever
 from pulse.handle.handle import SchedulerHandle
 from pulse.serving.references import reachable
 from pulse.wsgi.dispatcher import Dispatcher
@@ -292,6 +292,7 @@ def main() -> None:
     child = ChildMain(connection, SystemClock())
     signal.signal(signal.SIGTERM, child.terminate)
     os.register_at_fork(after_in_child=child.forked)
+    keep_sigterm_across_forks()
     with suppress(ConnectionClosedError, Interruption):
         hello = receive(connection, Hello)
         exit_with_parent(lifeline, hello.parent)

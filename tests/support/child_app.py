@@ -117,6 +117,16 @@ def _forked_nap(_: Environ) -> str:
     return ""
 
 
+def _signalled_fork(_: Environ) -> str:
+    """Fork, send SIGTERM to the new process at once, and return how it ended."""
+    pid = os.fork()
+    if not pid:
+        time.sleep(60)
+        os._exit(7)
+    os.kill(pid, signal.SIGTERM)
+    return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
 def _look(environ: Environ) -> str:
     plain = {
         key: value for key, value in environ.items() if isinstance(value, (str, int, float, bool))
@@ -148,6 +158,7 @@ VIEWS: dict[str, Callable[[Environ], str]] = {
     "/look": _look,
     "/fork": _fork,
     "/forked-nap": _forked_nap,
+    "/signalled-fork": _signalled_fork,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,3 +104,51 @@ def test_an_object_that_is_never_freed_has_one_more_reference() -> None:
     before = sys.getrefcount(thing)
     never_free(thing)
     assert sys.getrefcount(thing) == before + 1
+
+
+SIGNALLED = """
+import os, signal, sys
+from pulse.forks import keep_sigterm_across_forks
+
+class Stopped(BaseException): pass
+
+def handle(*_):
+    if os.getpid() != parent:
+        os._exit(15)
+    raise Stopped
+
+parent = os.getpid()
+signal.signal(signal.SIGTERM, handle)
+if sys.argv[1] == "parent":
+    os.register_at_fork(before=lambda: os.kill(parent, signal.SIGTERM))
+keep_sigterm_across_forks()
+try:
+    child = os.fork()
+except Stopped:
+    print("raised")
+    os._exit(0)
+if child == 0:
+    signal.sigtimedwait([], 10)
+    os._exit(7)
+os.kill(child, signal.SIGTERM)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def signalled(who: str) -> str:
+    """Return what a process prints that forks, where the parent or the child gets SIGTERM."""
+    # Another process, since pytest has hooks of the fork of its own.
+    command = [sys.executable, "-c", SIGNALLED, who]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stderr == ""
+    return ended.stdout.strip()
+
+
+def test_a_forked_child_handles_a_signal_that_was_sent_right_after_the_fork() -> None:
+    """CPython alone forgets a signal whose handler has not run when the child begins."""
+    assert signalled("child") == "15"
+
+
+def test_what_a_handler_raises_during_a_fork_reaches_the_caller_of_the_fork() -> None:
+    """CPython alone prints and drops what is raised inside a hook of the fork."""
+    assert signalled("parent") == "raised"

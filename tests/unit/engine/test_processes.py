@@ -148,6 +148,12 @@ def test_sigterm_ends_a_process_that_the_app_has_forked(
     assert stage.completed == []
 
 
+def test_sigterm_right_after_a_fork_ends_the_process_that_the_app_has_forked(begin: Begin) -> None:
+    """The new process may not have run any Python code when the signal arrives."""
+    stage = begin()
+    assert [perform(stage, "/signalled-fork").message for _ in range(5)] == [str(-SIGTERM)] * 5
+
+
 def test_a_run_is_interrupted_in_the_child_process_alone(
     begin: Begin, notes: Callable[[str], int], tmp_path: Path
 ) -> None:
