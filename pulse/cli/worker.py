@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pulse.worker.settings import WorkerSettings
 
 _QUEUES, _NAMES = ("-Q", "--queues"), ("-n", "--hostname")
+_EVENTS = {"-E", "--task-events", "--events"}
+_QUIET = ["--without-gossip", "--without-heartbeat"]
 
 
 def start_worker(options: argparse.Namespace) -> NoReturn:
@@ -49,18 +51,39 @@ def start_worker(options: argparse.Namespace) -> NoReturn:
     os.environ[TARGET_VARIABLE] = word if is_application(word) else f"config:{word}#{options.app}"
     if options.name is not None:
         os.environ[NAME_VARIABLE] = options.name
+    command = celery_command(settings, options.passed_on)
+    sys.stdout.flush()
+    os.execv(command[0], command)  # noqa: S606 - this interpreter, without a shell
+
+
+def celery_command(settings: WorkerSettings, passed_on: Sequence[str]) -> list[str]:
+    """Return the command of the worker: Celery, what *passed_on* does not set, and *passed_on*."""
     # At SIGHUP Celery starts again what it was started as, which has to be a path.
     script = Path(sys.executable).with_name("celery")
     command = [str(script)] if script.is_file() else [sys.executable, "-m", "celery"]
     command += ["-A", "pulse.celery", "worker"]
-    if not any(word.startswith(_QUEUES) for word in options.passed_on):
+    if not any(word.startswith(_QUEUES) for word in passed_on):
         command += ["-Q", ",".join(settings.queues)]
-    if not any(word.startswith(_NAMES) for word in options.passed_on):
+    if not any(word.startswith(_NAMES) for word in passed_on):
         # Two workers of one host with Celery's default name would exclude each other on RabbitMQ.
         command += ["-n", f"pulse-{os.getpid()}@%h"]
-    command += options.passed_on
-    sys.stdout.flush()
-    os.execv(command[0], command)  # noqa: S606 - this interpreter, without a shell
+    is_amqp = "amqp" in settings.broker.partition("://")[0]
+    if is_amqp and pool_of(passed_on) == "gevent" and not set(passed_on) & _EVENTS:
+        # With a connection for events, the worker waits for 0.1 s on it before each message
+        # (celery.worker.loops.synloop, Celery 5.7).
+        command += [option for option in _QUIET if option not in passed_on]
+    return [*command, *passed_on]
+
+
+def pool_of(passed_on: Sequence[str]) -> str:
+    """Return the pool that `-P` or `--pool` names; "prefork" if no option does."""
+    pool = "prefork"
+    for word, following in zip(passed_on, [*passed_on, ""][1:], strict=True):
+        if word in {"-P", "--pool"}:
+            pool = following
+        elif word.startswith(("-P", "--pool=")):
+            pool = word.removeprefix("-P").removeprefix("--pool=")
+    return pool
 
 
 def _check(settings: WorkerSettings, passed_on: Sequence[str]) -> None:
@@ -75,5 +98,5 @@ def _check(settings: WorkerSettings, passed_on: Sequence[str]) -> None:
     from pulse.celery.carrier import make_carrier
 
     make_carrier(CarrierSetup(broker=settings.broker))
-    if any("gevent" in word for word in passed_on) and find_spec("gevent") is None:
+    if pool_of(passed_on) == "gevent" and find_spec("gevent") is None:
         raise missing_extra("pulse worker -- -P gevent", "gevent", "gevent")

@@ -26,10 +26,6 @@ PATIENCE_S = 30.0
 END_S = 60.0
 """How long the processes of a worker may take to end after the death of its main process."""
 
-UNHINDERED = ("--without-gossip", "--without-heartbeat")
-"""Celery 5.7 with greenlets and RabbitMQ waits for 0.1 s after each message for events of other
-workers, so that a burst of ticks after a fault would be late by seconds."""
-
 BROKERS: dict[str, Callable[[], RabbitMQ | RedisBroker]] = {
     "rabbitmq": RabbitMQ,
     "redis": RedisBroker,
@@ -72,7 +68,6 @@ class WorkerHost:
             *(sys.executable, "-m", "pulse", "worker", "tests.chaos.chaos_app:application", "--"),
             *("-P", posting.pool, "-c", str(posting.slots), "-l", "info"),
             *("--include", "tests.chaos.worker_hooks"),
-            *(UNHINDERED if posting.pool == "gevent" else ()),
         ]
         own = {"WORKER": folder.name, "POOL": posting.pool, "SLOTS": str(posting.slots)}
         self.server = _Worker(command, port=None, folder=folder, environ={**environ, **own})
