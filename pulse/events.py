@@ -101,7 +101,7 @@ class RunRetrying(Event, frozen=True, gc=False):
 
 
 class RetryExpired(Event, frozen=True, gc=False):
-    """No process started a retry in time; the run keeps the outcome of its last attempt."""
+    """No process started a retry or rerun in time; the run has the outcome of its last attempt."""
 
     run: Run
 

@@ -153,18 +153,27 @@ def advance_retry(run: Run, before: Instant) -> Run:
 
 def expire_retry(run: Run) -> Run:
     """Return a run whose retry has expired, finished with the outcome of its last attempt."""
-    *before, last = run.attempts
-    run = msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, attempts=tuple(before))
+    last = run.attempts[-1]
     if run.started_at is not None or last.started_at is None:
-        return run
+        return _without_retry(run)
     # The retry was claimed and given back: the run does not describe its last attempt any more.
+    return _as_last_attempt(run, last.message)
+
+
+def _as_last_attempt(run: Run, message: str) -> Run:
+    last = run.attempts[-1]
     return msgspec.structs.replace(
-        run,
+        _without_retry(run),
         started_at=last.started_at,
         took_us=last.took_us,
         status=last.status,
-        message=last.message,
+        message=message,
     )
+
+
+def _without_retry(run: Run) -> Run:
+    *before, last = run.attempts
+    return msgspec.structs.replace(run, outcome=last.outcome, retry_at=None, attempts=tuple(before))
 
 
 def miss_run(run: Run, reason: str = "") -> Run:
@@ -196,8 +205,16 @@ def unclaim_run(run: Run) -> Run:
 
 
 def miss_posted(run: Run) -> Run:
-    """Return a posted run, without its claim, as missed: it has waited as its message says."""
-    return miss_run(unclaim_run(run), NOT_TAKEN + run.message.removeprefix(WAITS))
+    """Return a posted run, without its claim, as missed: it has waited as its message says.
+
+    A run that was attempted before ends with the outcome of its last attempt: it has run.
+    """
+    reason = NOT_TAKEN + run.message.removeprefix(WAITS)
+    run = unclaim_run(run)
+    if not run.attempts:
+        return miss_run(run, reason)
+    before = run.attempts[-1].message[-(MAX_MESSAGE - len(reason) - 1) :]
+    return _as_last_attempt(run, f"{before}\n{reason}" if before else reason)
 
 
 def return_run(run: Run, reason: str, at: Instant) -> Run:

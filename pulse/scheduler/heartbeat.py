@@ -159,6 +159,7 @@ class Heartbeat:
             self._bus.emit(events.TaskRemoved(task, done=True))
         self._reporter.superseded(beat.superseded)
         self._reporter.not_run(beat.missed)
+        self._reporter.not_retried(beat.expired_retries)
         if beat.archived:
             self._bus.emit(events.TasksArchived(beat.archived))
         self.machines = max(1, len({one.machine for one in beat.members}))

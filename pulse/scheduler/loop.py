@@ -456,8 +456,7 @@ class Scheduler:
     def _report_claimed(self, claimed: Claimed) -> None:
         if claimed.not_run:
             self._reporter.not_run(claimed.not_run)
-        for run in claimed.expired_retries:
-            self._bus.emit(events.RetryExpired(run))
+        self._reporter.not_retried(claimed.expired_retries)
         for one in claimed.rewound:
             self._bus.emit(events.TaskRewound(one.task, one.partition, one.refused, one.next_fire))
         for task, error in claimed.failed_tasks:

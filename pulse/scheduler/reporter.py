@@ -104,6 +104,11 @@ class Reporter:
             missed = run.outcome is Outcome.MISSED
             self._bus.emit(events.TickMissed(run) if missed else events.TickSkipped(run))
 
+    def not_retried(self, runs: Iterable[Run]) -> None:
+        """Report runs that have ended, since no process started their next attempt in time."""
+        for run in runs:
+            self._bus.emit(events.RetryExpired(run))
+
     def synced(self, synced: SyncResult) -> None:
         """Report what this process has changed in the store's tasks as it joined."""
         self.superseded(synced.superseded)

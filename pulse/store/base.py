@@ -18,7 +18,8 @@ A row and its runs move through these states:
                                 claimed --give_back--> pending, attempt - 1
                                 claimed --post--> posted
                                 posted or claimed --take--> claimed by the worker, same attempt
-                                posted --waited too long--> missed, attempt - 1
+                                posted --waited too long--> missed, attempt - 1; a retry or rerun:
+                                                            finished as its last attempt
                                 posted --stop, or its task archived--> finished, attempt - 1
           (none) --trigger, run_at_start--> pending --claim_due--> claimed, attempt + 1
           (none) --claim_due, overlap = wait, another run is unfinished--> pending, attempt 0
@@ -77,13 +78,14 @@ What every implementation promises:
     and `QUEUE_HOLDER` alike, in one comparison: a worker may be faster than `post`, which is then
     refused. So a message may be lost, late or delivered twice: each attempt is taken once. Nobody
     renews a posted run: its lease is the time that it may wait. When that is over it is recorded as
-    missed, never as abandoned, and is not attempted again: the attempt has not begun, and cannot be
-    taken any more. A posted run is claimed for overlap and `max_concurrent`. It does not depend on
-    the process that has posted it. An observer ends the wait as it ends a lease: when the run has
-    not changed for the whole wait under observation. It also ends it once the wait is over on the
-    store's clock, after a lease of observation: so processes that live for less than the wait end
-    it too, and a clock that is set may end it early, which loses no more than the run. A posted run
-    ends as a pending one does when somebody stops it, and when its task is archived.
+    missed, or, if it was attempted before, with the outcome of its last attempt. It is not
+    attempted again. The attempt that was posted has not begun, and cannot be taken any more. A
+    posted run is claimed for overlap and `max_concurrent`. It does not depend on the process that
+    has posted it. An observer ends the wait as it ends a lease: when the run has not changed for
+    the whole wait under observation. It also ends it once the wait is over on the store's clock,
+    after a lease of observation: so processes that live for less than the wait end it too, and a
+    clock that is set may end it early, which loses no more than the run. A posted run ends as a
+    pending one does when somebody stops it, and when its task is archived.
 
 The loop of each process calls the store; request threads call it for reads and for the methods of
 the handle. An implementation is safe for these concurrent calls. Nothing is opened before `open`,
@@ -283,6 +285,8 @@ class HeartbeatResult(NamedTuple):
         resumed: names of tasks whose pause has ended by itself; `EVERY_TASK` for the pause of all.
         stops: the requests to stop runs that this process holds, by the ids of the runs.
         removed: names of run-time tasks that were removed, since they were done.
+        expired_retries: posted runs whose next attempt no worker took in time; each has the outcome
+            of its last attempt.
 
     """
 
@@ -295,6 +299,7 @@ class HeartbeatResult(NamedTuple):
     resumed: Sequence[str] = ()
     stops: Mapping[str, StopRequest] = NO_STOPS
     removed: Sequence[str] = ()
+    expired_retries: Sequence[Run] = ()
 
 
 class Look(NamedTuple):

@@ -142,6 +142,7 @@ class Row(NamedTuple):
         claimed_at: when it was claimed last; 0 for never.
         count: of how many fire times it is the record.
         posted: whether it waits in the queue.
+        untaken: whether no worker took its last attempt, or its only one.
 
     """
 
@@ -154,6 +155,7 @@ class Row(NamedTuple):
     claimed_at: int = 0
     count: int = 1
     posted: bool = False
+    untaken: bool = False
 
 
 class Account(NamedTuple):

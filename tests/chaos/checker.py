@@ -255,14 +255,14 @@ class Judge:
             known = self._was_busy(spec, tick) if skipped else self._was_dark(spec, tick)
             yield "" if known else f"{_named(task, tick)} is on record as {row.outcome}"
         for run in self.run_log.runs.values():
-            if run.outcome == "abandoned":
-                yield self._causeless_loss(run)
-            elif run.outcome == "interrupted" and self._arrived_too_late(run):
-                yield ""
-            elif run.found_no_worker:
+            if run.found_no_worker:
                 workers, named = self.capacity.workers, _named(run.task, run.fire_time)
                 known = workers is not None and workers.explains_wait(run.claims[-1].wall)
                 yield "" if known else f"{named} found no worker"
+            elif run.outcome == "abandoned":
+                yield self._causeless_loss(run)
+            elif run.outcome == "interrupted" and self._arrived_too_late(run):
+                yield ""
             elif run.outcome not in {"", "succeeded", "failed"}:
                 yield f"{_named(run.task, run.fire_time)} is on record as {run.outcome}"
 

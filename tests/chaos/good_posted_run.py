@@ -67,9 +67,9 @@ class Script:
         cells = {"holder": SECOND_CHILD, "claimed_at": tick + 1_000} | more
         self.rows.append(Row(spec.name, tick, run_of(spec, tick), outcome, **cells))
 
-    def pass_by(self, spec: Spec, tick: int, outcome: str) -> None:
+    def pass_by(self, spec: Spec, tick: int, outcome: str, *, untaken: bool = False) -> None:
         """Write the row of a fire time that did not run."""
-        self.record(spec, tick, outcome, attempt=0, holder=0, claimed_at=0)
+        self.record(spec, tick, outcome, attempt=0, holder=0, claimed_at=0, untaken=untaken)
 
 
 def ready(at: int, pid: int) -> Line:
@@ -112,7 +112,7 @@ def _run(script: Script, spec: Spec, tick: int, at: int) -> int:
     """Write a run; return until when it counts as unfinished."""
     if PURGE.began <= tick <= PURGE.ended:
         script.claim(spec, tick)
-        script.pass_by(spec, tick, "missed")
+        script.pass_by(spec, tick, "missed", untaken=True)
         return tick + MISSED_AFTER
     if spec.name == "nap" and tick < KILLED < tick + SECOND:
         script.claim(spec, tick)

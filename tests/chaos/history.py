@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulse.clock import DAY, SECOND, SystemClock
 from pulse.core.run import QUEUE_HOLDER
+from pulse.core.run_transitions import NOT_TAKEN
 from pulse.store.accounts import account
 from pulse.store.base import StoreOptions
 from pulse.store.factory import choose_store
@@ -76,4 +77,5 @@ def _row(run: Run) -> Row:
         claimed_at=run.claimed_at or 0,
         count=run.count,
         posted=posted,
+        untaken=NOT_TAKEN in run.message and run.outcome is not None,
     )

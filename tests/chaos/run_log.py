@@ -53,7 +53,7 @@ class Run:
     @property
     def found_no_worker(self) -> bool:
         """Whether the run was claimed for Celery workers, and none took its last attempt."""
-        return bool(self.claims) and self.outcome == "missed"
+        return bool(self.claims) and self.row is not None and self.row.untaken
 
     @property
     def _row(self) -> Row:
@@ -86,7 +86,7 @@ class RunLog:
         self._claims: dict[str, list[Line]] = {}
         for line in case.lines:
             self._write(line)
-        self.passed: list[Row] = [row for row in case.history if self._has_passed(row)]
+        self.passed: list[Row] = [row for row in case.history if row.outcome in PASSED]
         for row in case.history:
             if row.outcome not in PASSED or row.run in self._claims:
                 self._run(row.run).row = row
@@ -100,10 +100,6 @@ class RunLog:
         for runs in self._of.values():
             runs.sort(key=lambda run: (run.fire_time, run.opened))
         self.covered = self._cover()
-
-    def _has_passed(self, row: Row) -> bool:
-        """Return whether a row is a record of ticks that did not run: no retry without a worker."""
-        return row.outcome in PASSED and not (row.attempt and row.run in self._claims)
 
     def _run(self, key: str) -> Run:
         return self.runs.setdefault(key, Run(key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,7 +80,9 @@ def forge(case: Case, run: str, edit: Callable[[Row], Row]) -> Case:
 def untaken(case: Case, run: str) -> Case:
     """Return the case with a run that no worker took."""
     claimed = change(case, run, lambda line: line if line.what == "claim" else None)
-    return forge(claimed, run, lambda row: row._replace(outcome="missed", attempt=0, holder=0))
+    return forge(
+        claimed, run, lambda row: row._replace(outcome="missed", attempt=0, holder=0, untaken=True)
+    )
 
 
 def silenced(case: Case, since: int, until: int) -> Case:
@@ -169,17 +172,12 @@ def test_retry_that_no_worker_took_needs_a_cause(*, purged: bool) -> None:
     tick = FLAKY
     run = f"flaky-{tick}"
     case = change(GOOD, run, lambda line: None if _is_second(line) else line)
-    case = forge(case, run, lambda row: row._replace(outcome="missed", attempt=1, holder=0))
-    case = case._replace(
-        accounts=tuple(
-            one._replace(ran=one.ran - 1, passed=one.passed + 1) if one.task == "flaky" else one
-            for one in case.accounts
-        )
-    )
+    ended = partial(Row._replace, outcome="failed", attempt=1, holder=0, untaken=True)
+    case = forge(case, run, ended)
     if purged:
         purge = Fault("purge", tick + SECOND // 10, tick + SECOND, (MAIN,))
         case = case._replace(faults=(*case.faults, purge))
-    assert broken(case) - {WINDOWS} == (set() if purged else {CAUSE})
+    assert broken(case) - {WINDOWS} == (set() if purged else {CAUSE, RETRIED})
 
 
 def _is_second(line: Line) -> bool:

@@ -210,6 +210,7 @@ class Written(msgspec.Struct):
     Attributes:
         missed: records of fire times that were due when their schedule changed, and posted runs
             that no worker took in time.
+        expired_retries: posted runs whose next attempt no worker took in time.
         abandoned: runs that were taken from their holders, as they then are.
         archived: names of tasks whose rows were archived.
         resumed: names of tasks whose pause has ended by itself.
@@ -218,6 +219,7 @@ class Written(msgspec.Struct):
     """
 
     missed: list[Run] = msgspec.field(default_factory=list)
+    expired_retries: list[Run] = msgspec.field(default_factory=list)
     abandoned: list[Run] = msgspec.field(default_factory=list)
     archived: list[str] = msgspec.field(default_factory=list)
     resumed: list[str] = msgspec.field(default_factory=list)
@@ -226,6 +228,7 @@ class Written(msgspec.Struct):
     def add(self, other: Written) -> None:
         """Append what *other* has."""
         self.missed.extend(other.missed)
+        self.expired_retries.extend(other.expired_retries)
         self.abandoned.extend(other.abandoned)
         self.archived.extend(other.archived)
         self.resumed.extend(other.resumed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.policies import Scope
-from pulse.core.run import QUEUE_HOLDER
+from pulse.core.run import QUEUE_HOLDER, Outcome
 from pulse.core.run_transitions import abandon_run, miss_posted, requeue_run
 from pulse.store.lease_watch import ExpiryWatch, Observations
 from pulse.store.process_identity import is_gone
@@ -214,20 +214,31 @@ def drop_gone(session: Session, written: Written, *, gone: Sequence[str]) -> Non
 
 
 def abandon_runs(
-    session: Session, lost: Sequence[LostRun], now: Instant, *, stops: Collection[str] = ()
-) -> list[Run]:
-    """Abandon runs, unless they were renewed or recorded since; return them as they then are.
+    session: Session,
+    lost: Sequence[LostRun],
+    written: Written,
+    *,
+    now: Instant,
+    stops: Collection[str] = (),
+) -> None:
+    """Abandon runs, unless they were renewed or recorded since; add them to *written*.
 
-    Posted runs are missed. Those of *stops* are not attempted again: somebody has asked to stop
-    them.
+    Posted runs are missed, or end as their last attempt. Those of *stops* are not attempted again:
+    somebody has asked to stop them.
     """
-    if not lost:
-        return []
     keys = sorted({task_key(one.run.task, one.run.partition) for one in lost})
     rows = session.read_tasks(keys).in_use().rows
     changes = [_abandonment(one, {} if one.run.id in stops else rows, now) for one in lost]
     applied = session.apply(ChangeSet(runs=changes, skip_locked=True)).runs
-    return [one.run for one, done in zip(changes, applied, strict=True) if done and one.run]
+    for change, done in zip(changes, applied, strict=True):
+        if not done or change.run is None:
+            continue
+        if change.was.holder != QUEUE_HOLDER:
+            written.abandoned.append(change.run)
+        elif change.run.outcome is Outcome.MISSED:
+            written.missed.append(change.run)
+        else:
+            written.expired_retries.append(change.run)
 
 
 def _abandonment(lost: LostRun, rows: Mapping[str, TaskRow], now: Instant) -> RunChange:

@@ -416,6 +416,7 @@ class SharedStore(SharedClaims, SharedSteering):
             found.resumed,
             fleet.stops,
             found.removed,
+            found.expired_retries,
         )
 
     def _check(self, session: Session, fleet: Fleet, caller: Caller, *, boot: Span) -> FleetState:

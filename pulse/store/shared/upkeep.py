@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pulse.clock import SECOND, Span
 from pulse.core.records import KEEP_RECORDS
-from pulse.core.run import Outcome
 from pulse.store.shared.backend import Transaction
 from pulse.store.shared.members import abandon_runs, drop_gone
 from pulse.store.shared.records import Limits
@@ -99,9 +98,7 @@ class Upkeep:
         if found.lost:
             now = session.now()
             note(now)
-            for run in abandon_runs(session, found.lost, now, stops=found.stops):
-                runs = written.missed if run.outcome is Outcome.MISSED else written.abandoned
-                runs.append(run)
+            abandon_runs(session, found.lost, written, now=now, stops=found.stops)
 
     def _clean_up(self, turn: PruneTurn) -> None:
         """Remove tasks that are done, and delete what is older than it is kept."""

@@ -165,7 +165,23 @@ class PostedWaitContract(ContractPart):
         beats = fleet.wait(LEASE_S + 10, other)
         assert [run.id for beat in beats for run in beat.abandoned] == [claim.run.id]
 
-    def test_rerun_that_no_worker_takes_keeps_its_attempts(self, fleet: Fleet) -> None:
+    def test_retry_that_no_worker_takes_ends_as_its_last_attempt(self, fleet: Fleet) -> None:
+        """The fire time has run, so that it is not missed; the message says what came after."""
+        poster, claim = begin(fleet, retries=1, retry_min_backoff=1)
+        worker = fleet.join_as_worker()
+        retry_at = worker.fail(worker.take(claim), status=503, message="busy")
+        assert retry_at is not None
+        fleet.clock.forward((retry_at - fleet.clock.wall()) / SECOND)
+        poster.post(poster.claim_one())
+        beats = fleet.wait(WAIT_S + 10, poster)
+        (run,) = [run for beat in beats for run in beat.expired_retries]
+        assert not missed(beats)
+        assert run == poster.store.run(claim.run.id)
+        assert (run.outcome, run.status, run.attempt) == (Outcome.FAILED, 503, 1)
+        assert (run.message, run.attempts, run.holder) == (f"busy\n{NOT_TAKEN}", (), "")
+        assert run.took_us is not None
+
+    def test_rerun_that_no_worker_takes_ends_as_abandoned(self, fleet: Fleet) -> None:
         """The record shows that one attempt had begun."""
         poster, claim = begin(fleet, on_abandoned="rerun")
         worker = fleet.join_as_worker()
@@ -175,9 +191,11 @@ class PostedWaitContract(ContractPart):
         assert again.run.attempt == 2
         poster.post(again)
         assert worker.take(claim) is None
-        (run,) = missed(fleet.wait(WAIT_S + 10, poster))
-        assert (run.outcome, run.attempt, run.message) == (Outcome.MISSED, 1, NOT_TAKEN)
-        assert [one.outcome for one in run.attempts] == [Outcome.ABANDONED]
+        beats = fleet.wait(WAIT_S + 10, poster)
+        (run,) = [run for beat in beats for run in beat.expired_retries]
+        assert not missed(beats)
+        assert (run.outcome, run.attempt, run.attempts) == (Outcome.ABANDONED, 1, ())
+        assert run.message.splitlines()[1:] == [NOT_TAKEN]
 
 
 class PostedEndContract(ContractPart):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pulse.clock import SECOND
 from pulse.core.run import QUEUE_HOLDER, Attempt, Outcome, Result, Run, Trigger
 from pulse.core.run_transitions import (
+    MAX_MESSAGE,
     NOT_TAKEN,
     WAITED_TOO_LONG,
     WAITS,
@@ -90,13 +91,40 @@ def test_taken_run_is_the_claimed_run_of_another_holder(
 
 @given(pending=pending_runs(), wait=SPANS, queue=QUEUES)
 def test_posted_run_that_is_missed_has_no_claim(pending: Run, wait: int, queue: str) -> None:
-    """Its attempts are those that have begun; its message says how long it has waited."""
+    """Its message says how long it has waited."""
+    pending = msgspec.structs.replace(pending, attempt=0, attempts=())
     posted = post_run(claim_run(pending, ME, NOW), wait, queue)
     missed = miss_posted(posted)
     assert (missed.outcome, missed.holder, missed.claimed_at) == (Outcome.MISSED, "", None)
     assert (missed.attempt, missed.retry_at) == (pending.attempt, None)
     assert missed.message == NOT_TAKEN + posted.message.removeprefix(WAITS)
     assert identity(missed) == identity(pending)
+
+
+@given(
+    pending=pending_runs().filter(lambda run: bool(run.attempts)),
+    wait=SPANS,
+    queue=QUEUES,
+    text=st.text(max_size=2 * MAX_MESSAGE),
+)
+def test_posted_retry_that_is_missed_ends_as_its_last_attempt(
+    pending: Run, wait: int, queue: str, text: str
+) -> None:
+    """The run has begun, so that it is not missed; the last line says why it was not retried."""
+    *before, last = pending.attempts
+    last = msgspec.structs.replace(last, message=text)
+    pending = msgspec.structs.replace(pending, attempts=(*before, last))
+    posted = post_run(claim_run(pending, ME, NOW), wait, queue)
+    ended = miss_posted(posted)
+    assert (ended.outcome, ended.status, ended.started_at) == (
+        last.outcome, last.status, last.started_at,
+    )  # fmt: skip
+    assert (ended.attempt, ended.attempts) == (pending.attempt, tuple(before))
+    assert (ended.holder, ended.claimed_at, ended.retry_at) == ("", None, None)
+    kept, _, reason = ended.message.rpartition("\n")
+    assert reason == NOT_TAKEN + posted.message.removeprefix(WAITS)
+    assert text.endswith(kept)
+    assert len(ended.message) <= MAX_MESSAGE
 
 
 @given(pending=pending_runs(), at=st.integers(NOW, LATER), reason=st.text(max_size=9))

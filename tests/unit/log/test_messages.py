@@ -851,3 +851,16 @@ def test_expired_retry_is_a_warning(say: Say) -> None:
         " no process was free before the next tick [pid 123]"
     )
     assert (record.pulse_outcome, record.pulse_status) == ("failed", 503)
+
+
+def test_retry_that_no_worker_takes_is_a_warning(say: Say) -> None:
+    """The line has the end of the message, which is the reason."""
+    run = msgspec.structs.replace(
+        make_claim().run,
+        outcome=Outcome.ABANDONED,
+        message="the process is gone\nno worker took it within 5m (queue pulse)",
+    )
+    assert say(events.RetryExpired(run)).getMessage() == (
+        "cleanup 2026-11-23T07:00:00Z abandoned, attempt 1, and was not retried: no worker took it"
+        " within 5m (queue pulse); is a worker running that reads this queue? [pid 123]"
+    )
