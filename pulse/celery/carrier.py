@@ -104,9 +104,12 @@ class CeleryCarrier:
         self._producer: Producer | None = None
         self.name: str = shown_url(_url_of(app))
 
-    def send(self, parcel: Parcel, *, queue: str) -> None:
-        """Send a parcel; a confirmed publication, or one that Redis has executed."""
-        self._with_connection(lambda: self._send(parcel, queue))
+    def send(self, parcel: Parcel, *, queue: str, delay_s: float | None = None) -> None:
+        """Send a parcel; a confirmed publication, or one that Redis has executed.
+
+        A worker that reads it executes it after *delay_s* seconds.
+        """
+        self._with_connection(lambda: self._send(parcel, queue, delay_s))
 
     def probe(self) -> None:
         """Let the broker confirm a message that it drops, or answer a ping."""
@@ -123,11 +126,24 @@ class CeleryCarrier:
             for descriptor in _descriptors_of(self._connection):
                 sever(descriptor)
 
-    def _send(self, parcel: Parcel, queue: str) -> None:
-        send_parcel(
-            self._app,
-            parcel,
+    def _send(self, parcel: Parcel, queue: str, delay_s: float | None) -> None:
+        """Send a parcel as a Celery task.
+
+        It has no `expires`, which compares the clocks of two hosts; the broker counts `expiration`.
+        """
+        self._app.send_task(
+            TASK,
+            args=(msgspec.to_builtins(parcel),),
             queue=queue,
+            task_id=f"{parcel.run}-{parcel.attempt}",
+            countdown=delay_s,
+            expiration=parcel.wait_us / SECOND,
+            ignore_result=True,
+            shadow=f"pulse:{parcel.task}",
+            serializer="json",
+            add_to_parent=False,
+            time_limit=NO_LIMIT_S,
+            soft_time_limit=NO_LIMIT_S,
             producer=self._producer,
             retry=False,
             confirm_timeout=ANSWER_S,
@@ -202,27 +218,6 @@ class CeleryCarrier:
         if connection is not None:
             with suppress(Exception):  # whatever is left of the connection is not used again
                 connection.collect()
-
-
-def send_parcel(app: Celery, parcel: Parcel, *, queue: str, **options: object) -> None:
-    """Send a parcel as a Celery task.
-
-    It has no `expires`, which compares the clocks of two hosts; the broker counts `expiration`.
-    """
-    app.send_task(
-        TASK,
-        args=(msgspec.to_builtins(parcel),),
-        queue=queue,
-        task_id=f"{parcel.run}-{parcel.attempt}",
-        expiration=parcel.wait_us / SECOND,
-        ignore_result=True,
-        shadow=f"pulse:{parcel.task}",
-        serializer="json",
-        add_to_parent=False,
-        time_limit=NO_LIMIT_S,
-        soft_time_limit=NO_LIMIT_S,
-        **options,
-    )
 
 
 def _descriptors_of(connection: Connection) -> Iterator[int]:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from celery import signals
 
-from pulse.carrier.base import Parcel
-from pulse.celery.carrier import TASK, send_parcel
+from pulse.carrier.base import CarrierError, Parcel
+from pulse.celery.carrier import TASK, CeleryCarrier
 from pulse.clock import SECOND
 from pulse.core.error_text import message_of
 from pulse.errors import ConfigError, PulseError
+from pulse.log.format import escape_control_characters
 from pulse.logger import log
 from pulse.store.backoff import chance
 from pulse.worker.process import ParcelResult, Pool, WorkerProcess
@@ -168,9 +169,15 @@ def _send_again(task: Task, parcel: Parcel) -> None:
     """Send a parcel to its queue again, until the run has waited for as long as it may."""
     if parcel.left * RETRY_AFTER_S >= parcel.wait_us / SECOND:
         return
-    send_parcel(
-        task.app,
-        msgspec.structs.replace(parcel, left=parcel.left + 1),
-        queue=task.request.delivery_info["routing_key"],
-        countdown=RETRY_AFTER_S * (1 + chance()),
-    )
+    carrier = CeleryCarrier(task.app)
+    try:
+        carrier.send(
+            msgspec.structs.replace(parcel, left=parcel.left + 1),
+            queue=task.request.delivery_info["routing_key"],
+            delay_s=RETRY_AFTER_S * (1 + chance()),
+        )
+    except CarrierError as error:
+        name = escape_control_characters(parcel.task)
+        log(logging.WARNING, f"{name}: not left to another worker: {message_of(error)}")
+    finally:
+        carrier.close()

@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,16 @@ def test_a_message_expires_by_the_clock_of_the_broker_alone(app: Celery) -> None
     assert message.properties["expiration"] == "7000"
     assert (message.headers["expires"], message.headers["eta"]) == (None, None)
     assert (message.headers["retries"], message.headers["parent_id"]) == (0, None)
+
+
+def test_a_message_may_be_for_later(app: Celery) -> None:
+    """A worker keeps it until then."""
+    carrier = CeleryCarrier(app)
+    carrier.send(PARCEL, queue="slow", delay_s=2.5)
+    carrier.close()
+    (message,) = sent(app, "slow")
+    left = datetime.fromisoformat(message.headers["eta"]) - datetime.now(UTC)
+    assert timedelta(0) < left <= timedelta(seconds=2.5)
 
 
 def test_settings_of_a_site_for_its_tasks_do_not_change_a_parcel(app: Celery) -> None:

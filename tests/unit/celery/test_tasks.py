@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pytest
 from celery import Celery
 
-from pulse.carrier.base import VERSION, Parcel
+from pulse.carrier.base import CarrierDownError, Parcel
 from pulse.celery import install
-from pulse.celery.carrier import NO_LIMIT_S, TASK
+from pulse.celery import tasks as celery_tasks
+from pulse.celery.carrier import TASK
 from pulse.celery.tasks import RETRY_AFTER_S, _Host
 from pulse.clock import SECOND
 from pulse.errors import ConfigError
@@ -21,6 +22,8 @@ from pulse.worker.settings import WorkerTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pulse.carrier.base import CarrierError
 
 PARCEL = Parcel(
     run="0123456789abcdef" * 2,
@@ -42,17 +45,38 @@ class Request(NamedTuple):
 
 
 class SentTask:
-    """Stands for the bound task and its application, which sends a message again."""
+    """Stands for the bound task, whose application sends a message again."""
 
     def __init__(self) -> None:
         self.request = Request({"exchange": "", "routing_key": "slow"})
         self.app = self
-        self.sent: list[tuple[tuple[object, ...], dict[str, Any]]] = []
+        self.sent: list[tuple[Parcel, str, float]] = []
+        self.error: CarrierError | None = None
+        self.open = 0
 
-    def send_task(self, name: str, *, args: tuple[object, ...], **options: object) -> None:
+
+class SentCarrier:
+    """Stands for a connection to the broker, which records what is sent."""
+
+    def __init__(self, task: SentTask) -> None:
+        self._task = task
+        task.open += 1
+
+    def send(self, parcel: Parcel, *, queue: str, delay_s: float) -> None:
+        """Record the call, or fail as the broker does."""
+        if self._task.error is not None:
+            raise self._task.error
+        self._task.sent.append((parcel, queue, delay_s))
+
+    def close(self) -> None:
         """Record the call."""
-        assert name == TASK
-        self.sent.append((args, options))
+        self._task.open -= 1
+
+
+@pytest.fixture(autouse=True)
+def carrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tasks send over a connection that records the calls."""
+    monkeypatch.setattr(celery_tasks, "CeleryCarrier", SentCarrier)
 
 
 class Process:
@@ -89,13 +113,27 @@ def test_a_parcel_that_is_left_is_sent_again_to_its_queue(host: _Host) -> None:
     host._process = Process(ParcelResult.LEFT)
     for _ in range(20):
         host.execute(task, CONTENT)
-    countdowns = [options["countdown"] for _, options in task.sent]
-    sent = [
-        (arguments[0], options["queue"], options["expiration"]) for arguments, options in task.sent
-    ]
-    assert sent == [(CONTENT | {"left": 1, "version": VERSION}, "slow", 7.0)] * 20
-    assert {options["soft_time_limit"] for _, options in task.sent} == {NO_LIMIT_S}
-    assert RETRY_AFTER_S <= min(countdowns) < max(countdowns) <= 2 * RETRY_AFTER_S
+    delays = [delay for _, _, delay in task.sent]
+    left = msgspec.structs.replace(PARCEL, left=1)
+    assert [(parcel, queue) for parcel, queue, _ in task.sent] == [(left, "slow")] * 20
+    assert RETRY_AFTER_S <= min(delays) < max(delays) <= 2 * RETRY_AFTER_S
+    assert task.open == 0
+
+
+def test_a_parcel_that_cannot_be_left_is_logged(
+    host: _Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker is away: the run waits in the store, and is missed in the end."""
+    task = SentTask()
+    task.error = CarrierDownError("the broker does not answer")
+    host._process = Process(ParcelResult.LEFT)
+    host.execute(task, CONTENT)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        "cleanup: not left to another worker: the broker does not answer"
+    )
+    assert task.open == 0
 
 
 def test_a_parcel_is_left_for_no_longer_than_its_run_waits(host: _Host) -> None:
@@ -105,7 +143,7 @@ def test_a_parcel_is_left_for_no_longer_than_its_run_waits(host: _Host) -> None:
     content = CONTENT
     for _ in range(20):
         host.execute(task, content)
-        content = task.sent[-1][0][0]
+        content = msgspec.to_builtins(task.sent[-1][0])
     assert len(task.sent) == math.ceil(7 / RETRY_AFTER_S)
 
 
