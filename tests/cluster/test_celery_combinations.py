@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from signal import SIGKILL, SIGTERM
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -44,6 +44,9 @@ COMBINATIONS = [
 FAULTS = [Mode.CUT, Mode.DEAF, Mode.STALL]
 FAULT_S = 3.0
 SOON_S = 10.0
+RECORDED_WITHIN_S = 0.5
+"""How soon a worker records the end of a run while the store answers."""
+
 WEB_PROCESSES = 2
 LOST, BACK = "does not answer: nothing is posted until it does", "answers again after"
 TASKS = {
@@ -126,7 +129,7 @@ def test_runs_are_executed_once_while_processes_and_the_broker_fail(
     site.await_notes(3, task="now")
     killed = kill_in_a_run(site, worker)
     lost = site.await_run("naps", Outcome.ABANDONED, within=10)
-    if killed == worker.pid:
+    if killed.pid == worker.pid:
         worker = site.start_worker()
     begun = time.time()
     site.wait_for(
@@ -138,9 +141,12 @@ def test_runs_are_executed_once_while_processes_and_the_broker_fail(
     assert site.twice() == []
     recorded = {run.id: run for run in site.runs() if run.outcome is not None}
     ended = {one.run for one in site.notes("end")}
-    assert {one.run for one in site.notes()} - ended == {lost.id}
+    at_risk = killed.unrecorded(site)
+    unended = {one.run for one in site.notes()} - ended
+    assert {lost.id} <= unended <= {lost.id} | at_risk
     assert not [run for run in recorded.values() if run.outcome is Outcome.FAILED]
-    assert {recorded[one].outcome for one in ended} == {Outcome.SUCCEEDED}
+    assert {recorded[one].outcome for one in ended - at_risk} == {Outcome.SUCCEEDED}
+    assert {recorded[one].outcome for one in at_risk} <= {Outcome.SUCCEEDED, Outcome.ABANDONED}
 
 
 def lose_broker(site: CelerySite, proxy: BrokerProxy, mode: Mode) -> None:
@@ -157,8 +163,24 @@ def lose_broker(site: CelerySite, proxy: BrokerProxy, mode: Mode) -> None:
     assert site.log_text().count(LOST) <= WEB_PROCESSES
 
 
-def kill_in_a_run(site: CelerySite, worker: Server) -> int:
-    """Kill the process that executes a run of `naps`; return its pid."""
+class Killed(NamedTuple):
+    """A process that was killed, and when."""
+
+    pid: int
+    at: float
+
+    def unrecorded(self, site: CelerySite) -> set[str]:
+        """Return the runs that began or ended in the process so late that it may not have recorded.
+
+        A pool of greenlets or threads has other runs beside the one in which it is killed.
+        """
+        notes = [*site.notes(), *site.notes("end")]
+        since = self.at - RECORDED_WITHIN_S
+        return {one.run for one in notes if one.pid == self.pid and one.at > since}
+
+
+def kill_in_a_run(site: CelerySite, worker: Server) -> Killed:
+    """Kill the process that executes a run of `naps`."""
 
     def running() -> list[int]:
         ended = {one.run for one in site.notes("end", "naps")}
@@ -167,4 +189,4 @@ def kill_in_a_run(site: CelerySite, worker: Server) -> int:
     (pid, *_) = site.wait_for(running, "a run of naps in progress")
     assert pid in [*children_of(worker), worker.pid]
     os.kill(pid, SIGKILL)
-    return pid
+    return Killed(pid, time.time())

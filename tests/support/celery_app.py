@@ -51,10 +51,10 @@ def behave(kind: str, seconds: float) -> None:
 class CopyingCarrier(CeleryCarrier):
     """Sends each parcel as often as COPIES says, as a broker that delivers messages twice."""
 
-    def send(self, parcel: Parcel, *, queue: str) -> None:
+    def send(self, parcel: Parcel, *, queue: str, delay_s: float | None = None) -> None:
         """Send all copies."""
         for _ in range(int(os.environ["COPIES"])):
-            super().send(parcel, queue=queue)
+            super().send(parcel, queue=queue, delay_s=delay_s)
 
 
 if "COPIES" in os.environ:
