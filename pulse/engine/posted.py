@@ -10,9 +10,10 @@ whose run a worker may still take from it.
 
 A claim that the broker does not take is passed to `EngineCallbacks.returned`: its run becomes
 pending again. While the broker does not answer, `free` is 0, so that this process claims nothing,
-and the publisher probes the broker after 1, 2, 4 and at most 30 s. What is due stays due in the
-store, and `misfire` decides about it, as after an outage of the store. The pauses begin at 1 s
-again once a parcel was sent: they also grow for a broker that answers probes and takes no parcel.
+and the publisher probes the broker after 1 s and then every 2 s, so that runs go on soon after any
+outage. What is due stays due in the store, and `misfire` decides about it, as after an outage of
+the store. For a broker that answers probes and takes no parcel the pauses grow up to 30 s: each of
+its answers is reported. The pauses begin at 1 s again once a parcel was sent.
 
 A parcel that the broker refuses says nothing about other queues. Its run becomes pending again
 after a pause of its queue, which grows in the same way until a parcel of that queue is sent.
@@ -55,8 +56,11 @@ HUNG_AFTER: Span = 10 * SECOND
 """How long sending one parcel, or a probe, may take."""
 
 FIRST_PAUSE: Span = SECOND
-LONGEST_PAUSE: Span = 30 * SECOND
+SILENT_PAUSE: Span = 2 * SECOND
 """The pauses before the first and before later probes of a broker that does not answer."""
+
+LONGEST_PAUSE: Span = 30 * SECOND
+"""The longest pause for a queue that is refused, and for a broker that only answers probes."""
 
 SHORTEST_WAIT: Span = SECOND
 """How long a run waits for a worker at least, also if its grace is less."""
@@ -297,7 +301,8 @@ class PostedEngine:
             publisher.end()
             if self._publisher is not publisher or self._down_since is None:
                 return
-            now, self._pause = self._clock.boot(), _longer(self._pause)
+            now = self._clock.boot()
+            self._pause = _longer(self._pause) if answers else max(self._pause, SILENT_PAUSE)
             self._probe_at = now + self._pause
             if not answers:
                 return
