@@ -2,8 +2,9 @@
 
 A process has capacity from its line `start` until its line `leave` or `stop`, its death, or the
 instant at which it was signalled to end. It has none while it is stopped or blocked by user code,
-and no process has any while the store is down or the machine stalls. In a fleet with Celery a run
-also needs a worker that can take it (`worker_capacity`).
+and no process has any while the store is down or the machine stalls. In a fleet with Celery a
+process that has noticed a fault of the broker has none until it has noticed its end, and a run also
+needs a worker that can take it (`worker_capacity`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.chaos.artifacts import (
+    BROKER,
     KILLS,
     LEAVES,
     MACHINE,
@@ -38,6 +40,10 @@ CALL_LIMIT = 5 * SECOND // 2
 all the same, as that of a process that does not know of it."""
 
 
+PROBED = 6 * SECOND
+"""How soon a process notices that the broker is back: it probes every 2 s, for up to 3 s each."""
+
+
 class Capacity:
     """Computes when a process could run a tick, and when a process was hit by a fault.
 
@@ -56,12 +62,16 @@ class Capacity:
         self._pauses = _by_pid(faults, PAUSES)
         self._deaths = _by_pid(faults, KILLS)
         self._leaves = _by_pid(faults, LEAVES)
-        self._web: list[Stretch] = [
-            stretch
-            for life in _lives(case, self._deaths, self._leaves)
-            for stretch in without(life[1], [*self._shared, *self._pauses.get(life[0], [])])
+        up = [
+            (pid, stretch)
+            for pid, life in _lives(case, self._deaths, self._leaves)
+            for stretch in without(life, [*self._shared, *self._pauses.get(pid, [])])
         ]
-        self._claiming = self._able = self._web
+        self._web: list[Stretch] = [stretch for _, stretch in up]
+        waiting = _waiting_for_broker(case, faults)
+        self._claiming = self._able = [
+            part for pid, stretch in up for part in without(stretch, waiting.get(pid, []))
+        ]
         self.workers: WorkerCapacity | None = None
         if case.wait:
             self._add_workers(faults)
@@ -69,8 +79,8 @@ class Capacity:
     def _add_workers(self, faults: tuple[Fault, ...]) -> None:
         hit = Hit(self._deaths, self._pauses, _by_pid(faults, WORKER_LEAVES))
         self.workers = workers = WorkerCapacity(self._case, faults, hit)
-        self._claiming = outside(self._web, workers.broker_holes)
-        self._able = common(self._web, outside(workers.idle, workers.holes))
+        self._able = common(self._claiming, outside(workers.idle, workers.holes))
+        self._claiming = outside(self._claiming, workers.broker_holes)
         disturbed = [(one.began, one.ended) for one in workers.disturbances]
         self._calm = common(union(self._web), outside(workers.there, disturbed))
 
@@ -226,6 +236,25 @@ def _by_pid(faults: Iterable[Fault], kinds: frozenset[str]) -> dict[int, list[St
         if fault.kind in kinds:
             for pid in fault.pids:
                 found.setdefault(pid, []).append((fault.began, fault.ended))
+    return found
+
+
+def _waiting_for_broker(case: Case, faults: Iterable[Fault]) -> dict[int, list[Stretch]]:
+    """Return for each process when it may have claimed nothing because of the broker.
+
+    A process notices a fault by a claim of its own.
+    """
+    claims: dict[int, list[int]] = {}
+    for line in case.lines:
+        if line.what == "claim":
+            claims.setdefault(line.pid, []).append(line.wall)
+    found: dict[int, list[Stretch]] = {}
+    for fault in (one for one in faults if one.kind in BROKER):
+        for pid, walls in claims.items():
+            if any(fault.began - SECOND <= wall <= fault.ended for wall in walls):
+                until = fault.ended + PROBED
+                later = [wall for wall in walls if fault.ended < wall < until]
+                found.setdefault(pid, []).append((fault.began, min([until, *later])))
     return found
 
 

@@ -352,11 +352,18 @@ class Judge:
         )
 
     def resumed(self) -> Iterator[str]:
-        """Yield for each claim whose holder was stopped for too long whether it was dispatched."""
+        """Yield for each claim whose holder was stopped for too long whether it was dispatched.
+
+        A worker may take a run whose lease is over from its poster, unless another process has
+        abandoned it: in the end the attempt is not the one that was lost.
+        """
         for line in self.case.lines:
             if line.what == "victim" and line.point.endswith("after-claim"):
-                begins = self.run_log.runs[line.run].begins if line.run in self.run_log.runs else []
+                run = self.run_log.runs.get(line.run)
+                begins = [] if run is None else run.begins
                 sent = [one for one in begins if one.attempt == line.attempt]
+                if sent and self.capacity.workers is not None and _was_kept(run, line.attempt):
+                    sent = []
                 yield (
                     f"{_named(line.task, line.fire_time)} was dispatched after all" if sent else ""
                 )
@@ -401,6 +408,12 @@ class Judge:
 def judge(case: Case) -> list[Verdict]:
     """Return the verdict on each rule."""
     return Judge(case).verdicts()
+
+
+def _was_kept(run: Run | None, attempt: int) -> bool:
+    """Return whether the record of a run says that an attempt was not abandoned."""
+    row = None if run is None else run.row
+    return row is not None and row.attempt == attempt and row.outcome != "abandoned"
 
 
 def _recorded_within(run: Run) -> int:

@@ -38,12 +38,16 @@ class Run:
     @property
     def opened(self) -> int:
         """When the run existed at the latest: at its first start, or at an unstarted claim."""
+        claimed = [line.wall for line in self.claims]
+        if self.row is not None and self.row.attempt == 1 and self.row.claimed_at:
+            # A process may have been stopped between the claim and its line.
+            claimed.append(self.row.claimed_at)
         if not self.begins:
             opened = self._row.claimed_at or self._row.fire_time
         else:
             first = self.begins[0]
             opened = first.wall if first.attempt == 1 else first.fire_time
-        return min([opened, *(line.wall for line in self.claims)])
+        return min([opened, *claimed])
 
     @property
     def outcome(self) -> str:

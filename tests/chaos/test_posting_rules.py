@@ -44,6 +44,7 @@ LEDGER = "the ledger agrees"
 STUCK = "no run stays in the queue"
 FAILED = "no run fails where the app has not"
 SILENT = "runs go on after each disturbance"
+LOST = "what lost its lease is not dispatched"
 ENDS = "a worker that gets SIGTERM ends"
 OWN = "each run fits its own window"
 
@@ -284,6 +285,36 @@ def test_missed_tick_is_accepted_while_the_broker_is_away() -> None:
     assert any(BROKER.began < row.fire_time < BROKER.ended for row in missed)
     without = GOOD._replace(faults=tuple(one for one in GOOD.faults if one is not BROKER))
     assert CAUSE in broken(without)
+
+
+@pytest.mark.parametrize(("outcome", "accepted"), [("succeeded", True), ("abandoned", False)])
+def test_run_of_a_stopped_poster_is_dispatched_unless_it_was_abandoned(
+    outcome: str, *, accepted: bool
+) -> None:
+    """The lease alone does not end it: a worker may take the run once its poster goes on."""
+    run = f"plain-{CALM}"
+    begin = next(line for line in GOOD.lines if line.run == run and line.what == "begin")
+    stopped = begin._replace(what="victim", point="stop-after-claim", wall=begin.wall - 1, pid=WEB)
+    case = forge(GOOD, run, lambda row: row._replace(outcome=outcome))
+    rules = broken(with_lines(case, [*case.lines, stopped]))
+    assert (LOST not in rules) is accepted
+
+
+def test_process_that_has_noticed_a_fault_of_the_broker_claims_once_it_has_noticed_its_end() -> (
+    None
+):
+    """Within six seconds; one that has claimed nothing meanwhile is not waiting."""
+    ended, tick = BROKER.ended, BROKER.began + SECOND // 2
+    waits = Line("claim", tick, 0, WEB, "plain", tick, f"plain-{tick}", 1)
+    alone = GOOD._replace(faults=(BROKER,), lines=tuple(
+        line for line in GOOD.lines
+        if line.what != "claim" and not (line.what == "start" and line.pid == OTHER_WEB)
+    ))  # fmt: skip
+    unaware, aware = Capacity(alone), Capacity(with_lines(alone, [*alone.lines, waits]))
+    assert unaware.claims(ended) < ended + 6 * SECOND <= aware.claims(ended)
+    soon = waits._replace(wall=ended + 2 * SECOND)
+    noticed = Capacity(with_lines(alone, [*alone.lines, waits, soon]))
+    assert noticed.claims(ended) == soon.wall
 
 
 # Faults ----------------------------------------------------------------------------------

@@ -162,11 +162,7 @@ class WorkerCapacity:
 
 
 def _of_broker(faults: Iterable[Fault]) -> Iterable[Disturbance]:
-    """Yield the faults of the broker; faults that follow each other soon count as one.
-
-    The pauses between the probes of a process grow with the time in which the broker is away, to
-    about that time.
-    """
+    """Yield the faults of the broker; faults that follow each other soon count as one."""
     away = sorted((one.began, one.ended) for one in faults if one.kind in BROKER)
     joined: list[Stretch] = []
     for began, ended in away:
@@ -175,7 +171,7 @@ def _of_broker(faults: Iterable[Fault]) -> Iterable[Disturbance]:
         else:
             joined.append((began, ended))
     for began, ended in joined:
-        yield Disturbance("broker", began, ended, max(BROKER_BOUND, ended - began))
+        yield Disturbance("broker", began, ended, BROKER_BOUND)
 
 
 def _busy(case: Case, hit: Hit) -> dict[int, list[Stretch]]:
