@@ -25,9 +25,9 @@ from tests.chaos.stretches import common, outside, union, without
 from tests.chaos.worker_capacity import NEVER, Hit, WorkerCapacity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from tests.chaos.artifacts import Case, Fault
+    from tests.chaos.artifacts import Case, Fault, Line
     from tests.chaos.worker_capacity import Disturbance
 
     Stretch = tuple[int, int]
@@ -42,6 +42,9 @@ all the same, as that of a process that does not know of it."""
 
 PROBED = 6 * SECOND
 """How soon a process notices that the broker is back: it probes every 2 s, for up to 3 s each."""
+
+SENDS = 10 * SECOND
+"""How long a process keeps a claim while the broker does not answer, before it gives it back."""
 
 
 class Capacity:
@@ -68,7 +71,7 @@ class Capacity:
             for stretch in without(life, [*self._shared, *self._pauses.get(pid, [])])
         ]
         self._web: list[Stretch] = [stretch for _, stretch in up]
-        waiting = _waiting_for_broker(case, faults)
+        waiting = _waiting_for_broker(case, faults, self._pauses)
         self._claiming = self._able = [
             part for pid, stretch in up for part in without(stretch, waiting.get(pid, []))
         ]
@@ -176,6 +179,19 @@ class Capacity:
             return self._found_out(hit) if is_long else max(recorded, hit[1])
         return min(recorded, self._found_out(hit)) if is_long else recorded
 
+    def unsent(self, pid: int, since: int) -> int:
+        """Return when the store must at the latest have known that an unsent claim was lost.
+
+        Its process may have survived a pause before, and may have waited for the broker meanwhile.
+        """
+        hits = [
+            one
+            for kind in (self._deaths, self._pauses)
+            for one in kind.get(pid, ())
+            if one[1] >= since and one[0] <= since + SENDS
+        ]
+        return max(map(self._found_out, hits), default=self.closed(pid, since, None))
+
     def _found_out(self, hit: Stretch) -> int:
         """Return when other processes have observed an unrenewed lease for its whole duration."""
         seen = _first(self._web, hit[0], self._case.lease + SECOND)
@@ -239,23 +255,40 @@ def _by_pid(faults: Iterable[Fault], kinds: frozenset[str]) -> dict[int, list[St
     return found
 
 
-def _waiting_for_broker(case: Case, faults: Iterable[Fault]) -> dict[int, list[Stretch]]:
-    """Return for each process when it may have claimed nothing because of the broker.
+def _waiting_for_broker(
+    case: Case, faults: Iterable[Fault], pauses: Mapping[int, list[Stretch]]
+) -> dict[int, list[Stretch]]:
+    """Return for each process when it may have sent nothing because of the broker.
 
-    A process notices a fault by a claim of its own.
+    A process notices a fault by a claim of its own, and has noticed its end at the latest when a
+    run begins that it claimed after that.
     """
-    claims: dict[int, list[int]] = {}
+    claims: dict[int, list[Line]] = {}
     for line in case.lines:
         if line.what == "claim":
-            claims.setdefault(line.pid, []).append(line.wall)
+            claims.setdefault(line.pid, []).append(line)
+    begins = {(one.run, one.attempt): one.wall for one in case.lines if one.what == "begin"}
+    away = sorted((one.began, one.ended) for one in faults if one.kind in BROKER)
     found: dict[int, list[Stretch]] = {}
-    for fault in (one for one in faults if one.kind in BROKER):
-        for pid, walls in claims.items():
-            if any(fault.began - SECOND <= wall <= fault.ended for wall in walls):
-                until = fault.ended + PROBED
-                later = [wall for wall in walls if fault.ended < wall < until]
-                found.setdefault(pid, []).append((fault.began, min([until, *later])))
+    for pid, own in claims.items():
+        for began, ended in away:
+            waits = pid in found and found[pid][-1][1] > began
+            if waits or any(began - SECOND <= one.wall <= ended for one in own):
+                sent = [
+                    begins.get((one.run, one.attempt), NEVER) for one in own if one.wall > ended
+                ]
+                until = _passed(ended, PROBED, pauses.get(pid, ()))
+                found.setdefault(pid, []).append((began, min([until, *sent])))
     return found
+
+
+def _passed(since: int, span: int, pauses: Iterable[Stretch]) -> int:
+    """Return the instant at which *span* has passed outside the pauses."""
+    until = since + span
+    for began, ended in sorted(pauses):
+        if began < until and ended > since:
+            until += ended - max(began, since)
+    return until
 
 
 def _lives(

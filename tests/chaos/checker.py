@@ -31,6 +31,7 @@ from tests.chaos.artifacts import LEAVES, SECOND, clock_of, ticks
 from tests.chaos.capacity import CALL_LIMIT, Capacity
 from tests.chaos.posting_rules import PostingRules
 from tests.chaos.run_log import PASSED, RunLog
+from tests.chaos.stretches import crowded
 from tests.chaos.window_matching import Window, match_windows
 from tests.chaos.worker_capacity import NEVER
 
@@ -46,6 +47,10 @@ PROMPT = SECOND
 POSTED_PROMPT = 2 * SECOND
 """The same with Celery: the message passes through four processes, each of which has to be given
 the processor."""
+
+
+MAX_RUNNING = 10
+"""How many runs of a task may go on at once with `overlap = allow`; the default of the setting."""
 
 
 class Verdict(NamedTuple):
@@ -65,6 +70,7 @@ class Judge:
         self.capacity = Capacity(case)
         self._prompt = PROMPT if self.capacity.workers is None else POSTED_PROMPT
         self._last = max([case.ended, *(line.wall for line in case.lines)])
+        self._full = {spec.name: self._full_stretches(spec) for spec in case.specs}
         self.windows = {spec.name: list(self._windows_of(spec)) for spec in case.specs}
 
     def verdicts(self) -> list[Verdict]:
@@ -103,7 +109,26 @@ class Judge:
             if before:
                 due = max(due, before[-1].closed(self.capacity))
         latest = self.capacity.ready(due) + self._prompt
+        for began, ended in self._full[spec.name]:
+            if began < latest and ended > due:
+                due = ended
+                latest = self.capacity.ready(due) + self._prompt
         return latest if latest <= self.case.ended else NEVER
+
+    def _full_stretches(self, spec: Spec) -> list[tuple[int, int]]:
+        """Return when claims that were never sent kept the task from starting another run.
+
+        Their process was stopped or killed. A process that gives claims back while the broker does
+        not answer lets others claim later fire times before them.
+        """
+        if self.capacity.workers is None:
+            return []
+        lost = [
+            (run.opened, run.closed(self.capacity))
+            for run in self.run_log.of(spec.name)
+            if run.outcome == "abandoned" and not run.begins
+        ]
+        return crowded(lost, MAX_RUNNING if spec.overlap == "allow" else 1)
 
     def _windows_of(self, spec: Spec) -> Iterator[Window]:
         """Yield the windows of all ticks that are not recorded as not run."""

@@ -69,6 +69,8 @@ class Run:
         """Return when the store must at the latest have known that the run was over."""
         if self.found_no_worker:
             return capacity.waited(self.claims[-1].wall)
+        if not self.begins and capacity.workers is not None:
+            return capacity.unsent(self._row.holder, self.opened)
         if not self.begins:
             return capacity.closed(self._row.holder, self.opened, None)
         last = self.begins[-1]

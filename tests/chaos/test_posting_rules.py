@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.artifacts import SECOND, Case, Fault, Line, Row, keep_case, read_case
 from tests.chaos.capacity import Capacity
-from tests.chaos.checker import judge
+from tests.chaos.checker import Judge, judge
 from tests.chaos.good_posted_run import (
     BROKER,
     ENDED,
@@ -303,7 +303,7 @@ def test_run_of_a_stopped_poster_is_dispatched_unless_it_was_abandoned(
 def test_process_that_has_noticed_a_fault_of_the_broker_claims_once_it_has_noticed_its_end() -> (
     None
 ):
-    """Within six seconds; one that has claimed nothing meanwhile is not waiting."""
+    """Within six seconds without pauses; one that has claimed nothing meanwhile is not waiting."""
     ended, tick = BROKER.ended, BROKER.began + SECOND // 2
     waits = Line("claim", tick, 0, WEB, "plain", tick, f"plain-{tick}", 1)
     alone = GOOD._replace(faults=(BROKER,), lines=tuple(
@@ -312,9 +312,17 @@ def test_process_that_has_noticed_a_fault_of_the_broker_claims_once_it_has_notic
     ))  # fmt: skip
     unaware, aware = Capacity(alone), Capacity(with_lines(alone, [*alone.lines, waits]))
     assert unaware.claims(ended) < ended + 6 * SECOND <= aware.claims(ended)
-    soon = waits._replace(wall=ended + 2 * SECOND)
-    noticed = Capacity(with_lines(alone, [*alone.lines, waits, soon]))
-    assert noticed.claims(ended) == soon.wall
+    soon = waits._replace(wall=ended + 2 * SECOND, run="other")
+    begin = soon._replace(what="begin", wall=ended + 3 * SECOND, pid=FIRST)
+    noticed = Capacity(with_lines(alone, [*alone.lines, waits, soon, begin]))
+    assert noticed.claims(ended) == begin.wall
+    pause = Fault("stop", ended + SECOND, ended + 3 * SECOND, (WEB,))
+    lines = [*alone.lines, waits]
+    paused = Capacity(with_lines(alone._replace(faults=(BROKER, pause)), lines))
+    assert paused.claims(ended) == aware.claims(ended) + 2 * SECOND
+    again = Fault("proxy-cut", ended + 4 * SECOND, ended + 5 * SECOND, ())
+    twice = Capacity(with_lines(alone._replace(faults=(BROKER, again)), lines))
+    assert twice.claims(ended) == aware.claims(ended) + again.ended - ended
 
 
 # Faults ----------------------------------------------------------------------------------
@@ -419,3 +427,19 @@ def test_worker_that_does_not_end_is_rejected(took_s: int, *, accepted: bool) ->
     """It is killed then, and the run goes on."""
     end = Fault("term-worker", ENDED, ENDED + took_s * SECOND)
     assert (ENDS not in broken(GOOD._replace(faults=(*GOOD.faults, end)))) is accepted
+
+
+def test_claim_that_was_never_sent_holds_back_other_fire_times_of_its_task() -> None:
+    """Until its loss is found out; one of several runs that may go on at once does not."""
+    stop = Fault("stop", CALM + 2_000, CALM + 6 * SECOND, (WEB,))
+    case = GOOD._replace(faults=(stop,))
+    for name, one_at_once in (("plain", True), ("crowd", False)):
+        run = f"{name}-{CALM}"
+        case = change(case, run, lambda line: line if line.what == "claim" else None)
+        case = forge(case, run, lambda row: row._replace(outcome="abandoned", holder=WEB))
+        judged = Judge(case)
+        (spec,) = [one for one in case.specs if one.name == name]
+        found_out = judged.capacity.unsent(WEB, CALM + 1_000)
+        assert found_out > CALM + LEASE
+        since = found_out if one_at_once else CALM - SECOND
+        assert judged.deadline(spec, CALM - SECOND) == since + 2 * SECOND
