@@ -38,10 +38,16 @@ import signal
 from typing import TYPE_CHECKING
 
 from pulse.errors import NotServingError
-from pulse.patching import process_is_patched
+from pulse.patching import native, process_is_patched
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from greenlet import greenlet
+
+
+FORK_S = 0.01
+"""After how many seconds a signal that came during a fork is sent again."""
 
 
 class ForkMark:
@@ -126,6 +132,73 @@ def stay() -> None:
             os._exit(0)
 
 
+class ForkSignals:
+    """Keeps signals from being lost while this process forks.
+
+    CPython forgets in a forked child each signal whose Python handler has not run yet
+    (`_PySignal_AfterFork`), so a signal that is sent right after the fork would be lost. The thread
+    that forks therefore blocks the signals until the hooks of the fork have run.
+
+    What a handler raises inside a hook of a fork is printed and dropped (`os.register_at_fork`),
+    and the hook is left half done: that of `logging` then never releases a lock. Other threads of
+    the process have not blocked the signals, so a handler may run there all the same, in the main
+    thread. It asks `defers` first.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._numbers = frozenset(numbers)
+        self._ident: Callable[[], int] = native("_thread", "get_ident")  # type: ignore[assignment] # its type is not known
+        self._main = 0
+        self._masks: dict[int, set[int]] = {}
+        self._forking = False
+
+    def register(self) -> None:
+        """Register the hooks; call it in the main thread, after other hooks were registered.
+
+        Of the hooks before a fork the one that was registered last runs first, of those after a
+        fork it runs last. Those of `logging` are registered when it is imported.
+        """
+        import logging  # noqa: F401 - only loaded
+
+        self._main = self._ident()
+        os.register_at_fork(
+            before=self._begin, after_in_parent=self._end, after_in_child=self._end_in_child
+        )
+
+    def defers(self, number: int) -> bool:
+        """Return whether a handler has to return at once: the signal is sent again after the fork.
+
+        A handler runs in the main thread.
+        """
+        if self._forking:
+            native("_thread", "start_new_thread")(_send_again, (os.getpid(), number))  # type: ignore[operator] # its type is not known
+        return self._forking
+
+    def _begin(self) -> None:
+        ident = self._ident()
+        if ident == self._main:
+            self._forking = True
+        self._masks[ident] = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+
+    def _end(self) -> None:
+        ident = self._ident()
+        mask = self._masks.pop(ident, None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if ident == self._main:
+            self._forking = False
+
+    def _end_in_child(self) -> None:
+        self._end()
+        self._forking = False
+        self._masks.clear()
+
+
+def _send_again(pid: int, number: int) -> None:
+    native("time", "sleep")(FORK_S)  # type: ignore[operator] # its type is not known
+    os.kill(pid, number)
+
+
 def refusal(pid: int) -> NotServingError:
     """Return the error that a call of the application gets in a forked child of *pid*."""
     return NotServingError(
@@ -149,31 +222,6 @@ def sever(descriptor: int) -> None:
             os.dup2(nowhere.fileno(), descriptor, inheritable=False)
         finally:
             nowhere.close()
-
-
-def keep_sigterm_across_forks() -> None:
-    """Block SIGTERM while this process forks, and deliver it after the hooks of the fork.
-
-    CPython forgets in a forked child each signal whose Python handler has not run yet
-    (`_PySignal_AfterFork`), so that a SIGTERM sent right after the fork would be lost. In the
-    parent, what a handler raises inside a hook of the fork would be lost (`os.register_at_fork`).
-    Both hooks are C functions, since Python runs a handler before it returns from a Python
-    function. Call it after the other hooks of pulse have been registered: of the hooks before a
-    fork the one that was registered last runs first, of those after a fork it runs last.
-    """
-    import ctypes
-    from functools import partial
-
-    library = ctypes.PyDLL(None)  # keeps the interpreter's lock: no other thread goes on
-    signals = ctypes.create_string_buffer(128)  # sigset_t of glibc and musl
-    library.sigemptyset(signals)
-    library.sigaddset(signals, int(signal.SIGTERM))
-    unblock = partial(library.pthread_sigmask, int(signal.SIG_UNBLOCK), signals, None)
-    os.register_at_fork(
-        before=partial(library.pthread_sigmask, int(signal.SIG_BLOCK), signals, None),
-        after_in_parent=unblock,
-        after_in_child=unblock,
-    )
 
 
 def import_for_fork() -> None:

@@ -40,7 +40,7 @@ from pulse.engine.child_protocol import (
     send,
 )
 from pulse.errors import EngineError, shown
-from pulse.forks import ForkMark, keep_sigterm_across_forks, sever
+from pulse.forks import ForkMark, ForkSignals, sever
 from pulse.handle.handle import SchedulerHandle
 from pulse.serving.references import reachable
 from pulse.wsgi.dispatcher import Dispatcher
@@ -73,6 +73,7 @@ class ChildMain:
 
     def __init__(self, connection: socket.socket, clock: Clock) -> None:
         self._mark = ForkMark()
+        self.fork_signals: ForkSignals = ForkSignals(signal.SIGTERM)
         self._pid = os.getpid()
         self._connection = connection
         self._hang_up = select.poll()
@@ -94,7 +95,7 @@ class ChildMain:
         if self._mark.in_child or os.getpid() != self._pid:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
-        if self._ending or not self._hang_up.poll(0):
+        if self._ending or not self._hang_up.poll(0) or self.fork_signals.defers(signal.SIGTERM):
             return
         self._ending = True
         claim = self._claim
@@ -292,7 +293,7 @@ def main() -> None:
     child = ChildMain(connection, SystemClock())
     signal.signal(signal.SIGTERM, child.terminate)
     os.register_at_fork(after_in_child=child.forked)
-    keep_sigterm_across_forks()
+    child.fork_signals.register()
     with suppress(ConnectionClosedError, Interruption):
         hello = receive(connection, Hello)
         exit_with_parent(lifeline, hello.parent)

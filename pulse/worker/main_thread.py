@@ -20,7 +20,7 @@ from pulse.clock import SECOND, Span
 from pulse.core.run import CompletedRun, Outcome, Result
 from pulse.engine.base import Interruption, InterruptSupport
 from pulse.engine.in_flight import InFlightRun
-from pulse.forks import ForkMark
+from pulse.forks import ForkMark, ForkSignals
 from pulse.patching import native
 from pulse.settings.converters import duration_text
 from pulse.worker.deadline import KillTimer
@@ -74,6 +74,7 @@ class MainThreadEngine:
         self._begun = begun
         self._outlast = outlast
         self._mark = ForkMark()
+        self.fork_signals: ForkSignals = ForkSignals(_SIGNAL, signal.SIGTERM)
         # An application may let gevent patch the process, whose ids of threads are other ones.
         self._main: int = native("_thread", "get_ident")()  # type: ignore[operator] # its type is not known
         self._pid = os.getpid()
@@ -174,6 +175,8 @@ class MainThreadEngine:
     # The handlers, in the main thread -----------------------------------------------------
 
     def _interrupted(self, _: int, __: FrameType | None) -> None:
+        if self.fork_signals.defers(_SIGNAL):
+            return
         stop, self._stop = self._stop, None
         if stop is not None and stop.claim is self._calling:
             raise stop
@@ -183,6 +186,8 @@ class MainThreadEngine:
         if self._mark.in_child or os.getpid() != self._pid:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
+            return
+        if self.fork_signals.defers(signal.SIGTERM):
             return
         self._ending = True
         claim, attempt = self._calling, self._attempt

@@ -18,7 +18,7 @@ from pulse.engine.base import EngineCallbacks
 from pulse.engine.in_flight import NEVER
 from pulse.errors import ConfigError, StoreError
 from pulse.events import RunOverdue
-from pulse.forks import ForkMark, keep_sigterm_across_forks
+from pulse.forks import ForkMark
 from pulse.log.format import escape_control_characters
 from pulse.logger import log
 from pulse.serving.exclusions import START_VARIABLE
@@ -152,7 +152,7 @@ class WorkerProcess:
         """Join the fleet, and be ready to execute runs."""
         os.register_at_fork(after_in_child=self._forked)
         if self._main is not None:
-            keep_sigterm_across_forks()
+            self._main.fork_signals.register()
         self._thread.start()
         settings = self._site.settings
         name = f", name {settings.name}" if settings.name else ""
