@@ -302,10 +302,10 @@ class PostedEngine:
             if self._publisher is not publisher or self._down_since is None:
                 return
             now = self._clock.boot()
-            self._pause = _longer(self._pause) if answers else max(self._pause, SILENT_PAUSE)
-            self._probe_at = now + self._pause
             if not answers:
+                self._probe_at = now + SILENT_PAUSE
                 return
+            self._pause = _longer(self._pause)
             after, self._down_since = now - self._down_since, None
         self._work.emit(events.BrokerRecovered(publisher.carrier.name, after))
         self.loop.wake()

@@ -244,6 +244,22 @@ class PostedContract(LoopContract):
         site.go_down()
         assert site.pauses() == [*pauses, 1]
 
+    def test_a_broker_that_falls_silent_is_probed_every_two_seconds_again(
+        self, site: PostedHarness
+    ) -> None:
+        """Whatever it did before: the pauses are long only while each probe is answered."""
+        for pause in (1, 2, 4, 8):
+            site.broker.problem = CarrierDownError("read only")
+            site.post(make_claim("quick"))
+            site.recover(pause * SECOND)
+        site.broker.problem = None
+        site.go_down()
+        began = site.clock.boot()
+        for pause in (16, 2, 2):
+            site.await_probe(pause * SECOND)
+        probed = [(at - began) / SECOND for at in site.broker.probed_at[-3:]]
+        assert probed == [16, 18, 20]
+
     # A broker that refuses a parcel -------------------------------------------------------
 
     @pytest.mark.parametrize(
