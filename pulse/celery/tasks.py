@@ -11,12 +11,13 @@ import logging
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from celery import signals
 
-from pulse.carrier.base import CarrierError, Parcel
+from pulse.carrier.base import CarrierDownError, CarrierError, Parcel
 from pulse.celery.carrier import TASK, CeleryCarrier
 from pulse.clock import SECOND
 from pulse.core.error_text import message_of
@@ -39,6 +40,9 @@ RETRY_AFTER_S = 1.5
 """After how many seconds a parcel that was left to another worker is sent again, at least; it takes
 up to twice as long at random. Workers ask Redis for messages each second, one after the other, so
 that after a fixed time the same worker would get the parcel each time."""
+
+PAUSES_S = (0.2, 1.0)
+"""The pauses before a message that the broker did not take is sent once more."""
 
 _POOLS = {
     "celery.concurrency.prefork": Pool.PREFORK,
@@ -74,7 +78,7 @@ def install_target(app: Celery, target: WorkerTarget) -> Celery:
         raise ConfigError(
             ["install: expected one call for each Celery application, got another one"]
         )
-    host = _Host(target)
+    host = _Host(app, target)
 
     @app.task(
         name=TASK,
@@ -99,15 +103,22 @@ def install_target(app: Celery, target: WorkerTarget) -> Celery:
 class _Host:
     """Has the process of pulse in a process of Celery, once it has started."""
 
-    def __init__(self, target: WorkerTarget) -> None:
+    def __init__(self, app: Celery, target: WorkerTarget) -> None:
+        self._app = app
         self._target = target
-        self.pool: Pool | None = Pool.PREFORK
+        self.pool: Pool | None = None
         self._slots = 1
         self._process: WorkerProcess | None = None
         self._problem = "it has not started"
+        self._carriers: list[CeleryCarrier] = []
 
     def start_main(self, sender: Any = None, **_: object) -> None:  # noqa: ANN401 - a worker of Celery
-        """Start in the main process of a worker whose pool has no processes."""
+        """Start in the main process of a worker whose pool has no processes.
+
+        Celery calls it for the workers of other applications, too.
+        """
+        if sender.app != self._app:  # one of them may be a proxy
+            return
         module = getattr(sender.pool_cls, "__module__", "")
         self.pool = _POOLS.get(module)
         if self.pool is None:
@@ -125,6 +136,7 @@ class _Host:
 
     def _start(self, pool: Pool) -> None:
         try:
+            os.register_at_fork(after_in_child=self._forked)
             self._process = process = WorkerProcess(self._target, pool, slots=self._slots)
             process.start()
         except PulseError as error:
@@ -162,22 +174,44 @@ class _Host:
         process = self._process
         result = ParcelResult.LEFT if process is None else process.perform(parcel)
         if result is ParcelResult.LEFT:
-            _send_again(task, parcel)
+            self._leave(task, parcel)
+
+    def _leave(self, task: Task, parcel: Parcel) -> None:
+        """Send a parcel to its queue again, until the run has waited for as long as it may."""
+        if parcel.left * RETRY_AFTER_S >= parcel.wait_us / SECOND:
+            return
+        carrier = CeleryCarrier(task.app)
+        self._carriers.append(carrier)
+        try:
+            _send(
+                carrier,
+                msgspec.structs.replace(parcel, left=parcel.left + 1),
+                queue=task.request.delivery_info["routing_key"],
+            )
+        except CarrierError as error:
+            name = escape_control_characters(parcel.task)
+            log(logging.WARNING, f"{name}: not left to another worker: {message_of(error)}")
+        finally:
+            self._carriers.remove(carrier)
+            carrier.close()
+
+    def _forked(self) -> None:
+        """Leave the connections to the parent: this is a copy, in a forked child."""
+        for carrier in self._carriers:
+            carrier.forked()
 
 
-def _send_again(task: Task, parcel: Parcel) -> None:
-    """Send a parcel to its queue again, until the run has waited for as long as it may."""
-    if parcel.left * RETRY_AFTER_S >= parcel.wait_us / SECOND:
-        return
-    carrier = CeleryCarrier(task.app)
-    try:
-        carrier.send(
-            msgspec.structs.replace(parcel, left=parcel.left + 1),
-            queue=task.request.delivery_info["routing_key"],
-            delay_s=RETRY_AFTER_S * (1 + chance()),
-        )
-    except CarrierError as error:
-        name = escape_control_characters(parcel.task)
-        log(logging.WARNING, f"{name}: not left to another worker: {message_of(error)}")
-    finally:
-        carrier.close()
+def _send(carrier: CeleryCarrier, parcel: Parcel, *, queue: str) -> None:
+    """Send a parcel for later, and once more after each pause if the broker does not answer.
+
+    Raises:
+        CarrierError: it was not sent.
+
+    """
+    delay_s = RETRY_AFTER_S * (1 + chance())
+    for pause_s in PAUSES_S:
+        with suppress(CarrierDownError):
+            carrier.send(parcel, queue=queue, delay_s=delay_s)
+            return
+        threading.Event().wait(pause_s)
+    carrier.send(parcel, queue=queue, delay_s=delay_s)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from celery import Celery
 
-from pulse.carrier.base import CarrierDownError, Parcel
+from pulse.carrier.base import CarrierDownError, CarrierRefusedError, Parcel
 from pulse.celery import install
 from pulse.celery import tasks as celery_tasks
 from pulse.celery.carrier import TASK
@@ -36,6 +36,7 @@ PARCEL = Parcel(
 )
 CONTENT = msgspec.to_builtins(PARCEL)
 TARGET = WorkerTarget(word="shop.wsgi:application")
+APP = Celery("shop", broker="memory://", set_as_current=False)
 
 
 class Request(NamedTuple):
@@ -52,6 +53,7 @@ class SentTask:
         self.app = self
         self.sent: list[tuple[Parcel, str, float]] = []
         self.error: CarrierError | None = None
+        self.failures, self.tries = 99, 0
         self.open = 0
 
 
@@ -64,7 +66,8 @@ class SentCarrier:
 
     def send(self, parcel: Parcel, *, queue: str, delay_s: float) -> None:
         """Record the call, or fail as the broker does."""
-        if self._task.error is not None:
+        self._task.tries += 1
+        if self._task.error is not None and self._task.tries <= self._task.failures:
             raise self._task.error
         self._task.sent.append((parcel, queue, delay_s))
 
@@ -77,6 +80,7 @@ class SentCarrier:
 def carrier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tasks send over a connection that records the calls."""
     monkeypatch.setattr(celery_tasks, "CeleryCarrier", SentCarrier)
+    monkeypatch.setattr(celery_tasks, "PAUSES_S", (0.0,) * len(celery_tasks.PAUSES_S))
 
 
 class Process:
@@ -95,7 +99,7 @@ class Process:
 @pytest.fixture
 def host() -> _Host:
     """Return the host of a process that has not started."""
-    return _Host(TARGET)
+    return _Host(APP, TARGET)
 
 
 @pytest.mark.parametrize("verdict", [ParcelResult.RAN, ParcelResult.REFUSED])
@@ -120,12 +124,30 @@ def test_a_parcel_that_is_left_is_sent_again_to_its_queue(host: _Host) -> None:
     assert task.open == 0
 
 
-def test_a_parcel_that_cannot_be_left_is_logged(
+def test_a_parcel_is_sent_once_more_if_the_broker_does_not_answer(
     host: _Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The message that came is gone: the run would wait in vain."""
+    task = SentTask()
+    task.error, task.failures = CarrierDownError("a moment"), len(celery_tasks.PAUSES_S)
+    host._process = Process(ParcelResult.LEFT)
+    host.execute(task, CONTENT)
+    assert (len(task.sent), task.open, caplog.records) == (1, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (CarrierDownError("the broker does not answer"), 1 + len(celery_tasks.PAUSES_S)),
+        (CarrierRefusedError("the broker does not answer"), 1),
+    ],
+)
+def test_a_parcel_that_cannot_be_left_is_logged(
+    host: _Host, caplog: pytest.LogCaptureFixture, error: CarrierError, tries: int
 ) -> None:
     """The broker is away: the run waits in the store, and is missed in the end."""
     task = SentTask()
-    task.error = CarrierDownError("the broker does not answer")
+    task.error = error
     host._process = Process(ParcelResult.LEFT)
     host.execute(task, CONTENT)
     (record,) = caplog.records
@@ -133,7 +155,7 @@ def test_a_parcel_that_cannot_be_left_is_logged(
     assert record.getMessage() == (
         "cleanup: not left to another worker: the broker does not answer"
     )
-    assert task.open == 0
+    assert (task.open, task.tries) == (0, tries)
 
 
 def test_a_parcel_is_left_for_no_longer_than_its_run_waits(host: _Host) -> None:
@@ -219,6 +241,7 @@ def test_each_pool_of_celery_has_its_own_way_to_execute_runs(
     monkeypatch.setattr(host, "_start", lambda pool: begun.append((pool, host._slots)))
 
     class Sender:
+        app = APP
         pool_cls = type("TaskPool", (), {"__module__": module})
         concurrency = 3
 
@@ -230,6 +253,21 @@ def test_each_pool_of_celery_has_its_own_way_to_execute_runs(
     assert in_main == ([] if pool is Pool.PREFORK else expected)
 
 
+def test_a_worker_of_another_celery_application_starts_nothing(
+    host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signals of Celery are those of all applications of the process."""
+    monkeypatch.setattr(host, "_start", lambda _: pytest.fail("it has started"))
+
+    class Sender:
+        app = Celery("other", broker="memory://", set_as_current=False)
+        pool_cls = type("TaskPool", (), {"__module__": "celery.concurrency.prefork"})
+        concurrency = 3
+
+    host.start_main(sender=Sender)
+    host.start_child()
+
+
 def test_a_pool_that_pulse_does_not_know_executes_nothing(
     host: _Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -237,6 +275,7 @@ def test_a_pool_that_pulse_does_not_know_executes_nothing(
     monkeypatch.setattr(host, "_start", lambda _: pytest.fail("it has started"))
 
     class Sender:
+        app = APP
         pool_cls = type("TaskPool", (), {"__module__": "celery.concurrency.eventlet"})
         concurrency = 3
 
