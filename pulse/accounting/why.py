@@ -232,7 +232,9 @@ def _of_run(task: str, run: Run, records: TaskRecords, runs: RunIndex) -> Explan
 
 def _text_of_start(run: Run, records: TaskRecords, runs: RunIndex) -> str:
     outcome = "is in progress" if run.outcome is None else run.outcome.value
-    first = f"{run.trigger.value} run, {outcome}, by {run.holder}"
+    first = f"{run.trigger.value} run, {outcome}"
+    if run.holder:
+        first = f"{first}, by {run.holder}"
     if run.attempt > 1:
         first = f"{first}, attempt {run.attempt}"
     lines = [first]

@@ -210,11 +210,11 @@ def miss_posted(run: Run) -> Run:
     A run that was attempted before ends with the outcome of its last attempt: it has run.
     """
     reason = NOT_TAKEN + run.message.removeprefix(WAITS)
-    run = unclaim_run(run)
     if not run.attempts:
-        return miss_run(run, reason)
-    before = run.attempts[-1].message[-(MAX_MESSAGE - len(reason) - 1) :]
-    return _as_last_attempt(run, f"{before}\n{reason}" if before else reason)
+        return miss_run(unclaim_run(run), reason)
+    first = f"attempt {run.attempt}: {reason}"
+    before = run.attempts[-1].message[-(MAX_MESSAGE - len(first) - 1) :]
+    return _as_last_attempt(unclaim_run(run), f"{first}\n{before}" if before else first)
 
 
 def return_run(run: Run, reason: str, at: Instant) -> Run:

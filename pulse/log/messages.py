@@ -152,10 +152,11 @@ def retry_expired(event: events.RetryExpired) -> None:
     outcome = "" if run.outcome is None else run.outcome.value
     status = f" {run.status}" if run.status else ""
     end = f"{outcome}{status}, attempt {run.attempt}"
-    last = run.message.rpartition("\n")[2]
     reason = "no process was free before the next tick"
-    if last.startswith(NOT_TAKEN):
-        reason = f"{escape_control_characters(last)}; is a worker running that reads this queue?"
+    first = run.message.partition("\n")[0]
+    if NOT_TAKEN in first:
+        taken = escape_control_characters(first[first.index(NOT_TAKEN) :])
+        reason = f"{taken}; is a worker running that reads this queue?"
     text = f"{tick(run)} {end}, and was not retried: {reason}"
     facts = {"pulse_outcome": outcome, "pulse_status": run.status}
     log(logging.WARNING, f"{text} [pid {os.getpid()}]", _facts(run) | facts)

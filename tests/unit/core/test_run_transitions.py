@@ -110,7 +110,7 @@ def test_posted_run_that_is_missed_has_no_claim(pending: Run, wait: int, queue: 
 def test_posted_retry_that_is_missed_ends_as_its_last_attempt(
     pending: Run, wait: int, queue: str, text: str
 ) -> None:
-    """The run has begun, so that it is not missed; the last line says why it was not retried."""
+    """The run has begun, so that it is not missed; the first line says why it was not retried."""
     *before, last = pending.attempts
     last = msgspec.structs.replace(last, message=text)
     pending = msgspec.structs.replace(pending, attempts=(*before, last))
@@ -121,9 +121,11 @@ def test_posted_retry_that_is_missed_ends_as_its_last_attempt(
     )  # fmt: skip
     assert (ended.attempt, ended.attempts) == (pending.attempt, tuple(before))
     assert (ended.holder, ended.claimed_at, ended.retry_at) == ("", None, None)
-    kept, _, reason = ended.message.rpartition("\n")
-    assert reason == NOT_TAKEN + posted.message.removeprefix(WAITS)
+    reason = f"attempt {posted.attempt}: {NOT_TAKEN}{posted.message.removeprefix(WAITS)}"
+    assert ended.message.startswith(reason)
+    kept = ended.message.removeprefix(reason).removeprefix("\n")
     assert text.endswith(kept)
+    assert bool(kept) is bool(text)
     assert len(ended.message) <= MAX_MESSAGE
 
 

@@ -854,11 +854,11 @@ def test_expired_retry_is_a_warning(say: Say) -> None:
 
 
 def test_retry_that_no_worker_takes_is_a_warning(say: Say) -> None:
-    """The line has the end of the message, which is the reason."""
+    """The line has the beginning of the message, which is the reason."""
     run = msgspec.structs.replace(
         make_claim().run,
         outcome=Outcome.ABANDONED,
-        message="the process is gone\nno worker took it within 5m (queue pulse)",
+        message="attempt 2: no worker took it within 5m (queue pulse)\nthe process is gone",
     )
     assert say(events.RetryExpired(run)).getMessage() == (
         "cleanup 2026-11-23T07:00:00Z abandoned, attempt 1, and was not retried: no worker took it"
