@@ -184,13 +184,25 @@ class Capacity:
 
         Its process may have survived a pause before, and may have waited for the broker meanwhile.
         """
+        return self.hit_while_sending(pid, since) or self.closed(pid, since, None)
+
+    def found_lost(self, pid: int, since: int, until: int) -> int:
+        """Return when others have found out what hit a process first in that time; 0 for no hit."""
+        hit = self.hit(pid, since, until)
+        return 0 if hit is None else self._found_out(hit)
+
+    def hit_while_sending(self, pid: int, since: int) -> int:
+        """Return when other processes have found out what hit a process with an unsent claim.
+
+        It is 0 for a process that nothing has hit while it may have had the claim.
+        """
         hits = [
             one
             for kind in (self._deaths, self._pauses)
             for one in kind.get(pid, ())
             if one[1] >= since and one[0] <= since + SENDS
         ]
-        return max(map(self._found_out, hits), default=self.closed(pid, since, None))
+        return max(map(self._found_out, hits), default=0)
 
     def _found_out(self, hit: Stretch) -> int:
         """Return when other processes have observed an unrenewed lease for its whole duration."""

@@ -124,11 +124,14 @@ class Judge:
         if self.capacity.workers is None:
             return []
         lost = [
-            (run.opened, run.closed(self.capacity))
+            (at := run.row.claimed_at, self.capacity.hit_while_sending(run.row.holder, at))
             for run in self.run_log.of(spec.name)
-            if run.outcome == "abandoned" and not run.begins
+            if run.row is not None and run.outcome == "abandoned" and not run.begins
         ]
-        return crowded(lost, MAX_RUNNING if spec.overlap == "allow" else 1)
+        return crowded(
+            [one for one in lost if one[0] < one[1] < NEVER],
+            MAX_RUNNING if spec.overlap == "allow" else 1,
+        )
 
     def _windows_of(self, spec: Spec) -> Iterator[Window]:
         """Yield the windows of all ticks that are not recorded as not run."""
@@ -379,16 +382,19 @@ class Judge:
     def resumed(self) -> Iterator[str]:
         """Yield for each claim whose holder was stopped for too long whether it was dispatched.
 
-        A worker may take a run whose lease is over from its poster, unless another process has
-        abandoned it: in the end the attempt is not the one that was lost.
+        A worker may take a run whose lease is over from its poster, as long as no other process
+        could have found out that the lease is over and have abandoned it.
         """
         for line in self.case.lines:
             if line.what == "victim" and line.point.endswith("after-claim"):
                 run = self.run_log.runs.get(line.run)
                 begins = [] if run is None else run.begins
                 sent = [one for one in begins if one.attempt == line.attempt]
-                if sent and self.capacity.workers is not None and _was_kept(run, line.attempt):
-                    sent = []
+                if self.capacity.workers is not None:
+                    found_lost = self.capacity.found_lost
+                    sent = [
+                        one for one in sent if one.wall > found_lost(line.pid, line.wall, one.wall)
+                    ]
                 yield (
                     f"{_named(line.task, line.fire_time)} was dispatched after all" if sent else ""
                 )
@@ -433,12 +439,6 @@ class Judge:
 def judge(case: Case) -> list[Verdict]:
     """Return the verdict on each rule."""
     return Judge(case).verdicts()
-
-
-def _was_kept(run: Run | None, attempt: int) -> bool:
-    """Return whether the record of a run says that an attempt was not abandoned."""
-    row = None if run is None else run.row
-    return row is not None and row.attempt == attempt and row.outcome != "abandoned"
 
 
 def _recorded_within(run: Run) -> int:

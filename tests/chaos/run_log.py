@@ -70,7 +70,7 @@ class Run:
         if self.found_no_worker:
             return capacity.waited(self.claims[-1].wall)
         if not self.begins and capacity.workers is not None:
-            return capacity.unsent(self._row.holder, self.opened)
+            return capacity.unsent(self._row.holder, self._row.claimed_at or self.opened)
         if not self.begins:
             return capacity.closed(self._row.holder, self.opened, None)
         last = self.begins[-1]

@@ -287,17 +287,17 @@ def test_missed_tick_is_accepted_while_the_broker_is_away() -> None:
     assert CAUSE in broken(without)
 
 
-@pytest.mark.parametrize(("outcome", "accepted"), [("succeeded", True), ("abandoned", False)])
-def test_run_of_a_stopped_poster_is_dispatched_unless_it_was_abandoned(
-    outcome: str, *, accepted: bool
+@pytest.mark.parametrize(("stopped_s", "accepted"), [(2, True), (7, False)])
+def test_run_of_a_stopped_poster_is_dispatched_until_others_could_have_abandoned_it(
+    stopped_s: int, *, accepted: bool
 ) -> None:
     """The lease alone does not end it: a worker may take the run once its poster goes on."""
     run = f"plain-{CALM}"
     begin = next(line for line in GOOD.lines if line.run == run and line.what == "begin")
-    stopped = begin._replace(what="victim", point="stop-after-claim", wall=begin.wall - 1, pid=WEB)
-    case = forge(GOOD, run, lambda row: row._replace(outcome=outcome))
-    rules = broken(with_lines(case, [*case.lines, stopped]))
-    assert (LOST not in rules) is accepted
+    stop = Fault("stop-after-claim", begin.wall - stopped_s * SECOND, begin.wall - 1, (WEB,))
+    victim = begin._replace(what="victim", point=stop.kind, wall=stop.began, pid=WEB)
+    case = GOOD._replace(faults=(*GOOD.faults, stop))
+    assert (LOST not in broken(with_lines(case, [*case.lines, victim]))) is accepted
 
 
 def test_process_that_has_noticed_a_fault_of_the_broker_claims_once_it_has_noticed_its_end() -> (
