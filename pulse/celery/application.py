@@ -9,7 +9,12 @@ from celery import Celery
 from pulse.celery.carrier import find_application
 from pulse.celery.tasks import install_target
 from pulse.errors import ConfigError
-from pulse.worker.settings import passed_on, read_worker_settings, target_from_environment
+from pulse.worker.settings import (
+    import_from_here,
+    passed_on,
+    read_worker_settings,
+    target_from_environment,
+)
 
 PROCESS_UP_S = 60
 """How many seconds a child may take to load the application. Celery waits for 4 s by default; a
@@ -24,6 +29,7 @@ def worker_app() -> Celery:
         ConfigError: the environment names none, or the target cannot be served.
 
     """
+    import_from_here()
     target = target_from_environment()
     settings = passed_on() or read_worker_settings(target)
     if not settings.broker:

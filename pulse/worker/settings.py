@@ -95,6 +95,16 @@ def target_from_environment() -> WorkerTarget:
     return target_of(text, name=os.environ.get(NAME_VARIABLE))
 
 
+def import_from_here() -> None:
+    """Let modules of the working directory be imported, as web servers do for their applications.
+
+    Celery does so only while it imports its own application.
+    """
+    here = os.getcwd()  # noqa: PTH109 - an entry of sys.path is a string
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+
+
 def load_worker_runtime(target: WorkerTarget) -> tuple[object, PulseRuntime]:
     """Return the application, which keeps its middleware alive, and the middleware; none starts.
 
@@ -102,6 +112,7 @@ def load_worker_runtime(target: WorkerTarget) -> tuple[object, PulseRuntime]:
         ConfigError: the application cannot be loaded, or has no such middleware, or another mode.
 
     """
+    import_from_here()
     app, runtime = load_runtime(
         target.word, task="", name=target.name, app=target.section, global_conf={}
     )
@@ -171,7 +182,6 @@ def passed_on() -> WorkerSettings | None:
 def main() -> None:
     """Write the settings of the application that the argument names."""
     target = msgspec.json.decode(sys.argv[1], type=WorkerTarget)
-    sys.path.insert(0, str(os.getcwd()))  # noqa: PTH109 - as Celery does, for package.module:app
     # What the application and its own programs print goes to standard error.
     output = os.dup(1)
     os.dup2(2, 1)

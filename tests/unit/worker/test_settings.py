@@ -303,3 +303,16 @@ def test_what_programs_of_the_site_print_is_no_part_of_the_settings(site: Path) 
     (site / "loud_site.py").write_text(loud + SITE)
     quiet = read_worker_settings(WorkerTarget(word="shop_worker_site:app"))
     assert read_worker_settings(WorkerTarget(word="loud_site:app")) == quiet
+
+
+def test_modules_of_the_working_directory_are_found(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program such as `celery` does not look there by itself."""
+    elsewhere = [part for part in sys.path if part not in {"", str(site)}]
+    monkeypatch.setattr(sys, "path", [*elsewhere])
+    _, runtime = load_worker_runtime(WorkerTarget(word=str(site / "site.ini")))
+    assert runtime.settings.mode == "celery"
+    assert sys.path == [str(site), *elsewhere]
+    load_worker_runtime(WorkerTarget(word=str(site / "site.ini")))
+    assert sys.path == [str(site), *elsewhere]
