@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pulse.carrier.base import CarrierSetup
 from pulse.child.application_check import loading_problem
 from pulse.cli.load import load_target
 from pulse.cli.output import CommandOutput, shown_at, shown_schedule
@@ -13,7 +14,7 @@ from pulse.clock import SystemClock
 from pulse.core.policies import Overlap, StoreFallback
 from pulse.core.task import DEFINITION_DEFAULTS
 from pulse.core.task_warnings import task_warnings
-from pulse.engine.factory import missing_mode
+from pulse.engine.factory import carrier_problem, missing_mode
 from pulse.errors import shown_url
 from pulse.runtime import child_setup_of
 from pulse.settings.converters import duration_text
@@ -65,8 +66,12 @@ def check(
 
 
 def _missing(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each package that a server needs for these settings and lacks."""
-    for problem in (missing_mode(settings.mode), missing_driver(settings.store)):
+    """Yield a sentence for each package that a server needs for these settings and lacks.
+
+    A Celery application that the settings name has to be there as well.
+    """
+    broker = carrier_problem(settings.mode, CarrierSetup(broker=settings.broker))
+    for problem in (missing_mode(settings.mode), broker, missing_driver(settings.store)):
         if problem:
             yield problem
 

@@ -132,6 +132,20 @@ def missing_mode(mode: str) -> str:
     return ""
 
 
+def carrier_problem(mode: str, setup: CarrierSetup) -> str:
+    """Return a sentence if a process could not make the carrier of *mode*; empty if it could.
+
+    The broker is not asked.
+    """
+    if missing_mode(mode) or not posts_runs(mode):
+        return ""
+    try:
+        _load(_find_entry_point(mode))(setup)
+    except (ConfigError, MissingExtraError) as error:
+        return str(error)
+    return ""
+
+
 def _threading(setup: EngineSetup) -> Engine:
     from pulse.engine.threads import ThreadEngine
 

@@ -131,6 +131,29 @@ def test_package_that_is_not_installed_is_a_problem(
     )
 
 
+@pytest.mark.parametrize(
+    ("broker", "problem"),
+    [
+        ("no_such_module:app", "expected a module that can be imported, got ModuleNotFoundError"),
+        ("json:loads", "expected a Celery application, got"),
+        ("redis://mq", "expected the package redis, which is not installed"),
+        ("redis://mq", ""),
+    ],
+)
+def test_broker_that_no_process_could_use_is_a_problem(
+    broker: str, problem: str, ini: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the start of a web server or a worker says; the broker itself is not asked."""
+    if problem.endswith("not installed"):
+        monkeypatch.setitem(sys.modules, "redis", None)
+    text = f"{FILTER}pulse.config.mode = celery\npulse.config.broker = {broker}\n"
+    problems = check(ini(text), clock=FakeClock()).problems
+    assert [
+        one.startswith(f"[filter:pulse] pulse.config.broker = {broker}") for one in problems
+    ] == ([True] if problem else [])
+    assert problem in "".join(problems)
+
+
 def test_option_of_a_store_that_the_driver_refuses_is_a_problem(ini: Callable[..., Path]) -> None:
     """A worker with this store would not start."""
     text = f"{FILTER}pulse.config.store = redis://host/0?bogus=1\n"
