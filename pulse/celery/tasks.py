@@ -172,6 +172,9 @@ class _Host:
             log(logging.WARNING, f"a message for {TASK} names no run: {error}")
             return
         process = self._process
+        if process is None:
+            name = escape_control_characters(parcel.task)
+            log(logging.WARNING, f"{name}: left to another worker: {self._problem}")
         result = ParcelResult.LEFT if process is None else process.perform(parcel)
         if result is ParcelResult.LEFT:
             self._leave(task, parcel)

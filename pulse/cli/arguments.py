@@ -251,7 +251,7 @@ def _add_worker(commands: Commands) -> None:
     command = _command(commands, "worker", text)
     command.usage = "pulse worker [-h] [--app NAME] [--name NAME] TARGET [-- OPTION ...]"
     command.epilog = (
-        "What follows -- goes to `celery worker`, such as -- -c 8 -P gevent -n jobs@%%h -l info."
+        "What follows -- goes to `celery worker`, such as -- -c 8 -P gevent -n jobs@%h -l info."
         " The worker reads the queues of the configuration unless -Q names others."
     )
     command.add_argument(

@@ -169,11 +169,14 @@ def test_a_parcel_is_left_for_no_longer_than_its_run_waits(host: _Host) -> None:
     assert len(task.sent) == math.ceil(7 / RETRY_AFTER_S)
 
 
-def test_a_process_that_has_not_started_leaves_every_parcel(host: _Host) -> None:
-    """Another worker may be able to load the application."""
+def test_a_process_that_has_not_started_leaves_every_parcel(
+    host: _Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker may be able to load the application; the log has a line for each."""
     task = SentTask()
     host.execute(task, CONTENT)
     assert len(task.sent) == 1
+    assert caplog.messages == ["cleanup: left to another worker: it has not started"]
 
 
 @pytest.mark.parametrize(
