@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from pulse.core.run import Run
+    from pulse.core.run import Attempt, Run
     from pulse.handle.handle import SchedulerHandle
     from pulse.store.steering import MemberState, Pause, TaskState
 
@@ -232,9 +232,17 @@ def _run_lines(run: Run, zone: str) -> list[str]:
     width = max(map(len, known))
     lines = [f"{name:<{width}}  {value}" for name, value in known.items() if value]
     for one in run.attempts:
-        at, text = shown_second(one.started_at, zone), one.message.partition("\n")[0]
-        lines.append(f"attempt {one.attempt}: {one.outcome.value} at {at}: {text}")
+        at = shown_second(one.started_at, zone)
+        lines.append(f"attempt {one.attempt}: {one.outcome.value} at {at}: {_reason_of(one)}")
     return [*lines, *run.message.rstrip().splitlines()]
+
+
+def _reason_of(attempt: Attempt) -> str:
+    """Return the status, or the error: of a traceback an attempt keeps the end."""
+    if attempt.status is not None:
+        return f"status {attempt.status}"
+    lines = attempt.message.splitlines()
+    return next((line for line in reversed(lines) if line[:1].strip()), "")
 
 
 def fleet(handle: SchedulerHandle, options: argparse.Namespace) -> Answer:  # noqa: ARG001 - one signature

@@ -1,11 +1,14 @@
-"""What a table loses at a narrow terminal."""
+"""What a table loses at a narrow terminal, and what the lines of a run show."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.cli.answers import Listing, fitted
+from pulse.cli.read import _run_lines
+from pulse.core.run import Attempt, Outcome, Run
 
 CELLS = st.text(max_size=60)
 
@@ -34,3 +37,23 @@ def test_free_text_is_cut_before_a_column_goes() -> None:
     assert fitted(listing, 80) == Listing(["task", "by", "message"], [["work", "web1:7", "x" * 60]])
     assert fitted(listing, 40).rows == [["work", "web1:7", "x" * 23 + "…"]]
     assert fitted(listing, 24).rows == [["work", "x" * 16 + "…"]]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "reason"),
+    [
+        (Attempt(1, 0, 5, Outcome.FAILED, 503, "<!doctype html>\n<p>busy</p>"), "status 503"),
+        (
+            Attempt(1, 0, 5, Outcome.FAILED, None, "o.py, in view\n  raise\nKeyError: 'a'"),
+            "KeyError: 'a'",
+        ),
+        (Attempt(1, 0, 5, Outcome.ABANDONED, None, "its holder is gone"), "its holder is gone"),
+        (Attempt(1, 0, 5, Outcome.ABANDONED, None, ""), ""),
+    ],
+)
+def test_earlier_attempt_shows_why_it_failed(attempt: Attempt, reason: str) -> None:
+    """In one line: the status, or the error at the end of a traceback."""
+    run = Run(id="1" * 32, task="t", fire_time=0, attempt=2, attempts=(attempt,))
+    (line,) = [line for line in _run_lines(run, "UTC") if line.startswith("attempt 1:")]
+    assert line.partition(": ")[2].partition(" at ")[0] == attempt.outcome.value
+    assert line.endswith(f": {reason}")
