@@ -236,8 +236,10 @@ class Injector:
         """Keep all processes of the host from writing in the folder of the mark for a while."""
         if not self._fleet.separate:
             return
-        pid, began = self._host(one).server.pid, now()
-        wait_until(lambda: _remount(pid, "ro"), what="no process writes the mark")
+        host = self._host(one)
+        with host.busy:  # a master that is being replaced has no file system any more
+            pid, began = host.server.pid, now()
+            wait_until(lambda: _remount(pid, "ro"), what="no process writes the mark")
         time.sleep(SPOILED_S)
         _remount(pid, "rw")
         self._note(one.kind, began)
