@@ -11,11 +11,13 @@ workers: one gunicorn with so many gevent workers. Two configurations: two gunic
 the workers each, whose tasks differ in number. Scope = process: each worker has tasks of its own.
 Hosts: processes that are alone in namespaces for processes and host names, as in containers.
 
-Traffic is transactions on PostgreSQL (`pg_stat_database`) and commands on Redis (`INFO stats`),
-without those of this script. Connections are those that the server counts; on SQLite, the open
-files of the database. CPU, in percent of a core, and wake-ups (voluntary context switches of all
-threads) are means of a worker; the rows of bare gunicorn are printed first, to be subtracted.
-Needs root for the namespaces of hosts.
+Traffic is transactions on PostgreSQL (`pg_stat_database`) and commands on Redis (`INFO stats`,
+which counts the commands within scripts too). Sent is what clients send to Redis: commands, of
+which a script is one (read events of `INFO stats`). Neither counts what this script asks.
+Connections are those that the server counts; on SQLite, the open files of the database. CPU, in
+percent of a core, and wake-ups (voluntary context switches of all threads) are means of a worker;
+the rows of bare gunicorn are printed first, to be subtracted. Needs root for the namespaces of
+hosts.
 """
 
 from __future__ import annotations
@@ -58,11 +60,23 @@ class Use(NamedTuple):
     wakeups: int
 
 
+class Counts(NamedTuple):
+    """What a server has counted: its transactions or commands; what clients have sent to Redis."""
+
+    traffic: int | None = None
+    sent: int | None = None
+
+
+# Redis reads the question of a count, and the end of the connection of the count before.
+OWN = Counts(1, 2)
+
+
 class Row(NamedTuple):
     """The figures of one fleet."""
 
     name: str
     traffic: float | None
+    sent: float | None
     connections: int | None
     cpu: float
     wakeups: float
@@ -148,22 +162,28 @@ def host(python: str, number: int, settings: dict[str, object]) -> tuple[list[st
 # Counters --------------------------------------------------------------------------------
 
 
-def redis_figure(ground, section: str, name: str) -> int:
+def redis_figures(ground, section: str) -> dict[str, str]:
     lines = ground.server.ask("INFO", section).decode().splitlines()
-    return int(dict(line.split(":") for line in lines if ":" in line)[name])
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def traffic_of(ground, word: str) -> int | None:
-    """Return the transactions or commands that the server has counted; None for SQLite."""
+def counts_of(ground, word: str) -> Counts:
+    """Return what the server of a store has counted; nothing for SQLite."""
     if ground.name == "postgres":
         database = word.rpartition("/")[2]
         ((count,),) = ground.cluster.run(
             "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = %s", database
         )
-        return int(count)
+        return Counts(int(count))
     if ground.name == "redis":
-        return redis_figure(ground, "stats", "total_commands_processed")
-    return None
+        figures = redis_figures(ground, "stats")
+        commands, reads = figures["total_commands_processed"], figures["total_reads_processed"]
+        return Counts(int(commands), int(reads))
+    return Counts()
+
+
+def rate(first: int | None, last: int | None, own: int, seconds: float) -> float | None:
+    return None if first is None else (last - first - own) / seconds
 
 
 def connections_of(ground, word: str, workers: list[int]) -> int:
@@ -174,7 +194,8 @@ def connections_of(ground, word: str, workers: list[int]) -> int:
         )
         return int(count)
     if ground.name == "redis":
-        return redis_figure(ground, "clients", "connected_clients") - 1  # that of the question
+        connected = redis_figures(ground, "clients")["connected_clients"]
+        return int(connected) - 1  # that of the question
     path = word.removeprefix("sqlite:///")
     files = (file for pid in workers for file in Path(f"/proc/{pid}/fd").iterdir())
     return sum(str(file.readlink()) == path for file in files)
@@ -189,8 +210,8 @@ class Place(NamedTuple):
     ground: object
     word: str
 
-    def traffic(self) -> int | None:
-        return traffic_of(self.ground, self.word)
+    def counts(self) -> Counts:
+        return counts_of(self.ground, self.word)
 
 
 def measure(name: str, programs: list, count: int, seconds: float, place: Place | None) -> Row:
@@ -198,15 +219,14 @@ def measure(name: str, programs: list, count: int, seconds: float, place: Place 
     with fleet(commands, environ, count) as workers:
         if len(workers) != count:
             raise SystemExit(f"{name}: {len(workers)} workers are left")
-        traffic, before = place and place.traffic(), use_of(workers)
+        counted, before = place.counts() if place else Counts(), use_of(workers)
         time.sleep(seconds)
-        after = use_of(workers)
-        if traffic is not None:
-            traffic = (place.traffic() - traffic - 1) / seconds
+        after, count_after = use_of(workers), place.counts() if place else Counts()
+        traffic, sent = map(rate, counted, count_after, OWN, [seconds] * 2)
         connections = place and connections_of(place.ground, place.word, workers)
     each = seconds * count
     cpu, wakeups = after.cpu - before.cpu, after.wakeups - before.wakeups
-    return Row(name, traffic, connections, cpu / each * 100, wakeups / each)
+    return Row(name, traffic, sent, connections, cpu / each * 100, wakeups / each)
 
 
 def fleets(store: str, python: str, asked: argparse.Namespace):
@@ -239,9 +259,10 @@ def fleets(store: str, python: str, asked: argparse.Namespace):
 
 def show(row: Row) -> None:
     traffic = "" if row.traffic is None else f"{row.traffic:.1f}"
+    sent = "" if row.sent is None else f"{row.sent:.1f}"
     connections = "" if row.connections is None else f"{row.connections}"
     print(
-        f"{row.name:56}{traffic:>12}{connections:>13}{row.cpu:>10.3f}{row.wakeups:>12.1f}",
+        f"{row.name:56}{traffic:>12}{sent:>9}{connections:>13}{row.cpu:>10.3f}{row.wakeups:>12.1f}",
         flush=True,
     )
 
@@ -277,7 +298,8 @@ def rows(asked: argparse.Namespace):
 def main() -> None:
     asked = read_arguments()
     if not asked.json:
-        print(f"{'':56}{'traffic/s':>12}{'connections':>13}{'CPU %':>10}{'wake-ups/s':>12}")
+        titles = f"{'traffic/s':>12}{'sent/s':>9}{'connections':>13}{'CPU %':>10}{'wake-ups/s':>12}"
+        print(f"{'':56}{titles}")
     found = []
     for row in rows(asked):
         found.append(row._asdict())
