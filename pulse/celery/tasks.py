@@ -74,10 +74,8 @@ def install_target(app: Celery, target: WorkerTarget) -> Celery:
         ConfigError: the Celery application has the task already, for another target.
 
     """
-    if TASK in app.tasks:
-        raise ConfigError(
-            ["install: expected one call for each Celery application, got another one"]
-        )
+    if is_installed(app, target):
+        return app
     host = _Host(app, target)
 
     @app.task(
@@ -88,6 +86,7 @@ def install_target(app: Celery, target: WorkerTarget) -> Celery:
         ignore_result=True,
         max_retries=0,
         serializer="json",
+        pulse_target=target,
     )
     def run(task: Task, parcel: object) -> None:
         host.execute(task, parcel)
@@ -98,6 +97,21 @@ def install_target(app: Celery, target: WorkerTarget) -> Celery:
     signals.worker_ready.connect(host.watch_signals, weak=False)
     signals.worker_shutdown.connect(host.stop, weak=False)
     return app
+
+
+def is_installed(app: Celery, target: WorkerTarget) -> bool:
+    """Return whether the Celery application has the task for a target.
+
+    Raises:
+        ConfigError: it has the task for another target.
+
+    """
+    task = app.tasks.get(TASK)
+    installed = getattr(task, "pulse_target", None)
+    if installed in {None, target}:
+        return task is not None
+    expected = f"expected the application that its Celery application serves, {installed}"
+    raise ConfigError([f"install: {expected}, got {target}"])
 
 
 class _Host:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pulse.errors import ConfigError, missing_extra
+from pulse.errors import ConfigError, missing_extra, shown
 from pulse.settings.converters import is_application
 from pulse.worker.settings import (
     NAME_VARIABLE,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pulse.worker.settings import WorkerSettings
 
-_QUEUES, _NAMES = ("-Q", "--queues"), ("-n", "--hostname")
+_QUEUES, _NAMES, _POOL = ("-Q", "--queues"), ("-n", "--hostname"), ("-P", "--pool")
 _EVENTS = {"-E", "--task-events", "--events"}
 _QUIET = ["--without-gossip", "--without-heartbeat"]
 
@@ -45,8 +45,11 @@ def start_worker(options: argparse.Namespace) -> NoReturn:
         if not path.is_file():
             raise ConfigError([f"{word}: expected an ini file, or package.module:app, got no file"])
         word = str(path)
-    settings = read_worker_settings(WorkerTarget(word=word, section=options.app, name=options.name))
-    _check(settings, options.passed_on)
+    target = WorkerTarget(word=word, section=options.app, name=options.name)
+    settings = read_worker_settings(target)
+    _check(settings, target, options.passed_on)
+    for warning in queue_warnings(settings, options.passed_on):
+        print(f"pulse: {warning}", file=sys.stderr)  # noqa: T201 - the output of the command
     pass_on(settings)
     os.environ[TARGET_VARIABLE] = word if is_application(word) else f"config:{word}#{options.app}"
     if options.name is not None:
@@ -62,9 +65,9 @@ def celery_command(settings: WorkerSettings, passed_on: Sequence[str]) -> list[s
     script = Path(sys.executable).with_name("celery")
     command = [str(script)] if script.is_file() else [sys.executable, "-m", "celery"]
     command += ["-A", "pulse.celery", "worker"]
-    if not any(word.startswith(_QUEUES) for word in passed_on):
+    if value_of(_QUEUES, passed_on) is None:
         command += ["-Q", ",".join(settings.queues)]
-    if not any(word.startswith(_NAMES) for word in passed_on):
+    if value_of(_NAMES, passed_on) is None:
         # Two workers of one host with Celery's default name would exclude each other on RabbitMQ.
         command += ["-n", f"pulse-{os.getpid()}@%h"]
     is_amqp = "amqp" in settings.broker.partition("://")[0]
@@ -75,28 +78,55 @@ def celery_command(settings: WorkerSettings, passed_on: Sequence[str]) -> list[s
     return [*command, *passed_on]
 
 
+def value_of(names: tuple[str, str], passed_on: Sequence[str]) -> str | None:
+    """Return the value of the last option with one of *names*, short and long; None for none."""
+    short, long = names
+    value = None
+    for word, following in zip(passed_on, [*passed_on, ""][1:], strict=True):
+        if word in names:
+            value = following
+        elif word.startswith((short, f"{long}=")):
+            value = word.removeprefix(short).removeprefix(f"{long}=")
+    return value
+
+
 def pool_of(passed_on: Sequence[str]) -> str:
     """Return the pool that `-P` or `--pool` names; "prefork" if no option does."""
-    pool = "prefork"
-    for word, following in zip(passed_on, [*passed_on, ""][1:], strict=True):
-        if word in {"-P", "--pool"}:
-            pool = following
-        elif word.startswith(("-P", "--pool=")):
-            pool = word.removeprefix("-P").removeprefix("--pool=")
-    return pool
+    pool = value_of(_POOL, passed_on)
+    return "prefork" if pool is None else pool
 
 
-def _check(settings: WorkerSettings, passed_on: Sequence[str]) -> None:
+def queue_warnings(settings: WorkerSettings, passed_on: Sequence[str]) -> list[str]:
+    """Return a sentence for each queue that `-Q` names and no task of the configuration uses.
+
+    A Celery application of the site may have queues of its own beside one of the configuration.
+    """
+    named = {one.strip(): None for one in (value_of(_QUEUES, passed_on) or "").split(",")}
+    unused = [queue for queue in named if queue and queue not in settings.queues]
+    if is_application(settings.broker) and len(unused) < len(named):
+        return []
+    known = ", ".join(settings.queues)
+    return [
+        f"-Q: expected queues of the configuration ({known}), got {shown(queue)},"
+        " which no task uses: the worker gets no runs from it"
+        for queue in unused
+    ]
+
+
+def _check(settings: WorkerSettings, target: WorkerTarget, passed_on: Sequence[str]) -> None:
     """Raise what Celery would only show in a traceback: a wrong broker, or a pool without gevent.
 
     Raises:
-        ConfigError: there is no such Celery application.
+        ConfigError: there is no such Celery application, or it serves another application.
         MissingExtraError: the broker or the pool needs a package that is not installed.
 
     """
     from pulse.carrier.base import CarrierSetup
-    from pulse.celery.carrier import make_carrier
+    from pulse.celery.carrier import find_application, make_carrier
+    from pulse.celery.tasks import is_installed
 
     make_carrier(CarrierSetup(broker=settings.broker))
+    if is_application(settings.broker):
+        is_installed(find_application(settings.broker), target)
     if pool_of(passed_on) == "gevent" and find_spec("gevent") is None:
         raise missing_extra("pulse worker -- -P gevent", "gevent", "gevent")

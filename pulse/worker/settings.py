@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pulse.engine.factory import posts_runs
 from pulse.errors import ConfigError, PulseError, shown
+from pulse.settings.converters import is_application
 from pulse.worker.loading import load_runtime
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ class WorkerTarget(msgspec.Struct, frozen=True, kw_only=True):
     section: str = "main"
     name: str | None = None
 
+    def __str__(self) -> str:
+        """Return the target as the command line and the environment have it."""
+        text = self.word if is_application(self.word) else f"config:{self.word}#{self.section}"
+        return text if self.name is None else f"{text} with the name {self.name}"
+
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of an application as far as the main process of a worker needs them.
@@ -71,10 +78,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def target_of(text: str, *, name: str | None = None) -> WorkerTarget:
     """Return the target that *text* names: `config:/path.ini#section` or `package.module:app`."""
-    if not text.startswith(_CONFIG) and ".ini" not in text:
+    if is_application(text) and not text.startswith(_CONFIG):
         return WorkerTarget(word=text, name=name)
     path, _, section = text.removeprefix(_CONFIG).partition("#")
-    return WorkerTarget(word=path, section=section or "main", name=name)
+    return WorkerTarget(word=str(Path(path).absolute()), section=section or "main", name=name)
 
 
 def target_from_environment() -> WorkerTarget:

@@ -213,8 +213,18 @@ def test_the_task_has_its_own_settings_in_an_application_of_a_site(app: Celery) 
     task = app.tasks[TASK]
     assert (task.acks_late, task.ignore_result, task.max_retries) == (False, True, 0)
     assert task.serializer == "json"
-    with pytest.raises(ConfigError, match="install: expected one call for each"):
+
+
+def test_a_celery_application_serves_one_application(app: Celery) -> None:
+    """`pulse worker` installs once more what the site has installed."""
+    install(app, "config:/srv/p.ini#admin", name="shop")
+    assert install(app, "config:/srv/p.ini#admin", name="shop") is app
+    with pytest.raises(ConfigError) as caught:
         install(app, "config:/srv/other.ini")
+    assert str(caught.value) == (
+        "install: expected the application that its Celery application serves,"
+        " config:/srv/p.ini#admin with the name shop, got config:/srv/other.ini#main"
+    )
 
 
 def test_the_task_belongs_to_one_application_of_celery_alone(app: Celery) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulse.cli.worker import celery_command, pool_of
+from pulse.cli.worker import celery_command, pool_of, queue_warnings
 from pulse.worker.settings import WorkerSettings
 
 QUIET = ["--without-gossip", "--without-heartbeat"]
@@ -69,3 +69,27 @@ def test_options_that_were_passed_are_not_repeated() -> None:
 def test_pool_is_that_of_the_last_option(options: list[str], pool: str) -> None:
     """As Celery reads it."""
     assert pool_of(["--pool", "threads", *options] if options else []) == pool
+
+
+@pytest.mark.parametrize("options", [["-Q", "slow,pulse2"], ["-Qpulse2"], ["--queues=pulse2"]])
+def test_queue_that_no_task_uses_is_reported(options: list[str]) -> None:
+    """A worker of a misspelled queue would wait in vain."""
+    (warning,) = queue_warnings(WorkerSettings(queues=("pulse", "slow")), options)
+    assert warning.startswith(
+        "-Q: expected queues of the configuration (pulse, slow), got 'pulse2'"
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["-Q", "slow"], ["--queues", "pulse, slow"], ["-Q", ""]])
+def test_queues_of_the_configuration_are_not_reported(options: list[str]) -> None:
+    """Also if no queue is named: then the worker reads all."""
+    assert queue_warnings(WorkerSettings(queues=("pulse", "slow")), options) == []
+
+
+def test_queues_of_the_celery_application_are_not_reported_beside_one_of_the_configuration() -> (
+    None
+):
+    """Its workers execute the tasks of the site too."""
+    settings = WorkerSettings(broker="shop.celery:app", queues=("pulse",))
+    assert queue_warnings(settings, ["-Q", "celery,pulse"]) == []
+    assert len(queue_warnings(settings, ["-Q", "celery"])) == 1

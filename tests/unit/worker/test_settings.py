@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,7 +31,6 @@ from pulse.worker.settings import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SECRET = "S3CRETPW"  # noqa: S105 - a secret of this test alone
 BROKER = f"amqp://shop:{SECRET}@mq//"
@@ -106,7 +106,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("config:/srv/p.ini#admin", WorkerTarget(word="/srv/p.ini", section="admin")),
         ("config:/srv/p.ini#", WorkerTarget(word="/srv/p.ini")),
         ("/srv/production.ini", WorkerTarget(word="/srv/production.ini")),
-        ("production.ini#admin", WorkerTarget(word="production.ini", section="admin")),
+        ("p.ini#admin", WorkerTarget(word=str(Path("p.ini").absolute()), section="admin")),
     ],
 )
 def test_a_target_is_an_ini_file_or_an_application(text: str, expected: WorkerTarget) -> None:
