@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pulse.carrier.base import lacks_workers
+from pulse.carrier.base import POSTING_MODES, lacks_workers
 from pulse.clock import SECOND, Instant, Span, rfc3339
 from pulse.errors import BadValueError
 from pulse.settings.converters import duration_or_zero, duration_text
@@ -42,7 +42,8 @@ class HealthProblem(msgspec.Struct, frozen=True, kw_only=True):
     """What is not fine.
 
     Attributes:
-        kind: `overdue`, `failing`, `stuck`, `unserved`, `no_worker`, `disagreement` or `clock`.
+        kind: `overdue`, `failing`, `stuck`, `unserved`, `no_worker`, `broker`, `disagreement` or
+            `clock`.
         status: `warn` or `fail`.
         text: a sentence about it.
         task: the name of the task, if it is about one.
@@ -183,6 +184,8 @@ def _of_fleet(members: Sequence[MemberState], *, has_tasks: bool) -> Iterator[He
     if has_tasks and lacks_workers(one.mode for one in members):
         text = "no worker: runs are posted to a queue, and no worker takes part (pulse worker)"
         yield _problem("no_worker", HealthStatus.FAIL, text)
+    if (silent := _silent_broker(members)) is not None:
+        yield silent
     if len({one.digest for one in members}) > 1:
         text = "processes declare different tasks, as during a deploy"
         yield _problem("disagreement", HealthStatus.WARN, text)
@@ -192,6 +195,18 @@ def _of_fleet(members: Sequence[MemberState], *, has_tasks: bool) -> Iterator[He
             text = f"the clock of {one.host} differs from the store's by {_rounded(abs(offset))}"
             yield _problem("clock", HealthStatus.WARN, text)
             return
+
+
+def _silent_broker(members: Sequence[MemberState]) -> HealthProblem | None:
+    """Return which broker does not answer; no run is posted if it answers no process at all."""
+    posting = [one for one in members if one.mode in POSTING_MODES]
+    names = sorted({one.report.silent_broker for one in posting if one.report is not None} - {""})
+    if not names:
+        return None
+    silent = sum(one.report is not None and bool(one.report.silent_broker) for one in posting)
+    text = f"the broker {', '.join(names)} does not answer {silent:,} of {len(posting):,} processes"
+    status = HealthStatus.FAIL if silent == len(posting) else HealthStatus.WARN
+    return _problem("broker", status, f"{text} that post runs")
 
 
 def _problem(kind: str, status: HealthStatus, text: str, task: str = "") -> HealthProblem:

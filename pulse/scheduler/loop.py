@@ -144,7 +144,7 @@ class Scheduler:
                 self._reporter.overdue,
                 posted=self._post,
                 returned=self._give_back,
-                emit=self._bus.emit,
+                emit=self._reporter.of_engine,
             )
             self._engine.start(work, concurrency=self._parts.concurrency)
             try:
@@ -335,6 +335,7 @@ class Scheduler:
             used=self._completer.claim_count,
             lag_us=lag,
             stops_runs=self._engine.interrupts.waiting,
+            silent_broker=self._reporter.silent_broker,
         )
 
     def _until_takeover(self, now: Span) -> Span:

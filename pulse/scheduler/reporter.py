@@ -43,6 +43,7 @@ class Reporter:
     Attributes:
         failing: whether a reported outage or error has not been reported as over.
         lost_at: since when the store cannot be used, on the boot clock; None if it can.
+        silent_broker: the broker that does not answer the engine; empty if there is none.
 
     """
 
@@ -61,6 +62,7 @@ class Reporter:
         "_superseded",
         "failing",
         "lost_at",
+        "silent_broker",
     )
 
     def __init__(
@@ -75,6 +77,7 @@ class Reporter:
         self._reasons: set[str] = set()
         self._error = ""
         self.failing: bool = False
+        self.silent_broker: str = ""
         self._superseded: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()
         self._lacking_since: Span | None = None
@@ -128,6 +131,14 @@ class Reporter:
             self._bus.emit(events.Notice(f"this process does not run a task: {error}"))
         else:
             self._bus.emit(events.SchedulerError(error, task))
+
+    def of_engine(self, event: events.Event) -> None:
+        """Report an event of the engine."""
+        if isinstance(event, events.BrokerUnavailable):
+            self.silent_broker = event.broker
+        elif isinstance(event, events.BrokerRecovered):
+            self.silent_broker = ""
+        self._bus.emit(event)
 
     def overdue(self, claim: Claim, left_behind: int) -> None:
         """Report a run that cannot be stopped."""

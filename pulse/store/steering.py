@@ -124,6 +124,8 @@ class MemberReport(msgspec.Struct, frozen=True, array_like=True):
         lag_us: the longest delay of the scheduler's loop since the heartbeat before.
         offset_us: the wall clock of the process minus the store's clock.
         stops_runs: whether the process can stop a run in progress.
+        silent_broker: the broker to which the process posts runs, without a password, while it does
+            not answer; otherwise empty.
 
     """
 
@@ -134,6 +136,7 @@ class MemberReport(msgspec.Struct, frozen=True, array_like=True):
     lag_us: Span = 0
     offset_us: Span = 0
     stops_runs: bool = False
+    silent_broker: str = ""
 
 
 class MemberState(msgspec.Struct, frozen=True, kw_only=True):

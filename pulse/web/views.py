@@ -100,6 +100,7 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     lag: float | None
     offset: float | None
     stops_runs: bool | None
+    silent_broker: str | None
 
 
 class AuditView(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +244,7 @@ def view_member(member: MemberState) -> MemberView:
         lag=None if report is None else report.lag_us / SECOND,
         offset=None if report is None else report.offset_us / SECOND,
         stops_runs=None if report is None else report.stops_runs,
+        silent_broker=None if report is None else report.silent_broker,
     )
 
 

@@ -312,15 +312,21 @@ def test_worker_with_another_configuration_leaves_runs_to_the_one_that_fits(
 def test_stopped_broker_costs_no_run(
     make_site: MakeSite, request: pytest.FixtureRequest, pool: str
 ) -> None:
-    """After eight seconds runs go on within ten; none fails, and none is executed twice."""
+    """After eight seconds runs go on within ten; none fails, and none is executed twice.
+
+    Meanwhile the health of the fleet names the broker.
+    """
     site = make_site(pool=pool)
     with site.serving() as (web, _):
         site.await_notes(3)
         with broker_of(request).stopped():
             site.wait_for(lambda: web.log_text().count(LOST), "the loss of the broker")
-            time.sleep(8)
+            lost = time.monotonic()
+            site.wait_for(lambda: "broker" in site.problems(), "a report of the broker")
+            time.sleep(max(0, lost + 8 - time.monotonic()))
         back = time.time()
         site.wait_for(lambda: since(back, site, "now"), "a run", within=SOON_AFTER_BROKER_S)
+        site.wait_for(lambda: "broker" not in site.problems(), "the end of that report")
         lines = web.log_text().count(LOST)
         outcomes = {run.outcome for run in site.runs() if run.outcome is not None}
     assert lines <= 2  # one for each process

@@ -211,6 +211,11 @@ class CelerySite:
             return [*handle.runs(task=task, limit=1000)][::-1]
         return []
 
+    def problems(self) -> list[str]:
+        """Return the kinds of problems that the health of the fleet has."""
+        with self.handle() as handle:
+            return [one.kind for one in handle.health().problems]
+
     def twice(self) -> list[str]:
         """Return the runs that were requested twice as the same attempt."""
         seen = [one.run for one in begins(read_notes(self.evidence))]

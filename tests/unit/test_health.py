@@ -138,3 +138,28 @@ def test_fleet_that_posts_runs_and_has_no_worker_is_named() -> None:
     assert kinds(TASK, members=[MEMBER, web]) == [("no_worker", "fail")]
     assert kinds(TASK, members=[web, worker]) == []
     assert kinds(members=[web]) == []
+
+
+@pytest.mark.parametrize(
+    ("silent", "expected"),
+    [
+        pytest.param(["", ""], [], id="answers both"),
+        pytest.param(["amqp://mq//", ""], [("broker", "warn")], id="answers one"),
+        pytest.param(["amqp://mq//", "amqp://mq//"], [("broker", "fail")], id="answers none"),
+    ],
+)
+def test_broker_that_does_not_answer_is_named(
+    silent: list[str], expected: list[tuple[str, str]]
+) -> None:
+    """Before a tick is overdue: the next one of a daily task may be hours away."""
+    worker = msgspec.structs.replace(MEMBER, mode="celery prefork", report=MemberReport())
+    webs = [
+        msgspec.structs.replace(MEMBER, mode="celery", report=MemberReport(silent_broker=name))
+        for name in silent
+    ]
+    assert kinds(TASK, members=[worker, *webs]) == expected
+    found = judge([TASK], [worker, *webs], [], pause=None, now=NOW)
+    texts = [one.text for one in found.problems]
+    number = sum(map(bool, silent))
+    expected_text = f"the broker amqp://mq// does not answer {number} of 2 processes that post runs"
+    assert texts == [expected_text] * bool(number)

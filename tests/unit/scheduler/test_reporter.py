@@ -156,3 +156,15 @@ def test_a_fleet_without_workers_is_reported_once_it_lasts(listener: Listener) -
         listener.clock.forward(seconds)
         listener.reporter.members(members, "new")
     assert listener.seen.events == [events.Notice(NO_WORKER)]
+
+
+def test_broker_that_does_not_answer_is_noted_until_it_answers(listener: Listener) -> None:
+    """The process says so with its heartbeats; other events of the engine are only emitted."""
+    lost, back = events.BrokerUnavailable("amqp://mq//", "silent"), events.BrokerRecovered("mq", 1)
+    listener.reporter.of_engine(lost)
+    assert listener.reporter.silent_broker == "amqp://mq//"
+    listener.reporter.of_engine(events.Notice("other"))
+    assert listener.reporter.silent_broker == "amqp://mq//"
+    listener.reporter.of_engine(back)
+    assert listener.reporter.silent_broker == ""
+    assert listener.seen.events == [lost, events.Notice("other"), back]
