@@ -32,16 +32,11 @@ if TYPE_CHECKING:
 
     Stretch = tuple[int, int]
 
-COMMIT = SECOND // 4
-"""How long after the instant of a claim its commit may be, on a busy machine."""
-
-CALL_LIMIT = 5 * SECOND // 2
-"""How long a process waits for an answer of Redis. If it waits in vain, the claim may be written
-all the same, as that of a process that does not know of it."""
-
-
 PROBED = 6 * SECOND
 """How soon a process notices that the broker is back: it probes every 2 s, for up to 3 s each."""
+
+RECORDS = SECOND // 4
+"""How long a process needs, on a busy machine, to record the end of a run."""
 
 SENDS = 10 * SECOND
 """How long a process keeps a claim while the broker does not answer, before it gives it back."""
@@ -61,7 +56,6 @@ class Capacity:
         self._shared = [
             (one.began, one.ended) for one in faults if one.kind in STORE or one.kind in MACHINE
         ]
-        self._restarts = [(one.began, one.ended) for one in faults if one.kind == "store-restart"]
         self._pauses = _by_pid(faults, PAUSES)
         self._deaths = _by_pid(faults, KILLS)
         self._leaves = _by_pid(faults, LEAVES)
@@ -137,17 +131,6 @@ class Capacity:
             for began, ended in self._shared
         )
 
-    def was_cut(self, claimed_at: int, *, wait: int = 0) -> bool:
-        """Return whether the reply to a claim of that instant may have been lost.
-
-        The server commits a claim up to `COMMIT` after it has read the clock. A restart cuts all
-        connections, whether the reply was sent or not.
-        """
-        until = claimed_at + wait
-        return any(
-            began - COMMIT <= until and claimed_at <= ended for began, ended in self._restarts
-        )
-
     def found_out(self, since: int, until: int) -> int:
         """Return when all losses between two instants must be known; 0 for no loss."""
         hits = [
@@ -214,10 +197,10 @@ class Capacity:
         return claimed_at + self._case.wait + 2 * self._case.lease
 
     def _undisturbed(self, pid: int, instant: int) -> int:
-        """Return the first instant from then on at which that process could record."""
+        """Return the first instant from then on at which that process could begin to record."""
         disturbances = sorted([*self._shared, *self._pauses.get(pid, ())])
         for began, ended in disturbances:
-            if began <= instant < ended:
+            if began < instant + RECORDS and instant < ended:
                 instant = ended
         return instant
 

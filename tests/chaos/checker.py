@@ -28,7 +28,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos.artifacts import LEAVES, SECOND, clock_of, ticks
-from tests.chaos.capacity import CALL_LIMIT, Capacity
+from tests.chaos.capacity import Capacity
 from tests.chaos.posting_rules import PostingRules
 from tests.chaos.run_log import PASSED, RunLog
 from tests.chaos.stretches import crowded
@@ -323,11 +323,10 @@ class Judge:
             return ""
         hit = self.capacity.hit(row.holder, row.claimed_at, self.case.ended)
         wait = self.case.wait if self.capacity.is_of_worker(row.holder) else 0
-        unanswered = not _has_begun(run, row.attempt) and (
-            self.capacity.was_cut(row.claimed_at, wait=wait)
-            or self.capacity.was_unanswered(row.claimed_at, CALL_LIMIT, wait=wait)
+        was_late = not _has_begun(run, row.attempt) and self.capacity.was_unanswered(
+            row.claimed_at, self.case.lease, wait=wait
         )
-        if hit is None and not unanswered and not self._left_in_outage(row.holder):
+        if hit is None and not was_late and not self._left_in_outage(row.holder):
             return f"{_named(run.task, run.fire_time)} was abandoned by a process that lived"
         return ""
 

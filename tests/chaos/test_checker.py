@@ -225,29 +225,27 @@ def test_abandoned_run_of_a_living_process_is_rejected(run: str) -> None:
     assert CAUSE in broken(forge(spoilt, run, lambda row: row._replace(outcome="abandoned")))
 
 
-@pytest.mark.parametrize(
-    ("restarted_at", "begun", "accepted"),
-    [
-        pytest.param(2_000, False, True, id="while the claim was written"),
-        pytest.param(300_000, False, False, id="later"),
-        pytest.param(2_000, True, False, id="the call was made"),
-    ],
-)
-def test_claim_is_lost_if_a_restart_of_the_store_cut_its_reply(
-    restarted_at: int,
-    begun: bool,  # noqa: FBT001 - a parameter
-    accepted: bool,  # noqa: FBT001 - a parameter
-) -> None:
-    """The process cannot know of the claim, so it makes no call, and the lease ends the run."""
+@pytest.mark.parametrize("begun", [True, False])
+def test_claim_whose_answer_was_lost_is_given_back(*, begun: bool) -> None:
+    """Its process lives, so a restart of the store is no cause to abandon the run."""
     run = runs_of("plain")[0]
     (row,) = [row for row in GOOD.history if row.run == run]
-    began = row.claimed_at + restarted_at
-    fault = Fault("store-restart", began, began + SECOND, ())
+    fault = Fault("store-restart", row.claimed_at + 2_000, row.claimed_at + SECOND, ())
     spoilt = GOOD._replace(faults=(*GOOD.faults, fault))
     spoilt = forge(spoilt, run, lambda row: row._replace(outcome="abandoned"))
     if not begun:
         spoilt = change(spoilt, run, lambda _: None)
-    assert (CAUSE not in broken(spoilt)) is accepted
+    assert CAUSE in broken(spoilt)
+
+
+@pytest.mark.parametrize(("gap", "is_enough"), [(8_000, False), (SECOND // 2, True)])
+def test_end_is_recorded_once_a_process_has_time_for_it(gap: int, *, is_enough: bool) -> None:
+    """A few milliseconds between two outages are not enough."""
+    first = Fault("store-pause", START + SECOND, START + 3 * SECOND)
+    second = Fault("store-restart", first.ended + gap, first.ended + gap + SECOND)
+    capacity = Capacity(GOOD._replace(faults=(first, second)))
+    closed = capacity.closed(OTHER, START, first.began + SECOND // 2)
+    assert closed == (first.ended if is_enough else second.ended)
 
 
 def test_process_that_goes_on_during_a_block_is_not_paused() -> None:

@@ -18,7 +18,7 @@ from pulse.core.run import Claim, Outcome, Run, run_id
 from pulse.core.run_transitions import claim_run, not_run_record, waiting_run
 from pulse.store.base import Claimed, FailedTask, RewoundTask
 from pulse.store.rules import plan_resumed
-from pulse.store.shared.changes import ChangeSet, RunChange, TaskChange
+from pulse.store.shared.changes import Applied, ChangeSet, RunChange, TaskChange
 from pulse.store.shared.pending_runs import NOTHING_PENDING, select_pending
 from pulse.store.shared.recovery import defer_skip, recheck_at
 from pulse.store.shared.rows import Skip
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pulse.core.planner import NewRun, Plan
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Session
-    from pulse.store.shared.changes import Applied
     from pulse.store.shared.pending_runs import PendingSelection
     from pulse.store.shared.recovery import RecoveryWindow
     from pulse.store.shared.rows import Caller, DueRow, DueSnapshot, TaskRow
@@ -267,6 +266,13 @@ def prepare_write(caller: Caller, found: ClaimPlan, *, boot: Span) -> ClaimWrite
         skip_locked=True,
     )
     return ClaimWrite(changes, claimed, outcomes)
+
+
+def wanted_claims(found: ClaimPlan, prepared: ClaimWrite) -> list[Claim]:
+    """Return what the claim wins if everything is applied; these claims are not valid."""
+    tasks, runs = prepared.changes.tasks, prepared.changes.runs
+    every = Applied((), [True] * len(tasks), [True] * len(runs))
+    return _claims_of(found, prepared, every, 0)
 
 
 def result_of(

@@ -1,4 +1,4 @@
-"""The calls about runs that are claimed, for the stores that several processes share."""
+"""The calls that claim runs, and those about claimed runs, for stores that processes share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pulse.core.run import CLAIM_LOST, Claim
 from pulse.store.refused_results import refused_results
-from pulse.store.shared.backend import Posting, Transaction
+from pulse.store.shared.backend import DuplicateKeyError, Posting, Transaction
+from pulse.store.shared.claiming import prepare_write, result_of, wanted_claims
 from pulse.store.shared.finishing import (
     any_may_run_again,
     finish_runs,
@@ -17,27 +18,64 @@ from pulse.store.shared.finishing import (
 from pulse.store.shared.posting import give_back_runs, post_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from pulse.clock import Clock, Instant
+    from pulse.clock import Clock, Instant, Span
     from pulse.core.run import CompletedRun, RecordResult
     from pulse.core.task import TaskDefinition
-    from pulse.store.base import PostedRun, ReturnedRun
-    from pulse.store.shared.backend import Session
+    from pulse.store.base import Claimed, PostedRun, ReturnedRun
+    from pulse.store.shared.backend import Session, Written
     from pulse.store.shared.calls import Calls
+    from pulse.store.shared.changes import Applied, ChangeSet
+    from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.rows import Caller
+    from pulse.store.shared.unanswered import UnansweredClaims
 
 
 class SharedClaims:
-    """Records, renews, posts, takes and gives back claimed runs; a part of `SharedStore`."""
+    """Claims, records, renews, posts, takes and gives back runs; a part of `SharedStore`."""
 
     _calls: Calls
     _caller: Caller
     _clock: Clock
+    _unanswered: UnansweredClaims
 
     def _note(self, now: Instant) -> None:
         """Record a reading of the store's clock."""
         raise NotImplementedError
+
+    def _claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
+        prepared = prepare_write(caller, found, boot=boot)
+        try:
+            applied = self._apply_claim(prepared.changes)
+        # Whatever has ended the call, what it has sent may be executed.
+        except BaseException:
+            for one in wanted_claims(found, prepared):
+                self._unanswered.add(one.run.id, one.run.attempt, one.definition)
+            raise
+        claimed = result_of(found, prepared, applied, boot + caller.member.lease_us)
+        self._unanswered.won(claimed.claims)
+        return claimed
+
+    def _apply_claim(self, changes: ChangeSet) -> Applied:
+        try:
+            return self._calls.run(Transaction.WRITE, lambda session: session.apply(changes))
+        except DuplicateKeyError:
+            # A fire time has run although the cursor of its row is before it, as after a restore.
+            checked = changes._replace(check_existing=True)
+            return self._calls.run(Transaction.WRITE, lambda session: session.apply(checked))
+
+    def _give_back_unanswered(self) -> None:
+        """Give back the runs that this process has claimed without knowing it."""
+
+        def rule(session: Session, written: Written) -> Iterable[ReturnedRun]:
+            found = self._unanswered.find(session)
+            done = give_back_runs(session, found, written, note=self._note) if found else []
+            return [one for one, was_done in zip(found, done, strict=True) if was_done]
+
+        given_back, written = self._calls.run_writing(Transaction.WRITE, rule)
+        self._calls.written.add(written)
+        self._unanswered.looked(given_back, self._clock.boot())
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
         """Record how runs ended; return what became of each."""
@@ -79,11 +117,19 @@ class SharedClaims:
         self._calls.refuse_closed()
         member, boot = self._caller.member, self._clock.boot()
         posting = Posting(ident, definition.name, attempt, poster)
-        run = self._calls.run(
-            Transaction.SINGLE,
-            lambda session: session.take_run(posting, member=member, boot=boot),
-        )
-        return None if run is None else Claim(run, definition, boot + member.lease_us)
+        try:
+            run = self._calls.run(
+                Transaction.SINGLE,
+                lambda session: session.take_run(posting, member=member, boot=boot),
+            )
+        except BaseException:  # as in `_claim`
+            self._unanswered.add(ident, attempt, definition)
+            raise
+        if run is None:
+            return None
+        claim = Claim(run, definition, boot + member.lease_us)
+        self._unanswered.won([claim])
+        return claim
 
     def give_back(self, returned: Sequence[ReturnedRun]) -> list[bool]:
         """Make claimed runs pending again; False stands where the claim was lost."""

@@ -21,15 +21,10 @@ from pulse.core.runtime_task import cached_loader
 from pulse.errors import StoreInUseError, StoreUnavailableError
 from pulse.store.base import Claimed, HeartbeatResult, Look
 from pulse.store.rules import ClockCheck, ClockWatch, partition_of, partitions_of
-from pulse.store.shared.backend import (
-    DuplicateKeyError,
-    StorageReplacedError,
-    Transaction,
-    Written,
-)
+from pulse.store.shared.backend import StorageReplacedError, Transaction, Written
 from pulse.store.shared.calls import Calls
 from pulse.store.shared.changes import ChangeSet
-from pulse.store.shared.claiming import plan_due, prepare_write, result_of
+from pulse.store.shared.claiming import plan_due
 from pulse.store.shared.claims import SharedClaims
 from pulse.store.shared.manifests import UNKNOWN, manifest_of
 from pulse.store.shared.members import (
@@ -44,6 +39,7 @@ from pulse.store.shared.rewinding import find_early_work, rewind_rows
 from pulse.store.shared.rows import Caller
 from pulse.store.shared.steering import SharedSteering
 from pulse.store.shared.sync import keep_definitions, sync_rows
+from pulse.store.shared.unanswered import UnansweredClaims
 from pulse.store.shared.upkeep import Upkeep
 from pulse.store.steering import MemberReport
 
@@ -168,6 +164,7 @@ class SharedStore(SharedClaims, SharedSteering):
         self._fleet = FleetWatch(member.lease_us)
         self._clock_watch = ClockWatch()
         self._failed_check = ClockCheck.NONE
+        self._unanswered = UnansweredClaims(member.holder, member.lease_us)
         self._calls.open()
         if self._role is not _Role.CLIENT:
             self._run(Transaction.EXCLUSIVE, self._save)
@@ -191,6 +188,8 @@ class SharedStore(SharedClaims, SharedSteering):
             return
         if self._role is not _Role.CLIENT:
             with contextlib.suppress(StoreUnavailableError):
+                if self._unanswered:
+                    self._give_back_unanswered()
                 self._backend.run(Transaction.EXCLUSIVE, self._drop_self)
         self._leave()
 
@@ -321,17 +320,6 @@ class SharedStore(SharedClaims, SharedSteering):
             return claimed._replace(rewound=[*claimed.rewound, *work.rewound])
         return claimed
 
-    def _claim(self, caller: Caller, found: ClaimPlan, boot: Span) -> Claimed:
-        prepared = prepare_write(caller, found, boot=boot)
-        changes = prepared.changes
-        try:
-            applied = self._run(Transaction.WRITE, lambda session: session.apply(changes))
-        except DuplicateKeyError:
-            # A fire time has run although the cursor of its row is before it, as after a restore.
-            checked = changes._replace(check_existing=True)
-            applied = self._run(Transaction.WRITE, lambda session: session.apply(checked))
-        return result_of(found, prepared, applied, boot + caller.member.lease_us)
-
     # Heartbeat ---------------------------------------------------------------------------
 
     def heartbeat(self) -> HeartbeatResult:
@@ -375,13 +363,16 @@ class SharedStore(SharedClaims, SharedSteering):
         return Look(heartbeat, claimed, next_due, self._fleet.observations())
 
     def _has_corrections(self, caller: Caller, found: FleetState, boot: Span) -> bool:
-        return bool(found.missing) or not _is_member(caller, found) or self._must_write(found, boot)
+        wants = bool(found.missing) or bool(self._unanswered)
+        return wants or not _is_member(caller, found) or self._must_write(found, boot)
 
     def _end_heartbeat(self, caller: Caller, found: FleetState, boot: Span) -> HeartbeatResult:
         if found.missing:
             self._restore(found.missing)
         if not _is_member(caller, found):
             self._join_again()
+        if self._unanswered:
+            self._give_back_unanswered()
         if self._must_write(found, boot):
             self._upkeep.write(
                 caller,
