@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.errors import StoreUnavailableError
+from pulse.store.base import ReturnedRun
 from pulse.store.shared.backend import Transaction
+from pulse.store.shared.posting import give_back_runs
 from pulse.store.shared.unanswered import ANSWER_LOST
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.stores import SHARED
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pulse.core.run import Claim
+    from pulse.store.shared.backend import Session, Written
     from pulse.store.shared.store import SharedStore
     from tests.contracts.suite.store_harness import Fleet, Process
 
@@ -204,3 +207,35 @@ def test_run_that_a_worker_took_without_an_answer_is_posted_again(
     worker.store.heartbeat()
     assert renewed(worker, taken)
     monkeypatch.undo()
+
+
+def test_later_claim_is_left_alone_by_a_return_that_is_executed_late(
+    fleet: Fleet, process: Process, wire: Wire
+) -> None:
+    """It is of the same attempt and the same holder."""
+    wire.lose_answer()
+    fail_to_claim(process)
+    store: SharedStore = process.store  # type: ignore[assignment] # each kind is one
+    (run,) = store.runs()
+    caller, boot = store._caller, fleet.clock.boot()
+
+    def marks_in(session: Session) -> dict[str, int]:
+        return {one.run: one.mark for one in session.read_fleet(caller, boot=boot).leases}
+
+    read_before = [store._calls.run(Transaction.READ, marks_in)]
+    store.heartbeat()
+    fleet.clock.forward(1)
+    again = process.claim_one()
+    assert (again.run.id, again.run.attempt, again.run.holder) == (run.id, 1, run.holder)
+
+    def give_back_late(session: Session, written: Written) -> list[bool]:
+        return give_back_runs(
+            session,
+            [ReturnedRun(again, 0, ANSWER_LOST)],
+            written,
+            note=lambda _: None,
+            read_marks=lambda: read_before.pop() if read_before else marks_in(session),
+        )
+
+    assert store._calls.run_writing(Transaction.WRITE, give_back_late)[0] == [False]
+    assert renewed(process, again)

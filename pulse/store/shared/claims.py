@@ -67,15 +67,23 @@ class SharedClaims:
 
     def _give_back_unanswered(self) -> None:
         """Give back the runs that this process has claimed without knowing it."""
+        caller, boot = self._caller, self._clock.boot()
 
         def rule(session: Session, written: Written) -> Iterable[ReturnedRun]:
             found = self._unanswered.find(session)
-            done = give_back_runs(session, found, written, note=self._note) if found else []
+            if not found:
+                return ()
+
+            def read_marks() -> dict[str, int]:
+                return {one.run: one.mark for one in session.read_fleet(caller, boot=boot).leases}
+
+            # A later claim has another mark: it is left alone if this call is executed late, too.
+            done = give_back_runs(session, found, written, note=self._note, read_marks=read_marks)
             return [one for one, was_done in zip(found, done, strict=True) if was_done]
 
         given_back, written = self._calls.run_writing(Transaction.WRITE, rule)
         self._calls.written.add(written)
-        self._unanswered.looked(given_back, self._clock.boot())
+        self._unanswered.looked(given_back, boot)
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
         """Record how runs ended; return what became of each."""

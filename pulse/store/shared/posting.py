@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pulse.core.run import QUEUE_HOLDER, Outcome
 from pulse.core.run_transitions import (
     abandon_run,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.core.run import Run
+    from pulse.core.run import Claim, Run
     from pulse.store.base import Member, PostedRun, ReturnedRun
     from pulse.store.shared.backend import Posting, Session, Written
     from pulse.store.shared.rows import TaskSnapshot
@@ -83,16 +85,21 @@ def give_back_runs(
     written: Written,
     *,
     note: Callable[[Instant], None],
+    read_marks: Callable[[], Mapping[str, int]] = dict,
 ) -> list[bool]:
     """Make claimed runs pending again; False stands where the claim was lost.
 
-    *note* is called with the store's clock at each read. The runs of archived tasks end, which is
-    added to *written*. A change that is refused because the row of its task moved is decided again.
+    *note* is called with the store's clock at each read. *read_marks* returns the marks of leases,
+    by run: a claim whose mark moves meanwhile is another one. The runs of archived tasks end, which
+    is added to *written*. A change is decided again if it is refused because its row has moved.
     """
     results = [False] * len(returned)
-    left = list(range(len(returned)))
+    left, marks = list(range(len(returned))), read_marks()
     for _ in range(MAX_ROUNDS):
-        changes = _changes_of(session, [returned[number] for number in left], note)
+        changes = [
+            msgspec.structs.replace(one, mark=marks.get(one.was.id))
+            for one in _changes_of(session, [returned[number] for number in left], note)
+        ]
         applied = session.apply(ChangeSet(runs=changes)).runs
         refused: list[int] = []
         for number, change, done in zip(left, changes, applied, strict=True):
@@ -103,9 +110,15 @@ def give_back_runs(
                 written.abandoned.append(change.run)
         claims = [one.claim for one in returned]
         left = still_claimed(session, claims, refused) if refused else []
+        if left and marks:
+            left = [n for n in left if _is_same(claims[n], marks, read_marks())]
         if not left:
             return results
     raise too_busy(session.name)
+
+
+def _is_same(claim: Claim, before: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    return before.get(claim.run.id) == now.get(claim.run.id)
 
 
 def _changes_of(
