@@ -34,20 +34,27 @@ _LINE = 60
 
 def tasks(handle: SchedulerHandle, options: argparse.Namespace) -> Answer:
     """List the tasks, or those of a name."""
-    states = list(handle.tasks())
+    found = handle.overview()
+    states = list(found.tasks)
     if options.task is not None:
         known = {state.name for state in states}
         states = [state for state in states if state.name == options.task]
         if not states:
             hint = did_you_mean(options.task, known)
             raise UnknownTaskError(f"expected the name of a task, got {options.task!r}{hint}")
-    every = handle.pause_of_all()
+    every = found.pause
     zones = zones_of(states, utc=options.utc)
+    running = {(run.task, run.partition) for run in found.running}
     heads = ("task", "host", "schedule", "state", "next", "last", "ended", "failures")
-    rows = [_task_row(state, zones[state.name], every) for state in states]
+    rows = [
+        _task_row(
+            state, zones[state.name], every, is_running=(state.name, state.partition) in running
+        )
+        for state in states
+    ]
     empty = f"no tasks: no server with tasks has used this store yet{name_hint(options)}"
     sentences = [] if states else [empty]
-    if states and not handle.members():
+    if states and not found.members:
         sentences.append(
             "no process serves these tasks: no server runs, or none can reach the store"
         )
@@ -60,11 +67,13 @@ def tasks(handle: SchedulerHandle, options: argparse.Namespace) -> Answer:
     return Answer(document, [Listing(heads, rows, spare)] if rows else (), sentences)
 
 
-def _task_row(state: TaskState, zone: str, every: Pause | None) -> tuple[str, ...]:
+def _task_row(
+    state: TaskState, zone: str, every: Pause | None, *, is_running: bool
+) -> tuple[str, ...]:
     schedule = ", ".join(
         f"{name} {value}" for name, value in state.schedule.items() if name != "timezone"
     )
-    shown = "running" if state.unfinished else ""
+    shown = "running" if is_running else "waiting" if state.unfinished else ""
     pause = every if every is not None else state.pause
     if state.paused or every is not None:
         until = None if pause is None else pause.until

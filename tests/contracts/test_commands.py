@@ -107,6 +107,17 @@ def test_tasks_are_listed_with_schedule_state_and_last_run(
     assert task["last_success"] is not None
 
 
+def test_task_is_running_only_while_a_process_has_its_run(
+    fleet: Fleet, process: Process, pulse: Callable[..., tuple[int, str]]
+) -> None:
+    """A run that waits for a free process has not begun."""
+    fleet.clock.forward(EVERY)
+    process.claim_one()
+    assert pulse("trigger", "report")[0] == 0
+    states = {one["task"]: one["state"] for one in rows(pulse("tasks")[1])}
+    assert states == {"work": "running", "report": "waiting"}
+
+
 def test_unknown_task_ends_with_3_and_names_the_nearest(
     pulse: Callable[..., tuple[int, str]],
 ) -> None:
