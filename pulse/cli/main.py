@@ -112,7 +112,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _answer_of(options: argparse.Namespace) -> Answer:
-    from pulse.cli.target import name_hint, open_target
+    from pulse.cli.target import name_hint, open_target, settings_of
 
     task = getattr(options, "task", None)
     if options.target is None and task is not None and is_target(task):
@@ -122,7 +122,8 @@ def _answer_of(options: argparse.Namespace) -> Answer:
     module, _, name = ON_STORES[options.command].partition(":")
     answer: Callable[[SchedulerHandle, argparse.Namespace], Answer]
     answer = getattr(import_module(module), name)
-    handle = open_target(options)
+    options.settings = settings_of(options)
+    handle = open_target(options.settings)
     try:
         return answer(handle, options)
     except UnknownTaskError as error:

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 def report(handle: SchedulerHandle, options: argparse.Namespace) -> Answer:
     """Make the report of the last time."""
     _require_templates("report")
+    from pulse.web.build import shown_output
     from pulse.web.dashboard.offline import report_of, report_page
 
+    settings = options.settings
     model = report_of(
         handle,
         options.length,
+        output=shown_output(settings.output, settings.redact),
         total_of=total_line,
         tracked=partial(tracked, text="tasks"),
     )

@@ -27,15 +27,13 @@ STORE_VARIABLE = "PULSE_STORE"
 FORMS = "FILE.ini, package.module:app, --store URL, or the environment variable PULSE_STORE"
 
 
-def open_target(options: argparse.Namespace) -> SchedulerHandle:
-    """Return a handle that works on the store that the options name.
+def open_target(settings: Settings) -> SchedulerHandle:
+    """Return a handle that works on the store of *settings*.
 
     Raises:
-        ConfigError: the options name no store, or several.
         StoreUnavailableError: no server has used the store yet, or no other process can reach it.
 
     """
-    settings = _settings_of(options)
     if settings.store == "memory:":
         raise StoreUnavailableError(
             "pulse.config.store = memory: expected a store that this command can reach, got one"
@@ -60,7 +58,13 @@ def name_hint(options: argparse.Namespace) -> str:
     return "; an application with a pulse.config.name is found by --name"
 
 
-def _settings_of(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings of what the options name; those of a URL say where the store is.
+
+    Raises:
+        ConfigError: the options name no store, or several.
+
+    """
     store = options.store
     if options.target is not None and store is not None:
         raise ConfigError([f"--store: expected no target beside it, got {options.target}"])

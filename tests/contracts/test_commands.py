@@ -499,6 +499,46 @@ def test_report_is_one_file_with_what_became_of_each_fire_time(
     assert page.count('class="state failed"') == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("", "token=4711"),
+        ("pulse.config.output = none", ""),
+        ("pulse.config.redact = tests.contracts.test_commands:without_token", "token=..."),
+    ],
+)
+def test_report_shows_of_answers_what_the_configuration_permits(
+    fleet: Fleet,
+    process: Process,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    line: str,
+    shown: str,
+) -> None:
+    """As the dashboard does: the file leaves the host."""
+    fleet.clock.forward(EVERY)
+    process.fail(process.claim_one(), message="token=4711")
+    file = tmp_path / "site.ini"
+    file.write_text(
+        "[pipeline:main]\npipeline = pulse site\n"
+        "[app:site]\npaste.app_factory = examples.celery.shop:make_app\n"
+        f"[filter:pulse]\nuse = egg:pulse\npulse.config.store = {fleet.url}\n{line}\n"
+        "pulse.task.work.action = /work\npulse.task.work.interval = 10\n"
+    )
+    assert main(["report", str(file), "--for", "1h"]) == 0
+    page = capsys.readouterr().out
+    assert "2 went wrong: see below." in page
+    assert ("4711" in page) is (line == "")
+    assert shown in page
+
+
+def without_token(text: str, task: str) -> str:
+    """Return a text without the number of a token."""
+    assert task == "work"
+    return re.sub(r"token=\d+", "token=...", text)
+
+
 def test_report_as_json_has_what_the_page_shows(pulse: Callable[..., tuple[int, str]]) -> None:
     """For those who make a page of their own."""
     status, text = pulse("report", "--for", "1h", "--json")

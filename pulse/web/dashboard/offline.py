@@ -31,7 +31,6 @@ from pulse.web.dashboard.timeline import (
     pile_ups,
     shown_changes,
 )
-from pulse.web.documents import ShownOutput
 from pulse.web.views import RunView  # noqa: TC001 - msgspec reads the hints of its structs
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from pulse.clock import Span
     from pulse.core.task import TaskDefinition
     from pulse.handle.handle import SchedulerHandle
+    from pulse.web.documents import ShownOutput
 
 MOST_WRONG = 500
 """How many runs that went wrong a report counts, the newest ones."""
@@ -92,6 +92,7 @@ def report_of(
     length: Span,
     *,
     total_of: Callable[[Sequence[Ledger]], str],
+    output: ShownOutput,
     tracked: Callable[[Sequence[str]], Iterable[str]],
 ) -> ReportModel:
     """Return the report of the last *length* of time.
@@ -99,6 +100,7 @@ def report_of(
     Args:
         handle: reads the store.
         length: how far back the report goes.
+        output: what is shown of responses and tracebacks.
         total_of: returns a sentence about the ledgers of all tasks.
         tracked: shows how far the report is, as the names of the tasks are taken from it.
 
@@ -123,7 +125,7 @@ def report_of(
         is_clean=all(one.ledger.is_clean for one in rows),
         went_wrong=sum(run.count for run in found),
         rows=rows,
-        wrong=_grouped([ShownOutput().view(run) for run in found]),
+        wrong=_grouped([output.view(run) for run in found]),
         more=found.cursor is not None,
         zones=zones | {run.task: zones.get(run.task, UTC) for run in found},
     )
