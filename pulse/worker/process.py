@@ -22,7 +22,6 @@ from pulse.forks import ForkMark
 from pulse.log.format import escape_control_characters
 from pulse.logger import log
 from pulse.serving.exclusions import START_VARIABLE
-from pulse.store.base import ReturnedRun
 from pulse.store.factory import choose_store
 from pulse.store.process_identity import this_member
 from pulse.worker.bells import make_bell
@@ -223,19 +222,26 @@ class WorkerProcess:
         # Whoever writes messages could name a process that executes the run.
         poster = "" if self._thread.is_worker(parcel.poster) else parcel.poster
 
+        taken: list[Claim] = []
+
         def take(store: Store) -> Claim | None:
             claim = store.take(parcel.run, parcel.attempt, poster=poster, definition=definition)
-            if claim is not None and self._clock.boot() - began > TAKE_WITHIN:
-                store.give_back([ReturnedRun(claim, 0, SLOW)])
-                return None
             if claim is None:
+                return None
+            if self._clock.boot() - began > TAKE_WITHIN:
+                self._thread.give_back(claim, SLOW)
                 return None
             # The lease is renewed before the run begins too, which a hub may delay.
             lasting = msgspec.structs.replace(claim, good_until=NEVER)
             self._thread.track(lasting, claim.good_until)
+            taken.append(lasting)
             return lasting
 
-        return self._thread.call(take)
+        try:
+            return self._thread.call(take)
+        except BaseException:  # Celery may end the greenlet that waits, and the call is made
+            self._thread.leave_taken(taken)
+            raise
 
     def _leave(self, parcel: Parcel) -> ParcelResult:
         """Return whether another worker may still take the run of a parcel."""

@@ -46,6 +46,7 @@ Attempt = tuple[str, int]
 """The id of a run, and the number of an attempt at it."""
 
 _CHECK_EVERY: Span = SECOND
+UNWANTED = "the greenlet of the worker that was to execute it was ended"
 _LEAVE: Span = 5 * SECOND
 """How long a stop waits until what has ended is recorded."""
 
@@ -146,8 +147,21 @@ class StoreThread:
 
     def leave(self, claim: Claim) -> None:
         """Give a run back that has not begun, since this worker stops."""
-        returned = ReturnedRun(claim, 0, "the worker that had taken it stopped")
-        self._calls.put(lambda: self._completer.returned.append(returned))
+        self._calls.put(lambda: self.give_back(claim, "the worker that had taken it stopped"))
+
+    def give_back(self, claim: Claim, reason: str) -> None:
+        """Give a run back that has not begun, once the store answers; called within `call`."""
+        self._completer.track([claim])
+        self._completer.returned.append(ReturnedRun(claim, 0, reason))
+
+    def leave_taken(self, taken: Sequence[Claim]) -> None:
+        """Give back what a call before this one has added to *taken*: nothing waits for it."""
+
+        def give_back() -> None:
+            for one in taken:
+                self.give_back(one, UNWANTED)
+
+        self._calls.put(give_back)
 
     def record(self, completed_run: CompletedRun, recorded: Bell) -> None:
         """Record the end of a run, until the process ends; *recorded* is rung once it is."""

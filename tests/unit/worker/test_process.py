@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from pulse.carrier.base import parcel_of
 from pulse.core.run import CompletedRun, Outcome, Result
+from pulse.testing.clock import FakeClock
 from pulse.testing.sample_runs import make_claim
 from pulse.worker import process
 from pulse.worker.bells import ThreadBell
-from pulse.worker.process import WorkerProcess
+from pulse.worker.process import SLOW, TAKE_WITHIN, WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pulse.core.run import Claim
+    from pulse.store.base import Store
 
 DONE = Result(Outcome.SUCCEEDED, 0, 1)
 
@@ -23,6 +33,11 @@ class SpyThread:
     def __init__(self) -> None:
         self.recorded: list[CompletedRun] = []
         self.left: list[object] = []
+        self.tracked: list[Claim] = []
+        self.claim = make_claim("quick")
+        self.kills = False
+        self.takes: Callable[[], object] = lambda: None
+        self.makes: Callable[[], object] = lambda: None
 
     def record(self, completed_run: CompletedRun, recorded: ThreadBell) -> None:
         """Note an end."""
@@ -32,6 +47,36 @@ class SpyThread:
     def leave(self, claim: object) -> None:
         """Note a claim."""
         self.left.append(claim)
+
+    def give_back(self, claim: Claim, reason: str) -> None:
+        """Note a claim and why it is given back."""
+        self.left.append((claim, reason))
+
+    def is_worker(self, _: str) -> bool:
+        """Return that the one who posts is a web process."""
+        return False
+
+    def track(self, claim: Claim, _: int) -> None:
+        """Take a claim."""
+        self.tracked.append(claim)
+
+    def leave_taken(self, taken: Sequence[Claim]) -> None:
+        """Note what was taken in vain, once the calls before have been made."""
+        self.makes()
+        self.left += taken
+
+    def call(self, call: Callable[[Store], object]) -> object:
+        """Make the call, or let it be made once the greenlet that waits was killed."""
+        store: Store = self  # type: ignore[assignment] # the part that is used
+        if not self.kills:
+            return call(store)
+        self.makes = lambda: call(store)
+        raise KilledError
+
+    def take(self, *_: object, **__: object) -> Claim:
+        """Give the run to this worker, as the store."""
+        self.takes()
+        return self.claim
 
     def wait_until_recorded(self, recorded: ThreadBell) -> None:
         """Wait."""
@@ -62,6 +107,7 @@ class Executor:
 def make(result: Result = DONE) -> tuple[WorkerProcess, SpyThread, Executor]:
     """Return a process without an application, its store thread and its executor."""
     worker = object.__new__(WorkerProcess)
+    worker._clock = FakeClock()
     worker._waiting = {}
     worker._thread = thread = SpyThread()  # type: ignore[assignment] # the part that is used
     worker._executor = executor = Executor(worker, result)
@@ -96,3 +142,36 @@ def test_a_run_that_has_not_begun_is_given_back() -> None:
     claim = make_claim("quick")
     worker._execute(claim)
     assert (thread.left, thread.recorded) == ([claim], [])
+
+
+def take(worker: WorkerProcess, thread: SpyThread) -> Claim | None:
+    """Take the run of a parcel."""
+    claim = thread.claim
+    parcel = parcel_of(claim.run, digest="00ff", timeout_us=1, wait_us=1)
+    return worker._take(parcel, claim.definition)
+
+
+def test_a_run_that_is_taken_is_tracked() -> None:
+    """Its lease is renewed before it begins."""
+    worker, thread, _ = make()
+    taken = take(worker, thread)
+    assert taken is not None
+    assert (thread.tracked, thread.left) == ([taken], [])
+
+
+def test_a_run_that_was_taken_too_slowly_is_given_back_until_the_store_answers() -> None:
+    """The store may be about to fail: the thread repeats it."""
+    worker, thread, _ = make()
+    thread.takes = lambda: worker._clock.forward((TAKE_WITHIN + 1) / 1e6)  # type: ignore[attr-defined] # a settable clock
+    assert take(worker, thread) is None
+    assert (thread.tracked, thread.left) == ([], [(thread.claim, SLOW)])
+
+
+def test_a_run_that_a_killed_greenlet_was_to_take_is_given_back() -> None:
+    """The native thread takes it all the same, and would renew its lease for ever."""
+    worker, thread, _ = make()
+    thread.kills = True
+    with pytest.raises(KilledError):
+        take(worker, thread)
+    assert thread.left == thread.tracked
+    assert len(thread.left) == 1
