@@ -107,9 +107,11 @@ def is_installed(app: Celery, target: WorkerTarget) -> bool:
 
     """
     task = app.tasks.get(TASK)
-    installed = getattr(task, "pulse_target", None)
-    if installed in {None, target}:
-        return task is not None
+    if task is None:
+        return False
+    installed: WorkerTarget = task.pulse_target
+    if installed.serves_as(target):
+        return True
     expected = f"expected the application that its Celery application serves, {installed}"
     raise ConfigError([f"install: {expected}, got {target}"])
 

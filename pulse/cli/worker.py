@@ -101,14 +101,15 @@ def queue_warnings(settings: WorkerSettings, passed_on: Sequence[str]) -> list[s
 
     A Celery application of the site may have queues of its own beside one of the configuration.
     """
-    named = {one.strip(): None for one in (value_of(_QUEUES, passed_on) or "").split(",")}
-    unused = [queue for queue in named if queue and queue not in settings.queues]
+    named = [one.strip() for one in (value_of(_QUEUES, passed_on) or "").split(",")]
+    named = [*dict.fromkeys(filter(None, named))]
+    unused = [queue for queue in named if queue not in settings.queues]
     if is_application(settings.broker) and len(unused) < len(named):
         return []
     known = ", ".join(settings.queues)
     return [
-        f"-Q: expected queues of the configuration ({known}), got {shown(queue)},"
-        " which no task uses: the worker gets no runs from it"
+        f"-Q: expected queues of the configuration ({known}), got {shown(queue)}, which only tasks"
+        " that are added at run time may use"
         for queue in unused
     ]
 

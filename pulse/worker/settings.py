@@ -56,6 +56,15 @@ class WorkerTarget(msgspec.Struct, frozen=True, kw_only=True):
         text = self.word if is_application(self.word) else f"config:{self.word}#{self.section}"
         return text if self.name is None else f"{text} with the name {self.name}"
 
+    def serves_as(self, other: WorkerTarget) -> bool:
+        """Return whether another target is the same application, by another path or by this one."""
+        return self._resolved() == other._resolved()
+
+    def _resolved(self) -> WorkerTarget:
+        if is_application(self.word):
+            return self
+        return msgspec.structs.replace(self, word=str(Path(self.word).resolve()))
+
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of an application as far as the main process of a worker needs them.
@@ -81,7 +90,7 @@ def target_of(text: str, *, name: str | None = None) -> WorkerTarget:
     if is_application(text) and not text.startswith(_CONFIG):
         return WorkerTarget(word=text, name=name)
     path, _, section = text.removeprefix(_CONFIG).partition("#")
-    return WorkerTarget(word=str(Path(path).absolute()), section=section or "main", name=name)
+    return WorkerTarget(word=path, section=section or "main", name=name)
 
 
 def target_from_environment() -> WorkerTarget:

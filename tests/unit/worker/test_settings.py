@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +30,7 @@ from pulse.worker.settings import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SECRET = "S3CRETPW"  # noqa: S105 - a secret of this test alone
 BROKER = f"amqp://shop:{SECRET}@mq//"
@@ -106,7 +106,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("config:/srv/p.ini#admin", WorkerTarget(word="/srv/p.ini", section="admin")),
         ("config:/srv/p.ini#", WorkerTarget(word="/srv/p.ini")),
         ("/srv/production.ini", WorkerTarget(word="/srv/production.ini")),
-        ("p.ini#admin", WorkerTarget(word=str(Path("p.ini").absolute()), section="admin")),
+        ("production.ini#admin", WorkerTarget(word="production.ini", section="admin")),
     ],
 )
 def test_a_target_is_an_ini_file_or_an_application(text: str, expected: WorkerTarget) -> None:
@@ -114,6 +114,16 @@ def test_a_target_is_an_ini_file_or_an_application(text: str, expected: WorkerTa
     assert target_of(text) == expected
     named = msgspec.structs.replace(expected, name="shop")
     assert target_of(text, name="shop") == named
+
+
+def test_a_target_is_the_same_by_each_path_of_its_file(tmp_path: Path) -> None:
+    """Releases of a site are in folders of their own, to one of which a link leads."""
+    (tmp_path / "42").mkdir()
+    (tmp_path / "current").symlink_to("42")
+    target = target_of(f"config:{tmp_path}/current/p.ini", name="shop")
+    assert target.serves_as(target_of(f"{tmp_path}/42/../42/p.ini#main", name="shop"))
+    assert not target.serves_as(target_of(f"{tmp_path}/42/p.ini"))
+    assert not target.serves_as(target_of("shop.wsgi:app", name="shop"))
 
 
 def test_the_environment_names_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
