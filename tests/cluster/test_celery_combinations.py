@@ -47,6 +47,9 @@ SOON_S = 10.0
 RECORDED_WITHIN_S = 0.5
 """How soon a worker records the end of a run while the store answers."""
 
+BEGUN_WITHIN_S = 0.5
+"""So lately has a run begun that is then killed: it takes a second longer than that."""
+
 WEB_PROCESSES = 2
 LOST, BACK = "does not answer: nothing is posted until it does", "answers again after"
 TASKS = {
@@ -180,13 +183,13 @@ class Killed(NamedTuple):
 
 
 def kill_in_a_run(site: CelerySite, worker: Server) -> Killed:
-    """Kill the process that executes a run of `naps`."""
+    """Kill the process that executes a run of `naps`, soon after the run has begun."""
 
-    def running() -> list[int]:
-        ended = {one.run for one in site.notes("end", "naps")}
-        return [one.pid for one in site.notes(task="naps") if one.run not in ended]
+    def begun() -> list[int]:
+        since = time.time() - BEGUN_WITHIN_S
+        return [one.pid for one in site.notes(task="naps") if one.at > since]
 
-    (pid, *_) = site.wait_for(running, "a run of naps in progress")
+    (pid, *_) = site.wait_for(begun, "a run of naps that has just begun")
     assert pid in [*children_of(worker), worker.pid]
     os.kill(pid, SIGKILL)
     return Killed(pid, time.time())

@@ -35,6 +35,8 @@ from tests.support.setups import error_of
 from tests.support.transactions import fetch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pulse.core.run import Claim
     from pulse.core.task import TaskDefinition
     from pulse.store.sql.database import Connection
@@ -64,8 +66,10 @@ server.run(Transaction[sys.argv[2]], stop)
 
 
 @pytest.fixture(autouse=True)
-def _empty(postgres_cluster: PostgresCluster) -> None:
+def _empty(postgres_cluster: PostgresCluster) -> Iterator[None]:
     postgres_cluster.forget_applications()
+    yield
+    postgres_cluster.forget_applications()  # some tests leave a layout of another version
 
 
 @pytest.fixture
