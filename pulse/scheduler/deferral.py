@@ -127,9 +127,13 @@ class Deferral:
         if reports := self._host_look.to_keep_alive(now):
             self._host_look.call(self._store.keep_alive(reports))
 
-    def store_failed(self) -> None:
-        """Leave no observation to others: holders could not renew their leases either."""
+    def store_failed(self, now: Span, lease_us: Span) -> None:
+        """Leave no observation to others: holders could not renew their leases either.
+
+        For a lease this process looks by itself: what its call has claimed may be written late.
+        """
         self._host_look.forget_observations()
+        self._busy_until = now + lease_us
 
     def close(self) -> None:
         """Let nobody look for this process any more: it ends."""

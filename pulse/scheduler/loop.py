@@ -282,7 +282,7 @@ class Scheduler:
         except StoreUnavailableError as error:
             self._heartbeat.repeat()
             if self._deferral is not None:
-                self._deferral.store_failed()
+                self._deferral.store_failed(self._clock.boot(), self._parts.member.lease_us)
             self._reporter.store_unavailable(error)
         # One bad turn must not end the loop: the error is reported, and the next turn comes.
         except Exception as error:  # noqa: BLE001 - the reason is above

@@ -69,8 +69,8 @@ What every implementation promises:
    configuration replaces it.
 8. A call that cannot reach its storage within its time limit raises `StoreUnavailableError`. It has
    then changed nothing, or everything. A claim whose result was lost is an unfinished run of this
-   holder that nobody dispatches. The holder gives it back with its next heartbeat; if the holder
-   ends before that, the run ends as abandoned.
+   holder that nobody dispatches. The holder gives back what `claim_due` or `take` has claimed so
+   with its next heartbeat; if the holder ends before that, the run ends as abandoned.
 9. `forked` is called in a forked child, where the store is a copy (`pulse.forks`), at any time,
    also in the middle of another call. From then on the copy is not open, changes nothing, sends and
    reads nothing, and closes nothing that belongs to the parent.

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pulse.errors import StoreUnavailableError
-from pulse.store.base import ReturnedRun
 from pulse.store.shared.backend import Transaction
-from pulse.store.shared.posting import give_back_runs
-from pulse.store.shared.unanswered import ANSWER_LOST
+from pulse.store.shared.unanswered import ANSWER_LOST, UnansweredClaims
 from tests.contracts.suite.store_harness import EVERY, LEASE_S, make_task
 from tests.support.stores import SHARED
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pulse.core.run import Claim
-    from pulse.store.shared.backend import Session, Written
     from pulse.store.shared.store import SharedStore
     from tests.contracts.suite.store_harness import Fleet, Process
 
@@ -36,7 +33,7 @@ class Wire:
     """
 
     def __init__(self, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-        store: SharedStore = process.store  # type: ignore[assignment] # each kind is one
+        store = shared(process)
         self._run = store._backend.run
         self._late: Callable[[], object] | None = None
         self._loses: Callable[[Callable[[], object]], object] | None = None
@@ -81,6 +78,12 @@ def wire(process: Process, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     """Return the way from that process to the storage."""
     yield Wire(process, monkeypatch)
     monkeypatch.undo()  # before the store is closed
+
+
+def shared(process: Process) -> SharedStore:
+    """Return the store of a process."""
+    store: SharedStore = process.store  # type: ignore[assignment] # each kind is one
+    return store
 
 
 def fail_to_claim(process: Process) -> None:
@@ -166,7 +169,7 @@ def test_nothing_is_looked_for_a_lease_later(fleet: Fleet, process: Process, wir
     """Until then nobody else has abandoned the run."""
     wire.lose_call()
     fail_to_claim(process)
-    store: SharedStore = process.store  # type: ignore[assignment] # each kind is one
+    store = shared(process)
     process.store.heartbeat()
     fleet.clock.forward(LEASE_S - 1)
     process.store.heartbeat()
@@ -215,27 +218,74 @@ def test_later_claim_is_left_alone_by_a_return_that_is_executed_late(
     """It is of the same attempt and the same holder."""
     wire.lose_answer()
     fail_to_claim(process)
-    store: SharedStore = process.store  # type: ignore[assignment] # each kind is one
-    (run,) = store.runs()
-    caller, boot = store._caller, fleet.clock.boot()
-
-    def marks_in(session: Session) -> dict[str, int]:
-        return {one.run: one.mark for one in session.read_fleet(caller, boot=boot).leases}
-
-    read_before = [store._calls.run(Transaction.READ, marks_in)]
+    store = shared(process)
+    late = store._calls.run(Transaction.READ, store._look_for_unanswered)
+    assert len(late) == 1
     store.heartbeat()
     fleet.clock.forward(1)
     again = process.claim_one()
-    assert (again.run.id, again.run.attempt, again.run.holder) == (run.id, 1, run.holder)
-
-    def give_back_late(session: Session, written: Written) -> list[bool]:
-        return give_back_runs(
-            session,
-            [ReturnedRun(again, 0, ANSWER_LOST)],
-            written,
-            note=lambda _: None,
-            read_marks=lambda: read_before.pop() if read_before else marks_in(session),
-        )
-
-    assert store._calls.run_writing(Transaction.WRITE, give_back_late)[0] == [False]
+    store._give_back(late)
     assert renewed(process, again)
+    assert process.finish(again)
+
+
+def test_run_in_progress_is_left_alone_when_a_second_message_cannot_be_answered(
+    fleet: Fleet, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may get a message twice, also while it executes the run."""
+    worker = fleet.join_as_worker()
+    claim = process.claim_one()
+    process.post(claim)
+    taken = worker.take(claim)
+    assert taken is not None
+    Wire(worker, monkeypatch).lose_answer()
+    with pytest.raises(StoreUnavailableError):
+        worker.take(claim)
+    worker.store.heartbeat()
+    assert renewed(worker, taken)
+    assert worker.finish(taken)
+    assert not shared(worker)._unanswered
+    monkeypatch.undo()
+
+
+def test_run_in_progress_is_left_alone_when_a_second_plan_cannot_be_answered(
+    process: Process,
+) -> None:
+    """The row of a task may be set back, as by a restored database."""
+    claim = process.claim_one()
+    shared(process)._unanswered.add(claim.run.id, claim.run.attempt, claim.definition)
+    process.store.heartbeat()
+    assert renewed(process, claim)
+
+
+def test_error_of_a_look_for_lost_claims_stops_one_heartbeat(
+    process: Process, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is abandoned a lease later, and everything else goes on."""
+    wire.lose_answer()
+    fail_to_claim(process)
+
+    def fail(*_: object) -> None:
+        raise ArithmeticError("spoilt")
+
+    monkeypatch.setattr(UnansweredClaims, "find", fail)
+    with pytest.raises(ArithmeticError):
+        process.store.heartbeat()
+    process.store.heartbeat()
+    process.store.close()
+    assert shared(process)._key is None
+
+
+def test_claims_that_others_have_won_are_forgotten_while_further_ones_fail(
+    fleet: Fleet, process: Process, wire: Wire
+) -> None:
+    """As on a busy file: the heartbeats look for no more than those of the last lease."""
+    other = fleet.join(TASKS)
+    for _ in range(4 * LEASE_S // EVERY):
+        wire.lose_call()
+        fail_to_claim(process)
+        fleet.clock.forward(1)  # Redis has reserved the row for the process whose call failed
+        other.finish(other.claim_one())
+        process.store.heartbeat()
+        fleet.clock.forward(EVERY - 1)
+    assert len(shared(process)._unanswered._wanted) <= LEASE_S // EVERY + 1

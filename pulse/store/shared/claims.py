@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pulse.core.run import CLAIM_LOST, Claim
+from pulse.errors import StoreUnavailableError
 from pulse.store.refused_results import refused_results
 from pulse.store.shared.backend import DuplicateKeyError, Posting, Transaction
 from pulse.store.shared.claiming import prepare_write, result_of, wanted_claims
@@ -15,21 +17,21 @@ from pulse.store.shared.finishing import (
     record_runs,
     renew_runs,
 )
-from pulse.store.shared.posting import give_back_runs, post_runs
+from pulse.store.shared.posting import give_back_found, give_back_runs, post_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pulse.clock import Clock, Instant, Span
     from pulse.core.run import CompletedRun, RecordResult
     from pulse.core.task import TaskDefinition
     from pulse.store.base import Claimed, PostedRun, ReturnedRun
-    from pulse.store.shared.backend import Session, Written
+    from pulse.store.shared.backend import Lease, Session
     from pulse.store.shared.calls import Calls
     from pulse.store.shared.changes import Applied, ChangeSet
     from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.rows import Caller
-    from pulse.store.shared.unanswered import UnansweredClaims
+    from pulse.store.shared.unanswered import FoundClaim, UnansweredClaims
 
 
 class SharedClaims:
@@ -65,25 +67,32 @@ class SharedClaims:
             checked = changes._replace(check_existing=True)
             return self._calls.run(Transaction.WRITE, lambda session: session.apply(checked))
 
-    def _give_back_unanswered(self) -> None:
+    def _give_back(self, found: Sequence[FoundClaim]) -> None:
         """Give back the runs that this process has claimed without knowing it."""
-        caller, boot = self._caller, self._clock.boot()
+        returned: Sequence[ReturnedRun] = ()
+        if found:
+            rule = partial(give_back_found, found=found, note=self._note)
+            with self._forgetting_on_error():
+                returned, written = self._calls.run_writing(
+                    Transaction.WRITE, lambda session, written: rule(session, written=written)
+                )
+            self._calls.written.add(written)
+        self._unanswered.looked(returned, self._clock.boot())
 
-        def rule(session: Session, written: Written) -> Iterable[ReturnedRun]:
-            found = self._unanswered.find(session)
-            if not found:
-                return ()
+    def _find_unanswered(self, session: Session, leases: Iterable[Lease]) -> Sequence[FoundClaim]:
+        with self._forgetting_on_error():
+            return self._unanswered.find(session, leases)
 
-            def read_marks() -> dict[str, int]:
-                return {one.run: one.mark for one in session.read_fleet(caller, boot=boot).leases}
-
-            # A later claim has another mark: it is left alone if this call is executed late, too.
-            done = give_back_runs(session, found, written, note=self._note, read_marks=read_marks)
-            return [one for one, was_done in zip(found, done, strict=True) if was_done]
-
-        given_back, written = self._calls.run_writing(Transaction.WRITE, rule)
-        self._calls.written.add(written)
-        self._unanswered.looked(given_back, boot)
+    @contextmanager
+    def _forgetting_on_error(self) -> Iterator[None]:
+        """Forget the claims that are looked for: an error must not stop each heartbeat."""
+        try:
+            yield
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            self._unanswered.forget()
+            raise
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
         """Record how runs ended; return what became of each."""
@@ -97,6 +106,7 @@ class SharedClaims:
         if CLAIM_LOST in results:
             keep = partial(_keep_refused, completed=completed, results=results)
             self._calls.run(Transaction.WRITE, keep)
+        self._unanswered.ended(one.claim for one in completed)
         return results
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
@@ -116,7 +126,9 @@ class SharedClaims:
         if not posted:
             return []
         rule = partial(post_runs, posted=posted, boot=self._clock.boot())
-        return self._calls.run(Transaction.SINGLE, rule)
+        results = self._calls.run(Transaction.SINGLE, rule)
+        self._unanswered.ended(one.claim for one in posted)
+        return results
 
     def take(
         self, ident: str, attempt: int, *, poster: str, definition: TaskDefinition
@@ -148,6 +160,7 @@ class SharedClaims:
             lambda session, written: give_back_runs(session, returned, written, note=self._note),
         )
         self._calls.written.add(written)
+        self._unanswered.ended(one.claim for one in returned)
         return results
 
     def runtime_definition(self, task: str) -> TaskDefinition | None:

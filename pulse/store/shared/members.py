@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.backend import Fleet, Lease, MemberRow, Session, Written
     from pulse.store.shared.manifests import ActiveDefinitions
     from pulse.store.shared.rows import Caller, TaskRow
+    from pulse.store.shared.unanswered import FoundClaim
     from pulse.store.steering import MemberReport, StopRequest
 
 SILENT_LEASES = 3
@@ -54,6 +55,7 @@ class FleetState(NamedTuple):
         missing: what the application has lost, as a sentence for the log; empty for nothing.
         over: the pauses that are over, by the name of the task, each with its end.
         stops: the requests to stop claimed runs, by the ids of the runs.
+        unanswered: the claims of this process whose answers were lost.
 
     """
 
@@ -64,6 +66,7 @@ class FleetState(NamedTuple):
     missing: str
     over: Mapping[str, Instant]
     stops: Mapping[str, StopRequest]
+    unanswered: Sequence[FoundClaim] = ()
 
 
 class FleetWatch:

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pulse.clock import Instant, Span
-    from pulse.core.run import Claim, Run
+    from pulse.core.run import Run
     from pulse.store.base import Member, PostedRun, ReturnedRun
     from pulse.store.shared.backend import Posting, Session, Written
     from pulse.store.shared.rows import TaskSnapshot
+    from pulse.store.shared.unanswered import FoundClaim
     from pulse.store.steering import StopRequest
 
 
@@ -85,40 +86,57 @@ def give_back_runs(
     written: Written,
     *,
     note: Callable[[Instant], None],
-    read_marks: Callable[[], Mapping[str, int]] = dict,
 ) -> list[bool]:
     """Make claimed runs pending again; False stands where the claim was lost.
 
-    *note* is called with the store's clock at each read. *read_marks* returns the marks of leases,
-    by run: a claim whose mark moves meanwhile is another one. The runs of archived tasks end, which
-    is added to *written*. A change is decided again if it is refused because its row has moved.
+    *note* is called with the store's clock at each read. The runs of archived tasks end, which is
+    added to *written*. A change that is refused because the row of its task moved is decided again.
     """
     results = [False] * len(returned)
-    left, marks = list(range(len(returned))), read_marks()
+    left = list(range(len(returned)))
     for _ in range(MAX_ROUNDS):
-        changes = [
-            msgspec.structs.replace(one, mark=marks.get(one.was.id))
-            for one in _changes_of(session, [returned[number] for number in left], note)
-        ]
+        changes = _changes_of(session, [returned[number] for number in left], note)
         applied = session.apply(ChangeSet(runs=changes)).runs
         refused: list[int] = []
         for number, change, done in zip(left, changes, applied, strict=True):
             results[number] = done
             if not done and change.guarded:
                 refused.append(number)
-            if done and change.run is not None and change.run.outcome is Outcome.ABANDONED:
-                written.abandoned.append(change.run)
+        _collect_ended(changes, applied, written)
         claims = [one.claim for one in returned]
         left = still_claimed(session, claims, refused) if refused else []
-        if left and marks:
-            left = [n for n in left if _is_same(claims[n], marks, read_marks())]
         if not left:
             return results
     raise too_busy(session.name)
 
 
-def _is_same(claim: Claim, before: Mapping[str, int], now: Mapping[str, int]) -> bool:
-    return before.get(claim.run.id) == now.get(claim.run.id)
+def give_back_found(
+    session: Session,
+    found: Sequence[FoundClaim],
+    written: Written,
+    *,
+    note: Callable[[Instant], None],
+) -> list[ReturnedRun]:
+    """Make claims without an answer pending again; return those that were.
+
+    A later claim, whose lease has another mark, is left alone. A claim whose row moved meanwhile is
+    left to the next heartbeat.
+    """
+    returned = [one.returned for one in found]
+    changes = [
+        msgspec.structs.replace(change, mark=one.mark)
+        for change, one in zip(_changes_of(session, returned, note), found, strict=True)
+    ]
+    applied = session.apply(ChangeSet(runs=changes)).runs
+    _collect_ended(changes, applied, written)
+    return [one for one, done in zip(returned, applied, strict=True) if done]
+
+
+def _collect_ended(changes: Sequence[RunChange], applied: Sequence[bool], written: Written) -> None:
+    """Add to *written* the runs of archived tasks that have ended."""
+    for change, done in zip(changes, applied, strict=True):
+        if done and change.run is not None and change.run.outcome is Outcome.ABANDONED:
+            written.abandoned.append(change.run)
 
 
 def _changes_of(

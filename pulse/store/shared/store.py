@@ -44,7 +44,7 @@ from pulse.store.shared.upkeep import Upkeep
 from pulse.store.steering import MemberReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, MutableMapping
+    from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 
     from pulse.clock import Clock, Instant, Span
     from pulse.core.task import TaskDefinition
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pulse.store.shared.claiming import ClaimPlan
     from pulse.store.shared.manifests import Manifest
     from pulse.store.shared.members import FleetState
+    from pulse.store.shared.unanswered import FoundClaim
 
     Opened = MutableMapping[tuple[int, str, str], "SharedStore"]
 
@@ -186,12 +187,19 @@ class SharedStore(SharedClaims, SharedSteering):
         """Leave; what cannot be written now is found by the other processes."""
         if self._key is None:
             return
-        if self._role is not _Role.CLIENT:
-            with contextlib.suppress(StoreUnavailableError):
-                if self._unanswered:
-                    self._give_back_unanswered()
-                self._backend.run(Transaction.EXCLUSIVE, self._drop_self)
-        self._leave()
+        try:
+            if self._unanswered:
+                with contextlib.suppress(StoreUnavailableError):
+                    self._give_back(self._run(Transaction.READ, self._look_for_unanswered))
+            if self._role is not _Role.CLIENT:
+                with contextlib.suppress(StoreUnavailableError):
+                    self._backend.run(Transaction.EXCLUSIVE, self._drop_self)
+        finally:
+            self._leave()
+
+    def _look_for_unanswered(self, session: Session) -> Sequence[FoundClaim]:
+        leases = session.read_fleet(self._caller, boot=self._clock.boot()).leases
+        return self._find_unanswered(session, leases)
 
     def _drop_self(self, session: Session) -> None:
         drop_members(session, [self._caller.member.holder])
@@ -363,7 +371,7 @@ class SharedStore(SharedClaims, SharedSteering):
         return Look(heartbeat, claimed, next_due, self._fleet.observations())
 
     def _has_corrections(self, caller: Caller, found: FleetState, boot: Span) -> bool:
-        wants = bool(found.missing) or bool(self._unanswered)
+        wants = bool(found.missing) or bool(found.unanswered)
         return wants or not _is_member(caller, found) or self._must_write(found, boot)
 
     def _end_heartbeat(self, caller: Caller, found: FleetState, boot: Span) -> HeartbeatResult:
@@ -371,8 +379,6 @@ class SharedStore(SharedClaims, SharedSteering):
             self._restore(found.missing)
         if not _is_member(caller, found):
             self._join_again()
-        if self._unanswered:
-            self._give_back_unanswered()
         if self._must_write(found, boot):
             self._upkeep.write(
                 caller,
@@ -383,6 +389,8 @@ class SharedStore(SharedClaims, SharedSteering):
                 cleans=self._role is _Role.MEMBER,
             )
             self._saved_at = boot
+        if self._unanswered:
+            self._give_back(found.unanswered)
         # Repeat a check of the clock that an error stopped, which a heartbeat has raised.
         check, self._failed_check = self._failed_check, ClockCheck.NONE
         self._clock_watch.want(check)
@@ -412,6 +420,8 @@ class SharedStore(SharedClaims, SharedSteering):
 
     def _check(self, session: Session, fleet: Fleet, caller: Caller, *, boot: Span) -> FleetState:
         found = self._fleet.check(session, fleet, caller, boot=boot)
+        if self._unanswered:
+            found = found._replace(unanswered=self._find_unanswered(session, fleet.leases))
         if self._role is _Role.WORKER:
             return found  # it declares no task, and would archive them all
         if self._reconciler.check(session, caller, found.live, boot=boot):

@@ -3,23 +3,28 @@
 No process has begun such a run, since its holder does not know of it. So the holder gives it back
 with its first heartbeat after the failure, and the run is claimed again; otherwise it would be
 abandoned a lease later. A server may also execute the call after it has answered later ones, as
-where a process of PostgreSQL was stopped in between. So the holder looks for the runs until a lease
+where a process of PostgreSQL was stopped in between. So the holder looks for each run until a lease
 has passed since that heartbeat.
+
+An attempt that this process knows to hold is never looked for: a second message, or a second plan,
+may name a run that is being executed. Such an attempt is held until its end is recorded, or it is
+posted or given back.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pulse.core.run import Claim
 from pulse.store.base import ReturnedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pulse.clock import Span
+    from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
-    from pulse.store.shared.backend import Session
+    from pulse.store.shared.backend import Lease, Session
 
 ANSWER_LOST = "the answer of the store to its claim was lost"
 
@@ -27,8 +32,22 @@ _Key = tuple[str, int]
 """The id of a run, and the number of its attempt."""
 
 
+class FoundClaim(NamedTuple):
+    """A claim without an answer that was written, to be given back, and the mark of its lease."""
+
+    returned: ReturnedRun
+    mark: int
+
+
+class _Wanted(NamedTuple):
+    """The task of an attempt, and until when it is looked for; None before the first look."""
+
+    definition: TaskDefinition
+    until: Span | None
+
+
 class UnansweredClaims:
-    """The attempts that this process may have claimed without knowing it, from call to call.
+    """The attempts that this process may have claimed without knowing it.
 
     Args:
         holder: this process.
@@ -39,39 +58,65 @@ class UnansweredClaims:
     def __init__(self, holder: str, lease_us: Span) -> None:
         self._holder = holder
         self._lease_us = lease_us
-        self._definitions: dict[_Key, TaskDefinition] = {}
-        self._until: Span | None = None
+        self._held: set[_Key] = set()
+        self._wanted: dict[_Key, _Wanted] = {}
 
     def __bool__(self) -> bool:
-        """Return whether there are such attempts."""
-        return bool(self._definitions)
+        """Return whether there are attempts to look for."""
+        return bool(self._wanted)
 
     def add(self, run: str, attempt: int, definition: TaskDefinition) -> None:
         """Note an attempt that a failed call was to claim."""
-        self._definitions[run, attempt] = definition
-        self._until = None
+        if (run, attempt) not in self._held:
+            self._wanted[run, attempt] = _Wanted(definition, None)
 
     def won(self, claims: Iterable[Claim]) -> None:
-        """Forget attempts that a later call has claimed: this process knows of them."""
-        if self._definitions:  # nearly never
-            for claim in claims:
-                self._definitions.pop((claim.run.id, claim.run.attempt), None)
+        """Note attempts that this process holds, and knows of."""
+        keys = [_key_of(claim.run) for claim in claims]
+        self._held.update(keys)
+        if self._wanted:  # nearly never
+            for key in keys:
+                self._wanted.pop(key, None)
 
-    def find(self, session: Session) -> Sequence[ReturnedRun]:
-        """Return those that the storage has as claimed by this process, to be given back."""
-        runs = session.read_runs(sorted({run for run, _ in self._definitions}))
+    def ended(self, claims: Iterable[Claim]) -> None:
+        """Note that this process holds attempts no more."""
+        self._held.difference_update([_key_of(claim.run) for claim in claims])
+
+    def find(self, session: Session, leases: Iterable[Lease]) -> Sequence[FoundClaim]:
+        """Return the attempts that the storage has as claimed by this process.
+
+        *leases* were read before: a run without one was claimed later, and is found the next time.
+        """
+        if not self._wanted:
+            return ()
+        marks = {one.run: one.mark for one in leases}
+        runs = session.read_runs(sorted({run for run, _ in self._wanted if run in marks}))
         return [
-            ReturnedRun(Claim(run, definition, 0), 0, ANSWER_LOST)
-            for (ident, attempt), definition in self._definitions.items()
+            FoundClaim(ReturnedRun(Claim(run, wanted.definition, 0), 0, ANSWER_LOST), marks[ident])
+            for (ident, attempt), wanted in self._wanted.items()
             if (run := runs.get(ident)) is not None
             and (run.holder, run.attempt, run.outcome) == (self._holder, attempt, None)
         ]
 
     def looked(self, given_back: Iterable[ReturnedRun], boot: Span) -> None:
-        """Forget the runs that were given back, and all of them a lease after the first look."""
+        """Forget the attempts that were given back, and each one a lease after its first look."""
         for one in given_back:
-            self._definitions.pop((one.claim.run.id, one.claim.run.attempt), None)
-        if self._until is None:
-            self._until = boot + self._lease_us
-        elif boot >= self._until:
-            self._definitions.clear()
+            self._wanted.pop(_key_of(one.claim.run), None)
+        for key, wanted in [*self._wanted.items()]:
+            if wanted.until is None:
+                self._wanted[key] = wanted._replace(until=boot + self._lease_us)
+            elif boot >= wanted.until:
+                del self._wanted[key]
+
+    def forget(self) -> None:
+        """Look for nothing any more."""
+        self._wanted.clear()
+
+
+def marks_of(found: Iterable[FoundClaim]) -> Mapping[str, int]:
+    """Return the marks of their leases, by run."""
+    return {one.returned.claim.run.id: one.mark for one in found}
+
+
+def _key_of(run: Run) -> _Key:
+    return run.id, run.attempt
