@@ -36,7 +36,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inp
 PYTEST := $(BIN)/python -m pytest -q --dist worksteal
 # Tests with real servers wait most of their time; the others need a core each.
 UNIT := $(PYTEST) -n $(CORES) -m "not server"
-SERVER := $(PYTEST) -n $(JOBS) -m "server and not broker"
+SERVER := $(PYTEST) -n $(JOBS) -m "server and not broker and not long"
 SOURCES := pulse tests examples docs bench setup.py gunicorn.conf.py
 
 define say
@@ -74,6 +74,11 @@ test-unit: $(VENV)/all.stamp ## run the tests that start no server
 test-celery: $(VENV)/all.stamp ## run every fault of a site with Celery workers, on each broker and pool
 	$(call say,faults of brokers and Celery workers; this takes some minutes)
 	@$(PYTEST) -n $(JOBS) -m broker
+
+.PHONY: test-long
+test-long: $(VENV)/all.stamp ## run the variants of long tests that the gate leaves out
+	$(call say,variants of long tests; this takes some minutes)
+	@$(PYTEST) -n $(JOBS) -m long
 
 .PHONY: test-zones
 test-zones: $(VENV)/all.stamp ## hold cron against every time zone and every clock change to 2037

@@ -18,12 +18,13 @@ from tests.support.probe_log import (
     unfinished,
 )
 from tests.support.servers import ROOT, Server, free_port
+from tests.support.variants import combinations, long_variant
 
 pytestmark = pytest.mark.server
 
 WATCH_S = 20.0
 CLASSES = ["sync", "gthread", "gevent"]
-PRELOAD = [pytest.param(False, id="lazy"), pytest.param(True, id="preload")]
+PRELOAD = ["lazy", "preload"]
 
 
 class Fleet:
@@ -157,13 +158,12 @@ def unexplained(fleet: Fleet, task: str, every_s: float) -> list[str]:
     return [tick for tick in grid if tick not in seen and micros(tick) not in excused]
 
 
-@pytest.mark.parametrize("preload", PRELOAD)
-@pytest.mark.parametrize("worker_class", CLASSES)
+@pytest.mark.parametrize(("preload", "worker_class"), combinations(PRELOAD, CLASSES))
 def test_each_tick_is_dispatched_once_across_a_kill_and_a_reload(
-    tmp_path: Path, worker_class: str, *, preload: bool
+    tmp_path: Path, worker_class: str, preload: str
 ) -> None:
     """In twenty seconds with a worker killed during a run and a HUP no tick is doubled or lost."""
-    fleet = Fleet(tmp_path, worker_class, preload=preload, nap=1.0)
+    fleet = Fleet(tmp_path, worker_class, preload=preload == "preload", nap=1.0)
     tick = {"action": "now", "interval": "1s", "misfire": "all"}
     slow = {"action": "nap", "interval": "4s", "misfire": "all"}
     with fleet.server(tick=tick, slow=slow) as server:
@@ -187,7 +187,7 @@ def test_each_tick_is_dispatched_once_across_a_kill_and_a_reload(
     assert len(naps) == len(set(naps))
 
 
-@pytest.mark.parametrize("worker_class", CLASSES)
+@pytest.mark.parametrize("worker_class", [long_variant("sync"), "gthread", "gevent"])
 def test_runs_in_progress_finish_across_reloads(tmp_path: Path, worker_class: str) -> None:
     """HUPs arrive during runs: each run finishes, none overlap, none is abandoned."""
     fleet = Fleet(tmp_path, worker_class, preload=False, nap=1.5)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.evidence_site import EACH_SECOND, Site, fire_time_of
 from tests.support.postgres import PostgresCluster
 from tests.support.store_outages import Moved, OutageStore, open_outage_store, read_history
+from tests.support.variants import long_variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.server
 
 STORES = ["postgres-stopped", "redis-stopped", "sqlite-moved"]
-WAYS = [*STORES, "postgres-silent", "redis-silent"]
+WAYS = [*STORES, long_variant("postgres-silent"), long_variant("redis-silent")]
 BOTH = {
     "postgres": ["gevent", "gthread"],
     "redis": ["gevent", "sync"],

@@ -25,6 +25,7 @@ from pulse.store.process_identity import this_member
 from tests.support.probe_log import grid_between, read_notes
 from tests.support.redis_servers import empty_redis
 from tests.support.servers import ROOT, Server, free_port, wait_until
+from tests.support.variants import long_variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +104,7 @@ class Fleet:
             store.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres", "redis"])
+@pytest.fixture(params=["sqlite", "postgres", long_variant("redis")])
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Fleet:
     """Return a fleet without processes, on an empty store of each kind."""
     match request.param:

@@ -16,6 +16,7 @@ from pulse.cli.main import main
 from tests.examples.conftest import ROOT, copy_examples, served_copy
 from tests.support.requires_server import missing
 from tests.support.servers import Server, free_port, is_alive
+from tests.support.variants import long_variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ def demo(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("demo", ["gevent", "threading", "processing"], indirect=True)
+@pytest.mark.parametrize("demo", ["gevent", long_variant("threading"), "processing"], indirect=True)
 def test_first_minute_shows_what_pulse_does(demo: Server) -> None:
     """A failure, a skipped fire time and a retry are on the pages; a killed worker is replaced."""
     page = ""

@@ -12,6 +12,7 @@ import pytest
 
 from tests.examples.conftest import served_copy
 from tests.support.servers import is_alive
+from tests.support.variants import long_variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.servers import Server
 
 RUN = re.compile(r"pulse: cleanup (\S+Z) succeeded 200 in .+, .+ late.* \[pid (\d+)\]")
-MODES = ["gevent", "threading", "processing"]
+MODES = ["gevent", long_variant("threading"), "processing"]
 
 pytestmark = pytest.mark.server
 

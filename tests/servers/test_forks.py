@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.redis_servers import RedisServer
 from tests.support.servers import UNMEASURED, Server, free_port, program
+from tests.support.variants import combinations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.server
 
 SECONDS = 2.5
 HALF_A_SECOND = 500_000
+
+STORES = ["memory", "sqlite", "postgresql", "redis"]
 
 
 class Note(NamedTuple):
@@ -105,9 +108,15 @@ def gaps(result: HostResult, task: str) -> set[int]:
     return {later - earlier for earlier, later in pairwise(times)}
 
 
-@pytest.mark.parametrize("way", ["fork", "multiprocessing", "return", "exit"])
-@pytest.mark.parametrize("store", ["memory", "sqlite", "postgresql", "redis"], indirect=True)
-@pytest.mark.parametrize("mode", ["gevent", "threading", "processing"])
+@pytest.mark.parametrize(
+    ("mode", "store", "way"),
+    combinations(
+        ["gevent", "threading", "processing"],
+        STORES,
+        ["fork", "multiprocessing", "return", "exit"],
+    ),
+    indirect=["store"],
+)
 def test_a_forked_child_of_a_patched_process_has_no_effect(
     tmp_path: Path, store: str, mode: str, way: str
 ) -> None:
@@ -122,9 +131,11 @@ def test_a_forked_child_of_a_patched_process_has_no_effect(
     check_parent(result)
 
 
-@pytest.mark.parametrize("way", ["return", "exit", "multiprocessing"])
-@pytest.mark.parametrize("store", ["memory", "sqlite", "postgresql", "redis"], indirect=True)
-@pytest.mark.parametrize("mode", ["threading", "processing"])
+@pytest.mark.parametrize(
+    ("mode", "store", "way"),
+    combinations(["threading", "processing"], STORES, ["return", "exit", "multiprocessing"]),
+    indirect=["store"],
+)
 def test_a_forked_child_of_an_ordinary_process_has_no_effect(
     tmp_path: Path, store: str, mode: str, way: str
 ) -> None:
