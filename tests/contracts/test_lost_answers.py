@@ -173,10 +173,10 @@ def test_nothing_is_looked_for_a_lease_later(fleet: Fleet, process: Process, wir
     process.store.heartbeat()
     fleet.clock.forward(LEASE_S - 1)
     process.store.heartbeat()
-    assert store._unanswered
+    assert store._unanswered.wanted
     fleet.clock.forward(1)
     process.store.heartbeat()
-    assert not store._unanswered
+    assert not store._unanswered.wanted
 
 
 def test_process_that_leaves_gives_back_what_it_may_have_claimed(
@@ -244,7 +244,7 @@ def test_run_in_progress_is_left_alone_when_a_second_message_cannot_be_answered(
     worker.store.heartbeat()
     assert renewed(worker, taken)
     assert worker.finish(taken)
-    assert not shared(worker)._unanswered
+    assert not shared(worker)._unanswered.wanted
     monkeypatch.undo()
 
 
@@ -288,4 +288,4 @@ def test_claims_that_others_have_won_are_forgotten_while_further_ones_fail(
         other.finish(other.claim_one())
         process.store.heartbeat()
         fleet.clock.forward(EVERY - 1)
-    assert len(shared(process)._unanswered._wanted) <= LEASE_S // EVERY + 1
+    assert len(shared(process)._unanswered.wanted) <= LEASE_S // EVERY + 1

@@ -56,8 +56,20 @@ class SharedClaims:
                 self._unanswered.add(one.run.id, one.run.attempt, one.definition)
             raise
         claimed = result_of(found, prepared, applied, boot + caller.member.lease_us)
-        self._unanswered.won(claimed.claims)
+        self._hold(claimed.claims)
         return claimed
+
+    # Each tick comes through these two: they call nothing of another module.
+
+    def _hold(self, claims: Sequence[Claim]) -> None:
+        keys = [(one.run.id, one.run.attempt) for one in claims]
+        self._unanswered.held.update(keys)
+        if self._unanswered.wanted:
+            for key in keys:
+                self._unanswered.wanted.pop(key, None)
+
+    def _let_go(self, claims: Iterable[Claim]) -> None:
+        self._unanswered.held.difference_update([(one.run.id, one.run.attempt) for one in claims])
 
     def _apply_claim(self, changes: ChangeSet) -> Applied:
         try:
@@ -91,7 +103,7 @@ class SharedClaims:
         except StoreUnavailableError:
             raise
         except Exception:
-            self._unanswered.forget()
+            self._unanswered.wanted.clear()
             raise
 
     def finish(self, completed: Sequence[CompletedRun]) -> list[RecordResult]:
@@ -106,7 +118,7 @@ class SharedClaims:
         if CLAIM_LOST in results:
             keep = partial(_keep_refused, completed=completed, results=results)
             self._calls.run(Transaction.WRITE, keep)
-        self._unanswered.ended(one.claim for one in completed)
+        self._let_go(one.claim for one in completed)
         return results
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:
@@ -127,7 +139,7 @@ class SharedClaims:
             return []
         rule = partial(post_runs, posted=posted, boot=self._clock.boot())
         results = self._calls.run(Transaction.SINGLE, rule)
-        self._unanswered.ended(one.claim for one in posted)
+        self._let_go(one.claim for one in posted)
         return results
 
     def take(
@@ -148,7 +160,7 @@ class SharedClaims:
         if run is None:
             return None
         claim = Claim(run, definition, boot + member.lease_us)
-        self._unanswered.won([claim])
+        self._hold([claim])
         return claim
 
     def give_back(self, returned: Sequence[ReturnedRun]) -> list[bool]:
@@ -160,7 +172,7 @@ class SharedClaims:
             lambda session, written: give_back_runs(session, returned, written, note=self._note),
         )
         self._calls.written.add(written)
-        self._unanswered.ended(one.claim for one in returned)
+        self._let_go(one.claim for one in returned)
         return results
 
     def runtime_definition(self, task: str) -> TaskDefinition | None:

@@ -188,7 +188,7 @@ class SharedStore(SharedClaims, SharedSteering):
         if self._key is None:
             return
         try:
-            if self._unanswered:
+            if self._unanswered.wanted:
                 with contextlib.suppress(StoreUnavailableError):
                     self._give_back(self._run(Transaction.READ, self._look_for_unanswered))
             if self._role is not _Role.CLIENT:
@@ -389,7 +389,7 @@ class SharedStore(SharedClaims, SharedSteering):
                 cleans=self._role is _Role.MEMBER,
             )
             self._saved_at = boot
-        if self._unanswered:
+        if self._unanswered.wanted:
             self._give_back(found.unanswered)
         # Repeat a check of the clock that an error stopped, which a heartbeat has raised.
         check, self._failed_check = self._failed_check, ClockCheck.NONE
@@ -420,7 +420,7 @@ class SharedStore(SharedClaims, SharedSteering):
 
     def _check(self, session: Session, fleet: Fleet, caller: Caller, *, boot: Span) -> FleetState:
         found = self._fleet.check(session, fleet, caller, boot=boot)
-        if self._unanswered:
+        if self._unanswered.wanted:
             found = found._replace(unanswered=self._find_unanswered(session, fleet.leases))
         if self._role is _Role.WORKER:
             return found  # it declares no task, and would archive them all

@@ -19,16 +19,15 @@ from pulse.core.run import Claim
 from pulse.store.base import ReturnedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pulse.clock import Span
-    from pulse.core.run import Run
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Lease, Session
 
 ANSWER_LOST = "the answer of the store to its claim was lost"
 
-_Key = tuple[str, int]
+AttemptKey = tuple[str, int]
 """The id of a run, and the number of its attempt."""
 
 
@@ -39,7 +38,7 @@ class FoundClaim(NamedTuple):
     mark: int
 
 
-class _Wanted(NamedTuple):
+class WantedAttempt(NamedTuple):
     """The task of an attempt, and until when it is looked for; None before the first look."""
 
     definition: TaskDefinition
@@ -53,47 +52,33 @@ class UnansweredClaims:
         holder: this process.
         lease_us: the length of its leases.
 
+    Attributes:
+        held: the attempts that this process holds, and knows of.
+        wanted: the attempts to look for, each with its task.
+
     """
 
     def __init__(self, holder: str, lease_us: Span) -> None:
         self._holder = holder
         self._lease_us = lease_us
-        self._held: set[_Key] = set()
-        self._wanted: dict[_Key, _Wanted] = {}
-
-    def __bool__(self) -> bool:
-        """Return whether there are attempts to look for."""
-        return bool(self._wanted)
+        self.held: set[AttemptKey] = set()
+        self.wanted: dict[AttemptKey, WantedAttempt] = {}
 
     def add(self, run: str, attempt: int, definition: TaskDefinition) -> None:
         """Note an attempt that a failed call was to claim."""
-        if (run, attempt) not in self._held:
-            self._wanted[run, attempt] = _Wanted(definition, None)
-
-    def won(self, claims: Iterable[Claim]) -> None:
-        """Note attempts that this process holds, and knows of."""
-        keys = [_key_of(claim.run) for claim in claims]
-        self._held.update(keys)
-        if self._wanted:  # nearly never
-            for key in keys:
-                self._wanted.pop(key, None)
-
-    def ended(self, claims: Iterable[Claim]) -> None:
-        """Note that this process holds attempts no more."""
-        self._held.difference_update([_key_of(claim.run) for claim in claims])
+        if (run, attempt) not in self.held:
+            self.wanted[run, attempt] = WantedAttempt(definition, None)
 
     def find(self, session: Session, leases: Iterable[Lease]) -> Sequence[FoundClaim]:
         """Return the attempts that the storage has as claimed by this process.
 
         *leases* were read before: a run without one was claimed later, and is found the next time.
         """
-        if not self._wanted:
-            return ()
         marks = {one.run: one.mark for one in leases}
-        runs = session.read_runs(sorted({run for run, _ in self._wanted if run in marks}))
+        runs = session.read_runs(sorted({run for run, _ in self.wanted if run in marks}))
         return [
             FoundClaim(ReturnedRun(Claim(run, wanted.definition, 0), 0, ANSWER_LOST), marks[ident])
-            for (ident, attempt), wanted in self._wanted.items()
+            for (ident, attempt), wanted in self.wanted.items()
             if (run := runs.get(ident)) is not None
             and (run.holder, run.attempt, run.outcome) == (self._holder, attempt, None)
         ]
@@ -101,22 +86,14 @@ class UnansweredClaims:
     def looked(self, given_back: Iterable[ReturnedRun], boot: Span) -> None:
         """Forget the attempts that were given back, and each one a lease after its first look."""
         for one in given_back:
-            self._wanted.pop(_key_of(one.claim.run), None)
-        for key, wanted in [*self._wanted.items()]:
+            self.wanted.pop(key_of(one.claim), None)
+        for key, wanted in [*self.wanted.items()]:
             if wanted.until is None:
-                self._wanted[key] = wanted._replace(until=boot + self._lease_us)
+                self.wanted[key] = wanted._replace(until=boot + self._lease_us)
             elif boot >= wanted.until:
-                del self._wanted[key]
-
-    def forget(self) -> None:
-        """Look for nothing any more."""
-        self._wanted.clear()
+                del self.wanted[key]
 
 
-def marks_of(found: Iterable[FoundClaim]) -> Mapping[str, int]:
-    """Return the marks of their leases, by run."""
-    return {one.returned.claim.run.id: one.mark for one in found}
-
-
-def _key_of(run: Run) -> _Key:
-    return run.id, run.attempt
+def key_of(claim: Claim) -> AttemptKey:
+    """Return the attempt of a claim."""
+    return claim.run.id, claim.run.attempt
