@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 from tests.support.measure import measured_by_greenlet
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,12 +35,13 @@ class Tally(NamedTuple):
     output: str
 
 
-def run_patched(file: str, report: Path) -> Tally:
-    """Run one file of `tests/patched` and return its tally."""
+def run_patched(file: str, report: Path, *, part: int = 0, parts: int = 1) -> Tally:
+    """Run one part of a file of `tests/patched`, 0 for the first one, and return its tally."""
     command = [
         sys.executable,
         "-m",
         "tests.support.patched",
+        f"{part}/{parts}",
         f"tests/patched/{file}",
         f"--junitxml={report}",
     ]
@@ -61,6 +65,19 @@ def _environment() -> dict[str, str]:
     return measured_by_greenlet(kept)
 
 
+class _Part:
+    """A plugin that leaves out the tests of other parts, which are the same in each run."""
+
+    def __init__(self, part: int, parts: int) -> None:
+        self._part, self._parts = part, parts
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep each test whose place among the names belongs to this part."""
+        names = sorted(item.nodeid for item in items)
+        kept = set(names[self._part :: self._parts])
+        items[:] = [item for item in items if item.nodeid in kept]
+
+
 def _main(arguments: list[str]) -> int:
     from gevent import monkey
 
@@ -69,7 +86,8 @@ def _main(arguments: list[str]) -> int:
 
     words = ["-q", "-p", "no:xdist", "-p", "no:pytest_cov"]
     ignored = ["-W", _IMPORTED_BEFORE, "-W", _FORKS_OF_GEVENT]
-    return pytest.main([*words, *ignored, *arguments])
+    part, _, parts = arguments.pop(0).partition("/")
+    return pytest.main([*words, *ignored, *arguments], plugins=[_Part(int(part), int(parts))])
 
 
 if __name__ == "__main__":
