@@ -78,7 +78,9 @@ class RecordTable:
             tasks = [run.task for run in runs]
             cells = self._cells_of(times[0] // HOUR)
             newest = dict(zip(tasks, times, strict=True))
-            for task, number in Counter(tasks).items():
+            # Where each task has one run, as with many tasks, nothing is counted.
+            numbers = Counter(tasks) if len(newest) < len(tasks) else dict.fromkeys(newest, 1)
+            for task, number in numbers.items():
                 self._add(cells, (task, True, "succeeded"), number, newest[task])
         else:
             for run in runs:

@@ -102,9 +102,12 @@ class PauseTable:
         if every is not None and every.until is not None and every.until <= now:
             missed += self.pause_all(every.until, None)
             ended.append(EVERY_TASK)
-        for name, row in sorted(self.rows.items()):
-            until = None if row.pause is None else row.pause.until
-            if until is not None and until <= now:
-                missed += self.pause(name, until, None)
-                ended.append(name)
+        over = [
+            (name, row.pause.until)
+            for name, row in self.rows.items()
+            if row.pause is not None and row.pause.until is not None and row.pause.until <= now
+        ]
+        for name, until in sorted(over):  # each heartbeat comes here: all rows are not sorted
+            missed += self.pause(name, until, None)
+            ended.append(name)
         return ended, missed
