@@ -36,7 +36,7 @@ PROBED = 6 * SECOND
 """How soon a process notices that the broker is back: it probes every 2 s, for up to 3 s each."""
 
 RECORDS = SECOND // 4
-"""How long a process needs, on a busy machine, to record the end of a run."""
+"""How long a process needs after an outage, on a busy machine, to record the end of a run."""
 
 SENDS = 10 * SECOND
 """How long a process keeps a claim while the broker does not answer, before it gives it back."""
@@ -199,9 +199,10 @@ class Capacity:
     def _undisturbed(self, pid: int, instant: int) -> int:
         """Return the first instant from then on at which that process could begin to record."""
         disturbances = sorted([*self._shared, *self._pauses.get(pid, ())])
+        needs = 0  # what ends while nothing disturbs is recorded at once
         for began, ended in disturbances:
-            if began < instant + RECORDS and instant < ended:
-                instant = ended
+            if began <= instant + needs and instant < ended:
+                instant, needs = ended, RECORDS
         return instant
 
 
