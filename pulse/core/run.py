@@ -137,6 +137,15 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     good_until: Span
 
 
+AttemptKey = tuple[str, int]
+"""The id of a run, and the number of its attempt."""
+
+
+def attempt_of(claim: Claim) -> AttemptKey:
+    """Return the attempt that a claim is for: a later claim may be for another one of its run."""
+    return claim.run.id, claim.run.attempt
+
+
 class Result(msgspec.Struct, frozen=True, gc=False):
     """The result of one execution, as the engine observed it.
 

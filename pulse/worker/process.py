@@ -13,7 +13,7 @@ import msgspec
 from pulse.carrier.base import VERSION
 from pulse.clock import SECOND, Span, SystemClock
 from pulse.core.policies import StoreFallback
-from pulse.core.run import QUEUE_HOLDER, Outcome
+from pulse.core.run import QUEUE_HOLDER, Outcome, attempt_of
 from pulse.engine.base import EngineCallbacks
 from pulse.engine.in_flight import NEVER
 from pulse.errors import ConfigError, StoreError
@@ -27,7 +27,7 @@ from pulse.store.process_identity import this_member
 from pulse.worker.bells import make_bell
 from pulse.worker.main_thread import NO_RUN, MainThreadEngine
 from pulse.worker.settings import load_worker_runtime
-from pulse.worker.store_thread import StoreThread, WorkerParts, attempt_of
+from pulse.worker.store_thread import StoreThread, WorkerParts
 from pulse.wsgi.dispatcher import Dispatcher, version
 from pulse.wsgi.runner import Runner
 
@@ -37,13 +37,12 @@ if TYPE_CHECKING:
     from pulse.carrier.base import Parcel
     from pulse.clock import Clock
     from pulse.config.settings import Settings
-    from pulse.core.run import Claim, CompletedRun, Result
+    from pulse.core.run import AttemptKey, Claim, CompletedRun, Result
     from pulse.core.task import TaskDefinition
     from pulse.engine.base import Engine
     from pulse.store.base import Store
     from pulse.worker.bells import Bell
     from pulse.worker.settings import WorkerTarget
-    from pulse.worker.store_thread import Attempt
 
 TAKE_WITHIN: Span = 5 * SECOND
 """How long it may take to take a run; after that the run is given back, as another worker may be
@@ -113,7 +112,7 @@ class WorkerProcess:
         self._site = _Site(app, settings)
         self._clock: Clock = SystemClock()
         self._mark = ForkMark()
-        self._waiting: dict[Attempt, tuple[Bell, Bell]] = {}
+        self._waiting: dict[AttemptKey, tuple[Bell, Bell]] = {}
         self._said: set[tuple[str, str]] = set()
         self._stopping = False
         dispatcher = Dispatcher(

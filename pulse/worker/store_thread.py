@@ -22,6 +22,7 @@ import msgspec
 from pulse import events
 from pulse.carrier.base import POSTING_MODES
 from pulse.clock import SECOND, Span
+from pulse.core.run import attempt_of
 from pulse.errors import StoreError, StoreUnavailableError
 from pulse.forks import ForkMark
 from pulse.patching import native
@@ -37,14 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pulse.clock import Clock
-    from pulse.core.run import Claim, CompletedRun
+    from pulse.core.run import AttemptKey, Claim, CompletedRun
     from pulse.store.base import HeartbeatResult, Member, Store
     from pulse.worker.bells import Bell
 
 T = TypeVar("T")
-Attempt = tuple[str, int]
-"""The id of a run, and the number of an attempt at it."""
-
 _CHECK_EVERY: Span = SECOND
 UNWANTED = "the greenlet of the worker that was to execute it was ended"
 _LEAVE: Span = 5 * SECOND
@@ -76,11 +74,6 @@ class WorkerParts(msgspec.Struct, frozen=True, kw_only=True):
     mark: ForkMark = msgspec.field(default_factory=ForkMark)
 
 
-def attempt_of(claim: Claim) -> Attempt:
-    """Return what distinguishes the attempts at runs that this process has taken."""
-    return claim.run.id, claim.run.attempt
-
-
 class StoreThread:
     """Calls the store for the threads or greenlets of one process."""
 
@@ -103,7 +96,7 @@ class StoreThread:
         )
         self._back_off = BackOff(chance)
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._recorded: dict[Attempt, Bell] = {}
+        self._recorded: dict[AttemptKey, Bell] = {}
         self._leave_by: Span | None = None
         self._left = make_bell()
         self._has_left = False
@@ -302,7 +295,7 @@ class _Renewals:
         self._store = store
         self._clock = clock
         self._lease_us = lease_us
-        self.good_until: dict[Attempt, Span] = {}
+        self.good_until: dict[AttemptKey, Span] = {}
         self.modes: dict[str, str] = {}
 
     def renew(self, claims: Sequence[Claim]) -> list[bool]:

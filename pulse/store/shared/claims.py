@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pulse.core.run import CLAIM_LOST, Claim
+from pulse.core.run import CLAIM_LOST, Claim, attempt_of
 from pulse.errors import StoreUnavailableError
 from pulse.store.refused_results import refused_results
 from pulse.store.shared.backend import DuplicateKeyError, Posting, Transaction
@@ -59,17 +59,15 @@ class SharedClaims:
         self._hold(claimed.claims)
         return claimed
 
-    # Each tick comes through these two: they call nothing of another module.
-
     def _hold(self, claims: Sequence[Claim]) -> None:
-        keys = [(one.run.id, one.run.attempt) for one in claims]
+        keys = [*map(attempt_of, claims)]
         self._unanswered.held.update(keys)
         if self._unanswered.wanted:
             for key in keys:
                 self._unanswered.wanted.pop(key, None)
 
     def _let_go(self, claims: Iterable[Claim]) -> None:
-        self._unanswered.held.difference_update([(one.run.id, one.run.attempt) for one in claims])
+        self._unanswered.held.difference_update(map(attempt_of, claims))
 
     def _apply_claim(self, changes: ChangeSet) -> Applied:
         try:

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pulse.core.run import Claim
+from pulse.core.run import Claim, attempt_of
 from pulse.store.base import ReturnedRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pulse.clock import Span
+    from pulse.core.run import AttemptKey
     from pulse.core.task import TaskDefinition
     from pulse.store.shared.backend import Lease, Session
 
 ANSWER_LOST = "the answer of the store to its claim was lost"
-
-AttemptKey = tuple[str, int]
-"""The id of a run, and the number of its attempt."""
 
 
 class FoundClaim(NamedTuple):
@@ -86,14 +84,9 @@ class UnansweredClaims:
     def looked(self, given_back: Iterable[ReturnedRun], boot: Span) -> None:
         """Forget the attempts that were given back, and each one a lease after its first look."""
         for one in given_back:
-            self.wanted.pop(key_of(one.claim), None)
+            self.wanted.pop(attempt_of(one.claim), None)
         for key, wanted in [*self.wanted.items()]:
             if wanted.until is None:
                 self.wanted[key] = wanted._replace(until=boot + self._lease_us)
             elif boot >= wanted.until:
                 del self.wanted[key]
-
-
-def key_of(claim: Claim) -> AttemptKey:
-    """Return the attempt of a claim."""
-    return claim.run.id, claim.run.attempt
